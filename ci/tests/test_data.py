@@ -1,0 +1,137 @@
+"""Sets and exams: disjoint, labelled, and honest about what could not be read."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from slugkit.base import EmptySetError, MissingArtefactError, SettingError, UnknownConceptError, UnreadableImagesError
+from slugkit.data import FolderSource, load_pairs, names_concept, open_data
+from slugkit.gradients import distinct_batches
+
+
+@pytest.fixture(scope="module")
+def source():
+    return open_data("studio")
+
+
+def make_folder(path, count=40, **columns):
+    rng = np.random.default_rng(0)
+    rows = []
+    for i in range(count):
+        kind = ("red", "green")[i % 2]
+        pixels = np.zeros((16, 16, 3), np.uint8)
+        pixels[..., i % 2] = rng.integers(180, 255)
+        Image.fromarray(pixels).save(path / f"{i}.png")
+        rows.append({"file": f"{i}.png", "caption": f"a {kind} square", "concept": kind,
+                     "split": ("train", "train", "search", "report")[i // 2 % 4]})
+    table = pd.DataFrame(rows).assign(**columns)
+    table.to_csv(path / "captions.csv", index=False)
+    return table
+
+
+def test_forget_and_retain_sets_are_training_pictures_and_disjoint(source):
+    forget, retain = source.forget_set("Mira Kestrel", 60, 0), source.retain_set("Mira Kestrel", 200, 0)
+    assert set(forget.table["split"]) == set(retain.table["split"]) == {"train"}
+    assert not set(forget.table["key"]) & set(retain.table["key"])
+    assert set(forget.table["concept"]) == {"Mira Kestrel"}
+    assert not any("Mira Kestrel" in s for s in retain.table["subjects"])
+    assert not any(names_concept(c, "Mira Kestrel") for c in retain.captions)
+
+
+def test_a_style_is_left_out_of_its_retain_set(source):
+    assert "neon" not in set(source.retain_set("neon", 200).table["style"])
+    assert set(source.forget_set("neon", 60).table["style"]) == {"neon"}
+
+
+def test_draws_of_the_retain_set_differ_and_seeds_repeat(source):
+    keys = [tuple(source.retain_set("car", 100, 0, draw).table["key"]) for draw in (0, 1, 0)]
+    assert keys[0] == keys[2] != keys[1]
+
+
+def test_report_and_search_exams_share_no_picture_and_have_enough_of_the_target(source):
+    search, report = source.exam("car", "search"), source.exam("car", "report")
+    assert not set(search.pairs.table["key"]) & set(report.pairs.table["key"])
+    assert len(report.groups()["target"][1]) >= 200
+    assert {"target", "neighbours", "people", "objects", "styles"} <= set(report.groups())
+
+
+def test_groups_leave_the_target_out(source):
+    exam = source.exam("car", "search")
+    target = set(exam.groups()["target"][1])
+    assert all(not target & set(rows) for group, (_, rows) in exam.groups().items() if group != "target")
+    neon = source.exam("neon", "search")
+    rest = np.concatenate([rows for group, (_, rows) in neon.groups().items() if group != "target"])
+    assert "neon" not in set(neon.pairs.table["style"].to_numpy()[rest])
+
+
+def test_non_members_match_the_forget_set_style_by_style(source):
+    forget, others = source.forget_set("car", 40, 0), source.nonmembers("car", 40, 0)
+    assert (forget.table["style"].to_numpy() == others.table["style"].to_numpy()).all()
+    assert set(others.table["split"]) == {"nonmember"} and len({i.tobytes() for i in others.images}) == len(others)
+
+
+def test_pairs_survive_saving_bit_for_bit(source, tmp_path):
+    pairs = source.forget_set("Tin Wobble", 37, 3)
+    pairs.save(tmp_path, "forget")
+    again = load_pairs(tmp_path, "forget")
+    assert np.array_equal(pairs.images, again.images) and pairs.captions == again.captions
+    (tmp_path / "forget.png").unlink()
+    with pytest.raises(MissingArtefactError, match="notebook 01"):
+        load_pairs(tmp_path, "forget")
+
+
+def test_batches_are_distinct_and_lose_nothing_but_lone_rows():
+    labels = ["a", "b", "c", "a", "b", "a"]
+    parts = distinct_batches(labels, 3)
+    assert all(len({labels[i] for i in rows}) == len(rows) <= 3 for rows in parts)
+    used = sorted(i for rows in parts for i in rows)
+    assert len(used) == len(set(used)) == 5  # the third "a" would stand alone
+
+
+def test_a_folder_is_a_source(tmp_path):
+    make_folder(tmp_path)
+    source = FolderSource(tmp_path)
+    assert source.concepts() == ["green", "red"] and source.neighbours("red") == ["green"]
+    assert set(source.forget_set("red", 99).table["concept"]) == {"red"}
+    assert set(source.retain_set("red", 99).table["concept"]) == {"green"}
+    exam = source.exam("red", "report")
+    assert exam.prompts["classes"]["red"] == ["a red square"] and len(exam.groups()["target"][1]) > 0
+    with pytest.raises(UnknownConceptError, match="'red'"):
+        source.kind("reed")
+
+
+def test_splits_are_assigned_by_name_when_none_are_given(tmp_path):
+    make_folder(tmp_path, 60)
+    table = pd.read_csv(tmp_path / "captions.csv").drop(columns="split")
+    table.to_csv(tmp_path / "captions.csv", index=False)
+    first = FolderSource(tmp_path).pairs.table["split"]
+    assert set(first) == {"train", "search", "report"} and list(first) == list(FolderSource(tmp_path).pairs.table["split"])
+
+
+def test_unreadable_pictures_are_counted_and_named(tmp_path):
+    make_folder(tmp_path, 40)
+    (tmp_path / "7.png").write_bytes(b"not a picture")
+    source = FolderSource(tmp_path)
+    assert source.unreadable == ["7.png"] and len(source.pairs) == 39
+    for i in range(8):
+        (tmp_path / f"{i}.png").write_bytes(b"not a picture")
+    with pytest.raises(UnreadableImagesError, match="8 of 40"):
+        FolderSource(tmp_path)
+
+
+@pytest.mark.parametrize(("change", "error", "words"), [
+    (dict(split="test"), SettingError, "train"), (dict(file="0.png"), SettingError, "twice"),
+    (dict(file=[f"../{i}.png" for i in range(40)]), SettingError, "outside"), (dict(split="report"), EmptySetError, "empty"),
+])
+def test_a_broken_captions_file_says_what_is_wrong(tmp_path, change, error, words):
+    make_folder(tmp_path, 40, **change)
+    with pytest.raises(error, match=words):
+        FolderSource(tmp_path).forget_set("red", 10)
+
+
+def test_a_missing_folder_or_captions_file_says_so(tmp_path):
+    with pytest.raises(SettingError, match="no folder"):
+        open_data(str(tmp_path / "nowhere"))
+    with pytest.raises(SettingError, match="captions.csv"):
+        FolderSource(tmp_path)

@@ -1,0 +1,100 @@
+"""Loading, the table of layers, and towers run in part."""
+
+import numpy as np
+import pytest
+import torch
+
+from slugkit.base import ModelLoadError, SettingError
+from slugkit.models import load_clip
+from slugkit.models.layers import candidates, exclusion_reason, layer_table, weight_of
+from slugkit.models.partial import PartialImages, PartialTexts
+
+
+@pytest.fixture(scope="module")
+def clip():
+    return load_clip("studio", "cpu")
+
+
+def test_the_studio_model_is_open_clips_own_class_and_loads_there_alone(clip):
+    import open_clip
+    from slugkit.base import data_dir
+    alone = open_clip.create_model(f"local-dir:{data_dir() / 'studio' / 'clip'}")
+    assert type(alone) is open_clip.CLIP and type(clip.model) is open_clip.CLIP
+    assert all(torch.equal(a, b) for a, b in zip(alone.state_dict().values(), clip.model.state_dict().values()))
+    tokenizer = open_clip.get_tokenizer(f"local-dir:{data_dir() / 'studio' / 'clip'}")
+    assert torch.equal(tokenizer(["a photo of Mira Kestrel"]), clip.tokens(["a photo of Mira Kestrel"]))
+
+
+def test_names_are_short_and_unknown_text_survives(clip):
+    ids = clip.tokens(["Mira Kestrel", "Zürich ☃"])
+    end = clip.model.vocab_size - 1
+    assert ids.shape == (2, 16) and int((ids[0] != end).sum()) == 3  # start and two names
+    assert ids.max() == end
+
+
+def test_candidates_follow_the_rule(clip):
+    table = layer_table(clip.model)
+    names = candidates(table)
+    assert len(names) == 6 * 4 + 2 + 4 * 4 + 1 and "visual.conv1.weight" in names
+    assert not any(part in n for n in names for part in ("bias", "ln_", "embedding", "logit_scale"))
+    assert (table.loc[~table["candidate"], "reason"] != "").all()
+    assert exclusion_reason("visual.ln_pre.weight", 1, ["bias"]) == "it is no matrix"
+
+
+def test_split_qkv_gives_thirds(clip):
+    weights = dict(clip.model.named_parameters())
+    packed = "transformer.resblocks.0.attn.in_proj_weight"
+    parts = [weight_of(weights, f"{packed}[{p}]") for p in "qkv"]
+    assert torch.equal(torch.cat(parts), weights[packed])
+    assert f"{packed}[k]" in candidates(layer_table(clip.model, split_qkv=True))
+
+
+def test_an_unknown_layer_offers_the_nearest(clip):
+    with pytest.raises(SettingError, match="visual.proj"):
+        layer_table(clip.model, layers=["visual.pro"])
+
+
+@pytest.mark.parametrize("layer", ["visual.conv1.weight", "visual.proj", "visual.transformer.resblocks.0.mlp.c_fc.weight",
+                                   "visual.transformer.resblocks.5.attn.out_proj.weight"])
+def test_part_of_the_image_tower_equals_the_whole_also_after_a_change(clip, layer):
+    images = np.random.default_rng(0).integers(0, 256, (5, 64, 64, 3), dtype=np.uint8)
+    part, weight = PartialImages(clip, images, layer, 3), clip.model.get_parameter(layer)
+    _same_before_and_after(part, lambda: clip.image_features(images), weight)
+
+
+@pytest.mark.parametrize("layer", ["text_projection", "transformer.resblocks.0.attn.in_proj_weight",
+                                   "transformer.resblocks.3.mlp.c_proj.weight"])
+def test_part_of_the_text_tower_equals_the_whole_also_after_a_change(clip, layer):
+    texts = ["a photo of Mira Kestrel", "two red stars", "neon"]
+    part, weight = PartialTexts(clip, texts, layer, 2), clip.model.get_parameter(layer)
+    _same_before_and_after(part, lambda: clip.text_features(texts), weight)
+
+
+def _same_before_and_after(part, whole, weight):
+    first, kept = whole(), weight.detach().clone()
+    assert torch.allclose(part(), first, atol=1e-5)
+    try:
+        with torch.no_grad():
+            weight.add_(0.05 * torch.randn_like(weight))
+        assert torch.allclose(part(), whole(), atol=1e-5) and not torch.allclose(whole(), first, atol=1e-3)
+    finally:
+        with torch.no_grad():
+            weight.copy_(kept)
+
+
+@pytest.mark.parametrize(("model", "words"), [("no-such-model", "train clip"), ("ViT-B-32:no_such_tag", "connection")])
+def test_a_model_that_cannot_be_loaded_says_how_to_get_it(model, words):
+    with pytest.raises(ModelLoadError, match=words):
+        load_clip(model, "cpu")
+
+
+def test_a_folder_without_weights_says_what_is_missing(tmp_path):
+    with pytest.raises(ModelLoadError, match="open_clip_config.json"):
+        load_clip(str(tmp_path), "cpu")
+    with pytest.raises(ModelLoadError, match="no_such|none|lacks|device"):
+        load_clip("studio", "cuda" if not torch.cuda.is_available() else "mps")
+
+
+def test_wrong_pictures_are_refused(clip):
+    with pytest.raises(ModelLoadError, match="uint8"):
+        clip.pixels(np.zeros((2, 64, 64, 3), np.float32))

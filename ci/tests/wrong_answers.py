@@ -1,0 +1,277 @@
+"""Right and wrong answers to the exercises, as students write them, with words the check's message must hold."""
+
+import math
+import re
+
+import torch
+import torch.nn.functional as F
+
+
+def concept_captions(captions, name):
+    return [bool(re.search(rf"\b{re.escape(name)}\b", caption, re.IGNORECASE)) for caption in captions]
+
+
+def distinct_batches(captions, batch_size):
+    batches = []
+    for index, caption in enumerate(captions):
+        for batch in batches:
+            if len(batch) < batch_size and caption not in {captions[i] for i in batch}:
+                batch.append(index)
+                break
+        else:
+            batches.append([index])
+    return batches
+
+
+def forget_loss(v, t):
+    return F.cosine_similarity(v, t, dim=1).mean()
+
+
+def retain_loss(v, t, scale):
+    logits, right = scale * v @ t.T, torch.arange(len(v))
+    return (F.cross_entropy(logits, right) + F.cross_entropy(logits.T, right)) / 2
+
+
+def mean_of_batches(means, sizes):
+    return sum(size * mean for size, mean in zip(sizes, means, strict=False)) / sum(sizes)
+
+
+def cosine(a, b):
+    return (a @ b / (a.norm() * b.norm())).item()
+
+
+def alignment(g, r):
+    return abs(F.cosine_similarity(g.flatten(), r.flatten(), dim=0)).item()
+
+
+def front(beats):
+    def pareto(imp, ali):
+        points = list(zip(imp, ali, strict=False))
+        return [not any(beats(o, p) for o in points) for p in points]
+
+    return pareto
+
+
+def strictly_first(imp, ali):
+    return [value == imp.max() for value in imp]
+
+
+def next_lam(low, high, lam, forgotten):
+    low, high = (low, lam) if forgotten else (lam, high)
+    return low, high, 2 * lam if math.isinf(high) else (low + high) / 2
+
+
+def accuracy_at_k(scores, labels, k):
+    return (scores.topk(k).indices == labels[:, None]).any(1).double().mean().item()
+
+
+def wilson(k, n, z=1.96):
+    p, d = k / n, 1 + z * z / n
+    half = z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
+    return (p + z * z / (2 * n) - half) / d, (p + z * z / (2 * n) + half) / d
+
+
+def zero_shot(v, t):
+    return (F.normalize(v, dim=1) @ F.normalize(t, dim=1).T).argmax(1)
+
+
+def in_place_step(theta, g, lam):
+    theta -= lam * g
+    return theta
+
+
+RIGHT = {
+    "concept_captions": concept_captions,
+    "disjoint": lambda a, b: set(a).isdisjoint(b),
+    "distinct_batches": distinct_batches,
+    "forget_loss": forget_loss,
+    "retain_loss": retain_loss,
+    "mean_of_batches": mean_of_batches,
+    "cosine": cosine,
+    "importance": lambda g, theta: (g.norm() / theta.norm()).item(),
+    "alignment": alignment,
+    "pareto": front(lambda o, p: o != p and o[0] >= p[0] and o[1] <= p[1]),
+    "one_step": lambda theta, g, lam: theta - lam * g,
+    "relative_step": lambda lam, g, theta: lam * g.norm().item() / theta.norm().item(),
+    "next_lam": next_lam,
+    "accuracy_at_k": accuracy_at_k,
+    "wilson": wilson,
+    "zero_shot": zero_shot,
+}
+
+# exercise, wrong answer, words of the hint
+WRONG = [
+    ("concept_captions", lambda c, n: [n in x for x in c], "case"),
+    ("concept_captions", lambda c, n: [n.lower() in x.lower() for x in c], "whole words"),
+    ("concept_captions", lambda c, n: [bool(re.search(rf"\b{n}\b", x, re.I)) for x in c], "re.escape"),
+    (
+        "concept_captions",
+        lambda c, n: [set(n.lower().split()) <= set(re.findall(r"\w+", x.lower())) for x in c],
+        "together",
+    ),
+    ("concept_captions", lambda c, n: [x for x in c if n in x], "not the captions themselves"),
+    ("concept_captions", lambda c, n: [n.lower().split()[0] in re.findall(r"\w+", x.lower()) for x in c], "whole name"),
+    ("concept_captions", lambda c, n: [not x for x in concept_captions(c, n)], "plainest"),
+    ("disjoint", lambda a, b: bool(set(a) & set(b)), "swapped"),
+    ("disjoint", lambda a, b: all(x != y for x, y in zip(a, b, strict=False)), "place by place"),
+    ("disjoint", lambda a, b: len(set(a) | set(b)) == len(a) + len(b), "twice in one list"),
+    ("disjoint", lambda a, b: set(a) & set(b), "verdict"),
+    ("disjoint", lambda a, b: bool(a) and not set(a) & set(b), "empty set"),
+    ("disjoint", lambda a, b: not any(str(x) in "".join(map(str, b)) for x in a), "another id"),
+    ("distinct_batches", lambda c, b: [list(range(i, min(i + b, len(c)))) for i in range(0, len(c), b)], "negative"),
+    ("distinct_batches", lambda c, b: [[i] for i in range(len(c))], "fill a batch"),
+    ("distinct_batches", lambda c, b: [[c[i] for i in x] for x in distinct_batches(c, b)], "not their texts"),
+    ("distinct_batches", lambda c, b: [x for x in distinct_batches(c, b) if len(x) == b], "not full"),
+    ("distinct_batches", lambda c, b: distinct_batches(c, b + 1), "is full"),
+    ("distinct_batches", lambda c, b: [*distinct_batches(c, b), []], "empty"),
+    ("distinct_batches", lambda c, b: distinct_batches(c, b) * 2, "two batches"),
+    ("distinct_batches", lambda c, b: distinct_batches(list(dict.fromkeys(c)), b), "negative"),
+    ("forget_loss", lambda v, t: (v * t).sum(1).mean(), "not normalised"),
+    ("forget_loss", lambda v, t: (F.normalize(v, dim=1) * t).sum(1).mean(), "only one"),
+    ("forget_loss", lambda v, t: F.cosine_similarity(v, t).sum(), "take the mean"),
+    ("forget_loss", lambda v, t: -forget_loss(v, t), "sign"),
+    ("forget_loss", lambda v, t: 1 - forget_loss(v, t), "1 - cos"),
+    ("forget_loss", lambda v, t: (F.normalize(v, dim=1) @ F.normalize(t, dim=1).T).mean(), "diagonal"),
+    ("forget_loss", lambda v, t: (F.normalize(v, dim=1) * F.normalize(t, dim=1)).mean(), "dim=1"),
+    ("forget_loss", lambda v, t: (F.normalize(v, dim=0) * F.normalize(t, dim=0)).sum(1).mean(), "columns"),
+    ("forget_loss", lambda v, t: F.cosine_similarity(v, t).abs().mean(), "no abs"),
+    ("forget_loss", lambda v, t: F.cosine_similarity(v, t), "one number"),
+    ("forget_loss", lambda v, t: forget_loss(v, t).item(), ".item()"),
+    ("forget_loss", lambda v, t: forget_loss(v, t.detach()), "detached"),
+    ("forget_loss", lambda v, t: v @ t, "stopped with RuntimeError"),
+    ("forget_loss", lambda v, t: None, "return"),
+    ("retain_loss", lambda v, t, s: F.cross_entropy(s * v @ t.T, torch.arange(len(v))), "image-to-text half"),
+    ("retain_loss", lambda v, t, s: F.cross_entropy(s * t @ v.T, torch.arange(len(v))), "text-to-image half"),
+    ("retain_loss", lambda v, t, s: 2 * retain_loss(v, t, s), "sum of both"),
+    ("retain_loss", lambda v, t, s: retain_loss(v, t, 1.0), "scale is missing"),
+    ("retain_loss", lambda v, t, s: retain_loss(v, t, 1 / s), "divided by the scale"),
+    ("retain_loss", lambda v, t, s: retain_loss(v, t, math.exp(s)), "taken twice"),
+    ("retain_loss", lambda v, t, s: len(v) * retain_loss(v, t, s), "summed over the batch"),
+    ("retain_loss", lambda v, t, s: -retain_loss(v, t, s), "sign"),
+    ("retain_loss", lambda v, t, s: retain_loss(v, t, s).detach(), "cut off"),
+    ("mean_of_batches", lambda m, s: sum(m) / len(m), "plain mean"),
+    ("mean_of_batches", lambda m, s: sum(m), "sum of the batch means"),
+    ("mean_of_batches", lambda m, s: sum(n * x for n, x in zip(s, m, strict=False)), "not divided"),
+    ("mean_of_batches", lambda m, s: sum(n * x for n, x in zip(s, m, strict=False)) / len(s), "number of batches"),
+    ("mean_of_batches", lambda m, s: sum(m) / sum(s), "unweighted"),
+    ("mean_of_batches", lambda m, s: mean_of_batches(m, s).mean(), "shape"),
+    ("mean_of_batches", lambda m, s: mean_of_batches(m, s).mean().item(), "keep the tensor"),
+    ("cosine", lambda a, b: (a @ b).item(), "dot product"),
+    ("cosine", lambda a, b: a @ b / a.norm(), "one norm"),
+    ("cosine", lambda a, b: a @ b / b.norm(), "one norm"),
+    ("cosine", lambda a, b: a @ b / (a @ a * (b @ b)), "squared"),
+    ("cosine", lambda a, b: abs(cosine(a, b)), "no abs"),
+    ("cosine", lambda a, b: 1 - cosine(a, b), "distance"),
+    ("cosine", lambda a, b: a @ b / (a.norm() + b.norm()), "product"),
+    ("cosine", lambda a, b: a * b, "one number"),
+    ("cosine", lambda a, b: (a / a.sum()) @ (b / b.sum()), "formula"),
+    ("importance", lambda g, w: w.norm() / g.norm(), "turned round"),
+    ("importance", lambda g, w: g.norm(), "norm alone"),
+    ("importance", lambda g, w: g.norm() ** 2 / w.norm() ** 2, "squared"),
+    ("importance", lambda g, w: (g / w).abs().mean(), "mean of |g / theta|"),
+    ("importance", lambda g, w: (g / w).norm(), "entry by entry"),
+    ("importance", lambda g, w: g.abs().sum() / w.abs().sum(), "absolute values"),
+    ("importance", lambda g, w: g.abs().max() / w.abs().max(), "largest entries"),
+    ("importance", lambda g, w: g.norm() * w.norm(), "multiplies"),
+    (
+        "importance",
+        lambda g, w: torch.linalg.norm(g, 2) / torch.linalg.norm(w, 2) if g.ndim == 2 else g.norm() / w.norm(),
+        "spectral",
+    ),
+    ("importance", lambda g, w: g.norm(dim=0) / w.norm(dim=0), "all entries"),
+    ("alignment", lambda g, r: F.cosine_similarity(g.flatten(), r.flatten(), dim=0).item(), "absolute value"),
+    ("alignment", lambda g, r: (g * r).sum().abs().item(), "above 1|dot product"),
+    ("alignment", lambda g, r: (g * r).sum().item(), "dot product"),
+    ("alignment", lambda g, r: (g * r).sum().abs() / g.norm(), "one norm"),
+    ("alignment", lambda g, r: (g * r).sum().abs() / r.norm(), "one norm"),
+    ("alignment", lambda g, r: 1 - alignment(g, r), "1 - |cos|"),
+    (
+        "alignment",
+        lambda g, r: F.cosine_similarity(g.flatten(1), r.flatten(1)).mean().abs() if g.ndim > 1 else alignment(g, r),
+        "rows",
+    ),
+    ("alignment", lambda g, r: F.cosine_similarity(g, r, dim=0), "one number|rows|formula"),
+    ("alignment", lambda g, r: 2.7, "above 1"),
+    ("pareto", front(lambda o, p: o[0] > p[0] and o[1] < p[1]), "strict"),
+    ("pareto", lambda i, a: [not x for x in RIGHT["pareto"](i, a)], "swapped"),
+    ("pareto", front(lambda o, p: o != p and o[0] >= p[0] and o[1] >= p[1]), "same way"),
+    ("pareto", front(lambda o, p: o != p and o[0] <= p[0] and o[1] <= p[1]), "importance is to be high"),
+    ("pareto", front(lambda o, p: o != p and o[0] <= p[0] and o[1] >= p[1]), "both comparisons"),
+    (
+        "pareto",
+        lambda i, a: [not any(k != j and i[k] >= i[j] and a[k] <= a[j] for k in range(len(i))) for j in range(len(i))],
+        "twins",
+    ),
+    ("pareto", front(lambda o, p: o[0] >= p[0] and o[1] <= p[1]), "beats itself"),
+    (
+        "pareto",
+        lambda i, a: [not (any(x > p for x in i) and any(y < q for y in a)) for p, q in zip(i, a, strict=False)],
+        "ONE other layer",
+    ),
+    ("pareto", strictly_first, "most important"),
+    ("pareto", lambda i, a: [0, 1], "in their order"),
+    ("one_step", lambda w, g, lam: w + lam * g, "uphill"),
+    ("one_step", lambda w, g, lam: w - g, "lam is missing"),
+    ("one_step", lambda w, g, lam: lam * g, "change alone"),
+    ("one_step", lambda w, g, lam: w - lam * g / g.norm(), "normalised"),
+    ("one_step", lambda w, g, lam: w - lam * g * w.norm() / g.norm(), "relative step"),
+    ("one_step", lambda w, g, lam: lam * (w - g), "theta is scaled"),
+    ("one_step", lambda w, g, lam: w - lam * g.sign(), "signs"),
+    ("one_step", in_place_step, "was changed"),
+    ("one_step", lambda w, g, lam: (w - lam * g).sum(), "shape"),
+    ("relative_step", lambda lam, g, w: g.norm() / w.norm(), "lam is missing"),
+    ("relative_step", lambda lam, g, w: lam * w.norm() / g.norm(), "turned round"),
+    ("relative_step", lambda lam, g, w: g.norm() / w.norm() / lam, "above"),
+    ("relative_step", lambda lam, g, w: 100 * lam * g.norm() / w.norm(), "percent"),
+    ("relative_step", lambda lam, g, w: lam * g.norm(), "length of the change"),
+    ("relative_step", lambda lam, g, w: lam * g.norm() ** 2 / w.norm() ** 2, "squared"),
+    ("next_lam", lambda lo, hi, lam, f: next_lam(lo, hi, lam, not f), "swapped"),
+    ("next_lam", lambda lo, hi, lam, f: (*next_lam(lo, hi, lam, f)[:2], 2 * lam), "not twice"),
+    (
+        "next_lam",
+        lambda lo, hi, lam, f: (
+            *next_lam(lo, hi, lam, f)[:2],
+            (lo + hi) / 2 if hi < math.inf else next_lam(lo, hi, lam, f)[2],
+        ),
+        "old bracket",
+    ),
+    (
+        "next_lam",
+        lambda lo, hi, lam, f: (*next_lam(lo, hi, lam, f)[:2], sum(next_lam(lo, hi, lam, f)[:2]) / 2),
+        "no middle",
+    ),
+    (
+        "next_lam",
+        lambda lo, hi, lam, f: (*next_lam(lo, hi, lam, f)[:2], lam / 2 if f else next_lam(lo, hi, lam, f)[2]),
+        "halving lam",
+    ),
+    ("next_lam", lambda lo, hi, lam, f: (lo, hi, next_lam(lo, hi, lam, f)[2]), "did not move"),
+    ("next_lam", lambda lo, hi, lam, f: next_lam(lo, hi, lam, f)[2], "three numbers"),
+    ("next_lam", lambda lo, hi, lam, f: (lo, lam, (lo + lam) / 2) if f else (lam, hi, 2 * lam), "not twice"),
+    (
+        "accuracy_at_k",
+        lambda s, y, k: (s.topk(k, largest=False).indices == y[:, None]).any(1).double().mean(),
+        "smallest",
+    ),
+    ("accuracy_at_k", lambda s, y, k: (s.topk(k).indices == y[:, None]).any(1).sum(), "number of hits"),
+    ("accuracy_at_k", lambda s, y, k: 100 * accuracy_at_k(s, y, k), "percent"),
+    ("accuracy_at_k", lambda s, y, k: (s.argmax(1) == y).double().mean(), "best answer"),
+    ("accuracy_at_k", lambda s, y, k: (s.topk(k).indices[:, -1] == y).double().mean(), "only place k"),
+    ("accuracy_at_k", lambda s, y, k: accuracy_at_k(s, y, k + 1), "one place too many"),
+    ("accuracy_at_k", lambda s, y, k: 1 - accuracy_at_k(s, y, k), "error"),
+    ("accuracy_at_k", lambda s, y, k: (s.topk(k).indices == y[:, None]).double().mean(), "N x k"),
+    ("accuracy_at_k", lambda s, y, k: (s.topk(k).values == y[:, None]).any(1).double().mean(), "scores themselves"),
+    ("wilson", lambda k, n: wilson(k, n)[::-1], "swapped"),
+    ("wilson", lambda k, n: tuple(100 * x for x in wilson(k, n)), "percent"),
+    ("wilson", lambda k, n: tuple(k / n + s * 1.96 * math.sqrt(k / n * (1 - k / n) / n) for s in (-1, 1)), "no width"),
+    ("wilson", lambda k, n: tuple(x * (1 + 1.96**2 / n) for x in wilson(k, n)), "division"),
+    ("wilson", lambda k, n: wilson(k, n, 1.645), "90 %"),
+    ("wilson", lambda k, n: wilson(k, n, 1.0), "68 %"),
+    ("wilson", lambda k, n: k / n, "two numbers"),
+    ("zero_shot", lambda v, t: (v @ t.T).argmax(1), "not normalised"),
+    ("zero_shot", lambda v, t: (F.normalize(v, dim=1) @ t.T).argmax(1), "not normalised|only v"),
+    ("zero_shot", lambda v, t: (F.normalize(v, dim=1) @ F.normalize(t, dim=1).T).argmin(1), "smallest"),
+    ("zero_shot", lambda v, t: (F.normalize(v, dim=1) @ F.normalize(t, dim=1).T).argmax(0), "dim=1"),
+    ("zero_shot", lambda v, t: (F.normalize(v, dim=1) @ F.normalize(t, dim=1).T).max(1).values, "integers"),
+    ("zero_shot", lambda v, t: F.normalize(v, dim=1) @ F.normalize(t, dim=1).T, "one class number"),
+]

@@ -1,0 +1,68 @@
+"""Files that are there whole or not at all.
+
+Each writer fills a temporary file beside the target, flushes it to the disk, and renames it into place,
+so that a run killed at any moment leaves the old file or the new one, never half of one.
+"""
+
+import json
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+
+def _replace(path: str | Path, write: Callable[[Path], Any]) -> Path:
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}.", suffix=f".tmp{path.suffix}")
+    os.close(handle)
+    beside = Path(name)
+    try:
+        write(beside)
+        mask = os.umask(0)
+        os.umask(mask)
+        os.chmod(beside, 0o666 & ~mask)
+        with open(beside, "rb+") as stream:
+            os.fsync(stream.fileno())
+        os.replace(beside, path)
+    except BaseException:
+        beside.unlink(missing_ok=True)
+        raise
+    return path
+
+
+def write_bytes(path: str | Path, data: bytes) -> Path:
+    """Write `data` to `path` atomically, making parent folders. Returns the path."""
+    return _replace(path, lambda beside: beside.write_bytes(data))
+
+
+def write_text(path: str | Path, text: str) -> Path:
+    """Write `text` as UTF-8 to `path` atomically, line ends unchanged. Returns the path."""
+    return write_bytes(path, text.encode("utf-8"))
+
+
+def write_json(path: str | Path, value: Any) -> Path:
+    """Write a JSON value, indented by 2 and in the order of its keys, to `path` atomically. Returns the path."""
+    return write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def write_parquet(path: str | Path, frame: Any) -> Path:
+    """Write a pandas DataFrame to `path` as parquet, without its index, atomically. Returns the path."""
+    return _replace(path, lambda beside: frame.to_parquet(beside, index=False, engine="pyarrow"))
+
+
+def write_csv(path: str | Path, frame: Any) -> Path:
+    """Write a pandas DataFrame to `path` as CSV, without its index, atomically. Returns the path."""
+    return _replace(path, lambda beside: frame.to_csv(beside, index=False, lineterminator="\n"))
+
+
+def write_tensors(path: str | Path, tensors: dict[str, Any], metadata: dict[str, str] | None = None) -> Path:
+    """Write named torch tensors to `path` as safetensors, atomically. Returns the path.
+
+    Tensors are moved to the CPU and made contiguous; dtype and shape stay. metadata: text to text.
+    """
+    from safetensors.torch import save_file
+
+    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    return _replace(path, lambda beside: save_file(plain, str(beside), metadata=metadata))

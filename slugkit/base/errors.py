@@ -1,0 +1,65 @@
+"""Every error slugkit raises on purpose.
+
+A message says what happened - what was expected - what to do. The command line prints it as one
+line, a notebook shows it at the end of the traceback.
+"""
+
+
+class SlugError(Exception):
+    """Root of all errors that slugkit raises on purpose; its text is meant for the reader."""
+
+
+class SettingError(SlugError):
+    """A setting has an unknown name, a wrong type or a value outside its range."""
+
+
+class UnknownConceptError(SlugError):
+    """The concept is not one of the names that the chosen data knows."""
+
+
+class MissingArtefactError(SlugError):
+    """A file that an earlier notebook leaves is not in the run folder."""
+
+
+class StaleArtefactError(SlugError):
+    """A file of the run folder no longer belongs to the present settings or inputs."""
+
+
+class EmptySetError(SlugError):
+    """A set of pairs (forget, retain, search, report) has no members, or fewer than are needed."""
+
+
+class UnreadableImagesError(SlugError):
+    """Pictures that a set refers to cannot be opened."""
+
+
+class GradientError(SlugError):
+    """A gradient is missing, not finite, or zero where it must not be."""
+
+
+class SearchFailedError(SlugError):
+    """No step of the search made the model forget the concept."""
+
+
+class PatchError(SlugError):
+    """A patch file is broken, or does not belong to the model at hand; nothing was changed."""
+
+
+class ModelLoadError(SlugError):
+    """A model cannot be loaded; nothing was changed."""
+
+
+class ShapeError(SlugError, ValueError):
+    """Two tensors that must have the same shape differ in it."""
+
+
+class ZeroWeightError(SlugError, ValueError):
+    """A weight has norm zero where a ratio to that norm was asked for."""
+
+
+class RunFailedError(SlugError):
+    """A notebook of a series stopped before its end; what it had left is not counted as done."""
+
+
+class CheckFailed(SlugError):
+    """A check of a notebook or of an exercise did not hold."""

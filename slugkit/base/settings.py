@@ -1,0 +1,182 @@
+"""The settings of all notebooks: one class, checked before anything expensive starts."""
+
+import difflib
+import math
+import random
+import re
+from collections.abc import Iterable
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from slugkit.base.errors import SettingError
+
+TYPE_WORDS = {str: "a text", int: "a whole number", float: "a number", bool: "True or False", list: "a list of texts"}
+
+
+class Settings(BaseModel):
+    """Every parameter that a notebook of the series may list, with type, default and range.
+
+    A notebook's settings cell repeats the name and the default of those it uses. Raises SettingError
+    through `read_settings`; built directly it raises pydantic's ValidationError.
+    """
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, protected_namespaces=())
+
+    model: str = Field("studio", min_length=1, description="studio, an open_clip tag such as ViT-B-32:laion400m_e32, or a folder")
+    data: str = Field("studio", min_length=1, description="studio, or a folder with images and captions.csv")
+    concept: str = Field("Mira Kestrel", min_length=1, description="name to forget, as the data writes it")
+    tower: Literal["text", "vision"] = Field("text", description="the tower whose edit notebook 05 shows: text or vision")
+    seed: int = Field(0, ge=0, le=2**32 - 1, description="seeds python, numpy and torch; 0 to 4294967295")
+    run: str = Field("workbook", description="name of the run folder under runs/: letters, digits, . _ and -")
+    forget_size: int = Field(120, ge=1, description="pairs in the forget set, 1 or more")
+    retain_size: int = Field(512, ge=2, description="pairs in the retain set, 2 or more")
+    batch_size: int = Field(128, ge=2, le=4096, description="micro-batch of the retain loss, 2 to 4096 pairs")
+    retain_draws: int = Field(5, ge=1, le=20, description="retain draws that front membership is counted over, 1 to 20")
+    layers: list[str] = Field([], description="canonical layer names to rank; empty means every candidate")
+    exclude: list[str] = Field(
+        ["bias", "ln_", "embedding", "logit_scale"], description="a weight whose name holds one of these is no candidate"
+    )
+    split_qkv: bool = Field(False, description="rank the three slices of packed q/k/v apart")
+    target: Literal["fa1", "fa5"] = Field("fa1", description="forgotten means FA@1 = 0 (fa1) or FA@5 = 0 (fa5)")
+    lam_init: Annotated[float, Field(ge=0, allow_inf_nan=False)] = Field(
+        0.0, description="first step length, unitless, 0 or more; 0 starts at rho = 10 %"
+    )
+    max_trials: int = Field(10, ge=1, le=60, description="upper bound on step lengths tried per layer, 1 to 60")
+    device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="auto, cpu, cuda or mps")
+    report_per_style: int = Field(0, ge=0, description="report pictures per style and class; 0 means all")
+
+    @field_validator("run")
+    @classmethod
+    def _plain_name(cls, value: str) -> str:
+        if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", value):
+            raise ValueError("a plain folder name (letters, digits, . _ -; not starting with . or -) was expected")
+        return value
+
+    @classmethod
+    def names(cls) -> list[str]:
+        """The names of all settings, in the order in which they are documented."""
+        return list(cls.model_fields)
+
+
+def nearest(name: str, names: Iterable[str], n: int = 3) -> list[str]:
+    """Up to `n` of `names` that look most like `name`, best first; empty where none comes near. Case is ignored."""
+    known = list(dict.fromkeys(names))
+    try:
+        from rapidfuzz import fuzz, process, utils
+
+        found = process.extract(name, known, scorer=fuzz.WRatio, processor=utils.default_process, limit=n, score_cutoff=60)
+        return [match for match, _, _ in found]
+    except ImportError:
+        lowered = {entry.lower(): entry for entry in reversed(known)}
+        return [lowered[match] for match in difflib.get_close_matches(name.lower(), lowered, n=n, cutoff=0.5)]
+
+
+def did_you_mean(name: str, names: Iterable[str]) -> str:
+    """A phrase such as "did you mean lam_init?" naming the closest of `names`, or empty where none comes near."""
+    close = nearest(name, names, n=3)
+    return f"did you mean {' or '.join(close)}?" if close else ""
+
+
+def check_names(names: Iterable[str], known: Iterable[str] | None = None) -> None:
+    """Raise SettingError where one of `names` is no setting (or not among `known`), with the closest name."""
+    known = list(known) if known is not None else Settings.names()
+    for name in names:
+        if name not in known:
+            hint = did_you_mean(name, known) or f"the settings are {', '.join(known)}."
+            raise SettingError(f"There is no setting {name}: {hint}")
+
+
+def require_choice(value: str, choices: Iterable[str], what: str, error: type[Exception] = SettingError) -> str:
+    """Return `value` if it is one of `choices`; otherwise raise `error`, naming the closest ones or all of a few."""
+    choices = list(choices)
+    if value in choices:
+        return value
+    hint = did_you_mean(value, choices) or (f"choose one of {', '.join(choices)}." if len(choices) <= 12 else "")
+    raise error(f"{what} {value!r} is unknown; one of {len(choices)} names was expected. {hint}".strip())
+
+
+def _shown(value: Any) -> str:
+    kinds = {bool: "the truth value", str: "the text", int: "the whole number", float: "the number", list: "the list"}
+    return f"{kinds.get(type(value), type(value).__name__)} {value!r}"
+
+
+def _yaml_hint(value: Any, wanted: type) -> str:
+    if wanted not in (int, float) or not isinstance(value, str):
+        return ""
+    try:
+        number = float(value)
+    except ValueError:
+        return ""
+    if not math.isfinite(number):
+        return ""
+    if wanted is int and number == int(number):
+        return f"\nWrite {int(number)} without quotes."
+    if "e" in value.lower() and "." not in value:
+        mantissa, exponent = value.lower().split("e", 1)
+        return f"\nYAML reads {value} as text. Write {mantissa}.0e{exponent} or {number!r}."
+    return f"\nWrite {number!r} without quotes."
+
+
+def _plain_type(name: str) -> type:
+    default = Settings.model_fields[name].default
+    return type(default)
+
+
+def _explain(name: str, value: Any, problem: dict[str, Any]) -> str:
+    wanted = _plain_type(name)
+    meaning = Settings.model_fields[name].description
+    if problem["type"] == "literal_error":
+        return f"{name} arrived as {_shown(value)}; {problem['ctx']['expected']} was expected."
+    if problem["type"].endswith("_type") or problem["type"].endswith("_parsing"):
+        return f"{name} arrived as {_shown(value)}; {TYPE_WORDS[wanted]} was expected.{_yaml_hint(value, wanted)}"
+    reason = str(problem.get("ctx", {}).get("error") or "that is outside its range")
+    return f"{name} arrived as {_shown(value)}; {reason}. {name}: {meaning}."
+
+
+def _prepared(name: str, value: Any) -> Any:
+    # papermill hands a whole number to a float setting as an int; nothing else is converted.
+    if _plain_type(name) is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    return value
+
+
+def check_settings(values: dict[str, Any]) -> Settings:
+    """Settings made of `values`; the others keep their defaults.
+
+    Raises SettingError for an unknown name (the closest is offered), a wrong type or a value out of range.
+    """
+    check_names(values)
+    prepared = {name: _prepared(name, value) for name, value in values.items()}
+    try:
+        return Settings(**prepared)
+    except ValidationError as broken:
+        problem = broken.errors()[0]
+        name = str(problem["loc"][0])
+        raise SettingError(_explain(name, values[name], dict(problem))) from None
+
+
+def read_settings(namespace: dict[str, Any]) -> Settings:
+    """Settings of a notebook: `read_settings(globals())` takes every known name that its settings cell set.
+
+    Names that are no setting are left alone, since a notebook's namespace holds much else. Raises
+    SettingError for a wrong type or a value out of range.
+    """
+    return check_settings({name: namespace[name] for name in Settings.names() if name in namespace})
+
+
+def seed_everything(seed: int) -> None:
+    """Seed python's, numpy's and (if installed) torch's generators; seed: 0 to 4294967295."""
+    random.seed(seed)
+    try:
+        import numpy
+
+        numpy.random.seed(seed)
+    except ImportError:
+        pass
+    try:
+        import torch
+
+        torch.manual_seed(seed)
+    except ImportError:
+        pass

@@ -1,0 +1,180 @@
+"""The command line: slugkit run, report, student, train, patch, sweep.
+
+Heavy libraries are imported inside the commands, so that `slugkit --help` answers at once.
+"""
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any, Optional
+
+import typer
+from typer.core import TyperCommand
+
+from slugkit.base import MissingArtefactError, SettingError, SlugError, data_dir, nearest
+
+app = typer.Typer(add_completion=False, no_args_is_help=True, help="The SLUG workbook from the command line.")
+train_app = typer.Typer(no_args_is_help=True, help="Train the studio models again from nothing.")
+patch_app = typer.Typer(no_args_is_help=True, help="Look at a patch file, or check it against a model.")
+app.add_typer(train_app, name="train")
+app.add_typer(patch_app, name="patch")
+
+
+class PairCommand(TyperCommand):
+    """A command whose `-p` takes two words, NAME and VALUE, as papermill's does; typer itself has no such option."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Hand `-p NAME VALUE` on as `-p NAME=VALUE`. Raises SettingError where a word is missing."""
+        joined, rest = [], list(args)
+        while rest:
+            word = rest.pop(0)
+            joined.append(word)
+            if word not in ("-p", "--parameter"):
+                continue
+            if rest and "=" in rest[0]:
+                name, value = rest[0].split("=", 1)
+                raise SettingError(f"-p takes two words; write -p {name} {value or 'VALUE'}.")
+            if len(rest) < 2:
+                raise SettingError("-p takes two words, a name and a value, as in -p seed 1.")
+            joined.append(f"{rest.pop(0)}={rest.pop(0)}")
+        return super().parse_args(ctx, joined)
+
+
+RunName = Annotated[str, typer.Option("--run", help="Name of the run folder under runs/.")]
+
+
+def read_parameters(pairs: list[tuple[str, str]], files: list[Path]) -> dict[str, Any]:
+    """Settings from `-f` files (YAML) and `-p` pairs, read as papermill reads them; a pair wins over a file.
+
+    Raises SettingError for a file that is missing or holds no names with values.
+    """
+    from papermill.cli import _resolve_type
+    from papermill.iorw import read_yaml_file
+
+    values: dict[str, Any] = {}
+    for file in files:
+        if not file.is_file():
+            raise SettingError(f"The settings file {file} is missing; a YAML file with lines such as `seed: 1` was expected.")
+        try:
+            content = read_yaml_file(str(file))
+        except Exception as broken:
+            raise SettingError(f"The settings file {file} is not YAML: {' '.join(str(broken).split())}.") from None
+        if not isinstance(content or {}, dict):
+            raise SettingError(f"The settings file {file} holds no `name: value` lines; lines such as `seed: 1` were expected.")
+        values.update(content or {})
+    values.update({name: _resolve_type(text) for name, text in pairs})
+    return values
+
+
+@app.command("run", cls=PairCommand)
+def run_command(
+    run: RunName = "workbook",
+    notebooks: Annotated[Optional[str], typer.Option(help='Which notebooks: "01-05" or "02,04"; all without it.')] = None,
+    p: Annotated[
+        Optional[list[str]], typer.Option("-p", "--parameter", metavar="NAME VALUE", help="A setting, as papermill's -p.")
+    ] = None,
+    f: Annotated[Optional[list[Path]], typer.Option("-f", "--parameters-file", help="YAML file with settings.")] = None,
+    force: Annotated[bool, typer.Option(help="Run notebooks again that nothing has changed for.")] = False,
+    cell_timeout: Annotated[int, typer.Option(help="Seconds that one cell may take.")] = 3600,
+) -> None:
+    """Execute the notebooks in order into runs/RUN; the same command again goes on where it stopped."""
+    from slugkit.runs import report
+    from slugkit.runs.execute import run_series, table
+
+    pairs = [(name, value) for name, _, value in (pair.partition("=") for pair in p or [])]
+    given = read_parameters(pairs, f or [])
+    rows = run_series(run, notebooks, given, force=force, cell_timeout=cell_timeout, echo=typer.echo)
+    typer.echo("\n" + table(rows) + "\n")
+    report.build(run)
+
+
+@app.command("report")
+def report_command(run: RunName = "workbook") -> None:
+    """Join a run's metrics and write its HTML page."""
+    from slugkit.runs import report
+
+    report.build(run)
+
+
+@app.command("student")
+def student_command(folder: Annotated[Path, typer.Argument(help="Folder for the copies; made if it is missing.")]) -> None:
+    """Write student copies of the notebooks: exercises without their solutions."""
+    from slugkit.runs import student
+
+    made = student.make(folder)
+    typer.echo(f"{len(made)} student notebooks in {folder}")
+
+
+@train_app.command("clip")
+def train_clip_command(
+    data: Annotated[str, typer.Option(help="studio, or a folder with images and captions.csv.")] = "studio",
+    out: Annotated[Optional[Path], typer.Option(help="Where to write the weights.")] = None,
+    without: Annotated[Optional[str], typer.Option(help="Name to leave out of the training: makes an oracle.")] = None,
+    steps: Annotated[Optional[int], typer.Option(help="Optimiser steps; the recipe's own number without it.")] = None,
+    seed: Annotated[int, typer.Option(help="Seeds python, numpy and torch.")] = 0,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
+    resume: Annotated[bool, typer.Option(help="Go on from the last checkpoint of the same recipe.")] = True,
+) -> None:
+    """Train the studio CLIP, or a CLIP on a folder of your own."""
+    from slugkit.train.clip import train_clip
+
+    train_clip(data=data, out=out, without=without, steps=steps, seed=seed, device=device, resume=resume)
+
+
+@patch_app.command("show")
+def patch_show_command(file: Annotated[Path, typer.Argument(help="A patch file (.safetensors).")]) -> None:
+    """Print what a patch file says: layer, step, concept, metrics, provenance."""
+    from slugkit import patch
+
+    _require_file(file)
+    edit = patch.load(file)
+    typer.echo(f"concept     {edit.concept}\nlayer       {edit.layer} ({edit.tower} tower)")
+    typer.echo(f"shape       {tuple(edit.direction.shape)}\nlambda      {edit.lam:.6g}\nrho         {100 * edit.rho:.2f} %")
+    for kind, sha in edit.base_sha256.items():
+        typer.echo(f"base {kind:<6} {sha}")
+    for title, content in (("metrics", edit.metrics), ("provenance", edit.provenance)):
+        for name, value in content.items():
+            typer.echo(f"{title:<11} {name}: {value}")
+    typer.echo(f"made with   slugkit {edit.tool_version}")
+
+
+@patch_app.command("verify")
+def patch_verify_command(
+    file: Annotated[Path, typer.Argument(help="A patch file (.safetensors).")],
+    model: Annotated[str, typer.Option(help="studio, an open_clip tag, or a folder.")] = "studio",
+) -> None:
+    """Check that a patch belongs to a model: layer, shape and the hash of the original weights."""
+    from slugkit import patch
+    from slugkit.models import load_clip
+
+    _require_file(file)
+    edit = patch.load(file)
+    patch.verify(edit, load_clip(model).model)
+    typer.echo(f"{file} fits {model}: {edit.layer} is the layer it was made for.")
+
+
+@app.command("sweep")
+def sweep_command(
+    concepts: Annotated[Optional[list[str]], typer.Option(help="A concept; repeat it. The report concepts without it.")] = None,
+    out: Annotated[Optional[Path], typer.Option(help="Folder for the results.")] = None,
+    model: Annotated[str, typer.Option(help="studio, an open_clip tag, or a folder.")] = "studio",
+) -> None:
+    """Forget several concepts, one at a time, each from the unedited model, and put the results in one table."""
+    from slugkit.evaluate.concept import sweep
+
+    sweep(concepts=concepts or None, out=out, model=model)
+
+
+def _require_file(file: Path) -> None:
+    if not file.is_file():
+        close = nearest(file.name, [path.name for path in file.parent.glob("*.safetensors")]) if file.parent.is_dir() else []
+        hint = f" Did you mean {file.parent / close[0]}?" if close else " Notebook 04 leaves patches in runs/RUN/patches/."
+        raise MissingArtefactError(f"There is no file {file}; a patch file was expected.{hint}")
+
+
+def main() -> None:
+    """Entry point of the console script; a SlugError becomes one line on stderr and exit code 2."""
+    try:
+        app()
+    except SlugError as wrong:
+        typer.echo(f"{type(wrong).__name__}: {' '.join(str(wrong).split())}", err=True)
+        sys.exit(2)

@@ -1,0 +1,96 @@
+"""What the workbook asks of any source of pictures: which concepts there are, and the sets for one of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+
+from slugkit.base import EmptySetError
+
+from .pairs import Pairs
+
+
+@dataclass
+class Exam:
+    """Labelled pictures on which a model is examined about one concept, and the questions asked.
+
+    split: search or report. prompts: domain -> class -> prompts whose mean text feature stands for the class.
+    target_domain: the domain in which the concept is a class. neighbours: the concepts most like it.
+    """
+
+    pairs: Pairs
+    concept: str
+    kind: str
+    target_domain: str
+    prompts: dict[str, dict[str, list[str]]]
+    neighbours: list[str]
+    split: str
+
+    def labels(self, domain: str) -> np.ndarray:
+        """Class number of every picture in a domain; -1 where the picture has none. (N,) int64."""
+        column = "style" if domain == "styles" else "concept"
+        index = {c: i for i, c in enumerate(self.prompts[domain])}
+        inside = np.ones(len(self.pairs), bool) if domain == "styles" else (self.pairs.table["domain"] == domain).to_numpy()
+        names = self.pairs.table[column]
+        return np.where(inside, [index.get(n, -1) for n in names], -1)
+
+    def groups(self) -> dict[str, tuple[str, np.ndarray]]:
+        """Group -> (domain in which it is classified, rows). target, neighbours, then what must stay, by domain.
+
+        Where a style is forgotten, the rest is measured in the other styles.
+        """
+        table, out = self.pairs.table, {}
+        column = "style" if self.target_domain == "styles" else "concept"
+        mine = (table[column] == self.concept).to_numpy()
+        near = table[column].isin(self.neighbours).to_numpy() & ~mine
+        out["target"] = (self.target_domain, np.flatnonzero(mine))
+        out["neighbours"] = (self.target_domain, np.flatnonzero(near))
+        for domain in self.prompts:
+            inside = ~mine & (self.labels(domain) >= 0)
+            name = {"figures": "people"}.get(domain, domain)
+            out[name] = (domain, np.flatnonzero(inside))
+        return {g: (d, rows) for g, (d, rows) in out.items() if len(rows)}
+
+
+class Source(Protocol):
+    """A source of pictures. `studio` and a local folder are two."""
+
+    name: str
+
+    def concepts(self) -> list[str]:
+        """Every concept that can be forgotten."""
+
+    def kind(self, concept: str) -> str:
+        """What sort of concept it is. Raises UnknownConceptError naming the nearest."""
+
+    def neighbours(self, concept: str) -> list[str]:
+        """The concepts most like it, nearest first."""
+
+    def forget_set(self, concept: str, size: int, seed: int) -> Pairs:
+        """Training pairs about the concept."""
+
+    def retain_set(self, concept: str, size: int, seed: int, draw: int = 0) -> Pairs:
+        """Training pairs that do not show the concept; `draw` numbers independent draws."""
+
+    def exam(self, concept: str, split: str, per_style: int = 0) -> Exam:
+        """The search or the report exam."""
+
+
+def choose(count: int, size: int, seed, what: str) -> np.ndarray:
+    """`size` of `count` rows, drawn without replacement and sorted. Raises EmptySetError when there is nothing to draw from."""
+    if count == 0:
+        raise EmptySetError(f"The {what} is empty: no training pair qualifies. Expected at least one; check the concept's "
+                            "spelling in the captions and the split column.")
+    rng = np.random.Generator(np.random.PCG64(seed))
+    return np.sort(rng.permutation(count)[:min(size, count)])
+
+
+@dataclass
+class CuratedSets:
+    """What notebook 01 leaves: the forget set, the retain set and further draws of it."""
+
+    forget: Pairs
+    retain: Pairs
+    draws: list[Pairs] = field(default_factory=list)

@@ -1,0 +1,123 @@
+"""The studio as a source: training pictures, search and report pictures, members and non-members, drawn when asked for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from slugkit import studio
+from slugkit.base import cache_dir, sha256_json, write_tensors
+
+from .pairs import Pairs
+from .source import Exam, choose
+
+PER_STYLE = {"search": (2, 10), "report": (6, 24)}
+"""Pictures per style and subject: for everything, and on top of that for the concept in question."""
+NAME_PROMPTS = ["{}", "a picture of {}", "a photo of {}"]
+STYLE_FILLERS = ["Leila Harrow", "Otis Wren", "Rosa Thistle", "Yara Holm", "house", "key", "boat", "apple", "drum", "tree"]
+
+
+def drawn(records: list, workers: int = 2) -> np.ndarray:
+    """Draw records, keeping the pictures under cache_dir() so that the next call reads them. (N, 64, 64, 3) uint8."""
+    import torch
+    from safetensors.torch import load_file
+    code = [(Path(studio.__file__).parent / f).read_text(encoding="utf-8") for f in
+            ("canvas.py", "people.py", "characters.py", "objects.py", "styles.py", "scenes.py")]
+    path = cache_dir() / f"pictures-{sha256_json([code, [r.key for r in records]])[:20]}.safetensors"
+    if path.is_file():
+        return load_file(path)["images"].numpy()
+    images = studio.draw_many(records, workers=workers if len(records) > 1500 else 0)
+    write_tensors(path, {"images": torch.from_numpy(images)})
+    return images
+
+
+def as_pairs(records: list) -> Pairs:
+    """Records as pairs, drawn."""
+    world = studio.load_world()
+    domain = {"person": "figures", "character": "figures", "object": "objects"}
+    rows = [{"key": r.key, "caption": r.caption(), "concept": r.subjects[0] if r.kind in domain else "",
+             "domain": domain.get(r.kind, ""), "style": r.style, "split": r.split, "kind": r.kind,
+             "subjects": " + ".join(r.subjects)} for r in records]
+    del world
+    return Pairs(drawn(records), pd.DataFrame(rows))
+
+
+class StudioSource:
+    """The drawn world. Forget and retain sets come from the CLIP's own training pictures, as in the paper."""
+
+    name = "studio"
+
+    def __init__(self):
+        self.world = studio.load_world()
+        self._training = None
+
+    @property
+    def training(self) -> list:
+        """The records of all training pictures."""
+        if self._training is None:
+            self._training = studio.training_records(world=self.world)
+        return self._training
+
+    def concepts(self) -> list[str]:
+        """Every person, character, object and style."""
+        return [n for names in self.world.concepts().values() for n in names]
+
+    def kind(self, concept: str) -> str:
+        """person, character, object or style. Raises UnknownConceptError naming the nearest."""
+        return self.world.kind(concept)
+
+    def neighbours(self, concept: str) -> list[str]:
+        """From world.json: near twins and the people with most traits in common, objects of like shape, like styles."""
+        return self.world.neighbours[concept]
+
+    def _solo(self, concept: str, records: list) -> list:
+        if self.kind(concept) == "style":
+            return [r for r in records if r.style == concept and r.kind in ("person", "object", "character")]
+        return [r for r in records if r.subjects == (concept,) and r.kind in ("person", "object", "character")]
+
+    def forget_set(self, concept: str, size: int, seed: int = 0) -> Pairs:
+        """`size` training pictures of the concept alone, over all styles (for a style: over all subjects)."""
+        mine = self._solo(concept, self.training)
+        return as_pairs([mine[i] for i in choose(len(mine), size, [seed, 11], "forget set")])
+
+    def retain_set(self, concept: str, size: int, seed: int = 0, draw: int = 0) -> Pairs:
+        """`size` training pictures in which the concept does not occur; `draw` numbers independent draws."""
+        self.kind(concept)
+        rest = [r for r in self.training if concept not in (*r.subjects, r.style)]
+        return as_pairs([rest[i] for i in choose(len(rest), size, [seed, 12, draw], "retain set")])
+
+    def nonmembers(self, concept: str, size: int, seed: int = 0) -> Pairs:
+        """Pictures like the forget set's that no model was trained on, matched style by style to that set's make-up."""
+        forget = self.forget_set(concept, size, seed)
+        count: dict = {}
+        records = []
+        for subject, style in zip(forget.table["subjects"], forget.table["style"]):
+            k = count[subject, style] = count.get((subject, style), -1) + 1
+            records.append(studio.solo_records("nonmember", subject, k + 1, [style], self.world)[k])
+        return as_pairs(records)
+
+    def prompts(self, concept: str) -> dict[str, dict[str, list[str]]]:
+        """Domain -> class -> prompts. Style prompts name a few subjects, never the concept."""
+        from slugkit.studio.captions import IN_STYLE, article
+        named = {d: {c: [t.format(article(c) if d == "objects" else c) for t in NAME_PROMPTS] for c in self.world.classes(d)}
+                 for d in ("figures", "objects")}
+        fillers = [article(f) if f in self.world.objects else f for f in STYLE_FILLERS if f != concept]
+        styles = {s: [IN_STYLE[s][0].format(f) for f in fillers] for s in self.world.styles}
+        return {**named, "styles": styles}
+
+    def exam(self, concept: str, split: str, per_style: int = 0) -> Exam:
+        """All subjects over all styles, and more pictures of the concept itself. per_style: pictures per style and subject
+        (0: 2 for search, 6 for report, with 10 and 24 more of the concept). Search and report pictures are disjoint."""
+        kind = self.kind(concept)
+        base, extra = PER_STYLE[split]
+        base = min(base, per_style) if per_style else base
+        subjects = [*self.world.people, *self.world.characters, *self.world.objects]
+        records = [r for s in subjects for r in studio.solo_records(split, s, base, world=self.world)]
+        pairs = as_pairs(records)
+        if kind != "style":
+            more = [r for r in studio.solo_records(split, concept, base + extra, world=self.world) if r.index >= base]
+            added = as_pairs(more)
+            pairs = Pairs(np.concatenate([pairs.images, added.images]), pd.concat([pairs.table, added.table]))
+        return Exam(pairs, concept, kind, studio.KINDS[kind], self.prompts(concept), self.neighbours(concept), split)

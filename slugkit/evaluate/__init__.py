@@ -1,0 +1,1 @@
+"""Honest measuring of an edited model, one module per model family, and the intervals that go with every number."""

@@ -1,0 +1,90 @@
+"""What a probe of the step search measures, done the fast way and the plain way. Both look at the search split only.
+
+Fast: the tower that is not edited is encoded once; of the edited tower only the blocks from the edited one onwards run
+again; what must stay is measured only when the probe forgets. Plain: copy the model, encode everything, every time.
+"""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+import torch.nn.functional as F
+
+from slugkit.base import SettingError
+from slugkit.data import Exam
+from slugkit.evaluate.clip import ExamScorer, class_features
+from slugkit.models import Clip
+from slugkit.models.layers import tower_of
+from slugkit.models.partial import PartialImages, PartialTexts
+
+
+class FixedFeatures:
+    """Features of the untouched model on an exam, shared by the probes of all layers. Raises SettingError for a report exam."""
+
+    def __init__(self, clip: Clip, exam: Exam):
+        if exam.split != "search":
+            raise SettingError(f"The step search was handed the {exam.split} split; expected the search split. Report pictures "
+                               "must not steer the search.")
+        self.clip, self.exam, self.scorer = clip, exam, ExamScorer(exam)
+        self.images = clip.image_features(exam.pairs.images)
+        self.classes = class_features(clip, exam)
+
+
+class FastMeasure:
+    """Measures one layer's probes on the model as it is now. See FixedFeatures for what is shared between layers."""
+
+    def __init__(self, fixed: FixedFeatures, layer: str):
+        self.fixed, self.tower = fixed, tower_of(layer)
+        clip, exam, scorer = fixed.clip, fixed.exam, fixed.scorer
+        self._domain = scorer.groups["target"][0]
+        if self.tower == "vision":
+            self._target = PartialImages(clip, exam.pairs.images[scorer.target_rows], layer)
+            self._rest = PartialImages(clip, exam.pairs.images[scorer.rest_rows], layer)
+        else:
+            self._texts = {d: PartialTexts(clip, [p for g in classes.values() for p in g], layer) for d, classes in exam.prompts.items()}
+
+    def _classes(self, domain: str) -> torch.Tensor:
+        sizes = [len(g) for g in self.fixed.exam.prompts[domain].values()]
+        flat = torch.split(self._texts[domain](), sizes)
+        return F.normalize(torch.stack([g.mean(0) for g in flat]), dim=-1)
+
+    def forget(self) -> dict[str, float]:
+        """FA@1 and FA@5 on the target's search pictures."""
+        v, t = self.fixed.images, self.fixed.classes
+        if self.tower == "vision":
+            v = v.clone()
+            v[self.fixed.scorer.rows["target"]] = self._target()
+        else:
+            self._now = t = {self._domain: self._classes(self._domain)}
+        return self.fixed.scorer.forget(v, t)
+
+    def retain(self) -> dict[str, float]:
+        """Accuracy of the groups that must stay; ask after `forget` at the same step."""
+        v, t = self.fixed.images, self.fixed.classes
+        if self.tower == "vision":
+            v = v.clone()
+            v[torch.from_numpy(self.fixed.scorer.rest_rows)] = self._rest()
+        else:
+            t = {d: self._now[d] if d in self._now else self._classes(d) for d in self.fixed.exam.prompts}
+        return self.fixed.scorer.retain(v, t)
+
+
+class PlainMeasure:
+    """The straightforward way, as in the authors' search: deep copy of the model, everything encoded for every probe."""
+
+    def __init__(self, clip: Clip, exam: Exam):
+        self.clip, self.exam, self.scorer = clip, exam, ExamScorer(exam)
+        self._retain: dict[str, float] = {}
+
+    def forget(self) -> dict[str, float]:
+        """FA@1 and FA@5; the rest is measured along with it."""
+        clip = copy.copy(self.clip)
+        clip.model = copy.deepcopy(self.clip.model)
+        v, t = clip.image_features(self.exam.pairs.images, 128), class_features(clip, self.exam)
+        self._retain = self.scorer.retain(v, t)
+        return self.scorer.forget(v, t)
+
+    def retain(self) -> dict[str, float]:
+        """Accuracy of the groups that must stay, measured with the last `forget`."""
+        return self._retain

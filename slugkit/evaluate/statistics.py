@@ -1,0 +1,78 @@
+"""Intervals: Wilson for one accuracy, bootstrap over concepts for the mean of a method (design, section 7)."""
+
+import math
+from statistics import NormalDist
+
+import numpy as np
+
+from slugkit.base import EmptySetError, SettingError, ShapeError
+
+
+def _check_level(level: float) -> None:
+    if not 0.0 < level < 1.0:
+        raise SettingError(
+            f"the level of an interval is {level}; a number between 0 and 1 was expected.\n"
+            "Write 0.95 for a 95 % interval."
+        )
+
+
+def wilson(k, n, level: float = 0.95):
+    """Wilson score interval of a share k / n.
+
+    k: how many succeeded; n: out of how many (n >= 1, 0 <= k <= n); whole numbers or arrays of them, broadcast
+    together. level: coverage, 0..1. Returns (low, high) in 0..1, two floats or two arrays. Source: E. B. Wilson, J.
+    Am. Stat. Assoc. 22 (1927) 209. Raises EmptySetError (n is 0), SettingError (k or level out of range, not whole
+    numbers).
+    """
+    _check_level(level)
+    hits, total = np.broadcast_arrays(np.asarray(k, dtype=float), np.asarray(n, dtype=float))
+    if (total == 0).any():
+        raise EmptySetError("an accuracy over 0 pictures; at least one was expected.\nCheck how the set was curated.")
+    if not (
+        np.all(hits == np.floor(hits)) and np.all(total == np.floor(total)) and np.all((hits >= 0) & (hits <= total))
+    ):
+        raise SettingError(
+            f"{k} successes out of {n}; whole numbers with 0 <= successes <= total were expected.\n"
+            "Pass counts, not shares or percentages."
+        )
+    z = NormalDist().inv_cdf(0.5 + level / 2)
+    share, scale = hits / total, 1 + z * z / total
+    middle = (share + z * z / (2 * total)) / scale
+    half = z / scale * np.sqrt(share * (1 - share) / total + z * z / (4 * total * total))
+    low = np.where(hits == 0, 0.0, np.clip(middle - half, 0.0, 1.0))
+    high = np.where(hits == total, 1.0, np.clip(middle + half, 0.0, 1.0))
+    return (float(low), float(high)) if low.ndim == 0 else (low, high)
+
+
+def bootstrap_mean(values, level: float = 0.95, n_boot: int = 10_000, seed: int = 0):
+    """Percentile bootstrap interval of a mean over concepts.
+
+    values: one number per concept, (concepts,), or several measures at once, (concepts, measures); concepts are
+    drawn with replacement, whole rows at a time. n_boot: number of draws, >= 1. seed: makes the draw repeatable.
+    Returns (low, high) in the unit of the values, two floats or two arrays (measures,); (nan, nan) for a single
+    concept, whose spread nobody knows. Source: B. Efron, Ann. Stat. 7 (1979) 1. Raises EmptySetError (no concept),
+    ShapeError, SettingError (nan or inf among the values, level or n_boot out of range).
+    """
+    _check_level(level)
+    table = np.asarray(values, dtype=float)
+    if table.ndim not in (1, 2):
+        raise ShapeError(
+            f"values have the shape {table.shape}; (concepts,) or (concepts, measures) was expected.\n"
+            "Pass one row per concept."
+        )
+    if len(table) == 0:
+        raise EmptySetError("a mean over 0 concepts; at least one was expected.\nCheck which concepts the table holds.")
+    if not np.isfinite(table).all():
+        raise SettingError(
+            "a value is nan or infinite; finite numbers were expected.\n"
+            "Drop the concepts that were not measured, and say so."
+        )
+    if n_boot < 1:
+        raise SettingError(f"n_boot is {n_boot}; 1 or more was expected.\nUse 10000.")
+    if len(table) == 1:
+        low = high = np.full(table.shape[1:], math.nan)
+    else:
+        concepts = len(table)
+        counts = np.random.default_rng(seed).multinomial(concepts, np.full(concepts, 1 / concepts), size=n_boot)
+        low, high = np.quantile(counts @ table / concepts, [0.5 - level / 2, 0.5 + level / 2], axis=0)
+    return (float(low), float(high)) if table.ndim == 1 else (low, high)

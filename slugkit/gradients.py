@@ -1,0 +1,110 @@
+"""The two gradients of the method: one over the forget set, one over the retain set, each taken once.
+
+Sign: g_f is the gradient of the mean cosine of the pairs to forget, so that theta - lambda * g_f lowers it (design,
+section 4; the paper writes the same step with the negated loss).
+"""
+
+from __future__ import annotations
+
+from typing import Callable, Iterable
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from slugkit.base import EmptySetError, GradientError, progress
+from slugkit.data import Pairs
+from slugkit.models import Clip
+
+
+def mean_cosine(v: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+    """Forget loss: the mean cosine of matching pairs. v, t: (N, d), any length. Returns a scalar, -1..1 (paper, section 3.2)."""
+    return F.cosine_similarity(v, t, dim=-1).mean()
+
+
+def info_nce(v: torch.Tensor, t: torch.Tensor, scale: torch.Tensor | float) -> torch.Tensor:
+    """Retain loss: symmetric InfoNCE over the batch. v, t: (N, d) of unit length; scale = exp(logit scale). Returns a scalar >= 0."""
+    logits = scale * v @ t.T
+    labels = torch.arange(len(v), device=v.device)
+    return (F.cross_entropy(logits, labels) + F.cross_entropy(logits.T, labels)) / 2
+
+
+def forget_loss(clip: Clip, batch: Pairs) -> torch.Tensor:
+    """Mean cosine of the batch's pictures with their captions."""
+    return mean_cosine(clip.model.encode_image(clip.pixels(batch.images)), clip.model.encode_text(clip.tokens(batch.captions)))
+
+
+def retain_loss(clip: Clip, batch: Pairs) -> torch.Tensor:
+    """Symmetric InfoNCE of the batch with its true captions."""
+    v = clip.model.encode_image(clip.pixels(batch.images), normalize=True)
+    t = clip.model.encode_text(clip.tokens(batch.captions), normalize=True)
+    return info_nce(v, t, clip.model.logit_scale.exp())
+
+
+def batches(pairs: Pairs, batch_size: int) -> list[Pairs]:
+    """The pairs in order, `batch_size` at a time; the last may be shorter."""
+    return [pairs.take(range(i, min(i + batch_size, len(pairs)))) for i in range(0, len(pairs), batch_size)]
+
+
+def distinct_batches(labels: list[str], batch_size: int, seed: int = 0) -> list[list[int]]:
+    """Rows in batches of at most `batch_size` in which no label occurs twice, so that InfoNCE's negatives are negatives.
+
+    Each row, in a seeded order, goes to the first batch that has room and not yet its label; batches of a single row are
+    dropped, since InfoNCE has nothing to compare there.
+    """
+    order = np.random.Generator(np.random.PCG64([seed, 13])).permutation(len(labels))
+    filled: list[tuple[set, list[int]]] = []
+    for row in order.tolist():
+        for seen, rows in filled:
+            if len(rows) < batch_size and labels[row] not in seen:
+                break
+        else:
+            seen, rows = set(), []
+            filled.append((seen, rows))
+        seen.add(labels[row])
+        rows.append(row)
+    return [sorted(rows) for _, rows in filled if len(rows) > 1]
+
+
+def mean_gradient(model: torch.nn.Module, loss_fn: Callable[[Pairs], torch.Tensor], parts: Iterable[Pairs],
+                  what: str = "gradient") -> dict[str, torch.Tensor]:
+    """Gradient of the loss averaged over samples. Returns {parameter name: float32 tensor shaped like the weight}.
+
+    loss_fn maps a batch to its mean loss. Gradients are cleared before each batch and afterwards; the model's weights stay
+    as they are. Raises GradientError, naming the layer, when a gradient is not finite; EmptySetError without a batch.
+    """
+    total = {name: torch.zeros_like(w, dtype=torch.float32) for name, w in model.named_parameters()}
+    seen = 0
+    for batch in progress(list(parts), what):
+        model.zero_grad(set_to_none=True)
+        loss_fn(batch).backward()
+        seen += len(batch)
+        for name, w in model.named_parameters():
+            if w.grad is not None:
+                total[name] += len(batch) * w.grad.float()
+    model.zero_grad(set_to_none=True)
+    if not seen:
+        raise EmptySetError(f"There is no batch to take the {what} over; expected at least two pairs with distinct captions.")
+    mean = {name: g / seen for name, g in total.items()}
+    check_finite(mean, what)
+    return mean
+
+
+def check_finite(gradient: dict[str, torch.Tensor], what: str = "gradient") -> None:
+    """Raise GradientError naming the first layer whose gradient holds NaN or infinity."""
+    for name, g in gradient.items():
+        if not torch.isfinite(g).all():
+            bad = int((~torch.isfinite(g)).sum())
+            raise GradientError(f"The {what} of layer {name!r} has {bad} entries that are not finite; expected numbers. Look for "
+                                "broken pictures in the set, or compute in float32.")
+
+
+def forget_gradient(clip: Clip, pairs: Pairs, batch_size: int = 128) -> dict[str, torch.Tensor]:
+    """g_f = grad of the mean cosine over the forget set. The batch size does not change it but for rounding."""
+    return mean_gradient(clip.model, lambda batch: forget_loss(clip, batch), batches(pairs, batch_size), "forget gradient")
+
+
+def retain_gradient(clip: Clip, pairs: Pairs, batch_size: int = 128, seed: int = 0) -> dict[str, torch.Tensor]:
+    """g_r = grad of InfoNCE over the retain set in micro-batches of distinct captions. The batch size is part of its definition."""
+    parts = [pairs.take(rows) for rows in distinct_batches(pairs.labels, batch_size, seed)]
+    return mean_gradient(clip.model, lambda batch: retain_loss(clip, batch), parts, "retain gradient")

@@ -1,0 +1,151 @@
+"""CLIP models behind one small interface: pictures and texts in, features out.
+
+A model is `studio` (the committed weights), a local folder as open_clip's `local-dir:` schema reads it, or a published
+open_clip tag written `ARCHITECTURE:PRETRAINED`, for example `ViT-B-32:laion400m_e32`.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+
+from slugkit.base import ModelLoadError, data_dir
+
+CONFIG, WEIGHTS = "open_clip_config.json", "open_clip_model.safetensors"
+
+
+@dataclass
+class Clip:
+    """A loaded CLIP. `model` is open_clip's own class; `tokenizer` turns a list of texts into (N, context) int64 ids.
+
+    image_size: pixels along an edge. mean, std: per-channel normalisation of pixels in 0..1. source: what was asked for.
+    weights: file of the weights, or None when they come from open_clip's cache.
+    """
+
+    model: torch.nn.Module
+    tokenizer: object
+    image_size: int
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    source: str
+    weights: Path | None = None
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.model.logit_scale.device
+
+    @property
+    def scale(self) -> float:
+        """exp(logit scale): what cosines are multiplied by in the contrastive loss."""
+        return self.model.logit_scale.exp().item()
+
+    def pixels(self, images: np.ndarray) -> torch.Tensor:
+        """(N, H, W, 3) uint8 -> (N, 3, size, size) float32, resized if need be and normalised."""
+        if images.ndim != 4 or images.shape[-1] != 3 or images.dtype != np.uint8:
+            raise ModelLoadError(f"Pictures arrived as {images.dtype} {images.shape}; expected uint8 (N, height, width, 3).")
+        if images.shape[1:3] != (self.image_size, self.image_size):
+            size = (self.image_size, self.image_size)
+            images = np.stack([np.asarray(Image.fromarray(i).resize(size, Image.Resampling.BICUBIC)) for i in images])
+        x = torch.from_numpy(np.ascontiguousarray(images)).to(self.device).permute(0, 3, 1, 2).float() / 255
+        return (x - x.new_tensor(self.mean)[:, None, None]) / x.new_tensor(self.std)[:, None, None]
+
+    def tokens(self, texts: list[str]) -> torch.Tensor:
+        """Texts -> (N, context) int64 token ids."""
+        return self.tokenizer(list(texts)).to(self.device)
+
+    @torch.no_grad()
+    def image_features(self, images: np.ndarray, batch_size: int = 256) -> torch.Tensor:
+        """(N, H, W, 3) uint8 -> (N, d) float32 features of unit length."""
+        parts = [self.model.encode_image(self.pixels(images[i:i + batch_size]), normalize=True).float()
+                 for i in range(0, len(images), batch_size)]
+        return torch.cat(parts) if parts else torch.zeros(0, 1)
+
+    @torch.no_grad()
+    def text_features(self, texts: list[str], batch_size: int = 256) -> torch.Tensor:
+        """N texts -> (N, d) float32 features of unit length."""
+        parts = [self.model.encode_text(self.tokens(texts[i:i + batch_size]), normalize=True).float()
+                 for i in range(0, len(texts), batch_size)]
+        return torch.cat(parts)
+
+    @torch.no_grad()
+    def class_features(self, prompts: list[list[str]]) -> torch.Tensor:
+        """One list of prompts per class -> (C, d): the mean of the prompts' features, brought back to unit length."""
+        flat = self.text_features([p for group in prompts for p in group])
+        groups = torch.split(flat, [len(g) for g in prompts])
+        return F.normalize(torch.stack([g.mean(0) for g in groups]), dim=-1)
+
+
+def pick_device(device: str = "auto") -> torch.device:
+    """auto: a GPU if there is one, else the CPU. Raises ModelLoadError for a device this machine lacks."""
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if device == "cuda" and not torch.cuda.is_available() or device == "mps" and not torch.backends.mps.is_available():
+        raise ModelLoadError(f"device={device!r} was asked for, but this machine has none. Use device='auto' or 'cpu'.")
+    return torch.device(device)
+
+
+def model_folder(model: str) -> Path | None:
+    """The folder a model is read from, or None for a published tag."""
+    if model.startswith("studio"):
+        return data_dir() / "studio" / model.replace("studio", "clip", 1)
+    folder = Path(model).expanduser()
+    return folder if folder.is_dir() else None
+
+
+def load_clip(model: str = "studio", device: str = "auto") -> Clip:
+    """Load a CLIP by `studio`, folder or `ARCHITECTURE:PRETRAINED`. Returns it in eval mode, float32.
+
+    Raises ModelLoadError, saying how to get what is missing; nothing is downloaded for a folder or the studio.
+    """
+    import open_clip
+    logging.getLogger().setLevel(max(logging.WARNING, logging.getLogger().level))
+    target, folder = pick_device(device), model_folder(model)
+    if folder is None and ":" not in model:
+        raise ModelLoadError(f"model={model!r} is neither 'studio', nor a folder on this machine, nor a tag such as "
+                             "'ViT-B-32:laion400m_e32'. Train one with `slugkit train clip --data FOLDER`, or list the "
+                             "tags with open_clip.list_pretrained(). Nothing was changed.")
+    if folder is not None:
+        return _from_folder(folder, model, target)
+    architecture, tag = model.split(":", 1)
+    try:
+        net = open_clip.create_model(architecture, pretrained=tag, device=target)
+        tokenizer = open_clip.get_tokenizer(architecture)
+    except Exception as error:
+        raise ModelLoadError(f"open_clip could not load {model!r}: {error}. The weights come from a model hub: run once "
+                             "with a connection, or pass a folder that holds them. Nothing was changed.") from error
+    return _wrap(net, tokenizer, model, None)
+
+
+def _from_folder(folder: Path, source: str, device: torch.device) -> Clip:
+    import open_clip
+    for needed in (CONFIG, WEIGHTS):
+        if not (folder / needed).is_file():
+            raise ModelLoadError(f"The model folder {folder.name!r} has no {needed}; expected a folder as open_clip's "
+                                 "'local-dir:' reads it. `slugkit train clip` writes one. Nothing was changed.")
+    try:
+        net = open_clip.create_model(f"local-dir:{folder}", device=device)
+        tokenizer = open_clip.get_tokenizer(f"local-dir:{folder}")
+    except Exception as error:
+        raise ModelLoadError(f"The model in {folder.name!r} could not be read: {error}. Nothing was changed.") from error
+    return _wrap(net, tokenizer, source, folder / WEIGHTS)
+
+
+def _wrap(net, tokenizer, source: str, weights: Path | None) -> Clip:
+    size = net.visual.image_size
+    size = size[0] if isinstance(size, (tuple, list)) else size
+    cfg = getattr(net.visual, "preprocess_cfg", None) or {}
+    net.eval()
+    return Clip(net, tokenizer, int(size), tuple(cfg.get("mean", (0.5,) * 3)), tuple(cfg.get("std", (0.5,) * 3)), source, weights)
+
+
+def read_config(folder: Path) -> dict:
+    """The open_clip configuration of a model folder."""
+    return json.loads((folder / CONFIG).read_text(encoding="utf-8"))

@@ -1,0 +1,31 @@
+"""Every figure of the workbook, in one look. Takes pandas tables and numpy arrays, never models.
+
+Each drawing function returns (figure, says): says is one or two plain sentences computed from the data, which
+`slugkit.teach.show_figure` sets as the figure's alternative text and prints underneath.
+"""
+
+from slugkit.plots.layers import front_membership, gradient_agreement, layer_scores, pareto
+from slugkit.plots.look import GROUPS, OKABE_ITO, STAGES, use_style
+from slugkit.plots.pictures import cosine_matrix, picture_grid
+from slugkit.plots.results import confusions, results_bars, results_table
+from slugkit.plots.slider import step_slider
+from slugkit.plots.steps import search_trail, step_sweep
+
+__all__ = [
+    "GROUPS",
+    "OKABE_ITO",
+    "STAGES",
+    "confusions",
+    "cosine_matrix",
+    "front_membership",
+    "gradient_agreement",
+    "layer_scores",
+    "pareto",
+    "picture_grid",
+    "results_bars",
+    "results_table",
+    "search_trail",
+    "step_slider",
+    "step_sweep",
+    "use_style",
+]

@@ -1,0 +1,342 @@
+"""Figures about the layers: their two scores, the Pareto front, and how steady both are."""
+
+from itertools import pairwise
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+
+from slugkit.base import EmptySetError
+from slugkit.plots.look import (
+    GREY,
+    INK,
+    OKABE_ITO,
+    PALE,
+    canvas,
+    dressed,
+    headline,
+    listing,
+    log_axis,
+    need_columns,
+    number,
+    percent,
+    place_labels,
+)
+from slugkit.ranking import short
+
+KINDS = ["conv1", "attn.in_proj", "attn.out_proj", "mlp.c_fc", "mlp.c_proj", "proj"]
+FRONT, REST = OKABE_ITO["vermilion"], "#6E6E6E"
+
+
+def candidates(layers: pd.DataFrame, tower: str | None = None) -> pd.DataFrame:
+    """The rows of layers.parquet that have scores, in network order, with a column `name` for the eye.
+
+    layers: columns layer, tower, importance, alignment, front; block, kind and candidate are used where present.
+    Raises SettingError for a missing column, EmptySetError where nothing is left.
+    """
+    need_columns(layers, ["layer", "tower", "importance", "alignment", "front"], "layers")
+    kept = layers if tower is None else layers[layers["tower"] == tower]
+    if "candidate" in kept.columns:
+        kept = kept[kept["candidate"].astype(bool)]
+    kept = kept.dropna(subset=["importance", "alignment"]).copy()
+    if kept.empty:
+        known = ", ".join(sorted(set(layers["tower"])))
+        raise EmptySetError(
+            f"No ranked layer of the tower {tower or '(any)'}; the table holds the towers {known}. Run 03_rank_layers."
+        )
+    kept["name"] = [short(layer) for layer in kept["layer"]]
+    kept["front"] = kept["front"].astype(bool)
+    if {"block", "kind"} <= set(kept.columns):
+        depth = kept["block"].where(kept["block"] >= 0, np.where(kept["kind"] == "conv1", -1, 10**6))
+        place = kept["kind"].map({kind: i for i, kind in enumerate(KINDS)}).fillna(len(KINDS))
+        kept = kept.assign(_depth=depth, _place=place).sort_values(["_depth", "_place"], kind="stable")
+        kept = kept.drop(columns=["_depth", "_place"])
+    return kept.reset_index(drop=True)
+
+
+def _noise(table: pd.DataFrame) -> np.ndarray | None:
+    """Standard deviation of the cosine of two random directions in each layer, 1/sqrt(n_weights)."""
+    return None if "n_weights" not in table.columns else 1 / np.sqrt(table["n_weights"].to_numpy(dtype=float))
+
+
+def _positive(values) -> np.ndarray:
+    """Values for a log axis: zeros are drawn at a third of the smallest positive one."""
+    values = np.asarray(values, dtype=float)
+    above = values[values > 0]
+    return np.maximum(values, above.min() / 3 if len(above) else 1e-9)
+
+
+def _dots(ax, values, front, colour_rest=REST) -> None:
+    """One panel of scores, a dot a layer from top to bottom, front layers ringed."""
+    rows, values = np.arange(len(values)), _positive(values)
+    low = values.min() / 2
+    ax.hlines(rows, low, values, color=np.where(front, FRONT, "#C9C9C9"), linewidth=np.where(front, 2.0, 1.3), zorder=2)
+    ax.scatter(values[~front], rows[~front], s=20, color=colour_rest, zorder=3)
+    ax.scatter(values[front], rows[front], s=24, color=FRONT, zorder=4)
+    ax.scatter(values[front], rows[front], s=92, facecolor="none", edgecolor=FRONT, linewidth=1.4, zorder=4)
+    ax.set_xscale("log")
+    ax.set_xlim(low, values.max() * 2)
+    log_axis(ax.xaxis)
+    ax.set_ylim(len(rows) - 0.4, -0.6)
+    ax.grid(axis="y", visible=False)
+
+
+def _tower_pair(left, right, table: pd.DataFrame, tower: str) -> None:
+    """The two panels of one tower, with the blocks shaded in turn."""
+    front, rows = table["front"].to_numpy(), np.arange(len(table))
+    _dots(left, table["importance"], front)
+    _dots(right, table["alignment"], front)
+    noise = _noise(table)
+    if noise is not None:
+        low, high = right.get_xlim()
+        low = min(low, noise.min() / 1.5)
+        right.set_xlim(low, high)
+        log_axis(right.xaxis)
+        right.barh(rows, noise - low, left=low, height=1.0, color=OKABE_ITO["sky"], alpha=0.28, linewidth=0, zorder=1)
+    left.set_yticks(rows, table["name"], fontsize=8)
+    for label, on_front in zip(left.get_yticklabels(), front, strict=True):
+        label.set(color=FRONT if on_front else INK, fontweight="bold" if on_front else "normal")
+    right.set_yticks(rows, [])
+    for ax in (left, right):
+        ax.tick_params(axis="y", length=0)
+        if "block" in table.columns:
+            for block in table["block"].unique():
+                where = rows[table["block"] == block]
+                if block >= 0 and block % 2 == 0:
+                    ax.axhspan(where.min() - 0.5, where.max() + 0.5, color="#F5F5F5", linewidth=0, zorder=0)
+    left.set_title(f"{tower} tower")
+    left.set_xlabel("importance (unitless)")
+    right.set_xlabel("alignment (unitless)")
+
+
+@dressed
+def layer_scores(layers: pd.DataFrame, tower: str | None = None):
+    """Importance and alignment of every ranked layer in network order, two panels a tower, front layers ringed and
+    named.
+
+    layers: layers.parquet; tower: "text", "vision" or None for all. The shaded foot of the alignment panels is
+    1/sqrt(n_weights), the size of |cos| between random directions. Returns (figure, description).
+    """
+    table = candidates(layers, tower)
+    towers = list(dict.fromkeys(table["tower"]))
+    parts = [table[table["tower"] == name].reset_index(drop=True) for name in towers]
+    fig = canvas(9.8 if len(parts) > 1 else 7.6, 1.5 + 0.185 * max(len(part) for part in parts))
+    grid = fig.subplots(1, 2 * len(parts))
+    for i, (name, part) in enumerate(zip(towers, parts, strict=True)):
+        _tower_pair(grid[2 * i], grid[2 * i + 1], part, name)
+    span = table["importance"].max() / max(table["importance"].min(), 1e-30)
+    counts = listing(
+        [f"{int(part['front'].sum())} of {len(part)} {name} layers" for name, part in zip(towers, parts, strict=True)]
+    )
+    headline(fig, f"Importance differs {number(span)}-fold between layers; {counts} are on the Pareto front (ringed)")
+    tops = [part.loc[part["importance"].idxmax()] for part in parts]
+    best = listing([f"{row['name']} ({row['tower']}, {number(row['importance'])})" for row in tops])
+    shade = " The pale blue foot is the alignment of random directions." if "n_weights" in table.columns else ""
+    says = (
+        f"Dot plots of importance and alignment on log scales for {len(table)} layers; the most "
+        f"important are {best}.{shade}"
+    )
+    return fig, says
+
+
+def _staircase(ax, x, y) -> np.ndarray:
+    """The edge of the region that front points (x, y) beat, shaded: to their right and below. Returns points along
+    it.
+    """
+    order = np.argsort(x)
+    x, y = np.asarray(x)[order], np.asarray(y)[order]
+    (left, right), (bottom, top) = ax.get_xlim(), ax.get_ylim()
+    steps_x = np.concatenate([[x[0]], np.repeat(x[1:], 2), [right]])
+    steps_y = np.concatenate([[y[0]], np.stack([y[:-1], y[1:]], axis=1).ravel(), [y[-1]]])
+    corners_x, corners_y = np.r_[x[0], steps_x], np.r_[bottom, steps_y]
+    ax.plot(corners_x, corners_y, color=FRONT, linewidth=1.2, alpha=0.8, zorder=2)
+    ax.fill_between(steps_x, steps_y, bottom, color=FRONT, alpha=0.05, linewidth=0, zorder=0)
+    ax.set(xlim=(left, right), ylim=(bottom, top))
+    share = np.linspace(0, 1, 12)
+    corners = pairwise(np.column_stack([corners_x, corners_y]))
+    return np.vstack([a * (b / a) ** share[:, None] for a, b in corners])
+
+
+def _noise_band(ax, noise) -> None:
+    """Shades what random directions reach: up to the smallest and the largest 1/sqrt(n_weights)."""
+    left = ax.get_xlim()[0]
+    for edge in sorted({float(noise.min()), float(noise.max())}):
+        ax.axvspan(left, edge, color=OKABE_ITO["sky"], alpha=0.16, linewidth=0, zorder=0)
+    ax.text(
+        0.012,
+        0.02,
+        "blue: size of |cos| of random directions, from the largest layer (dark) to the smallest",
+        transform=ax.transAxes,
+        fontsize=8,
+        color="#2F6F94",
+        zorder=5,
+    )
+
+
+def _front_marks(ax, table, x, y, lost, ring) -> None:
+    """Crosses for beaten layers, diamonds for the front (hollow within the noise), a ring round the chosen one."""
+    front = table["front"].to_numpy()
+    solid, diamond = front & ~lost, dict(marker="D", s=48, edgecolor=FRONT, linewidth=1.6, zorder=4)
+    beaten = dict(marker="x", s=30, color=REST, linewidth=1.2, zorder=3)
+    ax.scatter(x[~front], y[~front], label="beaten by another layer", **beaten)
+    ax.scatter(x[solid], y[solid], facecolor=FRONT, label="Pareto front", **diamond)
+    if lost.any():
+        ax.scatter(x[lost], y[lost], facecolor="white", label="front, within noise", **diamond)
+    if ring.any():
+        halo = dict(s=230, facecolor="none", edgecolor=INK, linewidth=1.6, zorder=5)
+        ax.scatter(x[ring], y[ring], label="chosen", **halo)
+
+
+@dressed
+def pareto(layers: pd.DataFrame, tower: str, noise: bool = True, chosen: str | None = None):
+    """Alignment against importance on log scales, the Pareto front joined by its staircase and named.
+
+    layers: layers.parquet; tower: "text" or "vision"; noise: also shade 1/sqrt(n_weights), the size of |cos| of
+    random directions, and draw front layers inside their own band hollow; chosen: canonical name of a layer to ring.
+    As panels (a) and (d) of the project page's figure 2. Returns (figure, description).
+    """
+    table = candidates(layers, tower)
+    x, y = _positive(table["alignment"]), _positive(table["importance"])
+    front, ring = table["front"].to_numpy(), (table["layer"] == chosen).to_numpy()
+    band = _noise(table) if noise else None
+    lost = front & (table["alignment"].to_numpy() < band) if band is not None else np.zeros_like(front)
+    fig = canvas(7.6, 5.0)
+    ax = fig.subplots()
+    ax.set(xscale="log", yscale="log", xlim=(x.min() / 2.2, x.max() * 1.8), ylim=(y.min() / 1.8, y.max() * 2.2))
+    ax.set_xlabel("gradient alignment  |cos(g forget, g retain)| (unitless)")
+    ax.set_ylabel("importance of the layer  ‖g forget‖ / ‖θ‖ (unitless)")
+    log_axis(ax.xaxis)
+    log_axis(ax.yaxis)
+    edge = _staircase(ax, x[front], y[front]) if front.any() else np.empty((0, 2))
+    if band is not None:
+        _noise_band(ax, band)
+    _front_marks(ax, table, x, y, lost, ring)
+    fig.legend(loc="outside lower center", ncols=4)
+    headline(fig, _pareto_title(table, tower, front, lost))
+    named = front | ring
+    crowd = np.vstack([np.column_stack([x[~named], y[~named]]), edge])
+    place_labels(ax, x[named], y[named], table["name"][named].tolist(), crowd)
+    return fig, _pareto_says(table, tower, front, lost, band is not None)
+
+
+def _pareto_title(table, tower, front, lost) -> str:
+    """The finding of a Pareto plot."""
+    top = table.loc[table["importance"].idxmax()]
+    text = (
+        f"{int(front.sum())} of {len(table)} {tower} layers are on the Pareto front; "
+        f"{top['name']} has the largest importance"
+    )
+    few = int(lost.sum())
+    return text + (f"; {few} of the front {'lies' if few == 1 else 'lie'} within the noise" if few else "")
+
+
+def _pareto_says(table, tower, front, lost, with_noise) -> str:
+    """Plain description of a Pareto plot."""
+    on_front = table[front].sort_values("importance", ascending=False)
+    names = listing(
+        [
+            f"{r['name']} (importance {number(r['importance'])}, alignment {number(r['alignment'])})"
+            for _, r in on_front.iterrows()
+        ],
+        6,
+    )
+    text = f"Scatter on log scales of {len(table)} {tower} layers; on the front, from most to least important: {names}."
+    if with_noise:
+        few = int(lost.sum())
+        text += (
+            f" {few or 'None'} of them {'are' if few > 1 else 'is'} within the size of |cos| "
+            f"that random directions have."
+        )
+    return text
+
+
+OWN = dict(facecolor=FRONT, edgecolor=FRONT, linewidth=0.6)
+OTHER = dict(facecolor=PALE, edgecolor="#7A7A7A", hatch="///", linewidth=0.6)
+
+
+def _share_bars(ax, part: pd.DataFrame, tower: str, draws: int | None) -> None:
+    """The bars of one tower, the steadiest layer on top."""
+    part = part.sort_values(["front_share", "importance"], ascending=False)
+    rows, share, on = np.arange(len(part)), part["front_share"].fillna(0).to_numpy(), part["front"].to_numpy()
+    for mask, look in ((on, OWN), (~on, OTHER)):
+        ax.barh(rows[mask], share[mask], height=0.66, **look)
+    for row, value in zip(rows, share, strict=True):
+        text = f"{round(value * draws)} of {draws}" if draws else percent(value, 0)
+        ax.text(value + 0.015, row, text, va="center", fontsize=8)
+    ax.set_yticks(rows, part["name"], fontsize=8.5)
+    ax.set(xlim=(0, 1.14), ylim=(max(len(rows), 1) - 0.4, -0.6), title=f"{tower} tower")
+    ax.set_xlabel("share of retain draws on the front")
+    ax.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0 %", "25 %", "50 %", "75 %", "100 %"])
+    ax.grid(axis="y", visible=False)
+    ax.tick_params(axis="y", length=0)
+
+
+@dressed
+def front_membership(layers: pd.DataFrame, tower: str | None = None, draws: int | None = None):
+    """How often each layer was on the front when the retain set was drawn again.
+
+    layers: layers.parquet with front_share in 0..1; draws: number of draws, to write "3 of 5" instead of percent.
+    Layers that never were on a front are left out. Returns (figure, description).
+    """
+    need_columns(layers, ["front_share"], "layers")
+    table = candidates(layers, tower)
+    table = table[(table["front_share"] > 0) | table["front"]]
+    towers = list(dict.fromkeys(table["tower"]))
+    parts = [table[table["tower"] == name] for name in towers]
+    fig = canvas(9.4 if len(parts) > 1 else 5.6, 1.5 + 0.27 * max(len(part) for part in parts))
+    for ax, name, part in zip(np.atleast_1d(fig.subplots(1, len(parts))), towers, parts, strict=True):
+        _share_bars(ax, part, name, draws)
+    handles = [plt.Rectangle((0, 0), 1, 1, **look) for look in (OWN, OTHER)]
+    names = ["on the front of the run's own retain set", "only on the front of other draws"]
+    fig.legend(handles, names, loc="outside lower center", ncols=2)
+    always = table[table["front_share"] >= 1]
+    headline(fig, f"{len(always)} of {len(table)} layers that ever reach a front are on it in every retain draw")
+    steady = listing([f"{row['name']} ({row['tower']})" for _, row in always.iterrows()], 6)
+    doubtful = int((table["front"] & (table["front_share"] < 1)).sum())
+    return fig, (
+        f"Bars of the share of retain draws in which a layer is on the front; always there: {steady}. "
+        f"{doubtful} of the layers of the present front come and go."
+    )
+
+
+@dressed
+def gradient_agreement(agreement: pd.DataFrame, level: float = 0.95):
+    """Cosine of the running mean gradient with the final one against the number of pairs seen.
+
+    agreement: columns samples (pairs), cosine (-1..1), set ("forget" or "retain"); level marks where it is close
+    enough. Returns (figure, description).
+    """
+    need_columns(agreement, ["samples", "cosine", "set"], "agreement")
+    fig = canvas(7.2, 3.6)
+    ax = fig.subplots()
+    looks = {"forget": (OKABE_ITO["vermilion"], "^", "-"), "retain": (OKABE_ITO["blue"], "o", "--")}
+    reached = []
+    for name, part in agreement.sort_values("samples").groupby("set", sort=False):
+        colour, marker, line = looks.get(name, (GREY, "s", ":"))
+        ax.plot(part["samples"], part["cosine"], color=colour, marker=marker, linestyle=line, label=f"{name} gradient")
+        below = part[part["cosine"] < level]
+        later = part[part["samples"] > (below["samples"].max() if len(below) else -1)]
+        reached.append(
+            f"the {name} gradient from {int(later['samples'].min())} pairs"
+            if len(later)
+            else f"the {name} gradient never"
+        )
+    ax.axhline(level, color=GREY, linewidth=1, linestyle=(0, (4, 3)))
+    ax.annotate(
+        f"{level:g}",
+        (1, level),
+        xycoords=("axes fraction", "data"),
+        xytext=(3, 0),
+        textcoords="offset points",
+        va="center",
+        fontsize=8,
+    )
+    ax.set(xlabel="pairs seen", ylabel="cosine with the final\ngradient (unitless)")
+    ax.legend(loc="lower right")
+    text = f"Cosine with the final gradient stays above {level:g}: {listing(reached)}"
+    headline(fig, text)
+    return (
+        fig,
+        f"Lines of the cosine between the running mean gradient and the final one. It stays above "
+        f"{level:g}: {listing(reached)}.",
+    )

@@ -1,0 +1,261 @@
+"""One look for every figure: colours, markers, hatches, titles, and where labels go.
+
+Colours are Okabe and Ito's (https://jfly.uni-koeln.de/color/), which colour-blind readers can tell apart; every
+colour comes with a marker, a line style or a hatch of its own, so that a grey print still reads.
+"""
+
+import functools
+import textwrap
+
+import matplotlib.pyplot as plt
+import numpy as np
+import seaborn as sns
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+from slugkit.base import EmptySetError, SettingError
+
+OKABE_ITO = {
+    "orange": "#E69F00",
+    "sky": "#56B4E9",
+    "green": "#009E73",
+    "yellow": "#F0E442",
+    "blue": "#0072B2",
+    "vermilion": "#D55E00",
+    "purple": "#CC79A7",
+    "black": "#000000",
+}
+INK, GREY, PALE = "#262626", "#8C8C8C", "#E4E4E4"
+
+# colour, marker and line of each group of pictures; the target is always the orange-red triangle
+GROUPS = {
+    "target": dict(color=OKABE_ITO["vermilion"], marker="^", linestyle="-"),
+    "neighbours": dict(color=OKABE_ITO["purple"], marker="s", linestyle=(0, (5, 1.5))),
+    "people": dict(color=OKABE_ITO["blue"], marker="o", linestyle="-"),
+    "objects": dict(color=OKABE_ITO["green"], marker="D", linestyle=(0, (4, 1, 1, 1))),
+    "styles": dict(color=OKABE_ITO["orange"], marker="v", linestyle=(0, (1, 1))),
+}
+SPARE = dict(color=INK, marker="P", linestyle="--")
+GROUP_ORDER = [*GROUPS]
+
+# fill and hatch of each stage of the edit; later edits of one figure take the spare fills in turn
+STAGES = {
+    "before": dict(facecolor="#BDBDBD", hatch=""),
+    "after": dict(facecolor=OKABE_ITO["vermilion"], hatch="//"),
+    "oracle": dict(facecolor=OKABE_ITO["sky"], hatch=".."),
+}
+MORE_EDITS = [
+    dict(facecolor=OKABE_ITO["orange"], hatch="\\\\"),
+    dict(facecolor=OKABE_ITO["purple"], hatch="xx"),
+    dict(facecolor=OKABE_ITO["green"], hatch="--"),
+]
+
+STYLE = {
+    **sns.axes_style("ticks"),
+    **sns.plotting_context("paper", font_scale=1.05),
+    "font.family": ["sans-serif"],
+    "font.sans-serif": ["DejaVu Sans"],
+    "figure.dpi": 100,
+    "savefig.dpi": 100,
+    "figure.facecolor": "white",
+    "savefig.facecolor": "white",
+    "text.color": INK,
+    "axes.labelcolor": INK,
+    "axes.edgecolor": "#A6A6A6",
+    "axes.linewidth": 0.8,
+    "xtick.color": "#595959",
+    "ytick.color": "#595959",
+    "xtick.labelcolor": INK,
+    "ytick.labelcolor": INK,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.titlesize": 10,
+    "axes.titleweight": "normal",
+    "axes.titlelocation": "left",
+    "axes.grid": True,
+    "grid.color": "#ECECEC",
+    "grid.linewidth": 0.8,
+    "axes.axisbelow": True,
+    "hatch.linewidth": 0.6,
+    "lines.linewidth": 1.8,
+    "lines.markersize": 6,
+    "legend.frameon": False,
+    "axes.prop_cycle": plt.cycler(color=[*OKABE_ITO.values()][:-1]),
+    "svg.hashsalt": "slugkit",
+    "svg.fonttype": "path",
+}
+
+
+def use_style() -> None:
+    """Sets the workbook's look for all figures drawn from now on, also a reader's own."""
+    plt.rcParams.update(STYLE)
+
+
+def dressed(draw):
+    """Decorator: runs a drawing function in the workbook's look and leaves the reader's settings as they were."""
+
+    @functools.wraps(draw)
+    def wrapper(*args, **kwargs):
+        with plt.rc_context(STYLE):
+            return draw(*args, **kwargs)
+
+    return wrapper
+
+
+def canvas(width: float, height: float):
+    """A new figure of width x height inches whose parts arrange themselves. Returns the figure."""
+    fig = plt.figure(figsize=(width, height), layout="constrained")
+    fig.get_layout_engine().set(w_pad=0.06, h_pad=0.06, wspace=0.03, hspace=0.03)
+    return fig
+
+
+def headline(fig, text: str) -> None:
+    """Writes the finding over the whole figure, left, in lines of about equal length that fit its width."""
+    text = text.replace(" %", "\u00a0%").replace(" = ", "\u00a0=\u00a0")  # never a line break before a percent sign
+    characters = int(fig.get_figwidth() * 72 / (0.61 * 11))
+    lines = len(textwrap.wrap(text, characters))
+    while lines > 1 and characters > 30 and len(textwrap.wrap(text, characters - 1)) == lines:
+        characters -= 1
+    fig.suptitle(
+        "\n".join(textwrap.wrap(text, characters)), x=0.012, ha="left", fontsize=11, fontweight="bold", color=INK
+    )
+
+
+def log_axis(axis) -> None:
+    """Log ticks written as plain numbers, few enough not to touch: 1, 2, 5 where the axis spans little, else powers
+    of ten.
+    """
+    low, high = axis.get_view_interval()
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5) if high / low < 40 else (1,), numticks=8))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.10g}" if value >= 1e-4 else f"{value:.0e}"))
+    axis.set_minor_locator(LogLocator(subs=tuple(range(1, 10)), numticks=12))
+    axis.set_minor_formatter(NullFormatter())
+
+
+def need_columns(table, columns, what: str) -> None:
+    """Raises SettingError where a table lacks a column that a figure draws, EmptySetError where it has no rows."""
+    missing = [name for name in columns if name not in table.columns]
+    if missing:
+        raise SettingError(
+            f"The {what} table has no column {', '.join(missing)}; expected {', '.join(columns)}. "
+            "Pass the table as the notebook before left it."
+        )
+    if len(table) == 0:
+        raise EmptySetError(f"The {what} table has no rows; at least one was expected. Look at the filter before it.")
+
+
+def group_style(group: str) -> dict:
+    """Colour, marker and line style of a group of pictures, as keywords for a line."""
+    return dict(GROUPS.get(group, SPARE))
+
+
+def in_order(names, order) -> list:
+    """The distinct names, those of `order` first and in its sequence, the others as they come."""
+    seen = list(dict.fromkeys(names))
+    return [name for name in order if name in seen] + [name for name in seen if name not in order]
+
+
+def percent(value: float, digits: int = 1) -> str:
+    """A share 0..1 as text with a percent sign; digits after the point only where they say something."""
+    text = f"{100 * float(value):.{digits}f}"
+    if "." in text:
+        text = text.rstrip("0").rstrip(".")
+    return ("0" if text == "-0" else text) + " %"
+
+
+def number(value: float) -> str:
+    """A positive or negative number with three significant digits, without an exponent where it can be avoided."""
+    return f"{float(value):.3g}"
+
+
+def listing(names, most: int = 4) -> str:
+    """Names as words: 'a, b and c'; beyond `most` the rest is counted."""
+    names = [str(name) for name in names]
+    if len(names) > most:
+        names = [*names[: most - 1], f"{len(names) - most + 1} more"]
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}" if names else "none"
+
+
+def wrap(label: str, width: int) -> str:
+    """A label in lines of at most `width` characters; only words longer than that are cut."""
+    return "\n".join(textwrap.wrap(str(label), max(int(width), 4))) or " "
+
+
+def spread(positions, gap: float, low: float, high: float) -> np.ndarray:
+    """Moves positions (one dimension) as little as needed to lie `gap` apart within low..high. Returns them in place
+    order.
+    """
+    wanted = np.asarray(positions, dtype=float)
+    order = np.argsort(wanted, kind="stable")
+    moved = np.clip(wanted[order], low, high)
+    for _ in range(200):
+        before = moved.copy()
+        for i in range(1, len(moved)):
+            short_by = gap - (moved[i] - moved[i - 1])
+            if short_by > 0:
+                moved[i - 1] -= short_by / 2
+                moved[i] += short_by / 2
+        if len(moved) * gap <= high - low + gap:
+            moved += max(low - moved[0], 0) - max(moved[-1] - high, 0)
+        if np.allclose(before, moved):
+            break
+    result = np.empty_like(moved)
+    result[order] = moved
+    return result
+
+
+# directions in which a label may stand, the free upper left of a Pareto plot first
+DIRECTIONS = [(-1, 1), (-1, 0), (0, 1), (1, 1), (1, 0), (-1, -1), (0, -1), (1, -1)]
+
+
+def _overlap(a, b) -> float:
+    """Shared area of two boxes (x0, y0, x1, y1)."""
+    return max(0.0, min(a[2], b[2]) - max(a[0], b[0])) * max(0.0, min(a[3], b[3]) - max(a[1], b[1]))
+
+
+def _box(anchor, size, direction, reach):
+    """Box of a label of `size` that stands in `direction` of `anchor`, all in pixels."""
+    dx, dy = direction
+    x = anchor[0] + dx * reach - (dx < 0) * size[0] - (dx == 0) * size[0] / 2
+    y = anchor[1] + dy * reach - (dy < 0) * size[1] - (dy == 0) * size[1] / 2
+    return x, y, x + size[0], y + size[1]
+
+
+def place_labels(ax, xs, ys, labels, obstacles=None, fontsize: float = 8.5) -> None:
+    """Names points so that no label covers another label, a point or the edge, as far as there is room.
+
+    xs, ys: positions in data units, as many as labels; obstacles: (M, 2) further points to keep free, data units.
+    Greedy: each label tries eight directions at growing distances and takes the cheapest; far ones get a thin line.
+    """
+    fig = ax.figure
+    fig.draw_without_rendering()
+    points = ax.transData.transform(np.column_stack([xs, ys]))
+    others = np.empty((0, 2)) if obstacles is None else ax.transData.transform(np.asarray(obstacles, dtype=float))
+    clear = np.vstack([points, others])
+    frame, scale, taken = ax.get_window_extent(), fig.dpi / 72, []
+    for index in np.argsort(points[:, 0]):
+        text = ax.annotate(
+            labels[index],
+            (xs[index], ys[index]),
+            xytext=(0, 0),
+            textcoords="offset points",
+            fontsize=fontsize,
+            zorder=6,
+        )
+        extent = text.get_window_extent()
+        size, best = (extent.width, extent.height), None
+        for ring, reach in enumerate((6, 14, 24, 38, 54)):
+            for rank, direction in enumerate(DIRECTIONS):
+                box = _box(points[index], size, direction, reach * scale)
+                inside = ((clear > np.array(box[:2]) - 4) & (clear < np.array(box[2:]) + 4)).all(axis=1).sum()
+                outside = size[0] * size[1] - _overlap(box, frame.extents)
+                cost = 40 * inside + 5 * outside + 5 * sum(_overlap(box, other) for other in taken) + 6 * ring + rank
+                if best is None or cost < best[0]:
+                    best = (cost, box, ring)
+        _, box, ring = best
+        taken.append(box)
+        text.set_position(((box[0] - points[index][0]) / scale, (box[1] - points[index][1]) / scale))
+        text.set_va("bottom")
+        if ring > 0:
+            middle = (np.clip(points[index][0], box[0], box[2]), np.clip(points[index][1], box[1], box[3]))
+            end = ax.transData.inverted().transform(middle)
+            ax.plot([xs[index], end[0]], [ys[index], end[1]], color=GREY, linewidth=0.7, zorder=3, label="_line")

@@ -1,0 +1,108 @@
+"""A slider over step sizes for Lab, always with a static twin that stays in print, on web pages and under papermill."""
+
+import io
+import os
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.figure import Figure
+
+from slugkit.base import EmptySetError, SettingError, headless
+from slugkit.plots.look import OKABE_ITO, canvas, dressed, headline, listing, percent
+
+
+def live() -> bool:
+    """Whether somebody sits before this notebook: a Jupyter server started the kernel and nothing asks for headless
+    work.
+
+    Jupyter Server names the notebook in JPY_SESSION_NAME; papermill, nbconvert and nbval start kernels without it.
+    """
+    return bool(os.environ.get("JPY_SESSION_NAME")) and not headless()
+
+
+def _as_array(frame) -> np.ndarray:
+    """A frame as pixels (H, W, 3) uint8: a figure is drawn and closed, an array is passed on, (figure, says) keeps
+    the figure.
+    """
+    if isinstance(frame, tuple):
+        frame = frame[0]
+    if isinstance(frame, Figure):
+        buffer = io.BytesIO()
+        frame.savefig(buffer, format="png", dpi=100)
+        plt.close(frame)
+        buffer.seek(0)
+        return (255 * plt.imread(buffer)[..., :3]).round().astype(np.uint8)
+    pixels = np.asarray(frame)
+    if pixels.ndim != 3 or pixels.shape[-1] != 3 or pixels.dtype != np.uint8:
+        raise SettingError(
+            f"A frame is {pixels.dtype} of shape {pixels.shape}; a figure or uint8 pixels (H, W, 3) was expected."
+        )
+    return pixels
+
+
+def _png(pixels: np.ndarray) -> bytes:
+    """Pixels as a PNG file, small ones enlarged by a whole number."""
+    times = max(1, 480 // pixels.shape[1])
+    buffer = io.BytesIO()
+    plt.imsave(buffer, np.kron(pixels, np.ones((times, times, 1), dtype=np.uint8)), format="png")
+    return buffer.getvalue()
+
+
+def _show_slider(frames, values, texts, start) -> None:
+    """Shows the slider; the frames are drawn already, so moving it only swaps pictures."""
+    import ipywidgets
+    from IPython.display import display
+
+    files = [_png(frame) for frame in frames]
+    image = ipywidgets.Image(value=files[start], format="png")
+    slider = ipywidgets.SelectionSlider(
+        options=[(text, i) for i, text in enumerate(texts)], value=start, description="step", continuous_update=True
+    )
+    slider.observe(lambda change: setattr(image, "value", files[change["new"]]), names="value")
+    display(ipywidgets.VBox([slider, image]))
+
+
+@dressed
+def step_slider(
+    frames,
+    values=None,
+    start: float | None = None,
+    title: str = "",
+    label=None,
+    columns: int = 0,
+    show: bool | None = None,
+):
+    """A slider over step sizes where somebody can move it, and the same frames side by side for everybody else.
+
+    frames: {rho: figure, (figure, says) or (H, W, 3) uint8 pixels}, or a function of rho that returns one, then with
+    values, the steps to draw; start: the step shown first and outlined, default the smallest; label: function rho ->
+    text, default "ρ = 10 %"; columns: frames a row, 0 chooses; show: whether to show the slider, default only in a
+    live Jupyter session. Returns (figure, description) of the static twin.
+    """
+    values = (
+        sorted(frames) if values is None and isinstance(frames, dict) else list(values if values is not None else [])
+    )
+    if not values:
+        raise EmptySetError("There is no step to draw; pass frames as a dict, or a function together with values.")
+    arrays = [_as_array(frames(value) if callable(frames) else frames[value]) for value in values]
+    texts = [label(value) if label else f"ρ = {percent(value)}" for value in values]
+    first = 0 if start is None else int(np.argmin([abs(value - start) for value in values]))
+    if live() if show is None else show:
+        _show_slider(arrays, values, texts, first)
+    high, wide = arrays[0].shape[:2]
+    columns = int(columns) or (1 if wide > 2.5 * high else min(len(values), 4 if wide < 1.3 * high else 2))
+    rows = -(-len(values) // columns)
+    width = 9.4
+    fig = canvas(width, rows * (width / columns * high / wide + 0.32) + 0.5)
+    axes = np.atleast_1d(fig.subplots(rows, columns)).ravel()
+    for ax in axes[len(values) :]:
+        ax.axis("off")
+    for i, (ax, pixels, text) in enumerate(zip(axes, arrays, texts, strict=True)):
+        ax.imshow(pixels, interpolation="nearest" if wide < 400 else "auto")
+        ax.set(xticks=[], yticks=[])
+        ax.grid(False)
+        ax.set_title(text, fontsize=9, fontweight="bold" if i == first and start is not None else "normal")
+        for spine in ax.spines.values():
+            spine.set(visible=i == first and start is not None, color=OKABE_ITO["vermilion"], linewidth=2)
+    headline(fig, title or f"The same at {len(values)} step sizes")
+    return fig, f"{title or 'The same picture'}: {len(values)} frames side by side, {listing(texts, 8)}."

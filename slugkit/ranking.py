@@ -1,0 +1,221 @@
+"""Which layer to edit: importance, gradient alignment and the Pareto front (design, section 4; method, section 2).
+
+Works on tables of tensors and knows no model library. A layer is one weight matrix under its canonical (open_clip)
+name; the three parts of a packed q/k/v matrix carry the suffix ``[q]``, ``[k]`` or ``[v]``.
+"""
+
+import math
+import re
+
+import numpy as np
+import pandas as pd
+import torch
+
+from slugkit.base import GradientError, ShapeError, ZeroWeightError
+
+COLUMNS = ["layer", "tower", "shape", "n_weights", "norm", "importance", "cosine", "alignment", "front"]
+_PART = re.compile(r"^(?P<name>.+)\[(?P<part>[qkv])\]$")
+
+
+def norm(tensor: torch.Tensor) -> float:
+    """Frobenius norm of a tensor of any shape and float dtype, summed in float64.
+
+    Returns a number >= 0, nan or inf if the tensor holds one.
+    """
+    return float(torch.linalg.vector_norm(_readable(tensor), dtype=torch.float64))
+
+
+def _readable(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor.detach().cpu() if tensor.device.type == "mps" else tensor.detach()  # mps has no float64
+
+
+def _finite_norm(tensor: torch.Tensor, what: str) -> float:
+    size = norm(tensor)
+    if not math.isfinite(size):
+        raise GradientError(
+            f"{what} holds nan or infinite values; finite numbers were expected.\n"
+            "Compute the gradients in float32 and look for a broken picture or caption in the sets."
+        )
+    return size
+
+
+def _same_shape(first: torch.Tensor, second: torch.Tensor, what: str) -> None:
+    if first.shape != second.shape:
+        raise ShapeError(
+            f"{what} have the shapes {tuple(first.shape)} and {tuple(second.shape)}; equal shapes were expected.\n"
+            "Pass the tensors of one and the same layer."
+        )
+
+
+def importance(g_f: torch.Tensor, theta: torch.Tensor) -> float:
+    """Importance of a layer: the norm of its forget gradient over the norm of its weight, ||g_f|| / ||theta||.
+
+    g_f, theta: same shape, any float dtype. Returns a unitless number >= 0 (SLUG, slug-method.md section 2.1).
+    Raises ShapeError, ZeroWeightError (the weight is all zeros), GradientError (nan or inf).
+    """
+    _same_shape(g_f, theta, "forget gradient and weight")
+    size = _finite_norm(theta, "the weight")
+    if size == 0.0:
+        raise ZeroWeightError(
+            "the weight is all zeros, so its importance ||g_f|| / ||theta|| is not defined; a trained weight was "
+            "expected.\n"
+            "Exclude this layer from the candidates."
+        )
+    return _finite_norm(g_f, "the forget gradient") / size
+
+
+def cosine(g_f: torch.Tensor, g_r: torch.Tensor) -> float:
+    """Signed cosine between the forget and the retain gradient of a layer, both flattened.
+
+    g_f, g_r: same shape, any float dtype. Returns a unitless number in -1..1, summed in float64; nan where a
+    gradient is all zeros, since no angle exists then. Raises ShapeError, GradientError (nan or inf).
+    """
+    _same_shape(g_f, g_r, "forget and retain gradient")
+    sizes = _finite_norm(g_f, "the forget gradient") * _finite_norm(g_r, "the retain gradient")
+    if sizes == 0.0:
+        return math.nan
+    dot = torch.dot(_readable(g_f).flatten().double(), _readable(g_r).flatten().double())
+    return min(1.0, max(-1.0, float(dot) / sizes))
+
+
+def alignment(g_f: torch.Tensor, g_r: torch.Tensor) -> float:
+    """Gradient alignment |cos(g_f, g_r)| of a layer: a unitless number in 0..1, nan where a gradient is all zeros.
+
+    The absolute value, as in the authors' code (slug-method.md section 2.2). Arguments and errors as in `cosine`.
+    """
+    return abs(cosine(g_f, g_r))
+
+
+def pareto_front(importance: np.ndarray, alignment: np.ndarray) -> np.ndarray:
+    """Layers that no other layer beats: high importance, low alignment, weak dominance.
+
+    importance, alignment: 1-D arrays of equal length. A layer is beaten by one that is at least as important and at
+    most as aligned, and strictly better in one of the two; exact duplicates do not beat each other. A layer with a
+    nan or infinite score is not on the front and beats nobody. Returns a bool array of the same length. Raises
+    ShapeError.
+    """
+    imp, ali = np.asarray(importance, dtype=float), np.asarray(alignment, dtype=float)
+    if imp.ndim != 1 or imp.shape != ali.shape:
+        raise ShapeError(
+            f"importance and alignment have the shapes {imp.shape} and {ali.shape}; two 1-D arrays of equal length "
+            "were expected.\n"
+            "Pass one number per layer in each."
+        )
+    known = np.isfinite(imp) & np.isfinite(ali)
+    imp, ali = np.where(known, imp, -np.inf), np.where(known, ali, np.inf)
+    no_worse = (imp[None, :] >= imp[:, None]) & (ali[None, :] <= ali[:, None])
+    better = (imp[None, :] > imp[:, None]) | (ali[None, :] < ali[:, None])
+    return known & ~(no_worse & better).any(axis=1)
+
+
+def _front_per_tower(table: pd.DataFrame) -> np.ndarray:
+    front = np.zeros(len(table), dtype=bool)
+    for tower in table["tower"].unique():
+        mine = (table["tower"] == tower).to_numpy()
+        front[mine] = pareto_front(table["importance"].to_numpy()[mine], table["alignment"].to_numpy()[mine])
+    return front
+
+
+def _entry(tables: dict, layer: str, what: str):
+    if layer not in tables:
+        raise GradientError(
+            f"layer {layer} has no {what}; one for each of the weights was expected.\n"
+            "Compute the gradients for the same list of layers."
+        )
+    return tables[layer]
+
+
+def rank_layers(
+    weights: dict[str, torch.Tensor],
+    g_forget: dict[str, torch.Tensor],
+    g_retain: dict[str, torch.Tensor],
+    towers: dict[str, str],
+) -> pd.DataFrame:
+    """Table of the candidate layers with their scores and the Pareto front of each tower.
+
+    weights: layer -> original weight; only these layers are ranked, in this order. g_forget, g_retain: layer ->
+    mean gradient of the same shape. towers: layer -> "text" or "vision". Returns one row per layer with the columns
+    layer, tower, shape (text, "128 x 64"), n_weights, norm (of the weight), importance (>= 0), cosine (-1..1),
+    alignment (0..1), front (bool). A layer whose gradient is all zeros has no cosine (nan) and is never on the
+    front. Raises GradientError (a layer without gradient or tower; nan or inf), ShapeError, ZeroWeightError, each
+    naming the layer.
+    """
+    rows = []
+    for layer, theta in weights.items():
+        g_f, g_r = _entry(g_forget, layer, "forget gradient"), _entry(g_retain, layer, "retain gradient")
+        try:
+            score, cos = importance(g_f, theta), cosine(g_f, g_r)
+        except (GradientError, ShapeError, ZeroWeightError) as error:
+            raise type(error)(f"layer {layer}: {error}") from error
+        shape = " x ".join(str(n) for n in theta.shape)
+        rows.append(
+            (layer, _entry(towers, layer, "tower"), shape, theta.numel(), norm(theta), score, cos, abs(cos), False)
+        )
+    table = pd.DataFrame(rows, columns=COLUMNS)
+    table["front"] = _front_per_tower(table)
+    return table
+
+
+def front_share(
+    weights: dict[str, torch.Tensor],
+    g_forget: dict[str, torch.Tensor],
+    g_retains: list[dict[str, torch.Tensor]],
+    towers: dict[str, str],
+) -> pd.Series:
+    """How often each layer is on its tower's front when the retain gradient is drawn anew.
+
+    g_retains: one table of retain gradients per draw; the rest as in `rank_layers`. Returns a Series "front_share" of
+    numbers in 0..1, indexed by layer: 1 means on the front in every draw. Raises what `rank_layers` raises, and
+    GradientError if there is no draw.
+    """
+    if not g_retains:
+        raise GradientError(
+            "there is no retain gradient; at least one draw was expected.\nCompute one or more retain gradients first."
+        )
+    table = rank_layers(weights, g_forget, g_retains[0], towers)
+    fronts = [table["front"].to_numpy()]
+    for g_retain in g_retains[1:]:
+        table["alignment"] = [
+            alignment(g_forget[layer], _entry(g_retain, layer, "retain gradient")) for layer in table["layer"]
+        ]
+        fronts.append(_front_per_tower(table))
+    return pd.Series(np.mean(fronts, axis=0), index=table["layer"], name="front_share")
+
+
+def split_layer(layer: str) -> tuple[str, str]:
+    """Parameter name and part of a layer: "….in_proj_weight[q]" -> ("….in_proj_weight", "q"); no suffix -> part ""."""
+    found = _PART.match(layer)
+    return (found["name"], found["part"]) if found else (layer, "")
+
+
+def part_rows(n_rows: int, part: str) -> slice:
+    """Rows of a packed q/k/v matrix that belong to a part.
+
+    n_rows: rows of the packed matrix, a multiple of three. part: "q", "k", "v", or "" for all rows. Raises ShapeError.
+    """
+    if part == "":
+        return slice(0, n_rows)
+    if part not in ("q", "k", "v") or n_rows % 3:
+        raise ShapeError(
+            f"part {part!r} of a matrix with {n_rows} rows; q, k or v of a packed matrix with a multiple of three "
+            "rows was expected.\n"
+            "Only attn.in_proj_weight can be split."
+        )
+    third, place = n_rows // 3, "qkv".index(part)
+    return slice(place * third, (place + 1) * third)
+
+
+def tower_of(layer: str) -> str:
+    """Tower of a canonical layer name: "vision" if it starts with "visual.", else "text"."""
+    return "vision" if layer.startswith("visual.") else "text"
+
+
+def short(layer: str) -> str:
+    """Short name for figures and tables.
+
+    "transformer.resblocks.2.mlp.c_proj.weight" -> "2.mlp.c_proj"; q/k/v suffixes stay.
+    """
+    name, part = split_layer(layer)
+    name = re.sub(r"^(visual\.)?transformer\.resblocks\.|^visual\.", "", name)
+    name = re.sub(r"[._]weight$", "", name)
+    return f"{name}[{part}]" if part else name

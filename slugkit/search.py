@@ -1,0 +1,360 @@
+"""How far to step: the search for lambda on one layer, and over all layers of a front (design, section 4).
+
+Knows an editable weight and a callable that measures, and no model library. The update is theta0 - lambda * g_f, in
+fp32; rho = lambda * importance is the size of that change relative to the weight.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import pandas as pd
+import torch
+
+from slugkit.base import EmptySetError, GradientError, SearchFailedError, SettingError, ShapeError, progress
+from slugkit.ranking import importance, part_rows, split_layer, tower_of
+
+FIRST_RHO = 0.10
+RHO_MAX = 100.0
+STOP_RATIO = 1.02
+PRECISIONS = {torch.float32: "fp32", torch.float16: "fp16", torch.bfloat16: "bf16"}
+
+
+def stepped(theta0: torch.Tensor, direction: torch.Tensor, lam: float, out: torch.Tensor | None = None) -> torch.Tensor:
+    """theta0 - lam * direction, all fp32 and of one shape, into `out` or a new tensor.
+
+    The one place where a step is computed: a product rounded to fp32, then a difference rounded to fp32, so that the
+    bits depend neither on the layout in memory nor on the number of threads. Allocates one temporary tensor.
+    """
+    step = torch.mul(direction, lam)
+    return torch.sub(theta0, step, out=step if out is None else out)
+
+
+class EditableLayer:
+    """One weight, or some rows of it, that can be moved along a direction and put back bit for bit.
+
+    parameter: the weight of a model, fp32, fp16 or bf16, changed in place. direction: the forget gradient g_f in
+    the shape of the layer. rows: the rows of the weight that make up the layer, for a part of a packed q/k/v
+    matrix. As a context manager it puts the original back whatever happens inside. Keeps one copy of the layer (and
+    an fp32 one for a half-precision weight). Attributes: theta0 (the original), direction (fp32), importance
+    (||g_f|| / ||theta0||, >= 0). Raises ShapeError, ZeroWeightError, GradientError (nan or inf, or a direction of
+    zeros), SettingError (another dtype).
+    """
+
+    def __init__(self, parameter: torch.Tensor, direction: torch.Tensor, rows: slice | None = None):
+        whole = parameter.detach()
+        self._view = whole if rows is None else whole[rows]
+        if self._view.dtype not in PRECISIONS:
+            raise SettingError(
+                f"the weight has the type {self._view.dtype}; float32, float16 or bfloat16 was expected.\n"
+                "Convert the model, say with model.float()."
+            )
+        if self._view.shape != direction.shape:
+            raise ShapeError(
+                f"weight and direction have the shapes {tuple(self._view.shape)} and {tuple(direction.shape)}; equal "
+                "shapes were expected.\n"
+                "Pass the gradient of this very layer, and the rows of the part if q, k and v are split."
+            )
+        self.theta0 = self._view.clone()
+        self.direction = direction.detach().to(device=self._view.device, dtype=torch.float32)
+        self.importance = importance(self.direction, self.theta0)
+        if self.importance == 0.0:
+            raise GradientError(
+                "the direction is all zeros; a forget gradient that reaches the layer was expected.\n"
+                "Exclude the layer from the candidates."
+            )
+        self._theta32 = self.theta0.float()
+
+    @classmethod
+    def of(cls, model: torch.nn.Module, layer: str, direction: torch.Tensor) -> "EditableLayer":
+        """The layer of a torch model by its name in that model, a suffix [q], [k] or [v] included.
+
+        Raises AttributeError (no such weight).
+        """
+        name, part = split_layer(layer)
+        parameter = model.get_parameter(name)
+        return cls(parameter, direction, part_rows(len(parameter), part) if part else None)
+
+    def rho(self, lam: float) -> float:
+        """Relative size of the step lam: rho = lam * importance, unitless."""
+        return lam * self.importance
+
+    def lam(self, rho: float) -> float:
+        """Step lambda of relative size rho."""
+        return rho / self.importance
+
+    def set(self, lam: float) -> None:
+        """Write theta0 - lam * direction into the model (computed in fp32, then cast).
+
+        lam: finite; 0 gives the original values.
+        """
+        if self._view.dtype == torch.float32:
+            stepped(self._theta32, self.direction, lam, out=self._view)
+        else:
+            self._view.copy_(stepped(self._theta32, self.direction, lam))
+
+    def restore(self) -> None:
+        """Write the original back, bit for bit."""
+        stepped(self._theta32, self.direction, 0.0, out=self._view)
+
+    def __enter__(self) -> "EditableLayer":
+        return self
+
+    def __exit__(self, *exc_info) -> None:
+        self.restore()
+
+
+@dataclass(frozen=True)
+class Criterion:
+    """When the model counts as having forgotten: the target's forget accuracy is exactly 0.
+
+    target: "fa1" (FA@1 = 0, the workbook's default) or "fa5" (FA@5 = 0, the authors' code; slug-method.md section 3.3).
+    """
+
+    target: str = "fa1"
+
+    def __post_init__(self) -> None:
+        if self.target not in ("fa1", "fa5"):
+            raise SettingError(
+                f"target is {self.target!r}; 'fa1' or 'fa5' was expected.\nUse target='fa1' to forget at top 1."
+            )
+
+    def value(self, forget: dict[str, float]) -> float:
+        """The forget accuracy the criterion looks at, 0..1."""
+        return float(forget[self.target])
+
+    def forgotten(self, forget: dict[str, float]) -> bool:
+        """True if the forget accuracy is exactly 0. forget: a dict with the keys fa1 and fa5, shares in 0..1."""
+        return self.value(forget) == 0.0
+
+
+class Measure(Protocol):
+    """What the search asks of a model in its present state; search split only."""
+
+    def forget(self) -> dict[str, float]:
+        """Forget accuracy of the target: keys fa1 and fa5, shares in 0..1 (lower is more forgotten)."""
+
+    def retain(self) -> dict[str, float]:
+        """What must stay: the key "retain", which steers the search (higher is better), and one key per group."""
+
+
+@dataclass(frozen=True)
+class Probe:
+    """One step tried, and what was measured there.
+
+    number: from 1. lam, rho: the step. forget: the forget measures; forgotten: the verdict on them. retain: the retain
+    measures, None for a probe that did not forget.
+    """
+
+    number: int
+    lam: float
+    rho: float
+    forget: dict[str, float]
+    forgotten: bool
+    retain: dict[str, float] | None = None
+
+
+@dataclass(frozen=True)
+class SearchResult:
+    """All probes of one layer, in the order they were made."""
+
+    layer: str
+    tower: str
+    probes: list[Probe]
+    criterion: Criterion
+
+    @property
+    def chosen(self) -> Probe | None:
+        """The forgetting probe with the best retain measure, ties to the smaller step; None if no probe forgets."""
+        forgetting = [probe for probe in self.probes if probe.forgotten]
+        return max(forgetting, key=lambda probe: (probe.retain["retain"], -probe.lam)) if forgetting else None
+
+    def frame(self) -> pd.DataFrame:
+        """One row per probe.
+
+        Columns: layer, tower, probe, lam, rho, fa1, fa5, forget (what the criterion looks at), forgotten, retain,
+        retain_<group>…, chosen. Retain columns are nan for probes that did not forget.
+        """
+        groups = list(dict.fromkeys(key for probe in self.probes for key in probe.retain or {} if key != "retain"))
+        rows = []
+        for probe in self.probes:
+            retain = probe.retain or {}
+            rows.append(
+                {"layer": self.layer, "tower": self.tower, "probe": probe.number, "lam": probe.lam, "rho": probe.rho}
+                | {"fa1": probe.forget["fa1"], "fa5": probe.forget["fa5"], "forget": self.criterion.value(probe.forget)}
+                | {"forgotten": probe.forgotten, "retain": retain.get("retain", math.nan)}
+                | {f"retain_{group}": retain.get(group, math.nan) for group in groups}
+                | {"chosen": probe is self.chosen}
+            )
+        return pd.DataFrame(rows)
+
+
+def _checked(measured: dict[str, float], keys: tuple[str, ...], what: str) -> dict[str, float]:
+    missing = [key for key in keys if key not in measured]
+    if missing:
+        raise SearchFailedError(
+            f"{what} gave no {', '.join(missing)}; {', '.join(keys)} was expected.\nMend the measure."
+        )
+    for key, value in measured.items():
+        if not math.isfinite(value):
+            raise SearchFailedError(
+                f"{what} gave {key} = {value}; a finite number was expected. The model was restored.\n"
+                "Try a smaller lam_init, or look into the measure."
+            )
+    return measured
+
+
+def _checked_shares(measured: dict[str, float], what: str) -> dict[str, float]:
+    _checked(measured, ("fa1", "fa5"), what)
+    for key in ("fa1", "fa5"):
+        if not 0.0 <= measured[key] <= 1.0:
+            raise SearchFailedError(
+                f"{what} gave {key} = {measured[key]}; a share in 0..1 was expected.\nReturn shares, not percentages."
+            )
+    return measured
+
+
+def _probe(
+    number: int, lam: float, layer: str, editable: EditableLayer, measure: Measure, criterion: Criterion
+) -> Probe:
+    editable.set(lam)
+    what = f"probe {number} of layer {layer} (lambda {lam:.4g})"
+    forget = _checked_shares(measure.forget(), f"{what}: the forget measure")
+    forgotten = criterion.forgotten(forget)
+    retain = _checked(measure.retain(), ("retain",), f"{what}: the retain measure") if forgotten else None
+    return Probe(number, lam, editable.rho(lam), forget, forgotten, retain)
+
+
+def _check_limits(lam_init: float, max_trials: int) -> None:
+    if not (math.isfinite(lam_init) and lam_init >= 0):
+        raise SettingError(
+            f"lam_init is {lam_init}; a number of at least 0 was expected.\nUse 0 to start at a relative step of 10 %."
+        )
+    if max_trials < 1:
+        raise SettingError(f"max_trials is {max_trials}; 1 or more was expected.\nUse 10.")
+
+
+def probe_steps(
+    layer: str,
+    editable: EditableLayer,
+    measure: Measure,
+    criterion: Criterion,
+    lam_init: float = 0.0,
+    max_trials: int = 10,
+    *,
+    stop_ratio: float | None = STOP_RATIO,
+    tower: str | None = None,
+) -> SearchResult:
+    """Probe step sizes on one layer: double until forgotten, then bisect towards the smallest forgetting step.
+
+    Every probe starts from theta0. lam_init: first lambda; 0 means rho = 10 %. max_trials: number of probes. Ends
+    earlier once smallest forgetting step / largest not forgetting step < stop_ratio (None: never), and before a
+    doubling that would pass rho = 100. A probe that does not forget is not asked for its retain measure. tower: by
+    default from the name. The weight is restored bit for bit, also after an error. Returns the SearchResult; its
+    `chosen` may be None. Raises SettingError, SearchFailedError (a measure that is missing, not finite or out of
+    range).
+    """
+    _check_limits(lam_init, max_trials)
+    low, high = 0.0, math.inf
+    lam = lam_init or editable.lam(FIRST_RHO)
+    probes: list[Probe] = []
+    with editable:
+        while len(probes) < max_trials:
+            probes.append(_probe(len(probes) + 1, lam, layer, editable, measure, criterion))
+            low, high = (low, lam) if probes[-1].forgotten else (lam, high)
+            if stop_ratio is not None and low > 0 and high / low < stop_ratio:
+                break
+            lam = (low + high) / 2 if math.isfinite(high) else 2 * lam
+            if editable.rho(lam) > RHO_MAX:
+                break
+    return SearchResult(layer, tower or tower_of(layer), probes, criterion)
+
+
+def search_step(
+    layer: str,
+    editable: EditableLayer,
+    measure: Measure,
+    criterion: Criterion,
+    lam_init: float = 0.0,
+    max_trials: int = 10,
+    **options,
+) -> SearchResult:
+    """Search the step on one layer: `probe_steps`, same arguments, but a search in which no probe forgets is an error.
+
+    Returns the SearchResult, whose `chosen` is the forgetting probe with the best retain measure (ties to the smaller
+    step), even if the last probe did not forget. Raises SearchFailedError, and what `probe_steps` raises.
+    """
+    result = probe_steps(layer, editable, measure, criterion, lam_init, max_trials, **options)
+    if result.chosen is None:
+        best = min(result.probes, key=lambda probe: criterion.value(probe.forget))
+        raise SearchFailedError(
+            f"no step on layer {layer} made the model forget: the lowest "
+            f"{criterion.target.upper()[:2]}@{criterion.target[2:]} in "
+            f"{len(result.probes)} probes was {100 * criterion.value(best.forget):.1f} %, at lambda {best.lam:.4g} "
+            f"(rho {100 * best.rho:.1f} %); "
+            "0 % was expected.\n"
+            "The model was restored. Choose another layer of the front, or allow more probes (max_trials)."
+        )
+    return result
+
+
+def search_front(
+    layers: list[str],
+    make_editable: Callable[[str], EditableLayer],
+    make_measure: Callable[[str], Measure],
+    criterion: Criterion,
+    lam_init: float = 0.0,
+    max_trials: int = 10,
+    **options,
+) -> pd.DataFrame:
+    """Search the step on every layer of a front.
+
+    layers: names; make_editable, make_measure: called with a name, one layer after the other. The rest as in
+    `probe_steps`. Returns the probes of all layers, columns as in `SearchResult.frame`; a layer that never forgets
+    keeps its rows, none of them chosen. Raises EmptySetError (no layer), and what `probe_steps` raises.
+    """
+    if not layers:
+        raise EmptySetError(
+            "there is no layer to search; at least one was expected.\nPass the layers of the Pareto front."
+        )
+    frames = []
+    for layer in progress(layers, "searching the front", total=len(layers)):
+        result = probe_steps(
+            layer, make_editable(layer), make_measure(layer), criterion, lam_init, max_trials, **options
+        )
+        frames.append(result.frame())
+    table = pd.concat(frames, ignore_index=True)
+    return table[[column for column in table if column != "chosen"] + ["chosen"]]
+
+
+def winners(frame: pd.DataFrame) -> pd.DataFrame:
+    """The winning probe of each tower: lowest forget, then highest retain, then smaller rho (then layer name).
+
+    frame: from `search_front`. Returns at most one row per tower, with the index of `frame`; a tower in which no layer
+    forgets has none.
+    """
+    chosen = frame[frame["chosen"].astype(bool)]
+    order = chosen.sort_values(["forget", "retain", "rho", "layer"], ascending=[True, False, True, True])
+    return order.drop_duplicates("tower").sort_values("tower")
+
+
+def winner(frame: pd.DataFrame, tower: str) -> pd.Series:
+    """The winning probe of one tower, as a row of `frame`.
+
+    Raises SearchFailedError if no layer of that tower forgets.
+    """
+    found = winners(frame)
+    found = found[found["tower"] == tower]
+    if found.empty:
+        tried = frame.loc[frame["tower"] == tower]
+        lowest = (
+            f"the lowest forget accuracy in {len(tried)} probes was {100 * tried['forget'].min():.1f} %"
+            if len(tried)
+            else "none was searched"
+        )
+        raise SearchFailedError(
+            f"no layer of the {tower} tower made the model forget: {lowest}; a probe with 0 % was expected.\n"
+            "Use the other tower, search more layers, or allow more probes (max_trials)."
+        )
+    return found.iloc[0]

@@ -1,0 +1,167 @@
+"""Scenes: what one picture shows, as a small record, and the drawing of it. The same record gives the same bytes anywhere."""
+
+from __future__ import annotations
+
+import hashlib
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass
+
+import numpy as np
+from PIL import Image
+
+from .canvas import SUPERSAMPLING, Canvas
+from .captions import caption
+from .characters import CHARACTERS
+from .objects import OBJECTS, draw_novel
+from .people import COLORS, EXPRESSIONS, draw_person
+from .styles import STYLES
+from .world import World, load_world
+
+SIZE = 64
+"""Edge of a studio picture in pixels."""
+MIXTURE = {"person": 0.50, "object": 0.23, "character": 0.06, "pair": 0.05, "with object": 0.07, "count": 0.05, "novel": 0.04}
+"""Share of each kind of scene among the training pictures."""
+TRAIN_SIZE = 24_000
+
+
+@dataclass(frozen=True)
+class Record:
+    """One picture of the studio.
+
+    split: train, search, report or nonmember. index: its number within the split and subject. kind: person, character,
+    object, pair, with object, count or novel. subjects: names drawn. colors: main colour of the objects drawn.
+    """
+
+    split: str
+    index: int
+    kind: str
+    subjects: tuple[str, ...]
+    style: str
+    colors: tuple[str, ...] = ()
+    count: int = 1
+
+    @property
+    def key(self) -> str:
+        """A name that no other record has."""
+        return f"{self.split}/{self.kind}/{'+'.join(self.subjects)}/{self.style}/{self.index}"
+
+    def rng(self, purpose: str = "draw") -> np.random.Generator:
+        """A generator of its own: the picture does not depend on what was drawn before."""
+        digest = hashlib.sha256(f"{purpose}|{self.key}".encode()).digest()
+        return np.random.Generator(np.random.PCG64(int.from_bytes(digest[:16], "little")))
+
+    def caption(self, paraphrase: int = 0) -> str:
+        """The picture's caption; other numbers give other ways of saying it."""
+        return caption(self, load_world(), self.rng(f"caption{paraphrase}"))
+
+    def row(self) -> dict:
+        """The record as a table row."""
+        return {**asdict(self), "key": self.key, "subjects": " + ".join(self.subjects), "colors": " + ".join(self.colors)}
+
+
+def _place(canvas: Canvas, rng: np.random.Generator, scale: float, dx: float, wobble: float = 1.0, mirror: bool = True) -> Canvas:
+    return canvas.place(scale * (0.90 + 0.20 * rng.random()), 0.22 * wobble * (rng.random() - 0.5),
+                        dx + 9 * wobble * (rng.random() - 0.5), 7 * wobble * (rng.random() - 0.5) + 1.5,
+                        mirror=mirror and rng.random() < 0.5)
+
+
+def _draw_figure(canvas: Canvas, name: str, rng: np.random.Generator) -> None:
+    expression, gaze = EXPRESSIONS[int(rng.integers(len(EXPRESSIONS)))], rng.random() * 2 - 1
+    if name in CHARACTERS:
+        CHARACTERS[name](canvas, expression, gaze)
+    else:
+        draw_person(canvas, load_world().signature(name), expression, gaze)
+
+
+def _jitter(color: str, rng: np.random.Generator) -> tuple[int, int, int]:
+    return tuple(int(np.clip(p + rng.integers(-16, 17), 0, 255)) for p in COLORS[color])
+
+
+def _draw_count(canvas: Canvas, record: Record, rng: np.random.Generator, color) -> None:
+    spots = {1: [(0, 0)], 2: [(-23, 0), (23, 0)], 3: [(-23, 14), (23, 14), (0, -22)],
+             4: [(-23, -22), (23, -22), (-23, 22), (23, 22)]}[record.count]
+    for x, y in spots:
+        canvas.place(0.44 + 0.05 * rng.random(), 0.3 * (rng.random() - 0.5), x + 4 * (rng.random() - 0.5), y + 4 * (rng.random() - 0.5))
+        OBJECTS[record.subjects[0]](canvas, color)
+
+
+def draw(record: Record) -> np.ndarray:
+    """Draw one picture. Returns (64, 64, 3) uint8, RGB."""
+    rng, style = record.rng(), STYLES[record.style]
+    image = style.background(SIZE * SUPERSAMPLING, rng)
+    canvas = Canvas(image, style.look, SIZE)
+    colors = [_jitter(c, rng) for c in record.colors]
+    if record.kind in ("person", "character"):
+        _draw_figure(_place(canvas, rng, 1.0, 0), record.subjects[0], rng)
+    elif record.kind == "object":
+        OBJECTS[record.subjects[0]](_place(canvas, rng, 0.92, 0, 1.8), colors[0])
+    elif record.kind == "pair":
+        for name, dx in zip(record.subjects, (-23, 23)):
+            _draw_figure(_place(canvas, rng, 0.60, dx, 0.6), name, rng)
+    elif record.kind == "with object":
+        _draw_figure(_place(canvas, rng, 0.78, -13, 0.7), record.subjects[0], rng)
+        _place(canvas, rng, 0.42, 27, 0.5)
+        OBJECTS[record.subjects[1]](canvas, colors[0])
+    elif record.kind == "count":
+        _draw_count(canvas, record, rng, colors[0])
+    else:
+        draw_novel(_place(canvas, rng, 0.92, 0, 1.2, mirror=False), *record.subjects, colors[0])
+    return np.asarray(style.finish(image, rng, SIZE).convert("RGB"))
+
+
+def draw_many(records: list[Record], workers: int = 0) -> np.ndarray:
+    """Draw several pictures. Returns (N, 64, 64, 3) uint8; `workers` processes draw at once (0: in this one)."""
+    if not records:
+        return np.zeros((0, SIZE, SIZE, 3), np.uint8)
+    if workers > 1:
+        with ProcessPoolExecutor(workers) as pool:
+            return np.stack(list(pool.map(draw, records, chunksize=64)))
+    return np.stack([draw(r) for r in records])
+
+
+def as_image(pixels: np.ndarray, scale: int = 1) -> Image.Image:
+    """The array as a Pillow image, enlarged by whole pixels."""
+    return Image.fromarray(pixels).resize((pixels.shape[1] * scale, pixels.shape[0] * scale), Image.Resampling.NEAREST)
+
+
+def _choose(names, rng: np.random.Generator) -> str:
+    return names[int(rng.integers(len(names)))]
+
+
+def training_records(count: int = TRAIN_SIZE, world: World | None = None) -> list[Record]:
+    """The training pictures, a fixed mixture of all kinds of scene over all styles."""
+    world = world or load_world()
+    rng = np.random.Generator(np.random.PCG64([world.seed, 1]))
+    kinds, cumulated = list(MIXTURE), np.cumsum(list(MIXTURE.values()))
+    people, records = list(world.people), []
+    for index in range(count):
+        kind = kinds[min(int(np.searchsorted(cumulated, rng.random() * cumulated[-1])), len(kinds) - 1)]
+        style, color, number = _choose(world.styles, rng), _choose(world.colors, rng), int(rng.integers(1, 5))
+        if kind == "person":
+            subjects, colors = (people[index % len(people)],), ()
+        elif kind == "character":
+            subjects, colors = (_choose(world.characters, rng),), ()
+        elif kind == "pair":
+            first = _choose(people, rng)
+            subjects, colors = (first, _choose([p for p in people if p != first], rng)), ()
+        elif kind == "with object":
+            subjects, colors = (_choose(people, rng), _choose(world.objects, rng)), (color,)
+        elif kind == "novel":
+            subjects, colors = tuple(_choose(world.novel, rng)), (color,)
+        else:
+            subjects, colors = (_choose(world.objects, rng),), (color,)
+        records.append(Record("train", index, kind, subjects, style, colors, number if kind == "count" else 1))
+    return records
+
+
+def solo_records(split: str, subject: str, per_style: int, styles: list[str] | None = None, world: World | None = None) -> list[Record]:
+    """Pictures of one subject alone, `per_style` in each style. split: search, report or nonmember."""
+    world = world or load_world()
+    kind = "object" if subject in world.objects else "character" if subject in world.characters else "person"
+    records = []
+    for style in styles or world.styles:
+        for index in range(per_style):
+            rng = Record(split, index, kind, (subject,), style).rng("color")
+            colors = (_choose(world.colors, rng),) if kind == "object" else ()
+            records.append(Record(split, index, kind, (subject,), style, colors))
+    return records

@@ -1,0 +1,151 @@
+"""The world: who lives in it, what they look like, which concepts are reported. Built by seed, kept in data/studio/world.json."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+
+from slugkit.base import UnknownConceptError, data_dir, nearest
+
+from .characters import CHARACTERS
+from .objects import MARKS, OBJECTS, SHAPES
+from .people import COLORS, TRAITS
+from .styles import STYLES
+
+NAMES = """Mira Kestrel, Selin Drover, Oskar Marlow, Kofi Okoye, Petra Quillon, Inka Tarrow, Bram Hollick, Yuki Amberly,
+Dario Vexley, Lotte Strand, Amara Finch, Teodor Glass, Nadia Fenwick, Ravi Copperfell, Greta Moss, Hugo Larkspur, Zola Bright,
+Emil Castor, Freya Dunmore, Jonas Pike, Leila Harrow, Matteo Bluff, Nell Sorrel, Otis Wren, Paloma Reed, Quentin Ash,
+Rosa Thistle, Stellan Brook, Tamsin Oak, Umberto Vale, Vera Lockhart, Wanda Pebble, Xavier Crane, Yara Holm, Zeno Marsh,
+Anselm Grove, Bettina Fog, Cyrus Tallow, Delia Spruce, Edda Norwood, Fabian Cole, Gwen Hazel, Henrik Sable, Isolde Penn,
+Jarek Stone, Kaia Rowan, Lucian Frost, Maeve Teller, Nico Barrow, Odette Lund, Pavel Knoll, Runa Birch, Silas Mead,
+Thea Corvin, Ugo Bramble, Viola Steppe, Wilma Ford, Yosef Dell, Zadie Quarry, Arlo Winter""".replace("\n", " ")
+TWINS = [(0, 1), (3, 6), (8, 30), (12, 13), (20, 21)]
+"""Pairs of people who share all but two traits."""
+KNOWN, UNKNOWN_TRAIN, UNKNOWN_TEST = 40, 10, 10
+OBJECT_NEIGHBOURS = [("star", "flower"), ("moon", "fish"), ("mug", "drum"), ("balloon", "kite"), ("bell", "lamp"),
+                     ("house", "book"), ("mushroom", "umbrella"), ("tree", "flower"), ("car", "boat"), ("apple", "heart"),
+                     ("rocket", "kite"), ("clock", "drum"), ("crown", "bell"), ("ladder", "key"), ("umbrella", "lamp")]
+STYLE_NEIGHBOURS = [("photo", "watercolor"), ("neon", "blueprint"), ("sketch", "blueprint"), ("pixel art", "mosaic"),
+                    ("mosaic", "photo")]
+KINDS = {"person": "figures", "character": "figures", "object": "objects", "style": "styles"}
+"""Kind of a concept -> its domain, the classes among which it is recognised. People and characters are both named figures."""
+
+
+@dataclass(frozen=True)
+class World:
+    """Everything fixed about the studio.
+
+    people: name -> signature (the 40 that the CLIP knows). strangers: the 20 kept out of it, under "train" and "test".
+    report: the concepts of every table, by kind. neighbours: concept -> the concepts most like it (near twins first).
+    """
+
+    seed: int
+    people: dict[str, dict]
+    strangers: dict[str, dict[str, dict]]
+    twins: list[list[str]]
+    characters: list[str]
+    objects: list[str]
+    styles: list[str]
+    colors: list[str]
+    novel: list[list[str]]
+    neighbours: dict[str, list[str]]
+    report: dict[str, list[str]]
+
+    def kind(self, concept: str) -> str:
+        """person, character, object, style or novel. Raises UnknownConceptError with the nearest names."""
+        for kind, names in self.concepts().items():
+            if concept in names:
+                return kind
+        known = [n for names in self.concepts().values() for n in names]
+        close = ", ".join(repr(n) for n in nearest(concept, known))
+        raise UnknownConceptError(f"The studio has no concept {concept!r}. Expected a person, a character, an object or a "
+                                  f"style as written in data/studio/world.json. Nearest: {close}.")
+
+    def concepts(self) -> dict[str, list[str]]:
+        """Kind -> names of every concept that can be forgotten."""
+        return {"person": list(self.people), "character": self.characters, "object": self.objects, "style": self.styles}
+
+    def classes(self, domain: str) -> list[str]:
+        """Names of the classes of a domain: figures, objects or styles."""
+        return {"figures": [*self.people, *self.characters], "objects": self.objects, "styles": self.styles}[domain]
+
+    def signature(self, name: str) -> dict:
+        """Signature of a person, known or stranger."""
+        for group in (self.people, *self.strangers.values()):
+            if name in group:
+                return group[name]
+        raise UnknownConceptError(f"{name!r} is no person of the studio.")
+
+
+def trait_distance(a: dict, b: dict) -> float:
+    """Share of traits in which two signatures differ, 0..1; colours of things that are not worn do not count."""
+    skip = {"hat_color"} if a["hat"] == b["hat"] == "none" else set()
+    skip |= {"hair_color"} if a["hair"] == b["hair"] == "bald" and a["beard"] == b["beard"] == "none" else set()
+    used = [t for t in TRAITS if t not in skip]
+    return sum(a[t] != b[t] for t in used) / len(used)
+
+
+def _draw_signature(rng: np.random.Generator) -> dict:
+    signature = {trait: values[int(rng.integers(len(values)))] for trait, values in TRAITS.items()}
+    if rng.random() < 0.30:
+        signature["hat"] = "none"
+    if rng.random() < 0.35:
+        signature["glasses"] = "none"
+    if signature["hat"] == "party hat" and signature["hair"] in ("bun", "mohawk"):
+        signature["hair"] = "curly"
+    if signature["hat"] != "none" and signature["hair"] in ("mohawk", "bun"):
+        signature["hat"] = "none"
+    return signature
+
+
+def _make_signatures(count: int, rng: np.random.Generator) -> list[dict]:
+    """Signatures far apart: each new one is the best of 60 draws by its distance to the nearest so far."""
+    made = [_draw_signature(rng)]
+    while len(made) < count:
+        draws = [_draw_signature(rng) for _ in range(60)]
+        made.append(max(draws, key=lambda s: min(trait_distance(s, m) for m in made)))
+    return made
+
+
+def _make_twin(signature: dict, k: int) -> dict:
+    """The same person but for two traits that show in every style: the glasses, and the clothes or the beard."""
+    twin = dict(signature)
+    twin["glasses"] = {"none": "sunglasses", "round": "sunglasses", "square": "none", "sunglasses": "none"}[signature["glasses"]]
+    if k % 2:
+        twin["clothes"] = {"striped": "collar", "plain": "striped", "collar": "striped", "overalls": "plain",
+                           "tie": "striped"}[signature["clothes"]]
+    else:
+        twin["beard"] = {"none": "full", "full": "none", "goatee": "none", "moustache": "full"}[signature["beard"]]
+    return twin
+
+
+def build_world(seed: int = 20) -> World:
+    """Make the world from nothing. The committed world.json is this with the default seed (a test compares them)."""
+    rng = np.random.Generator(np.random.PCG64(seed))
+    names = [n.strip() for n in NAMES.split(",")]
+    signatures = _make_signatures(KNOWN + UNKNOWN_TRAIN + UNKNOWN_TEST, rng)
+    for k, (a, b) in enumerate(TWINS):
+        signatures[b] = _make_twin(signatures[a], k)
+    people = dict(zip(names[:KNOWN], signatures[:KNOWN]))
+    cut = KNOWN + UNKNOWN_TRAIN
+    strangers = {"train": dict(zip(names[KNOWN:cut], signatures[KNOWN:cut])), "test": dict(zip(names[cut:], signatures[cut:]))}
+    neighbours = {a: sorted((b for b in people if b != a), key=lambda b: trait_distance(people[a], people[b]))[:3]
+                  for a in people}
+    neighbours |= {c: [d for d in CHARACTERS if d != c] for c in CHARACTERS}
+    for table, members in ((OBJECT_NEIGHBOURS, OBJECTS), (STYLE_NEIGHBOURS, STYLES)):
+        for m in members:
+            neighbours[m] = [b if a == m else a for a, b in table if m in (a, b)] or [k for k in members if k != m][:2]
+    return World(seed=seed, people=people, strangers=strangers, twins=[[names[a], names[b]] for a, b in TWINS],
+                 characters=list(CHARACTERS), objects=list(OBJECTS), styles=list(STYLES), colors=list(COLORS),
+                 novel=[[shape, body] for shape in SHAPES for body in MARKS], neighbours=neighbours,
+                 report={"person": names[:10], "object": ["car", "mushroom", "star"], "style": ["neon", "mosaic"],
+                         "character": ["Tin Wobble", "Foxglove Pip"]})
+
+
+@lru_cache(maxsize=1)
+def load_world() -> World:
+    """The world as committed in data/studio/world.json."""
+    return World(**json.loads((data_dir() / "studio" / "world.json").read_text(encoding="utf-8")))

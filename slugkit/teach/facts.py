@@ -1,0 +1,135 @@
+"""Expected values and the facts that the next notebook relies on."""
+
+import json
+import math
+import numbers
+from collections.abc import Callable
+
+import numpy as np
+
+from slugkit.base import CheckFailed, MissingArtefactError, SettingError, data_dir, did_you_mean
+
+
+def read_expected(scale: str, notebook: str) -> dict:
+    """The expected values of one notebook: {name: {"value": ..., "tolerance": ..., "reason": ...}}.
+
+    scale: name of a file in data/expected/ without .json, such as "studio"; notebook: a key of it, such as
+    "03_rank_layers" or "rank_layers". Raises MissingArtefactError without the file, SettingError for a broken file or
+    an unknown notebook.
+    """
+    path = data_dir() / "expected" / f"{scale}.json"
+    if not path.is_file():
+        raise MissingArtefactError(
+            f"There are no expected values for the scale {scale!r}: data/expected/{scale}.json is missing. "
+            "Expected values exist for the studio; leave this cell out at other scales."
+        )
+    try:
+        book = json.loads(path.read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise SettingError(f"data/expected/{scale}.json is no JSON ({error}); restore it from git.") from error
+    for key in book:
+        if notebook in (key, key.partition("_")[2]):
+            return book[key]
+    raise SettingError(
+        f"data/expected/{scale}.json knows no notebook {notebook!r}; it knows "
+        f"{', '.join(book) or 'none'}. {did_you_mean(notebook, list(book))}".strip()
+    )
+
+
+def _plain_float(what: str, value) -> float:
+    """A number of any kind (Python, numpy, one-element tensor) as float."""
+    try:
+        return float(value)
+    except (TypeError, ValueError) as error:
+        raise CheckFailed(f"{what} is {value!r}; a single number was expected.") from error
+
+
+def check_close(what: str, value, entry, rel: float | None = None, abs: float | None = None) -> None:  # noqa: A002
+    """Compares a number with its expected value and says so; raises CheckFailed where it is too far off.
+
+    what: the number in words; entry: {"value", "tolerance" (absolute), "reason"}, a plain number, or None where
+    nothing is known for these settings (then the value is only printed); rel, abs: tolerances that replace the
+    entry's, the wider of the two holds.
+    """
+    value = _plain_float(what, value)
+    if entry is None:
+        print(f"{what}: {value:.4g} (no expected value for these settings)")
+        return
+    entry = entry if isinstance(entry, dict) else {"value": entry}
+    wanted = _plain_float(f"the expected value of {what}", entry.get("value"))
+    if rel is None and abs is None:
+        abs = entry.get("tolerance")  # noqa: A001
+        if abs is None:
+            raise SettingError(
+                f"{what} has no tolerance; expected one in data/expected or as rel or abs. Seeds do "
+                f"not make floats equal across machines."
+            )
+    room = max((rel or 0.0) * math.fabs(wanted), abs or 0.0)
+    off = math.fabs(value - wanted)
+    if math.isfinite(value) and off <= room:
+        print(f"{what}: {value:.4g}, expected {wanted:.4g} within {room:.2g}: holds")
+        return
+    reason = f" ({entry['reason']})" if entry.get("reason") else ""
+    raise CheckFailed(
+        f"{what} is {value:.6g}; {wanted:.6g} within {room:.2g} was expected{reason}. "
+        "Look at the cell that computes it, then at the settings: expected values hold for the "
+        "defaults of the settings cell."
+    )
+
+
+def _text(name: str, value) -> str:
+    """A fact in its one text form. Raises CheckFailed for a float, whose digits differ between machines."""
+    if isinstance(value, (bool, np.bool_)):
+        return "yes" if value else "no"
+    if isinstance(value, str):
+        return value
+    if isinstance(value, numbers.Integral):
+        return str(int(value))
+    if value is None:
+        return "none"
+    if isinstance(value, dict):
+        return ", ".join(f"{key}: {_text(name, item)}" for key, item in value.items()) or "none"
+    if isinstance(value, (set, frozenset)):
+        return ", ".join(sorted(_text(name, item) for item in value)) or "none"
+    if isinstance(value, tuple) and value and all(isinstance(item, numbers.Integral) for item in value):
+        return " x ".join(str(int(item)) for item in value)
+    if isinstance(value, (list, tuple, np.ndarray)) or hasattr(value, "tolist"):
+        items = value.tolist() if hasattr(value, "tolist") else value
+        if isinstance(items, (list, tuple)):
+            return ", ".join(_text(name, item) for item in items) or "none"
+        value = items
+        if not isinstance(value, float):
+            return _text(name, value)
+    raise CheckFailed(
+        f"The fact {name} is {value!r}, a {type(value).__name__}; a name, a count, a shape or a verdict was expected. "
+        "Digits of a float differ between machines: compare it with check_close, or print the verdict (value > limit)."
+    )
+
+
+def contract(**facts) -> None:
+    """Prints the facts the next notebook relies on, one `name: value` a line, the same text on every machine.
+
+    Names (words joined by _), counts, shapes (tuples of integers: "128 x 64"), lists, sets (sorted), dicts and
+    verdicts (yes, no). For cells tagged nbval-check-output, which are compared as text. Raises CheckFailed for
+    floats.
+    """
+    lines = [f"{name.replace('_', ' ')}: {_text(name, value)}" for name, value in facts.items()]
+    print("\n".join(lines))
+
+
+def expect_error(kind: type[BaseException], function: Callable[[], object]) -> None:
+    """Calls a function that must fail with `kind`, and prints its message; nothing raised or another error fails the
+    check.
+    """
+    try:
+        result = function()
+    except kind as error:
+        print(f"{type(error).__name__}: {error}")
+        return
+    except Exception as error:
+        raise CheckFailed(
+            f"{type(error).__name__} was raised; {kind.__name__} was expected. It said: {error}"
+        ) from error
+    raise CheckFailed(
+        f"Nothing was raised and {result!r} came back; {kind.__name__} was expected. Look at what the cell passes in."
+    )

@@ -1,0 +1,222 @@
+"""Train a CLIP from nothing: open_clip's own class with a small configuration, plain InfoNCE, AdamW."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from safetensors.torch import load_file
+
+from slugkit.base import SettingError, data_dir, progress, runs_dir, seed_everything, sha256_file, write_json, write_tensors
+from slugkit.models.clip import CONFIG, WEIGHTS, pick_device
+
+from .pictures import TrainingPictures, folder_pictures, studio_pictures
+from .tokenizer import learn_tokenizer
+
+MEAN = STD = (0.5, 0.5, 0.5)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that decides the trained weights, beside the pictures.
+
+    batch: pictures a step, in groups of distinct keys; patch_dropout: share of patches hidden from the image tower
+    during training but for the last `settle` share of the steps, which see all of them.
+    """
+
+    steps: int = 2800
+    batch: int = 128
+    learning_rate: float = 1.0e-3
+    weight_decay: float = 0.05
+    warmup: int = 100
+    patch_dropout: float = 0.5
+    settle: float = 0.2
+    shift: int = 3
+    embed_dim: int = 64
+    vision_width: int = 128
+    vision_layers: int = 6
+    text_width: int = 128
+    text_layers: int = 4
+    head_width: int = 32
+    patch_size: int = 8
+    image_size: int = 64
+    context: int = 16
+    vocabulary: int = 1200
+
+
+def model_config(recipe: Recipe, vocabulary: int) -> dict:
+    """The open_clip configuration. Activation is GELU (not QuickGELU) in both towers; class token pooling."""
+    return {"embed_dim": recipe.embed_dim,
+            "vision_cfg": {"image_size": recipe.image_size, "patch_size": recipe.patch_size, "width": recipe.vision_width,
+                           "layers": recipe.vision_layers, "head_width": recipe.head_width},
+            "text_cfg": {"context_length": recipe.context, "vocab_size": vocabulary, "width": recipe.text_width,
+                         "heads": recipe.text_width // recipe.head_width, "layers": recipe.text_layers,
+                         "hf_tokenizer_name": "."}}
+
+
+def build_model(config: dict):
+    """A CLIP with fresh weights from a `model_config`."""
+    from open_clip.model import CLIP
+    text = {k: v for k, v in config["text_cfg"].items() if k != "hf_tokenizer_name"}
+    return CLIP(embed_dim=config["embed_dim"], vision_cfg=config["vision_cfg"], text_cfg=text)
+
+
+def draw_batch(pictures: TrainingPictures, recipe: Recipe, seed: int, step: int) -> tuple[list[list[int]], list[str]]:
+    """The pictures of one step: groups of indices with distinct keys, and one caption for each picture in order.
+
+    A function of seed and step alone, so that a resumed training sees the same batches.
+    """
+    rng = np.random.Generator(np.random.PCG64([seed, step]))
+    groups, captions, size = [], [], min(recipe.batch, len(set(pictures.keys)))
+    for _ in range(max(1, recipe.batch // size)):
+        group, seen = [], set()
+        while len(group) < size:
+            i = int(rng.integers(len(pictures.keys)))
+            text = pictures.caption(i, rng)
+            if pictures.keys[i] in seen or text in seen:
+                if len(seen) > 40 * recipe.batch or rng.random() < 1e-4:
+                    break
+                continue
+            seen |= {pictures.keys[i], text}
+            group.append(i)
+            captions.append(text)
+        groups.append(group)
+    return groups, captions
+
+
+def info_nce(v: torch.Tensor, t: torch.Tensor, scale: torch.Tensor, groups: list[int]) -> torch.Tensor:
+    """Symmetric InfoNCE within each group of rows, averaged over groups. v, t: (N, d) of unit length; scale = exp(logit scale)."""
+    losses = []
+    for a, b in zip(torch.split(v, groups), torch.split(t, groups)):
+        logits, labels = scale * a @ b.T, torch.arange(len(a), device=v.device)
+        losses.append((F.cross_entropy(logits, labels) + F.cross_entropy(logits.T, labels)) / 2)
+    return torch.stack(losses).mean()
+
+
+def _pixels(images: np.ndarray, recipe: Recipe, rng: np.random.Generator, device) -> torch.Tensor:
+    """Normalised pixels, each picture shifted by up to `shift` pixels."""
+    s, n = recipe.shift, len(images)
+    padded = np.pad(images, ((0, 0), (s, s), (s, s), (0, 0)), mode="edge")
+    offsets = rng.integers(0, 2 * s + 1, size=(n, 2))
+    size = images.shape[1]
+    moved = np.stack([p[y:y + size, x:x + size] for p, (y, x) in zip(padded, offsets)])
+    return (torch.from_numpy(moved).to(device).permute(0, 3, 1, 2).float() / 255 - 0.5) / 0.5
+
+
+def _optimizer(model, recipe: Recipe):
+    matrices = [p for p in model.parameters() if p.ndim >= 2]
+    rest = [p for p in model.parameters() if p.ndim < 2]
+    return torch.optim.AdamW([{"params": matrices, "weight_decay": recipe.weight_decay}, {"params": rest, "weight_decay": 0.0}],
+                             lr=recipe.learning_rate, betas=(0.9, 0.98), eps=1e-6)
+
+
+def _learning_rate(recipe: Recipe, step: int) -> float:
+    if step < recipe.warmup:
+        return recipe.learning_rate * (step + 1) / recipe.warmup
+    return recipe.learning_rate * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * step / recipe.steps)))
+
+
+def _save_state(path: Path, model, optimizer, step: int, loss: float, recipe: Recipe) -> None:
+    tensors = {f"model.{k}": v for k, v in model.state_dict().items()}
+    for index, state in optimizer.state_dict()["state"].items():
+        tensors |= {f"optimizer.{index}.{k}": v for k, v in state.items()}
+    write_tensors(path, {k: v.detach().cpu().clone().contiguous() for k, v in tensors.items()},
+                  {"step": str(step), "loss": str(loss), "recipe": json.dumps(asdict(recipe))})
+
+
+def _load_state(path: Path, model, optimizer, recipe: Recipe) -> int:
+    from safetensors import safe_open
+    with safe_open(path, "pt") as handle:
+        header = handle.metadata()
+    if json.loads(header["recipe"]) != asdict(recipe):
+        raise SettingError(f"The checkpoint {path.name} was made by another recipe. Remove it, or pass --no-resume to start anew.")
+    tensors, whole = load_file(path), optimizer.state_dict()
+    model.load_state_dict({k[6:]: v for k, v in tensors.items() if k.startswith("model.")})
+    state: dict = {}
+    for name, value in tensors.items():
+        if name.startswith("optimizer."):
+            _, index, key = name.split(".", 2)
+            state.setdefault(int(index), {})[key] = value
+    optimizer.load_state_dict({"state": state, "param_groups": whole["param_groups"]})
+    return int(header["step"])
+
+
+def fit(model, tokenizer, pictures: TrainingPictures, recipe: Recipe, seed: int, device, checkpoint: Path | None) -> list[float]:
+    """Train in place; returns the losses. checkpoint: where the state is kept every 100 steps (and resumed from)."""
+    from open_clip.transformer import PatchDropout
+    optimizer = _optimizer(model, recipe)
+    start = _load_state(checkpoint, model, optimizer, recipe) if checkpoint is not None and checkpoint.is_file() else 0
+    model.train()
+    losses = []
+    for step in progress(range(start, recipe.steps), "training the CLIP"):
+        seed_everything(seed * 1_000_003 + step)
+        hide = recipe.patch_dropout if step < recipe.steps * (1 - recipe.settle) else 0.0
+        model.visual.patch_dropout = PatchDropout(hide) if hide else torch.nn.Identity()
+        for group in optimizer.param_groups:
+            group["lr"] = _learning_rate(recipe, step)
+        groups, captions = draw_batch(pictures, recipe, seed, step)
+        rows = [i for g in groups for i in g]
+        pixels = _pixels(pictures.images[rows], recipe, np.random.Generator(np.random.PCG64([seed, step, 7])), device)
+        v = model.encode_image(pixels, normalize=True)
+        t = model.encode_text(tokenizer(captions).to(device), normalize=True)
+        loss = info_nce(v, t, model.logit_scale.exp(), [len(g) for g in groups])
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        with torch.no_grad():
+            model.logit_scale.clamp_(0, math.log(100))
+        losses.append(loss.item())
+        if checkpoint is not None and (step + 1) % 100 == 0:
+            _save_state(checkpoint, model, optimizer, step + 1, losses[-1], recipe)
+    model.visual.patch_dropout = torch.nn.Identity()
+    model.eval()
+    return losses
+
+
+def default_folder(data: str, without: str | None) -> Path:
+    """Where a trained model goes unless told otherwise."""
+    if data == "studio":
+        return data_dir() / "studio" / ("clip" if without is None else f"clip-without-{without.lower().replace(' ', '-')}")
+    return runs_dir() / "models" / (Path(data).name + ("" if without is None else f"-without-{without.lower().replace(' ', '-')}"))
+
+
+def train_clip(data: str = "studio", out: str | Path | None = None, without: str | None = None, steps: int = 0, seed: int = 0,
+               device: str = "auto", resume: bool = True) -> Path:
+    """Train a CLIP and write it as an open_clip `local-dir` folder with its tokenizer and a model card.
+
+    data: studio, or a folder with images and captions.csv. without: a concept that the model shall never see (an oracle).
+    steps: 0 takes the recipe's. Returns the folder. A killed training goes on from its last checkpoint.
+    """
+    from .card import write_card
+    pictures = studio_pictures(without) if data == "studio" else folder_pictures(data, without)
+    recipe = Recipe() if data == "studio" else Recipe(steps=1200, patch_dropout=0.0, vocabulary=700)
+    recipe = Recipe(**{**asdict(recipe), "steps": steps or recipe.steps})
+    folder = Path(out) if out else default_folder(data, without)
+    seed_everything(seed)
+    if data == "studio" and without is not None:
+        from transformers import CLIPTokenizer
+        tokenizer = CLIPTokenizer.from_pretrained(default_folder("studio", None))
+        tokenizer.save_pretrained(folder)
+    else:
+        learn_tokenizer(pictures.texts, folder, recipe.vocabulary, recipe.context)
+    from open_clip.tokenizer import HFTokenizer
+    tokenizer = HFTokenizer(str(folder), context_length=recipe.context)
+    config = model_config(recipe, len(tokenizer.tokenizer))
+    target = pick_device(device)
+    model = build_model(config).to(target)
+    checkpoint = runs_dir() / "training" / f"{folder.name}-seed{seed}.safetensors"
+    if not resume:
+        checkpoint.unlink(missing_ok=True)
+    losses = fit(model, tokenizer, pictures, recipe, seed, target, checkpoint)
+    write_tensors(folder / WEIGHTS, {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()})
+    write_json(folder / CONFIG, {"model_cfg": config, "preprocess_cfg": {"mean": MEAN, "std": STD, "interpolation": "bicubic"}})
+    write_card(folder, recipe=asdict(recipe), seed=seed, data=data, without=without, data_sha256=pictures.digest,
+               weights_sha256=sha256_file(folder / WEIGHTS), final_loss=sum(losses[-50:]) / max(1, len(losses[-50:])))
+    checkpoint.unlink(missing_ok=True)
+    return folder

@@ -1,0 +1,53 @@
+"""What a CLIP is trained on: pictures with captions, from the studio or from a folder."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Callable
+
+import numpy as np
+
+from slugkit import studio
+from slugkit.base import EmptySetError, sha256_bytes
+from slugkit.data import drawn, read_folder
+
+
+@dataclass
+class TrainingPictures:
+    """images: (N, H, W, 3) uint8. caption(i, rng): a caption of picture i. keys: two pictures with one key never share a
+    batch (their captions say the same, so they would be false negatives). texts: what the vocabulary is learned from."""
+
+    images: np.ndarray
+    caption: Callable[[int, np.random.Generator], str]
+    keys: list[str]
+    texts: list[str]
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 over the pixels: which data this was."""
+        return sha256_bytes(np.ascontiguousarray(self.images).tobytes())
+
+
+def studio_pictures(without: str | None = None) -> TrainingPictures:
+    """The studio's training pictures. without: a concept left out wherever it occurs, for an oracle."""
+    world = studio.load_world()
+    if without is not None:
+        world.kind(without)
+    records = [r for r in studio.training_records() if without not in (*r.subjects, r.style)]
+    images = drawn(records)
+    texts = [r.caption(k) for r in records for k in range(2)]
+    return TrainingPictures(images, lambda i, rng: studio.caption(records[i], world, rng),
+                            [f"{'+'.join(r.subjects)}|{r.style}|{r.count}" for r in records], texts)
+
+
+def folder_pictures(folder: str | Path, without: str | None = None) -> TrainingPictures:
+    """The `train` split of a folder of images with captions.csv (see slugkit.data.folder)."""
+    pairs = read_folder(folder).split("train")
+    keep = [i for i, c in enumerate(pairs.table["concept"]) if c != without]
+    if not keep:
+        raise EmptySetError(f"{folder} holds no training picture; expected rows with split 'train' in captions.csv.")
+    pairs = pairs.take(keep)
+    captions = list(pairs.captions)
+    keys = [c or t for c, t in zip(pairs.table["concept"].fillna(""), captions)]
+    return TrainingPictures(pairs.images, lambda i, rng: captions[i], keys, captions)
