@@ -82,9 +82,21 @@ def run_command(
 
     pairs = [(name, value) for name, _, value in (pair.partition("=") for pair in p or [])]
     given = read_parameters(pairs, f or [])
+    _check_concept(given)
     rows = run_series(run, notebooks, given, force=force, cell_timeout=cell_timeout, echo=typer.echo)
     typer.echo("\n" + table(rows) + "\n")
     report.build(run)
+
+
+def _check_concept(given: dict[str, Any]) -> None:
+    """Refuse data that is not there and a concept that the data does not have before any notebook starts."""
+    if not {"concept", "data"} & set(given):
+        return
+    from slugkit.base import check_settings
+    from slugkit.data import open_data
+
+    wanted = check_settings({name: given[name] for name in ("concept", "data") if name in given})
+    open_data(wanted.data).kind(wanted.concept)
 
 
 @app.command("report")

@@ -16,9 +16,11 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 from weakref import WeakKeyDictionary
 
-import safetensors.torch
 import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load as tensors_from
+from safetensors.torch import save as bytes_of
 
 from slugkit import __version__
 from slugkit.base import PatchError, ShapeError, nearest, sha256_bytes, sha256_json, sha256_tensor, write_bytes
@@ -108,7 +110,7 @@ class Patch:
             raise PatchError(
                 f"the patch for {self.layer} cannot be written: {error}.\nUse plain JSON values and a step > 0."
             ) from error
-        data = safetensors.torch.save({"direction": self.direction.detach().cpu().contiguous()}, {"slugkit": text})
+        data = bytes_of({"direction": self.direction.detach().cpu().contiguous()}, {"slugkit": text})
         if _header_size(data) > MAX_HEADER:
             raise PatchError(
                 f"metrics and provenance take {len(text)} bytes; about {MAX_HEADER} fit in a patch file.\n"
@@ -199,7 +201,7 @@ def load(path: str | Path) -> Patch:
     try:
         data = _read(Path(path))
         metadata = _metadata(data)
-        direction = safetensors.torch.load(data)["direction"]
+        direction = tensors_from(data)["direction"]
         if sha256_tensor(direction) != metadata.direction_sha256:
             raise ValueError("its direction was changed after it was written")
         fields = metadata.model_dump(exclude={"format", "version", "orientation", "direction_sha256", "checksum"})
@@ -209,7 +211,7 @@ def load(path: str | Path) -> Patch:
             f"{'.'.join(map(str, fault['loc'])) or 'metadata'}: {fault['msg']}" for fault in error.errors()[:3]
         )
         reason: Any = f"its metadata do not fit ({faults})"
-    except (ValueError, KeyError, TypeError, RecursionError, safetensors.SafetensorError, PatchError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError, SafetensorError, PatchError) as error:
         reason = f"it has no entry {error}" if isinstance(error, KeyError) else str(error).splitlines()[0]
     raise PatchError(
         f"{Path(path).name} is not a sound patch file: {reason}.\n"

@@ -96,7 +96,7 @@ class EditableLayer:
 
     def restore(self) -> None:
         """Write the original back, bit for bit."""
-        stepped(self._theta32, self.direction, 0.0, out=self._view)
+        self._view.copy_(self.theta0)
 
     def __enter__(self) -> "EditableLayer":
         return self

@@ -11,7 +11,7 @@ from conftest import REPOSITORY
 from typer.testing import CliRunner
 
 from slugkit import cli
-from slugkit.base import SettingError
+from slugkit.base import SettingError, UnknownConceptError
 
 
 def call(*words, timeout=120):
@@ -27,6 +27,7 @@ def recorded(monkeypatch, project):
     calls = []
     monkeypatch.setattr("slugkit.runs.execute.run_series", lambda *given, **named: calls.append((given, named)) or [])
     monkeypatch.setattr("slugkit.runs.report.build", lambda run: calls.append(run))
+    monkeypatch.setattr(cli, "_check_concept", lambda given: None)  # the throwaway project has no world
     return calls
 
 
@@ -50,10 +51,16 @@ def test_run_hands_on_parameters_as_papermill_reads_them(recorded, tmp_path):
     settings.write_text("concept: Bo Lind\nlayers: [visual.proj]\nseed: 1\n")
     words = ["run", "--run", "mine", "--notebooks", "02-03", "-f", str(settings), "-p", "seed", "2", "-p", "lam_init", "1e-3"]
     result = CliRunner().invoke(cli.app, [*words, "-p", "split_qkv", "True", "-p", "concept", "Kofi = Okoye", "--force"])
-    assert result.exit_code == 0, result.output
+    assert result.exit_code == 0, repr(result.exception)
     (given, named), run = recorded
     assert given[:2] == ("mine", "02-03") and run == "mine" and named["force"] is True
     assert given[2] == {"concept": "Kofi = Okoye", "layers": ["visual.proj"], "seed": 2, "lam_init": 0.001, "split_qkv": True}
+
+
+def test_an_unknown_concept_is_refused_before_a_kernel_starts(monkeypatch):
+    monkeypatch.setattr("slugkit.runs.execute.run_series", lambda *given, **named: pytest.fail("it ran"))
+    result = CliRunner().invoke(cli.app, ["run", "--notebooks", "01", "-p", "concept", "Mira Kestral"])
+    assert isinstance(result.exception, UnknownConceptError) and "Mira Kestrel" in str(result.exception)
 
 
 @pytest.mark.parametrize(

@@ -214,7 +214,7 @@ def test_the_original_is_forgotten_with_its_model(made):
 # ---------------------------------------------------------------- models it does not belong to
 
 
-def refused(p, model, match):
+def assert_refused(p, model, match):
     before = state(model)
     for call in (patch.verify, patch.apply):
         with pytest.raises(PatchError, match=match) as caught:
@@ -224,30 +224,30 @@ def refused(p, model, match):
 
 
 def test_another_base_is_refused(made):
-    refused(made, tiny_clip(seed=5), "not the weight that the patch")
+    assert_refused(made, tiny_clip(seed=5), "not the weight that the patch")
 
 
 def test_one_different_bit_in_the_base_is_refused(made):
     model = tiny_clip()
     with torch.no_grad():
         model.get_parameter(OUT_PROJ)[3, 4] = math.nextafter(1.0, 2.0)
-    refused(made, model, "not the weight that the patch")
+    assert_refused(made, model, "not the weight that the patch")
 
 
 def test_a_missing_layer_is_refused_and_near_names_are_offered(made):
-    refused(made, nn.Linear(3, 3), "has no layer")
+    assert_refused(made, nn.Linear(3, 3), "has no layer")
     lost = patch.Patch(**{**vars_of(made), "layer": "transformer.resblocks.7.attn.out_proj.weight"})
-    refused(lost, tiny_clip(), "resblocks.0.attn.out_proj.weight|resblocks.1.attn.out_proj.weight")
+    assert_refused(lost, tiny_clip(), "resblocks.0.attn.out_proj.weight|resblocks.1.attn.out_proj.weight")
 
 
 def test_another_shape_is_refused(made):
-    refused(patch.Patch(**{**vars_of(made), "layer": "text_projection"}), tiny_clip(), "has the shape")
+    assert_refused(patch.Patch(**{**vars_of(made), "layer": "text_projection"}), tiny_clip(), "has the shape")
     split = patch.Patch(**{**vars_of(made), "layer": OUT_PROJ + "[q]"})
-    refused(split, tiny_clip(), "does not fit")
+    assert_refused(split, tiny_clip(), "does not fit")
 
 
 def test_other_number_types_are_refused(made):
-    refused(made, tiny_clip().double(), "float64")
+    assert_refused(made, tiny_clip().double(), "float64")
 
 
 def test_an_edit_that_would_overflow_half_precision_is_refused():

@@ -7,8 +7,10 @@ import struct
 
 import numpy as np
 import pytest
-import safetensors.torch
 import torch
+from safetensors.torch import load as tensors_from
+from safetensors.torch import load_file
+from safetensors.torch import save as bytes_of
 from tiny_clip import same_bits, tiny_clip
 from tiny_patch import OUT_PROJ, patch_for, vars_of
 
@@ -43,9 +45,15 @@ def test_the_same_patch_gives_the_same_bytes(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == [f"{i}.safetensors" for i in range(3)]
 
 
+def test_the_order_of_the_metrics_does_not_make_another_patch():
+    first, second = ({"fa1": 0.0, "n": 200}, {"n": 200, "fa1": 0.0})
+    assert patch_for(tiny_clip(), metrics=first).sha256 == patch_for(tiny_clip(), metrics=second).sha256
+    assert patch_for(tiny_clip(), metrics=first).sha256 != patch_for(tiny_clip()).sha256
+
+
 def test_any_safetensors_reader_can_open_it(saved):
     made, path = saved
-    tensors = safetensors.torch.load_file(path)
+    tensors = load_file(path)
     assert list(tensors) == ["direction"] and torch.equal(tensors["direction"], made.direction)
 
 
@@ -132,15 +140,15 @@ def flipped(data, place):
 def of_type(dtype):
     def make(data):
         metadata = parts(data)[0]["__metadata__"]
-        return safetensors.torch.save({"direction": safetensors.torch.load(data)["direction"].to(dtype)}, metadata)
+        return bytes_of({"direction": tensors_from(data)["direction"].to(dtype)}, metadata)
 
     return make
 
 
 def not_finite(data):
-    direction = safetensors.torch.load(data)["direction"]
+    direction = tensors_from(data)["direction"]
     direction[0, 0] = math.inf
-    data = safetensors.torch.save({"direction": direction}, parts(data)[0]["__metadata__"])
+    data = bytes_of({"direction": direction}, parts(data)[0]["__metadata__"])
     return with_metadata(data, seal=True, direction_sha256=sha256_tensor(direction))
 
 
@@ -199,6 +207,22 @@ def test_broken_files_raise_a_patch_error(name, saved):
     with pytest.raises(PatchError, match="text.safetensors is not a sound patch file: .") as caught:
         patch.load(path)
     assert len(str(caught.value)) < 1000
+
+
+@pytest.mark.parametrize("name", ["header claims 2^63 bytes", "header claims 90 MB", "metadata are huge"])
+def test_a_header_too_large_is_refused_before_it_is_read(name, saved, monkeypatch):
+    _, path = saved
+    path.write_bytes(BROKEN[name](path.read_bytes()))
+    monkeypatch.setattr(patch.json, "loads", lambda *args, **kwargs: pytest.fail("the header was parsed"))
+    with pytest.raises(PatchError, match="more than any patch needs"):
+        patch.load(path)
+
+
+def test_another_number_type_is_named(saved):
+    _, path = saved
+    path.write_bytes(of_type(torch.float16)(path.read_bytes()))
+    with pytest.raises(PatchError, match="type F16, not F32"):
+        patch.load(path)
 
 
 def test_files_that_are_not_there(tmp_path):

@@ -6,10 +6,10 @@ from slugkit.base import SettingError
 
 from .folder import FolderSource, names_concept, read_folder
 from .pairs import Pairs, load_pairs
-from .source import CuratedSets, Exam, Source
+from .source import Exam, Source
 from .studio_source import StudioSource, drawn
 
-__all__ = ["CuratedSets", "Exam", "FolderSource", "Pairs", "Source", "StudioSource", "drawn", "load_pairs", "names_concept",
+__all__ = ["Exam", "FolderSource", "Pairs", "Source", "StudioSource", "drawn", "load_pairs", "names_concept",
            "open_data", "read_folder"]
 
 

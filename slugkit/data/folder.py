@@ -84,9 +84,9 @@ class FolderSource:
     """A folder with captions.csv as a source. Concepts are the classes of the `concept` column."""
 
     def __init__(self, folder: str | Path):
-        self.folder = Path(folder).expanduser()
-        self.name = self.folder.name
-        self.pairs = read_folder(self.folder)
+        self.path = Path(folder).expanduser()
+        self.name = self.path.name
+        self.pairs = read_folder(self.path)
         self.unreadable = self.pairs.table.attrs.get("unreadable", [])
 
     def concepts(self) -> list[str]:

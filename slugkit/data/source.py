@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -55,9 +56,13 @@ class Exam:
 
 
 class Source(Protocol):
-    """A source of pictures. `studio` and a local folder are two."""
+    """A source of pictures. `studio` and a local folder are two.
+
+    name: for people. path: the file or folder whose change makes results stale.
+    """
 
     name: str
+    path: Path
 
     def concepts(self) -> list[str]:
         """Every concept that can be forgotten."""
@@ -85,12 +90,3 @@ def choose(count: int, size: int, seed, what: str) -> np.ndarray:
                             "spelling in the captions and the split column.")
     rng = np.random.Generator(np.random.PCG64(seed))
     return np.sort(rng.permutation(count)[:min(size, count)])
-
-
-@dataclass
-class CuratedSets:
-    """What notebook 01 leaves: the forget set, the retain set and further draws of it."""
-
-    forget: Pairs
-    retain: Pairs
-    draws: list[Pairs] = field(default_factory=list)

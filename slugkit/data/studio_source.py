@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from slugkit import studio
-from slugkit.base import cache_dir, sha256_json, write_tensors
+from slugkit.base import cache_dir, data_dir, sha256_json, write_tensors
 
 from .pairs import Pairs
 from .source import Exam, choose
@@ -16,7 +16,6 @@ from .source import Exam, choose
 PER_STYLE = {"search": (2, 10), "report": (6, 24)}
 """Pictures per style and subject: for everything, and on top of that for the concept in question."""
 NAME_PROMPTS = ["{}", "a picture of {}", "a photo of {}"]
-STYLE_FILLERS = ["Leila Harrow", "Otis Wren", "Rosa Thistle", "Yara Holm", "house", "key", "boat", "apple", "drum", "tree"]
 
 
 def drawn(records: list, workers: int = 2) -> np.ndarray:
@@ -35,12 +34,10 @@ def drawn(records: list, workers: int = 2) -> np.ndarray:
 
 def as_pairs(records: list) -> Pairs:
     """Records as pairs, drawn."""
-    world = studio.load_world()
     domain = {"person": "figures", "character": "figures", "object": "objects"}
     rows = [{"key": r.key, "caption": r.caption(), "concept": r.subjects[0] if r.kind in domain else "",
              "domain": domain.get(r.kind, ""), "style": r.style, "split": r.split, "kind": r.kind,
              "subjects": " + ".join(r.subjects)} for r in records]
-    del world
     return Pairs(drawn(records), pd.DataFrame(rows))
 
 
@@ -51,6 +48,7 @@ class StudioSource:
 
     def __init__(self):
         self.world = studio.load_world()
+        self.path = data_dir() / "studio" / "world.json"
         self._training = None
 
     @property
@@ -99,11 +97,13 @@ class StudioSource:
         return as_pairs(records)
 
     def prompts(self, concept: str) -> dict[str, dict[str, list[str]]]:
-        """Domain -> class -> prompts. Style prompts name a few subjects, never the concept."""
+        """Domain -> class -> prompts. Style prompts name every object and the people
+        who are no report concepts, never the concept itself."""
         from slugkit.studio.captions import IN_STYLE, article
         named = {d: {c: [t.format(article(c) if d == "objects" else c) for t in NAME_PROMPTS] for c in self.world.classes(d)}
                  for d in ("figures", "objects")}
-        fillers = [article(f) if f in self.world.objects else f for f in STYLE_FILLERS if f != concept]
+        fillers = [article(f) for f in self.world.objects if f != concept]
+        fillers += [p for p in self.world.people if p not in self.world.report["person"] and p != concept]
         styles = {s: [IN_STYLE[s][0].format(f) for f in fillers] for s in self.world.styles}
         return {**named, "styles": styles}
 

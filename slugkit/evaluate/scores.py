@@ -20,9 +20,9 @@ def score_model(folder: Path | str, data: str = "studio", device: str = "auto") 
     exam = source.exam(source.concepts()[0], "report")
     scorer = ExamScorer(exam)
     v, classes = clip.image_features(exam.pairs.images), class_features(clip, exam)
-    photo = torch.from_numpy((exam.pairs.table["style"] == "photo").to_numpy())
+    photo = torch.tensor((exam.pairs.table["style"] == "photo").tolist())
     # the concept in question has more pictures than the others: count the common ones only
-    common = torch.from_numpy(exam.pairs.table.groupby(["concept", "style"]).cumcount().to_numpy())
+    common = torch.tensor(exam.pairs.table.groupby(["concept", "style"]).cumcount().tolist())
     common = common < max(1, int(exam.pairs.table.groupby(["concept", "style"]).size().median()))
     rows = []
     for domain in exam.prompts:
@@ -34,7 +34,7 @@ def score_model(folder: Path | str, data: str = "studio", device: str = "auto") 
                 continue
             rows.append(_row(f"{WHAT[domain]}, {name}", right, mask & common & (labels >= 0)))
             if domain == "figures" and kinds is not None:
-                people = torch.from_numpy((kinds == "person").to_numpy())
+                people = torch.tensor((kinds == "person").tolist())
                 rows.append(_row(f"people, {name}", right, mask & common & people))
     return rows
 

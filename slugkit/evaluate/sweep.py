@@ -14,7 +14,7 @@ from slugkit.patch import Patch
 from slugkit.search import EditableLayer
 
 
-def step_curve(clip: Clip, exam: Exam, edit: Patch, steps: int = 13, reach: float = 2.5) -> pd.DataFrame:
+def step_curve(clip: Clip, exam: Exam, edit: Patch, steps: int = 11, reach: float = 2.5) -> pd.DataFrame:
     """Walk from no step to `reach` times the patch's step. The model is left as it was.
 
     exam: the search exam. Returns layer, tower, lam, rho, group, value, low, high (0..1, Wilson 95 %), n.

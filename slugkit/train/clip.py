@@ -29,7 +29,7 @@ class Recipe:
     during training but for the last `settle` share of the steps, which see all of them.
     """
 
-    steps: int = 2800
+    steps: int = 3000
     batch: int = 128
     learning_rate: float = 1.0e-3
     weight_decay: float = 0.05
@@ -186,16 +186,16 @@ def default_folder(data: str, without: str | None) -> Path:
     return runs_dir() / "models" / (Path(data).name + ("" if without is None else f"-without-{without.lower().replace(' ', '-')}"))
 
 
-def train_clip(data: str = "studio", out: str | Path | None = None, without: str | None = None, steps: int = 0, seed: int = 0,
+def train_clip(data: str = "studio", out: str | Path | None = None, without: str | None = None, steps: int | None = None, seed: int = 0,
                device: str = "auto", resume: bool = True) -> Path:
     """Train a CLIP and write it as an open_clip `local-dir` folder with its tokenizer and a model card.
 
     data: studio, or a folder with images and captions.csv. without: a concept that the model shall never see (an oracle).
-    steps: 0 takes the recipe's. Returns the folder. A killed training goes on from its last checkpoint.
+    steps: None takes the recipe's. Returns the folder. A killed training goes on from its last checkpoint.
     """
     from .card import write_card
     pictures = studio_pictures(without) if data == "studio" else folder_pictures(data, without)
-    recipe = Recipe() if data == "studio" else Recipe(steps=1200, patch_dropout=0.0, vocabulary=700)
+    recipe = Recipe() if data == "studio" else Recipe(steps=700, batch=60, warmup=50, patch_dropout=0.0, vocabulary=700)
     recipe = Recipe(**{**asdict(recipe), "steps": steps or recipe.steps})
     folder = Path(out) if out else default_folder(data, without)
     seed_everything(seed)
