@@ -38,7 +38,7 @@ class Settings(BaseModel):
         ["bias", "ln_", "embedding", "logit_scale"], description="a weight whose name holds one of these is no candidate"
     )
     split_qkv: bool = Field(False, description="rank the three slices of packed q/k/v apart")
-    target: Literal["fa1", "fa5"] = Field("fa1", description="forgotten means FA@1 = 0 (fa1) or FA@5 = 0 (fa5)")
+    target: Literal["fa1", "fa5"] = Field("fa1", description="forgotten when the search pictures have FA@1 of 0 (fa1) or FA@5 of 0 (fa5)")
     lam_init: Annotated[float, Field(ge=0, allow_inf_nan=False)] = Field(
         0.0, description="first step length, unitless, 0 or more; 0 starts at rho = 10 %"
     )
