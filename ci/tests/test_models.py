@@ -59,7 +59,7 @@ def test_an_unknown_layer_offers_the_nearest(clip):
 def test_part_of_the_image_tower_equals_the_whole_also_after_a_change(clip, layer):
     images = np.random.default_rng(0).integers(0, 256, (5, 64, 64, 3), dtype=np.uint8)
     part, weight = PartialImages(clip, images, layer, 3), clip.model.get_parameter(layer)
-    _same_before_and_after(part, lambda: clip.image_features(images), weight)
+    check_part_equals_whole(part, lambda: clip.image_features(images), weight)
 
 
 @pytest.mark.parametrize("layer", ["text_projection", "transformer.resblocks.0.attn.in_proj_weight",
@@ -67,10 +67,10 @@ def test_part_of_the_image_tower_equals_the_whole_also_after_a_change(clip, laye
 def test_part_of_the_text_tower_equals_the_whole_also_after_a_change(clip, layer):
     texts = ["a photo of Mira Kestrel", "two red stars", "neon"]
     part, weight = PartialTexts(clip, texts, layer, 2), clip.model.get_parameter(layer)
-    _same_before_and_after(part, lambda: clip.text_features(texts), weight)
+    check_part_equals_whole(part, lambda: clip.text_features(texts), weight)
 
 
-def _same_before_and_after(part, whole, weight):
+def check_part_equals_whole(part, whole, weight):
     first, kept = whole(), weight.detach().clone()
     assert torch.allclose(part(), first, atol=1e-5)
     try:

@@ -65,6 +65,12 @@ def test_what_was_written_but_not_finished_does_not_count(project):
     assert open_run(check_settings({}), "02_gradients").need("sets/forget.parquet").read_text() == "half"
 
 
+def test_a_fresh_artefact_is_had_without_reading_the_notebooks(project, monkeypatch):
+    do("01_data_curation")
+    monkeypatch.setattr("slugkit.runs.manifest.call_for", lambda *given: pytest.fail("spelling out the command costs seconds"))
+    assert open_run(check_settings({}), "02_gradients").need("sets").is_dir()
+
+
 def test_finishing_without_the_promised_file_is_refused(project):
     with pytest.raises(MissingArtefactError, match="finishing without sets"):
         open_run(check_settings({}), "01_data_curation").finish()

@@ -21,11 +21,11 @@ def inspect(tmp_path, source):
     return papermill.inspect_notebook(str(tmp_path / "x.ipynb"))
 
 
-def nbval(path, *options):
-    """Run nbval on a notebook; returns (exit status, output)."""
-    command = [sys.executable, "-m", "pytest", "-c", str(REPOSITORY / "pyproject.toml"), "--rootdir", str(path.parent)]
-    command += ["--nbval-current-env", "--nbval-cell-timeout", "60", *options, str(path)]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=path.parent, env=dict(os.environ))
+def nbval(folder, *options):
+    """Run nbval on all notebooks of a folder; returns (exit status, output)."""
+    command = [sys.executable, "-m", "pytest", "-c", str(REPOSITORY / "pyproject.toml"), "--rootdir", str(folder), "-ra"]
+    command += ["--nbval-current-env", "--nbval-cell-timeout", "60", *options, *map(str, sorted(folder.glob("*.ipynb")))]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=folder, env=dict(os.environ))
     return done.returncode, done.stdout
 
 
@@ -66,31 +66,25 @@ def test_sys_exit_ends_a_run_without_an_error(tmp_path):
 
 def test_nbval_compares_only_what_is_stored_and_stops_with_x(tmp_path):
     contract = "nbval-check-output"
-    stripped = notebook(code("print('new')", contract))
-    nbformat.write(stripped, tmp_path / "stripped.ipynb")
-    spoiled = notebook(
-        code("print('new')", contract, outputs=[said("old\n")], count=1), code("print(1)", contract, outputs=[said("2\n")], count=2)
-    )
-    nbformat.write(spoiled, tmp_path / "spoiled.ipynb")
-    assert nbval(tmp_path / "stripped.ipynb", "--nbval-lax")[0] == 0, "a stripped notebook is green: the contract test is needed"
-    status, output = nbval(tmp_path / "spoiled.ipynb", "--nbval-lax", "-x")
-    assert status == 1 and "1 failed" in output
-    assert "2 failed" in nbval(tmp_path / "spoiled.ipynb", "--nbval-lax")[1], "without -x the rest still runs and fails"
+    spoiled = [code(f"print({n})", contract, outputs=[said("old\n")], count=n) for n in (1, 2)]
+    nbformat.write(notebook(*spoiled), tmp_path / "spoiled.ipynb")
+    nbformat.write(notebook(code("print('new')", contract)), tmp_path / "stripped.ipynb")
+    status, output = nbval(tmp_path, "--nbval-lax")
+    assert status == 1 and "2 failed, 1 passed" in output, "a stripped notebook is green; after a failure the rest still runs"
+    status, output = nbval(tmp_path, "--nbval-lax", "-x")
+    assert status == 1 and "1 failed" in output and "passed" not in output
 
 
-def test_output_without_its_count_is_refused(tmp_path):
-    nbformat.write(notebook(code("print(1)", outputs=[said("1\n")])), tmp_path / "x.ipynb")
-    status, output = nbval(tmp_path / "x.ipynb", "--nbval")
-    assert status == 1 and "Unrun reference cell has outputs" in output
-
-
-def test_stderr_is_not_compared_because_of_our_conftest(tmp_path):
+def test_strict_nbval_refuses_output_without_count_and_compares_stderr_but_for_our_conftest(tmp_path):
     stored = nbformat.v4.new_output("stream", name="stderr", text="12 it/s\n")
     source = "import sys; print('13 it/s', file=sys.stderr); print(1)"
-    nbformat.write(notebook(code(source, outputs=[stored, said("1\n")], count=1)), tmp_path / "x.ipynb")
-    assert nbval(tmp_path / "x.ipynb", "--nbval")[0] == 1, "nbval leaves out stderr by itself; conftest.py can go"
+    nbformat.write(notebook(code(source, outputs=[stored, said("1\n")], count=1)), tmp_path / "loud.ipynb")
+    nbformat.write(notebook(code("print(1)", outputs=[said("1\n")])), tmp_path / "unrun.ipynb")
+    status, output = nbval(tmp_path, "--nbval")
+    assert status == 1 and "Unrun reference cell has outputs" in output
+    assert "2 failed" in output, "nbval leaves out stderr by itself; conftest.py can go"
     (tmp_path / "conftest.py").write_text((REPOSITORY / "conftest.py").read_text())
-    assert nbval(tmp_path / "x.ipynb", "--nbval")[0] == 0
+    assert "1 failed, 1 passed" in nbval(tmp_path, "--nbval")[1]
 
 
 def test_a_rule_that_replaces_with_nothing_is_dropped():

@@ -92,13 +92,15 @@ def rows_from_ranks(found: dict[str, np.ndarray], exam: Exam, stage: str, method
     return pd.DataFrame(rows)
 
 
-def evaluate_clip(clip: Clip, exam: Exam, stage: str, method: str = "SLUG") -> pd.DataFrame:
+def evaluate_clip(clip: Clip, exam: Exam, stage: str, method: str = "SLUG", v: torch.Tensor | None = None) -> pd.DataFrame:
     """One tidy row per group with value, 95 % Wilson interval and denominator.
 
-    exam: the report exam for numbers that are reported. stage: before, after or oracle.
+    exam: the report exam for numbers that are reported. stage: before, after or oracle. v: (N, d) features of the exam's
+    pictures, where they are known already (an edit of the text tower leaves them as they were).
     """
     scorer = ExamScorer(exam)
-    v, t = clip.image_features(exam.pairs.images).cpu(), {d: x.cpu() for d, x in class_features(clip, exam).items()}
+    v = (clip.image_features(exam.pairs.images) if v is None else v).cpu()
+    t = {d: x.cpu() for d, x in class_features(clip, exam).items()}
     found = {g: scorer.group_ranks(g, v, t).numpy() for g in scorer.groups}
     return rows_from_ranks(found, exam, stage, method, clip.source)
 

@@ -103,10 +103,11 @@ def forget_concept(clip: Clip, source: Source, concept: str, *, forget_size: int
 def report_metrics(clip: Clip, source: Source, found: Forgetting, per_style: int = 0) -> pd.DataFrame:
     """Report-split rows before and after each tower's patch, with a column `tower`; the oracle's where one was trained."""
     exam = source.exam(found.concept, "report", per_style)
-    parts = [evaluate_clip(clip, exam, "before").assign(tower="")]
+    v = clip.image_features(exam.pairs.images)
+    parts = [evaluate_clip(clip, exam, "before", v=v).assign(tower="")]
     for tower, edit in found.patches.items():
         with patch.applied(edit, clip.model):
-            parts.append(evaluate_clip(clip, exam, "after").assign(tower=tower))
+            parts.append(evaluate_clip(clip, exam, "after", v=v if tower == "text" else None).assign(tower=tower))
     oracle = load_oracle(clip, found.concept)
     if oracle is not None:
         parts.append(evaluate_clip(oracle, exam, "oracle").assign(tower=""))

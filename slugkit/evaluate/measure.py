@@ -81,7 +81,7 @@ class PlainMeasure:
         """FA@1 and FA@5; the rest is measured along with it."""
         clip = copy.copy(self.clip)
         clip.model = copy.deepcopy(self.clip.model)
-        v, t = clip.image_features(self.exam.pairs.images, 128), class_features(clip, self.exam)
+        v, t = clip.image_features(self.exam.pairs.images), class_features(clip, self.exam)
         self._retain = self.scorer.retain(v, t)
         return self.scorer.forget(v, t)
 

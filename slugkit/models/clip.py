@@ -61,9 +61,15 @@ class Clip:
         """Texts -> (N, context) int64 token ids."""
         return self.tokenizer(list(texts)).to(self.device)
 
+    @property
+    def batch(self) -> int:
+        """Pictures encoded at once without gradients: few on a CPU, where a small batch stays in its cache."""
+        return 32 if self.device.type == "cpu" else 256
+
     @torch.no_grad()
-    def image_features(self, images: np.ndarray, batch_size: int = 256) -> torch.Tensor:
-        """(N, H, W, 3) uint8 -> (N, d) float32 features of unit length."""
+    def image_features(self, images: np.ndarray, batch_size: int = 0) -> torch.Tensor:
+        """(N, H, W, 3) uint8 -> (N, d) float32 features of unit length. batch_size: 0 takes `batch`."""
+        batch_size = batch_size or self.batch
         parts = [self.model.encode_image(self.pixels(images[i:i + batch_size]), normalize=True).float()
                  for i in range(0, len(images), batch_size)]
         return torch.cat(parts) if parts else torch.zeros(0, 1)

@@ -77,8 +77,8 @@ class PartialImages:
     before the layer. A layer or an architecture that cannot be cut is run as a whole.
     """
 
-    def __init__(self, clip: Clip, images, layer: str, batch_size: int = 128):
-        self._clip, self._images, self._batch = clip, images, batch_size
+    def __init__(self, clip: Clip, images, layer: str, batch_size: int = 0):
+        self._clip, self._images, self._batch = clip, images, batch_size or clip.batch
         self._parts, self._kept = _image_parts(clip, layer), None
 
     @torch.no_grad()

@@ -33,6 +33,7 @@ def moon_points(x, y, r):
 
 
 def house(c, col):
+    """Draw a house on the canvas in the main colour `col` (RGB, 0..255)."""
     c.rect(64, 16, 72, 36, shade(col, -0.45))
     c.rect(25, 44, 75, 84, col)
     c.polygon([(18, 46), (50, 16), (82, 46)], shade(col, -0.35))
@@ -42,6 +43,7 @@ def house(c, col):
 
 
 def umbrella(c, col):
+    """Draw an umbrella on the canvas in the main colour `col` (RGB, 0..255)."""
     c.stroke([(50, 20), (50, 78)], _WOOD, 3.4)
     c.arc(56, 78, 6, 7, 0, 180, _WOOD, 3.4)
     c.ellipse(50, 48, 36, 32, col, 180, 360)
@@ -51,6 +53,7 @@ def umbrella(c, col):
 
 
 def mushroom(c, col):
+    """Draw a mushroom on the canvas in the main colour `col` (RGB, 0..255)."""
     c.polygon([(40, 50), (60, 50), (64, 84), (36, 84)], (244, 232, 208))
     c.ellipse(50, 54, 34, 34, col, 180, 360)
     for x, y, r in ((50, 31, 6), (33, 44, 5), (67, 44, 5)):
@@ -58,12 +61,14 @@ def mushroom(c, col):
 
 
 def tree(c, col):
+    """Draw a tree on the canvas in the main colour `col` (RGB, 0..255)."""
     c.polygon([(44, 88), (46, 55), (54, 55), (56, 88)], _WOOD)
     for x, y, r in ((36, 46, 17), (64, 46, 17), (50, 30, 20), (50, 48, 16)):
         c.ellipse(x, y, r, r, col)
 
 
 def car(c, col):
+    """Draw a car on the canvas in the main colour `col` (RGB, 0..255)."""
     c.polygon([(30, 50), (38, 34), (64, 34), (74, 50)], shade(col, -0.2))
     c.polygon([(35, 49), (41, 38), (50, 38), (50, 49)], (196, 226, 244))
     c.polygon([(53, 38), (62, 38), (68, 49), (53, 49)], (196, 226, 244))
@@ -74,6 +79,7 @@ def car(c, col):
 
 
 def boat(c, col):
+    """Draw a boat on the canvas in the main colour `col` (RGB, 0..255)."""
     c.stroke([(50, 14), (50, 66)], _WOOD, 3)
     c.polygon([(53, 16), (53, 58), (80, 58)], _WHITE)
     c.polygon([(47, 24), (47, 58), (26, 58)], shade(col, 0.5))
@@ -81,6 +87,7 @@ def boat(c, col):
 
 
 def clock(c, col):
+    """Draw a clock on the canvas in the main colour `col` (RGB, 0..255)."""
     c.ellipse(50, 50, 34, 34, col)
     c.ellipse(50, 50, 26, 26, _WHITE)
     for k in range(12):
@@ -91,6 +98,7 @@ def clock(c, col):
 
 
 def key(c, col):
+    """Draw a key on the canvas in the main colour `col` (RGB, 0..255)."""
     c.rect(40, 46, 88, 54, col)
     c.rect(72, 54, 77, 66, col)
     c.rect(82, 54, 87, 63, col)
@@ -99,12 +107,14 @@ def key(c, col):
 
 
 def mug(c, col):
+    """Draw a mug on the canvas in the main colour `col` (RGB, 0..255)."""
     c.ring(70, 54, 13, 14, shade(col, -0.25), 5.5)
     c.polygon([(26, 30), (70, 30), (67, 82), (29, 82)], col)
     c.ellipse(48, 30, 22, 6, shade(col, -0.45))
 
 
 def lamp(c, col):
+    """Draw a lamp on the canvas in the main colour `col` (RGB, 0..255)."""
     c.rect(47, 48, 53, 80, _INK)
     c.ellipse(50, 83, 17, 5, _INK)
     c.polygon([(36, 18), (64, 18), (78, 52), (22, 52)], col)
@@ -112,6 +122,7 @@ def lamp(c, col):
 
 
 def bell(c, col):
+    """Draw a bell on the canvas in the main colour `col` (RGB, 0..255)."""
     c.ellipse(50, 78, 8, 8, shade(col, -0.5))
     c.polygon([(20, 74), (30, 64), (33, 42), (40, 28), (50, 24), (60, 28), (67, 42), (70, 64), (80, 74)], col)
     c.rect(22, 68, 78, 73, shade(col, -0.25))
@@ -119,6 +130,7 @@ def bell(c, col):
 
 
 def kite(c, col):
+    """Draw a kite on the canvas in the main colour `col` (RGB, 0..255)."""
     c.stroke([(50, 64), (44, 74), (52, 82), (46, 92)], _INK, 2)
     c.polygon([(50, 10), (76, 36), (50, 66), (24, 36)], col)
     c.polygon([(50, 10), (76, 36), (50, 36)], shade(col, 0.4))
@@ -126,19 +138,23 @@ def kite(c, col):
 
 
 def heart(c, col):
+    """Draw a heart on the canvas in the main colour `col` (RGB, 0..255)."""
     c.polygon(heart_points(50, 48, 34), col)
     c.ellipse(36, 36, 6, 4.5, shade(col, 0.55))
 
 
 def star(c, col):
+    """Draw a star on the canvas in the main colour `col` (RGB, 0..255)."""
     c.polygon(_star_points(50, 52, 38, 16), col)
 
 
 def moon(c, col):
+    """Draw a moon on the canvas in the main colour `col` (RGB, 0..255)."""
     c.polygon(moon_points(52, 50, 36), col)
 
 
 def crown(c, col):
+    """Draw a crown on the canvas in the main colour `col` (RGB, 0..255)."""
     c.polygon([(18, 74), (14, 32), (34, 52), (50, 24), (66, 52), (86, 32), (82, 74)], col)
     c.rect(18, 72, 82, 82, shade(col, -0.3))
     for x, y in ((14, 31), (50, 23), (86, 31)):
@@ -146,6 +162,7 @@ def crown(c, col):
 
 
 def flower(c, col):
+    """Draw a flower on the canvas in the main colour `col` (RGB, 0..255)."""
     c.stroke([(50, 54), (50, 94)], (54, 140, 66), 4)
     c.ellipse(60, 80, 10, 4.5, (54, 140, 66))
     for k in range(6):
@@ -155,6 +172,7 @@ def flower(c, col):
 
 
 def ladder(c, col):
+    """Draw a ladder on the canvas in the main colour `col` (RGB, 0..255)."""
     for y in (22, 36, 50, 64, 78):
         c.rect(34, y, 66, y + 5, shade(col, -0.2))
     c.rect(29, 10, 36, 92, col)
@@ -162,6 +180,7 @@ def ladder(c, col):
 
 
 def balloon(c, col):
+    """Draw a balloon on the canvas in the main colour `col` (RGB, 0..255)."""
     c.stroke([(50, 66), (46, 76), (54, 84), (50, 94)], _INK, 1.8)
     c.polygon([(50, 60), (44, 70), (56, 70)], shade(col, -0.3))
     c.ellipse(50, 37, 26, 29, col)
@@ -169,6 +188,7 @@ def balloon(c, col):
 
 
 def fish(c, col):
+    """Draw a fish on the canvas in the main colour `col` (RGB, 0..255)."""
     c.polygon([(66, 50), (90, 32), (90, 70)], shade(col, -0.25))
     c.ellipse(44, 51, 31, 20, col)
     c.polygon([(44, 34), (60, 22), (62, 38)], shade(col, -0.25))
@@ -178,6 +198,7 @@ def fish(c, col):
 
 
 def book(c, col):
+    """Draw a book on the canvas in the main colour `col` (RGB, 0..255)."""
     c.polygon([(50, 30), (86, 22), (86, 72), (50, 82)], col)
     c.polygon([(50, 30), (14, 22), (14, 72), (50, 82)], shade(col, -0.2))
     c.polygon([(50, 27), (81, 20), (81, 67), (50, 76)], _WHITE)
@@ -188,6 +209,7 @@ def book(c, col):
 
 
 def apple(c, col):
+    """Draw an apple on the canvas in the main colour `col` (RGB, 0..255)."""
     c.stroke([(50, 36), (53, 18)], _WOOD, 4)
     c.ellipse(63, 22, 10, 5, (70, 160, 70))
     c.ellipse(39, 56, 21, 26, col)
@@ -196,6 +218,7 @@ def apple(c, col):
 
 
 def rocket(c, col):
+    """Draw a rocket on the canvas in the main colour `col` (RGB, 0..255)."""
     c.polygon([(40, 78), (60, 78), (50, 98)], (246, 150, 40))
     c.polygon([(36, 52), (18, 82), (38, 76)], shade(col, -0.3))
     c.polygon([(64, 52), (82, 82), (62, 76)], shade(col, -0.3))
@@ -205,6 +228,7 @@ def rocket(c, col):
 
 
 def drum(c, col):
+    """Draw a drum on the canvas in the main colour `col` (RGB, 0..255)."""
     c.rect(20, 40, 80, 76, col)
     c.ellipse(50, 76, 30, 9, col)
     for k in range(5):
@@ -254,7 +278,3 @@ def draw_novel(c: Canvas, shape: str, body: str, col) -> None:
     """Draw an odd combination, such as a star-shaped house. shape: one of SHAPES; body: one of MARKS."""
     c.polygon(SHAPES[shape](), col)
     MARKS[body](c, col)
-
-
-for _f in OBJECTS.values():
-    _f.__doc__ = f"Draw a {_f.__name__} on the canvas in the main colour `col`."
