@@ -30,7 +30,7 @@ $(STAMP): ci/requirements.lock pyproject.toml
 	@echo "Setting up the environment in $(VENV) (once) ..."
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
-	@VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet --python $(BIN)/python -r ci/requirements.lock
+	@VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python -r ci/requirements.lock
 	@VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps -e .
 	@touch $(STAMP)
 
@@ -56,6 +56,7 @@ lab: env
 
 notebooks: env
 	$(BIN)/python ci/clean.py --execute $(NOTEBOOKS)
+	$(BIN)/python ci/readme_figures.py
 
 bench: env
 	@for script in ci/bench/*.py; do test -e "$$script" || { echo "There are no benchmarks in ci/bench yet."; break; }; echo "== $$script"; $(BIN)/python "$$script" || exit 1; done

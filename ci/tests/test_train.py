@@ -84,7 +84,7 @@ def test_a_killed_training_ends_with_the_same_weights(digits, tmp_path, monkeypa
 
 def test_a_folder_of_real_digits_from_training_to_forgetting(digits, tmp_path, monkeypatch):
     monkeypatch.setenv("SLUGKIT_RUNS", str(tmp_path / "runs"))
-    folder = training.train_clip(data=str(digits), out=tmp_path / "clip", steps=60)
+    folder = training.train_clip(data=str(digits), out=tmp_path / "clip", steps=20)
     card = json.loads((folder / "model_card.json").read_text(encoding="utf-8"))
     assert card["scores"][0]["n"] == 60 and (folder / "merges.txt").is_file()
     assert "seven</w>" in json.loads((folder / "vocab.json").read_text(encoding="utf-8"))

@@ -21,9 +21,11 @@ def score_model(folder: Path | str, data: str = "studio", device: str = "auto") 
     scorer = ExamScorer(exam)
     v, classes = clip.image_features(exam.pairs.images), class_features(clip, exam)
     photo = torch.tensor((exam.pairs.table["style"] == "photo").tolist())
-    # the concept in question has more pictures than the others: count the common ones only
-    common = torch.tensor(exam.pairs.table.groupby(["concept", "style"]).cumcount().tolist())
-    common = common < max(1, int(exam.pairs.table.groupby(["concept", "style"]).size().median()))
+    # the concept in question has more pictures of each style than the others: count as many as they have
+    common = torch.ones_like(photo)
+    if photo.any():
+        order = exam.pairs.table.groupby(["concept", "style"]).cumcount()
+        common = torch.tensor((order <= order[exam.pairs.table["concept"] != exam.concept].max()).tolist())
     rows = []
     for domain in exam.prompts:
         labels = scorer.labels[domain]
