@@ -1,0 +1,6 @@
+"""Run folders, their manifest, and the execution of the series."""
+
+from slugkit.runs.execute import run_series
+from slugkit.runs.folder import Run, open_run
+
+__all__ = ["Run", "open_run", "run_series"]

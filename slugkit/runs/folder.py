@@ -1,0 +1,269 @@
+"""The run folder as a notebook sees it: what it needs, what it leaves, and that it is finished."""
+
+import importlib.metadata
+import os
+import platform
+import resource
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from slugkit.base import (
+    CheckFailed,
+    MissingArtefactError,
+    Settings,
+    StaleArtefactError,
+    did_you_mean,
+    root,
+    runs_dir,
+    sha256_tree,
+    write_csv,
+    write_json,
+    write_parquet,
+    write_tensors,
+)
+from slugkit.runs.manifest import Manifest, hash_of, used
+from slugkit.runs.stages import ARTEFACTS, OPTIONAL, SERIES, artefact_of, list_notebooks, source_hash
+
+COLUMNS = ("family", "model", "concept", "method", "stage", "group", "metric", "split", "value", "low", "high", "n")
+STAGES = ("before", "after", "oracle")
+LIBRARIES = ("torch", "open_clip_torch", "transformers", "diffusers", "numpy", "pandas", "pyarrow", "pillow", "safetensors")
+
+
+def slugkit_hash() -> str:
+    """SHA-256 of slugkit's own source (all .py files)."""
+    return sha256_tree(Path(__file__).resolve().parents[1], "*.py")
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python, slugkit and the libraries that numbers depend on, as far as they are installed."""
+    from slugkit import __version__
+
+    found = {"python": platform.python_version(), "slugkit": __version__}
+    for name in LIBRARIES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def commit() -> str:
+    """The repository's git commit, or "" where there is no git or no commit."""
+    try:
+        done = subprocess.run(["git", "rev-parse", "HEAD"], cwd=root(), capture_output=True, text=True, timeout=10)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout.strip() if done.returncode == 0 else ""
+
+
+def peak_mb() -> int:
+    """Peak resident memory of this process so far, in MB (10^6 bytes)."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return round(peak / 1e6 if sys.platform == "darwin" else peak * 1024 / 1e6)
+
+
+def machine(device: str) -> dict[str, Any]:
+    """Where the numbers were made: device (auto resolved), threads of torch (of the machine without torch), system."""
+    threads = os.cpu_count()
+    torch = sys.modules.get("torch")
+    if torch is not None:
+        threads = torch.get_num_threads()
+        if device == "auto":
+            mps = getattr(torch.backends, "mps", None)
+            device = "cuda" if torch.cuda.is_available() else "mps" if mps and mps.is_available() else "cpu"
+    return {"device": device, "threads": threads, "system": platform.platform()}
+
+
+class Run:
+    """One notebook at work in one run folder. Made by `open_run`; `folder` is the run folder, `cfg` the settings."""
+
+    def __init__(self, cfg: Settings, notebook: str):
+        self.cfg = cfg
+        self.notebook = notebook
+        self.folder = runs_dir() / cfg.run
+        self.manifest = Manifest(self.folder)
+        # read_settings sets exactly the names of the notebook's settings cell; settings built otherwise count in full
+        names = [name for name in Settings.names() if name in cfg.model_fields_set] or Settings.names()
+        self.settings = {name: getattr(cfg, name) for name in names}
+        self._inputs: dict[str, str] = {}
+        self._outputs: dict[str, dict[str, Any]] = {}
+        self._promised: list[str] = []
+        self._uses: dict[str, dict[str, Any]] = {}
+        self._began = False
+        self._started = time.monotonic()
+
+    def _begin(self) -> None:
+        if not self._began:
+            self._began = True
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self.manifest.drop(self.notebook)
+
+    def need(self, name: str) -> Path:
+        """Path of an artefact that an earlier notebook left, such as "gradients.safetensors" or "sets/forget.parquet".
+
+        Raises MissingArtefactError or StaleArtefactError; both name the notebook to run and the one command for it.
+        """
+        artefact = artefact_of(name)
+        self._inputs[artefact] = self.manifest.require(name, self.settings)
+        return self.folder / name.strip("/")
+
+    def has(self, name: str) -> bool:
+        """Whether `need(name)` would succeed. Nothing is noted as used."""
+        try:
+            self.manifest.require(name, self.settings)
+        except (MissingArtefactError, StaleArtefactError):
+            return False
+        return True
+
+    def path(self, name: str) -> Path:
+        """Path inside the run folder for a file or folder that this notebook is about to write; parents are made.
+
+        A folder artefact ("sets") is emptied and made at the first call. What is written there counts as left at `finish`.
+        """
+        self._begin()
+        name = name.strip("/")
+        target = self.folder / name
+        if not target.resolve().is_relative_to(self.folder.resolve()):
+            raise MissingArtefactError(f"{name} lies outside the run folder; a path inside {self.folder} was expected.")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if name not in self._promised:
+            self._promised.append(name)
+            if ARTEFACTS.get(name) == self.notebook and not Path(name).suffix:
+                shutil.rmtree(target, ignore_errors=True)
+                target.mkdir()
+        return target
+
+    def leave(self, name: str, obj: Any = None, csv: Any = None, says: str = "") -> Path:
+        """Write `obj` into the run folder atomically and note its hash. Returns the path (of the PNG for a figure).
+
+        A DataFrame becomes parquet, a dict of tensors safetensors, another dict or list JSON, a matplotlib figure
+        figures/NAME.png and .svg (with `csv`, a DataFrame, figures/NAME.csv; with `says`, its description for the report).
+        None or a Path: the file or folder `name` is there already and is only noted.
+        """
+        self._begin()
+        if obj is None or isinstance(obj, Path):
+            path = obj if isinstance(obj, Path) else self.folder / name.strip("/")
+            if not path.exists():
+                raise MissingArtefactError(f"{path} is to be left but is not there; write it to run.path({name!r}) first.")
+            return self._note(path)
+        if hasattr(obj, "savefig"):
+            return self._figure(name, obj, csv, says)
+        if hasattr(obj, "to_parquet"):
+            return self._note(write_parquet(self._target(name, ".parquet"), obj))
+        if isinstance(obj, dict) and obj and all(hasattr(value, "untyped_storage") for value in obj.values()):
+            return self._note(write_tensors(self._target(name, ".safetensors"), obj))
+        return self._note(write_json(self._target(name, ".json"), obj))
+
+    def _target(self, name: str, suffix: str) -> Path:
+        return self.path(name if name.endswith(suffix) else name + suffix)
+
+    def _note(self, path: Path, says: str = "") -> Path:
+        name = path.resolve().relative_to(self.folder.resolve()).as_posix()
+        entry: dict[str, Any] = {"sha256": hash_of(path)}
+        if says:
+            entry["says"] = says
+        self._outputs[name] = entry
+        return path
+
+    def _figure(self, name: str, figure: Any, csv: Any, says: str) -> Path:
+        import matplotlib
+
+        name = "figures/" + name.removeprefix("figures/").removesuffix(".png")
+        with matplotlib.rc_context({"svg.hashsalt": "slugkit"}):
+            figure.savefig(self.path(name + ".svg"), bbox_inches="tight", metadata={"Date": None})
+        figure.savefig(self.path(name + ".png"), bbox_inches="tight", dpi=130)
+        self._note(self.folder / (name + ".svg"))
+        if csv is not None:
+            self._note(write_csv(self.path(name + ".csv"), csv))
+        return self._note(self.folder / (name + ".png"), says)
+
+    def metrics(self, frame: Any) -> Path:
+        """Write metrics/NN.parquet, this notebook's part of the run's one table. frame: the columns of `COLUMNS`.
+
+        stage is before, after or oracle; value with low <= value <= high; n, the denominator, 1 or more.
+        Raises CheckFailed where a column is missing or unknown or a row breaks these rules.
+        """
+        check_metrics(frame)
+        return self._note(write_parquet(self.path(f"metrics/{self.notebook[:2]}.parquet"), frame[list(COLUMNS)]))
+
+    def uses(self, path: str | Path) -> None:
+        """Note a file or folder outside the run (the world's definition, pictures) whose change makes this stage stale."""
+        path = Path(path).resolve()
+        self._uses[str(path)] = used(path)
+
+    def weights(self, path: str | Path) -> None:
+        """Note the weights file (or folder) of the model; its change makes this stage stale."""
+        self.uses(path)
+
+    def finish(self) -> None:
+        """Write this notebook into the manifest: only then is it done.
+
+        Raises MissingArtefactError where something that this notebook is to leave was not written.
+        """
+        self._begin()
+        for name in self._promised:
+            path = self.folder / name
+            if path.exists() and name not in self._outputs:
+                self._note(path)
+        owed = [name for name, stage in ARTEFACTS.items() if stage == self.notebook and name not in OPTIONAL]
+        missing = [name for name in owed if name not in self._outputs]
+        if missing:
+            raise MissingArtefactError(f"Notebook {self.notebook} is finishing without {missing[0]}, which others need.")
+        self.manifest.put(self.notebook, self._record())
+
+    def _record(self) -> dict[str, Any]:
+        return {
+            "settings": self.settings,
+            "inputs": self._inputs,
+            "outputs": self._outputs,
+            "uses": self._uses,
+            "notebook_source": source_hash(self.notebook),
+            "slugkit_source": slugkit_hash(),
+            "seconds": round(time.monotonic() - self._started, 1),
+            "peak_mb": peak_mb(),
+            "commit": commit(),
+            "versions": versions(),
+            **machine(self.cfg.device),
+        }
+
+
+def open_run(cfg: Settings, notebook: str) -> Run:
+    """The run folder `runs/<cfg.run>` as `notebook` (such as "03_rank_layers") sees it.
+
+    Nothing is written before the first `path`, `leave` or `finish`. Raises MissingArtefactError for a name that
+    no notebook of the series has.
+    """
+    known = {*SERIES, *list_notebooks()}
+    if notebook not in known:
+        hint = did_you_mean(notebook, known) or "a name such as 03_rank_layers was expected."
+        raise MissingArtefactError(f"There is no notebook {notebook} in the series: {hint}")
+    return Run(cfg, notebook)
+
+
+def check_metrics(frame: Any) -> None:
+    """Raise CheckFailed unless `frame` is a metrics table: exactly the columns of `COLUMNS`, rows within their rules."""
+    columns = list(frame.columns)
+    missing = [name for name in COLUMNS if name not in columns]
+    extra = [name for name in columns if name not in COLUMNS]
+    if missing or extra:
+        wrong = f"lacks {', '.join(missing)}" if missing else f"has the unknown column {', '.join(extra)}"
+        raise CheckFailed(f"The metrics table {wrong}; its columns are {', '.join(COLUMNS)}.")
+    if frame.empty:
+        raise CheckFailed("The metrics table is empty; at least one row was expected.")
+    for name in COLUMNS:
+        if frame[name].isna().any():
+            raise CheckFailed(f"The metrics table has an empty cell in column {name}; fill it or drop the row.")
+    odd = sorted(set(frame["stage"]) - set(STAGES))
+    if odd:
+        raise CheckFailed(f"The metrics table has stage {odd[0]!r}; before, after or oracle was expected.")
+    if not ((frame["low"] <= frame["value"] + 1e-9) & (frame["value"] <= frame["high"] + 1e-9)).all():
+        raise CheckFailed("The metrics table has a value outside its interval; low <= value <= high was expected.")
+    if not (frame["n"] >= 1).all():
+        raise CheckFailed("The metrics table has a row with n below 1; the denominator was expected.")
+    keys = [name for name in COLUMNS if name not in ("value", "low", "high", "n")]
+    if frame.duplicated(keys).any():
+        raise CheckFailed("The metrics table says the same thing twice; rows must differ in more than their value.")

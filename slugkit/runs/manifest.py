@@ -1,0 +1,166 @@
+"""The manifest of a run: one record per finished notebook, and whether what it left still holds.
+
+A record is written when a notebook finishes and dropped as soon as the same notebook begins to write again,
+so a record stands for files that are whole. It holds settings, hashes of notebook, slugkit, inputs, outputs and
+of other files used (weights, the world's definition), and seconds, memory, versions.
+"""
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from slugkit.base import (
+    MissingArtefactError,
+    SlugError,
+    StaleArtefactError,
+    sha256_file,
+    sha256_tree,
+    write_json,
+)
+from slugkit.runs.stages import OPTIONAL, RELEVANT, artefact_of, call_for, maker
+
+NAME = "manifest.json"
+
+
+def hash_of(path: Path) -> str:
+    """SHA-256 of a file, or of a folder's names and contents. Raises FileNotFoundError where neither is there."""
+    if path.is_dir():
+        return sha256_tree(path)
+    return sha256_file(path)
+
+
+def _stamp(path: Path) -> list[int]:
+    status = path.stat()
+    return [status.st_size, status.st_mtime_ns]
+
+
+def used(path: Path) -> dict[str, Any]:
+    """Entry for a file or folder outside the run that a stage used: hash, and for a file size and time of change."""
+    path = Path(path)
+    if not path.exists():
+        raise MissingArtefactError(f"{path} is not there, so it cannot be noted as used; give the path of a file or folder.")
+    return {"sha256": hash_of(path), "stamp": _stamp(path) if path.is_file() else None}
+
+
+def use_changed(path: str, entry: dict[str, Any]) -> bool:
+    """Whether a file noted by `used` is gone or differs. Same size and time of change count as unchanged (weights are big)."""
+    file = Path(path)
+    if not file.exists():
+        return True
+    if file.is_file() and entry["stamp"] == _stamp(file):
+        return False
+    return hash_of(file) != entry["sha256"]
+
+
+class Manifest:
+    """`manifest.json` of one run folder; read anew at every call, since a kernel and its runner share it."""
+
+    def __init__(self, folder: Path):
+        self.folder = Path(folder)
+        self.path = self.folder / NAME
+
+    def read(self) -> dict[str, Any]:
+        """The whole manifest: {"run": name, "stages": {notebook: record}}. Raises StaleArtefactError if unreadable."""
+        if not self.path.exists():
+            return {"run": self.folder.name, "stages": {}}
+        try:
+            content = json.loads(self.path.read_text(encoding="utf-8"))
+            content["stages"].items()
+        except (ValueError, KeyError, AttributeError, TypeError):
+            raise StaleArtefactError(
+                f"{self.path} is not a manifest that slugkit wrote; nothing in this run can be trusted. "
+                f"Delete the folder {self.folder} and run again, or use another run name."
+            ) from None
+        return content
+
+    def stage(self, notebook: str) -> dict[str, Any] | None:
+        """The record of a finished notebook, or None."""
+        return self.read()["stages"].get(notebook)
+
+    def put(self, notebook: str, record: dict[str, Any]) -> None:
+        """Write or replace the record of a notebook."""
+        content = self.read()
+        content["stages"][notebook] = record
+        content["stages"] = dict(sorted(content["stages"].items()))
+        write_json(self.path, content)
+
+    def drop(self, notebook: str) -> None:
+        """Forget the record of a notebook, if there is one."""
+        content = self.read()
+        if content["stages"].pop(notebook, None) is not None:
+            write_json(self.path, content)
+
+    # -- does it still hold? ------------------------------------------------------------------------------------
+
+    def require(self, name: str, settings: dict[str, Any]) -> str:
+        """SHA-256 of the artefact that `name` belongs to, once it is sure that it fits `settings` and is up to date.
+
+        Raises MissingArtefactError or StaleArtefactError, naming the notebook to run and the command.
+        """
+        artefact = artefact_of(name)
+        stage = maker(artefact)
+        record = self.stage(stage)
+        error, what = self._fault(name, artefact, stage, record, settings)
+        if what:
+            # only now: to spell out the command, the notebooks are read
+            remedy = f"Run notebook {stage[:2]} first: {call_for(stage, settings, self.folder.name)}"
+            raise error(f"{what}. {remedy}")
+        return record["outputs"][artefact]["sha256"]
+
+    def _fault(
+        self, name: str, artefact: str, stage: str, record: dict[str, Any] | None, settings: dict[str, Any]
+    ) -> tuple[type[SlugError], str]:
+        """Error class and text for what is wrong with an artefact; the text is "" where nothing is."""
+        path = self.folder / artefact
+        if record is None:
+            state = "was started but not finished" if path.exists() else "has not been run"
+            where = f"from run {self.folder.name}: notebook {stage}, which leaves it, {state}"
+            return MissingArtefactError, f"{name} is missing {where}"
+        if artefact not in record["outputs"]:
+            why = " (it leaves none for a tower that never forgot)" if artefact in OPTIONAL else ""
+            return MissingArtefactError, f"Notebook {stage} finished without leaving {artefact}{why}"
+        if not (self.folder / name.strip("/")).exists():
+            return MissingArtefactError, f"{name} was deleted from run {self.folder.name} after notebook {stage}"
+        if hash_of(path) != record["outputs"][artefact]["sha256"]:
+            return StaleArtefactError, f"{artefact} was changed after notebook {stage} left it"
+        made = record["settings"]
+        for setting in RELEVANT:
+            if setting in made and setting in settings and made[setting] != settings[setting]:
+                was, wanted = f"{setting} {made[setting]!r}", f"{setting} {settings[setting]!r}"
+                return StaleArtefactError, f"{artefact} was made by notebook {stage} with {was}; {wanted} was expected"
+        reason = self.outdated(stage)
+        return StaleArtefactError, f"{artefact} is out of date: {reason}" if reason else ""
+
+    def outdated(self, stage: str, seen: Iterable[str] = ()) -> str:
+        """Why what a finished `stage` left is out of date (its inputs changed, here or further up); "" if it is not."""
+        record = self.stage(stage)
+        if record is None:
+            return f"notebook {stage} has not finished"
+        for path, entry in record["uses"].items():
+            if use_changed(path, entry):
+                return f"{Path(path).name}, which notebook {stage} used, has changed"
+        for artefact, sha in record["inputs"].items():
+            above = maker(artefact)
+            if above in seen or above == stage:
+                continue
+            upper = self.stage(above)
+            if upper is None:
+                return f"notebook {above} was started again and has not finished"
+            if upper["outputs"].get(artefact, {}).get("sha256") != sha:
+                return f"notebook {above} has left a different {artefact} since notebook {stage} ran"
+            reason = self.outdated(above, (*seen, stage))
+            if reason:
+                return reason
+        return ""
+
+    def complete(self, stage: str) -> bool:
+        """Whether every file that a finished `stage` left is still there, unchanged."""
+        record = self.stage(stage)
+        if record is None:
+            return False
+        for name, entry in record["outputs"].items():
+            path = self.folder / name
+            if not path.exists() or hash_of(path) != entry["sha256"]:
+                return False
+        return True

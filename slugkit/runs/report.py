@@ -1,0 +1,171 @@
+"""The page of a run: the finding first, then the table, the figures, the executed notebooks and what it cost."""
+
+import html
+from pathlib import Path
+from typing import Any
+
+from slugkit.base import MissingArtefactError, runs_dir, write_parquet, write_text
+from slugkit.runs.manifest import Manifest
+from slugkit.runs.pages import convert
+
+STYLE = """
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #222; }
+table { border-collapse: collapse; margin: 1rem 0; font-variant-numeric: tabular-nums; }
+th, td { padding: .3rem .8rem; border-bottom: 1px solid #ddd; text-align: left; vertical-align: top; }
+td.number { text-align: right; } small { color: #666; } tr.target td { background: #fdf1de; font-weight: 600; }
+.finding { font-size: 1.25rem; border-left: .3rem solid #d55e00; padding-left: 1rem; }
+figure { margin: 2rem 0; } img { max-width: 100%; } figcaption { color: #444; }
+"""
+
+STAGE_TITLES = {"before": "before", "after": "after the edit", "oracle": "never saw it (oracle)"}
+GROUP_ORDER = ("target", "neighbours", "people", "objects", "styles")
+
+
+def joined_metrics(folder: Path) -> Any:
+    """All metrics/NN.parquet of the finished notebooks as one DataFrame, in the notebooks' order; None without any."""
+    import pandas
+
+    parts = []
+    for record in Manifest(folder).read()["stages"].values():
+        parts += [folder / name for name in record["outputs"] if name.startswith("metrics/")]
+    frames = [pandas.read_parquet(path) for path in sorted(parts) if path.exists()]
+    return pandas.concat(frames, ignore_index=True) if frames else None
+
+
+def _is_share(rows: Any) -> bool:
+    return bool(((rows["low"] >= 0) & (rows["high"] <= 1)).all())
+
+
+def _number(value: float, share: bool) -> str:
+    return f"{100 * value:.1f} %" if share else f"{value:.3g}"
+
+
+def finding(frame: Any) -> str:
+    """One sentence from the metrics: the target before and after, and what became of the others (report split)."""
+    told = frame[frame["split"] == "report"] if (frame["split"] == "report").any() else frame
+    target = told[told["group"] == "target"]
+    for _, rows in target.groupby(["family", "model", "concept", "method", "metric"], sort=False):
+        one = rows.iloc[0]
+        values = rows.set_index("stage")["value"]
+        if "before" not in values or "after" not in values:
+            continue
+        same = told[(told[["family", "model", "concept", "method"]] == one[["family", "model", "concept", "method"]]).all(axis=1)]
+        share = _is_share(rows)
+        parts = []
+        for group in [name for name in _groups(same) if name != "target"]:
+            of_group = same[same["group"] == group]
+            first = of_group[of_group["metric"] == of_group["metric"].iloc[0]].drop_duplicates("stage").set_index("stage")["value"]
+            if "before" in first and "after" in first:
+                parts.append(f"{group} {_number(first['before'], share)} to {_number(first['after'], share)}")
+        others = f"; {', '.join(parts)}" if parts else ""
+        return (
+            f"{one['concept']}: {one['metric']} went from {_number(values['before'], share)} to "
+            f"{_number(values['after'], share)}{others}."
+        )
+    return "No notebook of this run has measured the target before and after the edit yet."
+
+
+def _groups(frame: Any) -> list[str]:
+    there = list(dict.fromkeys(frame["group"]))
+    return [name for name in GROUP_ORDER if name in there] + [name for name in there if name not in GROUP_ORDER]
+
+
+def _cell(rows: Any, stage: str, share: bool) -> str:
+    found = rows[rows["stage"] == stage]
+    if found.empty:
+        return '<td class="number"><small>none trained</small></td>' if stage == "oracle" else '<td class="number">-</td>'
+    row = found.iloc[0]
+    value, low, high = (_number(row[name], share) for name in ("value", "low", "high"))
+    bounds = f"{low} to {high}, " if row["low"] != row["high"] else ""
+    return f'<td class="number">{value}<br><small>{bounds}n = {int(row["n"])}</small></td>'
+
+
+def results_table(frame: Any) -> str:
+    """HTML tables of the metrics, one per family, model, concept, method and split: groups down, stages across."""
+    parts = []
+    for key, block in frame.groupby(["family", "model", "concept", "method", "split"], sort=False):
+        family, model, concept, method, split = (html.escape(str(part)) for part in key)
+        heads = "".join(f"<th>{title}</th>" for title in STAGE_TITLES.values())
+        lines = [f"<h3>{concept} - {method} - {family}, {model}</h3>", f"<p><small>{split} split; 95 % intervals</small></p>"]
+        lines.append(f"<table><tr><th>group</th><th>metric</th>{heads}</tr>")
+        for group in _groups(block):
+            of_group = block[block["group"] == group]
+            for metric, rows in of_group.groupby("metric", sort=False):
+                share = _is_share(frame[frame["metric"] == metric])
+                cells = "".join(_cell(rows, stage, share) for stage in STAGE_TITLES)
+                mark = ' class="target"' if group == "target" else ""
+                lines.append(f"<tr{mark}><td>{html.escape(str(group))}</td><td>{html.escape(str(metric))}</td>{cells}</tr>")
+        parts.append("\n".join([*lines, "</table>"]))
+    return "\n".join(parts)
+
+
+def _figures(stages: dict[str, Any], folder: Path) -> str:
+    parts = []
+    for notebook, record in stages.items():
+        for name, entry in record["outputs"].items():
+            if name.startswith("figures/") and name.endswith(".png") and (folder / name).exists():
+                says = html.escape(entry.get("says") or f"figure {Path(name).stem} of notebook {notebook}")
+                stem = name.removesuffix(".png")
+                links = [f'<a href="{stem}{end}">{end[1:].upper()}</a>' for end in (".svg", ".csv") if (folder / (stem + end)).exists()]
+                parts.append(
+                    f'<figure><img src="{name}" alt="{says}"><figcaption>{says} <small>{" ".join(links)}</small></figcaption></figure>'
+                )
+    return "\n".join(parts)
+
+
+def _costs(stages: dict[str, Any], pages: dict[str, Path]) -> str:
+    lines = ["<table><tr><th>notebook</th><th>seconds</th><th>peak MB</th></tr>"]
+    for notebook, record in stages.items():
+        name = f'<a href="{pages[notebook].name}">{notebook}</a>' if notebook in pages else notebook
+        lines.append(
+            f'<tr><td>{name}</td><td class="number">{record.get("seconds", 0):.1f}</td>'
+            f'<td class="number">{record.get("peak_mb", 0)}</td></tr>'
+        )
+    return "\n".join([*lines, "</table>"])
+
+
+def _made_with(stages: dict[str, Any]) -> str:
+    last = list(stages.values())[-1]
+    versions = ", ".join(f"{name} {number}" for name, number in last.get("versions", {}).items())
+    text = f"device {last.get('device')}, {last.get('threads')} threads; {versions}; commit {last.get('commit') or 'unknown'}"
+    return f"<p><small>{html.escape(text)}</small></p>"
+
+
+def _settings(stages: dict[str, Any]) -> str:
+    values: dict[str, Any] = {}
+    for record in stages.values():
+        values.update(record["settings"])
+    items = ", ".join(f"{name} {value!r}" for name, value in sorted(values.items()))
+    return f"<p><small>settings: {html.escape(items)}</small></p>"
+
+
+def build(run: str) -> Path:
+    """Write metrics.parquet, a page per executed notebook and index.html into `runs/<run>`; print and return the page.
+
+    Raises MissingArtefactError where no notebook of the run has finished.
+    """
+    folder = runs_dir() / run
+    stages = Manifest(folder).read()["stages"]
+    if not stages:
+        raise MissingArtefactError(f"Run {run} has no finished notebook, so there is nothing to report. Run `slugkit run --run {run}`.")
+    frame = joined_metrics(folder)
+    body = [f"<h1>{html.escape(run)}</h1>"]
+    if frame is not None:
+        write_parquet(folder / "metrics.parquet", frame)
+        body += [f'<p class="finding">{html.escape(finding(frame))}</p>', "<h2>Results</h2>", results_table(frame)]
+    else:
+        body.append('<p class="finding">No notebook of this run has left results yet.</p>')
+    pages = {}
+    for notebook in stages:
+        copy = folder / f"{notebook}.ipynb"
+        if copy.exists():
+            pages[notebook] = convert(copy, folder / f"{notebook}.html")
+    figures = _figures(stages, folder)
+    if figures:
+        body += ["<h2>Figures</h2>", figures]
+    body += ["<h2>Notebooks, with time and memory</h2>", _costs(stages, pages), _settings(stages), _made_with(stages)]
+    head = f'<meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{html.escape(run)}</title>'
+    page = f'<!doctype html>\n<html lang="en"><head>{head}<style>{STYLE}</style></head>\n<body>\n' + "\n".join(body) + "\n</body></html>\n"
+    path = write_text(folder / "index.html", page)
+    print(f"The page of this run: {path}")
+    return path
