@@ -29,7 +29,33 @@ def joined_metrics(folder: Path) -> Any:
     for record in Manifest(folder).read()["stages"].values():
         parts += [folder / name for name in record["outputs"] if name.startswith("metrics/")]
     frames = [pandas.read_parquet(path) for path in sorted(parts) if path.exists()]
-    return pandas.concat(frames, ignore_index=True) if frames else None
+    if not frames:
+        return None
+    joined = pandas.concat(frames, ignore_index=True)
+    keys = [name for name in joined.columns if name not in ("value", "low", "high", "n")]
+    return joined.drop_duplicates(keys, keep="last", ignore_index=True)
+
+
+def per_method(frame: Any) -> Any:
+    """The metrics with the rows before the edit and of the oracle repeated for every edited method of the same model and concept.
+
+    A method's own rows count before those of another. Methods of later notebooks come first. A frame without an
+    edited row comes back as it is.
+    """
+    import pandas
+
+    blocks = []
+    for _, block in frame.groupby(["family", "model", "concept", "split"], sort=False):
+        after = block[block["stage"] == "after"]
+        for method in dict.fromkeys(after["method"]):
+            shared = block[block["stage"] != "after"]
+            shared = shared.iloc[(shared["method"] != method).to_numpy().argsort(kind="stable")]
+            shared = shared.drop_duplicates(["stage", "group", "metric"]).assign(method=method)
+            blocks.append(pandas.concat([shared, after[after["method"] == method]]))
+    if not blocks:
+        return frame
+    blocks.sort(key=lambda block: -block.index.max())
+    return pandas.concat(blocks, ignore_index=True)
 
 
 def _is_share(rows: Any) -> bool:
@@ -152,7 +178,7 @@ def build(run: str) -> Path:
     body = [f"<h1>{html.escape(run)}</h1>"]
     if frame is not None:
         write_parquet(folder / "metrics.parquet", frame)
-        body += [f'<p class="finding">{html.escape(finding(frame))}</p>', "<h2>Results</h2>", results_table(frame)]
+        body += [f'<p class="finding">{html.escape(finding(per_method(frame)))}</p>', "<h2>Results</h2>", results_table(per_method(frame))]
     else:
         body.append('<p class="finding">No notebook of this run has left results yet.</p>')
     pages = {}

@@ -1,0 +1,30 @@
+"""The page of a run when several methods share one measurement of the unedited model."""
+
+import pandas as pd
+
+from slugkit.runs.report import finding, per_method, results_table
+
+
+def rows(*entries):
+    """Metric rows from (method, stage, value)."""
+    base = {"family": "clip", "model": "studio", "concept": "Mira Kestrel", "group": "target", "metric": "FA@1", "split": "report"}
+    return pd.DataFrame([{**base, "method": m, "stage": s, "value": v, "low": v, "high": v, "n": 10} for m, s, v in entries])
+
+
+def test_methods_share_the_rows_before_the_edit():
+    frame = rows(("SLUG", "before", 0.7), ("SLUG text", "after", 0.0), ("SLUG vision", "after", 0.1))
+    whole = per_method(frame)
+    assert {tuple(k) for k in whole[["method", "stage"]].to_numpy()} == {
+        (m, s) for m in ("SLUG text", "SLUG vision") for s in ("before", "after")}
+    assert "from 70.0 % to 10.0 %" in finding(whole) and results_table(whole).count("<table>") == 2
+
+
+def test_a_method_keeps_its_own_row_before_the_edit():
+    whole = per_method(rows(("A", "before", 0.7), ("B", "before", 0.5), ("A", "after", 0.0), ("B", "after", 0.1)))
+    before = whole[whole["stage"] == "before"].set_index("method")["value"]
+    assert before["A"] == 0.7 and before["B"] == 0.5 and len(whole) == 4
+
+
+def test_without_an_edited_row_nothing_changes():
+    frame = rows(("SLUG", "before", 0.7))
+    assert per_method(frame).equals(frame) and "yet" in finding(frame)
