@@ -9,10 +9,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from safetensors.torch import load_file
 
 from slugkit.base import SettingError, data_dir, progress, runs_dir, seed_everything, sha256_file, write_json, write_tensors
+from slugkit.gradients import info_nce
 from slugkit.models.clip import CONFIG, WEIGHTS, pick_device
 
 from .pictures import TrainingPictures, folder_pictures, studio_pictures
@@ -89,13 +89,9 @@ def draw_batch(pictures: TrainingPictures, recipe: Recipe, seed: int, step: int)
     return groups, captions
 
 
-def info_nce(v: torch.Tensor, t: torch.Tensor, scale: torch.Tensor, groups: list[int]) -> torch.Tensor:
-    """Symmetric InfoNCE within each group of rows, averaged over groups. v, t: (N, d) of unit length; scale = exp(logit scale)."""
-    losses = []
-    for a, b in zip(torch.split(v, groups), torch.split(t, groups)):
-        logits, labels = scale * a @ b.T, torch.arange(len(a), device=v.device)
-        losses.append((F.cross_entropy(logits, labels) + F.cross_entropy(logits.T, labels)) / 2)
-    return torch.stack(losses).mean()
+def grouped_info_nce(v: torch.Tensor, t: torch.Tensor, scale: torch.Tensor, groups: list[int]) -> torch.Tensor:
+    """The retain loss's InfoNCE within each group of rows, averaged over groups. v, t: (N, d) of unit length; groups: sizes."""
+    return torch.stack([info_nce(a, b, scale) for a, b in zip(torch.split(v, groups), torch.split(t, groups))]).mean()
 
 
 def _pixels(images: np.ndarray, recipe: Recipe, rng: np.random.Generator, device) -> torch.Tensor:
@@ -164,7 +160,7 @@ def fit(model, tokenizer, pictures: TrainingPictures, recipe: Recipe, seed: int,
         pixels = _pixels(pictures.images[rows], recipe, np.random.Generator(np.random.PCG64([seed, step, 7])), device)
         v = model.encode_image(pixels, normalize=True)
         t = model.encode_text(tokenizer(captions).to(device), normalize=True)
-        loss = info_nce(v, t, model.logit_scale.exp(), [len(g) for g in groups])
+        loss = grouped_info_nce(v, t, model.logit_scale.exp(), [len(g) for g in groups])
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
