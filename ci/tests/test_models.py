@@ -1,13 +1,16 @@
 """Loading, the table of layers, and towers run in part."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 from slugkit.base import ModelLoadError, SettingError
 from slugkit.models import load_clip
+from slugkit.models.clip import model_folder, read_config
 from slugkit.models.layers import candidates, exclusion_reason, layer_table, weight_of
-from slugkit.models.partial import PartialImages, PartialTexts
+from slugkit.models.partial import CutImages, CutTexts
 
 
 @pytest.fixture(scope="module")
@@ -54,20 +57,36 @@ def test_an_unknown_layer_offers_the_nearest(clip):
         layer_table(clip.model, layers=["visual.pro"])
 
 
+@pytest.mark.parametrize("named", [True, False])
 @pytest.mark.parametrize("layer", ["visual.conv1.weight", "visual.proj", "visual.transformer.resblocks.0.mlp.c_fc.weight",
                                    "visual.transformer.resblocks.5.attn.out_proj.weight"])
-def test_part_of_the_image_tower_equals_the_whole_also_after_a_change(clip, layer):
+def test_part_of_the_image_tower_equals_the_whole_also_after_a_change(clip, layer, named):
     images = np.random.default_rng(0).integers(0, 256, (5, 64, 64, 3), dtype=np.uint8)
-    part, weight = PartialImages(clip, images, layer, 3), clip.model.get_parameter(layer)
-    check_part_equals_whole(part, lambda: clip.image_features(images), weight)
+    cut, rows = CutImages(clip, images, [layer, "visual.transformer.resblocks.2.mlp.c_fc.weight"] if named else [], 3), np.array([4, 0, 2])
+    assert torch.allclose(cut.features, clip.image_features(images), atol=1e-5)
+    check_part_equals_whole(lambda: cut.again(layer, rows), lambda: clip.image_features(images)[rows], clip.model.get_parameter(layer))
 
 
 @pytest.mark.parametrize("layer", ["text_projection", "transformer.resblocks.0.attn.in_proj_weight",
                                    "transformer.resblocks.3.mlp.c_proj.weight"])
 def test_part_of_the_text_tower_equals_the_whole_also_after_a_change(clip, layer):
     texts = ["a photo of Mira Kestrel", "two red stars", "neon"]
-    part, weight = PartialTexts(clip, texts, layer, 2), clip.model.get_parameter(layer)
-    check_part_equals_whole(part, lambda: clip.text_features(texts), weight)
+    check_part_equals_whole(CutTexts(clip, texts, layer, 2), lambda: clip.text_features(texts), clip.model.get_parameter(layer))
+
+
+@pytest.mark.parametrize("change", [{"vision_cfg": {"pool_type": "avg"}}, {"vision_cfg": {"attentional_pool": True}},
+                                    {"text_cfg": {"pool_type": "last"}}, {"text_cfg": {"no_causal_mask": True}}])
+def test_other_kinds_of_pooling_are_cut_where_they_can_be(clip, change):
+    from open_clip.model import CLIP
+    config = read_config(model_folder("studio"))["model_cfg"]
+    text = {**{k: v for k, v in config["text_cfg"].items() if k != "hf_tokenizer_name"}, **change.get("text_cfg", {})}
+    torch.manual_seed(0)
+    other = replace(clip, model=CLIP(config["embed_dim"], {**config["vision_cfg"], **change.get("vision_cfg", {})}, text).eval())
+    images, texts = np.random.default_rng(0).integers(0, 256, (3, 64, 64, 3), dtype=np.uint8), ["a photo of Mira Kestrel", "neon"]
+    layer = "transformer.resblocks.3.mlp.c_fc.weight"
+    check_part_equals_whole(lambda: CutImages(other, images).again(f"visual.{layer}", np.arange(3)), lambda: other.image_features(images),
+                            other.model.get_parameter(f"visual.{layer}"))
+    check_part_equals_whole(CutTexts(other, texts, layer), lambda: other.text_features(texts), other.model.get_parameter(layer))
 
 
 def check_part_equals_whole(part, whole, weight):

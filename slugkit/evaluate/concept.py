@@ -57,7 +57,7 @@ def search_layers(clip: Clip, exam: Exam, g_forget: dict, layers: list[str], cri
                   max_trials: int = 10, make_measure=None) -> pd.DataFrame:
     """Search the step on each layer with the fast measure on the search exam. Returns the table of all probes."""
     if make_measure is None:
-        fixed = FixedFeatures(clip, exam)
+        fixed = FixedFeatures(clip, exam, layers)
         make_measure = lambda layer: FastMeasure(fixed, layer)  # noqa: E731
     return search_front(layers, lambda layer: EditableLayer.of(clip.model, layer, weight_of(g_forget, layer)), make_measure,
                         criterion, lam_init, max_trials)

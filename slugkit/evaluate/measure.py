@@ -7,7 +7,9 @@ again; what must stay is measured only when the probe forgets. Plain: copy the m
 from __future__ import annotations
 
 import copy
+from typing import Iterable
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 
@@ -16,18 +18,22 @@ from slugkit.data import Exam
 from slugkit.evaluate.clip import ExamScorer, class_features
 from slugkit.models import Clip
 from slugkit.models.layers import tower_of
-from slugkit.models.partial import PartialImages, PartialTexts
+from slugkit.models.partial import CutImages, CutTexts
 
 
 class FixedFeatures:
-    """Features of the untouched model on an exam, shared by the probes of all layers. Raises SettingError for a report exam."""
+    """Features of the untouched model on an exam, shared by the probes of all layers. Raises SettingError for a report exam.
 
-    def __init__(self, clip: Clip, exam: Exam):
+    layers: those that will be searched; what an edit of them leaves as it is, is kept from the one pass over the pictures.
+    """
+
+    def __init__(self, clip: Clip, exam: Exam, layers: Iterable[str] = ()):
         if exam.split != "search":
             raise SettingError(f"The step search was handed the {exam.split} split; expected the search split. Report pictures "
                                "must not steer the search.")
         self.clip, self.exam, self.scorer = clip, exam, ExamScorer(exam)
-        self.images = clip.image_features(exam.pairs.images)
+        self.pictures = CutImages(clip, exam.pairs.images, [layer for layer in layers if tower_of(layer) == "vision"])
+        self.images = self.pictures.features
         self.classes = class_features(clip, exam)
 
 
@@ -35,39 +41,36 @@ class FastMeasure:
     """Measures one layer's probes on the model as it is now. See FixedFeatures for what is shared between layers."""
 
     def __init__(self, fixed: FixedFeatures, layer: str):
-        self.fixed, self.tower = fixed, tower_of(layer)
+        self.fixed, self.layer, self.tower = fixed, layer, tower_of(layer)
         clip, exam, scorer = fixed.clip, fixed.exam, fixed.scorer
         self._domain = scorer.groups["target"][0]
-        if self.tower == "vision":
-            self._target = PartialImages(clip, exam.pairs.images[scorer.target_rows], layer)
-            self._rest = PartialImages(clip, exam.pairs.images[scorer.rest_rows], layer)
-        else:
-            self._texts = {d: PartialTexts(clip, [p for g in classes.values() for p in g], layer) for d, classes in exam.prompts.items()}
+        if self.tower == "text":
+            self._texts = {d: CutTexts(clip, [p for g in classes.values() for p in g], layer) for d, classes in exam.prompts.items()}
 
     def _classes(self, domain: str) -> torch.Tensor:
         sizes = [len(g) for g in self.fixed.exam.prompts[domain].values()]
         flat = torch.split(self._texts[domain](), sizes)
         return F.normalize(torch.stack([g.mean(0) for g in flat]), dim=-1)
 
+    def _images(self, rows: np.ndarray) -> torch.Tensor:
+        """The untouched features with these rows as the model sees them now."""
+        v = self.fixed.images.clone()
+        v[torch.from_numpy(rows)] = self.fixed.pictures.again(self.layer, rows)
+        return v
+
     def forget(self) -> dict[str, float]:
         """FA@1 and FA@5 on the target's search pictures."""
-        v, t = self.fixed.images, self.fixed.classes
         if self.tower == "vision":
-            v = v.clone()
-            v[self.fixed.scorer.rows["target"]] = self._target()
-        else:
-            self._now = t = {self._domain: self._classes(self._domain)}
-        return self.fixed.scorer.forget(v, t)
+            return self.fixed.scorer.forget(self._images(self.fixed.scorer.target_rows), self.fixed.classes)
+        self._now = {self._domain: self._classes(self._domain)}
+        return self.fixed.scorer.forget(self.fixed.images, self._now)
 
     def retain(self) -> dict[str, float]:
         """Accuracy of the groups that must stay; ask after `forget` at the same step."""
-        v, t = self.fixed.images, self.fixed.classes
         if self.tower == "vision":
-            v = v.clone()
-            v[torch.from_numpy(self.fixed.scorer.rest_rows)] = self._rest()
-        else:
-            t = {d: self._now[d] if d in self._now else self._classes(d) for d in self.fixed.exam.prompts}
-        return self.fixed.scorer.retain(v, t)
+            return self.fixed.scorer.retain(self._images(self.fixed.scorer.rest_rows), self.fixed.classes)
+        t = {d: self._now[d] if d in self._now else self._classes(d) for d in self.fixed.exam.prompts}
+        return self.fixed.scorer.retain(self.fixed.images, t)
 
 
 class PlainMeasure:

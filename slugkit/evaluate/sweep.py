@@ -19,7 +19,7 @@ def step_curve(clip: Clip, exam: Exam, edit: Patch, steps: int = 11, reach: floa
 
     exam: the search exam. Returns layer, tower, lam, rho, group, value, low, high (0..1, Wilson 95 %), n.
     """
-    measure = FastMeasure(FixedFeatures(clip, exam), edit.layer)
+    measure = FastMeasure(FixedFeatures(clip, exam, [edit.layer]), edit.layer)
     sizes = {g: len(rows) for g, (_, rows) in exam.groups().items()}
     rows = []
     with EditableLayer.of(clip.model, edit.layer, edit.direction.to(clip.device)) as editable:

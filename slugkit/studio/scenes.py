@@ -19,9 +19,9 @@ from .world import World, load_world
 
 SIZE = 64
 """Edge of a studio picture in pixels."""
-MIXTURE = {"person": 0.50, "object": 0.23, "character": 0.06, "pair": 0.05, "with object": 0.07, "count": 0.05, "novel": 0.04}
+MIXTURE = {"person": 0.42, "object": 0.33, "character": 0.06, "pair": 0.04, "with object": 0.07, "count": 0.04, "novel": 0.04}
 """Share of each kind of scene among the training pictures."""
-TRAIN_SIZE = 24_000
+TRAIN_SIZE = 30_000
 
 
 @dataclass(frozen=True)

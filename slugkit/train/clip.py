@@ -26,10 +26,12 @@ class Recipe:
     """Everything that decides the trained weights, beside the pictures.
 
     batch: pictures a step, in groups of distinct keys; patch_dropout: share of patches hidden from the image tower
-    during training but for the last `settle` share of the steps, which see all of them.
+    during training but for the last `settle` share of the steps, which see all of them; partners: share of the pictures
+    that are drawn as another look at a subject already in the batch (the same subject in another style), since a style is
+    only learned from pairs that differ in nothing else.
     """
 
-    steps: int = 3000
+    steps: int = 3600
     batch: int = 128
     learning_rate: float = 1.0e-3
     weight_decay: float = 0.05
@@ -37,7 +39,8 @@ class Recipe:
     patch_dropout: float = 0.5
     settle: float = 0.2
     shift: int = 3
-    embed_dim: int = 64
+    partners: float = 0.4
+    embed_dim: int = 96
     vision_width: int = 128
     vision_layers: int = 6
     text_width: int = 128
@@ -76,7 +79,7 @@ def draw_batch(pictures: TrainingPictures, recipe: Recipe, seed: int, step: int)
     for _ in range(max(1, recipe.batch // size)):
         group, seen = [], set()
         while len(group) < size:
-            i = int(rng.integers(len(pictures.keys)))
+            i = _draw_picture(pictures, recipe, group, rng)
             text = pictures.caption(i, rng)
             if pictures.keys[i] in seen or text in seen:
                 if len(seen) > 40 * recipe.batch or rng.random() < 1e-4:
@@ -87,6 +90,14 @@ def draw_batch(pictures: TrainingPictures, recipe: Recipe, seed: int, step: int)
             captions.append(text)
         groups.append(group)
     return groups, captions
+
+
+def _draw_picture(pictures: TrainingPictures, recipe: Recipe, group: list[int], rng: np.random.Generator) -> int:
+    """One picture at random, or (a `partners` share of them) another picture of a subject that the group already holds."""
+    if pictures.alike and group and rng.random() < recipe.partners:
+        others = pictures.alike[group[int(rng.integers(len(group)))]]
+        return int(others[int(rng.integers(len(others)))])
+    return int(rng.integers(len(pictures.keys)))
 
 
 def grouped_info_nce(v: torch.Tensor, t: torch.Tensor, scale: torch.Tensor, groups: list[int]) -> torch.Tensor:
@@ -191,7 +202,7 @@ def train_clip(data: str = "studio", out: str | Path | None = None, without: str
     """
     from .card import write_card
     pictures = studio_pictures(without) if data == "studio" else folder_pictures(data, without)
-    recipe = Recipe() if data == "studio" else Recipe(steps=700, batch=60, warmup=50, patch_dropout=0.0, vocabulary=700)
+    recipe = Recipe() if data == "studio" else Recipe(steps=700, batch=60, warmup=50, patch_dropout=0.0, partners=0.0, vocabulary=700)
     recipe = Recipe(**{**asdict(recipe), "steps": steps or recipe.steps})
     folder = Path(out) if out else default_folder(data, without)
     seed_everything(seed)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Callable
 
@@ -16,12 +16,14 @@ from slugkit.data import drawn, read_folder
 @dataclass
 class TrainingPictures:
     """images: (N, H, W, 3) uint8. caption(i, rng): a caption of picture i. keys: two pictures with one key never share a
-    batch (their captions say the same, so they would be false negatives). texts: what the vocabulary is learned from."""
+    batch (their captions say the same, so they would be false negatives). texts: what the vocabulary is learned from.
+    alike: for each picture the pictures of the same subjects, in any style; empty where the data have no styles."""
 
     images: np.ndarray
     caption: Callable[[int, np.random.Generator], str]
     keys: list[str]
     texts: list[str]
+    alike: list[np.ndarray] = field(default_factory=list)
 
     @property
     def digest(self) -> str:
@@ -37,8 +39,13 @@ def studio_pictures(without: str | None = None) -> TrainingPictures:
     records = [r for r in studio.training_records() if without not in (*r.subjects, r.style)]
     images = drawn(records)
     texts = [r.caption(k) for r in records for k in range(2)]
+    subjects: dict[tuple, list[int]] = {}
+    for i, record in enumerate(records):
+        subjects.setdefault((record.subjects, record.count), []).append(i)
+    rows = {subject: np.array(members) for subject, members in subjects.items()}
     return TrainingPictures(images, lambda i, rng: studio.caption(records[i], world, rng),
-                            [f"{'+'.join(r.subjects)}|{r.style}|{r.count}" for r in records], texts)
+                            [f"{'+'.join(r.subjects)}|{r.style}|{r.count}" for r in records], texts,
+                            [rows[r.subjects, r.count] for r in records])
 
 
 def folder_pictures(folder: str | Path, without: str | None = None) -> TrainingPictures:
