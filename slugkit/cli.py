@@ -167,13 +167,14 @@ def patch_verify_command(
 @app.command("sweep")
 def sweep_command(
     concepts: Annotated[Optional[list[str]], typer.Option(help="A concept; repeat it. The report concepts without it.")] = None,
-    out: Annotated[Optional[Path], typer.Option(help="Folder for the results.")] = None,
+    out: Annotated[Optional[Path], typer.Option(help="CSV file for the table; data/studio/report_concepts.csv without it.")] = None,
     model: Annotated[str, typer.Option(help="studio, an open_clip tag, or a folder.")] = "studio",
 ) -> None:
     """Forget several concepts, one at a time, each from the unedited model, and put the results in one table."""
-    from slugkit.evaluate.concept import sweep
+    from slugkit.evaluate.sweep import summarise, sweep
 
-    sweep(concepts=concepts or None, out=out, model=model)
+    found = summarise(sweep(concepts=concepts or None, out=out, model=model))
+    typer.echo(found[found["kind"] == "all"].drop(columns="kind").round(1).to_string(index=False))
 
 
 def _require_file(file: Path) -> None:

@@ -6,6 +6,7 @@ import sys
 import types
 
 import nbformat
+import pandas as pd
 import pytest
 from conftest import REPOSITORY
 from typer.testing import CliRunner
@@ -85,13 +86,15 @@ def test_a_settings_file_that_is_none_is_refused(recorded, tmp_path, text, says)
 
 def test_train_and_sweep_pass_keyword_arguments(monkeypatch, tmp_path):
     calls = {}
-    for module, name in (("slugkit.train.clip", "train_clip"), ("slugkit.evaluate.concept", "sweep")):
+    for module, name in (("slugkit.train.clip", "train_clip"), ("slugkit.evaluate.sweep", "sweep")):
         stand_in = types.ModuleType(module)
         setattr(stand_in, name, lambda _name=name, **named: calls.__setitem__(_name, named))
+        stand_in.summarise = lambda table: pd.DataFrame({"kind": ["all", "style"], "measure": ["FA@1 after", "not shown"]})
         monkeypatch.setitem(sys.modules, module, stand_in)
     runner = CliRunner()
     assert runner.invoke(cli.app, ["train", "clip", "--without", "Bo Lind", "--steps", "5", "--resume"]).exit_code == 0
-    assert runner.invoke(cli.app, ["sweep", "--concepts", "A", "--concepts", "B", "--out", str(tmp_path)]).exit_code == 0
+    shown = runner.invoke(cli.app, ["sweep", "--concepts", "A", "--concepts", "B", "--out", str(tmp_path)])
+    assert shown.exit_code == 0 and "FA@1 after" in shown.output and "not shown" not in shown.output
     expected = dict(data="studio", out=None, without="Bo Lind", steps=5, seed=0, device="auto", resume=True)
     assert calls["train_clip"] == expected
     assert calls["sweep"] == {"concepts": ["A", "B"], "out": tmp_path, "model": "studio"}

@@ -1,6 +1,7 @@
 """Evaluation about one concept: formulas, groups, the fast measure against the plain one, and a whole small search."""
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -8,10 +9,11 @@ from slugkit import patch
 from slugkit.base import SearchFailedError, SettingError
 from slugkit.data import open_data
 from slugkit.evaluate.clip import ExamScorer, accuracy_at_k, class_features, evaluate_clip, ranks
-from slugkit.evaluate.concept import forget_concept, load_oracle, score_layers, search_layers, winning_patch
+from slugkit.evaluate.concept import forget_concept, front_layers, load_oracle, score_layers, search_layers, winning_patch
 from slugkit.evaluate.leftover import recognised_from_pictures
 from slugkit.evaluate.measure import FastMeasure, FixedFeatures, PlainMeasure
-from slugkit.evaluate.sweep import step_curve
+from slugkit.evaluate.curve import step_curve
+from slugkit.evaluate.sweep import summarise
 from slugkit.gradients import forget_gradient
 from slugkit.models import load_clip
 from slugkit.search import Criterion, EditableLayer
@@ -128,3 +130,18 @@ def test_one_concept_from_model_to_patches(clip, source):
     assert set(found.seconds) == {"data", "gradients", "ranking", "search"}
     assert set(found.patches) | set(found.failed) == {"text", "vision"}
     assert all(edit.concept == "neon" and edit.rho > 0 for edit in found.patches.values())
+    one, some = (front_layers(found.layers, draws=draws) for draws in ("first", "any"))
+    assert set(one) <= set(some) and set(found.probes["layer"]) == set(some)
+    assert {edit.layer for edit in found.first.values()} <= set(one)
+    better = {tower: found.patches[tower].metrics["retain"] - found.first[tower].metrics["retain"] for tower in found.first}
+    assert all(gain >= 0 for gain in better.values())
+
+
+def test_means_over_concepts_by_hand():
+    table = pd.DataFrame({"concept": ["a", "b", "c"], "kind": ["person", "person", "style"], "tower": "text", "draws": "any",
+                          "fa1_after": [0.0, 0.02, 0.04], "people_before": 1.0, "people_after": [1.0, 0.98, 0.9]})
+    found = summarise(table).set_index(["kind", "measure"])
+    assert found.loc[("all", "FA@1 after"), ["mean", "worst", "of", "n"]].tolist() == pytest.approx([2.0, 4.0, "c", 3])
+    change = found.loc[("all", "people, change")]
+    assert (change["mean"], change["worst"], change["of"]) == (pytest.approx(-4.0), pytest.approx(-10.0), "c")
+    assert change["low"] <= change["mean"] <= change["high"] and np.isnan(found.loc[("style", "people, change"), "low"])

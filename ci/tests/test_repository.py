@@ -192,13 +192,26 @@ def test_headings_make_a_table_of_contents(path):
     assert all(after - before <= 1 for before, after in zip(levels, levels[1:], strict=False)), "a level is left out"
 
 
-@pytest.mark.parametrize("path", NOTEBOOKS, **by_name)
-def test_student_copy_can_be_made(path):
-    from slugkit.runs.student import without_solution
+def imports_of(cell):
+    """The import statements of a code cell, as source."""
+    return "\n".join(ast.unparse(node) for node in ast.parse(cell.source).body if isinstance(node, (ast.Import, ast.ImportFrom)))
 
-    for cell in nbformat.read(path, as_version=4).cells:
-        if cell.cell_type == "code":
-            stripped = without_solution(cell.source)
-            assert "SOLUTION" not in stripped
-            if "SOLUTION" in cell.source:
-                ast.parse(stripped)
+
+@pytest.mark.parametrize("path", NOTEBOOKS, **by_name)
+def test_exercises_pass_as_solved_and_ask_for_work_in_the_student_copy(path, tmp_path, capsys):
+    """Only the exercise cells run, with what the setup cell imports: solved they pass, unsolved they say what to write."""
+    from slugkit.runs import student
+
+    student.make(tmp_path)
+    solved, copy = (nbformat.read(file, as_version=4).cells for file in (path, tmp_path / path.name))
+    assert not any("SOLUTION" in cell.source or cell.get("outputs") for cell in copy)
+    setup = next(i for i, cell in enumerate(solved) if cell.cell_type == "code" and "import" in cell.source)
+    exercises = [i for i, cell in enumerate(solved) if "exercise" in cell.metadata.get("tags", [])]
+    assert len(exercises) >= 2
+    for i in exercises:
+        names = {}
+        exec(imports_of(solved[setup]), names)
+        exec(solved[i].source, names)
+        assert "checks passed" in capsys.readouterr().out
+        with pytest.raises(NotImplementedError, match="^write "):
+            exec(copy[i].source, names)

@@ -1,35 +1,80 @@
-"""Accuracy of every group against the size of the step: the curves of the paper's Fig. 2 (b), (e)."""
+"""Several concepts, one at a time, each from the unedited model: the table of the workbook, and what it says on average."""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from slugkit.data import Exam
-from slugkit.evaluate.clip import STEERING
-from slugkit.evaluate.measure import FastMeasure, FixedFeatures
-from slugkit.evaluate.statistics import wilson
-from slugkit.models import Clip
-from slugkit.patch import Patch
-from slugkit.search import EditableLayer
+from slugkit.base import data_dir, progress, write_csv
+from slugkit.data import open_data
+from slugkit.evaluate.concept import Forgetting, forget_concept, front_layers, report_metrics
+from slugkit.evaluate.statistics import bootstrap_mean
+from slugkit.models import load_clip
+from slugkit.ranking import short
+
+GROUPS = ("neighbours", "people", "objects", "styles")
 
 
-def step_curve(clip: Clip, exam: Exam, edit: Patch, steps: int = 11, reach: float = 2.5) -> pd.DataFrame:
-    """Walk from no step to `reach` times the patch's step. The model is left as it was.
+def table_row(found: Forgetting, metrics: pd.DataFrame, tower: str, kind: str, draws: str = "any") -> dict:
+    """One line of the table of concepts: winner, rho, front, and every group before, after and for the oracle.
 
-    exam: the search exam. Returns layer, tower, lam, rho, group, value, low, high (0..1, Wilson 95 %), n.
+    draws: "any" or "first", as in `front_layers`.
     """
-    measure = FastMeasure(FixedFeatures(clip, exam, [edit.layer]), edit.layer)
-    sizes = {g: len(rows) for g, (_, rows) in exam.groups().items()}
+    row = {"concept": found.concept, "kind": kind, "tower": tower, "draws": draws,
+           "front": " ".join(short(n) for n in front_layers(found.layers, tower, draws))}
+    edit = (found.patches if draws == "any" else found.first).get(tower)
+    row |= {"winner": short(edit.layer) if edit else "none forgets", "rho": edit.rho if edit else np.nan, "lam": edit.lam if edit else np.nan}
+    after = (metrics["stage"] == "after") & (metrics["tower"] == tower) & (metrics["draws"] == draws)
+    for stage, rows in (("before", metrics[metrics["stage"] == "before"]), ("after", metrics[after]), ("oracle", metrics[metrics["stage"] == "oracle"])):
+        for _, m in rows.iterrows():
+            name = m["metric"].replace("@", "").lower() if m["group"] == "target" else m["group"]
+            row |= {f"{name}_{stage}": m["value"], f"{name}_{stage}_low": m["low"], f"{name}_{stage}_high": m["high"], f"{name}_n": m["n"]}
+    return row
+
+
+def sweep(concepts: list[str] | None = None, out: str | Path | None = None, model: str = "studio", data: str = "studio",
+          seed: int = 0, device: str = "auto") -> pd.DataFrame:
+    """Forget each concept on its own, both towers, and report it. Writes a CSV after every concept and returns the table.
+
+    concepts: None takes the world's report concepts. out: None writes data/studio/report_concepts.csv; beside it, under
+    the same name with `_summary`, the means over concepts.
+    """
+    clip, source = load_clip(model, device), open_data(data)
+    if concepts is None:
+        concepts = [c for names in source.world.report.values() for c in names]
+    for concept in concepts:
+        source.kind(concept)
+    path = Path(out) if out else data_dir() / "studio" / "report_concepts.csv"
     rows = []
-    with EditableLayer.of(clip.model, edit.layer, edit.direction.to(clip.device)) as editable:
-        for lam in np.linspace(0, reach * edit.lam, steps):
-            editable.set(float(lam))
-            found = {"target": measure.forget()["fa1"], **{g: x for g, x in measure.retain().items() if g in STEERING}}
-            for group, value in found.items():
-                low, high = wilson(round(value * sizes[group]), sizes[group])
-                rows.append({"layer": edit.layer, "tower": edit.tower, "lam": float(lam), "rho": editable.rho(float(lam)), "group": group,
-                             "value": value, "low": min(low, value), "high": max(high, value), "n": sizes[group]})
+    for concept in progress(concepts, "forgetting each concept"):
+        found = forget_concept(clip, source, concept, seed=seed)
+        metrics = report_metrics(clip, source, found)
+        rows += [table_row(found, metrics, tower, source.kind(concept), draws) for tower in ("text", "vision") for draws in ("any", "first")]
+        write_csv(path, pd.DataFrame(rows).round(6))
+    write_csv(path.with_stem(f"{path.stem}_summary"), summarise(pd.DataFrame(rows)).round(3))
     return pd.DataFrame(rows)
 
 
+def summarise(table: pd.DataFrame) -> pd.DataFrame:
+    """Means over concepts, from the table of `slugkit sweep`.
+
+    One row for each tower, choice of draws, kind of concept ("all" first) and measure: `FA@1 after` in percent, and the
+    change of every group in points (after minus before). Columns tower, draws, kind, measure, mean, low, high (95 %
+    bootstrap over concepts; NaN for a single concept), worst (the largest loss, or the largest FA@1), of which concept, n.
+    """
+    rows = []
+    for (tower, draws), part in table.groupby(["tower", "draws"], sort=False):
+        for kind, mine in [("all", part), *part.groupby("kind", sort=False)]:
+            measures = {"FA@1 after": 100 * mine["fa1_after"]}
+            measures |= {f"{g}, change": 100 * (mine[f"{g}_after"] - mine[f"{g}_before"]) for g in GROUPS if f"{g}_after" in mine}
+            for measure, values in measures.items():
+                values = values.dropna()
+                if values.empty:
+                    continue
+                low, high = bootstrap_mean(values.to_numpy())
+                worst = values.idxmax() if measure.startswith("FA") else values.idxmin()
+                rows.append({"tower": tower, "draws": draws, "kind": kind, "measure": measure, "mean": values.mean(), "low": low, "high": high,
+                             "worst": values[worst], "of": table.loc[worst, "concept"], "n": len(values)})
+    return pd.DataFrame(rows)
