@@ -198,7 +198,8 @@ def train_clip(data: str = "studio", out: str | Path | None = None, without: str
     """Train a CLIP and write it as an open_clip `local-dir` folder with its tokenizer and a model card.
 
     data: studio, or a folder with images and captions.csv. without: a concept that the model shall never see (an oracle).
-    steps: None takes the recipe's. Returns the folder. A killed training goes on from its last checkpoint.
+    steps: None takes the recipe's. Returns the folder. A killed training goes on from its last checkpoint. An oracle is
+    only compared with and never edited, so its weights are kept in half precision.
     """
     from .card import write_card
     pictures = studio_pictures(without) if data == "studio" else folder_pictures(data, without)
@@ -221,7 +222,8 @@ def train_clip(data: str = "studio", out: str | Path | None = None, without: str
     if not resume:
         checkpoint.unlink(missing_ok=True)
     losses = fit(model, tokenizer, pictures, recipe, seed, target, checkpoint)
-    write_tensors(folder / WEIGHTS, {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()})
+    keep = torch.float32 if without is None else torch.float16
+    write_tensors(folder / WEIGHTS, {k: v.detach().cpu().to(keep).contiguous() for k, v in model.state_dict().items()})
     write_json(folder / CONFIG, {"model_cfg": config, "preprocess_cfg": {"mean": MEAN, "std": STD, "interpolation": "bicubic"}})
     write_card(folder, recipe=asdict(recipe), seed=seed, data=data, without=without, data_sha256=pictures.digest,
                weights_sha256=sha256_file(folder / WEIGHTS), final_loss=sum(losses[-50:]) / max(1, len(losses[-50:])))

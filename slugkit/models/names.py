@@ -1,0 +1,133 @@
+"""One table of names: every weight of a CLIP under its canonical (open_clip) name, and where the classes that share it keep it.
+
+The same tower sits in open_clip's CLIP, in transformers' CLIPModel, CLIPTextModel and CLIPVisionModel, as the text encoder of
+a Stable Diffusion pipeline and as the vision tower of a LLaVA. Names differ, packed q/k/v is three tensors there, and the two
+projections are transposed. Canonical means: open_clip's name, shape and orientation.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from slugkit.base import PatchError
+from slugkit.models.layers import tower_of
+
+_BLOCK = re.compile(r"^(?P<tower>visual\.)?transformer\.resblocks\.(?P<block>\d+)\.(?P<part>.+)$")
+_IN_BLOCK = {
+    "ln_1": "layer_norm1", "ln_2": "layer_norm2", "attn.out_proj": "self_attn.out_proj", "mlp.c_fc": "mlp.fc1", "mlp.c_proj": "mlp.fc2",
+}
+_OUTSIDE = {
+    "token_embedding.weight": "text_model.embeddings.token_embedding.weight",
+    "positional_embedding": "text_model.embeddings.position_embedding.weight",
+    "ln_final": "text_model.final_layer_norm",
+    "text_projection": "text_projection.weight",
+    "visual.class_embedding": "vision_model.embeddings.class_embedding",
+    "visual.positional_embedding": "vision_model.embeddings.position_embedding.weight",
+    "visual.conv1.weight": "vision_model.embeddings.patch_embedding.weight",
+    "visual.ln_pre": "vision_model.pre_layrnorm",
+    "visual.ln_post": "vision_model.post_layernorm",
+    "visual.proj": "visual_projection.weight",
+    "logit_scale": "logit_scale",
+}
+_TRANSPOSED = {"text_projection", "visual.proj"}
+_LEVELS = {"text": ("text_model.", "embeddings.token_embedding.weight"), "vision": ("vision_model.", "embeddings.patch_embedding.weight")}
+"""Tower -> the level that transformers 5 leaves out where a model is one tower alone, and a weight that shows that it did."""
+_PREFIXES = ("", "text_encoder.", "model.", "model.vision_tower.", "vision_tower.")
+"""Where a model that holds a tower may keep it: itself, a pipeline's text encoder, a LLaVA's vision tower."""
+
+
+def hf_names(canonical: str) -> list[str]:
+    """The names in transformers' CLIPModel of a canonical weight: three (q, k, v) for a packed one, else one.
+
+    Raises PatchError for a name that no CLIP has.
+    """
+    found = _BLOCK.match(canonical)
+    if found:
+        model, part = ("vision_model" if found["tower"] else "text_model"), found["part"]
+        base = f"{model}.encoder.layers.{found['block']}"
+        packed = re.match(r"attn\.in_proj_(weight|bias)$", part)
+        if packed:
+            return [f"{base}.self_attn.{letter}_proj.{packed[1]}" for letter in "qkv"]
+        head, _, kind = part.rpartition(".")
+        if head in _IN_BLOCK:
+            return [f"{base}.{_IN_BLOCK[head]}.{kind}"]
+    elif canonical in _OUTSIDE:
+        return [_OUTSIDE[canonical]]
+    else:
+        head, _, kind = canonical.rpartition(".")
+        if head in _OUTSIDE and kind in ("weight", "bias"):
+            return [f"{_OUTSIDE[head]}.{kind}"]
+    raise PatchError(f"{canonical!r} is the name of no CLIP weight; a name as in the layer table was expected.")
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a model keeps a canonical weight: its tensors (q, k and v in this order, or one), and whether they are transposed."""
+
+    tensors: tuple[torch.Tensor, ...]
+    transposed: bool = False
+
+    def read(self) -> torch.Tensor:
+        """A copy in canonical shape and orientation, in the model's own dtype."""
+        parts = [t.detach().T if self.transposed else t.detach() for t in self.tensors]
+        return torch.cat(parts).contiguous() if len(parts) > 1 else parts[0].clone().contiguous()
+
+    @torch.no_grad()
+    def write(self, value: torch.Tensor) -> None:
+        """Copy a canonical tensor in, cast to the model's dtype. Raises PatchError for another shape; nothing is changed then."""
+        shapes = [tuple(t.T.shape if self.transposed else t.shape) for t in self.tensors]
+        rows = [shape[0] if shape else 1 for shape in shapes]
+        whole = (sum(rows), *shapes[0][1:]) if len(shapes) > 1 else shapes[0]
+        if tuple(value.shape) != whole:
+            raise PatchError(f"A weight of shape {tuple(value.shape)} was to be written where {whole} is expected. Nothing was changed.")
+        for tensor, part in zip(self.tensors, torch.split(value, rows) if len(shapes) > 1 else [value]):
+            tensor.copy_(part.T if self.transposed else part)
+
+
+def _parameters(model: Any) -> dict[str, torch.Tensor]:
+    """Every parameter by name; of a diffusers pipeline those of its text encoder."""
+    if hasattr(model, "named_parameters"):
+        return dict(model.named_parameters())
+    if hasattr(model, "text_encoder"):
+        return {f"text_encoder.{name}": p for name, p in model.text_encoder.named_parameters()}
+    raise PatchError(f"{type(model).__name__} holds no CLIP tower; an open_clip model, a transformers model or a diffusers pipeline was expected.")
+
+
+def locate(model: Any, canonical: str) -> Place | None:
+    """Where the model keeps a canonical weight, or None if it does not have it. Raises PatchError for a name of no CLIP."""
+    names, weights = hf_names(canonical), _parameters(model)
+    if canonical in weights:
+        return Place((weights[canonical],))
+    level, marker = _LEVELS[tower_of(canonical)]
+    for prefix in _PREFIXES:
+        alone = f"{prefix}{marker}" in weights  # one tower, without the level that a whole CLIP has above it
+        there = [prefix + (name.removeprefix(level) if alone else name) for name in names]
+        if all(name in weights for name in there):
+            return Place(tuple(weights[name] for name in there), canonical in _TRANSPOSED)
+    return None
+
+
+def differences(clip_model: torch.nn.Module, other: Any, tower: str) -> list[str]:
+    """Canonical weights of a tower that `other` keeps with other values (compared in its dtype), or in another shape.
+
+    clip_model: open_clip's class. An empty list means: `other` holds this very tower, as far as it holds it at all.
+    Raises PatchError when it holds no weight of the tower.
+    """
+    wrong, shared = [], 0
+    for name, weight in clip_model.named_parameters():
+        if name == "logit_scale" or tower_of(name) != tower:
+            continue
+        place = locate(other, name)
+        if place is None:
+            continue
+        shared += 1
+        found = place.read()
+        if found.shape != weight.shape or not torch.equal(found.cpu(), weight.detach().cpu().to(found.dtype)):
+            wrong.append(name)
+    if not shared:
+        raise PatchError(f"{type(other).__name__} shares no weight of the {tower} tower with this CLIP. Nothing was changed.")
+    return wrong
