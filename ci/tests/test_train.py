@@ -13,6 +13,7 @@ from slugkit.data.digits import write_digits
 from slugkit.evaluate.concept import forget_concept, report_metrics
 from slugkit.models import load_clip
 from slugkit.train import clip as training
+from slugkit.train import loop
 from slugkit.train.pictures import folder_pictures, studio_pictures
 from slugkit.train.tokenizer import learn_tokenizer
 
@@ -78,8 +79,8 @@ def test_a_killed_training_ends_with_the_same_weights(digits, tmp_path, monkeypa
     resumed = train(checkpoint)
     assert all(torch.equal(straight[k], resumed[k]) for k in straight)
     with pytest.raises(SettingError, match="another recipe"):
-        training._load_state(checkpoint, training.build_model(config), training._optimizer(training.build_model(config), recipe),
-                             training.Recipe(**SMALL, steps=7))
+        model = training.build_model(config)
+        loop.load_state(checkpoint, {"model": model}, loop.make_optimizer(model, recipe), training.Recipe(**SMALL, steps=7))
 
 
 def test_a_folder_of_real_digits_from_training_to_forgetting(digits, tmp_path, monkeypatch):
@@ -92,7 +93,7 @@ def test_a_folder_of_real_digits_from_training_to_forgetting(digits, tmp_path, m
     found = forget_concept(clip, source, "seven", forget_size=15, retain_size=60, batch_size=10, max_trials=5)
     metrics = report_metrics(clip, source, found)
     assert set(metrics["group"]) == {"target", "neighbours", "classes"} and set(metrics["split"]) == {"report"}
-    assert load_file(folder / "open_clip_model.safetensors")["visual.proj"].shape == (128, 64)
+    assert load_file(folder / "open_clip_model.safetensors")["visual.proj"].shape == (128, training.Recipe().embed_dim)
 
 
 def test_the_digits_are_the_real_ones(digits):

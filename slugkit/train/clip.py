@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import load_file
 
-from slugkit.base import SettingError, data_dir, progress, runs_dir, seed_everything, sha256_file, write_json, write_tensors
+from slugkit.base import data_dir, runs_dir, seed_everything, sha256_file, write_json, write_tensors
 from slugkit.gradients import info_nce
 from slugkit.models.clip import CONFIG, WEIGHTS, pick_device
 
+from . import loop
 from .pictures import TrainingPictures, folder_pictures, studio_pictures
 from .tokenizer import learn_tokenizer
 
@@ -115,74 +114,26 @@ def _pixels(images: np.ndarray, recipe: Recipe, rng: np.random.Generator, device
     return (torch.from_numpy(moved).to(device).permute(0, 3, 1, 2).float() / 255 - 0.5) / 0.5
 
 
-def _optimizer(model, recipe: Recipe):
-    matrices = [p for p in model.parameters() if p.ndim >= 2]
-    rest = [p for p in model.parameters() if p.ndim < 2]
-    return torch.optim.AdamW([{"params": matrices, "weight_decay": recipe.weight_decay}, {"params": rest, "weight_decay": 0.0}],
-                             lr=recipe.learning_rate, betas=(0.9, 0.98), eps=1e-6)
-
-
-def _learning_rate(recipe: Recipe, step: int) -> float:
-    if step < recipe.warmup:
-        return recipe.learning_rate * (step + 1) / recipe.warmup
-    return recipe.learning_rate * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * step / recipe.steps)))
-
-
-def _save_state(path: Path, model, optimizer, step: int, loss: float, recipe: Recipe) -> None:
-    tensors = {f"model.{k}": v for k, v in model.state_dict().items()}
-    for index, state in optimizer.state_dict()["state"].items():
-        tensors |= {f"optimizer.{index}.{k}": v for k, v in state.items()}
-    write_tensors(path, {k: v.detach().cpu().clone().contiguous() for k, v in tensors.items()},
-                  {"step": str(step), "loss": str(loss), "recipe": json.dumps(asdict(recipe))})
-
-
-def _load_state(path: Path, model, optimizer, recipe: Recipe) -> int:
-    from safetensors import safe_open
-    with safe_open(path, "pt") as handle:
-        header = handle.metadata()
-    if json.loads(header["recipe"]) != asdict(recipe):
-        raise SettingError(f"The checkpoint {path.name} was made by another recipe. Remove it, or pass --no-resume to start anew.")
-    tensors, whole = load_file(path), optimizer.state_dict()
-    model.load_state_dict({k[6:]: v for k, v in tensors.items() if k.startswith("model.")})
-    state: dict = {}
-    for name, value in tensors.items():
-        if name.startswith("optimizer."):
-            _, index, key = name.split(".", 2)
-            state.setdefault(int(index), {})[key] = value
-    optimizer.load_state_dict({"state": state, "param_groups": whole["param_groups"]})
-    return int(header["step"])
-
-
 def fit(model, tokenizer, pictures: TrainingPictures, recipe: Recipe, seed: int, device, checkpoint: Path | None) -> list[float]:
-    """Train in place; returns the losses. checkpoint: where the state is kept every 100 steps (and resumed from)."""
+    """Train in place; returns the losses. checkpoint: where the state is kept, and resumed from."""
     from open_clip.transformer import PatchDropout
-    optimizer = _optimizer(model, recipe)
-    start = _load_state(checkpoint, model, optimizer, recipe) if checkpoint is not None and checkpoint.is_file() else 0
-    model.train()
-    losses = []
-    for step in progress(range(start, recipe.steps), "training the CLIP"):
-        seed_everything(seed * 1_000_003 + step)
+
+    def loss_at(step: int) -> torch.Tensor:
         hide = recipe.patch_dropout if step < recipe.steps * (1 - recipe.settle) else 0.0
         model.visual.patch_dropout = PatchDropout(hide) if hide else torch.nn.Identity()
-        for group in optimizer.param_groups:
-            group["lr"] = _learning_rate(recipe, step)
         groups, captions = draw_batch(pictures, recipe, seed, step)
         rows = [i for g in groups for i in g]
         pixels = _pixels(pictures.images[rows], recipe, np.random.Generator(np.random.PCG64([seed, step, 7])), device)
         v = model.encode_image(pixels, normalize=True)
         t = model.encode_text(tokenizer(captions).to(device), normalize=True)
-        loss = grouped_info_nce(v, t, model.logit_scale.exp(), [len(g) for g in groups])
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        with torch.no_grad():
-            model.logit_scale.clamp_(0, math.log(100))
-        losses.append(loss.item())
-        if checkpoint is not None and (step + 1) % 100 == 0:
-            _save_state(checkpoint, model, optimizer, step + 1, losses[-1], recipe)
+        return grouped_info_nce(v, t, model.logit_scale.exp(), [len(g) for g in groups])
+
+    @torch.no_grad()
+    def clamp() -> None:
+        model.logit_scale.clamp_(0, math.log(100))
+
+    losses = loop.fit(model, loss_at, recipe, seed, "training the CLIP", checkpoint, after_step=clamp)
     model.visual.patch_dropout = torch.nn.Identity()
-    model.eval()
     return losses
 
 
