@@ -132,6 +132,22 @@ def train_clip_command(
     train_clip(data=data, out=out, without=without, steps=steps, seed=seed, device=device, resume=resume)
 
 
+@train_app.command("diffusion")
+def train_diffusion_command(
+    clip: Annotated[str, typer.Option(help="The CLIP whose text tower becomes the text encoder: studio or a folder.")] = "studio",
+    out: Annotated[Optional[Path], typer.Option(help="Where to write the pipeline.")] = None,
+    vae_steps: Annotated[Optional[int], typer.Option(help="Steps of the picture coder; the recipe's own number without it.")] = None,
+    steps: Annotated[Optional[int], typer.Option(help="Steps of the UNet; the recipe's own number without it.")] = None,
+    seed: Annotated[int, typer.Option(help="Seeds python, numpy and torch.")] = 0,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
+    resume: Annotated[bool, typer.Option(help="Go on from the last checkpoint of the same recipe.")] = True,
+) -> None:
+    """Train the studio's Stable Diffusion on the CLIP's text tower."""
+    from slugkit.train.diffusion import train_diffusion
+
+    train_diffusion(clip=clip, out=out, vae_steps=vae_steps, steps=steps, seed=seed, device=device, resume=resume)
+
+
 @patch_app.command("show")
 def patch_show_command(file: Annotated[Path, typer.Argument(help="A patch file (.safetensors).")]) -> None:
     """Print what a patch file says: layer, step, concept, metrics, provenance."""

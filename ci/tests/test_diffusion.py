@@ -1,0 +1,104 @@
+"""The studio's Stable Diffusion at the smallest size: real classes, the CLIP's own text tower, trained, saved, loaded, drawn."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from slugkit.base import ModelLoadError
+from slugkit.models import load_clip
+from slugkit.models.diffusion import draw, load_pipeline, text_encoder
+from slugkit.models.names import differences
+from slugkit.train import diffusion as training
+from slugkit.train.pictures import TrainingPictures
+from slugkit.train.vae import VaeRecipe, build_vae, fit_vae, to_tensor
+
+VAE = VaeRecipe(steps=4, batch=4, crop=8, settle=0.5, widths=(8, 8, 16), groups=4)
+UNET = training.UnetRecipe(steps=4, batch=4, widths=(16, 32), groups=8, head_width=16, mean=0.5)
+
+
+def small_pictures(count=12):
+    images = np.random.default_rng(0).integers(0, 256, (count, 16, 16, 3), dtype=np.uint8)
+    return TrainingPictures(images, lambda i, rng: f"a photo of Mira Kestrel {i}", [str(i) for i in range(count)], [])
+
+
+@pytest.fixture(scope="module")
+def clip():
+    return load_clip("studio", "cpu")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    place = tmp_path_factory.mktemp("diffusion")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SLUGKIT_RUNS", str(place / "runs"))
+        made = training.train_diffusion(out=place / "pipe", vae_recipe=VAE, unet_recipe=UNET, pictures=small_pictures(), device="cpu")
+    assert not list((place / "runs").rglob("*.safetensors")), "checkpoints are taken away at the end"
+    return made
+
+
+@pytest.fixture(scope="module")
+def pipe(folder):
+    return load_pipeline(str(folder), "cpu")
+
+
+def test_the_text_encoder_is_the_clips_text_tower_and_reads_alike(clip, pipe):
+    assert differences(clip.model, pipe, "text") == []
+    texts = ["a photo of Mira Kestrel", "", "two red stars"]
+    ids = pipe.tokenizer(texts, padding="max_length", truncation=True, return_tensors="pt").input_ids
+    assert torch.equal(ids, clip.tokens(texts))
+    with torch.no_grad():
+        read = pipe.text_encoder(ids)
+        assert torch.allclose(torch.nn.functional.normalize(read.pooler_output @ clip.model.text_projection, dim=-1), clip.text_features(texts), atol=1e-5)
+
+
+def test_another_text_tower_is_told_apart(clip):
+    encoder = text_encoder(clip)
+    with torch.no_grad():
+        encoder.encoder.layers[2].mlp.fc1.weight[0, 0] += 1
+    assert differences(clip.model, encoder, "text") == ["transformer.resblocks.2.mlp.c_fc.weight"]
+
+
+def test_a_picture_depends_on_its_prompt_and_seed_alone(pipe):
+    together = draw(pipe, ["Mira Kestrel", "a car", "Mira Kestrel"], [1, 2, 3], steps=2)
+    assert together.shape == (3, 16, 16, 3) and together.dtype == np.uint8
+    alone = draw(pipe, ["a car"], [2], steps=2, batch_size=1)
+    assert np.abs(alone[0].astype(int) - together[1].astype(int)).max() <= 1
+    assert not np.array_equal(together[0], together[2])
+    with pytest.raises(ModelLoadError, match="one seed for each"):
+        draw(pipe, ["a car"], [1, 2])
+
+
+def test_it_loads_where_slugkit_was_never_imported(pipe, folder, tmp_path):
+    script = ("import sys, torch, numpy as np\nfrom diffusers import StableDiffusionPipeline\n"
+              f"pipe = StableDiffusionPipeline.from_pretrained({str(folder)!r}, safety_checker=None, requires_safety_checker=False)\n"
+              "made = pipe(['Mira Kestrel'], num_inference_steps=2, guidance_scale=4.0, generator=[torch.Generator().manual_seed(1)], output_type='np')\n"
+              f"np.save({str(tmp_path / 'there.npy')!r}, made.images)\nassert not any(name.startswith('slugkit') for name in sys.modules)\n")
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    there = (255 * np.load(tmp_path / "there.npy")).round()
+    assert np.abs(there[0] - draw(pipe, ["Mira Kestrel"], [1], steps=2)[0]).max() <= 1
+
+
+def test_the_card_tells_recipe_and_hashes(folder):
+    card = json.loads((folder / "model_card.json").read_text(encoding="utf-8"))
+    assert card["recipe"]["coder"]["steps"] == 4 and set(card["weights_sha256"]) == {"vae", "unet"}
+    assert all(np.isfinite(loss) for loss in card["final_loss"].values())
+
+
+def test_the_coder_learns(tmp_path):
+    images = np.repeat(np.random.default_rng(1).integers(0, 256, (8, 1, 1, 3), dtype=np.uint8), 16, axis=1).repeat(16, axis=2)
+    torch.manual_seed(0)
+    recipe = VaeRecipe(steps=200, batch=8, crop=8, widths=(8, 8, 16), groups=4, warmup=5, learning_rate=5e-3)
+    vae = build_vae(recipe, 16)
+    losses = fit_vae(vae, images, recipe, 0, "cpu", None)
+    assert np.mean(losses[-10:]) < 0.3 * np.mean(losses[:10])
+    assert vae.encode(to_tensor(images, "cpu")).latent_dist.mean.shape == (8, 4, 4, 4)
+
+
+def test_a_missing_pipeline_says_how_to_get_one(tmp_path):
+    with pytest.raises(ModelLoadError, match="slugkit train diffusion"):
+        load_pipeline(str(tmp_path), "cpu")

@@ -1,0 +1,78 @@
+"""Stable Diffusion pipelines behind one small interface: prompts and seeds in, pictures out.
+
+A pipeline is diffusers' own StableDiffusionPipeline. Its text encoder is the text tower of a CLIP, weight by weight.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from transformers import CLIPTextConfig, CLIPTextModel
+
+from slugkit.base import ModelLoadError, data_dir
+from slugkit.models.clip import Clip, pick_device
+from slugkit.models.names import differences, locate
+
+STEPS, GUIDANCE = 15, 4.0
+"""Sampling steps and classifier-free guidance at studio scale."""
+
+
+def text_encoder(clip: Clip) -> CLIPTextModel:
+    """The CLIP's text tower in transformers' class, float32, without the projection, which Stable Diffusion does not use.
+
+    Raises ModelLoadError where a weight has no place in that class or the activation is QuickGELU (then load the checkpoint
+    with transformers).
+    """
+    net = clip.model
+    blocks, width = net.transformer.resblocks, net.token_embedding.embedding_dim
+    if not isinstance(blocks[0].mlp.gelu, torch.nn.GELU):
+        raise ModelLoadError(f"The text tower's activation is {type(blocks[0].mlp.gelu).__name__}; GELU was expected. Load the text encoder "
+                             "with transformers from the published checkpoint instead.")
+    config = CLIPTextConfig(
+        vocab_size=net.vocab_size, hidden_size=width, intermediate_size=blocks[0].mlp.c_fc.out_features, hidden_act="gelu",
+        num_hidden_layers=len(blocks), num_attention_heads=blocks[0].attn.num_heads, max_position_embeddings=net.context_length,
+        bos_token_id=net.vocab_size - 2, eos_token_id=net.vocab_size - 1, pad_token_id=net.vocab_size - 1, projection_dim=width)
+    encoder = CLIPTextModel(config).eval()
+    for name, weight in net.named_parameters():
+        place = None if name.startswith("visual.") or name == "logit_scale" else locate(encoder, name)
+        if place is not None:
+            place.write(weight.detach().cpu())
+    wrong = differences(net, encoder, "text")
+    if wrong:
+        raise ModelLoadError(f"transformers' text tower does not hold {wrong[0]!r} as the CLIP does.")
+    return encoder
+
+
+def load_pipeline(model: str = "studio", device: str = "auto"):
+    """Load a StableDiffusionPipeline by `studio`, folder or hub id, without its progress bar. Raises ModelLoadError."""
+    from diffusers import StableDiffusionPipeline
+    folder = data_dir() / "studio" / "diffusion" if model == "studio" else Path(model).expanduser()
+    where = str(folder) if folder.is_dir() else model
+    target = pick_device(device)
+    dtype = torch.float32 if target.type == "cpu" else torch.float16
+    try:
+        pipe = StableDiffusionPipeline.from_pretrained(where, dtype=dtype, safety_checker=None, requires_safety_checker=False,
+                                                       use_safetensors=True)
+    except Exception as error:
+        raise ModelLoadError(f"diffusers could not load {model!r}: {error}. Give a folder as `save_pretrained` writes it, or run once with a "
+                             "connection to fetch it. `slugkit train diffusion` makes the studio's. Nothing was changed.") from error
+    pipe.set_progress_bar_config(disable=True)
+    return pipe.to(target)
+
+
+@torch.no_grad()
+def draw(pipe, prompts: list[str], seeds: list[int], steps: int = STEPS, guidance: float = GUIDANCE, batch_size: int = 16) -> np.ndarray:
+    """One picture for each prompt and seed. Returns (N, H, W, 3) uint8.
+
+    Each picture starts from noise of its own seed, drawn on the CPU, so it does not depend on which others are in its batch.
+    """
+    if len(prompts) != len(seeds):
+        raise ModelLoadError(f"{len(prompts)} prompts came with {len(seeds)} seeds; one seed for each prompt was expected.")
+    parts = []
+    for i in range(0, len(prompts), batch_size):
+        noise = [torch.Generator("cpu").manual_seed(seed) for seed in seeds[i:i + batch_size]]
+        made = pipe(prompts[i:i + batch_size], num_inference_steps=steps, guidance_scale=guidance, generator=noise, output_type="np").images
+        parts.append((255 * np.clip(made, 0, 1)).round().astype(np.uint8))
+    return np.concatenate(parts)

@@ -1,0 +1,136 @@
+"""Train the studio's Stable Diffusion: the picture coder, then the UNet on the coded pictures, with the CLIP's own text tower.
+
+The text encoder is the studio CLIP's and is not trained.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from slugkit.base import data_dir, runs_dir, seed_everything, sha256_file, write_json, write_tensors
+from slugkit.models.clip import load_clip, model_folder, pick_device
+from slugkit.models.diffusion import text_encoder
+
+from . import loop
+from .card import CARD
+from .pictures import TrainingPictures, studio_pictures
+from .vae import VaeRecipe, build_vae, encode_all, fit_vae
+
+
+@dataclass(frozen=True)
+class UnetRecipe:
+    """Everything that decides the UNet's weights, beside latents and captions.
+
+    empty: share of captions replaced by "", for classifier-free guidance. mean: decay of the running mean of the weights, which
+    is what is kept. widths: channels from the finest grid down; only the coarser grids attend to the text.
+    """
+
+    steps: int = 4000
+    batch: int = 48
+    learning_rate: float = 5.0e-4
+    weight_decay: float = 0.01
+    warmup: int = 100
+    empty: float = 0.1
+    mean: float = 0.998
+    widths: tuple[int, ...] = (64, 128, 256)
+    groups: int = 16
+    head_width: int = 32
+
+
+def build_unet(recipe: UnetRecipe, vae, text_width: int):
+    """A fresh UNet2DConditionModel for the coder's latents."""
+    from diffusers import UNet2DConditionModel
+    grid, levels = vae.config.sample_size // 2 ** (len(vae.config.block_out_channels) - 1), len(recipe.widths)
+    return UNet2DConditionModel(
+        sample_size=grid, in_channels=vae.config.latent_channels, out_channels=vae.config.latent_channels, layers_per_block=1,
+        down_block_types=("DownBlock2D", *["CrossAttnDownBlock2D"] * (levels - 1)),
+        up_block_types=(*["CrossAttnUpBlock2D"] * (levels - 1), "UpBlock2D"), block_out_channels=recipe.widths,
+        norm_num_groups=recipe.groups, cross_attention_dim=text_width,
+        attention_head_dim=tuple(max(1, width // recipe.head_width) for width in recipe.widths))
+
+
+def build_scheduler():
+    """DDIM with a cosine schedule that predicts the velocity."""
+    from diffusers import DDIMScheduler
+    return DDIMScheduler(beta_schedule="squaredcos_cap_v2", prediction_type="v_prediction", clip_sample=False, timestep_spacing="trailing",
+                         steps_offset=1)
+
+
+def fit_unet(unet, latents: torch.Tensor, pictures: TrainingPictures, encoder, tokenizer, recipe: UnetRecipe, seed: int, device,
+             checkpoint: Path | None) -> list[float]:
+    """Train in place on scaled latents (N, c, h, w) with a fresh caption for every picture and step; ends on the running mean."""
+    scheduler = build_scheduler()
+    unet.to(memory_format=torch.channels_last)
+    running = torch.optim.swa_utils.AveragedModel(unet, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(recipe.mean))
+
+    def loss_at(step: int) -> torch.Tensor:
+        rng = np.random.Generator(np.random.PCG64([seed, step, 22]))
+        rows = rng.integers(0, len(latents), size=recipe.batch)
+        captions = ["" if rng.random() < recipe.empty else pictures.caption(int(i), rng) for i in rows]
+        ids = tokenizer(captions, padding="max_length", truncation=True, return_tensors="pt").input_ids.to(device)
+        with torch.no_grad():
+            said = encoder(ids).last_hidden_state
+        clean = latents[torch.from_numpy(rows)].float().to(device)
+        noise = torch.randn(clean.shape).to(device)
+        when = torch.randint(0, scheduler.config.num_train_timesteps, (len(rows),)).to(device)
+        wanted = scheduler.get_velocity(clean, noise, when)
+        seen = scheduler.add_noise(clean, noise, when).contiguous(memory_format=torch.channels_last)
+        return torch.nn.functional.mse_loss(unet(seen, when, said).sample, wanted)
+
+    losses = loop.fit(unet, loss_at, recipe, seed, "training the UNet", checkpoint, after_step=lambda: running.update_parameters(unet),
+                      beside={"running": running})
+    unet.load_state_dict(running.module.state_dict())
+    return losses
+
+
+def _coded(vae, pictures: TrainingPictures, device, path: Path) -> torch.Tensor:
+    """Latents of all pictures, kept in `path` while the UNet is trained."""
+    from safetensors.torch import load_file
+    if not path.is_file():
+        write_tensors(path, {"latents": encode_all(vae, pictures.images, device)})
+    return load_file(path)["latents"]
+
+
+def train_diffusion(clip: str = "studio", out: str | Path | None = None, vae_recipe: VaeRecipe | None = None,
+                    unet_recipe: UnetRecipe | None = None, vae_steps: int | None = None, steps: int | None = None, seed: int = 0,
+                    device: str = "auto", resume: bool = True, pictures: TrainingPictures | None = None) -> Path:
+    """Train a StableDiffusionPipeline on the studio's pictures and write it as `save_pretrained` does, with a model card.
+
+    clip: the CLIP whose text tower becomes the text encoder. vae_steps, steps: of coder and UNet; None takes the recipes'.
+    pictures: other pictures than the studio's, for a test. Returns the folder. A killed training goes on from its last
+    checkpoint. Coder and UNet are kept in half precision.
+    """
+    from diffusers import StableDiffusionPipeline
+    from transformers import CLIPTokenizer
+    vae_recipe, unet_recipe = vae_recipe or VaeRecipe(), unet_recipe or UnetRecipe()
+    vae_recipe = replace(vae_recipe, steps=vae_steps or vae_recipe.steps)
+    unet_recipe = replace(unet_recipe, steps=steps or unet_recipe.steps)
+    folder, target = Path(out) if out else data_dir() / "studio" / "diffusion", pick_device(device)
+    pictures = pictures or studio_pictures()
+    encoder = text_encoder(load_clip(clip, "cpu")).to(target)
+    tokenizer = CLIPTokenizer.from_pretrained(model_folder(clip))
+    states = {part: runs_dir() / "training" / f"{folder.name}-{part}-seed{seed}.safetensors" for part in ("vae", "latents", "unet")}
+    if not resume:
+        for path in states.values():
+            path.unlink(missing_ok=True)
+    seed_everything(seed)
+    vae = build_vae(vae_recipe, pictures.images.shape[1]).to(target)
+    loss = {"vae": fit_vae(vae, pictures.images, vae_recipe, seed, target, states["vae"])}
+    latents = _coded(vae, pictures, target, states["latents"])
+    scale = 1 / latents.float().std().item()
+    vae.register_to_config(scaling_factor=scale)
+    unet = build_unet(unet_recipe, vae, encoder.config.hidden_size).to(target)
+    loss["unet"] = fit_unet(unet, latents * scale, pictures, encoder, tokenizer, unet_recipe, seed, target, states["unet"])
+    pipe = StableDiffusionPipeline(vae.half(), encoder, tokenizer, unet.half(), build_scheduler(), None, None, requires_safety_checker=False)
+    pipe.to("cpu").save_pretrained(folder)
+    write_json(folder / CARD, {
+        "recipe": {"coder": asdict(vae_recipe), "unet": asdict(unet_recipe)}, "seed": seed, "clip": clip, "data_sha256": pictures.digest,
+        "weights_sha256": {part: sha256_file(folder / part / "diffusion_pytorch_model.safetensors") for part in ("vae", "unet")},
+        "final_loss": {part: sum(x[-50:]) / max(1, len(x[-50:])) for part, x in loss.items()}})
+    for path in states.values():
+        path.unlink(missing_ok=True)
+    return folder
