@@ -148,6 +148,20 @@ def train_diffusion_command(
     train_diffusion(clip=clip, out=out, vae_steps=vae_steps, steps=steps, seed=seed, device=device, resume=resume)
 
 
+@train_app.command("classifier")
+def train_classifier_command(
+    out: Annotated[Optional[Path], typer.Option(help="Where to write the weights.")] = None,
+    steps: Annotated[Optional[int], typer.Option(help="Optimiser steps; the recipe's own number without it.")] = None,
+    seed: Annotated[int, typer.Option(help="Seeds python, numpy and torch.")] = 0,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
+    resume: Annotated[bool, typer.Option(help="Go on from the last checkpoint of the same recipe.")] = True,
+) -> None:
+    """Train the classifier that judges generated pictures."""
+    from slugkit.train.classifier import train_classifier
+
+    train_classifier(out=out, steps=steps, seed=seed, device=device, resume=resume)
+
+
 @patch_app.command("show")
 def patch_show_command(file: Annotated[Path, typer.Argument(help="A patch file (.safetensors).")]) -> None:
     """Print what a patch file says: layer, step, concept, metrics, provenance."""

@@ -39,8 +39,8 @@ class Settings(BaseModel):
     )
     split_qkv: bool = Field(False, description="rank the three slices of packed q/k/v apart")
     target: Literal["fa1", "fa5"] = Field("fa1", description="forgotten when the search pictures have FA@1 of 0 (fa1) or FA@5 of 0 (fa5)")
-    search_front: Literal["any", "first"] = Field(
-        "any", description="search layers on the front of any retain draw, or of the first alone (the paper): any or first"
+    search_front: Literal["any", "first", "all"] = Field(
+        "any", description="search the front of any retain draw, of the first alone (the paper), or all candidates: any, first or all"
     )
     lam_init: Annotated[float, Field(ge=0, allow_inf_nan=False)] = Field(
         0.0, description="first step length, unitless, 0 or more; 0 starts at rho = 10 %"

@@ -60,9 +60,9 @@ def front_layers(table: pd.DataFrame, tower: str | None = None, draws: str = "an
     """Names of the layers on the Pareto front, of one tower or of both.
 
     draws: "any" takes the front of every retain draw, since tiny alignments change places from draw to draw; "first"
-    the front of the first draw alone, which is the paper's rule.
+    the front of the first draw alone, which is the paper's rule; "all" every candidate, whether on a front or not.
     """
-    on = table["front_share"] > 0 if draws == "any" else table["front"]
+    on = {"any": table["front_share"] > 0, "first": table["front"], "all": table["candidate"]}[draws]
     return table.loc[on & ((table["tower"] == tower) if tower else True), "layer"].tolist()
 
 

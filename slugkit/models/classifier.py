@@ -1,0 +1,67 @@
+"""The judge of generated pictures: a small timm ResNet that names the subject and the style of a studio picture.
+
+UA, IRA and CRA are shares of its answers (UnlearnCanvas uses two ViT classifiers in the same role).
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+
+from slugkit.base import ModelLoadError, data_dir
+from slugkit.models.clip import pick_device
+
+CONFIG, WEIGHTS = "config.json", "model.safetensors"
+
+
+@dataclass
+class Classifier:
+    """A loaded judge. subjects, styles: the classes it tells apart; a novel subject is written "star-shaped house"."""
+
+    model: torch.nn.Module
+    subjects: list[str]
+    styles: list[str]
+
+    @torch.no_grad()
+    def name(self, images: np.ndarray, batch_size: int = 128) -> pd.DataFrame:
+        """(N, H, W, 3) uint8 -> columns subject, style, and subject_share, style_share: the softmax of the answer, 0..1."""
+        device = next(self.model.parameters()).device
+        parts = [self.model(pixels(images[i:i + batch_size], device)).float().cpu() for i in range(0, len(images), batch_size)]
+        subject, style = torch.split(torch.cat(parts), [len(self.subjects), len(self.styles)], dim=1)
+        best, look = subject.softmax(1).max(1), style.softmax(1).max(1)
+        return pd.DataFrame({"subject": [self.subjects[i] for i in best.indices], "style": [self.styles[i] for i in look.indices],
+                             "subject_share": best.values.numpy(), "style_share": look.values.numpy()})
+
+
+def pixels(images: np.ndarray, device) -> torch.Tensor:
+    """(N, H, W, 3) uint8 -> (N, 3, H, W) float32 in -1..1."""
+    if images.ndim != 4 or images.shape[-1] != 3 or images.dtype != np.uint8:
+        raise ModelLoadError(f"Pictures arrived as {images.dtype} {images.shape}; expected uint8 (N, height, width, 3).")
+    return torch.from_numpy(np.ascontiguousarray(images)).to(device).permute(0, 3, 1, 2).float() / 127.5 - 1
+
+
+def build_classifier(classes: int, widths: tuple[int, ...], blocks: tuple[int, ...]) -> torch.nn.Module:
+    """timm's ResNet of basic blocks with one output for each class (subjects first, then styles)."""
+    from timm.models.resnet import BasicBlock, ResNet
+    return ResNet(BasicBlock, list(blocks), num_classes=classes, channels=list(widths))
+
+
+def load_classifier(folder: str | Path = "studio", device: str = "auto") -> Classifier:
+    """Load the judge. Raises ModelLoadError, saying what is missing and how to make it."""
+    from safetensors.torch import load_file
+    place = data_dir() / "studio" / "classifier" if folder == "studio" else Path(folder)
+    for needed in (CONFIG, WEIGHTS):
+        if not (place / needed).is_file():
+            raise ModelLoadError(f"The classifier folder {place.name!r} has no {needed}. `slugkit train classifier` makes the studio's.")
+    config = json.loads((place / CONFIG).read_text(encoding="utf-8"))
+    model = build_classifier(len(config["subjects"]) + len(config["styles"]), config["widths"], config["blocks"])
+    try:
+        model.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in load_file(place / WEIGHTS).items()})
+    except (RuntimeError, OSError) as error:
+        raise ModelLoadError(f"The weights in {place.name!r} do not fit its config.json: {error}") from error
+    return Classifier(model.eval().to(pick_device(device)), config["subjects"], config["styles"])
