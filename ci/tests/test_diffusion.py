@@ -5,10 +5,12 @@ import subprocess
 import sys
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
 from slugkit.base import ModelLoadError
+from slugkit.evaluate import diffusion as evaluation
 from slugkit.models import load_clip
 from slugkit.models.diffusion import draw, load_pipeline, text_encoder
 from slugkit.models.names import differences
@@ -70,6 +72,25 @@ def test_a_picture_depends_on_its_prompt_and_seed_alone(pipe):
     assert not np.array_equal(together[0], together[2])
     with pytest.raises(ModelLoadError, match="one seed for each"):
         draw(pipe, ["a car"], [1, 2])
+
+
+def test_generated_pictures_are_kept_until_the_weights_change(pipe, tmp_path, monkeypatch):
+    monkeypatch.setenv("SLUGKIT_CACHE", str(tmp_path))
+    table = pd.DataFrame({"prompt": ["Mira Kestrel", "a car"], "seed": [1, 2]})
+    first = evaluation.drawn_prompts(pipe, table, steps=2)
+    weight = pipe.text_encoder.encoder.layers[0].mlp.fc1.weight
+    original = weight.detach().clone()
+
+    def refuse(*arguments):
+        raise AssertionError("drawn again")
+
+    with monkeypatch.context() as patched, torch.no_grad():
+        patched.setattr(evaluation, "draw", refuse)
+        assert np.array_equal(evaluation.drawn_prompts(pipe, table, steps=2), first)
+        weight.mul_(3)
+        with pytest.raises(AssertionError, match="drawn again"):
+            evaluation.drawn_prompts(pipe, table, steps=2)
+        weight.copy_(original)
 
 
 def test_it_loads_where_slugkit_was_never_imported(pipe, folder, tmp_path):
