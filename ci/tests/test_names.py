@@ -6,7 +6,7 @@ from tiny_clip import tiny_clip
 from transformers import CLIPConfig, CLIPModel, CLIPTextConfig, CLIPTextModel, CLIPVisionConfig, CLIPVisionModel
 
 from slugkit.base import PatchError
-from slugkit.models.names import differences, hf_names, locate
+from slugkit.models.names import carried, differences, hf_names, locate, require_tower, unused_layers
 
 TEXT = CLIPTextConfig(hidden_size=32, intermediate_size=128, num_hidden_layers=2, num_attention_heads=2, vocab_size=50, hidden_act="gelu",
                       max_position_embeddings=8, bos_token_id=48, eos_token_id=49, pad_token_id=0)
@@ -87,3 +87,31 @@ def test_wrong_names_and_shapes_change_nothing(clip):
         with pytest.raises(PatchError, match="Nothing was changed"):
             place.write(before.T)
         assert torch.equal(place.read(), before)
+
+
+@pytest.mark.parametrize("layer", ["transformer.resblocks.0.mlp.c_fc.weight", "transformer.resblocks.1.attn.in_proj_weight"])
+def test_a_weight_is_carried_over_and_put_back_bit_for_bit(clip, layer):
+    encoder, weight = filled(CLIPTextModel(TEXT), clip), clip.get_parameter(layer)
+    before, kept = {n: p.detach().clone() for n, p in encoder.named_parameters()}, weight.detach().clone()
+    require_tower(clip, encoder, "text")
+    try:
+        with pytest.raises(KeyError), carried(clip, encoder, layer) as again, torch.no_grad():
+            weight.add_(1)
+            assert differences(clip, encoder, "text") == [layer]
+            again()
+            assert differences(clip, encoder, "text") == []
+            raise KeyError
+        assert all(torch.equal(p, before[n]) for n, p in encoder.named_parameters())
+        with pytest.raises(PatchError, match="not the CLIP's: 1 weights differ"):
+            require_tower(clip, encoder, "text")
+    finally:
+        with torch.no_grad():
+            weight.copy_(kept)
+
+
+def test_layers_that_cannot_act_are_named_with_the_reason(clip):
+    encoder = filled(CLIPTextModel(TEXT), clip)
+    assert unused_layers(encoder, ["text_projection", "transformer.resblocks.1.mlp.c_fc.weight", "transformer.resblocks.2.mlp.c_fc.weight"]) == {
+        "text_projection": "CLIPTextModel does not use it", "transformer.resblocks.2.mlp.c_fc.weight": "CLIPTextModel does not use it"}
+    with pytest.raises(PatchError, match="cannot act there"), carried(clip, encoder, "text_projection"):
+        pass

@@ -8,6 +8,8 @@ projections are transposed. Canonical means: open_clip's name, shape and orienta
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -109,6 +111,43 @@ def locate(model: Any, canonical: str) -> Place | None:
         if all(name in weights for name in there):
             return Place(tuple(weights[name] for name in there), canonical in _TRANSPOSED)
     return None
+
+
+def unused_layers(model: Any, layers: list[str]) -> dict[str, str]:
+    """The layers among `layers` that the model does not hold, so that an edit of them cannot act there, each with the reason."""
+    return {layer: f"{type(model).__name__} does not use it" for layer in layers if locate(model, layer.split("[")[0]) is None}
+
+
+@contextmanager
+def carried(clip_model: torch.nn.Module, other: Any, layer: str) -> Iterator[Callable[[], None]]:
+    """Within the block `other` holds the CLIP's present weight of the layer; afterwards its own again, bit for bit.
+
+    Yields a function that copies the CLIP's weight once more, for when it has moved on. layer: canonical, of a packed q/k/v
+    part the whole. Raises PatchError, before anything is changed, where `other` does not hold the layer.
+    """
+    name = layer.split("[")[0]
+    place, source = locate(other, name), clip_model.get_parameter(name)
+    if place is None:
+        raise PatchError(f"{type(other).__name__} does not use layer {name}, so an edit of it cannot act there. Nothing was changed. "
+                         "Choose a layer that it uses.")
+    own = place.read()
+
+    def copy() -> None:
+        place.write(source.detach().to(own.device))
+
+    try:
+        copy()
+        yield copy
+    finally:
+        place.write(own)
+
+
+def require_tower(clip_model: torch.nn.Module, other: Any, tower: str) -> None:
+    """Raises PatchError unless `other` holds this CLIP's own tower, weight by weight."""
+    wrong = differences(clip_model, other, tower)
+    if wrong:
+        raise PatchError(f"The {tower} tower of this {type(other).__name__} is not the CLIP's: {len(wrong)} weights differ, {wrong[0]} first. "
+                         "The gradients of one CLIP say nothing about another. Load the pair that belongs together. Nothing was changed.")
 
 
 def differences(clip_model: torch.nn.Module, other: Any, tower: str) -> list[str]:
