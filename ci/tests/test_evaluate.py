@@ -13,7 +13,7 @@ from slugkit.evaluate.concept import forget_concept, front_layers, load_oracle, 
 from slugkit.evaluate.leftover import recognised_from_pictures
 from slugkit.evaluate.measure import FastMeasure, FixedFeatures, PlainMeasure
 from slugkit.evaluate.curve import step_curve
-from slugkit.evaluate.sweep import summarise
+from slugkit.evaluate.sweep import _kept, summarise
 from slugkit.gradients import forget_gradient
 from slugkit.models import load_clip
 from slugkit.search import Criterion, EditableLayer
@@ -142,6 +142,15 @@ def test_means_over_concepts_by_hand():
                           "fa1_after": [0.0, 0.02, 0.04], "people_before": 1.0, "people_after": [1.0, 0.98, 0.9]})
     found = summarise(table).set_index(["kind", "measure"])
     assert found.loc[("all", "FA@1 after"), ["mean", "worst", "of", "n"]].tolist() == pytest.approx([2.0, 4.0, "c", 3])
-    change = found.loc[("all", "people, change")]
+    change = found.loc[("all", "people change")]
     assert (change["mean"], change["worst"], change["of"]) == (pytest.approx(-4.0), pytest.approx(-10.0), "c")
-    assert change["low"] <= change["mean"] <= change["high"] and np.isnan(found.loc[("style", "people, change"), "low"])
+    assert change["low"] <= change["mean"] <= change["high"] and np.isnan(found.loc[("style", "people change"), "low"])
+
+
+def test_a_sweep_keeps_the_rows_of_the_same_weights_about_other_concepts(tmp_path):
+    path = tmp_path / "t.csv"
+    assert _kept(path, "aa", ["car"]).empty
+    pd.DataFrame({"concept": ["car", "star", "star"], "weights": ["aa", "aa", "bb"], "rho": [1, 2, 3]}).to_csv(path, index=False)
+    assert _kept(path, "aa", ["car"])["rho"].tolist() == [2] and _kept(path, "cc", []).empty
+    pd.DataFrame({"concept": ["car"]}).to_csv(path, index=False)
+    assert _kept(path, "aa", []).empty

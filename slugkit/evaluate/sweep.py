@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from slugkit.base import data_dir, progress, write_csv
+from slugkit.base import data_dir, progress, sha256_file, sha256_json, write_csv
 from slugkit.data import open_data
 from slugkit.evaluate.concept import Forgetting, forget_concept, front_layers, report_metrics
 from slugkit.evaluate.statistics import bootstrap_mean
@@ -34,27 +34,39 @@ def table_row(found: Forgetting, metrics: pd.DataFrame, tower: str, kind: str, d
     return row
 
 
+def _kept(path: Path, weights: str, concepts: list[str]) -> pd.DataFrame:
+    """Rows of an earlier sweep of the same weights about other concepts; without such a file an empty table."""
+    if not path.is_file():
+        return pd.DataFrame()
+    table = pd.read_csv(path)
+    return table[(table["weights"] == weights) & ~table["concept"].isin(concepts)] if "weights" in table else pd.DataFrame()
+
+
 def sweep(concepts: list[str] | None = None, out: str | Path | None = None, model: str = "studio", data: str = "studio",
           seed: int = 0, device: str = "auto") -> pd.DataFrame:
     """Forget each concept on its own, both towers, and report it. Writes a CSV after every concept and returns the table.
 
-    concepts: None takes the world's report concepts. out: None writes data/studio/report_concepts.csv; beside it, under
-    the same name with `_summary`, the means over concepts.
+    concepts: None takes the world's report concepts, or all of a folder's. out: None writes data/studio/report_concepts.csv; beside it, under
+    the same name with `_summary`, the means over concepts. Rows about other concepts that the file holds stay if they were
+    made with the same weights (column `weights`, the start of their SHA-256).
     """
     clip, source = load_clip(model, device), open_data(data)
-    if concepts is None:
-        concepts = [c for names in source.world.report.values() for c in names]
-    for concept in concepts:
+    order = [c for names in source.world.report.values() for c in names] if data == "studio" else source.concepts()
+    for concept in concepts or []:
         source.kind(concept)
+    concepts = concepts or order
     path = Path(out) if out else data_dir() / "studio" / "report_concepts.csv"
-    rows = []
+    weights = (sha256_file(clip.weights) if clip.weights else sha256_json(clip.source))[:16]
+    table = _kept(path, weights, concepts)
     for concept in progress(concepts, "forgetting each concept"):
         found = forget_concept(clip, source, concept, seed=seed)
         metrics = report_metrics(clip, source, found)
-        rows += [table_row(found, metrics, tower, source.kind(concept), draws) for tower in ("text", "vision") for draws in ("any", "first")]
-        write_csv(path, pd.DataFrame(rows).round(6))
-    write_csv(path.with_stem(f"{path.stem}_summary"), summarise(pd.DataFrame(rows)).round(3))
-    return pd.DataFrame(rows)
+        rows = [table_row(found, metrics, tower, source.kind(concept), draws) for tower in ("text", "vision") for draws in ("any", "first")]
+        table = pd.concat([table, pd.DataFrame(rows).assign(weights=weights)], ignore_index=True)
+        table = table.sort_values("concept", kind="stable", key=lambda names: names.map({c: i for i, c in enumerate(order)}), ignore_index=True)
+        write_csv(path, table.round(6))
+    write_csv(path.with_stem(f"{path.stem}_summary"), summarise(table).round(3))
+    return table
 
 
 def summarise(table: pd.DataFrame) -> pd.DataFrame:
@@ -68,7 +80,7 @@ def summarise(table: pd.DataFrame) -> pd.DataFrame:
     for (tower, draws), part in table.groupby(["tower", "draws"], sort=False):
         for kind, mine in [("all", part), *part.groupby("kind", sort=False)]:
             measures = {"FA@1 after": 100 * mine["fa1_after"]}
-            measures |= {f"{g}, change": 100 * (mine[f"{g}_after"] - mine[f"{g}_before"]) for g in GROUPS if f"{g}_after" in mine}
+            measures |= {f"{g} change": 100 * (mine[f"{g}_after"] - mine[f"{g}_before"]) for g in GROUPS if f"{g}_after" in mine}
             for measure, values in measures.items():
                 values = values.dropna()
                 if values.empty:
