@@ -9,12 +9,16 @@ import pandas as pd
 import pytest
 import torch
 
-from slugkit.base import ModelLoadError
+from slugkit import studio
+from slugkit.base import ModelLoadError, SettingError
 from slugkit.evaluate import diffusion as evaluation
 from slugkit.models import load_clip
+from slugkit.models.classifier import Classifier, build_classifier
 from slugkit.models.diffusion import draw, load_pipeline, text_encoder
-from slugkit.models.names import differences
+from slugkit.models.names import carried, differences
+from slugkit.search import EditableLayer
 from slugkit.train import diffusion as training
+from slugkit.train.classifier import subject_classes
 from slugkit.train.pictures import TrainingPictures
 from slugkit.train.vae import VaeRecipe, build_vae, fit_vae, to_tensor
 
@@ -91,6 +95,25 @@ def test_generated_pictures_are_kept_until_the_weights_change(pipe, tmp_path, mo
         with pytest.raises(AssertionError, match="drawn again"):
             evaluation.drawn_prompts(pipe, table, steps=2)
         weight.copy_(original)
+
+
+def test_a_probe_on_the_pipeline_sees_the_step_and_leaves_no_trace(clip, pipe, tmp_path):
+    layer, world = "transformer.resblocks.1.mlp.c_fc.weight", studio.load_world()
+    subjects = subject_classes(world)
+    torch.manual_seed(0)
+    judge = Classifier(build_classifier(len(subjects) + len(world.styles), (8, 8, 16, 16), (1, 1, 1, 1)).eval(), subjects, world.styles)
+    table = evaluation.answer_set(world, "Mira Kestrel", "search", target_size=2, size=1).groupby("group").head(2)
+    weight, before = clip.model.get_parameter(layer), pipe.text_encoder.encoder.layers[1].mlp.fc1.weight.detach().clone()
+    with carried(clip.model, pipe, layer) as again, EditableLayer.of(clip.model, layer, torch.randn_like(weight)) as editable:
+        measure = evaluation.PipelineMeasure(pipe, judge, table, "figures", again, steps=2)
+        editable.set(editable.lam(0.5))
+        assert 0 <= measure.forget()["fa1"] <= 1
+        assert differences(clip.model, pipe, "text") == [] and not torch.equal(weight, before)
+        kept = measure.retain()
+        assert kept["retain"] == pytest.approx((kept["ira"] + kept["cra"]) / 2)
+    assert torch.equal(pipe.text_encoder.encoder.layers[1].mlp.fc1.weight, before) and differences(clip.model, pipe, "text") == []
+    with pytest.raises(SettingError, match="must not steer"):
+        evaluation.PipelineMeasure(pipe, judge, evaluation.answer_set(world, "Mira Kestrel", "report"), "figures", again)
 
 
 def test_it_loads_where_slugkit_was_never_imported(pipe, folder, tmp_path):

@@ -8,6 +8,8 @@ CRA are those of IRA and of the other domains; the target's own are left out, si
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pandas as pd
 import torch
@@ -115,3 +117,36 @@ def ua_ira_cra(told: pd.DataFrame, domain: str) -> pd.DataFrame:
     found = [_row("CRA", d, hits) for d, hits in cross.items()]
     mean = {k: float(np.mean([r[k] for r in found])) for k in ("value", "low", "high")}
     return pd.DataFrame([*rows, *found, {"metric": "CRA", "group": "all", **mean, "n": sum(r["n"] for r in found)}])
+
+
+class PipelineMeasure:
+    """What a probe of the step search measures on the pipeline's pictures; search prompts only.
+
+    again: copies the CLIP's present weight into the pipeline (`slugkit.models.names.carried` yields it). domain: the target's.
+    The forget measure is 1 - UA, under both keys fa1 and fa5, since the judge gives one answer. The retain measure is the mean
+    of IRA and CRA. Raises SettingError for a table of report prompts.
+    """
+
+    def __init__(self, pipe, judge: Classifier, table: pd.DataFrame, domain: str, again: Callable[[], None], steps: int = STEPS,
+                 guidance: float = GUIDANCE):
+        if (table["seed"] >= FIRST_SEED["report"]).any():
+            raise SettingError("The step search was handed report prompts; search prompts were expected. Report pictures must not steer the search.")
+        self.pipe, self.judge, self.table, self.domain, self.again, self.sampling = pipe, judge, table, domain, again, (steps, guidance)
+        self._target: pd.DataFrame | None = None
+
+    def _told(self, target: bool) -> pd.DataFrame:
+        part = self.table[(self.table["group"] == "target") == target]
+        return judged(self.judge, part, draw(self.pipe, part["prompt"].tolist(), part["seed"].tolist(), *self.sampling))
+
+    def forget(self) -> dict[str, float]:
+        """Share of the target's search pictures that the judge still calls the target."""
+        self.again()
+        self._target = self._told(True)
+        still = float(self._target["right_style" if self.domain == "styles" else "right_subject"].mean())
+        return {"fa1": still, "fa5": still}
+
+    def retain(self) -> dict[str, float]:
+        """IRA, CRA and their mean; ask after `forget` at the same step."""
+        found = ua_ira_cra(pd.concat([self._target, self._told(False)]), self.domain).set_index(["metric", "group"])["value"]
+        kept = {"ira": float(found["IRA", self.domain]), "cra": float(found["CRA", "all"])}
+        return {"retain": (kept["ira"] + kept["cra"]) / 2, **kept}
