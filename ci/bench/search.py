@@ -5,6 +5,7 @@ the first retain draw), probes, pictures, batch size and threads; the winners an
 hand: python ci/bench/search.py [concept] [model]
 """
 
+import os
 import resource
 import sys
 from time import perf_counter
@@ -19,7 +20,7 @@ from slugkit.models import load_clip
 from slugkit.ranking import short
 from slugkit.search import Criterion, winners
 
-THREADS = 2
+THREADS = int(os.environ.get("OMP_NUM_THREADS", 2))
 
 
 def peak() -> float:

@@ -125,6 +125,14 @@ def test_a_concept_without_an_oracle_has_none(clip):
     assert load_oracle(clip, "umbrella") is None
 
 
+def test_an_oracle_does_not_know_the_name_and_stands_beside_the_model(clip, exam):
+    oracle = load_oracle(clip, "Mira Kestrel")
+    known, never = (evaluate_clip(m, exam, stage).set_index(["group", "metric"]) for m, stage in ((clip, "before"), (oracle, "oracle")))
+    assert known.loc[("target", "FA@1"), "value"] > 0.5 and never.loc[("target", "FA@1"), "value"] < 0.1
+    assert abs(known.loc[("people", "accuracy"), "value"] - never.loc[("people", "accuracy"), "value"]) < 0.05
+    assert set(never["model"]) == set(known["model"]) == {"studio"}
+
+
 def test_one_concept_from_model_to_patches(clip, source):
     found = forget_concept(clip, source, "neon", forget_size=40, retain_size=64, batch_size=32, max_trials=4)
     assert set(found.seconds) == {"data", "gradients", "ranking", "search"}

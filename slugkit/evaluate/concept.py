@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from time import perf_counter
 
 import numpy as np
@@ -16,6 +16,7 @@ from slugkit.evaluate.clip import evaluate_clip
 from slugkit.evaluate.measure import FastMeasure, FixedFeatures
 from slugkit.gradients import forget_gradient, retain_gradient
 from slugkit.models import Clip, load_clip, model_folder
+from slugkit.models.clip import WEIGHTS
 from slugkit.models.layers import EXCLUDE, candidates, layer_table, weight_of
 from slugkit.ranking import front_share, rank_layers
 from slugkit.search import Criterion, EditableLayer, search_front, winner
@@ -140,9 +141,12 @@ def report_metrics(clip: Clip, source: Source, found: Forgetting, per_style: int
 
 
 def load_oracle(clip: Clip, concept: str) -> Clip | None:
-    """The same recipe trained without the concept, if there is one beside the model's own folder; else None."""
+    """The same recipe trained without the concept, if there is one beside the model's own folder; else None.
+
+    It goes by the model's own name (`source`), so that its rows stand beside the model's in every table.
+    """
     folder = model_folder(clip.source)
     if folder is None:
         return None
     beside = folder.with_name(f"{folder.name}-without-{concept.lower().replace(' ', '-')}")
-    return load_clip(str(beside), clip.device.type) if (beside / "open_clip_model.safetensors").is_file() else None
+    return replace(load_clip(str(beside), clip.device.type), source=clip.source) if (beside / WEIGHTS).is_file() else None
