@@ -28,3 +28,10 @@ def test_a_method_keeps_its_own_row_before_the_edit():
 def test_without_an_edited_row_nothing_changes():
     frame = rows(("SLUG", "before", 0.7))
     assert per_method(frame).equals(frame) and "yet" in finding(frame)
+
+
+def test_a_later_measurement_of_the_oracle_does_not_bring_a_method_to_the_front():
+    frame = rows(("SLUG", "before", 0.7), ("SLUG", "after", 0.3), ("SLUG text", "after", 0.0), ("SLUG", "oracle", 0.0))
+    whole = per_method(frame)
+    assert whole["method"].iloc[0] == "SLUG text" and "from 70.0 % to 0.0 %" in finding(whole)
+    assert {tuple(k) for k in whole[["method", "stage"]].to_numpy()} == {(m, s) for m in ("SLUG", "SLUG text") for s in ("before", "after", "oracle")}

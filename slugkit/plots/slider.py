@@ -54,7 +54,7 @@ def _show_slider(frames, values, texts, start) -> None:
     from IPython.display import display
 
     files = [_png(frame) for frame in frames]
-    image = ipywidgets.Image(value=files[start], format="png")
+    image = ipywidgets.Image(value=files[start], format="png", layout={"max_width": "560px"})
     slider = ipywidgets.SelectionSlider(
         options=[(text, i) for i, text in enumerate(texts)], value=start, description="step", continuous_update=True
     )

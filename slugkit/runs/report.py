@@ -51,11 +51,12 @@ def per_method(frame: Any) -> Any:
             shared = block[block["stage"] != "after"]
             shared = shared.iloc[(shared["method"] != method).to_numpy().argsort(kind="stable")]
             shared = shared.drop_duplicates(["stage", "group", "metric"]).assign(method=method)
-            blocks.append(pandas.concat([shared, after[after["method"] == method]]))
+            edited = after[after["method"] == method]
+            blocks.append((edited.index.max(), pandas.concat([shared, edited])))
     if not blocks:
         return frame
-    blocks.sort(key=lambda block: -block.index.max())
-    return pandas.concat(blocks, ignore_index=True)
+    blocks.sort(key=lambda found: -found[0])
+    return pandas.concat([block for _, block in blocks], ignore_index=True)
 
 
 def _is_share(rows: Any) -> bool:
