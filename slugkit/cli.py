@@ -10,7 +10,7 @@ from typing import Annotated, Any, Optional
 import typer
 from typer.core import TyperCommand
 
-from slugkit.base import MissingArtefactError, SettingError, SlugError, data_dir, nearest
+from slugkit.base import MissingArtefactError, SettingError, SlugError, data_dir, nearest, require_choice
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help="The SLUG workbook from the command line.")
 train_app = typer.Typer(no_args_is_help=True, help="Train the studio models again from nothing.")
@@ -197,10 +197,19 @@ def patch_verify_command(
 @app.command("sweep")
 def sweep_command(
     concepts: Annotated[Optional[list[str]], typer.Option(help="A concept; repeat it. The report concepts without it.")] = None,
-    out: Annotated[Optional[Path], typer.Option(help="CSV file for the table; data/studio/report_concepts.csv without it.")] = None,
+    out: Annotated[Optional[Path], typer.Option(help="CSV file for the table; a table in data/studio/ without it.")] = None,
     model: Annotated[str, typer.Option(help="studio, an open_clip tag, or a folder.")] = "studio",
+    family: Annotated[str, typer.Option(help="clip, or diffusion: judge the pictures of the pipeline that shares the text tower.")] = "clip",
+    pipeline: Annotated[str, typer.Option(help="For diffusion: studio, or a folder of a Stable Diffusion pipeline.")] = "studio",
 ) -> None:
     """Forget several concepts, one at a time, each from the unedited model, and put the results in one table."""
+    require_choice(family, ("clip", "diffusion"), "The family")
+    if family == "diffusion":
+        from slugkit.evaluate.diffusion_sweep import averages, diffusion_sweep
+
+        table = diffusion_sweep(concepts=concepts or None, out=out, clip=model, pipeline=pipeline)
+        typer.echo(averages(table).round(1).to_string(index=False))
+        return
     from slugkit.evaluate.sweep import summarise, sweep
 
     found = summarise(sweep(concepts=concepts or None, out=out, model=model))

@@ -33,9 +33,9 @@ def test_classes_are_all_subjects_and_novel_ones_have_a_name_of_their_own(world)
     names = training.subject_classes(world)
     assert len(set(names)) == len(names) == len(world.people) + len(world.characters) + len(world.objects) + len(world.novel)
     odd = studio.Record("train", 0, "novel", ("star", "house"), "neon", ("red",))
-    assert training.subject_name(odd) == "star-shaped house"
+    assert odd.name == "star-shaped house"
     records = training.report_records(world, 1)
-    assert {r.split for r in records} == {"report"} and {training.subject_name(r) for r in records} == set(names)
+    assert {r.split for r in records} == {"report"} and {r.name for r in records} == set(names)
 
 
 def test_it_names_subject_and_style(folder):

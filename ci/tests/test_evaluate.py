@@ -13,7 +13,7 @@ from slugkit.evaluate.concept import forget_concept, front_layers, load_oracle, 
 from slugkit.evaluate.leftover import recognised_from_pictures
 from slugkit.evaluate.measure import FastMeasure, FixedFeatures, PlainMeasure
 from slugkit.evaluate.curve import step_curve
-from slugkit.evaluate.sweep import _kept, summarise
+from slugkit.evaluate.sweep import kept_rows, summarise
 from slugkit.gradients import forget_gradient
 from slugkit.models import load_clip
 from slugkit.search import Criterion, EditableLayer
@@ -157,8 +157,8 @@ def test_means_over_concepts_by_hand():
 
 def test_a_sweep_keeps_the_rows_of_the_same_weights_about_other_concepts(tmp_path):
     path = tmp_path / "t.csv"
-    assert _kept(path, "aa", ["car"]).empty
+    assert kept_rows(path, "aa", ["car"]).empty
     pd.DataFrame({"concept": ["car", "star", "star"], "weights": ["aa", "aa", "bb"], "rho": [1, 2, 3]}).to_csv(path, index=False)
-    assert _kept(path, "aa", ["car"])["rho"].tolist() == [2] and _kept(path, "cc", []).empty
+    assert kept_rows(path, "aa", ["car"])["rho"].tolist() == [2] and kept_rows(path, "cc", []).empty
     pd.DataFrame({"concept": ["car"]}).to_csv(path, index=False)
-    assert _kept(path, "aa", []).empty
+    assert kept_rows(path, "aa", []).empty

@@ -75,6 +75,17 @@ def zero_shot(v, t):
     return (F.normalize(v, dim=1) @ F.normalize(t, dim=1).T).argmax(1)
 
 
+def unlearning_scores(subject, called, domain, target, skip=True, cross=None):
+    rows = list(zip(subject, called, domain, strict=True))
+    own = next(d for s, c, d in rows if s == target)
+    def share(kept):
+        kept = list(kept)
+        return sum(s == c for s, c, d in kept) / len(kept)
+    apart = [share(r for r in rows if r[2] == d) for d in sorted(set(domain) - {own})]
+    return (1 - share(r for r in rows if r[0] == target), share(r for r in rows if r[2] == own and (r[0] != target or not skip)),
+            sum(apart) / len(apart) if cross is None else cross(rows, own, share))
+
+
 def in_place_step(theta, g, lam):
     theta -= lam * g
     return theta
@@ -97,6 +108,8 @@ RIGHT = {
     "accuracy_at_k": accuracy_at_k,
     "wilson": wilson,
     "zero_shot": zero_shot,
+    "guided": lambda e, n, s: (1 - s) * e + s * n,
+    "unlearning_scores": unlearning_scores,
 }
 
 # exercise, wrong answer, words of the hint
@@ -274,4 +287,17 @@ WRONG = [
     ("zero_shot", lambda v, t: (F.normalize(v, dim=1) @ F.normalize(t, dim=1).T).argmax(0), "dim=1"),
     ("zero_shot", lambda v, t: (F.normalize(v, dim=1) @ F.normalize(t, dim=1).T).max(1).values, "integers"),
     ("zero_shot", lambda v, t: F.normalize(v, dim=1) @ F.normalize(t, dim=1).T, "one class number"),
+    ("guided", lambda e, n, s: n + s * (n - e), "starts at named"),
+    ("guided", lambda e, n, s: e + s * (e - n), "swapped"),
+    ("guided", lambda e, n, s: e + s * n, "adds named itself"),
+    ("guided", lambda e, n, s: (1 - s) * n + s * e, "swapped|wrong one"),
+    ("guided", lambda e, n, s: n, "scale is missing"),
+    ("guided", lambda e, n, s: s * (n - e), "step alone"),
+    ("guided", lambda e, n, s: (e + s * (n - e)).mean(), "shape"),
+    ("unlearning_scores", lambda *x: (1 - unlearning_scores(*x)[0], *unlearning_scores(*x)[1:]), "NOT called"),
+    ("unlearning_scores", lambda *x: tuple(100 * v for v in unlearning_scores(*x)), "percent"),
+    ("unlearning_scores", lambda *x: unlearning_scores(*x, skip=False), "own pictures"),
+    ("unlearning_scores", lambda *x: unlearning_scores(*x, cross=lambda r, own, share: share(y for y in r if y[2] != own)), "same weight"),
+    ("unlearning_scores", lambda *x: (lambda u, i, c: (u, c, i))(*unlearning_scores(*x)), "IRA and CRA are swapped"),
+    ("unlearning_scores", lambda *x: unlearning_scores(*x)[0], "three"),
 ]

@@ -15,6 +15,8 @@ from .source import Exam, choose
 
 PER_STYLE = {"search": (2, 10), "report": (6, 24)}
 """Pictures per style and subject: for everything, and on top of that for the concept in question."""
+SOLO = ("person", "character", "object", "novel")
+"""Kinds of picture that show one thing."""
 NAME_PROMPTS = ["{}", "a picture of {}", "a photo of {}"]
 
 
@@ -34,9 +36,8 @@ def drawn(records: list, workers: int = 2) -> np.ndarray:
 
 def as_pairs(records: list) -> Pairs:
     """Records as pairs, drawn."""
-    domain = {"person": "figures", "character": "figures", "object": "objects"}
-    rows = [{"key": r.key, "caption": r.caption(), "concept": r.subjects[0] if r.kind in domain else "",
-             "domain": domain.get(r.kind, ""), "style": r.style, "split": r.split, "kind": r.kind,
+    rows = [{"key": r.key, "caption": r.caption(), "concept": r.name if r.kind in SOLO else "",
+             "domain": studio.KINDS[r.kind] if r.kind in SOLO else "", "style": r.style, "split": r.split, "kind": r.kind,
              "subjects": " + ".join(r.subjects)} for r in records]
     return Pairs(drawn(records), pd.DataFrame(rows))
 
@@ -59,21 +60,21 @@ class StudioSource:
         return self._training
 
     def concepts(self) -> list[str]:
-        """Every person, character, object and style."""
+        """Every person, character, object, style and odd combination."""
         return [n for names in self.world.concepts().values() for n in names]
 
     def kind(self, concept: str) -> str:
-        """person, character, object or style. Raises UnknownConceptError naming the nearest."""
+        """person, character, object, style or novel. Raises UnknownConceptError naming the nearest."""
         return self.world.kind(concept)
 
     def neighbours(self, concept: str) -> list[str]:
-        """From world.json: near twins and the people with most traits in common, objects of like shape, like styles."""
-        return self.world.neighbours[concept]
+        """Near twins and the people with most traits in common, objects of like shape, like styles, the house of another shape."""
+        return self.world.neighbours_of(concept)
 
     def _solo(self, concept: str, records: list) -> list:
         if self.kind(concept) == "style":
             return [r for r in records if r.style == concept and r.kind in ("person", "object", "character")]
-        return [r for r in records if r.subjects == (concept,) and r.kind in ("person", "object", "character")]
+        return [r for r in records if r.name == concept and r.kind in SOLO]
 
     def forget_set(self, concept: str, size: int, seed: int = 0) -> Pairs:
         """`size` training pictures of the concept alone, over all styles (for a style: over all subjects)."""
@@ -83,7 +84,7 @@ class StudioSource:
     def retain_set(self, concept: str, size: int, seed: int = 0, draw: int = 0) -> Pairs:
         """`size` training pictures in which the concept does not occur; `draw` numbers independent draws."""
         self.kind(concept)
-        rest = [r for r in self.training if concept not in (*r.subjects, r.style)]
+        rest = [r for r in self.training if concept not in (r.name, *r.subjects, r.style)]
         return as_pairs([rest[i] for i in choose(len(rest), size, [seed, 12, draw], "retain set")])
 
     def nonmembers(self, concept: str, size: int, seed: int = 0) -> Pairs:
@@ -91,7 +92,7 @@ class StudioSource:
         forget = self.forget_set(concept, size, seed)
         count: dict = {}
         records = []
-        for subject, style in zip(forget.table["subjects"], forget.table["style"]):
+        for subject, style in zip(forget.table["concept"], forget.table["style"]):
             k = count[subject, style] = count.get((subject, style), -1) + 1
             records.append(studio.solo_records("nonmember", subject, k + 1, [style], self.world)[k])
         return as_pairs(records)
@@ -100,8 +101,8 @@ class StudioSource:
         """Domain -> class -> prompts. Style prompts name every object and the people
         who are no report concepts, never the concept itself."""
         from slugkit.studio.captions import IN_STYLE, article
-        named = {d: {c: [t.format(article(c) if d == "objects" else c) for t in NAME_PROMPTS] for c in self.world.classes(d)}
-                 for d in ("figures", "objects")}
+        named = {d: {c: [t.format(c if d == "figures" else article(c)) for t in NAME_PROMPTS] for c in self.world.classes(d)}
+                 for d in ("figures", "objects", *(["novel"] if self.kind(concept) == "novel" else []))}
         fillers = [article(f) for f in self.world.objects if f != concept]
         fillers += [p for p in self.world.people if p not in self.world.report["person"] and p != concept]
         styles = {s: [IN_STYLE[s][0].format(f) for f in fillers] for s in self.world.styles}
@@ -109,11 +110,12 @@ class StudioSource:
 
     def exam(self, concept: str, split: str, per_style: int = 0) -> Exam:
         """All subjects over all styles, and more pictures of the concept itself. per_style: pictures per style and subject
-        (0: 2 for search, 6 for report, with 10 and 24 more of the concept). Search and report pictures are disjoint."""
+        (0: 2 for search, 6 for report, with 10 and 24 more of the concept). Search and report pictures are disjoint. Odd
+        combinations are asked about only where one of them is the concept."""
         kind = self.kind(concept)
         base, extra = PER_STYLE[split]
         base = min(base, per_style) if per_style else base
-        subjects = [*self.world.people, *self.world.characters, *self.world.objects]
+        subjects = [*self.world.people, *self.world.characters, *self.world.objects, *(self.world.classes("novel") if kind == "novel" else [])]
         records = [r for s in subjects for r in studio.solo_records(split, s, base, world=self.world)]
         pairs = as_pairs(records)
         if kind != "style":

@@ -27,7 +27,7 @@ class Forgetting:
     """What SLUG found for one concept: the ranked layers, every probe, the winning patches, and the seconds.
 
     patches: tower -> the winner among the layers on the front of any retain draw. first: the same for the first draw's
-    front alone (the paper's rule). failed: tower -> why it has no patch.
+    front alone (the paper's rule). failed: tower -> why it has no patch. g_forget: the forget gradient by weight.
     """
 
     concept: str
@@ -37,6 +37,7 @@ class Forgetting:
     first: dict[str, patch.Patch] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
+    g_forget: dict[str, torch.Tensor] = field(default_factory=dict, repr=False)
 
 
 def score_layers(clip: Clip, g_forget: dict, g_retain: dict, exclude=EXCLUDE, layers=(), split_qkv: bool = False, draws=()) -> pd.DataFrame:
@@ -88,10 +89,11 @@ def winning_patch(clip: Clip, g_forget: dict, probes: pd.DataFrame, tower: str, 
 
 
 def forget_concept(clip: Clip, source: Source, concept: str, *, forget_size: int = 120, retain_size: int = 512, batch_size: int = 128,
-                   retain_draws: int = 5, seed: int = 0, target: str = "fa1", max_trials: int = 10) -> Forgetting:
+                   retain_draws: int = 5, seed: int = 0, target: str = "fa1", max_trials: int = 10,
+                   towers: tuple[str, ...] = ("text", "vision")) -> Forgetting:
     """Gradients, ranking and search over both fronts for one concept. Nothing is reported here; the model is left as it was.
 
-    retain_draws: retain sets of `retain_size` pairs whose fronts are searched; 1 is the paper's rule.
+    retain_draws: retain sets of `retain_size` pairs whose fronts are searched; 1 is the paper's rule. towers: those that are searched.
     """
     started = perf_counter()
     exam = source.exam(concept, "search")
@@ -106,11 +108,12 @@ def forget_concept(clip: Clip, source: Source, concept: str, *, forget_size: int
     layers = score_layers(clip, g_forget, g_retain[0], draws=g_retain[1:])
     seconds["ranking"] = perf_counter() - started
     started = perf_counter()
-    probes = search_layers(clip, exam, g_forget, front_layers(layers), Criterion(target), max_trials=max_trials)
+    front = [layer for tower in towers for layer in front_layers(layers, tower)]
+    probes = search_layers(clip, exam, g_forget, front, Criterion(target), max_trials=max_trials)
     seconds["search"] = perf_counter() - started
-    result = Forgetting(concept, layers, probes, seconds=seconds)
+    result = Forgetting(concept, layers, probes, seconds=seconds, g_forget=g_forget)
     first = probes[probes["layer"].isin(front_layers(layers, draws="first"))]
-    for tower in ("text", "vision"):
+    for tower in towers:
         try:
             result.patches[tower] = winning_patch(clip, g_forget, probes, tower, concept)
         except SearchFailedError as error:

@@ -15,58 +15,16 @@ import pandas as pd
 import torch
 
 from slugkit.base import SettingError, cache_dir, sha256_json, sha256_tensor, write_tensors
-from slugkit.evaluate.statistics import wilson
+from slugkit.evaluate.prompts import FIRST_SEED
+from slugkit.evaluate.statistics import bootstrap_mean, share
+from slugkit.models import Clip
 from slugkit.models.classifier import Classifier
 from slugkit.models.diffusion import GUIDANCE, STEPS, draw
-from slugkit.studio import World
-from slugkit.studio.captions import IN_STYLE, article
 
-TEMPLATES = {"search": (2,), "report": (0, 1)}
-"""Which of a style's ways of saying it make the prompts of a split: the search never sees a report prompt."""
-FIRST_SEED = {"search": 100_000, "report": 200_000}
-
-
-def subject_domains(world: World) -> dict[str, str]:
-    """Every subject that can be drawn -> its domain: figures, objects or novel."""
-    return ({n: "figures" for n in (*world.people, *world.characters)} | {n: "objects" for n in world.objects}
-            | {f"{shape}-shaped {body}": "novel" for shape, body in world.novel})
-
-
-def phrase(subject: str, domain: str) -> str:
-    """The subject as a prompt names it: a figure by name, a thing with its article."""
-    return subject if domain == "figures" else article(subject)
-
-
-def answer_set(world: World, concept: str, split: str, target_size: int = 28, size: int = 2) -> pd.DataFrame:
-    """The prompts of one concept's evaluation, one row a picture: prompt, seed, subject, style, domain, group.
-
-    concept: a subject or a style. split: "search" or "report"; their prompts and seeds are disjoint. target_size: pictures of
-    the target, spread over all styles (for a style: over subjects). size: pictures of every other figure and object (and, for a
-    novel concept, of every other novel one), each in another style. group: target, neighbours or rest. Raises SettingError.
-    """
-    domains = subject_domains(world)
-    if split not in TEMPLATES:
-        raise SettingError(f"split is {split!r}; 'search' or 'report' was expected.")
-    if concept not in domains and concept not in world.styles:
-        raise SettingError(f"{concept!r} is neither a subject nor a style of the studio; a name as in data/studio/world.json was expected.")
-    styled, near = concept in world.styles, world.neighbours.get(concept, [])
-    wanted = {"figures", "objects"} | ({domains[concept]} if not styled else set())
-    subjects = [s for s, d in domains.items() if d in wanted and s != concept]
-    looks = [s for s in world.styles if s != concept]
-    if styled:
-        plan = [(subjects[i * 7 % len(subjects)], concept, "target") for i in range(target_size)]
-    else:
-        plan = [(concept, looks[i % len(looks)], "target") for i in range(target_size)]
-    for number, subject in enumerate(subjects):
-        for k in range(size):
-            style = looks[(number + k) % len(looks)]
-            plan.append((subject, style, "neighbours" if (style if styled else subject) in near else "rest"))
-    rows = []
-    for number, (subject, style, group) in enumerate(plan):
-        template = IN_STYLE[style][TEMPLATES[split][number % len(TEMPLATES[split])]]
-        rows.append({"prompt": template.format(phrase(subject, domains[subject])), "seed": FIRST_SEED[split] + number, "subject": subject,
-                     "style": style, "domain": domains[subject], "group": group})
-    return pd.DataFrame(rows)
+COSINE = "text-image cosine"
+COLUMNS = ["family", "model", "concept", "method", "stage", "group", "metric", "split", "value", "low", "high", "n"]
+GROUP_NAMES = {"figures": "people"}
+"""A domain as the tables of results call it."""
 
 
 def drawn_prompts(pipe, table: pd.DataFrame, steps: int = STEPS, guidance: float = GUIDANCE, batch_size: int = 16) -> np.ndarray:
@@ -91,16 +49,15 @@ def judged(judge: Classifier, table: pd.DataFrame, images: np.ndarray) -> pd.Dat
 
 
 def _row(metric: str, group: str, hits) -> dict:
-    hits = np.asarray(hits, bool)
-    low, high = wilson(int(hits.sum()), len(hits))
-    return {"metric": metric, "group": group, "value": float(hits.mean()), "low": low, "high": high, "n": len(hits)}
+    return {"metric": metric, "group": GROUP_NAMES.get(group, group), **share(hits)}
 
 
 def ua_ira_cra(told: pd.DataFrame, domain: str) -> pd.DataFrame:
     """UA, IRA and CRA from a judged answer set. domain: the target's, "figures", "objects", "styles" or "novel".
 
-    Rows metric, group, value (0..1), low, high (Wilson 95 %), n: UA of the target; IRA of all others of the domain and of the
-    neighbours alone; CRA by domain, and CRA as the mean over domains, whose interval is the mean of the domains' intervals.
+    Rows metric, group, value (0..1), low, high (Wilson 95 %), n: UA of the target; IRA of all others of the domain ("people" for
+    figures, as in notebook 05) and of the neighbours alone; CRA by domain, and CRA as the mean over domains ("all"), whose
+    interval is the mean of the domains' intervals.
     """
     target, rest = told[told["group"] == "target"], told[told["group"] != "target"]
     own = "right_style" if domain == "styles" else "right_subject"
@@ -117,6 +74,42 @@ def ua_ira_cra(told: pd.DataFrame, domain: str) -> pd.DataFrame:
     found = [_row("CRA", d, hits) for d, hits in cross.items()]
     mean = {k: float(np.mean([r[k] for r in found])) for k in ("value", "low", "high")}
     return pd.DataFrame([*rows, *found, {"metric": "CRA", "group": "all", **mean, "n": sum(r["n"] for r in found)}])
+
+
+def measures(told: pd.DataFrame, domain: str) -> dict[str, float]:
+    """UA, IRA and CRA with bounds and denominators, flat: ua, ua_low, ua_high, ua_n, and so on; `near`: IRA of the neighbours."""
+    found = ua_ira_cra(told, domain)
+    flat = {}
+    for name, metric, groups in (("ua", "UA", None), ("ira", "IRA", None), ("near", "IRA", ["neighbours"]), ("cra", "CRA", ["all"])):
+        mine = found[(found["metric"] == metric) & (found["group"].isin(groups) if groups else found["group"] != "neighbours")]
+        if len(mine):
+            row = mine.iloc[0]
+            flat |= {name: row["value"], f"{name}_low": row["low"], f"{name}_high": row["high"], f"{name}_n": row["n"]}
+    return flat
+
+
+def similarity(clip: Clip, table: pd.DataFrame, images: np.ndarray) -> pd.DataFrame:
+    """How near the pictures are to their prompts: mean cosine by the unedited CLIP, of the target and of the rest.
+
+    images: (N, H, W, 3) uint8 in the order of the answer set. Rows as in `ua_ira_cra`, value in -1..1, 95 % bootstrap interval.
+    """
+    cosines = (clip.image_features(images) * clip.text_features(table["prompt"].tolist())).sum(1).cpu().numpy()
+    mine = (table["group"] == "target").to_numpy()
+    rows = []
+    for group, values in (("target", cosines[mine]), ("rest", cosines[~mine])):
+        low, high = bootstrap_mean(values)
+        rows.append({"metric": COSINE, "group": group, "value": float(values.mean()), "low": low, "high": high, "n": len(values)})
+    return pd.DataFrame(rows)
+
+
+def told_by(pipe, judge: Classifier, table: pd.DataFrame, steps: int = STEPS, guidance: float = GUIDANCE) -> pd.DataFrame:
+    """The answer set drawn by the pipeline as it stands and judged, as `judged` gives it."""
+    return judged(judge, table, drawn_prompts(pipe, table, steps, guidance))
+
+
+def tidy(found: pd.DataFrame, concept: str, stage: str, method: str = "SLUG", model: str = "studio") -> pd.DataFrame:
+    """Rows of `ua_ira_cra` or `similarity` with the columns of the run's one table (design, section 5)."""
+    return found.assign(family="diffusion", model=model, concept=concept, method=method, stage=stage, split="report")[COLUMNS]
 
 
 class PipelineMeasure:
@@ -136,7 +129,7 @@ class PipelineMeasure:
 
     def _told(self, target: bool) -> pd.DataFrame:
         part = self.table[(self.table["group"] == "target") == target]
-        return judged(self.judge, part, draw(self.pipe, part["prompt"].tolist(), part["seed"].tolist(), *self.sampling))
+        return told_by(self.pipe, self.judge, part, *self.sampling)
 
     def forget(self) -> dict[str, float]:
         """Share of the target's search pictures that the judge still calls the target."""
@@ -148,5 +141,5 @@ class PipelineMeasure:
     def retain(self) -> dict[str, float]:
         """IRA, CRA and their mean; ask after `forget` at the same step."""
         found = ua_ira_cra(pd.concat([self._target, self._told(False)]), self.domain).set_index(["metric", "group"])["value"]
-        kept = {"ira": float(found["IRA", self.domain]), "cra": float(found["CRA", "all"])}
+        kept = {"ira": float(found["IRA", GROUP_NAMES.get(self.domain, self.domain)]), "cra": float(found["CRA", "all"])}
         return {"retain": (kept["ira"] + kept["cra"]) / 2, **kept}

@@ -1,15 +1,21 @@
-"""How good a trained CLIP is before anything is forgotten: the figures on its model card."""
+"""How good the trained models are before anything is forgotten: the figures on their model cards."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+import pandas as pd
 import torch
 
 from slugkit.data import open_data
 from slugkit.evaluate.clip import ExamScorer, class_features
-from slugkit.evaluate.statistics import wilson
+from slugkit.evaluate.diffusion import told_by
+from slugkit.evaluate.prompts import FIRST_SEED, TEMPLATES, phrase, subject_domains
+from slugkit.evaluate.statistics import share
 from slugkit.models import load_clip
+from slugkit.models.classifier import Classifier
+from slugkit.studio import load_world
+from slugkit.studio.captions import IN_STYLE
 
 WHAT = {"figures": "people and characters", "objects": "objects", "styles": "styles", "classes": "classes"}
 
@@ -42,6 +48,20 @@ def score_model(folder: Path | str, data: str = "studio", device: str = "auto") 
 
 
 def _row(what: str, right: torch.Tensor, mask: torch.Tensor) -> dict:
-    hits, n = int((right & mask).sum()), int(mask.sum())
-    low, high = wilson(hits, n)
-    return {"what": what, "value": hits / n, "low": low, "high": high, "n": n}
+    return {"what": what, **share(right[mask].numpy())}
+
+
+def score_pipeline(pipe, judge: Classifier) -> list[dict]:
+    """Whether the judge recognises generated pictures: every subject in every style, one picture each, in the words of the report prompts.
+
+    One dict a row: what (people, characters, objects, novel, styles), value (0..1), low, high, n.
+    """
+    world, ways = load_world(), TEMPLATES["report"]
+    rows = [{"subject": subject, "style": style, "domain": domain, "kind": world.kind(subject),
+             "prompt": IN_STYLE[style][ways[number % len(ways)]].format(phrase(world, subject))}
+            for subject, domain in subject_domains(world).items() for number, style in enumerate(world.styles)]
+    table = pd.DataFrame(rows).assign(seed=lambda t: FIRST_SEED["report"] + 50_000 + t.index)
+    told = told_by(pipe, judge, table)
+    names = {"person": "people", "character": "characters", "object": "objects", "novel": "odd combinations"}
+    found = [{"what": names[kind], **share(part["right_subject"])} for kind, part in told.groupby("kind", sort=False)]
+    return [*found, {"what": "styles", **share(told["right_style"])}]

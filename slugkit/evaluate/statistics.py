@@ -44,6 +44,13 @@ def wilson(k, n, level: float = 0.95):
     return (float(low), float(high)) if low.ndim == 0 else (low, high)
 
 
+def share(hits) -> dict:
+    """value (0..1), low, high (Wilson 95 %) and n of a list of true and false. Raises EmptySetError."""
+    hits = np.asarray(hits, bool)
+    low, high = wilson(int(hits.sum()), len(hits))
+    return {"value": float(hits.mean()), "low": low, "high": high, "n": len(hits)}
+
+
 def bootstrap_mean(values, level: float = 0.95, n_boot: int = 10_000, seed: int = 0):
     """Percentile bootstrap interval of a mean over concepts.
 

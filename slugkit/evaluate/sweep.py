@@ -34,7 +34,7 @@ def table_row(found: Forgetting, metrics: pd.DataFrame, tower: str, kind: str, d
     return row
 
 
-def _kept(path: Path, weights: str, concepts: list[str]) -> pd.DataFrame:
+def kept_rows(path: Path, weights: str, concepts: list[str]) -> pd.DataFrame:
     """Rows of an earlier sweep of the same weights about other concepts; without such a file an empty table."""
     if not path.is_file():
         return pd.DataFrame()
@@ -57,7 +57,7 @@ def sweep(concepts: list[str] | None = None, out: str | Path | None = None, mode
     concepts = concepts or order
     path = Path(out) if out else data_dir() / "studio" / "report_concepts.csv"
     weights = (sha256_file(clip.weights) if clip.weights else sha256_json(clip.source))[:16]
-    table = _kept(path, weights, concepts)
+    table = kept_rows(path, weights, concepts)
     for concept in progress(concepts, "forgetting each concept"):
         found = forget_concept(clip, source, concept, seed=seed)
         metrics = report_metrics(clip, source, found)

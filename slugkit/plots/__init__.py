@@ -4,6 +4,7 @@ Each drawing function returns (figure, says): says is one or two plain sentences
 `slugkit.teach.show_figure` sets as the figure's alternative text and prints underneath.
 """
 
+from slugkit.plots.generated import before_after, step_strip, unlearning_bars
 from slugkit.plots.layers import front_membership, gradient_agreement, layer_scores, pareto
 from slugkit.plots.look import GROUPS, OKABE_ITO, STAGES, use_style
 from slugkit.plots.pictures import cosine_matrix, picture_grid
@@ -15,6 +16,7 @@ __all__ = [
     "GROUPS",
     "OKABE_ITO",
     "STAGES",
+    "before_after",
     "confusions",
     "cosine_matrix",
     "front_membership",
@@ -26,6 +28,8 @@ __all__ = [
     "results_table",
     "search_trail",
     "step_slider",
+    "step_strip",
     "step_sweep",
+    "unlearning_bars",
     "use_style",
 ]

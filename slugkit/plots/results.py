@@ -101,11 +101,11 @@ def _draw_bars(ax, kept, groups, series, looks) -> None:
 
 
 @dressed
-def results_bars(metrics: pd.DataFrame, metric=None, label: str = "top-1 accuracy (%)"):
+def results_bars(metrics: pd.DataFrame, metric=None, label: str = "top-1 accuracy (%)", title: str = ""):
     """Accuracy of each group before and after the edit and for the oracle, with 95 % intervals and denominators.
 
     metrics: the tidy metrics table (values 0..1), already filtered to one concept; metric: name or names to keep;
-    label: y axis. A stage with several methods gets a bar each. Returns (figure, description). Raises SettingError
+    label: y axis; title: replaces the finding about the target. A stage with several methods gets a bar each. Returns (figure, description). Raises SettingError
     for doubled rows.
     """
     kept = _select(metrics, metric)
@@ -120,8 +120,8 @@ def results_bars(metrics: pd.DataFrame, metric=None, label: str = "top-1 accurac
     ax.grid(axis="x", visible=False)
     ax.tick_params(axis="x", length=0)
     fig.legend(loc="outside lower center", ncols=len(series), handlelength=2.2, handleheight=1.2)
-    title, says = _bar_words(kept, groups, series)
-    headline(fig, title)
+    finding, says = _bar_words(kept, groups, series)
+    headline(fig, title or finding)
     return fig, says
 
 

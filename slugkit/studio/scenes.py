@@ -15,7 +15,7 @@ from .characters import CHARACTERS
 from .objects import OBJECTS, draw_novel
 from .people import COLORS, EXPRESSIONS, draw_person
 from .styles import STYLES
-from .world import World, load_world
+from .world import World, load_world, novel_name
 
 SIZE = 64
 """Edge of a studio picture in pixels."""
@@ -39,6 +39,11 @@ class Record:
     style: str
     colors: tuple[str, ...] = ()
     count: int = 1
+
+    @property
+    def name(self) -> str:
+        """The first thing drawn, as the world calls it; of an odd combination the whole: "star-shaped house"."""
+        return novel_name(*self.subjects) if self.kind == "novel" else self.subjects[0]
 
     @property
     def key(self) -> str:
@@ -157,11 +162,12 @@ def training_records(count: int = TRAIN_SIZE, world: World | None = None) -> lis
 def solo_records(split: str, subject: str, per_style: int, styles: list[str] | None = None, world: World | None = None) -> list[Record]:
     """Pictures of one subject alone, `per_style` in each style. split: search, report or nonmember."""
     world = world or load_world()
-    kind = "object" if subject in world.objects else "character" if subject in world.characters else "person"
+    kind = world.kind(subject)
+    drawn = (subject,) if kind != "novel" else next(tuple(pair) for pair in world.novel if novel_name(*pair) == subject)
     records = []
     for style in styles or world.styles:
         for index in range(per_style):
-            rng = Record(split, index, kind, (subject,), style).rng("color")
-            colors = (_choose(world.colors, rng),) if kind == "object" else ()
-            records.append(Record(split, index, kind, (subject,), style, colors))
+            rng = Record(split, index, kind, drawn, style).rng("color")
+            colors = (_choose(world.colors, rng),) if kind in ("object", "novel") else ()
+            records.append(Record(split, index, kind, drawn, style, colors))
     return records

@@ -30,8 +30,13 @@ OBJECT_NEIGHBOURS = [("star", "flower"), ("moon", "fish"), ("mug", "drum"), ("ba
                      ("rocket", "kite"), ("clock", "drum"), ("crown", "bell"), ("ladder", "key"), ("umbrella", "lamp")]
 STYLE_NEIGHBOURS = [("photo", "watercolor"), ("neon", "blueprint"), ("sketch", "blueprint"), ("pixel art", "mosaic"),
                     ("mosaic", "photo")]
-KINDS = {"person": "figures", "character": "figures", "object": "objects", "style": "styles"}
+KINDS = {"person": "figures", "character": "figures", "object": "objects", "style": "styles", "novel": "novel"}
 """Kind of a concept -> its domain, the classes among which it is recognised. People and characters are both named figures."""
+
+
+def novel_name(shape: str, body: str) -> str:
+    """What an odd combination is called: "star-shaped house"."""
+    return f"{shape}-shaped {body}"
 
 
 @dataclass(frozen=True)
@@ -61,16 +66,26 @@ class World:
                 return kind
         known = [n for names in self.concepts().values() for n in names]
         close = ", ".join(repr(n) for n in nearest(concept, known))
-        raise UnknownConceptError(f"The studio has no concept {concept!r}. Expected a person, a character, an object or a "
-                                  f"style as written in data/studio/world.json. Nearest: {close}.")
+        raise UnknownConceptError(f"The studio has no concept {concept!r}. Expected a person, a character, an object or a style as "
+                                  f"written in data/studio/world.json, or an odd combination such as 'star-shaped house'. Nearest: {close}.")
 
     def concepts(self) -> dict[str, list[str]]:
         """Kind -> names of every concept that can be forgotten."""
-        return {"person": list(self.people), "character": self.characters, "object": self.objects, "style": self.styles}
+        return {"person": list(self.people), "character": self.characters, "object": self.objects, "style": self.styles,
+                "novel": [novel_name(*pair) for pair in self.novel]}
 
     def classes(self, domain: str) -> list[str]:
-        """Names of the classes of a domain: figures, objects or styles."""
-        return {"figures": [*self.people, *self.characters], "objects": self.objects, "styles": self.styles}[domain]
+        """Names of the classes of a domain: figures, objects, styles or novel."""
+        return {"figures": [*self.people, *self.characters], "objects": self.objects, "styles": self.styles,
+                "novel": [novel_name(*pair) for pair in self.novel]}[domain]
+
+    def neighbours_of(self, concept: str) -> list[str]:
+        """The concepts most like it; for an odd combination those with the same body, then those with the same shape."""
+        if self.kind(concept) != "novel":
+            return self.neighbours[concept]
+        shape, body = next(pair for pair in self.novel if novel_name(*pair) == concept)
+        others = [pair for pair in self.novel if pair != [shape, body]]
+        return [novel_name(*pair) for k in (1, 0) for pair in others if pair[k] == (shape, body)[k]]
 
     def signature(self, name: str) -> dict:
         """Signature of a person, known or stranger."""

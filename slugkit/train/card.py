@@ -25,10 +25,18 @@ def read_card(folder: Path) -> dict:
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
 
+def score_rows(scores: list[dict]) -> str:
+    """Lines of a Markdown table: what, share, 95 % interval, denominator. scores: dicts what, value, low, high (0..1), n."""
+    return "\n".join(f"| {s['what']} | {100 * s['value']:.1f} % | {100 * s['low']:.1f} to {100 * s['high']:.1f} % | {s['n']} |" for s in scores)
+
+
+def recipe_rows(recipe: dict) -> str:
+    """A Markdown list of a recipe."""
+    return "\n".join(f"* {k}: {v}" for k, v in recipe.items())
+
+
 def _readme(name: str, facts: dict) -> str:
-    rows = "\n".join(f"| {s['what']} | {100 * s['value']:.1f} % | {100 * s['low']:.1f} to {100 * s['high']:.1f} % | {s['n']} |"
-                     for s in facts["scores"])
-    recipe = "\n".join(f"* {k}: {v}" for k, v in facts["recipe"].items())
+    rows, recipe = score_rows(facts["scores"]), recipe_rows(facts["recipe"])
     never = f" It never saw **{facts['without']}**: an oracle for that concept." if facts["without"] else ""
     return f"""# {name}
 

@@ -11,12 +11,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from slugkit.base import data_dir, runs_dir, seed_everything, sha256_file, write_json, write_tensors
+from slugkit.base import data_dir, runs_dir, seed_everything, sha256_file, write_json, write_tensors, write_text
+from slugkit.models.classifier import load_classifier
 from slugkit.models.clip import load_clip, model_folder, pick_device
-from slugkit.models.diffusion import text_encoder
+from slugkit.models.diffusion import GUIDANCE, STEPS, load_pipeline, text_encoder
 
 from . import loop
-from .card import CARD
+from .card import CARD, read_card, recipe_rows, score_rows
 from .pictures import TrainingPictures, studio_pictures
 from .vae import VaeRecipe, build_vae, encode_all, fit_vae
 
@@ -36,7 +37,7 @@ class UnetRecipe:
     warmup: int = 100
     empty: float = 0.1
     mean: float = 0.998
-    widths: tuple[int, ...] = (64, 128, 256)
+    widths: tuple[int, ...] = (48, 96, 192)
     groups: int = 16
     head_width: int = 32
 
@@ -95,14 +96,46 @@ def _coded(vae, pictures: TrainingPictures, device, path: Path) -> torch.Tensor:
     return load_file(path)["latents"]
 
 
+def write_scores(folder: Path, device: str = "auto") -> None:
+    """Score generated pictures with the trained judge, and write them to the folder's model card and README.md.
+
+    Every subject in every style with report prompts, one picture each. Raises ModelLoadError without a trained judge.
+    """
+    from slugkit.evaluate.scores import score_pipeline
+    facts = read_card(folder) | {"scores": score_pipeline(load_pipeline(str(folder), device), load_classifier(device=device))}
+    write_json(folder / CARD, facts)
+    write_text(folder / "README.md", _readme(facts))
+
+
+def _readme(facts: dict) -> str:
+    recipes = "\n\n".join(f"{part} (weights SHA-256 `{facts['weights_sha256'][key][:16]}`):\n\n{recipe_rows(facts['recipe'][name])}"
+                          for part, key, name in (("AutoencoderKL", "vae", "coder"), ("UNet2DConditionModel", "unet", "unet")))
+    return f"""# The studio's Stable Diffusion
+
+diffusers' own classes in small: `StableDiffusionPipeline.from_pretrained(folder, safety_checker=None)` loads it. Its text encoder **is** the
+text tower of the studio CLIP, weight by weight, and was not trained; the UNet reads its last hidden state. GELU, pre-norm, 16 tokens. The UNet
+predicts the velocity (DDIM, cosine schedule). Coder and UNet are kept in half precision, the text encoder in single.
+
+| generated, {STEPS} steps, guidance {GUIDANCE}, all styles | the judge is right | 95 % interval | pictures |
+| --- | --- | --- | --- |
+{score_rows(facts["scores"])}
+
+Seed {facts["seed"]}, AdamW, cosine learning rate; training pictures SHA-256 `{facts["data_sha256"][:16]}`.
+
+{recipes}
+
+For learning and testing. The people, names and characters are invented.
+"""
+
+
 def train_diffusion(clip: str = "studio", out: str | Path | None = None, vae_recipe: VaeRecipe | None = None,
                     unet_recipe: UnetRecipe | None = None, vae_steps: int | None = None, steps: int | None = None, seed: int = 0,
-                    device: str = "auto", resume: bool = True, pictures: TrainingPictures | None = None) -> Path:
+                    device: str = "auto", resume: bool = True, pictures: TrainingPictures | None = None, score: bool = True) -> Path:
     """Train a StableDiffusionPipeline on the studio's pictures and write it as `save_pretrained` does, with a model card.
 
     clip: the CLIP whose text tower becomes the text encoder. vae_steps, steps: of coder and UNet; None takes the recipes'.
-    pictures: other pictures than the studio's, for a test. Returns the folder. A killed training goes on from its last
-    checkpoint. Coder and UNet are kept in half precision.
+    pictures: other pictures than the studio's, for a test. score: have the trained judge name generated pictures for the card.
+    Returns the folder. A killed training goes on from its last checkpoint. Coder and UNet are kept in half precision.
     """
     from diffusers import StableDiffusionPipeline
     from transformers import CLIPTokenizer
@@ -131,6 +164,8 @@ def train_diffusion(clip: str = "studio", out: str | Path | None = None, vae_rec
         "recipe": {"coder": asdict(vae_recipe), "unet": asdict(unet_recipe)}, "seed": seed, "clip": clip, "data_sha256": pictures.digest,
         "weights_sha256": {part: sha256_file(folder / part / "diffusion_pytorch_model.safetensors") for part in ("vae", "unet")},
         "final_loss": {part: sum(x[-50:]) / max(1, len(x[-50:])) for part, x in loss.items()}})
+    if score:
+        write_scores(folder)
     for path in states.values():
         path.unlink(missing_ok=True)
     return folder

@@ -36,7 +36,7 @@ def studio_pictures(without: str | None = None) -> TrainingPictures:
     world = studio.load_world()
     if without is not None:
         world.kind(without)
-    records = [r for r in studio.training_records() if without not in (*r.subjects, r.style)]
+    records = [r for r in studio.training_records() if without not in (r.name, *r.subjects, r.style)]
     images = drawn(records)
     texts = [r.caption(k) for r in records for k in range(2)]
     subjects: dict[tuple, list[int]] = {}

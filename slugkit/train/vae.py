@@ -21,7 +21,7 @@ class VaeRecipe:
     whole pictures, a quarter as many. Loss: squared error + l1 x absolute error + kl x divergence from a standard normal.
     """
 
-    steps: int = 3000
+    steps: int = 2000
     batch: int = 48
     crop: int = 32
     settle: float = 0.15

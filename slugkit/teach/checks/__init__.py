@@ -5,6 +5,7 @@ A failed check names the likely slip where the wrong answer equals that of a wel
 of an unsolved exercise passes through unchanged.
 """
 
+from slugkit.teach.checks.generated import guided, unlearning_scores
 from slugkit.teach.checks.gradients import forget_loss, mean_of_batches, retain_loss
 from slugkit.teach.checks.ranking import alignment, cosine, importance, pareto
 from slugkit.teach.checks.scores import accuracy_at_k, wilson, zero_shot
@@ -19,6 +20,7 @@ __all__ = [
     "disjoint",
     "distinct_batches",
     "forget_loss",
+    "guided",
     "importance",
     "mean_of_batches",
     "next_lam",
@@ -26,6 +28,7 @@ __all__ = [
     "pareto",
     "relative_step",
     "retain_loss",
+    "unlearning_scores",
     "wilson",
     "zero_shot",
 ]

@@ -1,0 +1,107 @@
+"""One edit in CLIP and in a pipeline that shares its text tower: carried, refused, and gone again without a trace."""
+
+import copy
+import dataclasses
+
+import pandas as pd
+import pytest
+import torch
+from transformers import CLIPTextConfig, CLIPTextModel
+
+from slugkit import patch
+from slugkit.base import PatchError, SearchFailedError
+from slugkit.evaluate.transfer import in_both, transferable
+from slugkit.models import load_clip
+from slugkit.models.diffusion import text_encoder
+from slugkit.models.names import differences
+from slugkit.search import EditableLayer
+
+LAYER = "transformer.resblocks.1.attn.in_proj_weight"
+
+
+@pytest.fixture(scope="module")
+def clip():
+    return load_clip("studio", "cpu")
+
+
+@pytest.fixture()
+def encoder(clip):
+    return text_encoder(clip)
+
+
+def make_edit(clip, layer=LAYER):
+    weight = clip.model.get_parameter(layer)
+    direction = torch.randn(weight.shape, generator=torch.Generator().manual_seed(0))
+    editable = EditableLayer.of(clip.model, layer, direction)
+    return patch.make(layer, editable, editable.lam(0.2), "Mira Kestrel")
+
+
+def state(model):
+    return {name: p.detach().clone() for name, p in model.named_parameters()}
+
+
+def same(before, model):
+    return all(torch.equal(before[name], p) for name, p in model.named_parameters())
+
+
+def test_the_edit_is_in_both_within_the_block_and_in_neither_after_it(clip, encoder):
+    edit, before, mine = make_edit(clip), state(encoder), state(clip.model)
+    with in_both(edit, clip, encoder):
+        assert differences(clip.model, encoder, "text") == []
+        parts = [encoder.encoder.layers[1].self_attn.get_submodule(f"{x}_proj").weight for x in "qkv"]
+        wanted = mine[LAYER] - edit.lam * edit.direction
+        assert torch.allclose(torch.cat(parts), wanted) and not torch.equal(torch.cat(parts), mine[LAYER])
+    assert same(before, encoder) and same(mine, clip.model)
+    with pytest.raises(RuntimeError, match="inside"), in_both(edit, clip, encoder):
+        raise RuntimeError("inside")
+    assert same(before, encoder) and same(mine, clip.model)
+
+
+def wrong_base(clip, encoder):
+    edit = make_edit(clip)
+    return dataclasses.replace(edit, base_sha256={k: "0" * 64 for k in edit.base_sha256}), encoder
+
+
+def unused(clip, encoder):
+    return make_edit(clip, "text_projection"), encoder
+
+
+def another_tower(clip, encoder):
+    with torch.no_grad():
+        encoder.encoder.layers[3].mlp.fc2.weight.add_(1.0)
+    return make_edit(clip), encoder
+
+
+def another_size(clip, encoder):
+    config = CLIPTextConfig(**{**encoder.config.to_dict(), "num_hidden_layers": 2, "vocab_size": 64, "bos_token_id": 62, "eos_token_id": 63, "pad_token_id": 63})
+    return make_edit(clip), CLIPTextModel(config)
+
+
+def no_tower(clip, encoder):
+    return make_edit(clip), torch.nn.Linear(2, 2)
+
+
+@pytest.mark.parametrize("case, says", [(wrong_base, "not the weight that the patch"), (unused, "does not use layer text_projection"),
+                                        (another_tower, "is not the CLIP's"), (another_size, "is not the CLIP's"), (no_tower, "shares no weight")])
+def test_what_does_not_fit_is_refused_and_nothing_is_changed(clip, encoder, case, says):
+    edit, other = case(clip, encoder)
+    before, mine = state(other), state(clip.model)
+    with pytest.raises(PatchError, match=says) as caught, in_both(edit, clip, other):
+        raise AssertionError("the block was entered")
+    assert "othing was changed" in str(caught.value)
+    assert same(before, other) and same(mine, clip.model)
+
+
+def test_layers_that_the_other_model_does_not_use_are_left_out_and_the_rest_ordered(encoder):
+    rows = [("text_projection", 1.0, 0.1, True), ("transformer.resblocks.0.mlp.c_fc.weight", 0.7, 0.2, True),
+            ("transformer.resblocks.1.mlp.c_fc.weight", 0.9, 0.4, True), ("transformer.resblocks.2.mlp.c_fc.weight", 0.9, 0.3, True),
+            ("transformer.resblocks.3.mlp.c_fc.weight", 0.95, 0.3, False)]
+    probes = pd.DataFrame(rows, columns=["layer", "retain", "rho", "chosen"]).assign(forget=0.0, tower="text")
+    assert [name.split(".")[2] for name in transferable(probes, encoder)["layer"]] == ["2", "1", "0"]
+    with pytest.raises(SearchFailedError, match="text_projection"):
+        transferable(probes.head(1), encoder)
+
+
+def test_a_copy_of_the_encoder_is_the_tower_too(clip, encoder):
+    with in_both(make_edit(clip), clip, copy.deepcopy(encoder)) as other:
+        assert differences(clip.model, other, "text") == []

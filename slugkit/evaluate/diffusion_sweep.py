@@ -1,0 +1,101 @@
+"""Several concepts on the studio's Stable Diffusion, one at a time: the table behind data/studio/diffusion_concepts.csv."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from slugkit import studio
+from slugkit.base import SearchFailedError, data_dir, progress, sha256_json, sha256_tensor, write_csv
+from slugkit.data import open_data
+from slugkit.evaluate.concept import forget_concept, winning_patch
+from slugkit.evaluate.diffusion import measures, told_by
+from slugkit.evaluate.pipeline_search import search_on_pipeline
+from slugkit.evaluate.prompts import answer_set
+from slugkit.evaluate.sweep import kept_rows
+from slugkit.evaluate.transfer import in_both, transferable
+from slugkit.models import load_clip
+from slugkit.models.classifier import load_classifier
+from slugkit.models.diffusion import load_pipeline
+from slugkit.ranking import short
+
+NOVEL = "star-shaped house"
+"""The odd combination that is reported, the studio's counterpart of the paper's avocado chair; fixed before any search."""
+CRITERIA = {"clip": "CLIP's criterion", "ua": "UA on search prompts"}
+
+
+def concepts_drawn(world: studio.World) -> list[str]:
+    """The first five people, two characters, two objects and two styles of the report concepts, and one odd combination."""
+    report = world.report
+    return [*report["person"][:5], *report["character"][:2], *report["object"][:2], NOVEL, *report["style"][:2]]
+
+
+class DiffusionSweep:
+    """The models and the settings that all concepts share. size: report pictures of every other subject; layers: how many of
+    CLIP's searched layers the search on the pipeline tries."""
+
+    def __init__(self, pipeline: str = "studio", clip: str = "studio", size: int = 3, layers: int = 3, trials: int = 6, seed: int = 0,
+                 device: str = "auto"):
+        self.clip, self.pipe, self.judge = load_clip(clip, device), load_pipeline(pipeline, device), load_classifier(device=device)
+        self.source, self.size, self.layers, self.trials, self.seed = open_data("studio"), size, layers, trials, seed
+
+    def rows(self, concept: str) -> list[dict]:
+        """Before the edit, with the step searched by CLIP's criterion, and with the step searched by UA: one dict each."""
+        kind = self.source.kind(concept)
+        domain, world = studio.KINDS[kind], self.source.world
+        report, search = (answer_set(world, concept, split, target, size)
+                          for split, target, size in (("report", 28 * self.size, self.size), ("search", 28, 1)))
+        found = forget_concept(self.clip, self.source, concept, seed=self.seed, towers=("text",))
+        rows = [{"criterion": "none", **measures(told_by(self.pipe, self.judge, report), domain)}]
+        starts = transferable(found.probes, self.pipe)
+        on_pictures = search_on_pipeline(self.clip, self.pipe, self.judge, found.g_forget, starts.head(self.layers), search, domain, self.trials)
+        for criterion, probes in (("clip", found.probes[found.probes["layer"].isin(starts["layer"])]), ("ua", on_pictures)):
+            try:
+                edit = winning_patch(self.clip, found.g_forget, probes, "text", concept)
+            except SearchFailedError:
+                rows.append({"criterion": criterion, "layer": "none forgets"})
+                continue
+            with in_both(edit, self.clip, self.pipe):
+                told = told_by(self.pipe, self.judge, report)
+            rows.append({"criterion": criterion, "layer": short(edit.layer), "rho": edit.rho, "lam": edit.lam, **measures(told, domain)})
+        return [{"concept": concept, "kind": kind, **row} for row in rows]
+
+
+def diffusion_sweep(concepts: list[str] | None = None, out: str | Path | None = None, **settings) -> pd.DataFrame:
+    """Forget each concept on its own and judge the pictures. Writes a CSV after every concept and returns the table.
+
+    concepts: None takes `concepts_drawn`. out: None writes data/studio/diffusion_concepts.csv; rows about other concepts made with
+    the same UNet stay. settings: as of `DiffusionSweep`. Raises UnknownConceptError before anything starts.
+    """
+    world = studio.load_world()
+    order = concepts_drawn(world)
+    for concept in concepts or []:
+        world.kind(concept)
+    run, path = DiffusionSweep(**settings), Path(out) if out else data_dir() / "studio" / "diffusion_concepts.csv"
+    weights = sha256_json([sha256_tensor(p) for p in run.pipe.unet.parameters()])[:16]
+    table = kept_rows(path, weights, concepts or order)
+    for concept in progress(concepts or order, "forgetting each concept"):
+        table = pd.concat([table, pd.DataFrame(run.rows(concept)).assign(weights=weights)], ignore_index=True)
+        table = table.sort_values("concept", kind="stable", ignore_index=True,
+                                  key=lambda names: names.map({c: i for i, c in enumerate(order)}).fillna(len(order)))
+        write_csv(path, table.round(6))
+    return table
+
+
+def averages(table: pd.DataFrame) -> pd.DataFrame:
+    """Means over concepts by criterion, in percent, with the change against the unedited pipeline in points.
+
+    Columns criterion, ua, ira, cra, ira_change, cra_change, lowest_ua, of (its concept), n (concepts).
+    """
+    before = table[table["criterion"] == "none"].set_index("concept")
+    rows = []
+    for criterion in CRITERIA:
+        mine = table[(table["criterion"] == criterion) & table["ua"].notna()].set_index("concept")
+        if mine.empty:
+            continue
+        change = {k: 100 * float(np.mean(mine[k] - before.loc[mine.index, k])) for k in ("ira", "cra")}
+        rows.append({"criterion": CRITERIA[criterion], **{k: 100 * mine[k].mean() for k in ("ua", "ira", "cra")},
+                     "ira_change": change["ira"], "cra_change": change["cra"], "lowest_ua": 100 * mine["ua"].min(), "of": mine["ua"].idxmin(), "n": len(mine)})
+    return pd.DataFrame(rows)

@@ -1,0 +1,59 @@
+"""Figures about generated pictures: the same prompts and seeds before and after, and UA, IRA and CRA."""
+
+import numpy as np
+import pandas as pd
+
+from slugkit.base import ShapeError
+from slugkit.plots.look import listing, need_columns, percent
+from slugkit.plots.pictures import picture_grid
+from slugkit.plots.results import results_bars
+
+
+def before_after(rows: dict, prompts, what=None, answers: dict | None = None, title: str = "", zoom: int = 2):
+    """One row of pictures for each state of the model, the same prompt and seed in every column.
+
+    rows: state -> (N, H, W, 3) uint8, the unedited model first; prompts: N texts, printed under the first row; what: N words,
+    columns with the same word get the same frame; answers: state -> N texts (or "") printed under the other rows, such as
+    what the judge says; zoom: enlargement, 1 or more. Returns (figure, description). Raises ShapeError for rows of different length.
+    """
+    counts = {state: len(pictures) for state, pictures in rows.items()}
+    if set(counts.values()) != {len(prompts)}:
+        raise ShapeError(f"The rows hold {listing(counts.values())} pictures for {len(prompts)} prompts; as many as prompts were expected in each.")
+    labels = []
+    for number, state in enumerate(rows):
+        said = (answers or {}).get(state, [""] * len(prompts))
+        labels += [f"{prompt}" if number == 0 else (f"→ {answer}" if answer else "") for prompt, answer in zip(prompts, said, strict=True)]
+    says = f"The same {len(prompts)} prompts and seeds in {len(rows)} states of the model, row by row: {listing(rows, 6)}. {title}".strip()
+    return picture_grid(np.concatenate(list(rows.values())), labels, columns=len(prompts), title=title, row_labels=list(rows),
+                        borders=None if what is None else list(what) * len(rows), zoom=zoom, says=says)
+
+
+def step_strip(rows: dict, rhos, answers: dict | None = None, title: str = ""):
+    """Some prompts, each with one seed, over growing steps: one row a prompt, one column a step.
+
+    rows: prompt -> (S, H, W, 3) uint8; rhos: S relative steps; answers: prompt -> S texts. Returns (figure, description).
+    Raises ShapeError for a row of another length.
+    """
+    for prompt, pictures in rows.items():
+        if len(pictures) != len(rhos):
+            raise ShapeError(f"The row of {prompt!r} holds {len(pictures)} pictures for {len(rhos)} steps; one each was expected.")
+    labels = [f"ρ = {percent(rho)}" + (f"\n{answers[prompt][i]}" if answers else "") for prompt in rows for i, rho in enumerate(rhos)]
+    says = f"{len(rows)} prompts, one seed each, over relative steps from {percent(min(rhos))} to {percent(max(rhos))}. {title}".strip()
+    return picture_grid(np.concatenate(list(rows.values())), labels, columns=len(rhos), title=title, row_labels=list(rows), says=says)
+
+
+def unlearning_bars(metrics: pd.DataFrame):
+    """UA, IRA and CRA before and after each edit, with 95 % intervals and denominators; higher is better everywhere.
+
+    metrics: rows with metric UA, IRA or CRA of one concept (columns stage, method, group, metric, value 0..1, low, high, n).
+    Returns (figure, description). Raises SettingError for a table without them.
+    """
+    need_columns(metrics, ["stage", "group", "metric", "value", "low", "high", "n"], "metrics")
+    kept = metrics[metrics["metric"].isin(["UA", "IRA", "CRA"])]
+    named = kept.assign(group=[m if g in ("target", "all") else f"{m} {g}" for m, g in zip(kept["metric"], kept["group"], strict=True)])
+    after = named[named["stage"] == "after"]
+    parts = []
+    for method, mine in after.groupby("method", sort=False):
+        value = mine.drop_duplicates("group").set_index("group")["value"]
+        parts.append(f"{method}: UA {percent(value['UA'])}, CRA {percent(value['CRA'])}")
+    return results_bars(named, label="share (%)", title="; ".join(parts))
