@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -12,12 +13,14 @@ import torch
 from slugkit import studio
 from slugkit.base import ModelLoadError, SettingError
 from slugkit.evaluate import diffusion as evaluation
+from slugkit.evaluate import prompts
 from slugkit.models import load_clip
 from slugkit.models.classifier import Classifier, build_classifier
 from slugkit.models.diffusion import draw, load_pipeline, text_encoder
 from slugkit.models.names import carried, differences
 from slugkit.search import EditableLayer
 from slugkit.train import diffusion as training
+from slugkit.train import loop
 from slugkit.train.classifier import subject_classes
 from slugkit.train.pictures import TrainingPictures
 from slugkit.train.vae import VaeRecipe, build_vae, fit_vae, to_tensor
@@ -102,7 +105,7 @@ def test_a_probe_on_the_pipeline_sees_the_step_and_leaves_no_trace(clip, pipe, t
     subjects = subject_classes(world)
     torch.manual_seed(0)
     judge = Classifier(build_classifier(len(subjects) + len(world.styles), (8, 8, 16, 16), (1, 1, 1, 1)).eval(), subjects, world.styles)
-    table = evaluation.answer_set(world, "Mira Kestrel", "search", target_size=2, size=1).groupby("group").head(2)
+    table = prompts.answer_set(world, "Mira Kestrel", "search", target_size=2, size=1).groupby("group").head(2)
     weight, before = clip.model.get_parameter(layer), pipe.text_encoder.encoder.layers[1].mlp.fc1.weight.detach().clone()
     with carried(clip.model, pipe, layer) as again, EditableLayer.of(clip.model, layer, torch.randn_like(weight)) as editable:
         measure = evaluation.PipelineMeasure(pipe, judge, table, "figures", again, steps=2)
@@ -113,7 +116,7 @@ def test_a_probe_on_the_pipeline_sees_the_step_and_leaves_no_trace(clip, pipe, t
         assert kept["retain"] == pytest.approx((kept["ira"] + kept["cra"]) / 2)
     assert torch.equal(pipe.text_encoder.encoder.layers[1].mlp.fc1.weight, before) and differences(clip.model, pipe, "text") == []
     with pytest.raises(SettingError, match="must not steer"):
-        evaluation.PipelineMeasure(pipe, judge, evaluation.answer_set(world, "Mira Kestrel", "report"), "figures", again)
+        evaluation.PipelineMeasure(pipe, judge, prompts.answer_set(world, "Mira Kestrel", "report"), "figures", again)
 
 
 def test_it_loads_where_slugkit_was_never_imported(pipe, folder, tmp_path):
@@ -146,3 +149,26 @@ def test_the_coder_learns(tmp_path):
 def test_a_missing_pipeline_says_how_to_get_one(tmp_path):
     with pytest.raises(ModelLoadError, match="slugkit train diffusion"):
         load_pipeline(str(tmp_path), "cpu")
+
+
+def test_a_killed_training_goes_on_from_its_checkpoint_to_the_same_weights(tmp_path, monkeypatch):
+    def fit(checkpoint):
+        torch.manual_seed(0)
+        vae = build_vae(VAE, 16)
+        fit_vae(vae, small_pictures().images, VAE, 0, "cpu", checkpoint)
+        return vae.state_dict()
+
+    straight, checkpoint, save = fit(None), tmp_path / "state.safetensors", loop.save_state
+    monkeypatch.setattr(loop, "KEEP_EVERY", 2)
+
+    def save_and_die(*arguments):
+        save(*arguments)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as killed, pytest.raises(KeyboardInterrupt):
+        killed.setattr(loop, "save_state", save_and_die)
+        fit(checkpoint)
+    resumed = fit(checkpoint)
+    assert all(torch.equal(straight[name], resumed[name]) for name in straight)
+    with pytest.raises(SettingError, match="another recipe"):
+        fit_vae(build_vae(VAE, 16), small_pictures().images, replace(VAE, widths=(8, 16, 16)), 0, "cpu", checkpoint)

@@ -35,3 +35,12 @@ def test_a_later_measurement_of_the_oracle_does_not_bring_a_method_to_the_front(
     whole = per_method(frame)
     assert whole["method"].iloc[0] == "SLUG text" and "from 70.0 % to 0.0 %" in finding(whole)
     assert {tuple(k) for k in whole[["method", "stage"]].to_numpy()} == {(m, s) for m in ("SLUG", "SLUG text") for s in ("before", "after", "oracle")}
+
+
+def test_families_keep_their_order_and_a_cosine_is_no_percentage():
+    pictures = rows(("SLUG", "before", 0.1), ("SLUG, step by UA", "after", 0.9)).assign(family="diffusion", metric="UA")
+    fit = rows(("SLUG", "before", 0.41), ("SLUG, step by UA", "after", 0.25)).assign(family="diffusion", metric="text-image cosine")
+    whole = per_method(pd.concat([rows(("SLUG", "before", 0.7), ("SLUG text", "after", 0.0)), pictures, fit], ignore_index=True))
+    assert list(dict.fromkeys(whole["family"])) == ["clip", "diffusion"]
+    page = results_table(whole)
+    assert "0.41" in page and "41.0 %" not in page and "90.0 %" in page

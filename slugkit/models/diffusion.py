@@ -45,11 +45,16 @@ def text_encoder(clip: Clip) -> CLIPTextModel:
     return encoder
 
 
+def pipeline_folder(model: str = "studio") -> Path | None:
+    """Where a pipeline's files lie: the studio's, or a local folder; None for a hub id."""
+    folder = data_dir() / "studio" / "diffusion" if model == "studio" else Path(model).expanduser()
+    return folder if folder.is_dir() else None
+
+
 def load_pipeline(model: str = "studio", device: str = "auto"):
     """Load a StableDiffusionPipeline by `studio`, folder or hub id, without its progress bar. Raises ModelLoadError."""
     from diffusers import StableDiffusionPipeline
-    folder = data_dir() / "studio" / "diffusion" if model == "studio" else Path(model).expanduser()
-    where = str(folder) if folder.is_dir() else model
+    where = str(pipeline_folder(model) or model)
     target = pick_device(device)
     dtype = torch.float32 if target.type == "cpu" else torch.float16
     try:
@@ -59,6 +64,8 @@ def load_pipeline(model: str = "studio", device: str = "auto"):
         raise ModelLoadError(f"diffusers could not load {model!r}: {error}. Give a folder as `save_pretrained` writes it, or run once with a "
                              "connection to fetch it. `slugkit train diffusion` makes the studio's. Nothing was changed.") from error
     pipe.set_progress_bar_config(disable=True)
+    for part in (pipe.unet, pipe.vae):
+        part.to(memory_format=torch.channels_last)  # what convolutions on a CPU prefer
     return pipe.to(target)
 
 

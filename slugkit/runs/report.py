@@ -18,6 +18,8 @@ figure { margin: 2rem 0; } img { max-width: 100%; } figcaption { color: #444; }
 """
 
 STAGE_TITLES = {"before": "before", "after": "after the edit", "oracle": "never saw it (oracle)"}
+NO_SHARES = {"text-image cosine"}
+"""Metrics that may lie in 0..1 and are no share of pictures."""
 GROUP_ORDER = ("target", "neighbours", "people", "objects", "styles")
 
 
@@ -39,28 +41,28 @@ def joined_metrics(folder: Path) -> Any:
 def per_method(frame: Any) -> Any:
     """The metrics with the rows before the edit and of the oracle repeated for every edited method of the same model and concept.
 
-    A method's own rows count before those of another. Methods of later notebooks come first. A frame without an
-    edited row comes back as it is.
+    A method's own rows count before those of another. Families keep their order; within one, methods of later notebooks come
+    first. A frame without an edited row comes back as it is.
     """
     import pandas
 
-    blocks = []
-    for _, block in frame.groupby(["family", "model", "concept", "split"], sort=False):
+    blocks, families = [], list(dict.fromkeys(frame["family"]))
+    for (family, *_), block in frame.groupby(["family", "model", "concept", "split"], sort=False):
         after = block[block["stage"] == "after"]
         for method in dict.fromkeys(after["method"]):
             shared = block[block["stage"] != "after"]
             shared = shared.iloc[(shared["method"] != method).to_numpy().argsort(kind="stable")]
             shared = shared.drop_duplicates(["stage", "group", "metric"]).assign(method=method)
             edited = after[after["method"] == method]
-            blocks.append((edited.index.max(), pandas.concat([shared, edited])))
+            blocks.append((families.index(family), -edited.index.max(), pandas.concat([shared, edited])))
     if not blocks:
         return frame
-    blocks.sort(key=lambda found: -found[0])
-    return pandas.concat([block for _, block in blocks], ignore_index=True)
+    blocks.sort(key=lambda found: found[:2])
+    return pandas.concat([block for *_, block in blocks], ignore_index=True)
 
 
 def _is_share(rows: Any) -> bool:
-    return bool(((rows["low"] >= 0) & (rows["high"] <= 1)).all())
+    return bool(((rows["low"] >= 0) & (rows["high"] <= 1)).all()) and not set(rows["metric"]) & NO_SHARES
 
 
 def _number(value: float, share: bool) -> str:
@@ -179,7 +181,9 @@ def build(run: str) -> Path:
     body = [f"<h1>{html.escape(run)}</h1>"]
     if frame is not None:
         write_parquet(folder / "metrics.parquet", frame)
-        body += [f'<p class="finding">{html.escape(finding(per_method(frame)))}</p>', "<h2>Results</h2>", results_table(per_method(frame))]
+        whole = per_method(frame)
+        body += [f'<p class="finding">{html.escape(finding(part))}</p>' for _, part in whole.groupby("family", sort=False)]
+        body += ["<h2>Results</h2>", results_table(whole)]
     else:
         body.append('<p class="finding">No notebook of this run has left results yet.</p>')
     pages = {}

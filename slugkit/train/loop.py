@@ -55,7 +55,7 @@ def load_state(path: Path, modules: dict[str, torch.nn.Module], optimizer, recip
     """Read what `save_state` wrote, in place; returns the step to go on with. Raises SettingError for another recipe's state."""
     with safe_open(path, "pt") as handle:
         header = handle.metadata()
-    if json.loads(header["recipe"]) != asdict(recipe):
+    if json.loads(header["recipe"]) != json.loads(json.dumps(asdict(recipe))):  # JSON has no tuples
         raise SettingError(f"The checkpoint {path.name} was made by another recipe. Remove it, or pass --no-resume to start anew.")
     tensors, whole = load_file(path), optimizer.state_dict()
     for name, module in modules.items():
