@@ -10,7 +10,7 @@ from slugkit.data import Exam
 from slugkit.evaluate.statistics import wilson
 from slugkit.models import Clip
 
-STEERING = ("neighbours", "people", "objects", "styles", "classes")
+STEERING = ("neighbours", "people", "objects", "styles", "novel", "classes")
 """Groups whose mean accuracy steers the step search (those that the data have)."""
 
 

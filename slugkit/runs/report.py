@@ -20,7 +20,7 @@ figure { margin: 2rem 0; } img { max-width: 100%; } figcaption { color: #444; }
 STAGE_TITLES = {"before": "before", "after": "after the edit", "oracle": "never saw it (oracle)"}
 NO_SHARES = {"text-image cosine"}
 """Metrics that may lie in 0..1 and are no share of pictures."""
-GROUP_ORDER = ("target", "neighbours", "people", "objects", "styles")
+GROUP_ORDER = ("target", "neighbours", "people", "objects", "styles", "novel")
 
 
 def joined_metrics(folder: Path) -> Any:
