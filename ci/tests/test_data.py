@@ -71,6 +71,21 @@ def test_non_members_match_the_forget_set_style_by_style(source):
     assert set(others.table["split"]) == {"nonmember"} and len({i.tobytes() for i in others.images}) == len(others)
 
 
+def test_an_odd_combination_is_forgotten_among_odd_combinations_and_its_parts_stay(source):
+    name = "star-shaped house"
+    forget, retain = source.forget_set(name, 60, 0), source.retain_set(name, 600, 0)
+    assert set(forget.table["concept"]) == {name} and set(forget.table["domain"]) == {"novel"} and forget.table["caption"].str.contains(name).all()
+    assert name not in set(retain.table["concept"]) and {"star", "house"} < set(retain.table["concept"])
+    exam = source.exam(name, "search")
+    assert exam.target_domain == "novel" and list(exam.prompts["novel"]) == source.world.classes("novel")
+    groups = exam.groups()
+    assert {"target", "neighbours", "novel", "objects", "people", "styles"} == set(groups) and len(groups["target"][1]) == 12 * 7
+    assert "a picture of a star-shaped house" in exam.prompts["novel"][name]
+    assert "novel" not in source.exam("house", "search").prompts
+    others = source.nonmembers(name, 20, 0)
+    assert set(others.table["concept"]) == {name} and set(others.table["split"]) == {"nonmember"}
+
+
 def test_pairs_survive_saving_bit_for_bit(source, tmp_path):
     pairs = source.forget_set("Tin Wobble", 37, 3)
     pairs.save(tmp_path, "forget")

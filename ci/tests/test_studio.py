@@ -101,3 +101,22 @@ def test_captions_name_what_is_there_and_paraphrase():
 def test_an_unknown_concept_offers_the_nearest():
     with pytest.raises(UnknownConceptError, match="Mira Kestrel"):
         studio.load_world().kind("Mira Kestral")
+
+
+def test_odd_combinations_are_concepts_with_neighbours_of_the_same_body_first():
+    world = studio.load_world()
+    assert world.kind("star-shaped house") == "novel" and len(world.classes("novel")) == len(world.novel)
+    near = world.neighbours_of("star-shaped house")
+    bodies = [n.endswith("house") for n in near]
+    assert bodies == sorted(bodies, reverse=True) and any(bodies) and all(n.startswith("star") or n.endswith("house") for n in near)
+    assert "star-shaped house" not in near and world.neighbours_of("Mira Kestrel") == world.neighbours["Mira Kestrel"]
+    record = studio.solo_records("report", "star-shaped house", 1, ["neon"])[0]
+    assert record.kind == "novel" and record.name == "star-shaped house" and record.subjects == ("star", "house") and len(record.colors) == 1
+
+
+def test_strangers_can_be_drawn_but_not_forgotten():
+    world = studio.load_world()
+    stranger = next(iter(world.strangers["test"]))
+    assert studio.solo_records("report", stranger, 1, ["neon"])[0].kind == "person"
+    with pytest.raises(UnknownConceptError):
+        world.kind(stranger)

@@ -162,7 +162,7 @@ def training_records(count: int = TRAIN_SIZE, world: World | None = None) -> lis
 def solo_records(split: str, subject: str, per_style: int, styles: list[str] | None = None, world: World | None = None) -> list[Record]:
     """Pictures of one subject alone, `per_style` in each style. split: search, report or nonmember."""
     world = world or load_world()
-    kind = world.kind(subject)
+    kind = "person" if any(subject in group for group in world.strangers.values()) else world.kind(subject)
     drawn = (subject,) if kind != "novel" else next(tuple(pair) for pair in world.novel if novel_name(*pair) == subject)
     records = []
     for style in styles or world.styles:
