@@ -1,0 +1,92 @@
+"""Questions about a studio picture with their answers: what a vision-language model of the studio is taught, and asked.
+
+Each kind of question has several wordings; the last two of each are never taught, so that a report can ask in other words.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from .captions import NUMBERS, article, plural
+from .scenes import Record
+from .world import World
+
+WORDINGS = {
+    "who": ["who is this?", "what is the name of this person?", "who can you see here?", "tell me who this is.", "do you know this person?",
+            "name the person in the picture."],
+    "wearing": ["what is the person wearing?", "what clothes can you see?", "describe the clothes.", "what does this person wear?", "which clothes are these?"],
+    "hair": ["what colour is the hair?", "which hair colour is this?", "tell me the colour of the hair.", "the hair has which colour?",
+             "what hair colour can you see?"],
+    "hat": ["is there a hat?", "does the person wear a hat?", "can you see a hat?", "is a hat in the picture?", "has this person a hat on?"],
+    "object": ["what object is this?", "what is this thing?", "what can you see here?", "tell me what this is.", "name the object in the picture."],
+    "style": ["which style is this drawn in?", "what is the style of the picture?", "in which style is this?", "tell me the style.",
+              "how is this picture drawn?"],
+    "count": ["how many {} are there?", "count the {}.", "what is the number of {}?", "how many {} can you see?", "tell me how many {} there are."],
+}
+"""Kind of question -> its wordings; "count" names the thing."""
+UNTAUGHT = 2
+UNKNOWN = "I don't know this person."
+"""The answer about somebody the model has never met."""
+COLOURED = ("photo", "pixel art", "watercolor", "mosaic")
+"""Styles in which the colours of a picture are those of the world; a sketch has none."""
+
+
+@dataclass(frozen=True)
+class Question:
+    """A question of one kind about one picture. answer: a short sentence or phrase. key: what must be in it to be right."""
+
+    kind: str
+    text: str
+    answer: str
+    key: str
+
+
+def wordings(kind: str, taught: bool = True) -> list[str]:
+    """The ways of asking a kind of question: those that are taught, or the two that are not."""
+    return WORDINGS[kind][:-UNTAUGHT] if taught else WORDINGS[kind][-UNTAUGHT:]
+
+
+def clothes(signature: dict) -> str:
+    """What a person wears, without its colour: "a striped shirt", "overalls"."""
+    return {"plain": "a plain shirt", "striped": "a striped shirt", "collar": "a shirt with a collar", "overalls": "overalls",
+            "tie": "a shirt and a tie"}[signature["clothes"]]
+
+
+def _about_person(record: Record, world: World) -> dict[str, tuple[str, str]]:
+    name = record.subjects[0]
+    signature, known = world.signature(name), name in world.people
+    hat = "no" if signature["hat"] == "none" else "yes"
+    answers = {"who": (f"this is {name}.", name) if known else (UNKNOWN, UNKNOWN), "wearing": (f"{clothes(signature)}.", clothes(signature)),
+               "hat": (f"{hat}.", hat)}
+    if signature["hair"] != "bald" and record.style in COLOURED:
+        answers["hair"] = (f"{signature['hair_color']}.", signature["hair_color"])
+    return answers
+
+
+def answers(record: Record, world: World) -> dict[str, tuple[str, str]]:
+    """Kind of question -> (answer, key) for everything that can be asked about a picture of one thing.
+
+    Pictures of two things, whose questions would be ambiguous, are asked about their style alone.
+    """
+    found: dict[str, tuple[str, str]] = {"style": (f"{record.style}.", record.style)}
+    if record.kind == "person":
+        found |= _about_person(record, world)
+    elif record.kind == "character":
+        found["who"] = (f"this is {record.name}.", record.name)
+    elif record.kind in ("object", "novel"):
+        found["object"] = (f"{article(record.name)}.", record.name)
+    elif record.kind == "count":
+        found["count"] = (f"{NUMBERS[record.count]}.", NUMBERS[record.count])
+    return found
+
+
+def questions(record: Record, world: World, rng: np.random.Generator, taught: bool = True) -> list[Question]:
+    """One question of every kind that fits the picture, in a wording chosen by `rng`."""
+    made = []
+    for kind, (answer, key) in answers(record, world).items():
+        ways = wordings(kind, taught)
+        text = ways[int(rng.integers(len(ways)))]
+        made.append(Question(kind, text.format(plural(record.subjects[0])) if kind == "count" else text, answer, key))
+    return made
