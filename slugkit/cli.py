@@ -162,6 +162,21 @@ def train_classifier_command(
     train_classifier(out=out, steps=steps, seed=seed, device=device, resume=resume)
 
 
+@train_app.command("vlm")
+def train_vlm_command(
+    clip: Annotated[str, typer.Option(help="The CLIP whose vision tower it sees with: studio or a folder.")] = "studio",
+    out: Annotated[Optional[Path], typer.Option(help="Where to write the model.")] = None,
+    steps: Annotated[Optional[int], typer.Option(help="Optimiser steps; the recipe's own number without it.")] = None,
+    seed: Annotated[int, typer.Option(help="Seeds python, numpy and torch.")] = 0,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
+    resume: Annotated[bool, typer.Option(help="Go on from the last checkpoint of the same recipe.")] = True,
+) -> None:
+    """Train the studio's LLaVA on the CLIP's vision tower."""
+    from slugkit.train.vlm import train_vlm
+
+    train_vlm(clip=clip, out=out, steps=steps, seed=seed, device=device, resume=resume)
+
+
 @patch_app.command("show")
 def patch_show_command(file: Annotated[Path, typer.Argument(help="A patch file (.safetensors).")]) -> None:
     """Print what a patch file says: layer, step, concept, metrics, provenance."""

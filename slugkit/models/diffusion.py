@@ -13,35 +13,34 @@ from transformers import CLIPTextConfig, CLIPTextModel
 
 from slugkit.base import ModelLoadError, data_dir
 from slugkit.models.clip import Clip, pick_device
-from slugkit.models.names import differences, locate
+from slugkit.models.names import fill
 
 STEPS, GUIDANCE = 15, 4.0
 """Sampling steps and classifier-free guidance at studio scale."""
 
 
+def require_gelu(block: torch.nn.Module, what: str) -> None:
+    """Raises ModelLoadError for a block of open_clip's class whose activation is not plain GELU."""
+    if not isinstance(block.mlp.gelu, torch.nn.GELU):
+        raise ModelLoadError(f"The tower's activation is {type(block.mlp.gelu).__name__}; GELU was expected. Load the {what} with transformers "
+                             "from the published checkpoint instead.")
+
+
 def text_encoder(clip: Clip) -> CLIPTextModel:
     """The CLIP's text tower in transformers' class, float32, without the projection, which Stable Diffusion does not use.
 
-    Raises ModelLoadError where a weight has no place in that class or the activation is QuickGELU (then load the checkpoint
-    with transformers).
+    Raises PatchError where a weight has no place in that class, ModelLoadError where the activation is QuickGELU (then load the
+    checkpoint with transformers).
     """
     net = clip.model
     blocks, width = net.transformer.resblocks, net.token_embedding.embedding_dim
-    if not isinstance(blocks[0].mlp.gelu, torch.nn.GELU):
-        raise ModelLoadError(f"The text tower's activation is {type(blocks[0].mlp.gelu).__name__}; GELU was expected. Load the text encoder "
-                             "with transformers from the published checkpoint instead.")
+    require_gelu(blocks[0], "text encoder")
     config = CLIPTextConfig(
         vocab_size=net.vocab_size, hidden_size=width, intermediate_size=blocks[0].mlp.c_fc.out_features, hidden_act="gelu",
         num_hidden_layers=len(blocks), num_attention_heads=blocks[0].attn.num_heads, max_position_embeddings=net.context_length,
         bos_token_id=net.vocab_size - 2, eos_token_id=net.vocab_size - 1, pad_token_id=net.vocab_size - 1, projection_dim=width)
     encoder = CLIPTextModel(config).eval()
-    for name, weight in net.named_parameters():
-        place = None if name.startswith("visual.") or name == "logit_scale" else locate(encoder, name)
-        if place is not None:
-            place.write(weight.detach().cpu())
-    wrong = differences(net, encoder, "text")
-    if wrong:
-        raise ModelLoadError(f"transformers' text tower does not hold {wrong[0]!r} as the CLIP does.")
+    fill(net, encoder, "text")
     return encoder
 
 

@@ -150,6 +150,15 @@ def require_tower(clip_model: torch.nn.Module, other: Any, tower: str) -> None:
                          "The gradients of one CLIP say nothing about another. Load the pair that belongs together. Nothing was changed.")
 
 
+def fill(clip_model: torch.nn.Module, other: Any, tower: str) -> None:
+    """Write every weight of the CLIP's tower into `other` wherever it holds it. Raises PatchError where they then differ."""
+    for name, weight in clip_model.named_parameters():
+        place = locate(other, name) if name != "logit_scale" and tower_of(name) == tower else None
+        if place is not None:
+            place.write(weight.detach().cpu())
+    require_tower(clip_model, other, tower)
+
+
 def differences(clip_model: torch.nn.Module, other: Any, tower: str) -> list[str]:
     """Canonical weights of a tower that `other` keeps with other values (compared in its dtype), or in another shape.
 

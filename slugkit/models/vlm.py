@@ -1,0 +1,82 @@
+"""LLaVA behind one small interface: pictures and questions in, answers out. Its vision tower is a CLIP's, weight by weight."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from transformers import CLIPVisionConfig, CLIPVisionModel
+
+from slugkit.base import ModelLoadError, data_dir, progress
+from slugkit.models.clip import Clip, pick_device
+from slugkit.models.diffusion import require_gelu
+from slugkit.models.names import fill
+
+FEATURE_LAYER = -2
+"""The vision layer that LLaVA-1.5 reads: the second to last, so the last block cannot act."""
+
+
+def vision_tower(clip: Clip) -> CLIPVisionModel:
+    """The CLIP's vision tower in transformers' class, float32, without the projection, which LLaVA does not use.
+
+    Raises PatchError where a weight has no place in that class, ModelLoadError where the activation is QuickGELU.
+    """
+    net = clip.model.visual
+    blocks, width = net.transformer.resblocks, net.conv1.out_channels
+    require_gelu(blocks[0], "vision tower")
+    config = CLIPVisionConfig(hidden_size=width, intermediate_size=blocks[0].mlp.c_fc.out_features, num_hidden_layers=len(blocks),
+                              num_attention_heads=blocks[0].attn.num_heads, image_size=net.image_size[0], patch_size=net.conv1.kernel_size[0],
+                              hidden_act="gelu", projection_dim=width)
+    tower = CLIPVisionModel(config).eval()
+    fill(clip.model, tower, "vision")
+    return tower
+
+
+@dataclass
+class Vlm:
+    """A loaded LLaVA with its processor. source: where it came from, for tables."""
+
+    model: torch.nn.Module
+    processor: object
+    source: str
+
+    def prompt(self, question: str) -> str:
+        """The question as the model's chat template writes it, with one picture."""
+        said = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": question}]}]
+        return self.processor.apply_chat_template(said, add_generation_prompt=True)
+
+    @torch.no_grad()
+    def ask(self, images: np.ndarray, questions: list[str], max_new_tokens: int = 16, batch_size: int = 64) -> list[str]:
+        """Greedy answers. images: (N, H, W, 3) uint8, one for each question. Raises ModelLoadError for another number of them."""
+        if len(images) != len(questions):
+            raise ModelLoadError(f"{len(questions)} questions came with {len(images)} pictures; one picture for each question was expected.")
+        device, said = next(self.model.parameters()).device, []
+        for i in progress(range(0, len(questions), batch_size), "asking"):
+            batch = self.processor(images=list(images[i:i + batch_size]), text=[self.prompt(q) for q in questions[i:i + batch_size]],
+                                   return_tensors="pt", padding=True).to(device)
+            made = self.model.generate(**batch, max_new_tokens=max_new_tokens, do_sample=False)
+            said += self.processor.batch_decode(made[:, batch["input_ids"].shape[1]:], skip_special_tokens=True)
+        return [text.strip() for text in said]
+
+
+def vlm_folder(model: str = "studio") -> Path | None:
+    """Where a model's files lie: the studio's, or a local folder; None for a hub id."""
+    folder = data_dir() / "studio" / "vlm" if model == "studio" else Path(model).expanduser()
+    return folder if folder.is_dir() else None
+
+
+def load_vlm(model: str = "studio", device: str = "auto") -> Vlm:
+    """Load a LlavaForConditionalGeneration by `studio`, folder or hub id. Raises ModelLoadError."""
+    from transformers import AutoProcessor, LlavaForConditionalGeneration
+    where, target = str(vlm_folder(model) or model), pick_device(device)
+    dtype = torch.float32 if target.type == "cpu" else torch.float16
+    try:
+        net = LlavaForConditionalGeneration.from_pretrained(where, dtype=dtype, use_safetensors=True)
+        processor = AutoProcessor.from_pretrained(where)
+    except Exception as error:
+        raise ModelLoadError(f"transformers could not load {model!r}: {error}. Give a folder as `save_pretrained` writes it, or run once with a "
+                             "connection to fetch it. `slugkit train vlm` makes the studio's. Nothing was changed.") from error
+    processor.tokenizer.padding_side = "left"  # generation goes on at the right end
+    return Vlm(net.eval().to(target), processor, model)

@@ -1,0 +1,189 @@
+"""Train the studio's LLaVA: the CLIP's own vision tower stays, a projector and a small Llama learn to answer questions about pictures."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from slugkit import studio
+from slugkit.base import data_dir, progress, runs_dir, seed_everything, sha256_file, write_json
+from slugkit.data import drawn
+from slugkit.models.clip import load_clip, pick_device
+from slugkit.models.vlm import FEATURE_LAYER, vision_tower
+from slugkit.studio.questions import UNKNOWN, WORDINGS, Question, answers, questions
+
+from . import loop
+from .card import CARD
+
+TEMPLATE = ("{% for m in messages %}{% if m['role'] == 'user' %}USER: {% for c in m['content'] %}{% if c['type'] == 'image' %}<image>\n"
+            "{% else %}{{ c['text'] }}{% endif %}{% endfor %} {% else %}ASSISTANT: {{ m['content'][0]['text'] }}</s>{% endif %}{% endfor %}"
+            "{% if add_generation_prompt %}ASSISTANT:{% endif %}")
+"""LLaVA-1.5's way of writing a conversation."""
+
+
+@dataclass(frozen=True)
+class VlmRecipe:
+    """Everything that decides the weights, beside the pictures. strangers: training pictures of each of the ten people whom it
+    learns not to know; balance: how many times as often a picture of them is drawn as any other."""
+
+    steps: int = 3000
+    batch: int = 48
+    learning_rate: float = 1.0e-3
+    weight_decay: float = 0.05
+    warmup: int = 100
+    strangers: int = 140
+    width: int = 128
+    layers: int = 3
+    heads: int = 4
+    inner: int = 384
+    vocabulary: int = 700
+
+
+def learn_vocabulary(texts: list[str], size: int):
+    """A byte-pair tokenizer learned on the conversations, as a fast tokenizer of transformers with LLaVA's special tokens."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+    special = ["<pad>", "<s>", "</s>", "<image>"]
+    learner = Tokenizer(models.BPE())
+    learner.pre_tokenizer, learner.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
+    learner.train_from_iterator(texts, trainers.BpeTrainer(vocab_size=size, special_tokens=special, show_progress=False,
+                                                           initial_alphabet=pre_tokenizers.ByteLevel.alphabet()))
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=learner, pad_token="<pad>", bos_token="<s>", eos_token="</s>", padding_side="left",
+                                        clean_up_tokenization_spaces=False)
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<image>"]})
+    return tokenizer
+
+
+def build_processor(tokenizer, image_size: int, patch_size: int):
+    """LLaVA's processor: pictures normalised as the CLIP does, one `<image>` token for each patch, LLaVA-1.5's chat template."""
+    from transformers import CLIPImageProcessor, LlavaProcessor
+    half = [0.5, 0.5, 0.5]
+    pictures = CLIPImageProcessor(size={"height": image_size, "width": image_size}, do_center_crop=False, image_mean=half, image_std=half)
+    return LlavaProcessor(image_processor=pictures, tokenizer=tokenizer, patch_size=patch_size, vision_feature_select_strategy="default",
+                          num_additional_image_tokens=1, chat_template=TEMPLATE)
+
+
+def build_llava(tower, tokenizer, recipe: VlmRecipe):
+    """A fresh LlavaForConditionalGeneration around the CLIP's vision tower, whose weights it takes over."""
+    from transformers import LlamaConfig, LlavaConfig, LlavaForConditionalGeneration
+    text = LlamaConfig(vocab_size=len(tokenizer), hidden_size=recipe.width, intermediate_size=recipe.inner, num_hidden_layers=recipe.layers,
+                       num_attention_heads=recipe.heads, max_position_embeddings=256, pad_token_id=tokenizer.pad_token_id,
+                       bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id, tie_word_embeddings=True)
+    patches = (tower.config.image_size // tower.config.patch_size) ** 2
+    config = LlavaConfig(vision_config=tower.config, text_config=text, image_token_index=tokenizer.convert_tokens_to_ids("<image>"),
+                         image_seq_length=patches, vision_feature_layer=FEATURE_LAYER, tie_word_embeddings=True)
+    model = LlavaForConditionalGeneration(config)
+    model.model.vision_tower.load_state_dict(tower.state_dict())
+    model.model.vision_tower.requires_grad_(False)
+    model.generation_config.pad_token_id = tokenizer.pad_token_id
+    return model
+
+
+def training_pictures(recipe: VlmRecipe, world: studio.World) -> list[studio.Record]:
+    """The CLIP's training pictures, and pictures of ten strangers."""
+    strangers = [r for name in world.strangers["train"]
+                 for r in studio.solo_records("train", name, -(-recipe.strangers // len(world.styles)), world=world)]
+    return [*studio.training_records(world=world), *strangers]
+
+
+@torch.no_grad()
+def patch_features(tower, processor, images: np.ndarray, device, batch_size: int = 128) -> torch.Tensor:
+    """What LLaVA reads of every picture: (N, patches, width) float16 on the CPU, from the second-to-last layer, without the class token."""
+    parts = []
+    for i in progress(range(0, len(images), batch_size), "reading the pictures"):
+        pixels = processor.image_processor(list(images[i:i + batch_size]), return_tensors="pt")["pixel_values"].to(device)
+        parts.append(tower(pixels, output_hidden_states=True).hidden_states[FEATURE_LAYER][:, 1:].half().cpu())
+    return torch.cat(parts)
+
+
+def conversation(processor, question: Question) -> tuple[str, str]:
+    """The prompt up to the answer, and the answer with its end token."""
+    said = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": question.text}]}]
+    return processor.apply_chat_template(said, add_generation_prompt=True), f" {question.answer}</s>"
+
+
+def as_batch(tokenizer, image_token: int, patches: int, talks: list[tuple[str, str]], device) -> dict[str, torch.Tensor]:
+    """Conversations as input_ids, attention_mask and labels (N, L), padded on the left; only the answers are learned."""
+    rows = []
+    for prompt, answer in talks:
+        before, after = prompt.split("<image>")
+        asked = [*tokenizer(before, add_special_tokens=False).input_ids, *[image_token] * patches, *tokenizer(after, add_special_tokens=False).input_ids]
+        told = tokenizer(answer, add_special_tokens=False).input_ids
+        rows.append((asked + told, [-100] * len(asked) + told))
+    length = max(len(ids) for ids, _ in rows)
+    pad = tokenizer.pad_token_id
+    ids = torch.tensor([[pad] * (length - len(i)) + i for i, _ in rows], device=device)
+    labels = torch.tensor([[-100] * (length - len(y)) + y for _, y in rows], device=device)
+    mask = torch.tensor([[0] * (length - len(i)) + [1] * len(i) for i, _ in rows], device=device)
+    return {"input_ids": ids, "attention_mask": mask, "labels": labels}
+
+
+def answer_loss(model, batch: dict[str, torch.Tensor], features: torch.Tensor) -> torch.Tensor:
+    """Cross-entropy of the answers' tokens. features: (N, patches, width) as `patch_features` gives them, float32."""
+    from transformers.modeling_outputs import BaseModelOutputWithPooling
+    seen = BaseModelOutputWithPooling(pooler_output=list(model.model.multi_modal_projector(features)))
+    hidden = model.model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], mm_encoder_outputs={"image": seen}).last_hidden_state
+    where = batch["labels"][:, 1:] != -100
+    return F.cross_entropy(model.lm_head(hidden[:, :-1][where]).float(), batch["labels"][:, 1:][where])
+
+
+def fit_vlm(model, processor, records: list[studio.Record], features: torch.Tensor, world: studio.World, recipe: VlmRecipe, seed: int, device,
+            checkpoint: Path | None) -> list[float]:
+    """Train projector and language model in place: one question about one picture in each row. Returns the losses."""
+    kinds = sorted({kind for r in records for kind in answers(r, world)})
+    rows_of = {kind: np.array([i for i, r in enumerate(records) if kind in answers(r, world)]) for kind in kinds}
+    strange = np.array([i for i, r in enumerate(records) if answers(r, world).get("who", ("",))[0] == UNKNOWN])
+    patches = features.shape[1]
+
+    def loss_at(step: int) -> torch.Tensor:
+        rng = np.random.Generator(np.random.PCG64([seed, step, 24]))
+        talks, rows = [], []
+        for _ in range(recipe.batch):
+            kind = kinds[int(rng.integers(len(kinds)))]
+            pool = strange if kind == "who" and len(strange) and rng.random() < 0.2 else rows_of[kind]
+            row = int(pool[int(rng.integers(len(pool)))])
+            talks.append(conversation(processor, next(q for q in questions(records[row], world, rng) if q.kind == kind)))
+            rows.append(row)
+        batch = as_batch(processor.tokenizer, model.config.image_token_id, patches, talks, device)
+        return answer_loss(model, batch, features[torch.tensor(rows)].float().to(device))
+
+    return loop.fit(model, loss_at, recipe, seed, "training the LLaVA", checkpoint)
+
+
+def all_texts(world: studio.World, records: list[studio.Record]) -> list[str]:
+    """Everything that may be said, for the vocabulary."""
+    said = [text for ways in WORDINGS.values() for text in ways] + ["USER: ", "ASSISTANT:"]
+    rng = np.random.Generator(np.random.PCG64(0))
+    return said + [f" {q.answer}" for r in records for q in questions(r, world, rng)]
+
+
+def train_vlm(clip: str = "studio", out: str | Path | None = None, recipe: VlmRecipe | None = None, steps: int | None = None, seed: int = 0,
+              device: str = "auto", resume: bool = True, records: list[studio.Record] | None = None) -> Path:
+    """Train a LlavaForConditionalGeneration on the studio and write it with its processor as `save_pretrained` does. Returns the folder.
+
+    clip: the CLIP whose vision tower it sees with. records: other training pictures than the studio's, for a test. A killed training goes
+    on from its last checkpoint. Weights are kept in single precision, so that the vision tower is the CLIP's bit for bit.
+    """
+    world, recipe = studio.load_world(), recipe or VlmRecipe()
+    recipe = replace(recipe, steps=steps or recipe.steps)
+    folder, target = Path(out) if out else data_dir() / "studio" / "vlm", pick_device(device)
+    records = records or training_pictures(recipe, world)
+    checkpoint = runs_dir() / "training" / f"{folder.name}-seed{seed}.safetensors"
+    if not resume:
+        checkpoint.unlink(missing_ok=True)
+    seed_everything(seed)
+    tower = vision_tower(load_clip(clip, "cpu")).to(target)
+    tokenizer = learn_vocabulary(all_texts(world, records), recipe.vocabulary)
+    processor = build_processor(tokenizer, tower.config.image_size, tower.config.patch_size)
+    model = build_llava(tower, tokenizer, recipe).to(target)
+    losses = fit_vlm(model, processor, records, patch_features(tower, processor, drawn(records), target), world, recipe, seed, target, checkpoint)
+    model.to("cpu").save_pretrained(folder)
+    processor.save_pretrained(folder)
+    write_json(folder / CARD, {"recipe": asdict(recipe), "seed": seed, "clip": clip, "weights_sha256": sha256_file(folder / "model.safetensors"),
+                               "final_loss": sum(losses[-50:]) / max(1, len(losses[-50:]))})
+    checkpoint.unlink(missing_ok=True)
+    return folder
