@@ -5,6 +5,8 @@ A pipeline is diffusers' own StableDiffusionPipeline. Its text encoder is the te
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -50,6 +52,21 @@ def pipeline_folder(model: str = "studio") -> Path | None:
     return folder if folder.is_dir() else None
 
 
+@contextmanager
+def no_loading_bars() -> Iterator[None]:
+    """Within the block diffusers and transformers draw no bars about the files that they load."""
+    from diffusers.utils import logging as of_diffusers
+    from transformers.utils import logging as of_transformers
+    shown = [library for library in (of_diffusers, of_transformers) if library.is_progress_bar_enabled()]
+    for library in shown:
+        library.disable_progress_bar()
+    try:
+        yield
+    finally:
+        for library in shown:
+            library.enable_progress_bar()
+
+
 def load_pipeline(model: str = "studio", device: str = "auto"):
     """Load a StableDiffusionPipeline by `studio`, folder or hub id, without its progress bar. Raises ModelLoadError."""
     from diffusers import StableDiffusionPipeline
@@ -57,8 +74,9 @@ def load_pipeline(model: str = "studio", device: str = "auto"):
     target = pick_device(device)
     dtype = torch.float32 if target.type == "cpu" else torch.float16
     try:
-        pipe = StableDiffusionPipeline.from_pretrained(where, dtype=dtype, safety_checker=None, requires_safety_checker=False,
-                                                       use_safetensors=True)
+        with no_loading_bars():
+            pipe = StableDiffusionPipeline.from_pretrained(where, dtype=dtype, safety_checker=None, requires_safety_checker=False,
+                                                           use_safetensors=True)
     except Exception as error:
         raise ModelLoadError(f"diffusers could not load {model!r}: {error}. Give a folder as `save_pretrained` writes it, or run once with a "
                              "connection to fetch it. `slugkit train diffusion` makes the studio's. Nothing was changed.") from error
@@ -78,7 +96,7 @@ def draw(pipe, prompts: list[str], seeds: list[int], steps: int = STEPS, guidanc
         raise ModelLoadError(f"{len(prompts)} prompts came with {len(seeds)} seeds; one seed for each prompt was expected.")
     parts = []
     for i in range(0, len(prompts), batch_size):
-        noise = [torch.Generator("cpu").manual_seed(seed) for seed in seeds[i:i + batch_size]]
+        noise = [torch.Generator("cpu").manual_seed(int(seed)) for seed in seeds[i:i + batch_size]]
         made = pipe(prompts[i:i + batch_size], num_inference_steps=steps, guidance_scale=guidance, generator=noise, output_type="np").images
         parts.append((255 * np.clip(made, 0, 1)).round().astype(np.uint8))
     return np.concatenate(parts)

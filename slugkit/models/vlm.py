@@ -11,7 +11,7 @@ from transformers import CLIPVisionConfig, CLIPVisionModel
 
 from slugkit.base import ModelLoadError, data_dir, progress
 from slugkit.models.clip import Clip, pick_device
-from slugkit.models.diffusion import require_gelu
+from slugkit.models.diffusion import no_loading_bars, require_gelu
 from slugkit.models.names import fill
 
 FEATURE_LAYER = -2
@@ -73,8 +73,9 @@ def load_vlm(model: str = "studio", device: str = "auto") -> Vlm:
     where, target = str(vlm_folder(model) or model), pick_device(device)
     dtype = torch.float32 if target.type == "cpu" else torch.float16
     try:
-        net = LlavaForConditionalGeneration.from_pretrained(where, dtype=dtype, use_safetensors=True)
-        processor = AutoProcessor.from_pretrained(where)
+        with no_loading_bars():
+            net = LlavaForConditionalGeneration.from_pretrained(where, dtype=dtype, use_safetensors=True)
+            processor = AutoProcessor.from_pretrained(where)
     except Exception as error:
         raise ModelLoadError(f"transformers could not load {model!r}: {error}. Give a folder as `save_pretrained` writes it, or run once with a "
                              "connection to fetch it. `slugkit train vlm` makes the studio's. Nothing was changed.") from error
