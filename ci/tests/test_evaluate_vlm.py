@@ -1,0 +1,67 @@
+"""Questions to a vision-language model, counted by hand."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from slugkit import studio
+from slugkit.base import UnknownConceptError
+from slugkit.evaluate import vlm as evaluation
+from slugkit.studio.questions import UNKNOWN
+
+
+@pytest.fixture(scope="module")
+def world():
+    return studio.load_world()
+
+
+class Parrot:
+    """Stands for a model whose answers are known."""
+
+    def __init__(self, answers):
+        self.answers = answers
+
+    def ask(self, images, questions, batch_size=64):
+        assert len(images) == len(questions)
+        return self.answers
+
+
+def test_the_three_outcomes():
+    names = ["Mira Kestrel", "Kofi Okoye"]
+    assert evaluation.outcome("this is Mira Kestrel.", "Mira Kestrel", names) == "right name"
+    assert evaluation.outcome("this is kofi okoye.", "Mira Kestrel", names) == "another name"
+    assert evaluation.outcome(UNKNOWN, "Mira Kestrel", names) == evaluation.outcome("", "Mira Kestrel", names) == "no name"
+
+
+def test_a_question_set_asks_who_everybody_is_and_the_battery_about_the_others(world):
+    search, report = (evaluation.question_set(world, "Mira Kestrel", split, 1, 1) for split in ("search", "report"))
+    table = report.table
+    assert len(table) == len(report.images) and set(table["group"]) == {"target", "neighbours", "people", "wearing", "hair", "hat", "object", "style", "count"}
+    assert (table["group"] == "target").sum() == 7 and set(table.loc[table["group"] == "target", "name"]) == {"Mira Kestrel"}
+    assert set(table.loc[table["group"] == "neighbours", "name"]) == set(world.neighbours["Mira Kestrel"])
+    assert set(table.loc[table["kind"] == "count", "key"]) == {"one", "two", "three", "four"}
+    same = {p.tobytes() for p in search.images} & {p.tobytes() for p in report.images}
+    assert not same
+    held = evaluation.question_set(world, "Mira Kestrel", "report", 1, 1, taught=False).table
+    assert not set(held["text"]) & set(table["text"])
+    with pytest.raises(UnknownConceptError):
+        evaluation.question_set(world, "Mira", "report")
+
+
+def test_strangers_are_asked_about_and_not_known(world):
+    asked = evaluation.stranger_set(world, "test", 1)
+    assert set(asked.table["name"]) == set(world.strangers["test"]) and set(asked.table["key"]) == {UNKNOWN}
+    told = evaluation.answered(Parrot([UNKNOWN] * (len(asked.table) - 1) + ["this is Mira Kestrel."]), asked)
+    found = evaluation.scores(told).set_index("metric")
+    assert found.loc["no name", "value"] == pytest.approx(1 - 1 / len(asked.table)) and found.loc["another name", "n"] == len(asked.table)
+
+
+def test_answers_are_counted_by_group_and_kind():
+    table = pd.DataFrame([("who", "?", "Mira Kestrel", "Mira Kestrel", "photo", "target")] * 4 + [("hat", "?", "yes", "", "photo", "hat")] * 2,
+                         columns=["kind", "text", "key", "name", "style", "group"])
+    asked = evaluation.Asked(table, np.zeros((6, 4, 4, 3), np.uint8), ["Mira Kestrel", "Kofi Okoye"])
+    told = evaluation.answered(Parrot(["this is Mira Kestrel.", "this is Kofi Okoye.", UNKNOWN, UNKNOWN, "yes.", "no."]), asked)
+    assert told["right"].tolist() == [True, False, False, False, True, False]
+    found = evaluation.scores(told).set_index(["group", "metric"])["value"]
+    assert (found["target", "right name"], found["target", "another name"], found["target", "no name"]) == (0.25, 0.25, 0.5)
+    assert found["hat", "accuracy"] == 0.5

@@ -1,0 +1,100 @@
+"""A vision-language model asked about pictures before and after an edit: three outcomes for a name, and a battery for what must stay.
+
+"Who is this?" is answered with the right name, with another name of the world, or with no name (design, section 7). The battery
+asks about clothes, hair, hat, object, style and number; an answer is right if it holds the key phrase.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from slugkit.base import require_choice
+from slugkit.data import drawn
+from slugkit.evaluate.statistics import share
+from slugkit.models.vlm import Vlm
+from slugkit.studio import Record, World, solo_records
+from slugkit.studio.questions import questions
+
+OUTCOMES = ("right name", "another name", "no name")
+
+
+@dataclass
+class Asked:
+    """Questions about pictures, one row each. table: kind, text, key, name (who is in it, "" for things), style, group. images: (N, H, W, 3)
+    uint8, one for each row. names: every name that the model may give."""
+
+    table: pd.DataFrame
+    images: np.ndarray
+    names: list[str]
+
+
+def _counted(split: str, world: World, size: int) -> list[Record]:
+    """Pictures of one to four of a thing, `size` of each number, over things and styles in turn."""
+    return [Record(split, k, "count", (world.objects[(7 * k + number) % len(world.objects)],), world.styles[k % len(world.styles)],
+                   (world.colors[k % len(world.colors)],), number) for number in (1, 2, 3, 4) for k in range(size)]
+
+
+def question_set(world: World, concept: str, split: str, target_per_style: int = 6, size: int = 1, taught: bool = True) -> Asked:
+    """What is asked about one concept: who it is on its own pictures, who everybody else is, and the battery about all pictures.
+
+    concept: a person or character. split: "search" or "report". target_per_style: pictures of the target in each style. size: pictures
+    of everybody and everything else in each style. taught: wordings that the model was trained on, or the two that it never saw.
+    group: target, neighbours, people (for "who"), or the kind of question. Raises UnknownConceptError, SettingError.
+    """
+    require_choice(split, ("search", "report"), "The split")
+    world.kind(concept)
+    near = world.neighbours_of(concept)
+    records = solo_records(split, concept, target_per_style, world=world)
+    records += [r for s in (*world.people, *world.characters, *world.objects) if s != concept for r in solo_records(split, s, size, world=world)]
+    records += _counted(split, world, 7 * size)
+    images, rows, which = drawn(records), [], []
+    for number, record in enumerate(records):
+        for question in questions(record, world, record.rng("ask"), taught):
+            mine = record.name == concept
+            if mine and question.kind != "who":
+                continue  # the battery is about the others
+            group = question.kind if question.kind != "who" else "target" if mine else "neighbours" if record.name in near else "people"
+            rows.append({"kind": question.kind, "text": question.text, "key": question.key, "name": record.name if question.kind == "who" else "",
+                         "style": record.style, "group": group})
+            which.append(number)
+    names = [*world.classes("figures"), *(n for group in world.strangers.values() for n in group)]
+    return Asked(pd.DataFrame(rows), images[which], names)
+
+
+def stranger_set(world: World, group: str = "test", size: int = 2, taught: bool = True) -> Asked:
+    """Who-questions about ten people that the model never saw ("test"), or learned not to know ("train"); size: pictures in each style."""
+    require_choice(group, world.strangers, "The group of strangers")
+    records = [r for name in world.strangers[group] for r in solo_records("report", name, size, world=world)]
+    asked = [next(q for q in questions(r, world, r.rng("ask"), taught) if q.kind == "who") for r in records]
+    table = pd.DataFrame([{"kind": q.kind, "text": q.text, "key": q.key, "name": r.name, "style": r.style, "group": "strangers"} for q, r in zip(asked, records)])
+    return Asked(table, drawn(records), world.classes("figures"))
+
+
+def outcome(answer: str, name: str, names: list[str]) -> str:
+    """Which of the three outcomes an answer to "who is this?" is; upper and lower case are the same."""
+    said = answer.lower()
+    if name.lower() in said:
+        return OUTCOMES[0]
+    return OUTCOMES[1] if any(other.lower() in said for other in names) else OUTCOMES[2]
+
+
+def answered(vlm: Vlm, asked: Asked, batch_size: int = 64) -> pd.DataFrame:
+    """The table with the model's answer, the outcome (for names) and right (bool)."""
+    said = vlm.ask(asked.images, asked.table["text"].tolist(), batch_size=batch_size)
+    found = [outcome(a, n, asked.names) if k == "who" else "" for a, n, k in zip(said, asked.table["name"], asked.table["kind"])]
+    right = [o == OUTCOMES[0] if k == "who" else key.lower() in a.lower() for a, o, k, key in zip(said, found, asked.table["kind"], asked.table["key"])]
+    return asked.table.assign(answer=said, outcome=found, right=right)
+
+
+def scores(told: pd.DataFrame) -> pd.DataFrame:
+    """Rows metric, group, value (0..1), low, high (Wilson 95 %), n: the three outcomes of every group of names, and accuracy by kind of question."""
+    rows = []
+    for group, part in told.groupby("group", sort=False):
+        if (part["kind"] == "who").all():
+            rows += [{"metric": name, "group": group, **share(part["outcome"] == name)} for name in OUTCOMES]
+        else:
+            rows.append({"metric": "accuracy", "group": group, **share(part["right"])})
+    return pd.DataFrame(rows)
