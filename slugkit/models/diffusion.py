@@ -17,7 +17,7 @@ from slugkit.base import ModelLoadError, data_dir
 from slugkit.models.clip import Clip, pick_device
 from slugkit.models.names import fill
 
-STEPS, GUIDANCE = 15, 4.0
+STEPS, GUIDANCE = 10, 4.0
 """Sampling steps and classifier-free guidance at studio scale."""
 
 
