@@ -26,7 +26,7 @@ from slugkit.train.pictures import TrainingPictures
 from slugkit.train.vae import VaeRecipe, build_vae, fit_vae, to_tensor
 
 VAE = VaeRecipe(steps=4, batch=4, crop=8, settle=0.5, widths=(8, 8, 16), groups=4)
-UNET = training.UnetRecipe(steps=4, batch=4, widths=(16, 32), groups=8, head_width=16, mean=0.5)
+UNET = training.UnetRecipe(steps=4, cycles=2, batch=4, widths=(16, 32), groups=8, head_width=16, mean=0.5)
 
 
 def small_pictures(count=12):
@@ -170,5 +170,6 @@ def test_a_killed_training_goes_on_from_its_checkpoint_to_the_same_weights(tmp_p
         fit(checkpoint)
     resumed = fit(checkpoint)
     assert all(torch.equal(straight[name], resumed[name]) for name in straight)
+    assert len(fit_vae(build_vae(VAE, 16), small_pictures().images, VAE, 0, "cpu", checkpoint)) == 1, "a finished training tells its last loss"
     with pytest.raises(SettingError, match="another recipe"):
         fit_vae(build_vae(VAE, 16), small_pictures().images, replace(VAE, widths=(8, 16, 16)), 0, "cpu", checkpoint)

@@ -36,7 +36,7 @@ class DiffusionSweep:
     """The models and the settings that all concepts share. size: report pictures of every other subject; layers: how many of
     CLIP's searched layers the search on the pipeline tries."""
 
-    def __init__(self, pipeline: str = "studio", clip: str = "studio", size: int = 3, layers: int = 3, trials: int = 6, seed: int = 0,
+    def __init__(self, pipeline: str = "studio", clip: str = "studio", size: int = 2, layers: int = 2, trials: int = 6, seed: int = 0,
                  device: str = "auto"):
         self.clip, self.pipe, self.judge = load_clip(clip, device), load_pipeline(pipeline, device), load_classifier(device=device)
         self.source, self.size, self.layers, self.trials, self.seed = open_data("studio"), size, layers, trials, seed

@@ -26,11 +26,13 @@ from .vae import VaeRecipe, build_vae, encode_all, fit_vae
 class UnetRecipe:
     """Everything that decides the UNet's weights, beside latents and captions.
 
-    empty: share of captions replaced by "", for classifier-free guidance. mean: decay of the running mean of the weights, which
+    steps, cycles: steps of one cosine cycle of the learning rate, and how many there are; each starts from what the one before
+    kept. empty: share of captions replaced by "", for classifier-free guidance. mean: decay of the running mean of the weights, which
     is what is kept. widths: channels from the finest grid down; only the coarser grids attend to the text.
     """
 
     steps: int = 4000
+    cycles: int = 2
     batch: int = 48
     learning_rate: float = 5.0e-4
     weight_decay: float = 0.01
@@ -63,10 +65,12 @@ def build_scheduler():
 
 def fit_unet(unet, latents: torch.Tensor, pictures: TrainingPictures, encoder, tokenizer, recipe: UnetRecipe, seed: int, device,
              checkpoint: Path | None) -> list[float]:
-    """Train in place on scaled latents (N, c, h, w) with a fresh caption for every picture and step; ends on the running mean."""
-    scheduler = build_scheduler()
+    """Train in place on scaled latents (N, c, h, w) with a fresh caption for every picture and step.
+
+    Each cycle ends on the running mean, rounded to half precision as it is kept. checkpoint: a file for each cycle beside it.
+    """
+    scheduler, averaging = build_scheduler(), torch.optim.swa_utils
     unet.to(memory_format=torch.channels_last)
-    running = torch.optim.swa_utils.AveragedModel(unet, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(recipe.mean))
 
     def loss_at(step: int) -> torch.Tensor:
         rng = np.random.Generator(np.random.PCG64([seed, step, 22]))
@@ -82,10 +86,20 @@ def fit_unet(unet, latents: torch.Tensor, pictures: TrainingPictures, encoder, t
         seen = scheduler.add_noise(clean, noise, when).contiguous(memory_format=torch.channels_last)
         return torch.nn.functional.mse_loss(unet(seen, when, said).sample, wanted)
 
-    losses = loop.fit(unet, loss_at, recipe, seed, "training the UNet", checkpoint, after_step=lambda: running.update_parameters(unet),
-                      beside={"running": running})
-    unet.load_state_dict(running.module.state_dict())
+    losses = []
+    for cycle in range(recipe.cycles):
+        running = averaging.AveragedModel(unet, multi_avg_fn=averaging.get_ema_multi_avg_fn(recipe.mean))
+        losses += loop.fit(unet, lambda step, first=cycle * recipe.steps: loss_at(first + step), recipe, seed + cycle,
+                           f"training the UNet, cycle {cycle + 1} of {recipe.cycles}", cycle_state(checkpoint, cycle),
+                           after_step=lambda mean=running: mean.update_parameters(unet), beside={"running": running})
+        unet.load_state_dict(running.module.state_dict())
+        unet.half().float()
     return losses
+
+
+def cycle_state(checkpoint: Path | None, cycle: int) -> Path | None:
+    """The checkpoint of one cycle, beside `checkpoint`."""
+    return None if checkpoint is None else checkpoint.with_stem(f"{checkpoint.stem}-cycle{cycle + 1}")
 
 
 def _coded(vae, pictures: TrainingPictures, device, path: Path) -> torch.Tensor:
@@ -147,12 +161,14 @@ def train_diffusion(clip: str = "studio", out: str | Path | None = None, vae_rec
     encoder = text_encoder(load_clip(clip, "cpu")).to(target)
     tokenizer = CLIPTokenizer.from_pretrained(model_folder(clip))
     states = {part: runs_dir() / "training" / f"{folder.name}-{part}-seed{seed}.safetensors" for part in ("vae", "latents", "unet")}
+    kept = [states["vae"], states["latents"], *(cycle_state(states["unet"], k) for k in range(unet_recipe.cycles))]
     if not resume:
-        for path in states.values():
+        for path in kept:
             path.unlink(missing_ok=True)
     seed_everything(seed)
     vae = build_vae(vae_recipe, pictures.images.shape[1]).to(target)
     loss = {"vae": fit_vae(vae, pictures.images, vae_recipe, seed, target, states["vae"])}
+    vae.half().float()  # pictures are coded by the coder that is kept
     latents = _coded(vae, pictures, target, states["latents"])
     scale = 1 / latents.float().std().item()
     vae.register_to_config(scaling_factor=scale)
@@ -166,6 +182,6 @@ def train_diffusion(clip: str = "studio", out: str | Path | None = None, vae_rec
         "final_loss": {part: sum(x[-50:]) / max(1, len(x[-50:])) for part, x in loss.items()}})
     if score:
         write_scores(folder)
-    for path in states.values():
+    for path in kept:
         path.unlink(missing_ok=True)
     return folder

@@ -51,8 +51,9 @@ def save_state(path: Path, modules: dict[str, torch.nn.Module], optimizer, step:
                   {"step": str(step), "loss": str(loss), "recipe": json.dumps(asdict(recipe))})
 
 
-def load_state(path: Path, modules: dict[str, torch.nn.Module], optimizer, recipe: Schedule) -> int:
-    """Read what `save_state` wrote, in place; returns the step to go on with. Raises SettingError for another recipe's state."""
+def load_state(path: Path, modules: dict[str, torch.nn.Module], optimizer, recipe: Schedule) -> tuple[int, float]:
+    """Read what `save_state` wrote, in place; returns the step to go on with and the last loss. Raises SettingError for another
+    recipe's state."""
     with safe_open(path, "pt") as handle:
         header = handle.metadata()
     if json.loads(header["recipe"]) != json.loads(json.dumps(asdict(recipe))):  # JSON has no tuples
@@ -66,21 +67,21 @@ def load_state(path: Path, modules: dict[str, torch.nn.Module], optimizer, recip
             _, index, key = name.split(".", 2)
             state.setdefault(int(index), {})[key] = value
     optimizer.load_state_dict({"state": state, "param_groups": whole["param_groups"]})
-    return int(header["step"])
+    return int(header["step"]), float(header["loss"])
 
 
 def fit(model: torch.nn.Module, loss_at: Callable[[int], torch.Tensor], recipe: Schedule, seed: int, what: str, checkpoint: Path | None = None,
         after_step: Callable[[], None] | None = None, beside: dict[str, torch.nn.Module] | None = None) -> list[float]:
-    """Train in place; returns the losses of the steps made now.
+    """Train in place; returns the losses of the steps made now, or the last one of a training that was finished before.
 
     loss_at: step -> loss; random numbers are seeded by seed and step before it is called, so a resumed training sees what
     the straight one saw. after_step: called after each update. beside: further modules whose weights the checkpoint keeps,
     such as a running mean. checkpoint: where the state is kept every 100 steps, and resumed from.
     """
     optimizer, modules = make_optimizer(model, recipe), {"model": model, **(beside or {})}
-    start = load_state(checkpoint, modules, optimizer, recipe) if checkpoint is not None and checkpoint.is_file() else 0
+    start, last = load_state(checkpoint, modules, optimizer, recipe) if checkpoint is not None and checkpoint.is_file() else (0, None)
     model.train()
-    losses = []
+    losses = [last] if start >= recipe.steps and last is not None else []
     for step in progress(range(start, recipe.steps), what):
         seed_everything(seed * 1_000_003 + step)
         for group in optimizer.param_groups:
