@@ -34,10 +34,11 @@ def drawn(records: list, workers: int = 2) -> np.ndarray:
     return images
 
 
-def as_pairs(records: list) -> Pairs:
-    """Records as pairs, drawn."""
-    rows = [{"key": r.key, "caption": r.caption(), "concept": r.name if r.kind in SOLO else "",
-             "domain": studio.KINDS[r.kind] if r.kind in SOLO else "", "style": r.style, "split": r.split, "kind": r.kind,
+def as_pairs(records: list, odd: bool = False) -> Pairs:
+    """Records as pairs, drawn. odd: odd combinations are classes too, as where one of them is the concept."""
+    classes = SOLO if odd else SOLO[:3]
+    rows = [{"key": r.key, "caption": r.caption(), "concept": r.name if r.kind in classes else "",
+             "domain": studio.KINDS[r.kind] if r.kind in classes else "", "style": r.style, "split": r.split, "kind": r.kind,
              "subjects": " + ".join(r.subjects)} for r in records]
     return Pairs(drawn(records), pd.DataFrame(rows))
 
@@ -79,7 +80,7 @@ class StudioSource:
     def forget_set(self, concept: str, size: int, seed: int = 0) -> Pairs:
         """`size` training pictures of the concept alone, over all styles (for a style: over all subjects)."""
         mine = self._solo(concept, self.training)
-        return as_pairs([mine[i] for i in choose(len(mine), size, [seed, 11], "forget set")])
+        return as_pairs([mine[i] for i in choose(len(mine), size, [seed, 11], "forget set")], self.kind(concept) == "novel")
 
     def retain_set(self, concept: str, size: int, seed: int = 0, draw: int = 0) -> Pairs:
         """`size` training pictures in which the concept does not occur; `draw` numbers independent draws."""
@@ -95,7 +96,7 @@ class StudioSource:
         for subject, style in zip(forget.table["concept"], forget.table["style"]):
             k = count[subject, style] = count.get((subject, style), -1) + 1
             records.append(studio.solo_records("nonmember", subject, k + 1, [style], self.world)[k])
-        return as_pairs(records)
+        return as_pairs(records, self.kind(concept) == "novel")
 
     def prompts(self, concept: str) -> dict[str, dict[str, list[str]]]:
         """Domain -> class -> prompts. Style prompts name every object and the people
@@ -117,9 +118,9 @@ class StudioSource:
         base = min(base, per_style) if per_style else base
         subjects = [*self.world.people, *self.world.characters, *self.world.objects, *(self.world.classes("novel") if kind == "novel" else [])]
         records = [r for s in subjects for r in studio.solo_records(split, s, base, world=self.world)]
-        pairs = as_pairs(records)
+        pairs = as_pairs(records, kind == "novel")
         if kind != "style":
             more = [r for r in studio.solo_records(split, concept, base + extra, world=self.world) if r.index >= base]
-            added = as_pairs(more)
+            added = as_pairs(more, kind == "novel")
             pairs = Pairs(np.concatenate([pairs.images, added.images]), pd.concat([pairs.table, added.table]))
         return Exam(pairs, concept, kind, studio.KINDS[kind], self.prompts(concept), self.neighbours(concept), split)
