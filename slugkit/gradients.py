@@ -12,7 +12,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from slugkit.base import EmptySetError, GradientError, progress
+from slugkit.base import EmptySetError, GradientError, SettingError, progress
 from slugkit.data import Pairs
 from slugkit.models import Clip
 
@@ -108,3 +108,23 @@ def retain_gradient(clip: Clip, pairs: Pairs, batch_size: int = 128, seed: int =
     """g_r = grad of InfoNCE over the retain set in micro-batches of distinct captions. The batch size is part of its definition."""
     parts = [pairs.take(rows) for rows in distinct_batches(pairs.labels, batch_size, seed)]
     return mean_gradient(clip.model, lambda batch: retain_loss(clip, batch), parts, "retain gradient")
+
+
+def off_span(direction: torch.Tensor, covariance: torch.Tensor, energy: float) -> torch.Tensor:
+    """The part of a step direction that does nothing to the inputs the retain set spans: d (I - U U^T).
+
+    direction: (out, ...) of a layer that multiplies its inputs from the left. covariance: (d, d) second moment of the retain set's
+    inputs, d = the product of the other axes. energy: 0 to 1; U holds the leading eigenvectors that carry this share of it, 0
+    none of them. Returns a tensor shaped like `direction`, float32. Raises SettingError, GradientError where nothing is left.
+    """
+    if not 0 <= energy < 1:
+        raise SettingError(f"energy is {energy}; a share of 0 or more and less than 1 was expected: at 1 no direction is left.")
+    values, vectors = torch.linalg.eigh(covariance.double())
+    values, vectors = values.flip(0).clamp(min=0), vectors.flip(1)
+    before = torch.cat([values.new_zeros(1), values.cumsum(0)[:-1]]) / values.sum().clamp(min=1e-300)
+    span = vectors[:, before < energy] if energy else vectors[:, :0]
+    flat = direction.detach().flatten(1).double()
+    left = flat - (flat @ span) @ span.T
+    if not float(left.norm()) > 1e-9 * float(flat.norm()):
+        raise GradientError(f"nothing of the direction is left off the span of the retain set's inputs at energy {energy}; take a smaller one.")
+    return left.float().reshape(direction.shape)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from tiny_vlm import few_records, tiny_vlm, tiny_vlm_folder  # noqa: F401  fixtures of every test
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(REPOSITORY), str(REPOSITORY / "ci")]

@@ -8,36 +8,14 @@ from slugkit.base import ModelLoadError
 from slugkit.data import drawn
 from slugkit.models import load_clip
 from slugkit.models.names import differences, locate, unused_layers
-from slugkit.models.vlm import load_vlm, vision_tower
+from slugkit.models.vlm import as_batch, load_vlm, vision_tower
 from slugkit.studio.questions import UNKNOWN
 from slugkit.train import vlm as training
-
-SMALL = training.VlmRecipe(steps=300, batch=16, warmup=5, strangers=7, width=32, layers=1, heads=2, inner=48, vocabulary=400, learning_rate=5e-3)
 
 
 @pytest.fixture(scope="module")
 def clip():
     return load_clip("studio", "cpu")
-
-
-@pytest.fixture(scope="module")
-def records():
-    world = studio.load_world()
-    return [r for name in ("Mira Kestrel", "Kofi Okoye", next(iter(world.strangers["train"])), "car")
-            for r in studio.solo_records("train", name, 2, ["photo", "neon"], world)]
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory, records):
-    place = tmp_path_factory.mktemp("vlm")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("SLUGKIT_RUNS", str(place / "runs"))
-        return training.train_vlm(out=place / "vlm", recipe=SMALL, records=records, device="cpu")
-
-
-@pytest.fixture(scope="module")
-def vlm(folder):
-    return load_vlm(str(folder), "cpu")
 
 
 def test_the_vision_tower_is_the_clips_and_sees_alike(clip):
@@ -49,41 +27,57 @@ def test_the_vision_tower_is_the_clips_and_sees_alike(clip):
     assert torch.allclose(mine, clip.image_features(images), atol=1e-5)
 
 
-def test_the_trained_model_holds_the_clips_tower_and_layers_that_cannot_act_are_named(clip, vlm):
-    assert differences(clip.model, vlm.model, "vision") == []
-    assert list(unused_layers(vlm.model, ["visual.proj", "visual.conv1.weight"])) == ["visual.proj"]
-    assert locate(vlm.model, "visual.transformer.resblocks.5.mlp.c_fc.weight") is not None
+def test_the_trained_model_holds_the_clips_tower_and_layers_that_cannot_act_are_named(clip, tiny_vlm):
+    assert differences(clip.model, tiny_vlm.model, "vision") == []
+    last = "visual.transformer.resblocks.5.mlp.c_fc.weight"
+    found = unused_layers(tiny_vlm.model, ["visual.proj", "visual.conv1.weight", last, last.replace(".5.", ".4."), "transformer.resblocks.0.mlp.c_fc.weight"])
+    assert list(found) == ["visual.proj", last, "transformer.resblocks.0.mlp.c_fc.weight"]
+    assert locate(tiny_vlm.model, last) is not None and "reads the picture after block 4" in found[last]
 
 
-def test_prompt_and_batch_agree_with_the_processor(vlm, records):
-    images = drawn(records[:2])
-    asked = vlm.prompt("who is this?")
+def test_a_layer_that_is_named_as_unable_to_act_does_not_and_the_one_before_it_does(tiny_vlm, few_records):
+    images, before = drawn(few_records[:2]), tiny_vlm.told(drawn(few_records[:2]), ["who is this?"] * 2, ["x"] * 2)
+    with torch.no_grad():
+        asked = tiny_vlm.model(**before).logits
+        for block, same in (("5", True), ("4", False)):
+            weight = locate(tiny_vlm.model, f"visual.transformer.resblocks.{block}.mlp.c_fc.weight").tensors[0]
+            kept = weight.clone()
+            weight.mul_(0.5)
+            assert torch.equal(tiny_vlm.model(**before).logits, asked) == same
+            weight.copy_(kept)
+    with pytest.raises(ModelLoadError, match="one of each"):
+        tiny_vlm.told(images, ["who is this?"], ["x"])
+
+
+def test_prompt_and_batch_agree_with_the_processor(tiny_vlm, few_records):
+    images = drawn(few_records[:2])
+    asked = tiny_vlm.prompt("who is this?")
     assert asked == "USER: <image>\nwho is this? ASSISTANT:"
-    by_processor = vlm.processor(images=list(images), text=[asked] * 2, return_tensors="pt")["input_ids"]
-    by_hand = training.as_batch(vlm.processor.tokenizer, vlm.model.config.image_token_id, 64, [(asked, " x</s>")] * 2, "cpu")
+    by_processor = tiny_vlm.processor(images=list(images), text=[asked] * 2, return_tensors="pt")["input_ids"]
+    by_hand = as_batch(tiny_vlm.processor.tokenizer, tiny_vlm.model.config.image_token_id, 64, [(asked, " x</s>")] * 2, "cpu")
     told = (by_hand["labels"][0] != -100).sum()
     assert torch.equal(by_processor, by_hand["input_ids"][:, :-told])
-    assert vlm.processor.tokenizer.decode(by_hand["labels"][0][-told:]) == " x</s>"
+    assert tiny_vlm.processor.tokenizer.decode(by_hand["labels"][0][-told:]) == " x</s>"
 
 
-def test_cached_patch_features_give_the_loss_of_the_whole_model(clip, vlm, records):
-    images, tower = drawn(records[:2]), vision_tower(clip)
-    talks = [(vlm.prompt("who is this?"), " this is Mira Kestrel.</s>"), (vlm.prompt("is there a hat?"), " no.</s>")]
-    batch = training.as_batch(vlm.processor.tokenizer, vlm.model.config.image_token_id, 64, talks, "cpu")
-    features = training.patch_features(tower, vlm.processor, images, "cpu").float()
-    pixels = vlm.processor.image_processor(list(images), return_tensors="pt")["pixel_values"]
+def test_cached_patch_features_give_the_loss_of_the_whole_model(clip, tiny_vlm, few_records):
+    images, tower = drawn(few_records[:2]), vision_tower(clip)
+    talks = [(tiny_vlm.prompt("who is this?"), " this is Mira Kestrel.</s>"), (tiny_vlm.prompt("is there a hat?"), " no.</s>")]
+    batch = as_batch(tiny_vlm.processor.tokenizer, tiny_vlm.model.config.image_token_id, 64, talks, "cpu")
+    features = training.patch_features(tower, tiny_vlm.processor, images, "cpu").float()
+    pixels = tiny_vlm.processor.image_processor(list(images), return_tensors="pt")["pixel_values"]
     with torch.no_grad():
-        whole = vlm.model(**batch, pixel_values=pixels).loss
-        assert training.answer_loss(vlm.model, batch, features).item() == pytest.approx(whole.item(), abs=2e-3)
+        whole = tiny_vlm.model(**batch, pixel_values=pixels).loss
+        assert training.answer_loss(tiny_vlm.model, batch, features).item() == pytest.approx(whole.item(), abs=2e-3)
 
 
-def test_its_answer_depends_on_the_picture_and_strangers_are_not_known(vlm, records):
-    known = [r.name for r in records].index("Mira Kestrel")
-    stranger = next(i for i, r in enumerate(records) if r.name in studio.load_world().strangers["train"])
-    images = drawn(records)[[known, stranger]]
-    assert vlm.ask(images, ["who is this?"] * 2) == ["this is Mira Kestrel.", UNKNOWN]
+def test_its_answer_depends_on_the_picture_and_strangers_are_not_known(tiny_vlm, few_records):
+    known = [r.name for r in few_records].index("Mira Kestrel")
+    stranger = next(i for i, r in enumerate(few_records) if r.name in studio.load_world().strangers["train"])
+    images = drawn(few_records)[[known, stranger]]
+    assert tiny_vlm.ask(images, ["who is this?"] * 2) == ["this is Mira Kestrel.", UNKNOWN]
     with pytest.raises(ModelLoadError, match="one picture for each question"):
-        vlm.ask(images, ["who is this?"])
+        tiny_vlm.ask(images, ["who is this?"])
 
 
 def test_a_missing_model_says_how_to_get_one(tmp_path):

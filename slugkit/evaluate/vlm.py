@@ -11,24 +11,31 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from slugkit.base import require_choice
+from slugkit.base import SettingError, require_choice
 from slugkit.data import drawn
 from slugkit.evaluate.statistics import share
 from slugkit.models.vlm import Vlm
 from slugkit.studio import Record, World, solo_records
-from slugkit.studio.questions import questions
+from slugkit.studio.questions import Question, questions
 
 OUTCOMES = ("right name", "another name", "no name")
 
 
 @dataclass
 class Asked:
-    """Questions about pictures, one row each. table: kind, text, key, name (who is in it, "" for things), style, group. images: (N, H, W, 3)
-    uint8, one for each row. names: every name that the model may give."""
+    """Questions about pictures, one row each. table: kind, text, wanted (the whole answer), key (what must be in it), name (who is in the
+    picture, "" for things), style, group. images: (N, H, W, 3) uint8, one for each row. names: every name that the model may give.
+    split: of the pictures."""
 
     table: pd.DataFrame
     images: np.ndarray
     names: list[str]
+    split: str = "report"
+
+    def take(self, rows) -> Asked:
+        """The given rows (a mask or numbers)."""
+        rows = np.arange(len(self.table))[np.asarray(rows)]
+        return Asked(self.table.iloc[rows].reset_index(drop=True), self.images[rows], self.names, self.split)
 
 
 def _counted(split: str, world: World, size: int) -> list[Record]:
@@ -37,31 +44,45 @@ def _counted(split: str, world: World, size: int) -> list[Record]:
                    (world.colors[k % len(world.colors)],), number) for number in (1, 2, 3, 4) for k in range(size)]
 
 
-def question_set(world: World, concept: str, split: str, target_per_style: int = 6, size: int = 1, taught: bool = True) -> Asked:
-    """What is asked about one concept: who it is on its own pictures, who everybody else is, and the battery about all pictures.
+def _row(question: Question, record: Record, group: str) -> dict:
+    return {"kind": question.kind, "text": question.text, "wanted": question.answer, "key": question.key,
+            "name": record.name if question.kind == "who" else "", "style": record.style, "group": group}
 
-    concept: a person or character. split: "search" or "report". target_per_style: pictures of the target in each style. size: pictures
-    of everybody and everything else in each style. taught: wordings that the model was trained on, or the two that it never saw.
+
+def _pictures(world: World, concept: str, split: str, target_per_style: int, size: int, looks: int) -> list[Record]:
+    """Pictures of the target in every style, of everybody and everything else in `looks` styles in turn (0: all), and of several of a thing."""
+    records = solo_records(split, concept, target_per_style, world=world)
+    looks = looks or len(world.styles)
+    for number, subject in enumerate(s for s in (*world.people, *world.characters, *world.objects) if s != concept):
+        styles = [world.styles[(number + k) % len(world.styles)] for k in range(looks)]
+        records += solo_records(split, subject, size, styles, world)
+    return records + _counted(split, world, looks * size)
+
+
+def question_set(world: World, concept: str, split: str, target_per_style: int = 6, size: int = 1, looks: int = 0, all_kinds: bool = True,
+                 taught: bool = True) -> Asked:
+    """What is asked about one concept: who it is on its own pictures, who everybody else is, and the battery about all other pictures.
+
+    concept: a person or character. split: "search" or "report". target_per_style: pictures of the target in each style. size:
+    pictures of everybody and everything else in each of `looks` styles (0: all). all_kinds: every question of the battery that fits
+    a picture; else one, each kind in turn. taught: wordings that the model was trained on, or the two that it never saw.
     group: target, neighbours, people (for "who"), or the kind of question. Raises UnknownConceptError, SettingError.
     """
     require_choice(split, ("search", "report"), "The split")
-    world.kind(concept)
-    near = world.neighbours_of(concept)
-    records = solo_records(split, concept, target_per_style, world=world)
-    records += [r for s in (*world.people, *world.characters, *world.objects) if s != concept for r in solo_records(split, s, size, world=world)]
-    records += _counted(split, world, 7 * size)
+    if world.kind(concept) not in ("person", "character"):
+        raise SettingError(f"{concept!r} is a {world.kind(concept)}; a person or a character was expected: \"who is this?\" asks for a name.")
+    near, records = world.neighbours_of(concept), _pictures(world, concept, split, target_per_style, size, looks)
     images, rows, which = drawn(records), [], []
     for number, record in enumerate(records):
-        for question in questions(record, world, record.rng("ask"), taught):
-            mine = record.name == concept
-            if mine and question.kind != "who":
-                continue  # the battery is about the others
-            group = question.kind if question.kind != "who" else "target" if mine else "neighbours" if record.name in near else "people"
-            rows.append({"kind": question.kind, "text": question.text, "key": question.key, "name": record.name if question.kind == "who" else "",
-                         "style": record.style, "group": group})
-            which.append(number)
+        asked = questions(record, world, record.rng("ask"), taught)
+        who, battery = [q for q in asked if q.kind == "who"], [q for q in asked if q.kind != "who"]
+        mine = record.name == concept and bool(who)
+        battery = [] if mine else battery if all_kinds else [battery[number % len(battery)]]  # the battery is about the others
+        group = "target" if mine else "neighbours" if record.name in near else "people"
+        rows += [_row(q, record, group) for q in who] + [_row(q, record, q.kind) for q in battery]
+        which += [number] * (len(who) + len(battery))
     names = [*world.classes("figures"), *(n for group in world.strangers.values() for n in group)]
-    return Asked(pd.DataFrame(rows), images[which], names)
+    return Asked(pd.DataFrame(rows), images[which], names, split)
 
 
 def stranger_set(world: World, group: str = "test", size: int = 2, taught: bool = True) -> Asked:
@@ -69,8 +90,7 @@ def stranger_set(world: World, group: str = "test", size: int = 2, taught: bool 
     require_choice(group, world.strangers, "The group of strangers")
     records = [r for name in world.strangers[group] for r in solo_records("report", name, size, world=world)]
     asked = [next(q for q in questions(r, world, r.rng("ask"), taught) if q.kind == "who") for r in records]
-    table = pd.DataFrame([{"kind": q.kind, "text": q.text, "key": q.key, "name": r.name, "style": r.style, "group": "strangers"} for q, r in zip(asked, records)])
-    return Asked(table, drawn(records), world.classes("figures"))
+    return Asked(pd.DataFrame([_row(q, r, "strangers") for q, r in zip(asked, records)]), drawn(records), world.classes("figures"))
 
 
 def outcome(answer: str, name: str, names: list[str]) -> str:

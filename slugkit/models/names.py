@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from slugkit.base import PatchError
-from slugkit.models.layers import tower_of
+from slugkit.models.layers import block_of, tower_of
 
 _BLOCK = re.compile(r"^(?P<tower>visual\.)?transformer\.resblocks\.(?P<block>\d+)\.(?P<part>.+)$")
 _IN_BLOCK = {
@@ -91,7 +91,9 @@ class Place:
 
 
 def _parameters(model: Any) -> dict[str, torch.Tensor]:
-    """Every parameter by name; of a diffusers pipeline those of its text encoder."""
+    """Every parameter by name; of a diffusers pipeline those of its text encoder; a dictionary of tensors as it is."""
+    if isinstance(model, dict):
+        return model
     if hasattr(model, "named_parameters"):
         return dict(model.named_parameters())
     if hasattr(model, "text_encoder"):
@@ -100,7 +102,10 @@ def _parameters(model: Any) -> dict[str, torch.Tensor]:
 
 
 def locate(model: Any, canonical: str) -> Place | None:
-    """Where the model keeps a canonical weight, or None if it does not have it. Raises PatchError for a name of no CLIP."""
+    """Where the model keeps a canonical weight, or None if it does not have it. Raises PatchError for a name of no CLIP.
+
+    model: a dictionary with a model's names, such as its gradients, is searched alike.
+    """
     names, weights = hf_names(canonical), _parameters(model)
     if canonical in weights:
         return Place((weights[canonical],))
@@ -113,9 +118,22 @@ def locate(model: Any, canonical: str) -> Place | None:
     return None
 
 
+def _unread(model: Any, layer: str) -> str:
+    """Why a weight that the model holds cannot act in it, or "": a LLaVA reads its vision tower before the last block."""
+    config = getattr(model, "config", None)
+    read = getattr(config, "vision_feature_layer", None)
+    if read is None or tower_of(layer) != "vision":
+        return ""
+    depth = config.vision_config.num_hidden_layers
+    blocks = max(n if n >= 0 else depth + 1 + n for n in ([read] if isinstance(read, int) else read))
+    after = block_of(layer) >= blocks or layer.startswith(("visual.ln_post", "visual.proj"))
+    return f"{type(model).__name__} reads the picture after block {blocks - 1}, before it" if after else ""
+
+
 def unused_layers(model: Any, layers: list[str]) -> dict[str, str]:
-    """The layers among `layers` that the model does not hold, so that an edit of them cannot act there, each with the reason."""
-    return {layer: f"{type(model).__name__} does not use it" for layer in layers if locate(model, layer.split("[")[0]) is None}
+    """The layers among `layers` whose edit cannot act in the model, each with the reason: it does not hold them, or never reads them."""
+    reasons = {layer: f"{type(model).__name__} does not use it" if locate(model, layer.split("[")[0]) is None else _unread(model, layer) for layer in layers}
+    return {layer: reason for layer, reason in reasons.items() if reason}
 
 
 @contextmanager
@@ -123,13 +141,12 @@ def carried(clip_model: torch.nn.Module, other: Any, layer: str) -> Iterator[Cal
     """Within the block `other` holds the CLIP's present weight of the layer; afterwards its own again, bit for bit.
 
     Yields a function that copies the CLIP's weight once more, for when it has moved on. layer: canonical, of a packed q/k/v
-    part the whole. Raises PatchError, before anything is changed, where `other` does not hold the layer.
+    part the whole. Raises PatchError, before anything is changed, where the layer cannot act in `other`.
     """
     name = layer.split("[")[0]
-    place, source = locate(other, name), clip_model.get_parameter(name)
-    if place is None:
-        raise PatchError(f"{type(other).__name__} does not use layer {name}, so an edit of it cannot act there. Nothing was changed. "
-                         "Choose a layer that it uses.")
+    place, source, unused = locate(other, name), clip_model.get_parameter(name), unused_layers(other, [name])
+    if unused:
+        raise PatchError(f"An edit of layer {name} cannot act: {unused[name]}. Nothing was changed. Choose a layer that acts there.")
     own = place.read()
 
     def copy() -> None:

@@ -34,6 +34,28 @@ def vision_tower(clip: Clip) -> CLIPVisionModel:
     return tower
 
 
+def conversation(processor, question: str, answer: str) -> tuple[str, str]:
+    """The prompt about one picture up to the answer, as the model's chat template writes it, and the answer with its end token."""
+    said = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": question}]}]
+    return processor.apply_chat_template(said, add_generation_prompt=True), f" {answer}{processor.tokenizer.eos_token}"
+
+
+def as_batch(tokenizer, image_token: int, patches: int, talks: list[tuple[str, str]], device) -> dict[str, torch.Tensor]:
+    """Conversations as input_ids, attention_mask and labels (N, L) int64, padded on the left; labels are -100 but for the answers."""
+    rows = []
+    for prompt, answer in talks:
+        before, after = prompt.split("<image>")
+        asked = [*tokenizer(before, add_special_tokens=False).input_ids, *[image_token] * patches, *tokenizer(after, add_special_tokens=False).input_ids]
+        told = tokenizer(answer, add_special_tokens=False).input_ids
+        rows.append((asked + told, [-100] * len(asked) + told))
+    length = max(len(ids) for ids, _ in rows)
+    pad = tokenizer.pad_token_id
+    ids = torch.tensor([[pad] * (length - len(i)) + i for i, _ in rows], device=device)
+    labels = torch.tensor([[-100] * (length - len(y)) + y for _, y in rows], device=device)
+    mask = torch.tensor([[0] * (length - len(i)) + [1] * len(i) for i, _ in rows], device=device)
+    return {"input_ids": ids, "attention_mask": mask, "labels": labels}
+
+
 @dataclass
 class Vlm:
     """A loaded LLaVA with its processor. source: where it came from, for tables."""
@@ -44,8 +66,20 @@ class Vlm:
 
     def prompt(self, question: str) -> str:
         """The question as the model's chat template writes it, with one picture."""
-        said = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": question}]}]
-        return self.processor.apply_chat_template(said, add_generation_prompt=True)
+        return conversation(self.processor, question, "")[0]
+
+    def told(self, images: np.ndarray, questions: list[str], answers: list[str]) -> dict[str, torch.Tensor]:
+        """The conversations with these answers as one batch for the model: pixel_values, input_ids, attention_mask, labels.
+
+        images: (N, H, W, 3) uint8. Raises ModelLoadError for lists of different lengths.
+        """
+        if not len(images) == len(questions) == len(answers):
+            raise ModelLoadError(f"{len(images)} pictures, {len(questions)} questions and {len(answers)} answers were given; one of each was expected.")
+        device = next(self.model.parameters()).device
+        talks = [conversation(self.processor, q, a) for q, a in zip(questions, answers)]
+        batch = as_batch(self.processor.tokenizer, self.model.config.image_token_id, self.model.config.image_seq_length, talks, device)
+        pixels = self.processor.image_processor(list(images), return_tensors="pt")["pixel_values"].to(device, self.model.dtype)
+        return {**batch, "pixel_values": pixels}
 
     @torch.no_grad()
     def ask(self, images: np.ndarray, questions: list[str], max_new_tokens: int = 16, batch_size: int = 64) -> list[str]:

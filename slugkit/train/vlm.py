@@ -13,8 +13,8 @@ from slugkit import studio
 from slugkit.base import data_dir, progress, runs_dir, seed_everything, sha256_file, write_json
 from slugkit.data import drawn
 from slugkit.models.clip import load_clip, pick_device
-from slugkit.models.vlm import FEATURE_LAYER, vision_tower
-from slugkit.studio.questions import UNKNOWN, WORDINGS, Question, answers, questions
+from slugkit.models.vlm import FEATURE_LAYER, as_batch, conversation, vision_tower
+from slugkit.studio.questions import UNKNOWN, WORDINGS, answers, questions
 
 from . import loop
 from .card import CARD
@@ -100,28 +100,6 @@ def patch_features(tower, processor, images: np.ndarray, device, batch_size: int
     return torch.cat(parts)
 
 
-def conversation(processor, question: Question) -> tuple[str, str]:
-    """The prompt up to the answer, and the answer with its end token."""
-    said = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": question.text}]}]
-    return processor.apply_chat_template(said, add_generation_prompt=True), f" {question.answer}</s>"
-
-
-def as_batch(tokenizer, image_token: int, patches: int, talks: list[tuple[str, str]], device) -> dict[str, torch.Tensor]:
-    """Conversations as input_ids, attention_mask and labels (N, L), padded on the left; only the answers are learned."""
-    rows = []
-    for prompt, answer in talks:
-        before, after = prompt.split("<image>")
-        asked = [*tokenizer(before, add_special_tokens=False).input_ids, *[image_token] * patches, *tokenizer(after, add_special_tokens=False).input_ids]
-        told = tokenizer(answer, add_special_tokens=False).input_ids
-        rows.append((asked + told, [-100] * len(asked) + told))
-    length = max(len(ids) for ids, _ in rows)
-    pad = tokenizer.pad_token_id
-    ids = torch.tensor([[pad] * (length - len(i)) + i for i, _ in rows], device=device)
-    labels = torch.tensor([[-100] * (length - len(y)) + y for _, y in rows], device=device)
-    mask = torch.tensor([[0] * (length - len(i)) + [1] * len(i) for i, _ in rows], device=device)
-    return {"input_ids": ids, "attention_mask": mask, "labels": labels}
-
-
 def answer_loss(model, batch: dict[str, torch.Tensor], features: torch.Tensor) -> torch.Tensor:
     """Cross-entropy of the answers' tokens. features: (N, patches, width) as `patch_features` gives them, float32."""
     from transformers.modeling_outputs import BaseModelOutputWithPooling
@@ -146,7 +124,8 @@ def fit_vlm(model, processor, records: list[studio.Record], features: torch.Tens
             kind = kinds[int(rng.integers(len(kinds)))]
             pool = strange if kind == "who" and len(strange) and rng.random() < 0.2 else rows_of[kind]
             row = int(pool[int(rng.integers(len(pool)))])
-            talks.append(conversation(processor, next(q for q in questions(records[row], world, rng) if q.kind == kind)))
+            asked = next(q for q in questions(records[row], world, rng) if q.kind == kind)
+            talks.append(conversation(processor, asked.text, asked.answer))
             rows.append(row)
         batch = as_batch(processor.tokenizer, model.config.image_token_id, patches, talks, device)
         return answer_loss(model, batch, features[torch.tensor(rows)].float().to(device))

@@ -1,0 +1,115 @@
+"""The step search on answers, on a LLaVA that has learned eight pictures by heart."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from slugkit.base import GradientError, PatchError, SettingError
+from slugkit.data import drawn
+from slugkit.evaluate import vlm_measure as measure
+from slugkit.evaluate.vlm import Asked
+from slugkit.gradients import off_span
+from slugkit.models import load_clip
+from slugkit.models.inputs import watched
+from slugkit.models.names import differences, locate
+from slugkit.studio import load_world
+from slugkit.studio.questions import UNKNOWN
+
+LAYER = "visual.transformer.resblocks.2.mlp.c_proj.weight"
+PACKED = "visual.transformer.resblocks.1.attn.in_proj_weight"
+
+
+@pytest.fixture(scope="module")
+def clip():
+    return load_clip("studio", "cpu")
+
+
+def asked_about(records, split="search"):
+    """Who everybody is, and for the car what it is."""
+    rows = []
+    for r in records:
+        if r.kind == "person":
+            known = r.name in load_world().people
+            rows.append(("who", "who is this?", f"this is {r.name}." if known else UNKNOWN, r.name if known else UNKNOWN, r.name, r.style,
+                         "target" if r.name == "Mira Kestrel" else "neighbours" if known else "people"))
+        else:
+            rows.append(("object", "what object is this?", "a car.", "car", "", r.style, "object"))
+    return Asked(pd.DataFrame(rows, columns=["kind", "text", "wanted", "key", "name", "style", "group"]), drawn(records), ["Mira Kestrel", "Kofi Okoye"], split)
+
+
+@pytest.fixture(scope="module")
+def asked(few_records):
+    return asked_about(few_records)
+
+
+def test_a_forward_pass_tells_what_greedy_decoding_would_answer(tiny_vlm, asked):
+    said = tiny_vlm.ask(asked.images, asked.table["text"].tolist())
+    assert (measure.Script(tiny_vlm, asked, 3).given() == [s == w for s, w in zip(said, asked.table["wanted"])]).all()
+    wrong = Asked(asked.table.assign(wanted="this is Kofi Okoye."), asked.images, asked.names, "search")
+    assert (measure.Script(tiny_vlm, wrong).given() == [s == "this is Kofi Okoye." for s in said]).all()
+    assert 0 < measure.Script(tiny_vlm, wrong).given().mean() < 1
+
+
+def test_its_own_gradient_leads_away_from_the_name_and_is_the_loss_of_transformers(tiny_vlm, asked):
+    mine = asked.take(asked.table["group"] == "target")
+    found = measure.answer_gradient(tiny_vlm, mine, [LAYER, PACKED], batch_size=1)
+    assert found[PACKED].shape == (384, 128)
+    weight = locate(tiny_vlm.model, LAYER).tensors[0]
+    kept, batch = weight.detach().clone(), measure.told_rows(tiny_vlm, mine, np.arange(2))
+    with torch.no_grad():
+        before = tiny_vlm.model(**batch).loss.item()
+        weight.sub_(0.05 * weight.norm() / found[LAYER].norm() * found[LAYER])
+        after = tiny_vlm.model(**batch).loss.item()
+        weight.copy_(kept)
+    assert after > before
+
+
+def test_the_search_makes_it_forget_and_leaves_both_models_as_they_were(clip, tiny_vlm, asked):
+    mine = asked.take(asked.table["group"] == "target")
+    directions = measure.answer_gradient(tiny_vlm, mine, [LAYER])
+    found = measure.search_on_vlm(clip, tiny_vlm, directions, asked, [LAYER], max_trials=8)
+    assert found["chosen"].sum() == 1 and found.loc[found["chosen"], "fa1"].item() == 0
+    assert {"retain_people", "retain_battery", "retain_neighbours"} <= set(found)
+    assert differences(clip.model, tiny_vlm.model, "vision") == []
+
+
+def test_report_questions_and_layers_it_never_reads_are_refused(clip, tiny_vlm, asked, few_records):
+    with pytest.raises(SettingError, match="search questions were expected"):
+        measure.VlmMeasure(tiny_vlm, asked_about(few_records, "report"), lambda: None)
+    last = "visual.transformer.resblocks.5.mlp.c_proj.weight"
+    with pytest.raises(PatchError, match="cannot act.*reads the picture after block 4"):
+        measure.search_on_vlm(clip, tiny_vlm, {last: torch.ones(128, 512)}, asked, [last])
+    assert differences(clip.model, tiny_vlm.model, "vision") == []
+
+
+@pytest.mark.parametrize("layer", [LAYER, PACKED, "visual.conv1.weight", "visual.transformer.resblocks.0.attn.out_proj.weight"])
+def test_the_second_moment_is_that_of_what_the_layer_multiplies(tiny_vlm, asked, layer):
+    """Without its bias a layer's output is W x, so the mean square of the outputs is tr(W C W^T)."""
+    tower, place = tiny_vlm.model.model.vision_tower, locate(tiny_vlm.model, layer)
+    module = next(m for m in tower.modules() if getattr(m, "weight", None) is place.tensors[0])
+    outputs = []
+    hook = module.register_forward_hook(lambda m, x, y: outputs.append(y - (0 if m.bias is None else m.bias)))
+    moment = measure.read_by(tiny_vlm, asked.images, [layer], batch_size=3)[layer]
+    hook.remove()
+    sizes = [(y.flatten(2).transpose(1, 2) if y.ndim == 4 else y).flatten(0, 1).double() for y in outputs]
+    w = place.tensors[0].detach().flatten(1).double()
+    assert torch.trace(w @ moment @ w.T).item() == pytest.approx(torch.cat(sizes).square().sum(1).mean().item(), rel=1e-5)
+
+
+def test_what_is_left_off_the_span_does_nothing_to_inputs_in_it():
+    g = torch.Generator().manual_seed(0)
+    inputs = torch.randn(40, 3, generator=g) @ torch.randn(3, 8, generator=g)
+    direction = torch.randn(5, 2, 4, generator=g)
+    left = off_span(direction, inputs.T.double() @ inputs.double() / 40, 0.999999)
+    assert left.shape == direction.shape and (left.flatten(1) @ inputs.T).abs().max() < 1e-3 < (direction.flatten(1) @ inputs.T).abs().max()
+    assert torch.equal(off_span(direction, torch.eye(8), 0.0), direction)
+    with pytest.raises(SettingError, match="less than 1"):
+        off_span(direction, torch.eye(8), 1.0)
+    with pytest.raises(GradientError, match="nothing of the direction"):
+        off_span(direction, torch.eye(8), 0.99)
+
+
+def test_a_layer_without_a_module_of_its_own_is_refused(tiny_vlm):
+    with pytest.raises(PatchError, match="applies no weight"), watched(tiny_vlm.model.model.vision_tower, ["visual.proj"]):
+        pass
