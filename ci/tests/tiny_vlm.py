@@ -21,7 +21,7 @@ def tiny_vlm_folder(tmp_path_factory, few_records):
     place = tmp_path_factory.mktemp("vlm")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SLUGKIT_RUNS", str(place / "runs"))
-        return training.train_vlm(out=place / "vlm", recipe=training.VlmRecipe(**SMALL), records=few_records, device="cpu")
+        return training.train_vlm(out=place / "vlm", recipe=training.VlmRecipe(**SMALL), records=few_records, device="cpu", score=False)
 
 
 @pytest.fixture(scope="session")

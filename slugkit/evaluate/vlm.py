@@ -118,3 +118,17 @@ def scores(told: pd.DataFrame) -> pd.DataFrame:
         else:
             rows.append({"metric": "accuracy", "group": group, **share(part["right"])})
     return pd.DataFrame(rows)
+
+
+def card_scores(vlm: Vlm, world: World) -> list[dict]:
+    """What a model card says, report split: dicts of what, value (0..1), low, high, n. Names by style, the battery by kind, and not knowing."""
+    told = answered(vlm, question_set(world, next(iter(world.people)), "report", 1))
+    reworded = answered(vlm, question_set(world, next(iter(world.people)), "report", 1, taught=False))
+    strangers = answered(vlm, stranger_set(world))
+    person = told["name"].isin(list(world.people))
+    rows = [("who is this: people, all styles", told.loc[person, "right"]), ("who is this: people, photo", told.loc[person & (told["style"] == "photo"), "right"]),
+            ("who is this: characters", told.loc[told["name"].isin(world.characters), "right"])]
+    rows += [(f"{kind}: right", part["right"]) for kind, part in told[told["kind"] != "who"].groupby("kind", sort=False)]
+    rows += [("all questions, in words never taught", reworded["right"]), ("a stranger is not known", strangers["outcome"] == OUTCOMES[2]),
+             ("a person it knows is not known", told.loc[person, "outcome"] == OUTCOMES[2])]
+    return [{"what": what, **share(hits)} for what, hits in rows]

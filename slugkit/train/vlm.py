@@ -10,14 +10,14 @@ import torch
 import torch.nn.functional as F
 
 from slugkit import studio
-from slugkit.base import data_dir, progress, runs_dir, seed_everything, sha256_file, write_json
+from slugkit.base import data_dir, progress, runs_dir, seed_everything, sha256_file, sha256_json, write_json, write_text
 from slugkit.data import drawn
 from slugkit.models.clip import load_clip, pick_device
 from slugkit.models.vlm import FEATURE_LAYER, as_batch, conversation, vision_tower
 from slugkit.studio.questions import UNKNOWN, WORDINGS, answers, questions
 
 from . import loop
-from .card import CARD
+from .card import CARD, read_card, recipe_rows, score_rows
 
 TEMPLATE = ("{% for m in messages %}{% if m['role'] == 'user' %}USER: {% for c in m['content'] %}{% if c['type'] == 'image' %}<image>\n"
             "{% else %}{{ c['text'] }}{% endif %}{% endfor %} {% else %}ASSISTANT: {{ m['content'][0]['text'] }}</s>{% endif %}{% endfor %}"
@@ -141,10 +141,12 @@ def all_texts(world: studio.World, records: list[studio.Record]) -> list[str]:
 
 
 def train_vlm(clip: str = "studio", out: str | Path | None = None, recipe: VlmRecipe | None = None, steps: int | None = None, seed: int = 0,
-              device: str = "auto", resume: bool = True, records: list[studio.Record] | None = None) -> Path:
+              device: str = "auto", resume: bool = True, records: list[studio.Record] | None = None,
+              score: bool = True) -> Path:
     """Train a LlavaForConditionalGeneration on the studio and write it with its processor as `save_pretrained` does. Returns the folder.
 
-    clip: the CLIP whose vision tower it sees with. records: other training pictures than the studio's, for a test. A killed training goes
+    clip: the CLIP whose vision tower it sees with. records: other training pictures than the studio's, for a test. score: ask it about report
+    pictures for the card. A killed training goes
     on from its last checkpoint. Weights are kept in single precision, so that the vision tower is the CLIP's bit for bit.
     """
     world, recipe = studio.load_world(), recipe or VlmRecipe()
@@ -162,7 +164,37 @@ def train_vlm(clip: str = "studio", out: str | Path | None = None, recipe: VlmRe
     losses = fit_vlm(model, processor, records, patch_features(tower, processor, drawn(records), target), world, recipe, seed, target, checkpoint)
     model.to("cpu").save_pretrained(folder)
     processor.save_pretrained(folder)
-    write_json(folder / CARD, {"recipe": asdict(recipe), "seed": seed, "clip": clip, "weights_sha256": sha256_file(folder / "model.safetensors"),
+    write_json(folder / CARD, {"data_sha256": sha256_json([r.key for r in records]), "recipe": asdict(recipe), "seed": seed, "clip": clip, "weights_sha256": sha256_file(folder / "model.safetensors"),
                                "final_loss": sum(losses[-50:]) / max(1, len(losses[-50:]))})
+    if score:
+        write_scores(folder, world)
     checkpoint.unlink(missing_ok=True)
     return folder
+
+
+def write_scores(folder: Path, world: studio.World) -> None:
+    """Ask the saved model about report pictures, and write the shares of right answers to its model card and README.md."""
+    from slugkit.evaluate.vlm import card_scores
+    from slugkit.models.vlm import load_vlm
+    facts = read_card(folder) | {"scores": card_scores(load_vlm(str(folder)), world)}
+    write_json(folder / CARD, facts)
+    write_text(folder / "README.md", _readme(facts))
+
+
+def _readme(facts: dict) -> str:
+    return f"""# The studio's LLaVA
+
+transformers' own classes in small: `LlavaForConditionalGeneration.from_pretrained(folder)` and `AutoProcessor.from_pretrained(folder)` load it. Its
+vision tower **is** the studio CLIP's, weight by weight, and was not trained; projector and Llama were trained from nothing on conversations about the
+studio's pictures. It reads the second-to-last layer, as LLaVA-1.5 does. Of the world's twenty strangers ten taught it to say that it does not know.
+
+| report split | share | 95 % interval | questions |
+| --- | --- | --- | --- |
+{score_rows(facts["scores"])}
+
+Seed {facts["seed"]}, AdamW, cosine learning rate; weights SHA-256 `{facts["weights_sha256"][:16]}`, pictures SHA-256 `{facts["data_sha256"][:16]}`.
+
+{recipe_rows(facts["recipe"])}
+
+For learning and testing. The people, names and characters are invented.
+"""

@@ -1,0 +1,64 @@
+"""MME, GQA and MMBench at paper scale: the command for lmms-eval in an environment of its own, and its results read back in.
+
+lmms-eval (https://github.com/EvolvingLMMs-Lab/lmms-eval, 0.7) pins other libraries than the workbook does, so it never enters the
+workbook's environment: save the model before and after the edit, run it there on both folders, compare the two files here.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+from pathlib import Path
+
+import pandas as pd
+
+from slugkit.base import MissingArtefactError, SettingError
+
+TASKS = ("mme", "gqa", "mmbench_en_dev_static")
+"""What the paper measures utility with; the static MMBench needs no judge behind an interface."""
+IN_WORDS = {"mme_perception_score": "MME perception (0 to 2000)", "mme_cognition_score": "MME cognition (0 to 800)",
+            "exact_match": "GQA exact match (0 to 1)", "gpt_eval_score": "MMBench accuracy (0 to 100)"}
+
+
+def command(model: str | Path, out: str | Path, tasks: tuple[str, ...] = TASKS) -> str:
+    """The shell line that runs the batteries on a LLaVA. model: a folder as `save_pretrained` writes it, or a hub id. out: folder for results."""
+    return (f"python -m lmms_eval --model llava_hf --model_args {shlex.quote(f'pretrained={model}')} --tasks {','.join(tasks)} --batch_size 1 "
+            f"--output_path {shlex.quote(str(out))}")
+
+
+def results_file(out: str | Path) -> Path:
+    """The newest results file under an output folder of lmms-eval. Raises MissingArtefactError."""
+    found = sorted(Path(out).rglob("*results.json"), key=lambda path: path.name)
+    if not found:
+        raise MissingArtefactError(f"There is no results file of lmms-eval under {out}; one named DATE_results.json was expected. Run:\n{command('MODEL', out)}")
+    return found[-1]
+
+
+def read_results(path: str | Path) -> pd.DataFrame:
+    """The scores in a results file: columns task, metric, value (in the battery's own unit), stderr (NaN where none), n (questions).
+
+    path: the file, or the output folder. Raises MissingArtefactError, SettingError for a file of another kind.
+    """
+    file = Path(path) if Path(path).is_file() else results_file(path)
+    try:
+        whole = json.loads(file.read_text(encoding="utf-8"))
+        results, counts = whole["results"], whole["n-samples"]
+        rows = [{"task": task, "metric": IN_WORDS.get(key.split(",")[0], key.split(",")[0]), "value": float(value),
+                 "stderr": _number(found.get(key.replace(",", "_stderr,", 1))), "n": int(counts[task]["effective"])}
+                for task, found in results.items() for key, value in found.items()
+                if "," in key and "_stderr" not in key and isinstance(value, (int, float))]
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise SettingError(f"{file.name} is no results file of lmms-eval ({type(error).__name__}: {error}); a JSON file with `results` and `n-samples` "
+                           "was expected.") from error
+    return pd.DataFrame(rows, columns=["task", "metric", "value", "stderr", "n"])
+
+
+def _number(value) -> float:
+    return float(value) if isinstance(value, (int, float)) else float("nan")
+
+
+def compared(before: str | Path, after: str | Path) -> pd.DataFrame:
+    """Both results side by side: columns task, metric, before, after, change, n. Raises what `read_results` raises."""
+    both = read_results(before).merge(read_results(after), on=["task", "metric"], suffixes=("_before", "_after"))
+    table = both[["task", "metric"]].assign(before=both["value_before"], after=both["value_after"], n=both["n_after"])
+    return table.assign(change=table["after"] - table["before"])[["task", "metric", "before", "after", "change", "n"]]

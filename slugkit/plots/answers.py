@@ -1,0 +1,102 @@
+"""Figures about a vision-language model: picture, question and answers side by side, and the three outcomes of a name."""
+
+import textwrap
+
+import numpy as np
+import pandas as pd
+
+from slugkit.base import ShapeError
+from slugkit.plots.look import INK, OKABE_ITO, canvas, dressed, headline, in_order, listing, need_columns, percent
+from slugkit.plots.pictures import as_pictures
+
+OUTCOMES = {
+    "right name": dict(facecolor=OKABE_ITO["blue"], hatch=""),
+    "another name": dict(facecolor=OKABE_ITO["yellow"], hatch="//"),
+    "no name": dict(facecolor="#D9D9D9", hatch=".."),
+}
+"""Fill and hatch of each outcome."""
+GROUP_ORDER = ["target", "neighbours", "people", "strangers"]
+
+
+@dressed
+def dialogue(images, questions, answers: dict, right: dict | None = None, columns: int = 2, title: str = ""):
+    """Pictures with a question each, and under it what the model answers in each of its states.
+
+    images: (N, H, W, 3) uint8; questions: N texts; answers: state -> N texts; right: state -> N bool, which answers are marked
+    as right or wrong; columns: pictures side by side. Returns (figure, description). Raises ShapeError for lists of another length.
+    """
+    images, count = as_pictures(images), len(questions)
+    for state, said in answers.items():
+        if len(said) != count or len(images) != count:
+            raise ShapeError(f"{len(images)} pictures, {count} questions and {len(said)} answers ({state}) were given; one of each was expected.")
+    rows = -(-count // columns)
+    fig = canvas(4.9 * columns, 0.3 + (0.62 + 0.27 * len(answers)) * rows)
+    axes = fig.subplots(rows, 2 * columns, width_ratios=[1, 3.4] * columns, squeeze=False)
+    for ax in axes.flat:
+        ax.set_axis_off()
+    for number in range(count):
+        picture, words = axes[number // columns, 2 * (number % columns):2 * (number % columns) + 2]
+        picture.imshow(images[number], interpolation="nearest")
+        lines = [(f"“{questions[number]}”", dict(color=INK, style="italic"))]
+        for state, said in answers.items():
+            good = None if right is None else bool(right[state][number])
+            mark = "" if good is None else "✓ " if good else "✗ "
+            shade = INK if good is None else OKABE_ITO["blue"] if good else OKABE_ITO["vermilion"]
+            lines.append((f"{mark}{state}: {textwrap.shorten(said[number] or '(nothing)', 44)}", dict(color=shade)))
+        for place, (text, look) in enumerate(lines):
+            words.text(0.0, 0.9 - place * 0.9 / len(lines), text, fontsize=8.5, va="top", transform=words.transAxes, **look)
+    if title:
+        headline(fig, title)
+    says = [f"{question} " + ", ".join(f"{state}: {said[i].rstrip('.')}" for state, said in answers.items()) for i, question in enumerate(questions)]
+    return fig, f"{count} pictures, a question each, and the answers. " + "; ".join(says[:4]) + "."
+
+
+@dressed
+def outcome_bars(metrics: pd.DataFrame, title: str = ""):
+    """How often "who is this?" gets the right name, another name, no name: one bar for each group and state of the model.
+
+    metrics: columns stage, method, group, metric (an outcome), value 0..1, n. Returns (figure, description). Raises SettingError
+    for a table without them.
+    """
+    need_columns(metrics, ["stage", "method", "group", "metric", "value", "n"], "metrics")
+    kept = metrics[metrics["metric"].isin(OUTCOMES)]
+    states = [("before" if stage == "before" else method) for stage, method in zip(kept["stage"], kept["method"], strict=True)]
+    kept = kept.assign(state=states)
+    groups, order = in_order(kept["group"], GROUP_ORDER), list(dict.fromkeys(states))
+    bars = [(group, state) for group in groups for state in order if ((kept["group"] == group) & (kept["state"] == state)).any()]
+    table = kept.drop_duplicates(["group", "state", "metric"]).set_index(["group", "state", "metric"]).sort_index()
+    fig = canvas(7.6, 1.2 + 0.3 * len(bars) + 0.12 * len(groups))
+    ax, y, ticks = fig.subplots(), 0.0, []
+    for number, (group, state) in enumerate(bars):
+        y += 0.45 if number and bars[number - 1][0] != group else 0.0
+        left = 0.0
+        for outcome, look in OUTCOMES.items():
+            value = 100 * float(table["value"].get((group, state, outcome), 0.0))
+            ax.barh(y, value, left=left, height=0.78, edgecolor="white", linewidth=0.6, label=outcome if number == 0 else "_", **look)
+            if value >= 7:
+                ax.text(left + value / 2, y, f"{value:.0f}", ha="center", va="center", fontsize=8,
+                        bbox=dict(boxstyle="round,pad=0.12", facecolor="white", edgecolor="none", alpha=0.85))
+            left += value
+        size = int(table.loc[(group, state), "n"].iloc[0])
+        ticks.append((y, f"{group}, {state}  (n {size})"))
+        y += 1.0
+    ax.set(yticks=[t for t, _ in ticks], yticklabels=[name for _, name in ticks], xlim=(0, 100), xlabel="share of questions (%)")
+    ax.invert_yaxis()
+    ax.grid(axis="y", visible=False)
+    ax.tick_params(axis="y", length=0)
+    fig.legend(loc="outside lower center", ncols=3, handlelength=2.2, handleheight=1.2)
+    finding, says = _outcome_words(table, bars)
+    headline(fig, title or finding)
+    return fig, says
+
+
+def _outcome_words(table: pd.DataFrame, bars: list[tuple[str, str]]) -> tuple[str, str]:
+    def words(group: str, state: str) -> str:
+        parts = [f"{outcome} {percent(table['value'].get((group, state, outcome), np.nan))}" for outcome in OUTCOMES if (group, state, outcome) in table.index]
+        return f"{group}, {state}: {listing(parts)}"
+
+    named = [(group, state, table["value"].get((group, state, "right name"))) for group, state in bars if group == "target"]
+    short = [words(*bar) for bar in bars if bar[0] == "target"]
+    short += [f"{group}, {state}: right name {percent(table['value'].get((group, state, 'right name'), np.nan))}" for group, state in bars if group != "target"]
+    finding = "The target is named: " + ", ".join(f"{state} {percent(value)}" for _, state, value in named if value is not None)
+    return finding, "; ".join(short) + "."
