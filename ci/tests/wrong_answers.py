@@ -91,6 +91,13 @@ def in_place_step(theta, g, lam):
     return theta
 
 
+def name_outcome(answer, name, names):
+    said = answer.lower()
+    if name.lower() in said:
+        return "right name"
+    return "another name" if any(other.lower() in said for other in names) else "no name"
+
+
 RIGHT = {
     "concept_captions": concept_captions,
     "disjoint": lambda a, b: set(a).isdisjoint(b),
@@ -110,6 +117,8 @@ RIGHT = {
     "zero_shot": zero_shot,
     "guided": lambda e, n, s: (1 - s) * e + s * n,
     "unlearning_scores": unlearning_scores,
+    "name_outcome": name_outcome,
+    "take_off": lambda d, u: d - d @ u @ u.T,
 }
 
 # exercise, wrong answer, words of the hint
@@ -300,4 +309,13 @@ WRONG = [
     ("unlearning_scores", lambda *x: unlearning_scores(*x, cross=lambda r, own, share: share(y for y in r if y[2] != own)), "same weight"),
     ("unlearning_scores", lambda *x: (lambda u, i, c: (u, c, i))(*unlearning_scores(*x)), "IRA and CRA are swapped"),
     ("unlearning_scores", lambda *x: unlearning_scores(*x)[0], "three"),
+    ("name_outcome", lambda a, n, m: "right name" if n in a else "another name" if any(o in a for o in m) else "no name", "lower-case"),
+    ("name_outcome", lambda a, n, m: "right name" if n.lower() in a.lower() else "no name", "every name of the list"),
+    ("name_outcome", lambda a, n, m: "right name" if n.lower().split()[0] in a.lower() else name_outcome(a, n, m), "whole name"),
+    ("name_outcome", lambda a, n, m: "right name" if n.lower() in a.lower() else "another name", "whole name"),
+    ("name_outcome", lambda a, n, m: n.lower() in a.lower(), "return one of"),
+    ("take_off", lambda d, u: d @ u @ u.T, "inside the span"),
+    ("take_off", lambda d, u: d + d @ u @ u.T, "subtract it"),
+    ("take_off", lambda d, u: d, "nothing was taken off"),
+    ("take_off", lambda d, u: d @ u, "shape"),
 ]

@@ -5,6 +5,7 @@ A failed check names the likely slip where the wrong answer equals that of a wel
 of an unsolved exercise passes through unchanged.
 """
 
+from slugkit.teach.checks.answers import name_outcome, take_off
 from slugkit.teach.checks.generated import guided, unlearning_scores
 from slugkit.teach.checks.gradients import forget_loss, mean_of_batches, retain_loss
 from slugkit.teach.checks.ranking import alignment, cosine, importance, pareto
@@ -23,11 +24,13 @@ __all__ = [
     "guided",
     "importance",
     "mean_of_batches",
+    "name_outcome",
     "next_lam",
     "one_step",
     "pareto",
     "relative_step",
     "retain_loss",
+    "take_off",
     "unlearning_scores",
     "wilson",
     "zero_shot",
