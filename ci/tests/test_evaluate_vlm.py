@@ -30,11 +30,13 @@ def test_the_three_outcomes():
     names = ["Mira Kestrel", "Kofi Okoye"]
     assert evaluation.outcome("this is Mira Kestrel.", "Mira Kestrel", names) == "right name"
     assert evaluation.outcome("this is kofi okoye.", "Mira Kestrel", names) == "another name"
+    things = ["house", "star", "star-shaped house"]
+    assert [evaluation.outcome("a star-shaped house.", name, things) for name in things] == ["another name", "another name", "right name"]
     assert evaluation.outcome(UNKNOWN, "Mira Kestrel", names) == evaluation.outcome("", "Mira Kestrel", names) == "no name"
 
 
 def test_a_question_set_asks_who_everybody_is_and_the_battery_about_the_others(world):
-    search, report = (evaluation.question_set(world, "Mira Kestrel", split, 1, 1) for split in ("search", "report"))
+    search, report = (evaluation.question_set(world, "Mira Kestrel", split, 7, 2) for split in ("search", "report"))
     table = report.table
     assert len(table) == len(report.images) and set(table["group"]) == {"target", "neighbours", "people", "wearing", "hair", "hat", "object", "style", "count"}
     assert (table["group"] == "target").sum() == 7 and set(table.loc[table["group"] == "target", "name"]) == {"Mira Kestrel"}
@@ -42,10 +44,24 @@ def test_a_question_set_asks_who_everybody_is_and_the_battery_about_the_others(w
     assert set(table.loc[table["kind"] == "count", "key"]) == {"one", "two", "three", "four"}
     same = {p.tobytes() for p in search.images} & {p.tobytes() for p in report.images}
     assert not same
-    held = evaluation.question_set(world, "Mira Kestrel", "report", 1, 1, taught=False).table
+    who = table[table["kind"] == "who"].groupby("name")["style"]
+    assert set(who.size()[world.neighbours["Mira Kestrel"]]) == {6} and who.size()["Zeno Marsh"] == who.nunique()["Zeno Marsh"] == 2
+    held = evaluation.question_set(world, "Mira Kestrel", "report", 7, 2, taught=False).table
     assert not set(held["text"]) & set(table["text"])
+    short = evaluation.question_set(world, "Mira Kestrel", "search", 7, 2, all_kinds=False)
+    assert short.split == "search" and len(short.table) < len(search.table) and set(short.table["kind"]) == set(search.table["kind"])
+    assert short.take(short.table["group"] == "target").table["wanted"].tolist() == ["this is Mira Kestrel."] * 7
     with pytest.raises(UnknownConceptError):
         evaluation.question_set(world, "Mira", "report")
+
+
+@pytest.mark.parametrize("concept, kind, others", [("car", "object", "objects"), ("star-shaped house", "object", "objects"), ("neon", "style", "styles")])
+def test_things_and_styles_are_asked_for_by_their_own_question(world, concept, kind, others):
+    table = evaluation.question_set(world, concept, "report", 14, 1).table
+    target = table[table["group"] == "target"]
+    assert len(target) == 14 and set(target["kind"]) == {kind} and set(target["key"]) == {concept}
+    assert {"neighbours", others} <= set(table["group"]) and "who" in set(table["group"])
+    assert not (table.loc[table["group"] != "target", ["key", "style"]] == concept).any(axis=None)
 
 
 def test_strangers_are_asked_about_and_not_known(world):

@@ -70,7 +70,7 @@ def test_the_search_makes_it_forget_and_leaves_both_models_as_they_were(clip, ti
     directions = measure.answer_gradient(tiny_vlm, mine, [LAYER])
     found = measure.search_on_vlm(clip, tiny_vlm, directions, asked, [LAYER], max_trials=8)
     assert found["chosen"].sum() == 1 and found.loc[found["chosen"], "fa1"].item() == 0
-    assert {"retain_people", "retain_battery", "retain_neighbours"} <= set(found)
+    assert {"retain_own", "retain_battery", "retain_neighbours"} <= set(found)
     assert differences(clip.model, tiny_vlm.model, "vision") == []
 
 

@@ -7,7 +7,7 @@ import pandas as pd
 
 from slugkit.base import SettingError, require_choice
 from slugkit.data import drawn
-from slugkit.studio import World, solo_records
+from slugkit.studio import Record, World, solo_records
 from slugkit.studio.captions import IN_STYLE, article
 
 TEMPLATES = {"search": (2,), "report": (0, 1)}
@@ -27,21 +27,21 @@ def phrase(world: World, subject: str) -> str:
     return subject if subject in world.classes("figures") else article(subject)
 
 
-def _plan(world: World, concept: str, target_size: int, size: int) -> list[tuple[str, str, str]]:
-    """(subject, style, group) of every picture of an answer set."""
+def plan(world: World, concept: str, target_size: int, size: int) -> list[tuple[str, str, str]]:
+    """(subject, style, group) of every picture of an answer set; the arguments are those of `answer_set`."""
     domains, styled, near = subject_domains(world), concept in world.styles, world.neighbours_of(concept)
     wanted = {"figures", "objects"} | ({domains[concept]} if not styled else set())
     subjects = [s for s, d in domains.items() if d in wanted and s != concept]
     looks = [s for s in world.styles if s != concept]
     if styled:
-        plan = [(subjects[i * 7 % len(subjects)], concept, "target") for i in range(target_size)]
+        rows = [(subjects[i * 7 % len(subjects)], concept, "target") for i in range(target_size)]
     else:
-        plan = [(concept, looks[i % len(looks)], "target") for i in range(target_size)]
+        rows = [(concept, looks[i % len(looks)], "target") for i in range(target_size)]
     for number, subject in enumerate(subjects):
         for k in range(size * (NEAR_TIMES if subject in near else 1)):
             style = looks[(number + k) % len(looks)]
-            plan.append((subject, style, "neighbours" if (style if styled else subject) in near else "rest"))
-    return plan
+            rows.append((subject, style, "neighbours" if (style if styled else subject) in near else "rest"))
+    return rows
 
 
 def answer_set(world: World, concept: str, split: str, target_size: int = 28, size: int = 2) -> pd.DataFrame:
@@ -55,7 +55,7 @@ def answer_set(world: World, concept: str, split: str, target_size: int = 28, si
     require_choice(split, TEMPLATES, "The split")
     world.kind(concept)
     domains, rows = subject_domains(world), []
-    for number, (subject, style, group) in enumerate(_plan(world, concept, target_size, size)):
+    for number, (subject, style, group) in enumerate(plan(world, concept, target_size, size)):
         template = IN_STYLE[style][TEMPLATES[split][number % len(TEMPLATES[split])]]
         rows.append({"prompt": template.format(phrase(world, subject)), "seed": FIRST_SEED[split] + number, "subject": subject,
                      "style": style, "domain": domains[subject], "group": group})
@@ -90,13 +90,18 @@ def showcase(world: World, concept: str) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["prompt", "what"]).assign(seed=lambda t: FIRST_SEED["show"] + np.arange(len(t)))
 
 
-def drawn_counterparts(world: World, table: pd.DataFrame) -> np.ndarray:
-    """For each row of an answer set a picture that the studio itself drew, report split: (N, 64, 64, 3) uint8, for the Frechet distance."""
+def counterparts(world: World, pairs: list[tuple[str, str]], split: str = "report") -> list[Record]:
+    """For each subject and style a picture that the studio itself draws: the first, the second, ... where a pair occurs again."""
     seen: dict[tuple[str, str], int] = {}
     records = []
-    for subject, style in zip(table["subject"], table["style"]):
+    for subject, style in pairs:
         k = seen[subject, style] = seen.get((subject, style), -1) + 1
-        records.append(solo_records("report", subject, k + 1, [style], world)[k])
-    if not records:
+        records.append(solo_records(split, subject, k + 1, [style], world)[k])
+    return records
+
+
+def drawn_counterparts(world: World, table: pd.DataFrame) -> np.ndarray:
+    """For each row of an answer set a picture that the studio itself drew, report split: (N, 64, 64, 3) uint8, for the Frechet distance."""
+    if table.empty:
         raise SettingError("The answer set is empty; at least one row was expected.")
-    return drawn(records)
+    return drawn(counterparts(world, list(zip(table["subject"], table["style"]))))

@@ -109,14 +109,15 @@ class VlmMeasure:
 
 
 def kept(told: pd.DataFrame) -> dict[str, float]:
-    """people (names of all others), neighbours (of those nearest), battery (mean over its kinds), retain (mean of people and battery): 0..1.
+    """own (the others of the target's domain, by name), neighbours (the nearest of them), battery (mean over its kinds of
+    questions), retain (mean of own and battery): 0..1.
 
-    told: columns kind, group, right.
+    told: columns kind, group, name, right.
     """
-    who, rest = told[(told["kind"] == "who") & told["group"].isin(["people", "neighbours"])], told[told["kind"] != "who"]
-    people, battery = float(who["right"].mean()), float(rest.groupby("kind")["right"].mean().mean())
-    near = float(who.loc[who["group"] == "neighbours", "right"].mean())
-    return {"retain": (people + battery) / 2, "people": people, "battery": battery, "neighbours": near}
+    named = told["name"] != ""
+    own, battery = told[named & (told["group"] != "target")], told[~named].groupby("kind")["right"].mean()
+    found = {"own": float(own["right"].mean()), "neighbours": float(own.loc[own["group"] == "neighbours", "right"].mean()), "battery": float(battery.mean())}
+    return {"retain": (found["own"] + found["battery"]) / 2, **found}
 
 
 def search_on_vlm(clip: Clip, vlm: Vlm, directions: dict[str, torch.Tensor], asked: Asked, layers: list[str], max_trials: int = 10,
