@@ -6,6 +6,7 @@ import pytest
 
 from slugkit import studio
 from slugkit.base import UnknownConceptError
+from slugkit.data import open_data
 from slugkit.evaluate import vlm as evaluation
 from slugkit.studio.questions import UNKNOWN
 
@@ -81,3 +82,11 @@ def test_answers_are_counted_by_group_and_kind():
     found = evaluation.scores(told).set_index(["group", "metric"])["value"]
     assert (found["target", "right name"], found["target", "another name"], found["target", "no name"]) == (0.25, 0.25, 0.5)
     assert found["hat", "accuracy"] == 0.5
+
+
+def test_conversations_for_gradients_are_about_the_forget_and_the_retain_pictures(world):
+    source = open_data("studio")
+    forget, retain = evaluation.training_set(source, "Mira Kestrel", 10), evaluation.training_set(source, "Mira Kestrel", 40, retain=True)
+    assert forget.split == retain.split == "train" and set(forget.table["wanted"]) == {"this is Mira Kestrel."}
+    assert np.array_equal(forget.images, source.forget_set("Mira Kestrel", 10).images) and np.array_equal(retain.images, source.retain_set("Mira Kestrel", 40).images)
+    assert len(set(retain.table["kind"])) > 3 and not (retain.table["wanted"] == "this is Mira Kestrel.").any()

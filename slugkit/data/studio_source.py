@@ -77,16 +77,24 @@ class StudioSource:
             return [r for r in records if r.style == concept and r.kind in ("person", "object", "character")]
         return [r for r in records if r.name == concept and r.kind in SOLO]
 
+    def forget_records(self, concept: str, size: int, seed: int = 0) -> list:
+        """Which training pictures make up the forget set."""
+        mine = self._solo(concept, self.training)
+        return [mine[i] for i in choose(len(mine), size, [seed, 11], "forget set")]
+
+    def retain_records(self, concept: str, size: int, seed: int = 0, draw: int = 0) -> list:
+        """Which training pictures make up the retain set."""
+        self.kind(concept)
+        rest = [r for r in self.training if concept not in (r.name, *r.subjects, r.style)]
+        return [rest[i] for i in choose(len(rest), size, [seed, 12, draw], "retain set")]
+
     def forget_set(self, concept: str, size: int, seed: int = 0) -> Pairs:
         """`size` training pictures of the concept alone, over all styles (for a style: over all subjects)."""
-        mine = self._solo(concept, self.training)
-        return as_pairs([mine[i] for i in choose(len(mine), size, [seed, 11], "forget set")], self.kind(concept) == "novel")
+        return as_pairs(self.forget_records(concept, size, seed), self.kind(concept) == "novel")
 
     def retain_set(self, concept: str, size: int, seed: int = 0, draw: int = 0) -> Pairs:
         """`size` training pictures in which the concept does not occur; `draw` numbers independent draws."""
-        self.kind(concept)
-        rest = [r for r in self.training if concept not in (r.name, *r.subjects, r.style)]
-        return as_pairs([rest[i] for i in choose(len(rest), size, [seed, 12, draw], "retain set")])
+        return as_pairs(self.retain_records(concept, size, seed, draw))
 
     def nonmembers(self, concept: str, size: int, seed: int = 0) -> Pairs:
         """Pictures like the forget set's that no model was trained on, matched style by style to that set's make-up."""

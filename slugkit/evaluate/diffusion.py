@@ -22,7 +22,6 @@ from slugkit.models.classifier import Classifier
 from slugkit.models.diffusion import GUIDANCE, STEPS, draw
 
 COSINE = "text-image cosine"
-COLUMNS = ["family", "model", "concept", "method", "stage", "group", "metric", "split", "value", "low", "high", "n"]
 GROUP_NAMES = {"figures": "people"}
 """A domain as the tables of results call it."""
 
@@ -105,11 +104,6 @@ def similarity(clip: Clip, table: pd.DataFrame, images: np.ndarray) -> pd.DataFr
 def told_by(pipe, judge: Classifier, table: pd.DataFrame, steps: int = STEPS, guidance: float = GUIDANCE) -> pd.DataFrame:
     """The answer set drawn by the pipeline as it stands and judged, as `judged` gives it."""
     return judged(judge, table, drawn_prompts(pipe, table, steps, guidance))
-
-
-def tidy(found: pd.DataFrame, concept: str, stage: str, method: str = "SLUG", model: str = "studio") -> pd.DataFrame:
-    """Rows of `ua_ira_cra` or `similarity` with the columns of the run's one table (design, section 5)."""
-    return found.assign(family="diffusion", model=model, concept=concept, method=method, stage=stage, split="report")[COLUMNS]
 
 
 class PipelineMeasure:

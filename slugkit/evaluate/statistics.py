@@ -7,6 +7,8 @@ import numpy as np
 
 from slugkit.base import EmptySetError, SettingError, ShapeError
 
+COLUMNS = ["family", "model", "concept", "method", "stage", "group", "metric", "split", "value", "low", "high", "n"]
+
 
 def _check_level(level: float) -> None:
     if not 0.0 < level < 1.0:
@@ -49,6 +51,14 @@ def share(hits) -> dict:
     hits = np.asarray(hits, bool)
     low, high = wilson(int(hits.sum()), len(hits))
     return {"value": float(hits.mean()), "low": low, "high": high, "n": len(hits)}
+
+
+def tidy(found, family: str, concept: str, stage: str, method: str = "SLUG", model: str = "studio"):
+    """Rows of scores on the report split with the columns of a run's one table (design, section 5).
+
+    found: a pandas table with the columns group, metric, value, low, high, n. family: clip, diffusion or vlm. stage: before, after or oracle.
+    """
+    return found.assign(family=family, model=model, concept=concept, method=method, stage=stage, split="report")[COLUMNS]
 
 
 def bootstrap_mean(values, level: float = 0.95, n_boot: int = 10_000, seed: int = 0):

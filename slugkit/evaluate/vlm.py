@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from slugkit.base import require_choice
-from slugkit.data import drawn
+from slugkit.data import StudioSource, drawn
 from slugkit.evaluate.prompts import counterparts, plan
 from slugkit.evaluate.statistics import share
 from slugkit.models.vlm import Vlm
@@ -83,6 +83,18 @@ def question_set(world: World, concept: str, split: str, target_size: int = 56, 
     strangers = [n for group in world.strangers.values() for n in group]
     names = {"who": [*world.classes("figures"), *strangers], "object": [*world.classes("novel"), *world.objects], "style": world.styles}[asks]
     return Asked(pd.DataFrame(rows), images[which], names, split)
+
+
+def training_set(source: StudioSource, concept: str, size: int, seed: int = 0, retain: bool = False) -> Asked:
+    """Conversations about training pictures, for gradients: the concept's name on the pictures of its forget set, or (retain) one question of
+    any kind about each picture of the retain set. size: pictures."""
+    asks = ASKED[source.kind(concept)]
+    records = source.retain_records(concept, size, seed) if retain else source.forget_records(concept, size, seed)
+    rows = []
+    for number, record in enumerate(records):
+        asked = [q for q in questions(record, source.world, record.rng("ask")) if retain or q.kind == asks]
+        rows.append(_row(asked[number % len(asked)], record.style, "retain" if retain else "target", not retain))
+    return Asked(pd.DataFrame(rows), drawn(records), [], "train")
 
 
 def stranger_set(world: World, group: str = "test", size: int = 2, taught: bool = True) -> Asked:
