@@ -214,11 +214,18 @@ def sweep_command(
     concepts: Annotated[Optional[list[str]], typer.Option(help="A concept; repeat it. The report concepts without it.")] = None,
     out: Annotated[Optional[Path], typer.Option(help="CSV file for the table; a table in data/studio/ without it.")] = None,
     model: Annotated[str, typer.Option(help="studio, an open_clip tag, or a folder.")] = "studio",
-    family: Annotated[str, typer.Option(help="clip, or diffusion: judge the pictures of the pipeline that shares the text tower.")] = "clip",
+    family: Annotated[str, typer.Option(help="clip; diffusion: judge the pictures of the pipeline that shares the text tower; vlm: ask the LLaVA that "
+                                             "shares the vision tower.")] = "clip",
     pipeline: Annotated[str, typer.Option(help="For diffusion: studio, or a folder of a Stable Diffusion pipeline.")] = "studio",
+    vlm: Annotated[str, typer.Option(help="For vlm: studio, or a folder of a LLaVA.")] = "studio",
 ) -> None:
     """Forget several concepts, one at a time, each from the unedited model, and put the results in one table."""
-    require_choice(family, ("clip", "diffusion"), "The family")
+    require_choice(family, ("clip", "diffusion", "vlm"), "The family")
+    if family == "vlm":
+        from slugkit.evaluate.vlm_sweep import averages, vlm_sweep
+
+        typer.echo(averages(vlm_sweep(concepts=concepts or None, out=out, clip=model, vlm=vlm)).round(1).to_string(index=False))
+        return
     if family == "diffusion":
         from slugkit.evaluate.diffusion_sweep import averages, diffusion_sweep
 

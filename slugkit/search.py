@@ -107,14 +107,18 @@ class EditableLayer:
 
 @dataclass(frozen=True)
 class Criterion:
-    """When the model counts as having forgotten: the target's forget accuracy is exactly 0.
+    """When the model counts as having forgotten: the target's forget accuracy is exactly 0, or at most `at_most`.
 
     target: "fa1" (FA@1 = 0, the workbook's default) or "fa5" (FA@5 = 0, the authors' code; slug-method.md section 3.3).
+    at_most: 0 to less than 1.
     """
 
     target: str = "fa1"
+    at_most: float = 0.0
 
     def __post_init__(self) -> None:
+        if not 0 <= self.at_most < 1:
+            raise SettingError(f"at_most is {self.at_most}; a share of 0 or more and less than 1 was expected.\nUse 0: none is recognised.")
         if self.target not in ("fa1", "fa5"):
             raise SettingError(
                 f"target is {self.target!r}; 'fa1' or 'fa5' was expected.\nUse target='fa1' to forget at top 1."
@@ -125,8 +129,8 @@ class Criterion:
         return float(forget[self.target])
 
     def forgotten(self, forget: dict[str, float]) -> bool:
-        """True if the forget accuracy is exactly 0. forget: a dict with the keys fa1 and fa5, shares in 0..1."""
-        return self.value(forget) == 0.0
+        """True if the forget accuracy is `at_most` or less. forget: a dict with the keys fa1 and fa5, shares in 0..1."""
+        return self.value(forget) <= self.at_most
 
 
 class Measure(Protocol):
@@ -293,7 +297,7 @@ def search_step(
             f"{criterion.target.upper()[:2]}@{criterion.target[2:]} in "
             f"{len(result.probes)} probes was {100 * criterion.value(best.forget):.1f} %, at lambda {best.lam:.4g} "
             f"(rho {100 * best.rho:.1f} %); "
-            "0 % was expected.\n"
+            f"{100 * criterion.at_most:g} % or less was expected.\n"
             "The model was restored. Choose another layer of the front, or allow more probes (max_trials)."
         )
     return result
@@ -328,23 +332,24 @@ def search_front(
     return table[[column for column in table if column != "chosen"] + ["chosen"]]
 
 
-def winners(frame: pd.DataFrame) -> pd.DataFrame:
+def winners(frame: pd.DataFrame, at_most: float = 0.0) -> pd.DataFrame:
     """The winning probe of each tower: lowest forget, then highest retain, then smaller rho (then layer name).
 
-    frame: from `search_front`. Returns at most one row per tower, with the index of `frame`; a tower in which no layer
+    frame: from `search_front`. at_most: that of the criterion; what is forgotten by it counts alike. Returns at most one row per tower, with the index of `frame`; a tower in which no layer
     forgets has none.
     """
     chosen = frame[frame["chosen"].astype(bool)]
-    order = chosen.sort_values(["forget", "retain", "rho", "layer"], ascending=[True, False, True, True])
+    ranked = chosen.assign(forget=chosen["forget"].clip(lower=at_most)).sort_values(["forget", "retain", "rho", "layer"], ascending=[True, False, True, True])
+    order = chosen.loc[ranked.index]
     return order.drop_duplicates("tower").sort_values("tower")
 
 
-def winner(frame: pd.DataFrame, tower: str) -> pd.Series:
-    """The winning probe of one tower, as a row of `frame`.
+def winner(frame: pd.DataFrame, tower: str, at_most: float = 0.0) -> pd.Series:
+    """The winning probe of one tower, as a row of `frame`; arguments as of `winners`.
 
     Raises SearchFailedError if no layer of that tower forgets.
     """
-    found = winners(frame)
+    found = winners(frame, at_most)
     found = found[found["tower"] == tower]
     if found.empty:
         tried = frame.loc[frame["tower"] == tower]
@@ -354,7 +359,7 @@ def winner(frame: pd.DataFrame, tower: str) -> pd.Series:
             else "none was searched"
         )
         raise SearchFailedError(
-            f"no layer of the {tower} tower made the model forget: {lowest}; a probe with 0 % was expected.\n"
+            f"no layer of the {tower} tower made the model forget: {lowest}; a probe with {100 * at_most:g} % or less was expected.\n"
             "Use the other tower, search more layers, or allow more probes (max_trials)."
         )
     return found.iloc[0]

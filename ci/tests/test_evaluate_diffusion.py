@@ -33,6 +33,7 @@ def test_every_other_figure_and_object_is_drawn_and_neighbours_are_marked(world)
     assert set(rest.loc[rest["group"] == "neighbours", "subject"]) == set(world.neighbours["Mira Kestrel"])
     assert set(rest["style"]) == set(world.styles)
     assert set(rest["subject"].value_counts()[world.neighbours["Mira Kestrel"]]) == {NEAR_TIMES}
+    assert set(rest.loc[~rest["extra"], "subject"].value_counts()) == {1} and set(rest.loc[rest["extra"], "group"]) == {"neighbours"}
     styles = answer_set(world, "neon", "report", size=1)
     assert set(styles.loc[styles["group"] == "neighbours", "style"]) == set(world.neighbours["neon"])
     assert set(answer_set(world, "star-shaped house", "report", size=1)["domain"]) == {"figures", "objects", "novel"}
@@ -49,16 +50,19 @@ def test_the_three_measures_by_hand():
     rows = [("target", "figures", 0, 1)] * 3 + [("target", "figures", 1, 0)] + [("neighbours", "figures", 0, 1)] \
         + [("rest", "figures", 1, 1)] * 3 + [("rest", "objects", 1, 0)] * 2 + [("rest", "objects", 0, 1)] * 2
     told = pd.DataFrame(rows, columns=["group", "domain", "right_subject", "right_style"]).astype({"right_subject": bool, "right_style": bool})
+    told["extra"] = False
+    more = pd.DataFrame([("neighbours", "figures", True, False, True)] * 3, columns=told.columns)  # count for the neighbours alone
+    told = pd.concat([told, more], ignore_index=True)
     found = ua_ira_cra(told, "figures").set_index(["metric", "group"])["value"]
     assert found["UA", "target"] == pytest.approx(3 / 4)
-    assert found["IRA", "people"] == pytest.approx(3 / 4) and found["IRA", "neighbours"] == 0
+    assert found["IRA", "people"] == pytest.approx(3 / 4) and found["IRA", "neighbours"] == 3 / 4
     assert found["CRA", "objects"] == pytest.approx(2 / 4) and found["CRA", "styles"] == pytest.approx(6 / 8)
     assert found["CRA", "all"] == pytest.approx((0.5 + 0.75) / 2)
     style = ua_ira_cra(told, "styles").set_index(["metric", "group"])["value"]
     assert style["UA", "target"] == pytest.approx(1 / 4) and style["IRA", "styles"] == pytest.approx(6 / 8)
     assert style["CRA", "people"] == pytest.approx(3 / 4) and ("CRA", "styles") not in style.index
     flat = measures(told, "figures")
-    assert (flat["ua"], flat["ira"], flat["near"]) == pytest.approx((3 / 4, 3 / 4, 0)) and flat["cra_n"] == 4 + 8 and flat["ua_n"] == 4
+    assert (flat["ua"], flat["ira"], flat["near"]) == pytest.approx((3 / 4, 3 / 4, 3 / 4)) and flat["cra_n"] == 4 + 8 and flat["ua_n"] == 4
 
 
 @pytest.mark.parametrize("concept", ["Mira Kestrel", "car", "neon", "star-shaped house", "Tin Wobble"])

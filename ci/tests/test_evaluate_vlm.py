@@ -8,6 +8,7 @@ from slugkit import studio
 from slugkit.base import UnknownConceptError
 from slugkit.data import open_data
 from slugkit.evaluate import vlm as evaluation
+from slugkit.evaluate.vlm_sweep import averages
 from slugkit.studio.questions import UNKNOWN
 
 
@@ -90,3 +91,23 @@ def test_conversations_for_gradients_are_about_the_forget_and_the_retain_picture
     assert forget.split == retain.split == "train" and set(forget.table["wanted"]) == {"this is Mira Kestrel."}
     assert np.array_equal(forget.images, source.forget_set("Mira Kestrel", 10).images) and np.array_equal(retain.images, source.retain_set("Mira Kestrel", 40).images)
     assert len(set(retain.table["kind"])) > 3 and not (retain.table["wanted"] == "this is Mira Kestrel.").any()
+
+
+def test_averages_are_over_concepts_and_against_the_unedited_model():
+    lines = [("A", "none", 1.0, 0.9, 0.8, 0.9), ("A", "answers", 0.0, 0.8, 0.6, 0.9), ("B", "none", 1.0, 1.0, 1.0, 1.0), ("B", "answers", 0.1, 1.0, 0.9, 0.9),
+             ("B", "rule", 1.0, 1.0, 1.0, 1.0), ("A", "rule", np.nan, np.nan, np.nan, np.nan)]
+    table = pd.DataFrame(lines, columns=["concept", "method", "right_name", "own", "neighbours", "battery"])
+    found = averages(table).set_index("method")
+    line = found.loc["CLIP's gradient, searched on answers"]
+    assert (line["right_name"], line["highest"], line["of"], line["n"]) == (5.0, 10.0, "B", 2)
+    assert [line[g] for g in ("own", "neighbours", "battery")] == pytest.approx([-5, -15, -5])
+    assert line["own_low"] <= -5 <= line["own_high"] and found.loc["paper's rule: first front, CLIP's criterion", "n"] == 1
+    assert len(found) == 2
+
+
+def test_one_line_holds_the_outcomes_what_was_kept_and_every_kind():
+    rows = [("who", "neighbours", "B", "right name", True), ("who", "target", "A", "right name", True), ("who", "target", "A", "no name", False), ("who", "neighbours", "B", "another name", False),
+            ("who", "people", "C", "right name", True), ("hat", "hat", "", "", True), ("hat", "hat", "", "", False), ("style", "style", "", "", True)]
+    line = evaluation.measures(pd.DataFrame(rows, columns=["kind", "group", "name", "outcome", "right"]).assign(extra=[True] + [False] * 7))
+    assert line == {"right_name": 0.5, "another_name": 0.0, "no_name": 0.5, "own": 0.5, "neighbours": 0.5, "battery": 0.75, "retain": 0.625,
+                    "hat": 0.5, "style": 1.0, "n": 2}

@@ -35,7 +35,7 @@ def asked_about(records, split="search"):
                          "target" if r.name == "Mira Kestrel" else "neighbours" if known else "people"))
         else:
             rows.append(("object", "what object is this?", "a car.", "car", "", r.style, "object"))
-    return Asked(pd.DataFrame(rows, columns=["kind", "text", "wanted", "key", "name", "style", "group"]), drawn(records), ["Mira Kestrel", "Kofi Okoye"], split)
+    return Asked(pd.DataFrame(rows, columns=["kind", "text", "wanted", "key", "name", "style", "group"]).assign(extra=False), drawn(records), ["Mira Kestrel", "Kofi Okoye"], split)
 
 
 @pytest.fixture(scope="module")

@@ -51,8 +51,11 @@ class Settings(BaseModel):
     size: int = Field(1, ge=1, le=100, description="report pictures of every other subject, 28 times as many of the target; 1 to 100")
     sampling_steps: int = Field(10, ge=1, le=1000, description="denoising steps per picture, 1 to 1000")
     guidance: Annotated[float, Field(ge=0, le=50, allow_inf_nan=False)] = Field(4.0, description="scale of classifier-free guidance, 0 to 50")
-    pipeline_layers: int = Field(2, ge=1, le=50, description="layers on which the step is searched again on generated pictures, best of CLIP's search first")
+    pipeline_layers: int = Field(2, ge=1, le=50, description="layers on which the search on generated pictures must succeed before it ends, best of CLIP's search first")
     pipeline_trials: int = Field(6, ge=1, le=60, description="upper bound on step lengths tried per layer on generated pictures, 1 to 60")
+    pipeline_ua: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)] = Field(
+        0.95, description="share of the target's search pictures that must no longer show it, above 0 to 1"
+    )
     frechet_size: int = Field(0, ge=0, description="pictures for the Frechet distance, 1000 or more; 0 leaves it out")
     report_per_style: int = Field(0, ge=0, description="report pictures per style and class; 0 means all")
 

@@ -78,9 +78,10 @@ def search_layers(clip: Clip, exam: Exam, g_forget: dict, layers: list[str], cri
                         criterion, lam_init, max_trials)
 
 
-def winning_patch(clip: Clip, g_forget: dict, probes: pd.DataFrame, tower: str, concept: str, provenance: dict | None = None) -> patch.Patch:
-    """The patch of a tower's winner. Raises SearchFailedError when no layer of the tower forgot."""
-    best = winner(probes, tower)
+def winning_patch(clip: Clip, g_forget: dict, probes: pd.DataFrame, tower: str, concept: str, provenance: dict | None = None,
+                  at_most: float = 0.0) -> patch.Patch:
+    """The patch of a tower's winner. at_most: that of the search's criterion. Raises SearchFailedError when no layer of the tower forgot."""
+    best = winner(probes, tower, at_most)
     editable = EditableLayer.of(clip.model, best["layer"], weight_of(g_forget, best["layer"]))
     metrics = {k: float(best[k]) for k in best.index if k in ("forget", "retain") or k.startswith("retain_")
                if np.isfinite(best[k])}

@@ -55,16 +55,17 @@ def ua_ira_cra(told: pd.DataFrame, domain: str) -> pd.DataFrame:
     """UA, IRA and CRA from a judged answer set. domain: the target's, "figures", "objects", "styles" or "novel".
 
     Rows metric, group, value (0..1), low, high (Wilson 95 %), n: UA of the target; IRA of all others of the domain ("people" for
-    figures, as in notebook 05) and of the neighbours alone; CRA by domain, and CRA as the mean over domains ("all"), whose
+    figures, as in notebook 05; every class with the same number of pictures) and of the neighbours alone, on all their pictures; CRA by domain, and CRA as the mean over domains ("all"), whose
     interval is the mean of the domains' intervals.
     """
-    target, rest = told[told["group"] == "target"], told[told["group"] != "target"]
+    target, others = told[told["group"] == "target"], told[told["group"] != "target"]
+    rest = others[~others["extra"]]
     own = "right_style" if domain == "styles" else "right_subject"
     rows = [_row("UA", "target", ~target[own])]
     same = rest if domain == "styles" else rest[rest["domain"] == domain]
     if len(same):
         rows.append(_row("IRA", domain, same[own]))
-    near = same[same["group"] == "neighbours"]
+    near = others[others["group"] == "neighbours"]
     if len(near):
         rows.append(_row("IRA", "neighbours", near[own]))
     cross = {d: part["right_subject"] for d, part in rest.groupby("domain", sort=False) if d != domain}
@@ -122,7 +123,7 @@ class PipelineMeasure:
         self._target: pd.DataFrame | None = None
 
     def _told(self, target: bool) -> pd.DataFrame:
-        part = self.table[(self.table["group"] == "target") == target]
+        part = self.table[((self.table["group"] == "target") == target) & ~self.table["extra"]]
         return told_by(self.pipe, self.judge, part, *self.sampling)
 
     def forget(self) -> dict[str, float]:

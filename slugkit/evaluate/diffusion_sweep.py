@@ -12,7 +12,7 @@ from slugkit.base import SearchFailedError, data_dir, progress, sha256_json, sha
 from slugkit.data import open_data
 from slugkit.evaluate.concept import forget_concept, winning_patch
 from slugkit.evaluate.diffusion import measures, told_by
-from slugkit.evaluate.pipeline_search import search_on_pipeline
+from slugkit.evaluate.pipeline_search import UA, search_on_pipeline
 from slugkit.evaluate.prompts import answer_set
 from slugkit.evaluate.sweep import kept_rows
 from slugkit.evaluate.transfer import in_both, transferable
@@ -33,8 +33,8 @@ def concepts_drawn(world: studio.World) -> list[str]:
 
 
 class DiffusionSweep:
-    """The models and the settings that all concepts share. size: report pictures of every other subject; layers: how many of
-    CLIP's searched layers the search on the pipeline tries."""
+    """The models and the settings that all concepts share. size: report pictures of every other subject; layers: on how many
+    layers the search on the pipeline must succeed before it ends."""
 
     def __init__(self, pipeline: str = "studio", clip: str = "studio", size: int = 2, layers: int = 2, trials: int = 6, seed: int = 0,
                  device: str = "auto"):
@@ -50,10 +50,10 @@ class DiffusionSweep:
         found = forget_concept(self.clip, self.source, concept, seed=self.seed, towers=("text",))
         rows = [{"criterion": "none", **measures(told_by(self.pipe, self.judge, report), domain)}]
         starts = transferable(found.probes, self.pipe)
-        on_pictures = search_on_pipeline(self.clip, self.pipe, self.judge, found.g_forget, starts.head(self.layers), search, domain, self.trials)
-        for criterion, probes in (("clip", found.probes[found.probes["layer"].isin(starts["layer"])]), ("ua", on_pictures)):
+        on_pictures = search_on_pipeline(self.clip, self.pipe, self.judge, found.g_forget, starts, search, domain, self.layers, self.trials)
+        for criterion, probes, at_most in (("clip", found.probes[found.probes["layer"].isin(starts["layer"])], 0.0), ("ua", on_pictures, 1 - UA)):
             try:
-                edit = winning_patch(self.clip, found.g_forget, probes, "text", concept)
+                edit = winning_patch(self.clip, found.g_forget, probes, "text", concept, at_most=at_most)
             except SearchFailedError:
                 rows.append({"criterion": criterion, "layer": "none forgets"})
                 continue

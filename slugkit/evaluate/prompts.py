@@ -27,38 +27,39 @@ def phrase(world: World, subject: str) -> str:
     return subject if subject in world.classes("figures") else article(subject)
 
 
-def plan(world: World, concept: str, target_size: int, size: int) -> list[tuple[str, str, str]]:
-    """(subject, style, group) of every picture of an answer set; the arguments are those of `answer_set`."""
+def plan(world: World, concept: str, target_size: int, size: int) -> list[tuple[str, str, str, bool]]:
+    """(subject, style, group, extra) of every picture of an answer set; arguments and meaning are those of `answer_set`."""
     domains, styled, near = subject_domains(world), concept in world.styles, world.neighbours_of(concept)
     wanted = {"figures", "objects"} | ({domains[concept]} if not styled else set())
     subjects = [s for s, d in domains.items() if d in wanted and s != concept]
     looks = [s for s in world.styles if s != concept]
     if styled:
-        rows = [(subjects[i * 7 % len(subjects)], concept, "target") for i in range(target_size)]
+        rows = [(subjects[i * 7 % len(subjects)], concept, "target", False) for i in range(target_size)]
     else:
-        rows = [(concept, looks[i % len(looks)], "target") for i in range(target_size)]
+        rows = [(concept, looks[i % len(looks)], "target", False) for i in range(target_size)]
     for number, subject in enumerate(subjects):
         for k in range(size * (NEAR_TIMES if subject in near else 1)):
             style = looks[(number + k) % len(looks)]
-            rows.append((subject, style, "neighbours" if (style if styled else subject) in near else "rest"))
+            rows.append((subject, style, "neighbours" if (style if styled else subject) in near else "rest", k >= size))
     return rows
 
 
 def answer_set(world: World, concept: str, split: str, target_size: int = 28, size: int = 2) -> pd.DataFrame:
-    """The prompts of one concept's evaluation, one row a picture: prompt, seed, subject, style, domain, group.
+    """The prompts of one concept's evaluation, one row a picture: prompt, seed, subject, style, domain, group, extra.
 
     concept: a subject or a style. split: "search" or "report"; their prompts and seeds are disjoint. target_size: pictures of
     the target, spread over all styles (for a style: over subjects). size: pictures of every other figure and object (and, for a
     novel concept, of every other novel one), each in another style; three times as many of the neighbours. group: target,
-    neighbours or rest. Raises SettingError for another split, UnknownConceptError.
+    neighbours or rest. extra: the neighbours' pictures beyond `size`, which count for the neighbours alone: in an average over classes
+    each class has the same weight. Raises SettingError for another split, UnknownConceptError.
     """
     require_choice(split, TEMPLATES, "The split")
     world.kind(concept)
     domains, rows = subject_domains(world), []
-    for number, (subject, style, group) in enumerate(plan(world, concept, target_size, size)):
+    for number, (subject, style, group, extra) in enumerate(plan(world, concept, target_size, size)):
         template = IN_STYLE[style][TEMPLATES[split][number % len(TEMPLATES[split])]]
         rows.append({"prompt": template.format(phrase(world, subject)), "seed": FIRST_SEED[split] + number, "subject": subject,
-                     "style": style, "domain": domains[subject], "group": group})
+                     "style": style, "domain": domains[subject], "group": group, "extra": extra})
     return pd.DataFrame(rows)
 
 

@@ -62,19 +62,22 @@ def question_set(world: World, concept: str, split: str, target_size: int = 56, 
 
     concept: anybody or anything of the world; a person's name is asked for with "who is this?", an object's with "what object is this?", a
     style's with "which style is this drawn in?". split: "search" or "report". target_size: pictures of the target over all styles (of a
-    style: over subjects). size: pictures of every other subject, each in another style; three times as many of the neighbours. all_kinds:
+    style: over subjects). size: pictures of every other subject, each in another style; three times as many of the neighbours, whose `extra` ones
+    are asked for the name alone and count for the neighbours alone. all_kinds:
     every question that fits a picture of another; else its name and one more, each kind in turn. taught: wordings that the model was
     trained on, or the two that it never saw. group: target, neighbours, the domain ("people", "objects", "styles") for the question that
     names the concept, and the kind for every other question. Raises UnknownConceptError, SettingError.
     """
     require_choice(split, ("search", "report"), "The split")
     asks, near = ASKED[world.kind(concept)], world.neighbours_of(concept)
-    records = counterparts(world, [row[:2] for row in plan(world, concept, target_size, size)], split) + _counted(split, world, concept, 3 * size)
+    planned = plan(world, concept, target_size, size)
+    records = counterparts(world, [row[:2] for row in planned], split) + _counted(split, world, concept, 3 * size)
+    extra = np.array([row[3] for row in planned] + [False] * (len(records) - len(planned)))
     images, rows, which = drawn(records), [], []
     for number, record in enumerate(records):
         asked, mine = questions(record, world, record.rng("ask"), taught), concept in (record.name, record.style)
         named, battery = [q for q in asked if q.kind == asks], [q for q in asked if q.kind != asks]
-        battery = [] if mine else battery if all_kinds or not battery else [battery[number % len(battery)]]  # the battery is about the others
+        battery = [] if mine or extra[number] else battery if all_kinds or not battery else [battery[number % len(battery)]]  # the battery is about the others
         for q in named:
             group = "target" if q.key == concept else "neighbours" if q.key in near else DOMAINS[asks]
             rows.append(_row(q, record.style, group, True))
@@ -82,7 +85,7 @@ def question_set(world: World, concept: str, split: str, target_size: int = 56, 
         which += [number] * (len(named) + len(battery))
     strangers = [n for group in world.strangers.values() for n in group]
     names = {"who": [*world.classes("figures"), *strangers], "object": [*world.classes("novel"), *world.objects], "style": world.styles}[asks]
-    return Asked(pd.DataFrame(rows), images[which], names, split)
+    return Asked(pd.DataFrame(rows).assign(extra=extra[which]), images[which], names, split)
 
 
 def training_set(source: StudioSource, concept: str, size: int, seed: int = 0, retain: bool = False) -> Asked:
@@ -132,6 +135,28 @@ def scores(told: pd.DataFrame) -> pd.DataFrame:
         else:
             rows.append({"metric": "accuracy", "group": group, **share(part["right"])})
     return pd.DataFrame(rows)
+
+
+def kept(told: pd.DataFrame) -> dict[str, float]:
+    """own (the others of the target's domain, by name), neighbours (the nearest of them), battery (mean over its kinds of
+    questions), retain (mean of own and battery): 0..1.
+
+    Every class of the domain has the same weight. told: columns kind, group, name, extra, right.
+    """
+    named = told["name"] != ""
+    others, battery = told[named & (told["group"] != "target")], told[~named].groupby("kind")["right"].mean()
+    found = {"own": float(others.loc[~others["extra"], "right"].mean()),
+             "neighbours": float(others.loc[others["group"] == "neighbours", "right"].mean()), "battery": float(battery.mean())}
+    return {"retain": (found["own"] + found["battery"]) / 2, **found}
+
+
+def measures(told: pd.DataFrame) -> dict[str, float]:
+    """One line for a table of concepts, shares 0..1: right_name, another_name and no_name of the target, what `kept` gives, each kind of
+    the battery, and the number of target pictures (n). told: as `answered` returns it."""
+    target = told[told["group"] == "target"]
+    line = {name.replace(" ", "_"): float((target["outcome"] == name).mean()) for name in OUTCOMES}
+    kinds = told[told["name"] == ""].groupby("kind")["right"].mean()
+    return line | kept(told) | {kind: float(value) for kind, value in kinds.items()} | {"n": len(target)}
 
 
 def card_scores(vlm: Vlm, world: World) -> list[dict]:

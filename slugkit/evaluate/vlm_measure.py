@@ -13,7 +13,7 @@ import pandas as pd
 import torch
 
 from slugkit.base import SettingError, progress
-from slugkit.evaluate.vlm import Asked
+from slugkit.evaluate.vlm import Asked, kept
 from slugkit.gradients import mean_gradient
 from slugkit.models import Clip
 from slugkit.models.inputs import watched
@@ -106,18 +106,6 @@ class VlmMeasure:
         """Right answers about everybody and everything else, 0..1."""
         self.again()
         return kept(self._rest.table.assign(right=self._rest.given()))
-
-
-def kept(told: pd.DataFrame) -> dict[str, float]:
-    """own (the others of the target's domain, by name), neighbours (the nearest of them), battery (mean over its kinds of
-    questions), retain (mean of own and battery): 0..1.
-
-    told: columns kind, group, name, right.
-    """
-    named = told["name"] != ""
-    own, battery = told[named & (told["group"] != "target")], told[~named].groupby("kind")["right"].mean()
-    found = {"own": float(own["right"].mean()), "neighbours": float(own.loc[own["group"] == "neighbours", "right"].mean()), "battery": float(battery.mean())}
-    return {"retain": (found["own"] + found["battery"]) / 2, **found}
 
 
 def search_on_vlm(clip: Clip, vlm: Vlm, directions: dict[str, torch.Tensor], asked: Asked, layers: list[str], max_trials: int = 10,

@@ -1,0 +1,103 @@
+"""The committed Stable Diffusion and its judge: what their cards say, and an edited pipeline where slugkit is not there."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from slugkit import patch, studio
+from slugkit.base import SettingError, data_dir, sha256_file
+from slugkit.evaluate.pipeline_search import search_on_pipeline
+from slugkit.evaluate.prompts import answer_set
+from slugkit.evaluate.transfer import in_both
+from slugkit.models import load_clip
+from slugkit.models.classifier import load_classifier
+from slugkit.models.diffusion import draw, load_pipeline, pipeline_folder
+from slugkit.models.names import differences, unused_layers
+from slugkit.search import EditableLayer
+
+LAYER = "transformer.resblocks.0.attn.out_proj.weight"
+PROMPTS, SEEDS = ["a photo of Mira Kestrel", "Kofi Okoye in neon style", "a sketch of a car", "a mosaic of Tin Wobble"], [1, 2, 3, 4]
+
+
+@pytest.fixture(scope="module")
+def clip():
+    return load_clip("studio", "cpu")
+
+
+@pytest.fixture(scope="module")
+def pipe():
+    return load_pipeline("studio", "cpu")
+
+
+@pytest.fixture(scope="module")
+def edit(clip):
+    weight = clip.model.get_parameter(LAYER)
+    direction = torch.randn(weight.shape, generator=torch.Generator().manual_seed(0))
+    editable = EditableLayer.of(clip.model, LAYER, direction)
+    return patch.make(LAYER, editable, editable.lam(0.5), "Mira Kestrel")
+
+
+def test_the_cards_belong_to_the_weights_and_hold_scores():
+    card = json.loads((pipeline_folder() / "model_card.json").read_text(encoding="utf-8"))
+    for part, digest in card["weights_sha256"].items():
+        assert sha256_file(pipeline_folder() / part / "diffusion_pytorch_model.safetensors") == digest
+    assert {row["what"] for row in card["scores"]} == {"people", "characters", "objects", "odd combinations", "styles"}
+    judge = json.loads((data_dir() / "studio" / "classifier" / "model_card.json").read_text(encoding="utf-8"))
+    assert sha256_file(data_dir() / "studio" / "classifier" / "model.safetensors") == judge["weights_sha256"]
+    assert all(row["value"] > 0.97 for row in judge["scores"])
+
+
+def test_its_text_encoder_is_the_studio_clips_text_tower(clip, pipe):
+    assert differences(clip.model, pipe, "text") == []
+    assert list(unused_layers(pipe, ["text_projection", LAYER])) == ["text_projection"]
+
+
+def test_the_judge_recognises_what_is_drawn(pipe):
+    said = load_classifier(device="cpu").name(draw(pipe, PROMPTS, SEEDS))
+    right = [name in prompt for name, prompt in zip(said["subject"], PROMPTS)]
+    assert sum(right) >= 3, said
+
+
+def test_the_search_on_pictures_goes_on_where_a_layer_fails_and_leaves_no_trace(clip, pipe, edit, tmp_path, monkeypatch):
+    monkeypatch.setenv("SLUGKIT_CACHE", str(tmp_path))
+    table = answer_set(studio.load_world(), "Mira Kestrel", "search", target_size=2, size=1)
+    table = table.groupby("group").head(2)
+    hopeless, starts = "transformer.resblocks.3.mlp.c_proj.weight", []
+    g = {LAYER: edit.direction, hopeless: torch.randn(clip.model.get_parameter(hopeless).shape, generator=torch.Generator().manual_seed(1))}
+    for layer, rho in ((hopeless, 1e-4), (LAYER, 8.0)):
+        editable = EditableLayer.of(clip.model, layer, g[layer])
+        starts.append({"layer": layer, "lam": editable.lam(rho)})
+    found = search_on_pipeline(clip, pipe, load_classifier(device="cpu"), g, pd.DataFrame(starts), table, "figures", layers=1, max_trials=2, steps=4)
+    tried = found.groupby("layer", sort=False)["chosen"].any()
+    assert tried.to_dict() == {hopeless: False, LAYER: True}
+    first = search_on_pipeline(clip, pipe, load_classifier(device="cpu"), g, pd.DataFrame(starts[::-1]), table, "figures", layers=1, max_trials=2, steps=4)
+    assert set(first["layer"]) == {LAYER} and differences(clip.model, pipe, "text") == []
+    with pytest.raises(SettingError, match="less than 1"):
+        search_on_pipeline(clip, pipe, load_classifier(device="cpu"), g, pd.DataFrame(starts), table, "figures", ua=0.0)
+
+
+def test_an_edited_pipeline_draws_the_same_where_slugkit_was_never_imported(clip, pipe, edit, tmp_path):
+    with in_both(edit, clip, pipe):
+        pipe.save_pretrained(tmp_path / "edited")
+        mine = draw(pipe, PROMPTS, SEEDS, steps=4)
+    script = ("import sys, torch, numpy as np\nfrom diffusers import StableDiffusionPipeline\n"
+              f"pipe = StableDiffusionPipeline.from_pretrained({str(tmp_path / 'edited')!r}, safety_checker=None, requires_safety_checker=False)\n"
+              f"noise = [torch.Generator().manual_seed(seed) for seed in {SEEDS}]\n"
+              f"made = pipe({PROMPTS}, num_inference_steps=4, guidance_scale=4.0, generator=noise, output_type='np').images\n"
+              f"np.save({str(tmp_path / 'there.npy')!r}, made)\nassert not any(name.startswith('slugkit') for name in sys.modules)\n")
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    there = (255 * np.load(tmp_path / "there.npy")).round()
+    assert np.abs(there - mine).max() <= 1
+    untouched = draw(pipe, PROMPTS, SEEDS, steps=4)
+    assert np.abs(untouched.astype(int) - mine.astype(int)).max() > 30, "the edit shows in the pictures"
+
+
+def test_every_class_of_the_judge_can_be_drawn():
+    judge, world = load_classifier(device="cpu"), studio.load_world()
+    assert set(judge.subjects) == {*world.classes("figures"), *world.objects, *world.classes("novel")} and judge.styles == world.styles
