@@ -8,6 +8,7 @@ from slugkit import studio
 from slugkit.base import UnknownConceptError
 from slugkit.data import open_data
 from slugkit.evaluate import vlm as evaluation
+from slugkit.evaluate.sweep import one_at_a_time
 from slugkit.evaluate.vlm_sweep import averages
 from slugkit.studio.questions import UNKNOWN
 
@@ -111,3 +112,12 @@ def test_one_line_holds_the_outcomes_what_was_kept_and_every_kind():
     line = evaluation.measures(pd.DataFrame(rows, columns=["kind", "group", "name", "outcome", "right"]).assign(extra=[True] + [False] * 7))
     assert line == {"right_name": 0.5, "another_name": 0.0, "no_name": 0.5, "own": 0.5, "neighbours": 0.5, "battery": 0.75, "retain": 0.625,
                     "hat": 0.5, "style": 1.0, "n": 2}
+
+
+def test_a_sweep_keeps_rows_of_others_made_with_the_same_weights_and_their_order(tmp_path):
+    path, order = tmp_path / "table.csv", ["A", "B"]
+    one_at_a_time(lambda c: [{"concept": c, "value": 1.0}], ["B", "Z"], order, path, "w")
+    table = one_at_a_time(lambda c: [{"concept": c, "value": 2.0}], ["A", "Z"], order, path, "w")
+    assert table["concept"].tolist() == ["A", "B", "Z"] and table["value"].tolist() == [2.0, 1.0, 2.0]
+    assert pd.read_csv(path).equals(table)
+    assert one_at_a_time(lambda c: [{"concept": c, "value": 3.0}], ["B"], order, path, "other")["concept"].tolist() == ["B"]

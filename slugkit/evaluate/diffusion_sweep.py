@@ -8,13 +8,13 @@ import numpy as np
 import pandas as pd
 
 from slugkit import studio
-from slugkit.base import SearchFailedError, data_dir, progress, sha256_json, sha256_tensor, write_csv
+from slugkit.base import SearchFailedError, data_dir, sha256_json, sha256_tensor
 from slugkit.data import open_data
 from slugkit.evaluate.concept import forget_concept, winning_patch
 from slugkit.evaluate.diffusion import measures, told_by
 from slugkit.evaluate.pipeline_search import UA, search_on_pipeline
 from slugkit.evaluate.prompts import answer_set
-from slugkit.evaluate.sweep import kept_rows
+from slugkit.evaluate.sweep import one_at_a_time
 from slugkit.evaluate.transfer import in_both, transferable
 from slugkit.models import load_clip
 from slugkit.models.classifier import load_classifier
@@ -75,13 +75,7 @@ def diffusion_sweep(concepts: list[str] | None = None, out: str | Path | None = 
         world.kind(concept)
     run, path = DiffusionSweep(**settings), Path(out) if out else data_dir() / "studio" / "diffusion_concepts.csv"
     weights = sha256_json([sha256_tensor(p) for p in run.pipe.unet.parameters()])[:16]
-    table = kept_rows(path, weights, concepts or order)
-    for concept in progress(concepts or order, "forgetting each concept"):
-        table = pd.concat([table, pd.DataFrame(run.rows(concept)).assign(weights=weights)], ignore_index=True)
-        table = table.sort_values("concept", kind="stable", ignore_index=True,
-                                  key=lambda names: names.map({c: i for i, c in enumerate(order)}).fillna(len(order)))
-        write_csv(path, table.round(6))
-    return table
+    return one_at_a_time(run.rows, concepts or order, order, path, weights)
 
 
 def averages(table: pd.DataFrame) -> pd.DataFrame:

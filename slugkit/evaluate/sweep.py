@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -40,6 +41,18 @@ def kept_rows(path: Path, weights: str, concepts: list[str]) -> pd.DataFrame:
         return pd.DataFrame()
     table = pd.read_csv(path)
     return table[(table["weights"] == weights) & ~table["concept"].isin(concepts)] if "weights" in table else pd.DataFrame()
+
+
+def one_at_a_time(rows_of: Callable[[str], list[dict]], concepts: list[str], order: list[str], path: Path, weights: str) -> pd.DataFrame:
+    """The table of `rows_of` each concept, in the given order and written after every concept; rows about others that the file holds stay
+    if they were made with the same weights."""
+    table = kept_rows(path, weights, concepts)
+    for concept in progress(concepts, "forgetting each concept"):
+        table = pd.concat([table, pd.DataFrame(rows_of(concept)).assign(weights=weights)], ignore_index=True)
+        table = table.sort_values("concept", kind="stable", ignore_index=True,
+                                  key=lambda names: names.map({c: i for i, c in enumerate(order)}).fillna(len(order)))
+        write_csv(path, table.round(6))
+    return table
 
 
 def sweep(concepts: list[str] | None = None, out: str | Path | None = None, model: str = "studio", data: str = "studio",

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pandas as pd
 
-from slugkit.base import SearchFailedError, data_dir, progress, sha256_json, sha256_tensor, write_csv
+from slugkit.base import SearchFailedError, data_dir, sha256_json, sha256_tensor
 from slugkit.data import open_data
 from slugkit.evaluate.concept import Forgetting, forget_concept, front_layers, winning_patch
 from slugkit.evaluate.statistics import bootstrap_mean
-from slugkit.evaluate.sweep import kept_rows
+from slugkit.evaluate.sweep import one_at_a_time
 from slugkit.evaluate.transfer import in_both, transferable
 from slugkit.evaluate.vlm import answered, measures, question_set, training_set
 from slugkit.evaluate.vlm_measure import answer_gradient, read_by, search_on_vlm
@@ -90,13 +90,7 @@ def vlm_sweep(concepts: list[str] | None = None, out: str | Path | None = None, 
     for concept in concepts or []:
         run.source.kind(concept)
     weights = sha256_json([sha256_tensor(p) for p in run.vlm.model.parameters()])[:16]
-    table = kept_rows(path, weights, concepts or order)
-    for concept in progress(concepts or order, "forgetting each concept"):
-        table = pd.concat([table, pd.DataFrame(run.rows(concept)).assign(weights=weights)], ignore_index=True)
-        table = table.sort_values("concept", kind="stable", ignore_index=True,
-                                  key=lambda names: names.map({c: i for i, c in enumerate(order)}).fillna(len(order)))
-        write_csv(path, table.round(6))
-    return table
+    return one_at_a_time(run.rows, concepts or order, order, path, weights)
 
 
 def averages(table: pd.DataFrame) -> pd.DataFrame:
