@@ -120,3 +120,13 @@ def test_strangers_can_be_drawn_but_not_forgotten():
     assert studio.solo_records("report", stranger, 1, ["neon"])[0].kind == "person"
     with pytest.raises(UnknownConceptError):
         world.kind(stranger)
+
+
+def test_passers_by_are_many_and_like_nobody_with_a_name():
+    world = studio.load_world()
+    known = [s for group in (world.people, *world.strangers.values()) for s in group.values()]
+    signatures = [world.signature(f"passer-by {k}") for k in range(60)]
+    assert signatures[7] == world.signature("passer-by 7") and len({tuple(s.values()) for s in signatures}) == 60
+    assert min(studio.trait_distance(s, k) for s in signatures for k in known) >= 0.3
+    pictures = studio.draw_many([studio.Record("train", k, "person", (f"passer-by {k}",), "photo") for k in (0, 1)])
+    assert (pictures[0] != pictures[1]).any()

@@ -11,9 +11,11 @@ import torch
 
 from slugkit import patch, studio
 from slugkit.base import SettingError, data_dir, sha256_file
-from slugkit.evaluate.pipeline_search import search_on_pipeline
+from slugkit.data import open_data
+from slugkit.evaluate.pipeline_search import read_by_encoder, search_on_pipeline, spared
 from slugkit.evaluate.prompts import answer_set
 from slugkit.evaluate.transfer import in_both
+from slugkit.gradients import forget_gradient
 from slugkit.models import load_clip
 from slugkit.models.classifier import load_classifier
 from slugkit.models.diffusion import draw, load_pipeline, pipeline_folder
@@ -79,6 +81,19 @@ def test_the_search_on_pictures_goes_on_where_a_layer_fails_and_leaves_no_trace(
     assert set(first["layer"]) == {LAYER} and differences(clip.model, pipe, "text") == []
     with pytest.raises(SettingError, match="less than 1"):
         search_on_pipeline(clip, pipe, load_classifier(device="cpu"), g, pd.DataFrame(starts), table, "figures", ua=0.0)
+
+
+def test_a_step_off_the_span_hardly_moves_what_the_layers_answer_to_other_prompts(clip, pipe):
+    source = open_data("studio")
+    captions = source.retain_set("neon", 64, 0).captions
+    moment = read_by_encoder(pipe, captions, [LAYER])[LAYER]
+    assert torch.allclose(moment, read_by_encoder(pipe, captions, [LAYER], batch_size=17)[LAYER], rtol=1e-4, atol=1e-9) and moment.dtype == torch.float64
+    g_forget = forget_gradient(clip, source.forget_set("neon", 16, 0))
+    directions, starts = spared(clip, pipe, source, "neon", g_forget, energy=0.9, retain_size=64, max_trials=8)
+    moved = [float(((d.double() @ moment) * d.double()).sum().sqrt() / d.norm()) for d in (g_forget[LAYER], directions[LAYER])]
+    assert moved[1] < 0.5 * moved[0]
+    assert set(starts["layer"]) <= set(directions) and "text_projection" not in directions and all(name.startswith("transformer.") for name in directions)
+    assert differences(clip.model, pipe, "text") == []
 
 
 def test_an_edited_pipeline_draws_the_same_where_slugkit_was_never_imported(clip, pipe, edit, tmp_path):

@@ -1,5 +1,6 @@
 """The studio's LLaVA at the smallest size: real classes, the CLIP's own vision tower, trained, saved, loaded, asked."""
 
+import numpy as np
 import pytest
 import torch
 
@@ -83,3 +84,16 @@ def test_its_answer_depends_on_the_picture_and_strangers_are_not_known(tiny_vlm,
 def test_a_missing_model_says_how_to_get_one(tmp_path):
     with pytest.raises(ModelLoadError, match="slugkit train vlm"):
         load_vlm(str(tmp_path), "cpu")
+
+
+def test_lessons_ask_for_names_and_for_unknown_people_as_often_as_the_recipe_says():
+    world, recipe = studio.load_world(), training.VlmRecipe(strangers=7, passers_by=14, who=0.5, unknown=0.4, twins=0.4)
+    records = [*training.training_pictures(recipe, world)[:400], *training.training_pictures(recipe, world)[-84:]]
+    lessons, rng = training.Lessons(records, world, recipe), np.random.default_rng(0)
+    drawn_lessons = [lessons.next(rng) for _ in range(2000)]
+    who = [(records[row].name, asked) for row, asked in drawn_lessons if asked.kind == "who"]
+    twins = {name for pair in world.twins for name in pair}
+    assert len(who) / 2000 == pytest.approx(0.5, abs=0.05)
+    assert np.mean([asked.answer == UNKNOWN for _, asked in who]) == pytest.approx(0.43, abs=0.06)  # and a few among the others
+    assert np.mean([name in twins for name, _ in who]) == pytest.approx(0.43, abs=0.06)
+    assert any(name.startswith("passer-by") for name, _ in who) and all(asked.key == UNKNOWN or asked.key == name for name, asked in who)

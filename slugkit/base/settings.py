@@ -56,6 +56,9 @@ class Settings(BaseModel):
     pipeline_ua: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)] = Field(
         0.95, description="share of the target's search pictures that must no longer show it, above 0 to 1"
     )
+    pipeline_energy: Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)] = Field(
+        0.99, description="share of what the layers read of the retain captions that the step is taken off, 0 (nothing) to below 1"
+    )
     frechet_size: int = Field(0, ge=0, description="pictures for the Frechet distance, 1000 or more; 0 leaves it out")
     report_per_style: int = Field(0, ge=0, description="report pictures per style and class; 0 means all")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -12,18 +13,19 @@ from slugkit.base import SearchFailedError, data_dir, sha256_json, sha256_tensor
 from slugkit.data import open_data
 from slugkit.evaluate.concept import forget_concept, winning_patch
 from slugkit.evaluate.diffusion import measures, told_by
-from slugkit.evaluate.pipeline_search import UA, search_on_pipeline
+from slugkit.evaluate.pipeline_search import ENERGY, UA, search_on_pipeline, spared
 from slugkit.evaluate.prompts import answer_set
 from slugkit.evaluate.sweep import one_at_a_time
 from slugkit.evaluate.transfer import in_both, transferable
 from slugkit.models import load_clip
 from slugkit.models.classifier import load_classifier
 from slugkit.models.diffusion import load_pipeline
+from slugkit.patch import Patch
 from slugkit.ranking import short
 
 NOVEL = "star-shaped house"
 """The odd combination that is reported, the studio's counterpart of the paper's avocado chair; fixed before any search."""
-CRITERIA = {"clip": "CLIP's criterion", "ua": "UA on search prompts"}
+CRITERIA = {"clip": "CLIP's criterion", "ua": "UA on search prompts", "off span": "UA on search prompts, step off the retain set's span"}
 
 
 def concepts_drawn(world: studio.World) -> list[str]:
@@ -34,27 +36,36 @@ def concepts_drawn(world: studio.World) -> list[str]:
 
 class DiffusionSweep:
     """The models and the settings that all concepts share. size: report pictures of every other subject; layers: on how many
-    layers the search on the pipeline must succeed before it ends."""
+    layers the search on the pipeline must succeed before it ends. energy: of the steps off the span, as in `spared`."""
 
-    def __init__(self, pipeline: str = "studio", clip: str = "studio", size: int = 2, layers: int = 2, trials: int = 6, seed: int = 0,
-                 device: str = "auto"):
+    def __init__(self, pipeline: str = "studio", clip: str = "studio", size: int = 2, layers: int = 2, trials: int = 6,
+                 energy: float = ENERGY, seed: int = 0, device: str = "auto"):
         self.clip, self.pipe, self.judge = load_clip(clip, device), load_pipeline(pipeline, device), load_classifier(device=device)
-        self.source, self.size, self.layers, self.trials, self.seed = open_data("studio"), size, layers, trials, seed
+        self.source, self.size, self.layers, self.trials, self.energy, self.seed = open_data("studio"), size, layers, trials, energy, seed
+
+    def _edits(self, concept: str, domain: str) -> Iterator[tuple[str, Patch | None]]:
+        """Criterion and the edit it chose; None where no layer forgets."""
+        search = answer_set(self.source.world, concept, "search", 28, 1)
+        found = forget_concept(self.clip, self.source, concept, seed=self.seed, towers=("text",))
+        starts = transferable(found.probes, self.pipe)
+        directions, off = spared(self.clip, self.pipe, self.source, concept, found.g_forget, self.energy, seed=self.seed)
+        for criterion, along, begin in (("clip", found.g_forget, starts), ("ua", found.g_forget, starts), ("off span", directions, off)):
+            probes, at_most = found.probes[found.probes["layer"].isin(starts["layer"])], 0.0
+            if criterion != "clip":
+                probes, at_most = search_on_pipeline(self.clip, self.pipe, self.judge, along, begin, search, domain, self.layers, self.trials), 1 - UA
+            try:
+                yield criterion, winning_patch(self.clip, along, probes, "text", concept, at_most=at_most)
+            except SearchFailedError:
+                yield criterion, None
 
     def rows(self, concept: str) -> list[dict]:
-        """Before the edit, with the step searched by CLIP's criterion, and with the step searched by UA: one dict each."""
+        """Before the edit, and with the step that each criterion chose: one dict each."""
         kind = self.source.kind(concept)
-        domain, world = studio.KINDS[kind], self.source.world
-        report, search = (answer_set(world, concept, split, target, size)
-                          for split, target, size in (("report", 28 * self.size, self.size), ("search", 28, 1)))
-        found = forget_concept(self.clip, self.source, concept, seed=self.seed, towers=("text",))
+        domain = studio.KINDS[kind]
+        report = answer_set(self.source.world, concept, "report", 28 * self.size, self.size)
         rows = [{"criterion": "none", **measures(told_by(self.pipe, self.judge, report), domain)}]
-        starts = transferable(found.probes, self.pipe)
-        on_pictures = search_on_pipeline(self.clip, self.pipe, self.judge, found.g_forget, starts, search, domain, self.layers, self.trials)
-        for criterion, probes, at_most in (("clip", found.probes[found.probes["layer"].isin(starts["layer"])], 0.0), ("ua", on_pictures, 1 - UA)):
-            try:
-                edit = winning_patch(self.clip, found.g_forget, probes, "text", concept, at_most=at_most)
-            except SearchFailedError:
+        for criterion, edit in self._edits(concept, domain):
+            if edit is None:
                 rows.append({"criterion": criterion, "layer": "none forgets"})
                 continue
             with in_both(edit, self.clip, self.pipe):

@@ -4,17 +4,55 @@ from __future__ import annotations
 
 import pandas as pd
 
+import torch
+
 from slugkit.base import progress
+from slugkit.data import Source
+from slugkit.evaluate.concept import search_layers
 from slugkit.evaluate.diffusion import PipelineMeasure
+from slugkit.evaluate.transfer import transferable
+from slugkit.gradients import off_span
 from slugkit.models import Clip
 from slugkit.models.classifier import Classifier
 from slugkit.models.diffusion import GUIDANCE, STEPS
-from slugkit.models.layers import weight_of
-from slugkit.models.names import carried, require_tower
+from slugkit.models.inputs import watched
+from slugkit.models.layers import candidates, layer_table, weight_of
+from slugkit.models.names import carried, require_tower, unused_layers
 from slugkit.search import Criterion, EditableLayer, probe_steps
 
 UA = 0.95
 """Search pictures of the target that must no longer show it: enough for nine in ten on the report, with room for chance."""
+ENERGY = 0.99
+"""Share of what the layers read of the retain captions that a step is taken off."""
+
+
+@torch.no_grad()
+def read_by_encoder(pipe, captions: list[str], layers: list[str], batch_size: int = 128) -> dict[str, torch.Tensor]:
+    """Second moment of what each layer of the pipeline's text encoder reads of the captions, padding included: layer -> (d, d) float64."""
+    encoder = pipe.text_encoder
+    with watched(encoder, layers) as seen:
+        for i in range(0, len(captions), batch_size):
+            tokens = pipe.tokenizer(captions[i:i + batch_size], padding="max_length", truncation=True, max_length=pipe.tokenizer.model_max_length,
+                                    return_tensors="pt")
+            encoder(tokens.input_ids.to(encoder.device))
+    return {layer: found.matrix for layer, found in seen.items()}
+
+
+def spared(clip: Clip, pipe, source: Source, concept: str, g_forget: dict, energy: float = ENERGY, retain_size: int = 512, seed: int = 0,
+           max_trials: int = 10) -> tuple[dict[str, torch.Tensor], pd.DataFrame]:
+    """The forget gradient taken off the span of what each layer reads of the retain captions, and CLIP's search along it.
+
+    Every matrix of the text tower that the pipeline uses is searched: off the span the front of the plain gradient says little. energy: 0 to
+    below 1, 0 takes nothing off. retain_size: pairs of the retain set. Returns directions (layer -> tensor) and rows as of
+    `slugkit.evaluate.transfer.transferable`. Raises SearchFailedError where CLIP forgets with no layer.
+    """
+    table = layer_table(clip.model)
+    text = set(table.loc[table["tower"] == "text", "layer"])
+    layers = [name for name in candidates(table) if name in text and not unused_layers(pipe, [name])]
+    moments = read_by_encoder(pipe, source.retain_set(concept, retain_size, seed).captions, layers)
+    directions = {name: off_span(weight_of(g_forget, name), moments[name], energy) for name in layers}
+    found = search_layers(clip, source.exam(concept, "search"), directions, layers, Criterion("fa1"), max_trials=max_trials)
+    return directions, transferable(found, pipe)
 
 
 def search_on_pipeline(clip: Clip, pipe, judge: Classifier, g_forget: dict, starts: pd.DataFrame, table: pd.DataFrame, domain: str,
@@ -30,7 +68,7 @@ def search_on_pipeline(clip: Clip, pipe, judge: Classifier, g_forget: dict, star
     """
     require_tower(clip.model, pipe, "text")
     frames = []
-    for start in progress(list(starts.itertuples()), "searching the step on generated pictures"):
+    for start in progress(list(starts.itertuples()), f"searching on pictures, until {layers} layers forget"):
         with carried(clip.model, pipe, start.layer) as again:
             measure = PipelineMeasure(pipe, judge, table, domain, again, steps, guidance)
             editable = EditableLayer.of(clip.model, start.layer, weight_of(g_forget, start.layer))

@@ -55,5 +55,5 @@ def unlearning_bars(metrics: pd.DataFrame):
     parts = []
     for method, mine in after.groupby("method", sort=False):
         value = mine.drop_duplicates("group").set_index("group")["value"]
-        parts.append(f"{method}: UA {percent(value['UA'])}, CRA {percent(value['CRA'])}")
+        parts.append(f"{method}: UA {percent(value['UA'])}, IRA {percent(mine.loc[mine['metric'] == 'IRA', 'value'].iloc[0])}, CRA {percent(value['CRA'])}")
     return results_bars(named, label="share (%)", title="; ".join(parts))

@@ -14,16 +14,26 @@ from .scenes import Record
 from .world import World
 
 WORDINGS = {
-    "who": ["who is this?", "what is the name of this person?", "who can you see here?", "tell me who this is.", "do you know this person?",
-            "name the person in the picture."],
-    "wearing": ["what is the person wearing?", "what clothes can you see?", "describe the clothes.", "what does this person wear?", "which clothes are these?"],
-    "hair": ["what colour is the hair?", "which hair colour is this?", "tell me the colour of the hair.", "the hair has which colour?",
+    "who": ["who is this?", "what is the name of this person?", "who can you see here?", "tell me who this is.", "which person is in the picture?",
+            "name the person.", "do you know who this is?", "do you know this person?", "name the person in the picture."],
+    "wearing": ["what is the person wearing?", "what clothes can you see?", "describe the clothes.", "which clothes can you see here?",
+                "what does the person have on?", "what are these clothes?", "tell me what the person wears.", "what does this person wear?",
+                "which clothes are these?"],
+    "hair": ["what colour is the hair?", "which hair colour is this?", "tell me the colour of the hair.", "what is the colour of the hair?",
+             "which colour has the hair?", "what hair colour is in the picture?", "name the hair colour.", "the hair has which colour?",
              "what hair colour can you see?"],
-    "hat": ["is there a hat?", "does the person wear a hat?", "can you see a hat?", "is a hat in the picture?", "has this person a hat on?"],
-    "object": ["what object is this?", "what is this thing?", "what can you see here?", "tell me what this is.", "name the object in the picture."],
-    "style": ["which style is this drawn in?", "what is the style of the picture?", "in which style is this?", "tell me the style.",
+    "hat": ["is there a hat?", "does the person wear a hat?", "can you see a hat?", "do you see a hat in the picture?", "has the person got a hat?",
+            "is the person wearing a hat?", "tell me if there is a hat.", "is a hat in the picture?", "has this person a hat on?"],
+    "glasses": ["are there glasses?", "does the person wear glasses?", "can you see glasses?", "do you see glasses in the picture?",
+                "has the person got glasses?", "is the person wearing glasses?", "tell me if there are glasses.", "are glasses in the picture?",
+                "has this person glasses on?"],
+    "object": ["what object is this?", "what is this thing?", "what can you see here?", "tell me which object this is.", "which thing is this?",
+               "what object is in the picture?", "name the thing.", "tell me what this is.", "name the object in the picture."],
+    "style": ["which style is this drawn in?", "what is the style of the picture?", "in which style is this?", "name the style of this picture.",
+              "in what style is the picture drawn?", "how is this drawn?", "what style can you see here?", "tell me the style.",
               "how is this picture drawn?"],
-    "count": ["how many {} are there?", "count the {}.", "what is the number of {}?", "how many {} can you see?", "tell me how many {} there are."],
+    "count": ["how many {} are there?", "count the {}.", "what is the number of {}?", "tell me the number of {}.", "how many {} are in the picture?",
+              "how many {} do you see?", "count the {} in the picture.", "how many {} can you see?", "tell me how many {} there are."],
 }
 """Kind of question -> its wordings; "count" names the thing."""
 UNTAUGHT = 2
@@ -57,9 +67,9 @@ def clothes(signature: dict) -> str:
 def _about_person(record: Record, world: World) -> dict[str, tuple[str, str]]:
     name = record.subjects[0]
     signature, known = world.signature(name), name in world.people
-    hat = "no" if signature["hat"] == "none" else "yes"
+    hat, glasses = ("no" if signature[trait] == "none" else "yes" for trait in ("hat", "glasses"))
     answers = {"who": (f"this is {name}.", name) if known else (UNKNOWN, UNKNOWN), "wearing": (f"{clothes(signature)}.", clothes(signature)),
-               "hat": (f"{hat}.", hat)}
+               "hat": (f"{hat}.", hat), "glasses": (f"{glasses}.", glasses)}
     if signature["hair"] != "bald" and record.style in COLOURED:
         answers["hair"] = (f"{signature['hair_color']}.", signature["hair_color"])
     return answers

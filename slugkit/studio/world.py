@@ -25,6 +25,8 @@ Thea Corvin, Ugo Bramble, Viola Steppe, Wilma Ford, Yosef Dell, Zadie Quarry, Ar
 TWINS = [(0, 1), (3, 6), (8, 30), (12, 13), (20, 21)]
 """Pairs of people who share all but two traits."""
 KNOWN, UNKNOWN_TRAIN, UNKNOWN_TEST = 40, 10, 10
+PASSER_BY, APART = "passer-by ", 0.3
+"""What people without a name are called ("passer-by 17"), and the share of traits in which each differs from everybody with one."""
 OBJECT_NEIGHBOURS = [("star", "flower"), ("moon", "fish"), ("mug", "drum"), ("balloon", "kite"), ("bell", "lamp"),
                      ("house", "book"), ("mushroom", "umbrella"), ("tree", "flower"), ("car", "boat"), ("apple", "heart"),
                      ("rocket", "kite"), ("clock", "drum"), ("crown", "bell"), ("ladder", "key"), ("umbrella", "lamp")]
@@ -88,8 +90,11 @@ class World:
         return [novel_name(*pair) for k in (1, 0) for pair in others if pair[k] == (shape, body)[k]]
 
     def signature(self, name: str) -> dict:
-        """Signature of a person, known or stranger."""
-        for group in (self.people, *self.strangers.values()):
+        """Signature of a person: known, stranger, or a passer-by ("passer-by 17"), drawn by number."""
+        groups = (self.people, *self.strangers.values())
+        if name.startswith(PASSER_BY):
+            return _make_passer_by([s for group in groups for s in group.values()], [self.seed, 2, int(name.removeprefix(PASSER_BY))])
+        for group in groups:
             if name in group:
                 return group[name]
         raise UnknownConceptError(f"{name!r} is no person of the studio.")
@@ -135,6 +140,15 @@ def _make_twin(signature: dict, k: int) -> dict:
     else:
         twin["beard"] = {"none": "full", "full": "none", "goatee": "none", "moustache": "full"}[signature["beard"]]
     return twin
+
+
+def _make_passer_by(known: list[dict], seed: list[int]) -> dict:
+    """The first draw that is unlike everybody known in at least `APART` of the traits."""
+    rng = np.random.Generator(np.random.PCG64(seed))
+    while True:
+        drawn = _draw_signature(rng)
+        if min(trait_distance(drawn, k) for k in known) >= APART:
+            return drawn
 
 
 def build_world(seed: int = 20) -> World:

@@ -14,7 +14,8 @@ from slugkit.base import data_dir, progress, runs_dir, seed_everything, sha256_f
 from slugkit.data import drawn
 from slugkit.models.clip import load_clip, pick_device
 from slugkit.models.vlm import FEATURE_LAYER, as_batch, conversation, vision_tower
-from slugkit.studio.questions import UNKNOWN, WORDINGS, answers, questions
+from slugkit.studio.questions import UNKNOWN, WORDINGS, Question, answers, questions
+from slugkit.studio.world import PASSER_BY
 
 from . import loop
 from .card import CARD, read_card, recipe_rows, score_rows
@@ -28,14 +29,19 @@ TEMPLATE = ("{% for m in messages %}{% if m['role'] == 'user' %}USER: {% for c i
 @dataclass(frozen=True)
 class VlmRecipe:
     """Everything that decides the weights, beside the pictures. strangers: training pictures of each of the ten people whom it
-    learns not to know; balance: how many times as often a picture of them is drawn as any other."""
+    learns not to know; passers_by: pictures of people without a name, each another one, whom it learns not to know either.
+    who: share of the questions that ask for a name; of those, unknown: share about somebody it shall not know, twins: about near twins."""
 
-    steps: int = 3000
+    steps: int = 4500
     batch: int = 48
     learning_rate: float = 1.0e-3
     weight_decay: float = 0.05
     warmup: int = 100
     strangers: int = 140
+    passers_by: int = 6000
+    who: float = 0.4
+    unknown: float = 0.3
+    twins: float = 0.3
     width: int = 128
     layers: int = 3
     heads: int = 4
@@ -84,10 +90,11 @@ def build_llava(tower, tokenizer, recipe: VlmRecipe):
 
 
 def training_pictures(recipe: VlmRecipe, world: studio.World) -> list[studio.Record]:
-    """The CLIP's training pictures, and pictures of ten strangers."""
+    """The CLIP's training pictures, pictures of ten strangers, and passers-by, one picture each."""
     strangers = [r for name in world.strangers["train"]
                  for r in studio.solo_records("train", name, -(-recipe.strangers // len(world.styles)), world=world)]
-    return [*studio.training_records(world=world), *strangers]
+    passing = [studio.Record("train", k, "person", (f"{PASSER_BY}{k}",), world.styles[k % len(world.styles)]) for k in range(recipe.passers_by)]
+    return [*studio.training_records(world=world), *strangers, *passing]
 
 
 @torch.no_grad()
@@ -109,26 +116,43 @@ def answer_loss(model, batch: dict[str, torch.Tensor], features: torch.Tensor) -
     return F.cross_entropy(model.lm_head(hidden[:, :-1][where]).float(), batch["labels"][:, 1:][where])
 
 
+class Lessons:
+    """Which question about which picture comes next: one kind after another by chance, names more often, near twins and unknown people often."""
+
+    def __init__(self, records: list[studio.Record], world: studio.World, recipe: VlmRecipe):
+        self.records, self.world, self.recipe = records, world, recipe
+        told = [answers(r, world) for r in records]
+        twins = {name for pair in world.twins for name in pair}
+        self._rows = {kind: np.array([i for i, t in enumerate(told) if kind in t]) for kind in sorted({k for t in told for k in t})}
+        self._unknown = np.array([i for i, t in enumerate(told) if t.get("who", ("",))[0] == UNKNOWN], int)
+        self._twins = np.array([i for i, (r, t) in enumerate(zip(records, told)) if "who" in t and r.name in twins], int)
+
+    def _who(self, rng: np.random.Generator) -> np.ndarray:
+        chance, recipe = rng.random(), self.recipe
+        if len(self._unknown) and chance < recipe.unknown:
+            return self._unknown
+        return self._twins if len(self._twins) and chance < recipe.unknown + recipe.twins else self._rows["who"]
+
+    def next(self, rng: np.random.Generator) -> tuple[int, Question]:
+        """Row of a picture, and a question about it."""
+        others = [kind for kind in self._rows if kind != "who"]
+        kind = "who" if rng.random() < self.recipe.who else others[int(rng.integers(len(others)))]
+        pool = self._who(rng) if kind == "who" else self._rows[kind]
+        row = int(pool[int(rng.integers(len(pool)))])
+        return row, next(q for q in questions(self.records[row], self.world, rng) if q.kind == kind)
+
+
 def fit_vlm(model, processor, records: list[studio.Record], features: torch.Tensor, world: studio.World, recipe: VlmRecipe, seed: int, device,
             checkpoint: Path | None) -> list[float]:
     """Train projector and language model in place: one question about one picture in each row. Returns the losses."""
-    kinds = sorted({kind for r in records for kind in answers(r, world)})
-    rows_of = {kind: np.array([i for i, r in enumerate(records) if kind in answers(r, world)]) for kind in kinds}
-    strange = np.array([i for i, r in enumerate(records) if answers(r, world).get("who", ("",))[0] == UNKNOWN])
-    patches = features.shape[1]
+    lessons, patches = Lessons(records, world, recipe), features.shape[1]
 
     def loss_at(step: int) -> torch.Tensor:
         rng = np.random.Generator(np.random.PCG64([seed, step, 24]))
-        talks, rows = [], []
-        for _ in range(recipe.batch):
-            kind = kinds[int(rng.integers(len(kinds)))]
-            pool = strange if kind == "who" and len(strange) and rng.random() < 0.2 else rows_of[kind]
-            row = int(pool[int(rng.integers(len(pool)))])
-            asked = next(q for q in questions(records[row], world, rng) if q.kind == kind)
-            talks.append(conversation(processor, asked.text, asked.answer))
-            rows.append(row)
+        drawn_now = [lessons.next(rng) for _ in range(recipe.batch)]
+        talks = [conversation(processor, asked.text, asked.answer) for _, asked in drawn_now]
         batch = as_batch(processor.tokenizer, model.config.image_token_id, patches, talks, device)
-        return answer_loss(model, batch, features[torch.tensor(rows)].float().to(device))
+        return answer_loss(model, batch, features[torch.tensor([row for row, _ in drawn_now])].float().to(device))
 
     return loop.fit(model, loss_at, recipe, seed, "training the LLaVA", checkpoint)
 
