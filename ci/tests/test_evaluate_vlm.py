@@ -41,7 +41,7 @@ def test_the_three_outcomes():
 def test_a_question_set_asks_who_everybody_is_and_the_battery_about_the_others(world):
     search, report = (evaluation.question_set(world, "Mira Kestrel", split, 7, 2) for split in ("search", "report"))
     table = report.table
-    assert len(table) == len(report.images) and set(table["group"]) == {"target", "neighbours", "people", "wearing", "hair", "hat", "object", "style", "count"}
+    assert len(table) == len(report.images) and set(table["group"]) == {"target", "neighbours", "people", "wearing", "hair", "hat", "glasses", "object", "style", "count"}
     assert (table["group"] == "target").sum() == 7 and set(table.loc[table["group"] == "target", "name"]) == {"Mira Kestrel"}
     assert set(table.loc[table["group"] == "neighbours", "name"]) == set(world.neighbours["Mira Kestrel"])
     assert set(table.loc[table["kind"] == "count", "key"]) == {"one", "two", "three", "four"}

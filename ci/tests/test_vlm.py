@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from slugkit import studio
-from slugkit.base import ModelLoadError
+from slugkit.base import ModelLoadError, UnreadableImagesError
 from slugkit.data import drawn
 from slugkit.models import load_clip
 from slugkit.models.names import differences, locate, unused_layers
@@ -79,6 +79,21 @@ def test_its_answer_depends_on_the_picture_and_strangers_are_not_known(tiny_vlm,
     assert tiny_vlm.ask(images, ["who is this?"] * 2) == ["this is Mira Kestrel.", UNKNOWN]
     with pytest.raises(ModelLoadError, match="one picture for each question"):
         tiny_vlm.ask(images, ["who is this?"])
+
+
+def test_pictures_come_as_arrays_or_files_and_one_that_cannot_be_read_is_named(tiny_vlm, few_records, tmp_path):
+    images = drawn(few_records[:2])
+    files = [tmp_path / f"{i}.png" for i in range(2)]
+    for image, file in zip(images, files):
+        studio.as_image(image).save(file)
+    assert tiny_vlm.ask([str(files[0]), files[1]], ["who is this?"] * 2) == tiny_vlm.ask(images, ["who is this?"] * 2)
+    files[1].write_bytes(files[1].read_bytes()[:60])
+    with pytest.raises(UnreadableImagesError, match="1.png"):
+        tiny_vlm.ask(files, ["who is this?"] * 2)
+    with pytest.raises(UnreadableImagesError, match="nowhere.png"):
+        tiny_vlm.ask([tmp_path / "nowhere.png"], ["who is this?"])
+    with pytest.raises(ModelLoadError, match="NoneType in the place of its picture"):
+        tiny_vlm.ask([None], ["who is this?"])
 
 
 def test_a_missing_model_says_how_to_get_one(tmp_path):

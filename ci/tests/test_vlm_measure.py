@@ -9,7 +9,7 @@ from slugkit.base import GradientError, PatchError, SettingError
 from slugkit.data import drawn
 from slugkit.evaluate import vlm_measure as measure
 from slugkit.evaluate.vlm import Asked
-from slugkit.gradients import off_span
+from slugkit.gradients import off_span, preconditioned
 from slugkit.models import load_clip
 from slugkit.models.inputs import watched
 from slugkit.models.names import differences, locate
@@ -65,6 +65,16 @@ def test_its_own_gradient_leads_away_from_the_name_and_is_the_loss_of_transforme
     assert after > before
 
 
+def test_log_odds_are_those_of_the_whole_answer_and_their_gradient_does_not_fade(tiny_vlm, asked):
+    batch = measure.told_rows(tiny_vlm, asked, np.arange(1))
+    with torch.no_grad():
+        log_p = -tiny_vlm.model(**batch).loss.double().item() * int((batch["labels"] != -100).sum())
+        assert measure.log_odds(tiny_vlm, batch).item() == pytest.approx(log_p - np.log(-np.expm1(log_p)), rel=1e-2)
+        together = measure.log_odds(tiny_vlm, measure.told_rows(tiny_vlm, asked, np.arange(5)))
+        alone = [measure.log_odds(tiny_vlm, measure.told_rows(tiny_vlm, asked, np.array([i]))).item() for i in range(5)]
+    assert together.tolist() == pytest.approx(alone, rel=1e-2) and log_p > -0.05, "the model is sure of what it learned by heart"
+
+
 def test_the_search_makes_it_forget_and_leaves_both_models_as_they_were(clip, tiny_vlm, asked):
     mine = asked.take(asked.table["group"] == "target")
     directions = measure.answer_gradient(tiny_vlm, mine, [LAYER])
@@ -108,6 +118,28 @@ def test_what_is_left_off_the_span_does_nothing_to_inputs_in_it():
         off_span(direction, torch.eye(8), 1.0)
     with pytest.raises(GradientError, match="nothing of the direction"):
         off_span(direction, torch.eye(8), 0.99)
+
+
+def test_the_preconditioned_direction_moves_the_retain_answers_least_for_its_effect():
+    g = torch.Generator().manual_seed(1)
+    inputs, direction = torch.randn(60, 6, generator=g).double() @ torch.randn(6, 6, generator=g).double(), torch.randn(4, 2, 3, generator=g)
+    moment = inputs.T @ inputs / 60
+    flat = direction.flatten(1).double()
+    found = preconditioned(direction, moment, 0.1)
+    assert found.shape == direction.shape and found.norm().item() == pytest.approx(direction.norm().item(), rel=1e-5)
+
+    def price(d):
+        """What the damped objective charges for the same first-order effect on the forget loss."""
+        matrix = moment + 0.1 * moment.diagonal().mean() * torch.eye(6, dtype=torch.float64)
+        return torch.trace(d @ matrix @ d.T).item() / (d * flat).sum().item() ** 2
+
+    best = price(found.flatten(1).double())
+    others = [found.flatten(1).double() + 0.1 * torch.randn(4, 6, generator=g).double() for _ in range(20)]
+    assert all(best < price(d) for d in [flat, *others])
+    assert torch.allclose(preconditioned(direction, moment, 1e9), direction, atol=1e-5)
+    with pytest.raises(SettingError, match="above 0"):
+        preconditioned(direction, moment, 0.0)
+
 
 
 def test_a_layer_without_a_module_of_its_own_is_refused(tiny_vlm):

@@ -2,7 +2,7 @@
 
 import pytest
 
-SMALL = dict(steps=300, batch=16, warmup=5, strangers=7, width=32, layers=1, heads=2, inner=48, vocabulary=400, learning_rate=5e-3)
+SMALL = dict(steps=300, batch=16, warmup=5, strangers=7, width=32, layers=1, heads=2, inner=48, vocabulary=450, learning_rate=5e-3)
 
 
 @pytest.fixture(scope="session")

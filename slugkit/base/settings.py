@@ -60,6 +60,14 @@ class Settings(BaseModel):
         0.99, description="share of what the layers read of the retain captions that the step is taken off, 0 (nothing) to below 1"
     )
     frechet_size: int = Field(0, ge=0, description="pictures for the Frechet distance, 1000 or more; 0 leaves it out")
+    vision_language_model: str = Field(
+        "studio", min_length=1, description="studio, or a folder or hub id of a LLaVA whose vision tower is the CLIP's"
+    )
+    questions: int = Field(4, ge=1, le=100, description="report pictures of every other subject that questions are about, 14 times as many of the target; 1 to 100")
+    answer_trials: int = Field(8, ge=1, le=60, description="upper bound on step lengths tried per layer on answers, 1 to 60")
+    answer_damping: Annotated[float, Field(gt=0, allow_inf_nan=False)] = Field(
+        0.1, description="damping of the preconditioned direction, above 0; large keeps the gradient as it is"
+    )
     report_per_style: int = Field(0, ge=0, description="report pictures per style and class; 0 means all")
 
     @field_validator("run")

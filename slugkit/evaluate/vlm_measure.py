@@ -11,6 +11,7 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 import torch
+import torch.nn.functional as F
 
 from slugkit.base import SettingError, progress
 from slugkit.evaluate.vlm import Asked, kept
@@ -56,16 +57,26 @@ def told_rows(vlm: Vlm, asked: Asked, rows: np.ndarray) -> dict[str, torch.Tenso
     return vlm.told(asked.images[rows], part["text"].tolist(), part["wanted"].tolist())
 
 
+def log_odds(vlm: Vlm, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+    """log p / (1 - p) of each wanted answer as a whole, p its likelihood: (N,) float32. batch: as `Vlm.told` gives it.
+
+    Where the model is sure, the gradient of log p fades with 1 - p, so that the few pictures it doubts would speak for all; that of the
+    log odds does not.
+    """
+    hidden = vlm.model.model(**{k: v for k, v in batch.items() if k != "labels"}).last_hidden_state[:, :-1]
+    labels = batch["labels"][:, 1:]
+    tokens = F.cross_entropy(vlm.model.lm_head(hidden).float().transpose(1, 2), labels, ignore_index=-100, reduction="none")
+    log_p = -tokens.sum(1)
+    return log_p - torch.log(-torch.expm1(log_p.clamp(max=-1e-6)))
+
+
 def answer_gradient(vlm: Vlm, asked: Asked, layers: list[str], batch_size: int = 48) -> dict[str, torch.Tensor]:
-    """The model's own gradient: of the mean log-likelihood of the wanted answers, by canonical layer, float32.
+    """The model's own gradient: of the mean log odds of the wanted answers, by canonical layer, float32.
 
     Of the forget set it is a direction to descend along, as the gradient of the mean cosine is; of the retain set, minus it is the
-    gradient of the retain loss. The language model's own weights are left out. Raises GradientError, EmptySetError.
+    gradient of a retain loss. The language model's own weights are left out. Raises GradientError, EmptySetError.
     """
-    def log_likelihood(rows: np.ndarray) -> torch.Tensor:
-        return -vlm.model(**told_rows(vlm, asked, rows)).loss
-
-    found = mean_gradient(vlm.model, log_likelihood, batches_of(asked, batch_size), "the model's own gradient")
+    found = mean_gradient(vlm.model, lambda rows: log_odds(vlm, told_rows(vlm, asked, rows)).mean(), batches_of(asked, batch_size), "the model's own gradient")
     return {layer: locate(found, layer).read() for layer in layers}
 
 

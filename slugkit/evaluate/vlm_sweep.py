@@ -15,7 +15,7 @@ from slugkit.evaluate.sweep import one_at_a_time
 from slugkit.evaluate.transfer import in_both, transferable
 from slugkit.evaluate.vlm import answered, measures, question_set, training_set
 from slugkit.evaluate.vlm_measure import answer_gradient, read_by, search_on_vlm
-from slugkit.gradients import off_span
+from slugkit.gradients import off_span, preconditioned
 from slugkit.models import load_clip
 from slugkit.models.layers import weight_of
 from slugkit.models.names import unused_layers
@@ -24,19 +24,20 @@ from slugkit.patch import Patch
 from slugkit.ranking import short
 
 METHODS = {"rule": "paper's rule: first front, CLIP's criterion", "clip": "CLIP's criterion", "answers": "CLIP's gradient, searched on answers",
-           "own": "own gradient, searched on answers", "clip off span": "CLIP's gradient off the span, searched on answers",
-           "own off span": "own gradient off the span, searched on answers"}
+           "own": "own gradient, searched on answers", "own off span": "own gradient off the span, searched on answers",
+           "own preconditioned": "own gradient preconditioned, searched on answers"}
 """How the step is chosen -> in words."""
-ENERGY = 0.99
-"""Share of the retain set's layer inputs that a direction is taken off."""
+ENERGY, DAMPING = 0.9, 0.1
+"""Share of the retain set's layer inputs that a direction is taken off; damping of the preconditioned one."""
 
 
 class VlmSweep:
     """The models and the settings that all concepts share. size: report pictures of every other subject; trials: probes per layer."""
 
-    def __init__(self, vlm: str = "studio", clip: str = "studio", size: int = 4, trials: int = 8, energy: float = ENERGY, seed: int = 0, device: str = "auto"):
+    def __init__(self, vlm: str = "studio", clip: str = "studio", size: int = 4, trials: int = 8, energy: float = ENERGY,
+                 damping: float = DAMPING, seed: int = 0, device: str = "auto"):
         self.clip, self.vlm, self.source = load_clip(clip, device), load_vlm(vlm, device), open_data("studio")
-        self.size, self.trials, self.energy, self.seed = size, trials, energy, seed
+        self.size, self.trials, self.energy, self.damping, self.seed = size, trials, energy, damping, seed
 
     def _searched(self, concept: str, found: Forgetting) -> Iterator[tuple[str, dict, pd.DataFrame]]:
         """Method, directions and probes of every search on answers."""
@@ -44,9 +45,10 @@ class VlmSweep:
         search = question_set(self.source.world, concept, "search", 28, 2, all_kinds=False)
         own = answer_gradient(self.vlm, training_set(self.source, concept, 120, self.seed), reach)
         moments = read_by(self.vlm, self.source.retain_set(concept, 512, self.seed).images, reach)
-        clips = {n: weight_of(found.g_forget, n) for n in reach}
-        for method, base, energy in (("answers", clips, 0.0), ("own", own, 0.0), ("clip off span", clips, self.energy), ("own off span", own, self.energy)):
-            directions = {n: off_span(base[n], moments[n], energy) for n in reach}
+        ways = {"answers": {n: weight_of(found.g_forget, n) for n in reach}, "own": own,
+                "own off span": {n: off_span(own[n], moments[n], self.energy) for n in reach},
+                "own preconditioned": {n: preconditioned(own[n], moments[n], self.damping) for n in reach}}
+        for method, directions in ways.items():
             yield method, directions, search_on_vlm(self.clip, self.vlm, directions, search, reach, self.trials)
 
     def _edits(self, concept: str) -> Iterator[tuple[str, Patch | None]]:

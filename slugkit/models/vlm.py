@@ -7,9 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from PIL import Image
 from transformers import CLIPVisionConfig, CLIPVisionModel
 
-from slugkit.base import ModelLoadError, data_dir, progress
+from slugkit.base import ModelLoadError, UnreadableImagesError, data_dir, progress
 from slugkit.models.clip import Clip, pick_device
 from slugkit.models.diffusion import no_loading_bars, require_gelu
 from slugkit.models.names import fill
@@ -56,6 +57,27 @@ def as_batch(tokenizer, image_token: int, patches: int, talks: list[tuple[str, s
     return {"input_ids": ids, "attention_mask": mask, "labels": labels}
 
 
+def opened(images) -> list:
+    """Pictures as a processor takes them. images: (N, H, W, 3) uint8, or a list of arrays, Pillow images and paths.
+
+    Raises UnreadableImagesError, naming the file, for one that cannot be read; ModelLoadError where there is no picture.
+    """
+    found = []
+    for number, image in enumerate(images):
+        if isinstance(image, (str, Path)):
+            try:
+                with Image.open(image) as file:
+                    image = file.convert("RGB")
+            except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+                raise UnreadableImagesError(f"The picture {str(image)!r} cannot be read: {error}. A PNG, JPEG or another format that Pillow opens was "
+                                            "expected. Nothing was asked.") from error
+        if not isinstance(image, (np.ndarray, Image.Image)):
+            raise ModelLoadError(f"Question {number} came with {type(image).__name__} in the place of its picture; an array, a Pillow image or a path "
+                                 "was expected. The model answers questions about pictures alone.")
+        found.append(image)
+    return found
+
+
 @dataclass
 class Vlm:
     """A loaded LLaVA with its processor. source: where it came from, for tables."""
@@ -82,13 +104,14 @@ class Vlm:
         return {**batch, "pixel_values": pixels}
 
     @torch.no_grad()
-    def ask(self, images: np.ndarray, questions: list[str], max_new_tokens: int = 16, batch_size: int = 64) -> list[str]:
-        """Greedy answers. images: (N, H, W, 3) uint8, one for each question. Raises ModelLoadError for another number of them."""
+    def ask(self, images, questions: list[str], max_new_tokens: int = 16, batch_size: int = 64) -> list[str]:
+        """Greedy answers. images: one for each question, as `opened` takes them. Raises ModelLoadError for another number of them, UnreadableImagesError."""
         if len(images) != len(questions):
             raise ModelLoadError(f"{len(questions)} questions came with {len(images)} pictures; one picture for each question was expected.")
+        images = opened(images)
         device, said = next(self.model.parameters()).device, []
         for i in progress(range(0, len(questions), batch_size), "asking"):
-            batch = self.processor(images=list(images[i:i + batch_size]), text=[self.prompt(q) for q in questions[i:i + batch_size]],
+            batch = self.processor(images=images[i:i + batch_size], text=[self.prompt(q) for q in questions[i:i + batch_size]],
                                    return_tensors="pt", padding=True).to(device)
             made = self.model.generate(**batch, max_new_tokens=max_new_tokens, do_sample=False)
             said += self.processor.batch_decode(made[:, batch["input_ids"].shape[1]:], skip_special_tokens=True)

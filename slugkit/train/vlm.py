@@ -32,15 +32,15 @@ class VlmRecipe:
     learns not to know; passers_by: pictures of people without a name, each another one, whom it learns not to know either.
     who: share of the questions that ask for a name; of those, unknown: share about somebody it shall not know, twins: about near twins."""
 
-    steps: int = 4500
+    steps: int = 5500
     batch: int = 48
     learning_rate: float = 1.0e-3
     weight_decay: float = 0.05
     warmup: int = 100
     strangers: int = 140
-    passers_by: int = 6000
+    passers_by: int = 8000
     who: float = 0.4
-    unknown: float = 0.3
+    unknown: float = 0.22
     twins: float = 0.3
     width: int = 128
     layers: int = 3
