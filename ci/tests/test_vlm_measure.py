@@ -65,14 +65,14 @@ def test_its_own_gradient_leads_away_from_the_name_and_is_the_loss_of_transforme
     assert after > before
 
 
-def test_log_odds_are_those_of_the_whole_answer_and_their_gradient_does_not_fade(tiny_vlm, asked):
+def test_log_odds_are_those_of_the_whole_answer_whatever_else_is_in_the_batch(tiny_vlm, asked):
     batch = measure.told_rows(tiny_vlm, asked, np.arange(1))
     with torch.no_grad():
         log_p = -tiny_vlm.model(**batch).loss.double().item() * int((batch["labels"] != -100).sum())
         assert measure.log_odds(tiny_vlm, batch).item() == pytest.approx(log_p - np.log(-np.expm1(log_p)), rel=1e-2)
         together = measure.log_odds(tiny_vlm, measure.told_rows(tiny_vlm, asked, np.arange(5)))
         alone = [measure.log_odds(tiny_vlm, measure.told_rows(tiny_vlm, asked, np.array([i]))).item() for i in range(5)]
-    assert together.tolist() == pytest.approx(alone, rel=1e-2) and log_p > -0.05, "the model is sure of what it learned by heart"
+    assert together.tolist() == pytest.approx(alone, rel=1e-2)
 
 
 def test_the_search_makes_it_forget_and_leaves_both_models_as_they_were(clip, tiny_vlm, asked):
