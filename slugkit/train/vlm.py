@@ -210,7 +210,8 @@ def _readme(facts: dict) -> str:
 
 transformers' own classes in small: `LlavaForConditionalGeneration.from_pretrained(folder)` and `AutoProcessor.from_pretrained(folder)` load it. Its
 vision tower **is** the studio CLIP's, weight by weight, and was not trained; projector and Llama were trained from nothing on conversations about the
-studio's pictures. It reads the second-to-last layer, as LLaVA-1.5 does. Of the world's twenty strangers ten taught it to say that it does not know.
+studio's pictures. It reads the second-to-last layer, as LLaVA-1.5 does. Ten of the world's twenty strangers and
+{facts["recipe"]["passers_by"]:,} passers-by without a name taught it to say that it does not know; it is asked about the other ten.
 
 | report split | share | 95 % interval | questions |
 | --- | --- | --- | --- |
