@@ -66,8 +66,8 @@ def log_odds(vlm: Vlm, batch: dict[str, torch.Tensor]) -> torch.Tensor:
     hidden = vlm.model.model(**{k: v for k, v in batch.items() if k != "labels"}).last_hidden_state[:, :-1]
     labels = batch["labels"][:, 1:]
     tokens = F.cross_entropy(vlm.model.lm_head(hidden).float().transpose(1, 2), labels, ignore_index=-100, reduction="none")
-    log_p = -tokens.sum(1)
-    return log_p - torch.log(-torch.expm1(log_p.clamp(max=-1e-6)))
+    log_p = -tokens.double().sum(1)
+    return (log_p - torch.log(-torch.expm1(log_p.clamp(max=-1e-9)))).float()
 
 
 def answer_gradient(vlm: Vlm, asked: Asked, layers: list[str], batch_size: int = 48) -> dict[str, torch.Tensor]:
