@@ -44,3 +44,10 @@ def test_families_keep_their_order_and_a_cosine_is_no_percentage():
     assert list(dict.fromkeys(whole["family"])) == ["clip", "diffusion"]
     page = results_table(whole)
     assert "0.41" in page and "41.0 %" not in page and "90.0 %" in page
+
+
+def test_the_finding_names_shares_alone_beside_a_share():
+    frame = rows(("A", "before", 0.0), ("A", "after", 1.0))
+    others = [frame.assign(group="people", value=0.9, low=0.8, high=1.0), frame.assign(group="rest", metric="text-image cosine", value=0.77)]
+    said = finding(pd.concat([frame, *others], ignore_index=True))
+    assert "people 90.0 % to 90.0 %" in said and "rest" not in said

@@ -83,8 +83,9 @@ def finding(frame: Any) -> str:
         parts = []
         for group in [name for name in _groups(same) if name != "target"]:
             of_group = same[same["group"] == group]
-            first = of_group[of_group["metric"] == of_group["metric"].iloc[0]].drop_duplicates("stage").set_index("stage")["value"]
-            if "before" in first and "after" in first:
+            alike = of_group[of_group["metric"] == of_group["metric"].iloc[0]]
+            first = alike.drop_duplicates("stage").set_index("stage")["value"]
+            if "before" in first and "after" in first and _is_share(alike) == share:  # a mean cosine is no share
                 parts.append(f"{group} {_number(first['before'], share)} to {_number(first['after'], share)}")
         others = f"; {', '.join(parts)}" if parts else ""
         return (
