@@ -6,6 +6,7 @@ section 4; the paper writes the same step with the negated loss).
 
 from __future__ import annotations
 
+import math
 from typing import Callable, Iterable
 
 import numpy as np
@@ -130,17 +131,48 @@ def off_span(direction: torch.Tensor, covariance: torch.Tensor, energy: float) -
     return left.float().reshape(direction.shape)
 
 
-def preconditioned(direction: torch.Tensor, covariance: torch.Tensor, damping: float) -> torch.Tensor:
-    """The step direction that changes the retain set's answers least for what it does to the forget loss: d (C + damping c I)^-1.
+def preconditioned(direction: torch.Tensor, inputs: torch.Tensor, outputs: torch.Tensor | None = None, damping: float = 0.1) -> torch.Tensor:
+    """The step direction that the retain set feels least for what it does to the forget loss: P(d) = (G + damping g I)^-1 d (A + damping a I)^-1.
 
-    Of all steps D of a layer with the same first-order effect <g_f, D> it has the smallest mean square change tr(D C D^T) of the layer's answers
-    to the retain set, plus the damping's share of its own size: K-FAC's factor on the input side (Martens and Grosse 2015), softer
-    than `off_span` where inputs fill the whole space. direction: (out, ...); covariance: (d, d) as for `off_span`, c its mean diagonal entry;
-    damping: above 0, large keeps the direction as it is. Returns a tensor of the shape and the norm of `direction`, float32. Raises SettingError.
+    Of all steps D of a layer with the same first-order effect <d, D> it has the smallest tr(D A D^T G), the mean square by which the step moves
+    the retain set's answers to first order, plus the damping's share of its own size: K-FAC's approximation of the Fisher matrix by two
+    factors (Martens and Grosse 2015), softer than `off_span` where inputs fill the whole space. direction d: (out, ...). inputs A: (in, in), second
+    moment of what the layer reads of the retain set; outputs G: (out, out), that of the gradients of what it puts out; None leaves G out. a, g: their
+    mean diagonal entries. damping: above 0, large keeps the direction as it is. Returns a tensor of the shape and the norm of `direction`,
+    float32. Raises SettingError.
     """
+    return _as_long_as(_through(direction, inputs, outputs, damping), direction)
+
+
+def counterweighted(forget: torch.Tensor, retain: torch.Tensor, inputs: torch.Tensor, outputs: torch.Tensor | None = None, damping: float = 0.1,
+                    weight: float = 2.0) -> torch.Tensor:
+    """The preconditioned forget gradient with the retain gradient as a counterweight: P(g_f) - weight max(0, <g_r, P(g_f)>) / <g_r, P(g_r)> P(g_r).
+
+    Where forgetting one pushes all alike (say, towards "I don't know"), both gradients point the same way. At weight 0 it is `preconditioned`; at 1 a step
+    leaves the retain set's mean as it is to first order; at 2 it raises that mean as much as P(g_f) would have lowered it, which pays for the second
+    order, in which every step lowers it. Where the two point apart nothing is taken off. forget, retain: (out, ...), gradients of two quantities that both fall with what the model knows (mean
+    log odds of the right answer); the rest as of `preconditioned`. Returns a tensor of the shape and the norm of `forget`, float32. Raises SettingError.
+    """
+    if not (math.isfinite(weight) and weight >= 0):
+        raise SettingError(f"the counterweight is {weight}; 0 or more was expected, such as 2.")
+    p_f, p_r, g_r = _through(forget, inputs, outputs, damping), _through(retain, inputs, outputs, damping), retain.detach().flatten(1).double()
+    overlap = (g_r * p_f).sum().clamp(min=0) / (g_r * p_r).sum().clamp(min=1e-300)
+    return _as_long_as(p_f - weight * overlap * p_r, forget)
+
+
+def _through(direction: torch.Tensor, inputs: torch.Tensor, outputs: torch.Tensor | None, damping: float) -> torch.Tensor:
+    """P(d) of `preconditioned`: (out, in) float64."""
     if not damping > 0:
         raise SettingError(f"damping is {damping}; a number above 0 was expected, such as 0.1.")
-    matrix, flat = covariance.double(), direction.detach().flatten(1).double()
-    matrix = matrix + damping * matrix.diagonal().mean() * torch.eye(len(matrix), dtype=matrix.dtype, device=matrix.device)
-    found = torch.linalg.solve(matrix, flat.T).T
-    return (found * (flat.norm() / found.norm().clamp(min=1e-300))).float().reshape(direction.shape)
+    found = torch.linalg.solve(_damped(inputs, damping), direction.detach().flatten(1).double().T).T
+    return found if outputs is None else torch.linalg.solve(_damped(outputs, damping), found)
+
+
+def _damped(moment: torch.Tensor, damping: float) -> torch.Tensor:
+    moment = moment.double()
+    return moment + damping * moment.diagonal().mean() * torch.eye(len(moment), dtype=moment.dtype, device=moment.device)
+
+
+def _as_long_as(found: torch.Tensor, direction: torch.Tensor) -> torch.Tensor:
+    """`found` in the shape and with the norm of `direction`, float32."""
+    return (found * (direction.double().norm() / found.norm().clamp(min=1e-300))).float().reshape(direction.shape)

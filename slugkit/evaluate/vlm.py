@@ -13,11 +13,12 @@ import pandas as pd
 
 from slugkit.base import require_choice
 from slugkit.data import StudioSource, drawn
+from slugkit.data.source import choose
 from slugkit.evaluate.prompts import counterparts, plan
 from slugkit.evaluate.statistics import share
 from slugkit.models.vlm import Vlm
 from slugkit.studio import Record, World, solo_records
-from slugkit.studio.questions import Question, questions
+from slugkit.studio.questions import Question, answers, questions
 
 OUTCOMES = ("right name", "another name", "no name")
 
@@ -88,15 +89,30 @@ def question_set(world: World, concept: str, split: str, target_size: int = 56, 
     return Asked(pd.DataFrame(rows).assign(extra=extra[which]), images[which], names, split)
 
 
-def training_set(source: StudioSource, concept: str, size: int, seed: int = 0, retain: bool = False) -> Asked:
-    """Conversations about training pictures, for gradients: the concept's name on the pictures of its forget set, or (retain) one question of
-    any kind about each picture of the retain set. size: pictures."""
-    asks = ASKED[source.kind(concept)]
-    records = source.retain_records(concept, size, seed) if retain else source.forget_records(concept, size, seed)
+def training_set(source: StudioSource, concept: str, size: int, seed: int = 0) -> Asked:
+    """Conversations about training pictures, for the forget gradient: the concept's name on `size` pictures of its forget set."""
+    return _talks(source, source.forget_records(concept, size, seed), ASKED[source.kind(concept)], "target")
+
+
+def retain_talks(source: StudioSource, concept: str, size: int, seed: int = 0) -> Asked:
+    """Conversations about training pictures that shall stay as they are: one question of any kind about each of `size` pictures of the retain set,
+    and (group "names") the name on `size` pictures of the target's domain, every third of a neighbour where there are so many."""
+    kind, near = ASKED[source.kind(concept)], source.neighbours(concept)
+    broad = source.retain_records(concept, size, seed)
+    named = [r for r in source.training if concept not in (r.name, *r.subjects, r.style) and kind in answers(r, source.world)]
+    close = [r for r in named if {r.name, r.style} & set(near)]
+    chosen = [close[i] for i in choose(len(close), min(size // 3, len(close)), [seed, 25], "neighbours")]
+    chosen += [named[i] for i in choose(len(named), size - len(chosen), [seed, 26], "retain set")]
+    parts = _talks(source, broad, "", "retain"), _talks(source, chosen, kind, "names")
+    return Asked(pd.concat([p.table for p in parts], ignore_index=True), np.concatenate([p.images for p in parts]), [], "train")
+
+
+def _talks(source: StudioSource, records: list[Record], kind: str, group: str) -> Asked:
+    """One question about each picture, of this kind or ("") of each kind in turn."""
     rows = []
     for number, record in enumerate(records):
-        asked = [q for q in questions(record, source.world, record.rng("ask")) if retain or q.kind == asks]
-        rows.append(_row(asked[number % len(asked)], record.style, "retain" if retain else "target", not retain))
+        asked = [q for q in questions(record, source.world, record.rng("ask")) if kind in ("", q.kind)]
+        rows.append(_row(asked[number % len(asked)], record.style, group, group == "target"))
     return Asked(pd.DataFrame(rows), drawn(records), [], "train")
 
 

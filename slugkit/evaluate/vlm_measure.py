@@ -17,11 +17,15 @@ from slugkit.base import SettingError, progress
 from slugkit.evaluate.vlm import Asked, kept
 from slugkit.gradients import mean_gradient
 from slugkit.models import Clip
-from slugkit.models.inputs import watched
+from slugkit.models.inputs import felt, watched
 from slugkit.models.layers import weight_of
 from slugkit.models.names import carried, locate, require_tower
-from slugkit.models.vlm import Vlm
+from slugkit.models.seen import Seen
+from slugkit.models.vlm import Vlm, hidden_states
 from slugkit.search import Criterion, EditableLayer, probe_steps
+
+FORGOTTEN = 0.98
+"""A step has forgotten when this share of the target's search pictures has lost the right name."""
 
 
 def batches_of(asked: Asked, batch_size: int = 64) -> list[np.ndarray]:
@@ -31,22 +35,22 @@ def batches_of(asked: Asked, batch_size: int = 64) -> list[np.ndarray]:
 
 
 class Script:
-    """Questions with their wanted answers, made ready once for many probes. vlm: the model that is asked."""
+    """Questions with their wanted answers, made ready once for many probes. vlm: the model that is asked; layer: the one that changes between
+    the probes (canonical), from whose block onwards the pictures are looked at again."""
 
-    def __init__(self, vlm: Vlm, asked: Asked, batch_size: int = 64):
-        self.vlm, self.table = vlm, asked.table
-        self._parts = [(rows, told_rows(vlm, asked, rows)) for rows in batches_of(asked, batch_size)]
+    def __init__(self, vlm: Vlm, asked: Asked, layer: str | None = None, batch_size: int = 64):
+        self.vlm, self.table, self._seen = vlm, asked.table, Seen(vlm, asked.images, layer)
+        self._parts = [(rows, vlm.scripted(*(asked.table.iloc[rows][column].tolist() for column in ("text", "wanted")))) for rows in batches_of(asked, batch_size)]
 
     @torch.no_grad()
     def given(self) -> np.ndarray:
         """Whether the model as it stands answers each question with exactly the wanted answer: (N,) bool."""
-        out = np.zeros(len(self.table), bool)
+        out, features = np.zeros(len(self.table), bool), self._seen.features()
         for rows, batch in self._parts:
-            hidden = self.vlm.model.model(**{k: v for k, v in batch.items() if k != "labels"}).last_hidden_state
-            labels = batch["labels"][:, 1:]
+            hidden, labels = hidden_states(self.vlm.model, batch, [features[row] for row in rows])[:, :-1], batch["labels"][:, 1:]
             where = labels != -100
             wrong = torch.zeros_like(where)
-            wrong[where] = self.vlm.model.lm_head(hidden[:, :-1][where]).argmax(-1) != labels[where]
+            wrong[where] = self.vlm.model.lm_head(hidden[where]).argmax(-1) != labels[where]
             out[rows] = (~wrong.any(dim=1)).cpu().numpy()
         return out
 
@@ -80,32 +84,34 @@ def answer_gradient(vlm: Vlm, asked: Asked, layers: list[str], batch_size: int =
     return {layer: locate(found, layer).read() for layer in layers}
 
 
-@torch.no_grad()
-def read_by(vlm: Vlm, images: np.ndarray, layers: list[str], batch_size: int = 128) -> dict[str, torch.Tensor]:
-    """Second moment of what each layer of the vision tower reads of the pictures: layer -> (d, d) float64. images: (N, H, W, 3) uint8."""
+def factors(vlm: Vlm, asked: Asked, layers: list[str], batch_size: int = 48) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
+    """Layer -> (A, G): second moments of what it reads and of the gradients of what it puts out, over conversations that shall stay as they are.
+
+    K-FAC's two factors (Martens and Grosse 2015, equation 1): A (in, in) of the inputs, G (out, out) of the gradients of the log odds of each wanted
+    answer, float64. asked: as `retain_talks` gives it. Raises PatchError for a layer that is applied in no module of its own.
+    """
     tower = vlm.model.model.vision_tower
-    device = next(tower.parameters()).device
-    with watched(tower, layers) as seen:
-        for i in progress(range(0, len(images), batch_size), "reading the layers' inputs"):
-            pixels = vlm.processor.image_processor(list(images[i:i + batch_size]), return_tensors="pt")["pixel_values"]
-            tower(pixels.to(device, vlm.model.dtype))
-    return {layer: found.matrix for layer, found in seen.items()}
+    with watched(tower, layers) as read, felt(tower, layers) as pulled:
+        for rows in progress(batches_of(asked, batch_size), "what must stay"):
+            log_odds(vlm, told_rows(vlm, asked, rows)).sum().backward()
+    vlm.model.zero_grad(set_to_none=True)
+    return {layer: (read[layer].matrix, pulled[layer].matrix) for layer in layers}
 
 
 class VlmMeasure:
-    """What a probe measures on the model; search questions only.
+    """What a probe measures on the model while one layer changes; search questions only.
 
-    again: copies the CLIP's present weight into the model (`slugkit.models.names.carried` yields it). The forget measure is the
+    again: copies the CLIP's present weight of the layer into the model (`slugkit.models.names.carried` yields it). The forget measure is the
     share of the target's pictures that still get the right name, under both keys fa1 and fa5; the retain measure that of
     `kept`. Raises SettingError for report questions.
     """
 
-    def __init__(self, vlm: Vlm, asked: Asked, again: Callable[[], None]):
+    def __init__(self, vlm: Vlm, asked: Asked, layer: str, again: Callable[[], None]):
         if asked.split != "search":
             raise SettingError(f"The step search was handed {asked.split} questions; search questions were expected. Report pictures must not "
                                "steer the search.")
         target = (asked.table["group"] == "target").to_numpy()
-        self.again, self._target, self._rest = again, Script(vlm, asked.take(target)), Script(vlm, asked.take(~target))
+        self.again, self._target, self._rest = again, Script(vlm, asked.take(target), layer), Script(vlm, asked.take(~target), layer)
 
     def forget(self) -> dict[str, float]:
         """Share of the target's search pictures that still get the right name."""
@@ -120,19 +126,20 @@ class VlmMeasure:
 
 
 def search_on_vlm(clip: Clip, vlm: Vlm, directions: dict[str, torch.Tensor], asked: Asked, layers: list[str], max_trials: int = 10,
-                  target: str = "fa1") -> pd.DataFrame:
+                  forgotten: float = FORGOTTEN) -> pd.DataFrame:
     """Search the step on each layer with the model's own answers as the criterion.
 
     directions: canonical weight -> what is stepped along, theta - lambda * direction. asked: a question set of the search split.
+    forgotten: share of the target's pictures that must lose the right name, above 0 to 1; a step that reaches it has forgotten.
     Returns the probes with the columns of `slugkit.search.search_front`. CLIP and model are left as they were. Raises PatchError
     for a model that does not hold the CLIP's vision tower, or never reads a layer.
     """
     require_tower(clip.model, vlm.model, "vision")
-    measure, frames = VlmMeasure(vlm, asked, lambda: None), []
+    frames = []
     for layer in progress(layers, "searching the step on answers"):
         with carried(clip.model, vlm.model, layer) as again:
-            measure.again = again
+            measure = VlmMeasure(vlm, asked, layer, again)
             editable = EditableLayer.of(clip.model, layer, weight_of(directions, layer))
-            frames.append(probe_steps(layer, editable, measure, Criterion(target), max_trials=max_trials).frame())
+            frames.append(probe_steps(layer, editable, measure, Criterion("fa1", at_most=1 - forgotten), max_trials=max_trials).frame())
     found = pd.concat(frames, ignore_index=True)
     return found[[column for column in found if column != "chosen"] + ["chosen"]]

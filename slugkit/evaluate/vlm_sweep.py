@@ -13,9 +13,9 @@ from slugkit.evaluate.concept import Forgetting, forget_concept, front_layers, w
 from slugkit.evaluate.statistics import bootstrap_mean
 from slugkit.evaluate.sweep import one_at_a_time
 from slugkit.evaluate.transfer import in_both, transferable
-from slugkit.evaluate.vlm import answered, measures, question_set, training_set
-from slugkit.evaluate.vlm_measure import answer_gradient, read_by, search_on_vlm
-from slugkit.gradients import off_span, preconditioned
+from slugkit.evaluate.vlm import answered, measures, question_set, retain_talks, training_set
+from slugkit.evaluate.vlm_measure import FORGOTTEN, answer_gradient, factors, search_on_vlm
+from slugkit.gradients import counterweighted, off_span, preconditioned
 from slugkit.models import load_clip
 from slugkit.models.layers import weight_of
 from slugkit.models.names import unused_layers
@@ -25,31 +25,33 @@ from slugkit.ranking import short
 
 METHODS = {"rule": "paper's rule: first front, CLIP's criterion", "clip": "CLIP's criterion", "answers": "CLIP's gradient, searched on answers",
            "own": "own gradient, searched on answers", "own off span": "own gradient off the span, searched on answers",
-           "own preconditioned": "own gradient preconditioned, searched on answers"}
+           "own preconditioned": "own gradient preconditioned, searched on answers", "own counterweighted": "own gradient preconditioned, with a counterweight, searched on answers"}
 """How the step is chosen -> in words."""
-ENERGY, DAMPING = 0.9, 0.1
-"""Share of the retain set's layer inputs that a direction is taken off; damping of the preconditioned one."""
+ENERGY, DAMPING, COUNTERWEIGHT = 0.9, 0.1, 2.0
+"""Share of the retain set's layer inputs that a direction is taken off; damping and counterweight of the preconditioned one."""
 
 
 class VlmSweep:
-    """The models and the settings that all concepts share. size: report pictures of every other subject; trials: probes per layer."""
+    """The models and the settings that all concepts share. size: report pictures of every other subject; trials: probes per layer;
+    forgotten: as of `search_on_vlm`."""
 
-    def __init__(self, vlm: str = "studio", clip: str = "studio", size: int = 4, trials: int = 8, energy: float = ENERGY,
-                 damping: float = DAMPING, seed: int = 0, device: str = "auto"):
+    def __init__(self, vlm: str = "studio", clip: str = "studio", size: int = 4, trials: int = 8, forgotten: float = FORGOTTEN, seed: int = 0, device: str = "auto"):
         self.clip, self.vlm, self.source = load_clip(clip, device), load_vlm(vlm, device), open_data("studio")
-        self.size, self.trials, self.energy, self.damping, self.seed = size, trials, energy, damping, seed
+        self.size, self.trials, self.forgotten, self.seed = size, trials, forgotten, seed
 
     def _searched(self, concept: str, found: Forgetting) -> Iterator[tuple[str, dict, pd.DataFrame]]:
         """Method, directions and probes of every search on answers."""
         reach = [n for n in front_layers(found.layers, "vision") if n not in unused_layers(self.vlm.model, [n])]
-        search = question_set(self.source.world, concept, "search", 28, 2, all_kinds=False)
+        search, talks = question_set(self.source.world, concept, "search", 56, 2, all_kinds=False), retain_talks(self.source, concept, 512, self.seed)
         own = answer_gradient(self.vlm, training_set(self.source, concept, 120, self.seed), reach)
-        moments = read_by(self.vlm, self.source.retain_set(concept, 512, self.seed).images, reach)
+        others = answer_gradient(self.vlm, talks.take(talks.table["group"] == "names"), reach)
+        felt = factors(self.vlm, talks, reach)
         ways = {"answers": {n: weight_of(found.g_forget, n) for n in reach}, "own": own,
-                "own off span": {n: off_span(own[n], moments[n], self.energy) for n in reach},
-                "own preconditioned": {n: preconditioned(own[n], moments[n], self.damping) for n in reach}}
+                "own off span": {n: off_span(own[n], felt[n][0], ENERGY) for n in reach},
+                "own preconditioned": {n: preconditioned(own[n], *felt[n], DAMPING) for n in reach},
+                "own counterweighted": {n: counterweighted(own[n], others[n], *felt[n], DAMPING, COUNTERWEIGHT) for n in reach}}
         for method, directions in ways.items():
-            yield method, directions, search_on_vlm(self.clip, self.vlm, directions, search, reach, self.trials)
+            yield method, directions, search_on_vlm(self.clip, self.vlm, directions, search, reach, self.trials, self.forgotten)
 
     def _edits(self, concept: str) -> Iterator[tuple[str, Patch | None]]:
         """Method and its edit; None where no layer forgets."""
@@ -63,7 +65,7 @@ class VlmSweep:
                 yield method, None
         for method, directions, probes in self._searched(concept, found):
             try:
-                yield method, winning_patch(self.clip, directions, probes, "vision", concept)
+                yield method, winning_patch(self.clip, directions, probes, "vision", concept, at_most=1 - self.forgotten)
             except SearchFailedError:
                 yield method, None
 

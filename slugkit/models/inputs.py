@@ -1,4 +1,5 @@
-"""What a layer reads: the covariance of its inputs, captured while a model of transformers runs over pictures or texts."""
+"""What a layer reads, and how its outputs matter: second moments of its inputs and of the gradients of its outputs, captured while a model of
+transformers runs over pictures or texts."""
 
 from __future__ import annotations
 
@@ -13,7 +14,7 @@ from slugkit.models.names import locate
 
 
 class Covariance:
-    """Running second moment of a layer's inputs. matrix: (d, d) float64, the mean of x x^T over all tokens; count: tokens seen."""
+    """Running second moment. matrix: (d, d) float64, the mean of x x^T over all tokens; count: tokens seen."""
 
     def __init__(self):
         self.matrix: torch.Tensor | None = None
@@ -27,12 +28,12 @@ class Covariance:
         self.count = seen
 
 
-def _module_of(model, layer: str) -> torch.nn.Module:
-    """The module that applies the layer; of a packed q/k/v the one of q, whose inputs k and v share."""
+def _modules_of(model, layer: str) -> list[torch.nn.Module]:
+    """The modules that apply the layer: one, or those of q, k and v, which share their inputs."""
     place = locate(model, layer.split("[")[0])
-    for module in model.modules() if place is not None else ():
-        if getattr(module, "weight", None) is place.tensors[0]:
-            return module
+    owners = {id(module.weight): module for module in model.modules() if isinstance(getattr(module, "weight", None), torch.Tensor)}
+    if place is not None and all(id(tensor) in owners for tensor in place.tensors):
+        return [owners[id(tensor)] for tensor in place.tensors]
     raise PatchError(f"{type(model).__name__} applies no weight {layer!r} in a module of its own; a matrix of one of its blocks was expected.")
 
 
@@ -50,7 +51,7 @@ def watched(model, layers: list[str]) -> Iterator[dict[str, Covariance]]:
     model: a model of transformers that holds a CLIP tower. layers: canonical names. Raises PatchError for a layer that it does not apply.
     """
     found = {layer: Covariance() for layer in layers}
-    modules = {layer: _module_of(model, layer) for layer in layers}
+    modules = {layer: _modules_of(model, layer)[0] for layer in layers}
     hooks = [module.register_forward_pre_hook(lambda module, inputs, mine=found[layer]: mine.add(_as_rows(module, inputs[0])))
              for layer, module in modules.items()]
     try:
@@ -58,3 +59,40 @@ def watched(model, layers: list[str]) -> Iterator[dict[str, Covariance]]:
     finally:
         for hook in hooks:
             hook.remove()
+
+
+@contextmanager
+def felt(model, layers: list[str]) -> Iterator[dict[str, Covariance]]:
+    """Within the block every backward pass adds to the second moments of the gradients of what the layers put out, a token at a time.
+
+    model, layers: as of `watched`; of a packed q/k/v the outputs of the three stand one after the other. Convolutions count a patch as a token.
+    Raises PatchError for a layer that it does not apply.
+    """
+    found, hooks = {layer: Covariance() for layer in layers}, []
+    for layer, mine in found.items():
+        modules = _modules_of(model, layer)
+        gather = _Gather(mine, len(modules))
+        hooks += [module.register_forward_hook(gather.hook(number)) for number, module in enumerate(modules)]
+    try:
+        yield found
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+class _Gather:
+    """Waits for the gradients of all modules that make up one layer, then counts them as one."""
+
+    def __init__(self, total: Covariance, parts: int):
+        self.total, self.parts, self.waiting = total, parts, {}
+
+    def hook(self, number: int):
+        """A forward hook for the layer's module of this number."""
+        def forward(module, inputs, output):
+            output.register_hook(lambda gradient: self.take(number, gradient))
+        return forward
+
+    def take(self, number: int, gradient: torch.Tensor) -> None:
+        self.waiting[number] = (gradient.flatten(2).transpose(1, 2) if gradient.ndim == 4 else gradient).flatten(0, -2)
+        if len(self.waiting) == self.parts:
+            self.total.add(torch.cat([self.waiting.pop(k) for k in range(self.parts)], dim=-1))

@@ -118,14 +118,21 @@ def locate(model: Any, canonical: str) -> Place | None:
     return None
 
 
-def _unread(model: Any, layer: str) -> str:
-    """Why a weight that the model holds cannot act in it, or "": a LLaVA reads its vision tower before the last block."""
+def blocks_read(model: Any) -> int | None:
+    """How many blocks of its vision tower a LLaVA runs before it reads the picture; None for a model that says nothing about it."""
     config = getattr(model, "config", None)
     read = getattr(config, "vision_feature_layer", None)
-    if read is None or tower_of(layer) != "vision":
-        return ""
+    if read is None:
+        return None
     depth = config.vision_config.num_hidden_layers
-    blocks = max(n if n >= 0 else depth + 1 + n for n in ([read] if isinstance(read, int) else read))
+    return max(n if n >= 0 else depth + 1 + n for n in ([read] if isinstance(read, int) else read))
+
+
+def _unread(model: Any, layer: str) -> str:
+    """Why a weight that the model holds cannot act in it, or "": a LLaVA reads its vision tower before the last block."""
+    blocks = blocks_read(model)
+    if blocks is None or tower_of(layer) != "vision":
+        return ""
     after = block_of(layer) >= blocks or layer.startswith(("visual.ln_post", "visual.proj"))
     return f"{type(model).__name__} reads the picture after block {blocks - 1}, before it" if after else ""
 

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from PIL import Image
 from transformers import CLIPVisionConfig, CLIPVisionModel
+from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from slugkit.base import ModelLoadError, UnreadableImagesError, data_dir, progress
 from slugkit.models.clip import Clip, pick_device
@@ -78,6 +79,15 @@ def opened(images) -> list:
     return found
 
 
+def hidden_states(model, batch: dict[str, torch.Tensor], features: list[torch.Tensor]) -> torch.Tensor:
+    """The language model's last hidden states, (N, L, width). features: of each picture what it reads, after the projector: (patches, width).
+
+    batch: as `Vlm.scripted` gives it.
+    """
+    seen = BaseModelOutputWithPooling(pooler_output=list(features))
+    return model.model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], mm_encoder_outputs={"image": seen}).last_hidden_state
+
+
 @dataclass
 class Vlm:
     """A loaded LLaVA with its processor. source: where it came from, for tables."""
@@ -90,6 +100,11 @@ class Vlm:
         """The question as the model's chat template writes it, with one picture."""
         return conversation(self.processor, question, "")[0]
 
+    def scripted(self, questions: list[str], answers: list[str]) -> dict[str, torch.Tensor]:
+        """The conversations with these answers as one batch without its pictures: input_ids, attention_mask, labels."""
+        talks = [conversation(self.processor, q, a) for q, a in zip(questions, answers, strict=True)]
+        return as_batch(self.processor.tokenizer, self.model.config.image_token_id, self.model.config.image_seq_length, talks, next(self.model.parameters()).device)
+
     def told(self, images: np.ndarray, questions: list[str], answers: list[str]) -> dict[str, torch.Tensor]:
         """The conversations with these answers as one batch for the model: pixel_values, input_ids, attention_mask, labels.
 
@@ -97,11 +112,9 @@ class Vlm:
         """
         if not len(images) == len(questions) == len(answers):
             raise ModelLoadError(f"{len(images)} pictures, {len(questions)} questions and {len(answers)} answers were given; one of each was expected.")
-        device = next(self.model.parameters()).device
-        talks = [conversation(self.processor, q, a) for q, a in zip(questions, answers)]
-        batch = as_batch(self.processor.tokenizer, self.model.config.image_token_id, self.model.config.image_seq_length, talks, device)
-        pixels = self.processor.image_processor(list(images), return_tensors="pt")["pixel_values"].to(device, self.model.dtype)
-        return {**batch, "pixel_values": pixels}
+        batch = self.scripted(questions, answers)
+        pixels = self.processor.image_processor(list(images), return_tensors="pt")["pixel_values"]
+        return {**batch, "pixel_values": pixels.to(batch["input_ids"].device, self.model.dtype)}
 
     @torch.no_grad()
     def ask(self, images, questions: list[str], max_new_tokens: int = 16, batch_size: int = 64) -> list[str]:

@@ -13,7 +13,7 @@ from slugkit import studio
 from slugkit.base import data_dir, progress, runs_dir, seed_everything, sha256_file, sha256_json, write_json, write_text
 from slugkit.data import drawn
 from slugkit.models.clip import load_clip, pick_device
-from slugkit.models.vlm import FEATURE_LAYER, as_batch, conversation, vision_tower
+from slugkit.models.vlm import FEATURE_LAYER, as_batch, conversation, hidden_states, vision_tower
 from slugkit.studio.questions import UNKNOWN, WORDINGS, Question, answers, questions
 from slugkit.studio.world import PASSER_BY
 
@@ -109,9 +109,7 @@ def patch_features(tower, processor, images: np.ndarray, device, batch_size: int
 
 def answer_loss(model, batch: dict[str, torch.Tensor], features: torch.Tensor) -> torch.Tensor:
     """Cross-entropy of the answers' tokens. features: (N, patches, width) as `patch_features` gives them, float32."""
-    from transformers.modeling_outputs import BaseModelOutputWithPooling
-    seen = BaseModelOutputWithPooling(pooler_output=list(model.model.multi_modal_projector(features)))
-    hidden = model.model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], mm_encoder_outputs={"image": seen}).last_hidden_state
+    hidden = hidden_states(model, batch, list(model.model.multi_modal_projector(features)))
     where = batch["labels"][:, 1:] != -100
     return F.cross_entropy(model.lm_head(hidden[:, :-1][where]).float(), batch["labels"][:, 1:][where])
 
