@@ -186,6 +186,7 @@ def patch_show_command(file: Annotated[Path, typer.Argument(help="A patch file (
     edit = patch.load(file)
     typer.echo(f"concept     {edit.concept}\nlayer       {edit.layer} ({edit.tower} tower)")
     typer.echo(f"shape       {tuple(edit.direction.shape)}\nlambda      {edit.lam:.6g}\nrho         {100 * edit.rho:.2f} %")
+    typer.echo(f"form        {edit.form}, relative error {edit.error:.2g}")
     for kind, sha in edit.base_sha256.items():
         typer.echo(f"base {kind:<6} {sha}")
     for title, content in (("metrics", edit.metrics), ("provenance", edit.provenance)):
@@ -202,11 +203,79 @@ def patch_verify_command(
     """Check that a patch belongs to a model: layer, shape and the hash of the original weights."""
     from slugkit import patch
     from slugkit.models import load_clip
+    from slugkit.patch.checkpoint import holding
 
     _require_file(file)
     edit = patch.load(file)
-    patch.verify(edit, load_clip(model).model)
+    local = model != "studio" and Path(model).exists()
+    patch.verify(edit, holding(Path(model), edit.layer, edit.concept) if local else load_clip(model).model)
     typer.echo(f"{file} fits {model}: {edit.layer} is the layer it was made for.")
+
+
+@patch_app.command("apply")
+def patch_apply_command(
+    files: Annotated[list[Path], typer.Argument(help="Patch files (.safetensors).")],
+    model: Annotated[Path, typer.Option(help="Folder or safetensors file of a model that holds the layers.")],
+    out: Annotated[Path, typer.Option(help="Where the edited copy goes; a new name.")],
+    record: Annotated[bool, typer.Option(help="Leave a record in the copy, with which `remove` undoes the edit; it holds the original weights.")] = True,
+) -> None:
+    """Write a copy of a model (CLIP, text encoder, pipeline, LLaVA) that holds the patches."""
+    from slugkit import patch
+    from slugkit.patch.checkpoint import apply_to_files
+
+    for file in files:
+        _require_file(file)
+    edits = [patch.load(file) for file in files]
+    apply_to_files(edits, model, out, record)
+    typer.echo(f"{out} is {model} with the edits for {', '.join(edit.concept for edit in edits)}.")
+
+
+@patch_app.command("remove")
+def patch_remove_command(
+    file: Annotated[Path, typer.Argument(help="A patch file (.safetensors).")],
+    model: Annotated[Path, typer.Option(help="The edited folder or safetensors file.")],
+    out: Annotated[Path, typer.Option(help="Where the copy without the edit goes; a new name.")],
+    base: Annotated[Optional[Path], typer.Option(help="The original model, where the edited one has no record.")] = None,
+) -> None:
+    """Write a copy of an edited model without the patch, bit for bit as before it."""
+    from slugkit import patch
+    from slugkit.patch.checkpoint import remove_from_files
+
+    _require_file(file)
+    edit = patch.load(file)
+    remove_from_files(edit, model, out, base)
+    typer.echo(f"{out} is {model} without the edit for {edit.concept}.")
+
+
+@patch_app.command("add")
+def patch_add_command(
+    files: Annotated[list[Path], typer.Argument(help="Patch files of one layer.")],
+    out: Annotated[Path, typer.Option(help="The patch file that does what they do together.")],
+) -> None:
+    """Add patches of one layer up to one patch file."""
+    from slugkit import patch
+
+    for file in files:
+        _require_file(file)
+    total = patch.add([patch.load(file) for file in files])
+    patch.save(total, out)
+    typer.echo(f"{out}: {total.layer}, rho {100 * total.rho:.2f} %, forgets {total.concept}.")
+
+
+@patch_app.command("pack")
+def patch_pack_command(
+    file: Annotated[Path, typer.Argument(help="A patch file (.safetensors).")],
+    out: Annotated[Path, typer.Option(help="The smaller patch file.")],
+    rank: Annotated[int, typer.Option(help="Rank of the approximation; 0 keeps the full rank, in half precision.")] = 0,
+) -> None:
+    """Write a smaller form of a patch: half precision, or a matrix of low rank, with its error."""
+    from slugkit import patch
+
+    _require_file(file)
+    edit = patch.load(file)
+    small = patch.low_rank(edit, rank) if rank else patch.half(edit)
+    patch.save(small, out)
+    typer.echo(f"{out}: {small.form}, {out.stat().st_size:,} bytes, relative error of the direction {small.error:.2g}.")
 
 
 @app.command("sweep")

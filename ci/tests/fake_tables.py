@@ -160,3 +160,18 @@ def agreement_table() -> pd.DataFrame:
     rows = [(n, 1 - 0.5 * np.exp(-n / 25), "forget") for n in range(10, 121, 10)]
     rows += [(n, 1 - 0.9 * np.exp(-n / 300), "retain") for n in range(128, 1025, 128)]
     return pd.DataFrame(rows, columns=["samples", "cosine", "set"])
+
+
+def outcomes_table():
+    """Three outcomes for two groups and three states of a model."""
+    states = [("before", "SLUG", (0.98, 0.01, 0.01)), ("after", "step by CLIP", (0.9, 0.05, 0.05)), ("after", "step by answers", (0.0, 0.4, 0.6))]
+    return pd.DataFrame([dict(stage=stage, method=method, group=group, metric=outcome, value=value, n=84)
+                         for group in ("people", "target") for stage, method, values in states
+                         for outcome, value in zip(("right name", "another name", "no name"), values if group == "target" else values[::-1])])
+
+
+def costs_table():
+    """Others still named on three layers along two directions; the first direction never forgets on the last layer."""
+    rows = [("2.mlp.c_fc", "CLIP's gradient", 0.7), ("2.mlp.c_proj", "CLIP's gradient", 0.8), ("2.mlp.c_fc", "own, counterweighted", 0.9),
+            ("2.mlp.c_proj", "own, counterweighted", 0.95), ("4.mlp.c_proj", "own, counterweighted", 0.97)]
+    return pd.DataFrame(rows, columns=["layer", "direction", "retain_own"])

@@ -14,6 +14,7 @@ from torch import nn
 
 from slugkit import patch
 from slugkit.base import PatchError, sha256_tensor
+from slugkit.patch import file, on_model
 from slugkit.search import EditableLayer, part_rows, split_layer
 
 LAYERS = [
@@ -205,10 +206,10 @@ def test_original_weights_loaded_again_start_afresh(made):
 def test_the_original_is_forgotten_with_its_model(made):
     model = tiny_clip()
     patch.apply(made, model)
-    known = len(patch._REGISTRY)
+    known = len(on_model._REGISTRY)
     del model
     gc.collect()
-    assert len(patch._REGISTRY) < known
+    assert len(on_model._REGISTRY) < known
 
 
 # ---------------------------------------------------------------- models it does not belong to
@@ -265,7 +266,7 @@ def test_the_method_knows_no_model_library():
     import slugkit.ranking
     import slugkit.search
 
-    for module in (slugkit.ranking, slugkit.search, patch):
+    for module in (slugkit.ranking, slugkit.search, patch, file, on_model):
         tree = ast.parse(Path(module.__file__).read_text())
         names = {alias.name.split(".")[0] for n in ast.walk(tree) if isinstance(n, ast.Import) for alias in n.names}
         names |= {n.module.split(".")[0] for n in ast.walk(tree) if isinstance(n, ast.ImportFrom) and n.module}

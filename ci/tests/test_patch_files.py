@@ -16,6 +16,7 @@ from tiny_patch import OUT_PROJ, patch_for, vars_of
 
 from slugkit import patch
 from slugkit.base import PatchError, sha256_file, sha256_json, sha256_tensor
+from slugkit.patch import file
 from slugkit.search import EditableLayer
 
 
@@ -149,7 +150,7 @@ def not_finite(data):
     direction = tensors_from(data)["direction"]
     direction[0, 0] = math.inf
     data = bytes_of({"direction": direction}, parts(data)[0]["__metadata__"])
-    return with_metadata(data, seal=True, direction_sha256=sha256_tensor(direction))
+    return with_metadata(data, seal=True, tensors_sha256={"direction": sha256_tensor(direction)})
 
 
 BROKEN = {
@@ -194,7 +195,7 @@ BROKEN = {
     "base missing": lambda data: with_metadata(data, seal=True, base_sha256=None),
     "one base missing": lambda data: with_metadata(data, seal=True, base_sha256={"fp32": "0" * 64}),
     "unknown entry": lambda data: with_metadata(data, seal=True, surprise=1),
-    "a newer version": lambda data: with_metadata(data, seal=True, version=2),
+    "a newer version": lambda data: with_metadata(data, seal=True, version=3),
     "another format": lambda data: with_metadata(data, seal=True, format="lora"),
     "a pickle": lambda data: b"\x80\x04\x95" + data,
 }
@@ -213,7 +214,7 @@ def test_broken_files_raise_a_patch_error(name, saved):
 def test_a_header_too_large_is_refused_before_it_is_read(name, saved, monkeypatch):
     _, path = saved
     path.write_bytes(BROKEN[name](path.read_bytes()))
-    monkeypatch.setattr(patch.json, "loads", lambda *args, **kwargs: pytest.fail("the header was parsed"))
+    monkeypatch.setattr(file.json, "loads", lambda *args, **kwargs: pytest.fail("the header was parsed"))
     with pytest.raises(PatchError, match="more than any patch needs"):
         patch.load(path)
 

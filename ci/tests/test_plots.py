@@ -8,7 +8,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
-from fake_tables import agreement_table, answers_table, layers_table, metrics_table, search_table, sweep_table
+from fake_tables import agreement_table, answers_table, costs_table, layers_table, metrics_table, outcomes_table, search_table, sweep_table
 
 from slugkit import plots
 from slugkit.base import EmptySetError, SettingError, ShapeError
@@ -38,13 +38,6 @@ def frames():
     return {0.0: pictures(1)[0], 0.1: pictures(1, 1)[0], 0.2: pictures(1, 2)[0]}
 
 
-def outcomes():
-    states = [("before", "SLUG", (0.98, 0.01, 0.01)), ("after", "step by CLIP", (0.9, 0.05, 0.05)), ("after", "step by answers", (0.0, 0.4, 0.6))]
-    return pd.DataFrame([dict(stage=stage, method=method, group=group, metric=outcome, value=value, n=84)
-                         for group in ("people", "target") for stage, method, values in states
-                         for outcome, value in zip(("right name", "another name", "no name"), values if group == "target" else values[::-1])])
-
-
 FIGURES = {
     "picture_grid": lambda: plots.picture_grid(pictures(5), list("abcde"), 3, "Five"),
     "layer_scores": lambda: plots.layer_scores(layers_table()),
@@ -58,7 +51,8 @@ FIGURES = {
     "confusions": lambda: plots.confusions(answers_table(), "Mira Kestrel"),
     "dialogue": lambda: plots.dialogue(pictures(3), ["who is this?"] * 3, {"before": ["this is Mira Kestrel."] * 3, "after": ["I don't know."] * 3},
                                        {"before": [True] * 3, "after": [False, True, False]}, title="Answers"),
-    "outcome_bars": lambda: plots.outcome_bars(outcomes()),
+    "layer_costs": lambda: plots.layer_costs(costs_table(), ["2.mlp.c_fc", "2.mlp.c_proj", "4.mlp.c_proj"], 0.977),
+    "outcome_bars": lambda: plots.outcome_bars(outcomes_table()),
     "step_slider": lambda: plots.step_slider(frames(), start=0.1),
 }
 
@@ -385,15 +379,3 @@ def test_percent(value, text):
 def test_listing_counts_the_rest():
     assert look.listing([]) == "none" and look.listing("a") == "a" and look.listing("ab") == "a and b"
     assert look.listing("abcdef") == "a, b, c and 3 more"
-
-
-def test_outcomes_are_told_for_the_target_first_and_by_state():
-    fig, says = plots.outcome_bars(outcomes())
-    assert title_of(fig) == "The target is named: before 98 %, step by CLIP 90 %, step by answers 0 %"
-    assert says.startswith("target, before: right name 98 %, another name 1 % and no name 1 %") and "people, step by answers: right name 60 %" in says
-    assert [label.get_text() for label in fig.axes[0].get_yticklabels()][:2] == ["target, before  (n 84)", "target, step by CLIP  (n 84)"]
-
-
-def test_a_dialogue_of_unequal_lists_is_refused():
-    with pytest.raises(ShapeError, match="3 pictures, 3 questions and 2 answers"):
-        plots.dialogue(pictures(3), ["?"] * 3, {"before": ["a", "b"]})

@@ -118,7 +118,7 @@ RIGHT = {
     "guided": lambda e, n, s: (1 - s) * e + s * n,
     "unlearning_scores": unlearning_scores,
     "name_outcome": name_outcome,
-    "take_off": lambda d, u: d - d @ u @ u.T,
+    "counterweight": lambda f, r, c: f - c * max(0.0, ((f * r).sum() / (r * r).sum()).item()) * r,
 }
 
 # exercise, wrong answer, words of the hint
@@ -314,8 +314,11 @@ WRONG = [
     ("name_outcome", lambda a, n, m: "right name" if n.lower().split()[0] in a.lower() else name_outcome(a, n, m), "whole name"),
     ("name_outcome", lambda a, n, m: "right name" if n.lower() in a.lower() else "another name", "whole name"),
     ("name_outcome", lambda a, n, m: n.lower() in a.lower(), "return one of"),
-    ("take_off", lambda d, u: d @ u @ u.T, "inside the span"),
-    ("take_off", lambda d, u: d + d @ u @ u.T, "subtract it"),
-    ("take_off", lambda d, u: d, "nothing was taken off"),
-    ("take_off", lambda d, u: d @ u, "shape"),
+    ("counterweight", lambda f, r, c: f + c * (f * r).sum() / (r * r).sum() * r, "take it off"),
+    ("counterweight", lambda f, r, c: f - c * (f * r).sum() / r.norm() * r, "square of the norm"),
+    ("counterweight", lambda f, r, c: f - c * (f * r).sum() / (f * f).sum() * r, "norm of f"),
+    ("counterweight", lambda f, r, c: c * (f * r).sum() / (r * r).sum() * r, "subtract it from f"),
+    ("counterweight", lambda f, r, c: f - (f * r).sum() / (r * r).sum() * r, "no effect"),
+    ("counterweight", lambda f, r, c: f - c * (f * r).sum() / (r * r).sum() * r, "point apart"),
+    ("counterweight", lambda f, r, c: f[0], "shape"),
 ]

@@ -64,7 +64,7 @@ class Settings(BaseModel):
         "studio", min_length=1, description="studio, or a folder or hub id of a LLaVA whose vision tower is the CLIP's"
     )
     questions: int = Field(4, ge=1, le=100, description="report pictures of every other subject that questions are about, 28 times as many of the target; 1 to 100")
-    answer_trials: int = Field(6, ge=1, le=60, description="upper bound on step lengths tried per layer on answers, 1 to 60")
+    answer_trials: int = Field(8, ge=1, le=60, description="upper bound on step lengths tried per layer on answers, 1 to 60")
     answer_damping: Annotated[float, Field(gt=0, allow_inf_nan=False)] = Field(
         0.1, description="damping of the preconditioned direction, above 0; large keeps the gradient as it is"
     )

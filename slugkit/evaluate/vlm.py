@@ -166,6 +166,24 @@ def kept(told: pd.DataFrame) -> dict[str, float]:
     return {"retain": (found["own"] + found["battery"]) / 2, **found}
 
 
+def showcase(told: pd.DataFrame, size: int = 12) -> list[int]:
+    """Rows of a table of answers to look at: three of the target, one of a neighbour, two of others by name, the rest one of each kind of the battery
+    in turn; each in the style, and about the subject, that was shown least so far."""
+    groups = [g for g in dict.fromkeys(told["group"]) if g not in ("target", "neighbours")]
+    by_name = [g for g in groups if (told.loc[told["group"] == g, "name"] != "").all()]
+    battery = [g for g in groups if g not in by_name]
+    wanted = ["target"] * 3 + ["neighbours"] + by_name[:1] * 2
+    wanted += [battery[k % len(battery)] for k in range(size - len(wanted))] if battery else []
+    rows: list[int] = []
+    for group in wanted:
+        mine = told[(told["group"] == group) & ~told.index.isin(rows)]
+        if not mine.empty:
+            seen = told.loc[rows]
+            uses = [((seen["style"] == s).sum(), (seen["key"] == k).sum()) for s, k in zip(mine["style"], mine["key"])]
+            rows.append(int(mine.index[min(range(len(mine)), key=uses.__getitem__)]))
+    return rows
+
+
 def measures(told: pd.DataFrame) -> dict[str, float]:
     """One line for a table of concepts, shares 0..1: right_name, another_name and no_name of the target, what `kept` gives, each kind of
     the battery, and the number of target pictures (n). told: as `answered` returns it."""

@@ -8,7 +8,7 @@ projections are transposed. Canonical means: open_clip's name, shape and orienta
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -90,9 +90,9 @@ class Place:
             tensor.copy_(part.T if self.transposed else part)
 
 
-def _parameters(model: Any) -> dict[str, torch.Tensor]:
+def parameters(model: Any) -> Mapping[str, torch.Tensor]:
     """Every parameter by name; of a diffusers pipeline those of its text encoder; a dictionary of tensors as it is."""
-    if isinstance(model, dict):
+    if isinstance(model, Mapping):
         return model
     if hasattr(model, "named_parameters"):
         return dict(model.named_parameters())
@@ -106,9 +106,10 @@ def locate(model: Any, canonical: str) -> Place | None:
 
     model: a dictionary with a model's names, such as its gradients, is searched alike.
     """
-    names, weights = hf_names(canonical), _parameters(model)
+    weights = parameters(model)
     if canonical in weights:
         return Place((weights[canonical],))
+    names = hf_names(canonical)
     level, marker = _LEVELS[tower_of(canonical)]
     for prefix in _PREFIXES:
         alone = f"{prefix}{marker}" in weights  # one tower, without the level that a whole CLIP has above it

@@ -4,7 +4,7 @@ Each drawing function returns (figure, says): says is one or two plain sentences
 `slugkit.teach.show_figure` sets as the figure's alternative text and prints underneath.
 """
 
-from slugkit.plots.answers import dialogue, outcome_bars
+from slugkit.plots.answers import dialogue, layer_costs, outcome_bars
 from slugkit.plots.generated import before_after, step_strip, unlearning_bars
 from slugkit.plots.layers import front_membership, gradient_agreement, layer_scores, pareto
 from slugkit.plots.look import GROUPS, OKABE_ITO, STAGES, use_style
@@ -23,6 +23,7 @@ __all__ = [
     "dialogue",
     "front_membership",
     "gradient_agreement",
+    "layer_costs",
     "layer_scores",
     "outcome_bars",
     "pareto",

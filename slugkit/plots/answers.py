@@ -90,6 +90,38 @@ def outcome_bars(metrics: pd.DataFrame, title: str = ""):
     return fig, says
 
 
+MARKS = {"CLIP's gradient": ("o", "blue"), "own": ("^", "orange"), "own, preconditioned": ("D", "green"), "own, counterweighted": ("s", "vermilion")}
+"""Marker and colour of each direction of the step."""
+
+
+@dressed
+def layer_costs(chosen: pd.DataFrame, layers: list[str], before: float):
+    """What forgetting costs the others on each layer, for several directions of the step: the share of them still named at the chosen step.
+
+    chosen: columns layer, direction, retain_own (0..1), one row for each search that forgot. layers: every layer searched, in order; before: that share
+    without an edit. Returns (figure, description). Raises SettingError for a table without the columns.
+    """
+    need_columns(chosen, ["layer", "direction", "retain_own"], "chosen")
+    fig = canvas(7.2, 1.5 + 0.32 * len(layers))
+    ax, place = fig.subplots(), {layer: number for number, layer in enumerate(layers)}
+    ax.axvline(100 * before, color="#6E6E6E", linewidth=1.0, linestyle="--", label=f"before the edit ({percent(before)})")
+    directions = list(dict.fromkeys(chosen["direction"]))
+    for number, direction in enumerate(directions):
+        part = chosen[chosen["direction"] == direction]
+        marker, colour = MARKS.get(direction, ("P", "purple"))
+        ax.scatter(100 * part["retain_own"], [place[layer] + 0.14 * (number - (len(directions) - 1) / 2) for layer in part["layer"]], marker=marker, s=46,
+                   color=OKABE_ITO[colour], edgecolor="white", linewidth=0.6, label=direction, zorder=3)
+    ax.set(yticks=range(len(layers)), yticklabels=layers, xlabel="others still named right at the step that forgets the target (%)")
+    ax.set_xlim(right=101)
+    ax.invert_yaxis()
+    fig.legend(loc="outside lower center", ncols=3)
+    best = chosen.sort_values("retain_own", ascending=False, kind="stable").drop_duplicates("direction").set_index("direction")
+    words = [f"{direction} {percent(best.loc[direction, 'retain_own'])} ({best.loc[direction, 'layer']})" for direction in directions]
+    headline(fig, f"Of {percent(before)} others named right, the best layer keeps: " + ", ".join(words[:1] + words[-1:] if len(words) > 2 else words))
+    failed = [layer for layer in layers if not ((chosen["layer"] == layer) & (chosen["direction"] == directions[0])).any()] if directions else layers
+    return fig, f"Best layer of each direction: {listing(words)}; before the edit {percent(before)}." + (f" Along {directions[0]} {listing(failed)} never forgot." if failed and directions else "")
+
+
 def _outcome_words(table: pd.DataFrame, bars: list[tuple[str, str]]) -> tuple[str, str]:
     def words(group: str, state: str) -> str:
         parts = [f"{outcome} {percent(table['value'].get((group, state, outcome), np.nan))}" for outcome in OUTCOMES if (group, state, outcome) in table.index]

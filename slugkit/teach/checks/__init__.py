@@ -5,7 +5,7 @@ A failed check names the likely slip where the wrong answer equals that of a wel
 of an unsolved exercise passes through unchanged.
 """
 
-from slugkit.teach.checks.answers import name_outcome, take_off
+from slugkit.teach.checks.answers import counterweight, name_outcome
 from slugkit.teach.checks.generated import guided, unlearning_scores
 from slugkit.teach.checks.gradients import forget_loss, mean_of_batches, retain_loss
 from slugkit.teach.checks.ranking import alignment, cosine, importance, pareto
@@ -18,6 +18,7 @@ __all__ = [
     "alignment",
     "concept_captions",
     "cosine",
+    "counterweight",
     "disjoint",
     "distinct_batches",
     "forget_loss",
@@ -30,7 +31,6 @@ __all__ = [
     "pareto",
     "relative_step",
     "retain_loss",
-    "take_off",
     "unlearning_scores",
     "wilson",
     "zero_shot",

@@ -1,6 +1,4 @@
-"""Checks for notebook 07: the three outcomes of a name, and a direction taken off a span."""
-
-import torch
+"""Checks for notebook 07: the three outcomes of a name, and a direction with its counterweight."""
 
 from slugkit.teach.checks.bench import Bench, random_tensor
 
@@ -24,18 +22,22 @@ def name_outcome(function) -> None:
     bench.done()
 
 
-def take_off(function) -> None:
-    """Checks take_off(direction, span): direction (out, d) minus its part in the space of the k orthonormal columns of span
-    (d, k), float64: direction - direction U U^T. Raises CheckFailed.
-    """
+def counterweight(function) -> None:
+    """Checks counterweight(forget, retain, c): forget - c max(0, <retain, forget>) / <retain, retain> retain, tensors of one shape, float64. Raises CheckFailed."""
     bench = Bench(function)
-    for seed, (out, d, k) in enumerate(((5, 8, 3), (8, 8, 1), (3, 6, 5), (4, 7, 2))):
-        direction, span = random_tensor(seed, out, d), torch.linalg.qr(random_tensor(seed + 50, d, k))[0]
-        inside = direction @ span @ span.T
-        slips = {"this is the part inside the span: subtract it from the direction.": inside,
-                 "the part is added: subtract it.": direction + inside,
-                 "nothing was taken off.": direction}
-        if out == d:
-            slips["this multiplies from the left, on what the layer writes: the inputs are on the right, direction @ U @ U.T."] = direction - span @ span.T @ direction
-        bench.close(bench.call(direction, span), direction - inside, slips)
+    for seed, shape, c, side in ((0, (5, 8), 1.0, 1.0), (1, (3, 6), 2.0, 1.0), (2, (4, 7), 0.5, 1.0), (3, (6, 2), 2.0, -1.0)):
+        retain = random_tensor(seed + 50, *shape)
+        forget = random_tensor(seed, *shape) + side * retain * 1.5
+        inner, square = (forget * retain).sum(), (retain * retain).sum()
+        part = inner / square * retain
+        wanted = forget - c * part if side > 0 else forget
+        slips = {"the share is added: take it off.": forget + c * part,
+                 "divide by the square of the norm, <r, r>, not by the norm.": forget - c * inner / square.sqrt() * retain,
+                 "the share is divided by the norm of f: how much of r there is in f is <r, f> / <r, r>.": forget - c * inner / (forget * forget).sum() * retain,
+                 "this is the share itself: subtract it from f.": c * part}
+        if c != 1.0:
+            slips["c has no effect: it multiplies the share."] = forget - part
+        if side < 0:
+            slips["where the two point apart (<r, f> below 0) nothing is taken off."] = forget - c * part
+        bench.close(bench.call(forget, retain, c), wanted, slips)
     bench.done()

@@ -1,0 +1,13 @@
+"""The edit as a file, and on a model: make, save, load, verify, apply, remove (design, section 6).
+
+    slugkit.patch.load("text.safetensors").apply(model)
+
+A patch is one safetensors file: the step direction g_f of one layer, and JSON that says which layer, how far to
+step and which original it belongs to. The format is written down in FORMAT.md beside this file.
+"""
+
+from slugkit.patch.file import Patch, add, half, load, low_rank, make, save
+from slugkit.patch.on_model import applied, apply, patches_on, remove, verify
+from slugkit.patch.record import load_record, save_record
+
+__all__ = ["Patch", "add", "applied", "apply", "half", "load", "load_record", "low_rank", "make", "patches_on", "remove", "save", "save_record", "verify"]
