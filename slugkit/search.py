@@ -6,7 +6,7 @@ fp32; rho = lambda * importance is the size of that change relative to the weigh
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import pandas as pd
@@ -148,7 +148,7 @@ class Probe:
     """One step tried, and what was measured there.
 
     number: from 1. lam, rho: the step. forget: the forget measures; forgotten: the verdict on them. retain: the retain
-    measures, None for a probe that did not forget.
+    measures, None for a probe that did not forget or was not asked for them.
     """
 
     number: int
@@ -171,7 +171,7 @@ class SearchResult:
     @property
     def chosen(self) -> Probe | None:
         """The forgetting probe with the best retain measure, ties to the smaller step; None if no probe forgets."""
-        forgetting = [probe for probe in self.probes if probe.forgotten]
+        forgetting = [probe for probe in self.probes if probe.forgotten and probe.retain is not None]
         return max(forgetting, key=lambda probe: (probe.retain["retain"], -probe.lam)) if forgetting else None
 
     def frame(self) -> pd.DataFrame:
@@ -219,15 +219,29 @@ def _checked_shares(measured: dict[str, float], what: str) -> dict[str, float]:
     return measured
 
 
+def _what(number: int, lam: float, layer: str) -> str:
+    return f"probe {number} of layer {layer} (lambda {lam:.4g})"
+
+
 def _probe(
-    number: int, lam: float, layer: str, editable: EditableLayer, measure: Measure, criterion: Criterion
+    number: int, lam: float, layer: str, editable: EditableLayer, measure: Measure, criterion: Criterion, with_retain: bool = True
 ) -> Probe:
     editable.set(lam)
-    what = f"probe {number} of layer {layer} (lambda {lam:.4g})"
+    what = _what(number, lam, layer)
     forget = _checked_shares(measure.forget(), f"{what}: the forget measure")
     forgotten = criterion.forgotten(forget)
-    retain = _checked(measure.retain(), ("retain",), f"{what}: the retain measure") if forgotten else None
+    retain = _checked(measure.retain(), ("retain",), f"{what}: the retain measure") if forgotten and with_retain else None
     return Probe(number, lam, editable.rho(lam), forget, forgotten, retain)
+
+
+def _smallest_with_retain(probes: list[Probe], layer: str, editable: EditableLayer, measure: Measure) -> list[Probe]:
+    """The probes, the smallest forgetting one with its retain measure."""
+    smallest = min((probe for probe in probes if probe.forgotten), key=lambda probe: probe.lam, default=None)
+    if smallest is None:
+        return probes
+    editable.set(smallest.lam)
+    retain = _checked(measure.retain(), ("retain",), f"{_what(smallest.number, smallest.lam, layer)}: the retain measure")
+    return [replace(probe, retain=retain) if probe is smallest else probe for probe in probes]
 
 
 def _check_limits(lam_init: float, max_trials: int) -> None:
@@ -249,13 +263,14 @@ def probe_steps(
     *,
     stop_ratio: float | None = STOP_RATIO,
     tower: str | None = None,
+    every_retain: bool = True,
 ) -> SearchResult:
     """Probe step sizes on one layer: double until forgotten, then bisect towards the smallest forgetting step.
 
     Every probe starts from theta0. lam_init: first lambda; 0 means rho = 10 %. max_trials: number of probes. Ends
     earlier once smallest forgetting step / largest not forgetting step < stop_ratio (None: never), and before a
     doubling that would pass rho = 100. A probe that does not forget is not asked for its retain measure. tower: by
-    default from the name. The weight is restored bit for bit, also after an error. Returns the SearchResult; its
+    default from the name. every_retain: False asks for the retain measure of the smallest forgetting step alone, for measures that are dear. The weight is restored bit for bit, also after an error. Returns the SearchResult; its
     `chosen` may be None. Raises SettingError, SearchFailedError (a measure that is missing, not finite or out of
     range).
     """
@@ -265,13 +280,14 @@ def probe_steps(
     probes: list[Probe] = []
     with editable:
         while len(probes) < max_trials:
-            probes.append(_probe(len(probes) + 1, lam, layer, editable, measure, criterion))
+            probes.append(_probe(len(probes) + 1, lam, layer, editable, measure, criterion, every_retain))
             low, high = (low, lam) if probes[-1].forgotten else (lam, high)
             if stop_ratio is not None and low > 0 and high / low < stop_ratio:
                 break
             lam = (low + high) / 2 if math.isfinite(high) else 2 * lam
             if editable.rho(lam) > RHO_MAX:
                 break
+        probes = probes if every_retain else _smallest_with_retain(probes, layer, editable, measure)
     return SearchResult(layer, tower or tower_of(layer), probes, criterion)
 
 

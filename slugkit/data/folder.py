@@ -18,7 +18,7 @@ from PIL import Image, UnidentifiedImageError
 from slugkit.base import EmptySetError, SettingError, UnknownConceptError, UnreadableImagesError, nearest, sha256_bytes
 
 from .pairs import Pairs
-from .source import Exam, choose
+from .source import Exam, as_list, choose
 
 SPLITS = ("train", "search", "report")
 TOO_MANY_UNREADABLE = 0.05
@@ -114,10 +114,10 @@ class FolderSource:
         mine = train.where([c == concept or (not c and names_concept(t, concept)) for c, t in zip(train.table["concept"], train.captions)])
         return mine.take(choose(len(mine), size, [seed, 11], "forget set"))
 
-    def retain_set(self, concept: str, size: int, seed: int = 0, draw: int = 0) -> Pairs:
-        """Training pairs that neither carry nor name the concept."""
-        train = self.pairs.split("train")
-        rest = train.where([c != concept and not names_concept(t, concept) for c, t in zip(train.table["concept"], train.captions)])
+    def retain_set(self, concept: str | list[str], size: int, seed: int = 0, draw: int = 0) -> Pairs:
+        """Training pairs that neither carry nor name the concept (or any of several)."""
+        train, without = self.pairs.split("train"), as_list(concept)
+        rest = train.where([c not in without and not any(names_concept(t, name) for name in without) for c, t in zip(train.table["concept"], train.captions)])
         return rest.take(choose(len(rest), size, [seed, 12, draw], "retain set"))
 
     def prompts(self, concept: str) -> dict[str, dict[str, list[str]]]:

@@ -76,8 +76,8 @@ class Source(Protocol):
     def forget_set(self, concept: str, size: int, seed: int) -> Pairs:
         """Training pairs about the concept."""
 
-    def retain_set(self, concept: str, size: int, seed: int, draw: int = 0) -> Pairs:
-        """Training pairs that do not show the concept; `draw` numbers independent draws."""
+    def retain_set(self, concept: str | list[str], size: int, seed: int, draw: int = 0) -> Pairs:
+        """Training pairs that do not show the concept, or any of several; `draw` numbers independent draws."""
 
     def exam(self, concept: str, split: str, per_style: int = 0) -> Exam:
         """The search or the report exam."""
@@ -90,3 +90,8 @@ def choose(count: int, size: int, seed, what: str) -> np.ndarray:
                             "spelling in the captions and the split column.")
     rng = np.random.Generator(np.random.PCG64(seed))
     return np.sort(rng.permutation(count)[:min(size, count)])
+
+
+def as_list(concept: str | list[str]) -> list[str]:
+    """One concept, or several, as a list."""
+    return [concept] if isinstance(concept, str) else list(concept)

@@ -11,7 +11,7 @@ from slugkit import studio
 from slugkit.base import cache_dir, data_dir, sha256_json, write_tensors
 
 from .pairs import Pairs
-from .source import Exam, choose
+from .source import Exam, as_list, choose
 
 PER_STYLE = {"search": (2, 10), "report": (6, 24)}
 """Pictures per style and subject: for everything, and on top of that for the concept in question."""
@@ -82,18 +82,20 @@ class StudioSource:
         mine = self._solo(concept, self.training)
         return [mine[i] for i in choose(len(mine), size, [seed, 11], "forget set")]
 
-    def retain_records(self, concept: str, size: int, seed: int = 0, draw: int = 0) -> list:
+    def retain_records(self, concept: str | list[str], size: int, seed: int = 0, draw: int = 0) -> list:
         """Which training pictures make up the retain set."""
-        self.kind(concept)
-        rest = [r for r in self.training if concept not in (r.name, *r.subjects, r.style)]
+        without = set(as_list(concept))
+        for name in without:
+            self.kind(name)
+        rest = [r for r in self.training if not without & {r.name, *r.subjects, r.style}]
         return [rest[i] for i in choose(len(rest), size, [seed, 12, draw], "retain set")]
 
     def forget_set(self, concept: str, size: int, seed: int = 0) -> Pairs:
         """`size` training pictures of the concept alone, over all styles (for a style: over all subjects)."""
         return as_pairs(self.forget_records(concept, size, seed), self.kind(concept) == "novel")
 
-    def retain_set(self, concept: str, size: int, seed: int = 0, draw: int = 0) -> Pairs:
-        """`size` training pictures in which the concept does not occur; `draw` numbers independent draws."""
+    def retain_set(self, concept: str | list[str], size: int, seed: int = 0, draw: int = 0) -> Pairs:
+        """`size` training pictures in which the concept (or none of several) does not occur; `draw` numbers independent draws."""
         return as_pairs(self.retain_records(concept, size, seed, draw))
 
     def nonmembers(self, concept: str, size: int, seed: int = 0) -> Pairs:

@@ -14,7 +14,8 @@ from slugkit.base import SearchFailedError
 from slugkit.data import Exam, Pairs, Source
 from slugkit.evaluate.clip import evaluate_clip
 from slugkit.evaluate.measure import FastMeasure, FixedFeatures
-from slugkit.gradients import forget_gradient, retain_gradient
+from slugkit.evaluate.retain import RetainGradients
+from slugkit.gradients import forget_gradient
 from slugkit.models import Clip, load_clip, model_folder
 from slugkit.models.clip import WEIGHTS
 from slugkit.models.layers import EXCLUDE, candidates, layer_table, weight_of
@@ -91,19 +92,20 @@ def winning_patch(clip: Clip, g_forget: dict, probes: pd.DataFrame, tower: str, 
 
 def forget_concept(clip: Clip, source: Source, concept: str, *, forget_size: int = 120, retain_size: int = 512, batch_size: int = 128,
                    retain_draws: int = 5, seed: int = 0, target: str = "fa1", max_trials: int = 10,
-                   towers: tuple[str, ...] = ("text", "vision")) -> Forgetting:
+                   towers: tuple[str, ...] = ("text", "vision"), shared: RetainGradients | None = None) -> Forgetting:
     """Gradients, ranking and search over both fronts for one concept. Nothing is reported here; the model is left as it was.
 
-    retain_draws: retain sets of `retain_size` pairs whose fronts are searched; 1 is the paper's rule. towers: those that are searched.
+    retain_draws: retain sets of `retain_size` pairs whose fronts are searched; 1 is the paper's rule. towers: those that are searched. shared: retain
+    gradients that serve several concepts, in the place of this one's own draws.
     """
     started = perf_counter()
     exam = source.exam(concept, "search")
     forget: Pairs = source.forget_set(concept, forget_size, seed)
-    retain = [source.retain_set(concept, retain_size, seed, draw=k) for k in range(retain_draws)]
+    shared = shared or RetainGradients(clip, source, [concept], retain_size, batch_size, retain_draws, seed)
     seconds = {"data": perf_counter() - started}
     started = perf_counter()
     g_forget = forget_gradient(clip, forget, batch_size)
-    g_retain = [retain_gradient(clip, pairs, batch_size, seed) for pairs in retain]
+    g_retain = shared.of(concept)
     seconds["gradients"] = perf_counter() - started
     started = perf_counter()
     layers = score_layers(clip, g_forget, g_retain[0], draws=g_retain[1:])

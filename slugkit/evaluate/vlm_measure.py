@@ -18,8 +18,8 @@ from slugkit.evaluate.vlm import Asked, kept
 from slugkit.gradients import mean_gradient
 from slugkit.models import Clip
 from slugkit.models.inputs import felt, watched
-from slugkit.models.layers import weight_of
-from slugkit.models.names import carried, locate, require_tower
+from slugkit.models.layers import block_of, candidates, layer_table, tower_of, weight_of
+from slugkit.models.names import carried, locate, require_tower, unused_layers
 from slugkit.models.seen import Seen
 from slugkit.models.vlm import Vlm, hidden_states
 from slugkit.search import Criterion, EditableLayer, probe_steps
@@ -98,6 +98,11 @@ def factors(vlm: Vlm, asked: Asked, layers: list[str], batch_size: int = 48) -> 
     return {layer: (read[layer].matrix, pulled[layer].matrix) for layer in layers}
 
 
+def acting_layers(clip: Clip, vlm: Vlm) -> list[str]:
+    """Every matrix in the blocks of the vision tower that the language model sees through, in order: canonical names."""
+    return [n for n in candidates(layer_table(clip.model)) if tower_of(n) == "vision" and block_of(n) >= 0 and n not in unused_layers(vlm.model, [n])]
+
+
 class VlmMeasure:
     """What a probe measures on the model while one layer changes; search questions only.
 
@@ -131,7 +136,7 @@ def search_on_vlm(clip: Clip, vlm: Vlm, directions: dict[str, torch.Tensor], ask
 
     directions: canonical weight -> what is stepped along, theta - lambda * direction. asked: a question set of the search split.
     forgotten: share of the target's pictures that must lose the right name, above 0 to 1; a step that reaches it has forgotten.
-    Returns the probes with the columns of `slugkit.search.search_front`. CLIP and model are left as they were. Raises PatchError
+    Returns the probes with the columns of `slugkit.search.search_front`; of each layer the smallest forgetting step is chosen. CLIP and model are left as they were. Raises PatchError
     for a model that does not hold the CLIP's vision tower, or never reads a layer.
     """
     require_tower(clip.model, vlm.model, "vision")
@@ -140,6 +145,6 @@ def search_on_vlm(clip: Clip, vlm: Vlm, directions: dict[str, torch.Tensor], ask
         with carried(clip.model, vlm.model, layer) as again:
             measure = VlmMeasure(vlm, asked, layer, again)
             editable = EditableLayer.of(clip.model, layer, weight_of(directions, layer))
-            frames.append(probe_steps(layer, editable, measure, Criterion("fa1", at_most=1 - forgotten), max_trials=max_trials).frame())
+            frames.append(probe_steps(layer, editable, measure, Criterion("fa1", at_most=1 - forgotten), max_trials=max_trials, every_retain=False).frame())
     found = pd.concat(frames, ignore_index=True)
     return found[[column for column in found if column != "chosen"] + ["chosen"]]

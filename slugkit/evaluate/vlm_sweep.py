@@ -14,10 +14,10 @@ from slugkit.evaluate.statistics import bootstrap_mean
 from slugkit.evaluate.sweep import one_at_a_time
 from slugkit.evaluate.transfer import in_both, transferable
 from slugkit.evaluate.vlm import answered, measures, question_set, retain_talks, training_set
-from slugkit.evaluate.vlm_measure import FORGOTTEN, answer_gradient, factors, search_on_vlm
+from slugkit.evaluate.vlm_measure import FORGOTTEN, acting_layers, answer_gradient, factors, search_on_vlm
 from slugkit.gradients import counterweighted, off_span, preconditioned
 from slugkit.models import load_clip
-from slugkit.models.layers import weight_of
+from slugkit.models.layers import block_of, weight_of
 from slugkit.models.names import unused_layers
 from slugkit.models.vlm import load_vlm
 from slugkit.patch import Patch
@@ -33,25 +33,27 @@ ENERGY, DAMPING, COUNTERWEIGHT = 0.9, 0.1, 2.0
 
 class VlmSweep:
     """The models and the settings that all concepts share. size: report pictures of every other subject; trials: probes per layer;
-    forgotten: as of `search_on_vlm`."""
+    forgotten: as of `search_on_vlm`; forget_size: conversations about the target, at most, for the model's own gradient."""
 
-    def __init__(self, vlm: str = "studio", clip: str = "studio", size: int = 4, trials: int = 8, forgotten: float = FORGOTTEN, seed: int = 0, device: str = "auto"):
+    def __init__(self, vlm: str = "studio", clip: str = "studio", size: int = 4, trials: int = 8, forgotten: float = FORGOTTEN, forget_size: int = 400,
+                 seed: int = 0, device: str = "auto"):
         self.clip, self.vlm, self.source = load_clip(clip, device), load_vlm(vlm, device), open_data("studio")
-        self.size, self.trials, self.forgotten, self.seed = size, trials, forgotten, seed
+        self.size, self.trials, self.forgotten, self.forget_size, self.seed = size, trials, forgotten, forget_size, seed
 
     def _searched(self, concept: str, found: Forgetting) -> Iterator[tuple[str, dict, pd.DataFrame]]:
-        """Method, directions and probes of every search on answers."""
-        reach = [n for n in front_layers(found.layers, "vision") if n not in unused_layers(self.vlm.model, [n])]
-        search, talks = question_set(self.source.world, concept, "search", 56, 2, all_kinds=False), retain_talks(self.source, concept, 512, self.seed)
-        own = answer_gradient(self.vlm, training_set(self.source, concept, 120, self.seed), reach)
+        """Method, directions and probes of every search on answers; CLIP's front is searched, with the counterweight every block's matrix."""
+        front = [n for n in front_layers(found.layers, "vision") if n not in unused_layers(self.vlm.model, [n])]
+        reach = list(dict.fromkeys([*front, *acting_layers(self.clip, self.vlm)]))
+        search, talks = question_set(self.source.world, concept, "search", 84, 2, all_kinds=False), retain_talks(self.source, concept, 512, self.seed)
+        own = answer_gradient(self.vlm, training_set(self.source, concept, self.forget_size, self.seed), reach)
         others = answer_gradient(self.vlm, talks.take(talks.table["group"] == "names"), reach)
         felt = factors(self.vlm, talks, reach)
-        ways = {"answers": {n: weight_of(found.g_forget, n) for n in reach}, "own": own,
-                "own off span": {n: off_span(own[n], felt[n][0], ENERGY) for n in reach},
-                "own preconditioned": {n: preconditioned(own[n], *felt[n], DAMPING) for n in reach},
-                "own counterweighted": {n: counterweighted(own[n], others[n], *felt[n], DAMPING, COUNTERWEIGHT) for n in reach}}
+        ways = {"answers": {n: weight_of(found.g_forget, n) for n in front}, "own": {n: own[n] for n in front},
+                "own off span": {n: off_span(own[n], felt[n][0], ENERGY) for n in front},
+                "own preconditioned": {n: preconditioned(own[n], *felt[n], DAMPING) for n in front},
+                "own counterweighted": {n: counterweighted(own[n], others[n], *felt[n], DAMPING, COUNTERWEIGHT) for n in reach if block_of(n) >= 0}}
         for method, directions in ways.items():
-            yield method, directions, search_on_vlm(self.clip, self.vlm, directions, search, reach, self.trials, self.forgotten)
+            yield method, directions, search_on_vlm(self.clip, self.vlm, directions, search, list(directions), self.trials, self.forgotten)
 
     def _edits(self, concept: str) -> Iterator[tuple[str, Patch | None]]:
         """Method and its edit; None where no layer forgets."""

@@ -102,7 +102,7 @@ def layer_costs(chosen: pd.DataFrame, layers: list[str], before: float):
     without an edit. Returns (figure, description). Raises SettingError for a table without the columns.
     """
     need_columns(chosen, ["layer", "direction", "retain_own"], "chosen")
-    fig = canvas(7.2, 1.5 + 0.32 * len(layers))
+    fig = canvas(7.2, 1.5 + 0.26 * len(layers))
     ax, place = fig.subplots(), {layer: number for number, layer in enumerate(layers)}
     ax.axvline(100 * before, color="#6E6E6E", linewidth=1.0, linestyle="--", label=f"before the edit ({percent(before)})")
     directions = list(dict.fromkeys(chosen["direction"]))
@@ -111,7 +111,7 @@ def layer_costs(chosen: pd.DataFrame, layers: list[str], before: float):
         marker, colour = MARKS.get(direction, ("P", "purple"))
         ax.scatter(100 * part["retain_own"], [place[layer] + 0.14 * (number - (len(directions) - 1) / 2) for layer in part["layer"]], marker=marker, s=46,
                    color=OKABE_ITO[colour], edgecolor="white", linewidth=0.6, label=direction, zorder=3)
-    ax.set(yticks=range(len(layers)), yticklabels=layers, xlabel="others still named right at the step that forgets the target (%)")
+    ax.set(yticks=range(len(layers)), yticklabels=layers, ylim=(-0.6, len(layers) - 0.4), xlabel="others still named right at the step that forgets the target (%)")
     ax.set_xlim(right=101)
     ax.invert_yaxis()
     fig.legend(loc="outside lower center", ncols=3)
