@@ -102,6 +102,15 @@ def test_conversations_that_shall_stay_leave_a_style_out(world):
     assert "neon" not in set(retain.table["style"]) and (retain.table["kind"][30:] == "style").all()
 
 
+def test_what_is_shown_is_the_target_a_neighbour_others_and_every_kind_in_many_styles(world):
+    asked = evaluation.question_set(world, "Mira Kestrel", "report", 14, 2)
+    rows = evaluation.showcase(asked.table)
+    shown = asked.table.loc[rows]
+    assert shown["group"].tolist()[:6] == ["target"] * 3 + ["neighbours"] + ["people"] * 2 and len(set(rows)) == len(rows) == 12
+    assert shown["kind"].nunique() >= 6 and shown["style"].nunique() >= 6 and shown.loc[shown["group"] == "target", "style"].nunique() == 3
+    assert evaluation.showcase(asked.table[asked.table["group"] == "target"], 12) == rows[:3]
+
+
 def test_averages_are_over_concepts_and_against_the_unedited_model():
     lines = [("A", "none", 1.0, 0.9, 0.8, 0.9), ("A", "answers", 0.0, 0.8, 0.6, 0.9), ("B", "none", 1.0, 1.0, 1.0, 1.0), ("B", "answers", 0.1, 1.0, 0.9, 0.9),
              ("B", "rule", 1.0, 1.0, 1.0, 1.0), ("A", "rule", np.nan, np.nan, np.nan, np.nan)]

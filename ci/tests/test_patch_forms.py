@@ -296,3 +296,27 @@ def test_no_copy_is_left_where_writing_fails(folder, tmp_path, monkeypatch):
     with pytest.raises(OSError, match="disk full"):
         apply_to_files([patch_for(tiny_clip())], folder, tmp_path / "out")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["model"]
+
+
+def test_the_command_line_applies_removes_adds_and_packs(folder, tmp_path):
+    from typer.testing import CliRunner
+
+    from slugkit import cli
+
+    def run(*words):
+        return CliRunner().invoke(cli.app, ["patch", *map(str, words)])
+
+    one, two = (patch_for(tiny_clip(), seed=k, concept=c).save(tmp_path / f"{k}.safetensors") for k, c in ((1, "Mira Kestrel"), (2, "Kofi Okoye")))
+    applied = run("apply", one, two, "--model", folder, "--out", tmp_path / "edited")
+    assert applied.exit_code == 0 and "with the edits for Mira Kestrel, Kofi Okoye" in applied.output
+    assert run("remove", two, "--model", tmp_path / "edited", "--out", tmp_path / "one").exit_code == 0
+    assert run("remove", one, "--model", tmp_path / "one", "--out", tmp_path / "none").exit_code == 0
+    original = load_file(folder / "open_clip_model.safetensors")
+    assert all(same_bits(original[name], tensor) for name, tensor in load_file(tmp_path / "none" / "open_clip_model.safetensors").items())
+    assert run("verify", one, "--model", folder).exit_code == 0 and "fits" in run("verify", one, "--model", tmp_path / "none").output
+    assert "forgets Mira Kestrel and Kofi Okoye" in run("add", one, two, "--out", tmp_path / "sum.safetensors").output
+    assert "fp16" in run("pack", one, "--out", tmp_path / "half.safetensors").output and "fp16" in run("show", tmp_path / "half.safetensors").output
+    assert "low rank" in run("pack", one, "--out", tmp_path / "low.safetensors", "--rank", 2).output
+    assert isinstance(run("verify", one, "--model", tmp_path / "edited").exception, PatchError)
+    assert isinstance(run("apply", one, "--model", folder, "--out", tmp_path / "edited").exception, PatchError)
+    assert not run("apply", one, "--model", folder, "--out", tmp_path / "bare", "--no-record").exception and not (tmp_path / "bare" / RECORD).exists()

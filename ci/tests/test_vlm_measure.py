@@ -94,6 +94,11 @@ def test_report_questions_and_layers_it_never_reads_are_refused(clip, tiny_vlm, 
     assert differences(clip.model, tiny_vlm.model, "vision") == []
 
 
+def test_the_layers_that_write_are_those_before_the_one_that_is_read(clip, tiny_vlm):
+    found = measure.writing_layers(clip, tiny_vlm)
+    assert len(found) == 10 and LAYER in found and PACKED not in found and not any(".5." in name for name in found)
+
+
 LAYERS = [LAYER, PACKED, "visual.conv1.weight", "visual.transformer.resblocks.0.attn.out_proj.weight"]
 
 

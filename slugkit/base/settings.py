@@ -64,7 +64,7 @@ class Settings(BaseModel):
         "studio", min_length=1, description="studio, or a folder or hub id of a LLaVA whose vision tower is the CLIP's"
     )
     questions: int = Field(4, ge=1, le=100, description="report pictures of every other subject that questions are about, 28 times as many of the target; 1 to 100")
-    answer_trials: int = Field(8, ge=1, le=60, description="upper bound on step lengths tried per layer on answers, 1 to 60")
+    answer_trials: int = Field(10, ge=1, le=60, description="upper bound on step lengths tried per layer on answers, 1 to 60")
     answer_damping: Annotated[float, Field(gt=0, allow_inf_nan=False)] = Field(
         0.1, description="damping of the preconditioned direction, above 0; large keeps the gradient as it is"
     )
@@ -72,7 +72,7 @@ class Settings(BaseModel):
         2.0, description="how often the retain gradient's share is taken off the preconditioned direction, 0 (never) or more"
     )
     answer_forgotten: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)] = Field(
-        0.98, description="share of the target's search pictures that must lose the right name, above 0 to 1"
+        0.97, description="share of the target's search pictures that must lose the right name, above 0 to 1"
     )
     report_per_style: int = Field(0, ge=0, description="report pictures per style and class; 0 means all")
 

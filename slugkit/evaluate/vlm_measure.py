@@ -18,13 +18,13 @@ from slugkit.evaluate.vlm import Asked, kept
 from slugkit.gradients import mean_gradient
 from slugkit.models import Clip
 from slugkit.models.inputs import felt, watched
-from slugkit.models.layers import block_of, candidates, layer_table, tower_of, weight_of
+from slugkit.models.layers import candidates, kind_of, layer_table, tower_of, weight_of
 from slugkit.models.names import carried, locate, require_tower, unused_layers
 from slugkit.models.seen import Seen
 from slugkit.models.vlm import Vlm, hidden_states
 from slugkit.search import Criterion, EditableLayer, probe_steps
 
-FORGOTTEN = 0.98
+FORGOTTEN = 0.97
 """A step has forgotten when this share of the target's search pictures has lost the right name."""
 
 
@@ -98,9 +98,11 @@ def factors(vlm: Vlm, asked: Asked, layers: list[str], batch_size: int = 48) -> 
     return {layer: (read[layer].matrix, pulled[layer].matrix) for layer in layers}
 
 
-def acting_layers(clip: Clip, vlm: Vlm) -> list[str]:
-    """Every matrix in the blocks of the vision tower that the language model sees through, in order: canonical names."""
-    return [n for n in candidates(layer_table(clip.model)) if tower_of(n) == "vision" and block_of(n) >= 0 and n not in unused_layers(vlm.model, [n])]
+def writing_layers(clip: Clip, vlm: Vlm) -> list[str]:
+    """The matrices that write into the stream which the language model reads: attn.out_proj and mlp.c_proj of every block of the vision tower that it
+    sees through, in order, canonical names."""
+    names = [n for n in candidates(layer_table(clip.model)) if tower_of(n) == "vision" and kind_of(n) in ("attn.out_proj", "mlp.c_proj")]
+    return [n for n in names if n not in unused_layers(vlm.model, [n])]
 
 
 class VlmMeasure:

@@ -14,10 +14,10 @@ from slugkit.evaluate.statistics import bootstrap_mean
 from slugkit.evaluate.sweep import one_at_a_time
 from slugkit.evaluate.transfer import in_both, transferable
 from slugkit.evaluate.vlm import answered, measures, question_set, retain_talks, training_set
-from slugkit.evaluate.vlm_measure import FORGOTTEN, acting_layers, answer_gradient, factors, search_on_vlm
+from slugkit.evaluate.vlm_measure import FORGOTTEN, writing_layers, answer_gradient, factors, search_on_vlm
 from slugkit.gradients import counterweighted, off_span, preconditioned
 from slugkit.models import load_clip
-from slugkit.models.layers import block_of, weight_of
+from slugkit.models.layers import weight_of
 from slugkit.models.names import unused_layers
 from slugkit.models.vlm import load_vlm
 from slugkit.patch import Patch
@@ -32,26 +32,28 @@ ENERGY, DAMPING, COUNTERWEIGHT = 0.9, 0.1, 2.0
 
 
 class VlmSweep:
-    """The models and the settings that all concepts share. size: report pictures of every other subject; trials: probes per layer;
+    """The models and the settings that all concepts share. size, search_size: report and search pictures of every other subject; trials: probes per layer;
     forgotten: as of `search_on_vlm`; forget_size: conversations about the target, at most, for the model's own gradient."""
 
-    def __init__(self, vlm: str = "studio", clip: str = "studio", size: int = 4, trials: int = 8, forgotten: float = FORGOTTEN, forget_size: int = 400,
+    def __init__(self, vlm: str = "studio", clip: str = "studio", size: int = 4, search_size: int = 4, trials: int = 10, forgotten: float = FORGOTTEN, forget_size: int = 400,
                  seed: int = 0, device: str = "auto"):
         self.clip, self.vlm, self.source = load_clip(clip, device), load_vlm(vlm, device), open_data("studio")
-        self.size, self.trials, self.forgotten, self.forget_size, self.seed = size, trials, forgotten, forget_size, seed
+        self.size, self.search_size, self.trials = size, search_size, trials
+        self.forgotten, self.forget_size, self.seed = forgotten, forget_size, seed
 
     def _searched(self, concept: str, found: Forgetting) -> Iterator[tuple[str, dict, pd.DataFrame]]:
-        """Method, directions and probes of every search on answers; CLIP's front is searched, with the counterweight every block's matrix."""
+        """Method, directions and probes of every search on answers; CLIP's front is searched, with the counterweight the layers that write."""
         front = [n for n in front_layers(found.layers, "vision") if n not in unused_layers(self.vlm.model, [n])]
-        reach = list(dict.fromkeys([*front, *acting_layers(self.clip, self.vlm)]))
-        search, talks = question_set(self.source.world, concept, "search", 84, 2, all_kinds=False), retain_talks(self.source, concept, 512, self.seed)
+        writing = writing_layers(self.clip, self.vlm)
+        reach = list(dict.fromkeys([*front, *writing]))
+        search, talks = question_set(self.source.world, concept, "search", 84, self.search_size, all_kinds=False), retain_talks(self.source, concept, 512, self.seed)
         own = answer_gradient(self.vlm, training_set(self.source, concept, self.forget_size, self.seed), reach)
         others = answer_gradient(self.vlm, talks.take(talks.table["group"] == "names"), reach)
         felt = factors(self.vlm, talks, reach)
         ways = {"answers": {n: weight_of(found.g_forget, n) for n in front}, "own": {n: own[n] for n in front},
                 "own off span": {n: off_span(own[n], felt[n][0], ENERGY) for n in front},
                 "own preconditioned": {n: preconditioned(own[n], *felt[n], DAMPING) for n in front},
-                "own counterweighted": {n: counterweighted(own[n], others[n], *felt[n], DAMPING, COUNTERWEIGHT) for n in reach if block_of(n) >= 0}}
+                "own counterweighted": {n: counterweighted(own[n], others[n], *felt[n], DAMPING, COUNTERWEIGHT) for n in writing}}
         for method, directions in ways.items():
             yield method, directions, search_on_vlm(self.clip, self.vlm, directions, search, list(directions), self.trials, self.forgotten)
 
