@@ -184,6 +184,9 @@ def test_the_preconditioned_direction_moves_the_retain_answers_least_for_its_eff
     best = price(found.flatten(1).double())
     others = [found.flatten(1).double() + 0.1 * torch.randn(4, 6, generator=g).double() for _ in range(20)]
     assert all(best < price(d) for d in [flat, *others])
+    whole = torch.kron(torch.eye(4, dtype=torch.float64) if outputs is None else damped(outputs), damped(inputs))
+    exact = torch.linalg.solve(whole, flat.flatten()).reshape(4, 6)  # the same, with the two factors written out as one matrix
+    assert torch.allclose(found.flatten(1).double(), exact * flat.norm() / exact.norm(), atol=1e-5)
     assert torch.allclose(preconditioned(direction, inputs, outputs, 1e9), direction, atol=1e-5)
     with pytest.raises(SettingError, match="above 0"):
         preconditioned(direction, inputs, outputs, 0.0)
