@@ -7,7 +7,8 @@ section 4; the paper writes the same step with the negated loss).
 from __future__ import annotations
 
 import math
-from typing import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -68,27 +69,44 @@ def distinct_batches(labels: list[str], batch_size: int, seed: int = 0) -> list[
 
 
 def mean_gradient(model: torch.nn.Module, loss_fn: Callable[[Pairs], torch.Tensor], parts: Iterable[Pairs],
-                  what: str = "gradient") -> dict[str, torch.Tensor]:
+                  what: str = "gradient", weights: Iterable[str] | None = None) -> dict[str, torch.Tensor]:
     """Gradient of the loss averaged over samples. Returns {parameter name: float32 tensor shaped like the weight}.
 
     loss_fn maps a batch to its mean loss. Gradients are cleared before each batch and afterwards; the model's weights stay
-    as they are. Raises GradientError, naming the layer, when a gradient is not finite; EmptySetError without a batch.
+    as they are. weights: names of the parameters that are wanted, which is faster where they are in one tower; None takes all that learn. Raises GradientError,
+    naming the layer, when a gradient is not finite; EmptySetError without a batch.
     """
-    total = {name: torch.zeros_like(w, dtype=torch.float32) for name, w in model.named_parameters()}
     seen = 0
-    for batch in progress(list(parts), what):
+    with _only(model, weights) as wanted:
+        total = {name: torch.zeros_like(w, dtype=torch.float32) for name, w in wanted.items()}
+        for batch in progress(list(parts), what):
+            model.zero_grad(set_to_none=True)
+            loss_fn(batch).backward()
+            seen += len(batch)
+            for name, w in wanted.items():
+                if w.grad is not None:
+                    total[name] += len(batch) * w.grad.float()
         model.zero_grad(set_to_none=True)
-        loss_fn(batch).backward()
-        seen += len(batch)
-        for name, w in model.named_parameters():
-            if w.grad is not None:
-                total[name] += len(batch) * w.grad.float()
-    model.zero_grad(set_to_none=True)
     if not seen:
         raise EmptySetError(f"There is no batch to take the {what} over; expected at least two pairs with distinct captions.")
     mean = {name: g / seen for name, g in total.items()}
     check_finite(mean, what)
     return mean
+
+
+@contextmanager
+def _only(model: torch.nn.Module, weights: Iterable[str] | None) -> Iterator[dict[str, torch.nn.Parameter]]:
+    """Within the block these parameters alone learn; yields them by name. None leaves all as they are."""
+    named = dict(model.named_parameters())
+    learn = {name: w.requires_grad for name, w in named.items()}
+    wanted = named if weights is None else {name: named[name] for name in weights}
+    try:
+        for name, w in named.items():
+            w.requires_grad_(learn[name] and name in wanted)
+        yield wanted
+    finally:
+        for name, w in named.items():
+            w.requires_grad_(learn[name])
 
 
 def check_finite(gradient: dict[str, torch.Tensor], what: str = "gradient") -> None:
@@ -100,9 +118,9 @@ def check_finite(gradient: dict[str, torch.Tensor], what: str = "gradient") -> N
                                 "broken pictures in the set, or compute in float32.")
 
 
-def forget_gradient(clip: Clip, pairs: Pairs, batch_size: int = 128) -> dict[str, torch.Tensor]:
-    """g_f = grad of the mean cosine over the forget set. The batch size does not change it but for rounding."""
-    return mean_gradient(clip.model, lambda batch: forget_loss(clip, batch), batches(pairs, batch_size), "forget gradient")
+def forget_gradient(clip: Clip, pairs: Pairs, batch_size: int = 128, weights: Iterable[str] | None = None) -> dict[str, torch.Tensor]:
+    """g_f = grad of the mean cosine over the forget set. The batch size does not change it but for rounding. weights: as of `mean_gradient`."""
+    return mean_gradient(clip.model, lambda batch: forget_loss(clip, batch), batches(pairs, batch_size), "forget gradient", weights)
 
 
 def retain_gradient(clip: Clip, pairs: Pairs, batch_size: int = 128, seed: int = 0) -> dict[str, torch.Tensor]:

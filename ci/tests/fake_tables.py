@@ -175,3 +175,18 @@ def costs_table():
     rows = [("2.mlp.c_fc", "CLIP's gradient", 0.7), ("2.mlp.c_proj", "CLIP's gradient", 0.8), ("2.mlp.c_fc", "own, counterweighted", 0.9),
             ("2.mlp.c_proj", "own, counterweighted", 0.95), ("4.mlp.c_proj", "own, counterweighted", 0.97)]
     return pd.DataFrame(rows, columns=["layer", "direction", "retain_own"])
+
+
+def interference_table():
+    """Two concepts and a group, unedited and with each of two edits; the second costs the first concept 40 points."""
+    values = {"nothing": (0.9, 1.0, 0.98), "Ann": (0.0, 0.99, 0.97), "Ben": (0.5, 0.01, 0.98)}
+    return pd.DataFrame([dict(forgotten=edit, measured=name, group="people" if name == "people" else "target", value=value, low=value, high=value, n=10)
+                         for edit, found in values.items() for name, value in zip(("Ann", "Ben", "people"), found)])
+
+
+def curve_table():
+    """Two ways, two orders, one to three concepts."""
+    rows = [dict(way=way, order=order, count=count, group=group, value=value, low=value - 0.01, high=value + 0.01, n=50)
+            for way, toll in (("added", 0.1), ("spared", 0.0)) for order in ("first", "backwards") for count in (1, 2, 3)
+            for group, value in (("targets", 0.02 * count), ("worst target", 0.03 * count), ("people", 0.98 - toll * count), ("styles", 0.9))]
+    return pd.DataFrame(rows)

@@ -8,7 +8,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
-from fake_tables import agreement_table, answers_table, costs_table, layers_table, metrics_table, outcomes_table, search_table, sweep_table
+from fake_tables import (agreement_table, answers_table, costs_table, curve_table, interference_table, layers_table, metrics_table, outcomes_table, search_table,
+                         sweep_table)
 
 from slugkit import plots
 from slugkit.base import EmptySetError, SettingError, ShapeError
@@ -51,6 +52,8 @@ FIGURES = {
     "confusions": lambda: plots.confusions(answers_table(), "Mira Kestrel"),
     "dialogue": lambda: plots.dialogue(pictures(3), ["who is this?"] * 3, {"before": ["this is Mira Kestrel."] * 3, "after": ["I don't know."] * 3},
                                        {"before": [True] * 3, "after": [False, True, False]}, title="Answers"),
+    "interference": lambda: plots.interference(interference_table()),
+    "forgetting_curves": lambda: plots.forgetting_curves(curve_table()),
     "layer_costs": lambda: plots.layer_costs(costs_table(), ["2.mlp.c_fc", "2.mlp.c_proj", "4.mlp.c_proj"], 0.977),
     "outcome_bars": lambda: plots.outcome_bars(outcomes_table()),
     "step_slider": lambda: plots.step_slider(frames(), start=0.1),

@@ -36,6 +36,11 @@ def mean_of_batches(means, sizes):
     return sum(size * mean for size, mean in zip(sizes, means, strict=False)) / sum(sizes)
 
 
+def off_the_span(d, x, k, which=None):
+    u = torch.linalg.svd(x, full_matrices=False).Vh[slice(k) if which is None else which].T
+    return d - d @ u @ u.T
+
+
 def cosine(a, b):
     return (a @ b / (a.norm() * b.norm())).item()
 
@@ -118,6 +123,8 @@ RIGHT = {
     "guided": lambda e, n, s: (1 - s) * e + s * n,
     "unlearning_scores": unlearning_scores,
     "name_outcome": name_outcome,
+    "added_steps": lambda w, lams, ds: w - sum((lam * d for lam, d in zip(lams, ds)), torch.zeros_like(w)),
+    "off_the_span": lambda d, x, k: off_the_span(d, x, k),
     "counterweight": lambda f, r, c: f - c * max(0.0, ((f * r).sum() / (r * r).sum()).item()) * r,
 }
 
@@ -321,4 +328,15 @@ WRONG = [
     ("counterweight", lambda f, r, c: f - (f * r).sum() / (r * r).sum() * r, "no effect"),
     ("counterweight", lambda f, r, c: f - c * (f * r).sum() / (r * r).sum() * r, "point apart"),
     ("counterweight", lambda f, r, c: f[0], "shape"),
+    ("added_steps", lambda w, lams, ds: w + sum((lam * d for lam, d in zip(lams, ds)), torch.zeros_like(w)), "subtracted"),
+    ("added_steps", lambda w, lams, ds: w - (sum((lam * d for lam, d in zip(lams, ds)), torch.zeros_like(w)) / max(1, len(lams))), "not averaged"),
+    ("added_steps", lambda w, lams, ds: w - lams[-1] * ds[-1] if lams else w, "take off all"),
+    ("added_steps", lambda w, lams, ds: w - lams[0] * ds[0] if lams else w, "only the first"),
+    ("added_steps", lambda w, lams, ds: w - (lams[0] * sum(ds) if lams else 0), "lam of its own"),
+    ("added_steps", lambda w, lams, ds: sum((lam * d for lam, d in zip(lams, ds)), torch.zeros_like(w)), "change alone"),
+    ("off_the_span", lambda d, x, k: d - off_the_span(d, x, k), "subtract it from d"),
+    ("off_the_span", lambda d, x, k: off_the_span(d, x, k, slice(-k, None)), "leading ones"),
+    ("off_the_span", lambda d, x, k: off_the_span(d, x, k + 1), "one vector more"),
+    ("off_the_span", lambda d, x, k: d @ torch.linalg.svd(x, full_matrices=False).Vh[:k].T, "shape"),
+    ("off_the_span", lambda d, x, k: (lambda u: d - u @ u.T @ d)(torch.linalg.svd(x, full_matrices=False).Vh[:k].T) if d.shape[0] == d.shape[1] else off_the_span(d, x, k), "from the right"),
 ]

@@ -74,6 +74,11 @@ class Settings(BaseModel):
     answer_forgotten: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)] = Field(
         0.97, description="share of the target's search pictures that must lose the right name, above 0 to 1"
     )
+    concepts: list[str] = Field([], description="names to forget together; empty means concept and others of its kind, up to ten")
+    span_energy: Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)] = Field(
+        0.99, description="share of what a layer reads of the retain captions that a step is taken off, 0 (nothing) to below 1"
+    )
+    drawn_concepts: int = Field(3, ge=0, le=20, description="how many of the concepts the pipeline forgets too; 0 or 1 leaves the pictures out")
     report_per_style: int = Field(0, ge=0, description="report pictures per style and class; 0 means all")
 
     @field_validator("run")

@@ -127,10 +127,10 @@ class PipelineMeasure:
         return told_by(self.pipe, self.judge, part, *self.sampling)
 
     def forget(self) -> dict[str, float]:
-        """Share of the target's search pictures that the judge still calls the target."""
+        """Share of the target's search pictures that the judge still calls the target; of several targets the largest."""
         self.again()
-        self._target = self._told(True)
-        still = float(self._target["right_style" if self.domain == "styles" else "right_subject"].mean())
+        self._target, own = self._told(True), "style" if self.domain == "styles" else "subject"
+        still = float(self._target.groupby(own)[f"right_{own}"].mean().max())
         return {"fa1": still, "fa5": still}
 
     def retain(self) -> dict[str, float]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pandas as pd
 import torch
 
-from slugkit.base import progress
+from slugkit import patch
+from slugkit.base import SearchFailedError, progress
 from slugkit.data import Source
 from slugkit.evaluate.concept import search_layers
 from slugkit.evaluate.diffusion import PipelineMeasure
@@ -76,3 +77,26 @@ def search_on_pipeline(clip: Clip, pipe, judge: Classifier, g_forget: dict, star
             break
     found = pd.concat(frames, ignore_index=True)
     return found[[column for column in found if column != "chosen"] + ["chosen"]]
+
+
+def own_steps_on_pipeline(clip: Clip, pipe, judge: Classifier, layer: str, directions: dict[str, torch.Tensor], starts: dict[str, float], table: pd.DataFrame, domain: str,
+                          max_trials: int = 6, ua: float = UA, steps: int = STEPS, guidance: float = GUIDANCE) -> list[patch.Patch]:
+    """One patch a concept, all on one layer, each step searched on the pictures of its own concept as if the others were not there.
+
+    directions, starts: concept -> direction, and lambda of the first probe. table: an answer set of the search split that holds all the concepts
+    (`slugkit.evaluate.prompts.several_answer_set`); what must stay is asked once a concept, at the smallest forgetting step. The rest as of `search_on_pipeline`. CLIP and
+    pipeline are left as they were. Raises SearchFailedError, naming the concept, where no step on the layer forgets one; PatchError, SettingError as `search_on_pipeline`.
+    """
+    require_tower(clip.model, pipe, "text")
+    column, patches = "style" if domain == "styles" else "subject", []
+    for concept, direction in progress(list(directions.items()), f"searching on pictures, {layer}"):
+        mine = table[(table["group"] != "target") | (table[column] == concept)]
+        with carried(clip.model, pipe, layer) as again:
+            editable = EditableLayer.of(clip.model, layer, direction)
+            found = probe_steps(layer, editable, PipelineMeasure(pipe, judge, mine, domain, again, steps, guidance), Criterion("fa1", 1 - ua), starts[concept],
+                                max_trials, every_retain=False)
+        if found.chosen is None:
+            raise SearchFailedError(f"{concept}: no step on layer {layer} takes it off {100 * ua:g} % of its search pictures in {len(found.probes)} probes. Choose another "
+                                    "layer, or allow more probes.")
+        patches.append(patch.make(layer, editable, found.chosen.lam, concept, metrics={"split": "search", "forget": found.chosen.forget["fa1"], **found.chosen.retain}))
+    return patches

@@ -63,6 +63,31 @@ def answer_set(world: World, concept: str, split: str, target_size: int = 28, si
     return pd.DataFrame(rows)
 
 
+def several_answer_set(world: World, concepts: list[str], split: str, target_size: int = 28, size: int = 2) -> pd.DataFrame:
+    """The answer sets of several concepts of one domain as one: `target_size` pictures of each, and the rest once.
+
+    Columns as of `answer_set`. The rest shows none of the concepts; neighbours are those of any of them. Raises SettingError for concepts of several
+    domains, UnknownConceptError.
+    """
+    domains = {studio_domain(world, c) for c in concepts}
+    if len(domains) != 1:
+        raise SettingError(f"The concepts {', '.join(concepts)} are of the domains {', '.join(sorted(domains)) or 'none'}; one domain was expected, since UA, IRA and CRA "
+                           "are told apart by it.")
+    column, sets = "style" if domains == {"styles"} else "subject", [answer_set(world, c, split, target_size, size) for c in concepts]
+    targets = [table[table["group"] == "target"] for table in sets]
+    others = [table[(table["group"] != "target") & ~table[column].isin(concepts)] for table in sets]
+    # the neighbours' additional pictures of every concept, and everything else as the first concept's set has it
+    rest = [others[0], *[table[table["extra"] & ~table["subject"].isin(others[0].loc[others[0]["extra"], "subject"])] for table in others[1:]]]
+    near = {name for c in concepts for name in world.neighbours_of(c)} - set(concepts)
+    rest = pd.concat(rest).assign(group=lambda t: np.where(t[column].isin(near), "neighbours", "rest"))
+    return pd.concat([*targets, rest], ignore_index=True).drop_duplicates(["prompt", "seed"], ignore_index=True)
+
+
+def studio_domain(world: World, concept: str) -> str:
+    """The domain of a concept: figures, objects, novel or styles. Raises UnknownConceptError."""
+    return "styles" if world.kind(concept) == "style" else subject_domains(world)[concept]
+
+
 def showcase(world: World, concept: str) -> pd.DataFrame:
     """Eight prompts to look at, with seeds that no split uses: columns prompt, seed, what.
 

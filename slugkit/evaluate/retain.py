@@ -49,6 +49,11 @@ class RetainGradients:
         return kept
 
     @property
+    def captions(self) -> list[str]:
+        """The distinct captions of all draws: what the concepts' edits should leave as it is."""
+        return list(dict.fromkeys(caption for pairs in self._sets for caption in pairs.captions))
+
+    @property
     def _file(self) -> Path:
         return self.folder / f"retain-{self.key[:24]}.safetensors"
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import pandas as pd
@@ -24,6 +24,20 @@ def in_both(edit: patch.Patch, clip: Clip, other: Any) -> Iterator[Any]:
     require_tower(clip.model, other, edit.tower)
     with carried(clip.model, other, edit.layer) as again, patch.applied(edit, clip.model):
         again()
+        yield other
+
+
+@contextmanager
+def all_in_both(edits: Iterable[patch.Patch], clip: Clip, other: Any) -> Iterator[Any]:
+    """`in_both` for several edits at once, on one layer or on several. The order does not matter."""
+    edits = list(edits)
+    for tower in dict.fromkeys(edit.tower for edit in edits):
+        require_tower(clip.model, other, tower)
+    with ExitStack() as stack:
+        carriers = [stack.enter_context(carried(clip.model, other, layer)) for layer in dict.fromkeys(edit.layer for edit in edits)]
+        stack.enter_context(patch.all_applied(edits, clip.model))
+        for again in carriers:
+            again()
         yield other
 
 

@@ -4,8 +4,8 @@ A model is anything that holds the layer: an open_clip CLIP, transformers' CLIPM
 a dictionary of tensors; `slugkit.models.names` finds the layer there. No model library is needed.
 """
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -230,3 +230,15 @@ def applied(p: Patch, model: Any, resolve: Resolve | None = None) -> Iterator[An
     finally:
         if fresh:
             remove(p, model, resolve)
+
+
+@contextmanager
+def all_applied(patches: Iterable[Patch], model: Any, resolve: Resolve | None = None) -> Iterator[Any]:
+    """Within the block all the patches are applied, on whatever layers; afterwards the model is as before, bit for bit.
+
+    The order does not matter. Arguments and errors as in `apply`; after an error nothing is changed.
+    """
+    with ExitStack() as stack:
+        for p in patches:
+            stack.enter_context(applied(p, model, resolve))
+        yield model

@@ -10,6 +10,7 @@ from slugkit.plots.layers import front_membership, gradient_agreement, layer_sco
 from slugkit.plots.look import GROUPS, OKABE_ITO, STAGES, use_style
 from slugkit.plots.pictures import cosine_matrix, picture_grid
 from slugkit.plots.results import confusions, results_bars, results_table
+from slugkit.plots.several import forgetting_curves, interference
 from slugkit.plots.slider import step_slider
 from slugkit.plots.steps import search_trail, step_sweep
 
@@ -21,8 +22,10 @@ __all__ = [
     "confusions",
     "cosine_matrix",
     "dialogue",
+    "forgetting_curves",
     "front_membership",
     "gradient_agreement",
+    "interference",
     "layer_costs",
     "layer_scores",
     "outcome_bars",

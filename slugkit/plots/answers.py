@@ -90,7 +90,8 @@ def outcome_bars(metrics: pd.DataFrame, title: str = ""):
     return fig, says
 
 
-MARKS = {"CLIP's gradient": ("o", "blue"), "own": ("^", "orange"), "own, preconditioned": ("D", "green"), "own, counterweighted": ("s", "vermilion")}
+MARKS = {"CLIP's gradient": ("o", "blue"), "own": ("^", "orange"), "own, preconditioned": ("D", "green"), "own, counterweighted": ("s", "vermilion"),
+         "joint gradient": ("o", "blue"), "joint, off the span": ("s", "vermilion")}
 """Marker and colour of each direction of the step."""
 
 

@@ -135,8 +135,8 @@ def _grid_says(count, rows, columns, labels, row_labels, kinds) -> str:
     return text + (f"; frames mark {listing(kinds)}." if kinds else ".")
 
 
-def _heat(ax, matrix, span, rows, columns, target: int) -> None:
-    """One heat map with its values printed and the target's row and column outlined."""
+def _heat(ax, matrix, span, rows, columns, targets: list[int]) -> None:
+    """One heat map with its values printed and the targets' rows and columns outlined."""
     sns.heatmap(
         matrix,
         ax=ax,
@@ -154,8 +154,8 @@ def _heat(ax, matrix, span, rows, columns, target: int) -> None:
     ax.set_xticklabels([wrap(name, 11) for name in columns], rotation=0, fontsize=8)
     ax.set_yticklabels([wrap(name, 14) for name in rows], rotation=0, fontsize=8.5)
     ax.tick_params(length=0)
-    if target is not None:
-        high, wide = matrix.shape
+    high, wide = matrix.shape
+    for target in targets:
         for corner, size in (((0, target), (wide, 1)), ((target, 0), (1, high))):
             ax.add_patch(
                 Rectangle(
@@ -175,11 +175,11 @@ def _portraits(ax, pictures) -> None:
 
 
 @dressed
-def cosine_matrix(before, after, names, images=None, target: int | None = 0, column_names=None, span=None):
+def cosine_matrix(before, after, names, images=None, target: int | list[int] | None = 0, column_names=None, span=None):
     """Cosines of every text with every picture, before and after the edit, in one colour range.
 
     before, after: (T, I) arrays of cosines -1..1; names: T texts; images: (I, H, W, 3) uint8 portraits or None;
-    target: index of the forgotten concept, in rows and columns alike, None outlines nothing; column_names: I texts,
+    target: index of the forgotten concept, or of several, in rows and columns alike, None outlines nothing; column_names: I texts,
     default the names; span: (low, high) of the colours, default the range of both matrices. Returns (figure,
     description). Raises ShapeError.
     """
@@ -195,12 +195,14 @@ def cosine_matrix(before, after, names, images=None, target: int | None = 0, col
     pictures = None if images is None else as_pictures(images)
     _same_length("images", pictures, before.shape[1], "columns")
     span = span or (float(min(before.min(), after.min())), float(max(before.max(), after.max())))
+    targets = [] if target is None else [target] if isinstance(target, int) else list(target)
+    targets = [index for index in targets if 0 <= index < min(before.shape)]
     rows, wide = before.shape
     cell = min(0.72, 3.6 / wide)
     fig = canvas(9.6, max(2.6, cell * (rows + (pictures is not None)) + 1.5))
     axes = fig.subplots(1, 2)
     for ax, matrix, stage in zip(axes, (before, after), ("before the edit", "after the edit"), strict=True):
-        _heat(ax, matrix, span, names, columns, target)
+        _heat(ax, matrix, span, names, columns, targets)
         if pictures is not None:
             _portraits(ax, pictures)
         ax.set_xlabel(f"pictures, {stage}", labelpad=8)
@@ -209,30 +211,32 @@ def cosine_matrix(before, after, names, images=None, target: int | None = 0, col
     bar = fig.colorbar(axes[0].collections[0], ax=axes, shrink=0.8, pad=0.015, aspect=28)
     bar.set_label("cosine (unitless)")
     bar.outline.set_edgecolor(GREY)
-    says = _matrix_says(before, after, names, target)
+    says = _matrix_says(before, after, names, targets)
     headline(fig, says[0])
     return fig, ". ".join(says)
 
 
-def _matrix_says(before, after, names, target) -> tuple[str, str]:
+def _matrix_says(before, after, names, targets: list[int]) -> tuple[str, str]:
     """Finding and description of the two matrices."""
     change = after - before
-    if target is None or not 0 <= target < min(before.shape):
+    if not targets:
         title = f"Cosines change by at most {np.abs(change).max():.2f}"
         return (
             title,
             f"Two heat maps of {before.shape[0]} texts by {before.shape[1]} pictures, before and after the edit.",
         )
-    others = [i for i in range(min(before.shape)) if i != target]
-    was, now = before[target, target], after[target, target]
-    same = f"{was:.2f}" == f"{now:.2f}"
-    move = f"stays at {was:.2f}" if same else f"{'falls' if now < was else 'rises'} from {was:.2f} to {now:.2f}"
-    title = f"The cosine of {names[target]} with its own picture {move}"
+    others = [i for i in range(min(before.shape)) if i not in targets]
+    moves = []
+    for target in targets:
+        was, now = before[target, target], after[target, target]
+        same = f"{was:.2f}" == f"{now:.2f}"
+        moves.append(f"{names[target]} with its own picture " + (f"stays at {was:.2f}" if same else f"{'falls' if now < was else 'rises'} from {was:.2f} to {now:.2f}"))
+    title = "The cosine of " + ", that of ".join(moves)
     if others:
         worst = max(abs(change[i, i]) for i in others)
         title += f"; the other matching pairs move by at most {worst:.2f}"
     says = (
         f"Two heat maps of {before.shape[0]} texts by {before.shape[1]} pictures in one colour "
-        f"range, the row and column of {names[target]} outlined."
+        f"range, the row and column of {' and of '.join(names[target] for target in targets)} outlined."
     )
     return title, says

@@ -1,0 +1,235 @@
+"""Several concepts and one model: one exam about all of them, what a search along it measures, and the table of who pays for whom."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import pandas as pd
+import torch
+import torch.nn.functional as F
+
+from slugkit import patch
+from slugkit.base import SettingError
+from slugkit.data import Pairs, Source
+from slugkit.data.source import Exam
+from slugkit.evaluate.clip import STEERING, class_features, ranks
+from slugkit.evaluate.statistics import share
+from slugkit.models import Clip
+from slugkit.models.layers import tower_of
+from slugkit.models.partial import CutTexts
+from slugkit.patch import Patch
+
+
+WORDINGS = {"search": ("this is {}", "{} and a tree", "{} in watercolor style", "{} in mosaic style", "a person called {}"),
+            "report": ("{} outdoors", "{} and a house", "who is it? it is {}", "{} in sketch style", "{} in neon style", "somebody called {}")}
+"""Other ways to ask for a name than the exam's; a search never sees those of the report."""
+
+
+@dataclass
+class SeveralExam:
+    """The exams about several concepts as one. Pictures that all of them hold occur once.
+
+    exams: one a concept. pairs: N pictures. prompts: domain -> class -> prompts that every exam with that domain asks with (a concept stands in no
+    prompt about itself, so none of them stands in the prompts about styles). base: (N,) bool; false for the additional pictures of a
+    concept, which count for it alone. split: search or report.
+    """
+
+    exams: dict[str, Exam]
+    pairs: Pairs
+    prompts: dict[str, dict[str, list[str]]]
+    base: np.ndarray
+    split: str
+
+    @property
+    def concepts(self) -> list[str]:
+        """The concepts, in the order given."""
+        return list(self.exams)
+
+    def domain(self, concept: str) -> str:
+        """Domain in which the concept is a class."""
+        return self.exams[concept].target_domain
+
+    def shows(self, concept: str) -> np.ndarray:
+        """(N,) bool: the pictures that show the concept."""
+        return (self.pairs.table["style" if self.domain(concept) == "styles" else "concept"] == concept).to_numpy()
+
+    def labels(self, domain: str) -> np.ndarray:
+        """(N,) int64: number of the class that each picture shows in a domain; -1 where it shows none."""
+        first = next(exam for exam in self.exams.values() if domain in exam.prompts)
+        whole = Exam(self.pairs, first.concept, first.kind, first.target_domain, self.prompts, first.neighbours, self.split)
+        return whole.labels(domain)
+
+    def groups(self, forgotten: Iterable[str]) -> dict[str, tuple[str, np.ndarray]]:
+        """What must stay when these are forgotten: group -> (domain, rows). neighbours: of any of them, and not forgotten; then by domain."""
+        forgotten = list(forgotten)
+        gone = np.any([self.shows(c) for c in forgotten], axis=0) if forgotten else np.zeros(len(self.pairs), bool)
+        out = {}
+        near = {n for c in forgotten for n in self.exams[c].neighbours} - set(forgotten)
+        for domain in dict.fromkeys(self.domain(c) for c in forgotten):
+            column = "style" if domain == "styles" else "concept"
+            mine = self.pairs.table[column].isin(near & set(self.prompts[domain])).to_numpy()
+            rows = np.flatnonzero(mine & self.base & ~gone)
+            out["neighbours" if "neighbours" not in out else f"neighbours, {domain}"] = (domain, rows)
+        for domain in self.prompts:
+            out[{"figures": "people"}.get(domain, domain)] = (domain, np.flatnonzero(self.base & ~gone & (self.labels(domain) >= 0)))
+        return {group: (domain, rows) for group, (domain, rows) in out.items() if len(rows)}
+
+
+def several_concepts(source: Source, concept: str, most: int = 10) -> list[str]:
+    """The concept and others of its kind: at most a quarter of all, but two, so that enough is left to lose; the studio's report concepts come first.
+
+    Raises UnknownConceptError.
+    """
+    kind, world = source.kind(concept), getattr(source, "world", None)
+    names = [*(world.report.get(kind, []) if world else []), *source.concepts()]
+    alike = [name for name in dict.fromkeys(names) if source.kind(name) == kind and name != concept]
+    return [concept, *alike][:min(most, max(2, (len(alike) + 1) // 4))]
+
+
+def several_exam(source: Source, concepts: list[str], split: str, per_style: int = 0) -> SeveralExam:
+    """One exam about all the concepts. split: search or report; per_style: as of `Source.exam`. Raises SettingError for no or repeated concepts."""
+    if not concepts or len(set(concepts)) != len(concepts):
+        raise SettingError(f"The concepts arrived as {concepts}; at least one, each of them once, was expected.")
+    exams = {c: source.exam(c, split, per_style) for c in concepts}
+    table = pd.concat([exam.pairs.table for exam in exams.values()], ignore_index=True)
+    first = ~table["key"].duplicated().to_numpy()
+    images = np.concatenate([exam.pairs.images for exam in exams.values()])
+    pairs = Pairs(images[first], table[first])
+    held = table["key"].value_counts()
+    prompts: dict[str, dict[str, list[str]]] = {}
+    for exam in exams.values():
+        for domain, classes in exam.prompts.items():
+            known = prompts.setdefault(domain, dict(classes))
+            prompts[domain] = {name: [p for p in known[name] if p in classes[name]] for name in known}
+    several = SeveralExam(exams, pairs, prompts, np.ones(len(pairs), bool), split)
+    own = np.any([several.shows(c) for c in concepts], axis=0)
+    several.base = ~own | (pairs.table["key"].map(held) == len(concepts)).to_numpy()
+    return several
+
+
+class SeveralScorer:
+    """The exam with the features of its pictures by one model, taken once: edits of the text tower leave them as they are."""
+
+    def __init__(self, clip: Clip, exam: SeveralExam):
+        self.clip, self.exam = clip, exam
+        self.v = clip.image_features(exam.pairs.images)
+        self.labels = {d: torch.from_numpy(exam.labels(d)).to(self.v.device) for d in exam.prompts}
+
+    def ranks(self, domain: str, rows: np.ndarray, t: torch.Tensor) -> np.ndarray:
+        """How many classes of the domain score higher than the true one, for these rows. t: (C, d) class features. Returns (n,) int64."""
+        rows = torch.from_numpy(rows).to(self.v.device)
+        return ranks(self.v[rows] @ t.T, self.labels[domain][rows]).cpu().numpy()
+
+    @cached_property
+    def _target_rows(self) -> dict[str, np.ndarray]:
+        return {c: np.flatnonzero(self.exam.shows(c)) for c in self.exam.concepts}
+
+    def of(self, concept: str, t: dict[str, torch.Tensor]) -> np.ndarray:
+        """Ranks on the pictures of one concept."""
+        domain = self.exam.domain(concept)
+        return self.ranks(domain, self._target_rows[concept], t[domain])
+
+    def rest(self, forgotten: Iterable[str], t: dict[str, torch.Tensor]) -> dict[str, np.ndarray]:
+        """Group -> ranks on the pictures of what must stay."""
+        return {group: self.ranks(domain, rows, t[domain]) for group, (domain, rows) in self.exam.groups(forgotten).items()}
+
+    def classes(self) -> dict[str, torch.Tensor]:
+        """Domain -> (C, d) class features of the model as it is now."""
+        return class_features(self.clip, self.exam)
+
+    def in_words(self, forgotten: list[str], wording: str) -> dict[str, float]:
+        """Every class of the first concept's domain asked for in another wording, one text each: shares 0..1 of the model as it is now.
+
+        wording: a text with {} where the class's first prompt goes. Keys targets (FA@1 of the domain's forgotten concepts, all pictures together) and
+        others (accuracy of those of the domain who stay); nan for none.
+        """
+        domain = self.exam.domain((forgotten or self.exam.concepts)[0])
+        t = {domain: self.clip.class_features([[wording.format(prompts[0])] for prompts in self.exam.prompts[domain].values()])}
+        mine = [self.of(c, t) < 1 for c in forgotten if self.exam.domain(c) == domain]
+        stay = self.exam.groups(forgotten).get({"figures": "people"}.get(domain, domain))
+        return {"targets": float(np.concatenate(mine).mean()) if mine else float("nan"),
+                "others": float((self.ranks(domain, stay[1], t[domain]) < 1).mean()) if stay else float("nan")}
+
+    def table(self, forgotten: list[str], t: dict[str, torch.Tensor] | None = None) -> pd.DataFrame:
+        """The scores of the model as it is now, with `forgotten` as the concepts that should be gone.
+
+        One row for each of them (group target, metric FA@1), then one a group (accuracy): concept ("" for a group), group, metric, value (0..1), low, high
+        (Wilson 95 %), n.
+        """
+        t = self.classes() if t is None else t
+        rows = [{"concept": c, "group": "target", "metric": "FA@1", **share(self.of(c, t) < 1)} for c in forgotten]
+        rows += [{"concept": "", "group": group, "metric": "accuracy", **share(found < 1)} for group, found in self.rest(forgotten, t).items()]
+        return pd.DataFrame(rows)
+
+
+class SeveralMeasure:
+    """What a probe of the step search measures where several concepts are to go: the worst of them. Edits of the text tower; search split only.
+
+    layer: the one that moves. asked: the concepts whose forget accuracy counts; gone: those that need not stay (by default the same). Raises SettingError
+    for a report exam or a layer of the vision tower.
+    """
+
+    def __init__(self, scorer: SeveralScorer, layer: str, asked: list[str], gone: list[str] | None = None):
+        if scorer.exam.split != "search":
+            raise SettingError(f"The step search was handed the {scorer.exam.split} split; expected the search split. Report pictures must not steer the search.")
+        if tower_of(layer) != "text":
+            raise SettingError(f"{layer} is a layer of the vision tower; one of the text tower was expected, which leaves the pictures' features as they are.")
+        self.scorer, self.asked, self.gone = scorer, list(asked), list(gone if gone is not None else asked)
+        self._texts = {d: CutTexts(scorer.clip, [p for g in classes.values() for p in g], layer) for d, classes in scorer.exam.prompts.items()}
+
+    def about(self, asked: list[str], gone: list[str] | None = None) -> "SeveralMeasure":
+        """The same layer, other concepts; what lies before the layer is not computed again."""
+        other = object.__new__(SeveralMeasure)
+        other.scorer, other._texts = self.scorer, self._texts
+        other.asked, other.gone = list(asked), list(gone if gone is not None else asked)
+        return other
+
+    def _classes(self, domain: str) -> torch.Tensor:
+        sizes = [len(g) for g in self.scorer.exam.prompts[domain].values()]
+        return F.normalize(torch.stack([g.mean(0) for g in torch.split(self._texts[domain](), sizes)]), dim=-1)
+
+    def forget(self) -> dict[str, float]:
+        """The largest FA@1 and FA@5 among the concepts asked about."""
+        self._now = {d: self._classes(d) for d in dict.fromkeys(self.scorer.exam.domain(c) for c in self.asked)}
+        found = [self.scorer.of(c, self._now) for c in self.asked]
+        return {"fa1": max(float((r < 1).mean()) for r in found), "fa5": max(float((r < 5).mean()) for r in found)}
+
+    def retain(self) -> dict[str, float]:
+        """Accuracy of the groups that must stay and their mean, `retain`; ask after `forget` at the same step."""
+        t = {d: self._now[d] if d in self._now else self._classes(d) for d in self.scorer.exam.prompts}
+        found = {g: float((r < 1).mean()) for g, r in self.scorer.rest(self.gone, t).items() if g in STEERING}
+        return {"retain": float(np.mean(list(found.values()))), **found}
+
+
+def interference(scorer: SeveralScorer, edits: dict[str, list[Patch]]) -> pd.DataFrame:
+    """Who pays for whom: every concept's accuracy, and that of the groups, without an edit and with each one.
+
+    edits: what is forgotten -> its patches. Columns forgotten ("nothing" first), measured (a concept or a group of what is none of the exam's concepts), group
+    (target or the group), value, low, high, n. The model is left as it was.
+    """
+    frames = []
+    for name, patches in {"nothing": [], **edits}.items():
+        with patch.all_applied(patches, scorer.clip.model):
+            found = scorer.table(scorer.exam.concepts)
+        frames.append(found.assign(forgotten=name, measured=found["concept"].where(found["concept"] != "", found["group"])))
+    return pd.concat(frames, ignore_index=True)[["forgotten", "measured", "group", "value", "low", "high", "n"]]
+
+
+def curve_rows(scorer: SeveralScorer, forgotten: list[str], patches: list[Patch], **labels) -> pd.DataFrame:
+    """One point of the curve over the number of concepts: the targets taken together, the one that is recognised most, and the groups.
+
+    labels: further columns, such as way="sum". Columns count, group (targets, worst target, then the groups), of (the worst target's name), value, low, high, n.
+    """
+    with patch.all_applied(patches, scorer.clip.model):
+        t = scorer.classes()
+    found = scorer.table(forgotten, t)
+    rows = [{"group": group, "of": "", **row} for group, row in zip(found["group"], found[["value", "low", "high", "n"]].to_dict("records")) if group != "target"]
+    if forgotten:
+        each = found[found["group"] == "target"]
+        worst = each.loc[each["value"].idxmax()]
+        pooled = share(np.concatenate([scorer.of(c, t) < 1 for c in forgotten]))
+        rows = [{"group": "targets", "of": "", **pooled}, {"group": "worst target", "of": worst["concept"], **worst[["value", "low", "high", "n"]].to_dict()}, *rows]
+    return pd.DataFrame(rows).assign(count=len(forgotten), **labels)
