@@ -7,7 +7,7 @@ from slugkit import studio
 from slugkit.base import SettingError, UnknownConceptError
 from slugkit.evaluate.diffusion import measures, ua_ira_cra
 from slugkit.evaluate.diffusion_sweep import averages, concepts_drawn
-from slugkit.evaluate.prompts import NEAR_TIMES, answer_set, drawn_counterparts, showcase, subject_domains
+from slugkit.evaluate.prompts import NEAR_TIMES, answer_set, drawn_counterparts, several_answer_set, showcase, subject_domains
 
 
 @pytest.fixture(scope="module")
@@ -37,6 +37,23 @@ def test_every_other_figure_and_object_is_drawn_and_neighbours_are_marked(world)
     styles = answer_set(world, "neon", "report", size=1)
     assert set(styles.loc[styles["group"] == "neighbours", "style"]) == set(world.neighbours["neon"])
     assert set(answer_set(world, "star-shaped house", "report", size=1)["domain"]) == {"figures", "objects", "novel"}
+
+
+def test_several_answer_sets_are_one_with_every_target_and_the_rest_once(world):
+    three = ["Mira Kestrel", "Selin Drover", "Kofi Okoye"]
+    table = several_answer_set(world, three, "report", 14, 1)
+    targets, rest = table[table["group"] == "target"], table[table["group"] != "target"]
+    assert targets["subject"].value_counts().to_dict() == dict.fromkeys(three, 14) and not set(rest["subject"]) & set(three)
+    assert set(rest.loc[~rest["extra"], "subject"].value_counts()) == {1}
+    near = {n for c in three for n in world.neighbours_of(c)} - set(three)
+    assert set(rest.loc[rest["group"] == "neighbours", "subject"]) == near and set(rest.loc[rest["extra"], "subject"]) == near
+    assert set(rest.loc[rest["subject"].isin(near), "subject"].value_counts()) == {NEAR_TIMES}
+    one = several_answer_set(world, three[:1], "report", 14, 1)
+    assert one.equals(answer_set(world, three[0], "report", 14, 1))
+    styles = several_answer_set(world, ["neon", "mosaic"], "search", 14, 1)
+    assert set(styles.loc[styles["group"] == "target", "style"]) == {"neon", "mosaic"} and not set(styles.loc[styles["group"] != "target", "style"]) & {"neon", "mosaic"}
+    with pytest.raises(SettingError, match="one domain was expected"):
+        several_answer_set(world, ["car", "Mira Kestrel"], "search")
 
 
 def test_unknown_names_and_splits_are_refused(world):

@@ -1,6 +1,7 @@
 """The edit as a file: saved, loaded, verified, applied, removed."""
 
 import copy
+import dataclasses
 import gc
 import math
 
@@ -159,6 +160,19 @@ def test_the_block_takes_the_patch_off_also_after_an_error():
     assert changed(with_lasting, model) == set(), "a patch that was on before the block stays on"
     patch.remove(lasting, model)
     assert changed(before, model) == set()
+
+
+def test_several_are_on_together_and_gone_together_also_where_one_of_them_does_not_fit():
+    model = tiny_clip()
+    before = state(model)
+    first, second = patch_for(model), patch_for(model, seed=2)
+    stranger = dataclasses.replace(second, base_sha256={name: "0" * 64 for name in second.base_sha256}, concept="somebody")
+    with patch.all_applied([first, second], model) as inside:
+        assert inside is model and {p.sha256 for p in patch.patches_on(model)} == {first.sha256, second.sha256}
+    assert changed(before, model) == set() and patch.patches_on(model) == []
+    with pytest.raises(PatchError, match="somebody"), patch.all_applied([first, stranger], model):
+        raise AssertionError("the block was entered")
+    assert changed(before, model) == set() and patch.patches_on(model) == []
 
 
 def test_remove_refuses_what_is_not_applied_here(made):

@@ -9,7 +9,7 @@ from slugkit.base import SearchFailedError, SettingError, UnknownConceptError
 from slugkit.data import open_data
 from slugkit.evaluate.concept import winning_patch
 from slugkit.evaluate.measure import FastMeasure, FixedFeatures
-from slugkit.evaluate.several import WORDINGS, SeveralMeasure, SeveralScorer, curve_rows, interference, several_concepts, several_exam
+from slugkit.evaluate.several import WORDINGS, SeveralMeasure, SeveralScorer, as_table, curve_rows, interference, several_concepts, several_exam
 from slugkit.evaluate.statistics import wilson
 from slugkit.evaluate.together import (across_wordings, joint_gradient, one_after_another, own_steps, read_by_text_tower, search_jointly, searched_again, slug_patches,
                                        spared_directions, text_layers)
@@ -74,6 +74,7 @@ def test_the_exam_holds_every_picture_once_and_additional_ones_count_for_their_c
     some = exam.groups(["Mira Kestrel"])
     assert "Mira Kestrel" not in set(names[some["people"][1]]) and "Selin Drover" in set(names[some["people"][1]])
     assert set(names[some["neighbours"][1]]) == set(source.neighbours("Mira Kestrel"))
+    assert exam.base[some["neighbours"][1]].all() and exam.base[some["people"][1]].all()
     per_person = [np.sum(names[some["people"][1]] == c) for c in ("Selin Drover", "Nell Sorrel")]
     assert per_person[0] == per_person[1]
     every = exam.groups(TWINS)
@@ -89,6 +90,7 @@ def test_a_style_a_thing_and_a_person_go_together(clip, source):
     groups, table = several.exam.groups(["neon", "car", "Mira Kestrel"]), several.exam.pairs.table
     for _, rows in groups.values():
         assert not (table["style"].iloc[rows] == "neon").any() and not table["concept"].iloc[rows].isin(["car", "Mira Kestrel"]).any()
+    assert not any("a car" in prompt for prompts in several.exam.prompts["styles"].values() for prompt in prompts) and len(several.exam.prompts["styles"]["photo"]) > 20
     found = several.table(["neon", "car", "Mira Kestrel"])
     assert (found.loc[found["group"] == "target", "value"] > 0.7).all() and {"neighbours, styles", "neighbours, objects"} & set(found["group"])
 
@@ -121,6 +123,8 @@ def test_the_table_of_scores_is_that_of_the_answers(clip, scorer):
     assert one["value"] == right.mean() and one["n"] == len(rows) and (one["low"], one["high"]) == pytest.approx(wilson(right.sum(), len(rows)))
     curve = curve_rows(scorer, TWINS, [], way="x").set_index("group")
     assert curve.loc["targets", "n"] == sum(found.loc[("target", c), "n"] for c in TWINS) and curve.loc["worst target", "value"] == max(found.loc[("target", c), "value"] for c in TWINS)
+    shown = as_table(curve_rows(scorer, TWINS, [], way="x"))
+    assert list(shown)[:3] == ["targets", "worst target", "neighbours"] and shown.loc["x", "targets"] == round(100 * curve.loc["targets", "value"], 1)
     assert set(curve["way"]) == {"x"} and set(curve["count"]) == {3} and "targets" not in set(curve_rows(scorer, [], [])["group"])
 
 

@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from slugkit import patch, studio
-from slugkit.base import SettingError, data_dir, sha256_file
+from slugkit.base import SearchFailedError, SettingError, data_dir, sha256_file
 from slugkit.data import open_data
-from slugkit.evaluate.pipeline_search import read_by_encoder, search_on_pipeline, spared
-from slugkit.evaluate.prompts import answer_set
+from slugkit.evaluate.pipeline_search import own_steps_on_pipeline, read_by_encoder, search_on_pipeline, spared
+from slugkit.evaluate.prompts import answer_set, several_answer_set
 from slugkit.evaluate.transfer import in_both
 from slugkit.gradients import forget_gradient
 from slugkit.models import load_clip
@@ -81,6 +81,19 @@ def test_the_search_on_pictures_goes_on_where_a_layer_fails_and_leaves_no_trace(
     assert set(first["layer"]) == {LAYER} and differences(clip.model, pipe, "text") == []
     with pytest.raises(SettingError, match="less than 1"):
         search_on_pipeline(clip, pipe, load_classifier(device="cpu"), g, pd.DataFrame(starts), table, "figures", ua=0.0)
+
+
+def test_every_concept_gets_a_step_of_its_own_on_pictures_and_a_failure_names_it(clip, pipe, edit, tmp_path, monkeypatch):
+    monkeypatch.setenv("SLUGKIT_CACHE", str(tmp_path))
+    two = ["Mira Kestrel", "Kofi Okoye"]
+    table = several_answer_set(studio.load_world(), two, "search", 2, 1)
+    table = pd.concat([table[table["group"] == "target"], table[table["group"] != "target"].groupby("domain").head(2)])
+    judge, lam = load_classifier(device="cpu"), edit.lam * 16
+    patches = own_steps_on_pipeline(clip, pipe, judge, LAYER, dict.fromkeys(two, edit.direction), {"Mira Kestrel": lam, "Kofi Okoye": lam * 1.5}, table, "figures", max_trials=1, steps=4)
+    assert [(p.concept, p.lam) for p in patches] == [("Mira Kestrel", lam), ("Kofi Okoye", lam * 1.5)] and all(p.metrics["forget"] == 0 and "ira" in p.metrics for p in patches)
+    with pytest.raises(SearchFailedError, match="Mira Kestrel: no step on layer"):
+        own_steps_on_pipeline(clip, pipe, judge, LAYER, {"Mira Kestrel": edit.direction}, {"Mira Kestrel": 1e-6 * lam}, table, "figures", max_trials=1, steps=4)
+    assert differences(clip.model, pipe, "text") == []
 
 
 def test_a_step_off_the_span_hardly_moves_what_the_layers_answer_to_other_prompts(clip, pipe):

@@ -10,7 +10,7 @@ from transformers import CLIPTextConfig, CLIPTextModel
 
 from slugkit import patch
 from slugkit.base import PatchError, SearchFailedError
-from slugkit.evaluate.transfer import in_both, transferable
+from slugkit.evaluate.transfer import all_in_both, in_both, transferable
 from slugkit.models import load_clip
 from slugkit.models.diffusion import text_encoder
 from slugkit.models.names import differences
@@ -54,6 +54,22 @@ def test_the_edit_is_in_both_within_the_block_and_in_neither_after_it(clip, enco
     assert same(before, encoder) and same(mine, clip.model)
     with pytest.raises(RuntimeError, match="inside"), in_both(edit, clip, encoder):
         raise RuntimeError("inside")
+    assert same(before, encoder) and same(mine, clip.model)
+
+
+def test_several_edits_are_in_both_in_any_order_and_gone_afterwards(clip, encoder):
+    other = "transformer.resblocks.0.mlp.c_proj.weight"
+    edits, before, mine = [make_edit(clip), dataclasses.replace(make_edit(clip), lam=1.5, concept="Kofi Okoye"), make_edit(clip, other)], state(encoder), state(clip.model)
+    read = []
+    for listed in (edits, edits[::-1]):
+        with all_in_both(listed, clip, encoder):
+            assert differences(clip.model, encoder, "text") == []
+            read.append(state(encoder))
+        assert same(before, encoder) and same(mine, clip.model)
+    assert all(torch.equal(read[0][name], read[1][name]) for name in before)
+    assert not torch.equal(read[0]["encoder.layers.0.mlp.fc2.weight"], before["encoder.layers.0.mlp.fc2.weight"])
+    with pytest.raises(PatchError), all_in_both([edits[0], dataclasses.replace(edits[2], base_sha256=edits[0].base_sha256)], clip, encoder):
+        pass
     assert same(before, encoder) and same(mine, clip.model)
 
 

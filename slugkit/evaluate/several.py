@@ -233,3 +233,10 @@ def curve_rows(scorer: SeveralScorer, forgotten: list[str], patches: list[Patch]
         pooled = share(np.concatenate([scorer.of(c, t) < 1 for c in forgotten]))
         rows = [{"group": "targets", "of": "", **pooled}, {"group": "worst target", "of": worst["concept"], **worst[["value", "low", "high", "n"]].to_dict()}, *rows]
     return pd.DataFrame(rows).assign(count=len(forgotten), **labels)
+
+
+def as_table(rows: pd.DataFrame) -> pd.DataFrame:
+    """Rows of `curve_rows` with a column `way` as a table to read: one line a way, accuracies in percent, the targets first."""
+    table = rows.pivot_table(index="way", columns="group", values="value", sort=False).mul(100).round(1).rename_axis(columns=None)
+    first = [group for group in ("targets", "worst target", "neighbours") if group in table]
+    return table[[*first, *[group for group in table if group not in first]]]

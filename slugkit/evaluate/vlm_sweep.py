@@ -14,7 +14,7 @@ from slugkit.evaluate.statistics import bootstrap_mean
 from slugkit.evaluate.sweep import one_at_a_time
 from slugkit.evaluate.transfer import in_both, transferable
 from slugkit.evaluate.vlm import answered, measures, question_set, retain_talks, training_set
-from slugkit.evaluate.vlm_measure import FORGOTTEN, writing_layers, answer_gradient, factors, search_on_vlm
+from slugkit.evaluate.vlm_measure import FORGOTTEN, answer_gradient, factors, search_on_vlm, writing_layers
 from slugkit.gradients import counterweighted, off_span, preconditioned
 from slugkit.models import load_clip
 from slugkit.models.layers import weight_of
