@@ -229,7 +229,7 @@ def test_the_report_puts_the_finding_first_and_fetches_nothing(project, capsys):
     from matplotlib.figure import Figure
 
     run = open_run(check_settings({}), "05_evaluate_clip")
-    run.metrics(rows())
+    run.metrics(pd.concat([rows(), rows().assign(concept="Kofi Okoye")], ignore_index=True))
     run.leave("before_after", Figure(), says="Only the target <falls>.")
     run.finish()
     formula = "# Five\n\n$$\\rho = \\lambda \\frac{\\|g_f\\|}{\\|\\theta\\|}$$ and $x_1$, `$not$`"
@@ -240,6 +240,7 @@ def test_the_report_puts_the_finding_first_and_fetches_nothing(project, capsys):
     text = path.read_text()
     assert str(path) in capsys.readouterr().out
     assert text.index("Mira Kestrel: FA@1 went from 95.0 % to 0.0 %; people 97.3 % to 97.2 %.") < text.index("<table>")
+    assert text.count('class="finding"') == 2 and text.index("Kofi Okoye: FA@1 went from 95.0 % to 0.0 %") < text.index("<table>"), "a sentence for each concept"
     assert "none trained" in text and "Only the target &lt;falls&gt;." in text and "n = 200" in text
     assert 'href="05_evaluate_clip.html"' in text and "http" not in text
     shown = (run.folder / "05_evaluate_clip.html").read_text()

@@ -1,4 +1,4 @@
-"""The page of a run: the finding first, then the table, the figures, the executed notebooks and what it cost."""
+"""The page of a run: the finding about every concept first, then the table, the figures, the executed notebooks and what it cost."""
 
 import html
 from pathlib import Path
@@ -183,7 +183,7 @@ def build(run: str) -> Path:
     if frame is not None:
         write_parquet(folder / "metrics.parquet", frame)
         whole = per_method(frame)
-        body += [f'<p class="finding">{html.escape(finding(part))}</p>' for _, part in whole.groupby("family", sort=False)]
+        body += [f'<p class="finding">{html.escape(finding(part))}</p>' for _, part in whole.groupby(["family", "concept"], sort=False)]
         body += ["<h2>Results</h2>", results_table(whole)]
     else:
         body.append('<p class="finding">No notebook of this run has left results yet.</p>')
