@@ -5,7 +5,7 @@ import pytest
 
 from slugkit import studio
 from slugkit.base import SettingError, UnknownConceptError
-from slugkit.evaluate.diffusion import measures, ua_ira_cra
+from slugkit.evaluate.diffusion import PipelineMeasure, measures, ua_ira_cra
 from slugkit.evaluate.diffusion_sweep import averages, concepts_drawn
 from slugkit.evaluate.prompts import NEAR_TIMES, answer_set, drawn_counterparts, several_answer_set, showcase, subject_domains
 
@@ -54,6 +54,14 @@ def test_several_answer_sets_are_one_with_every_target_and_the_rest_once(world):
     assert set(styles.loc[styles["group"] == "target", "style"]) == {"neon", "mosaic"} and not set(styles.loc[styles["group"] != "target", "style"]) & {"neon", "mosaic"}
     with pytest.raises(SettingError, match="one domain was expected"):
         several_answer_set(world, ["car", "Mira Kestrel"], "search")
+
+
+def test_of_several_targets_the_one_that_is_recognised_most_counts(world, monkeypatch):
+    table = several_answer_set(world, ["Mira Kestrel", "Kofi Okoye"], "search", 4, 1)
+    judged = table[table["group"] == "target"].assign(right_subject=[True, False, False, False, True, True, True, False])
+    measure = PipelineMeasure(None, None, table, "figures", lambda: None)
+    monkeypatch.setattr(measure, "_told", lambda target: judged)
+    assert measure.forget() == {"fa1": 0.75, "fa5": 0.75}
 
 
 def test_unknown_names_and_splits_are_refused(world):

@@ -201,6 +201,8 @@ def test_one_step_for_all_forgets_all_and_a_stricter_criterion_goes_further(clip
     row = told.iloc[0]
     assert row["layer"] == LAYER and row["targets"] == pytest.approx(np.mean([s["targets"] for s in said])) and row["others"] == pytest.approx(np.mean([s["others"] for s in said]))
     assert row["score"] == pytest.approx((row["retain"] + 1 - row["targets"] + row["others"]) / 3) and row["targets"] < 0.1 and row["others"] > 0.8
+    short_of_it = across_wordings(clip, scorer, TWINS, way, strict.assign(lam=0.3 * strict["lam"])).iloc[0]
+    assert short_of_it["targets"] > 0.2 and short_of_it["score"] == pytest.approx((short_of_it["retain"] + 1 - short_of_it["targets"] + short_of_it["others"]) / 3)
     assert not set(WORDINGS["search"]) & set(WORDINGS["report"])
 
 
