@@ -99,6 +99,20 @@ class Project:
         return [(self.runs / run / name).read_text() for name in names]
 
 
+@pytest.fixture(scope="module")
+def clip():
+    """The studio's CLIP, loaded once for every file of tests that has no CLIP of its own."""
+    from slugkit.models import load_clip
+    return load_clip("studio", "cpu")
+
+
+@pytest.fixture(scope="module")
+def source():
+    """The studio's pictures."""
+    from slugkit.data import open_data
+    return open_data("studio")
+
+
 @pytest.fixture
 def empty_project(tmp_path, monkeypatch):
     """A project without notebooks; slugkit's paths point into it, in child processes too."""

@@ -7,7 +7,6 @@ import torch
 
 from slugkit import patch
 from slugkit.base import SearchFailedError, SettingError
-from slugkit.data import open_data
 from slugkit.evaluate.clip import ExamScorer, accuracy_at_k, class_features, evaluate_clip, ranks
 from slugkit.evaluate.concept import forget_concept, front_layers, load_oracle, score_layers, search_layers, winning_patch
 from slugkit.evaluate.leftover import recognised_from_pictures
@@ -15,18 +14,7 @@ from slugkit.evaluate.measure import FastMeasure, FixedFeatures, PlainMeasure
 from slugkit.evaluate.curve import step_curve
 from slugkit.evaluate.sweep import kept_rows, summarise
 from slugkit.gradients import forget_gradient
-from slugkit.models import load_clip
 from slugkit.search import Criterion, EditableLayer
-
-
-@pytest.fixture(scope="module")
-def clip():
-    return load_clip("studio", "cpu")
-
-
-@pytest.fixture(scope="module")
-def source():
-    return open_data("studio")
 
 
 @pytest.fixture(scope="module")

@@ -4,24 +4,12 @@ import pytest
 import torch
 
 from slugkit.base import SettingError, UnknownConceptError
-from slugkit.data import open_data
 from slugkit.evaluate import retain as room
 from slugkit.evaluate.concept import forget_concept
 from slugkit.evaluate.retain import RetainGradients
 from slugkit.gradients import retain_gradient
-from slugkit.models import load_clip
 
 SMALL = dict(size=24, batch_size=12, draws=2)
-
-
-@pytest.fixture(scope="module")
-def clip():
-    return load_clip("studio", "cpu")
-
-
-@pytest.fixture(scope="module")
-def source():
-    return open_data("studio")
 
 
 def test_none_of_the_concepts_is_in_the_pictures_and_for_one_they_are_its_own_draws(clip, source):

@@ -6,7 +6,6 @@ import torch
 
 from slugkit import patch
 from slugkit.base import SearchFailedError, SettingError, UnknownConceptError
-from slugkit.data import open_data
 from slugkit.evaluate.concept import winning_patch
 from slugkit.evaluate.measure import FastMeasure, FixedFeatures
 from slugkit.evaluate.several import WORDINGS, SeveralMeasure, SeveralScorer, as_table, curve_rows, interference, several_concepts, several_exam
@@ -14,21 +13,10 @@ from slugkit.evaluate.statistics import wilson
 from slugkit.evaluate.together import (across_wordings, joint_gradient, one_after_another, own_steps, read_by_text_tower, search_jointly, searched_again, slug_patches,
                                        spared_directions, text_layers)
 from slugkit.gradients import forget_gradient, retain_gradient
-from slugkit.models import load_clip
 from slugkit.search import Criterion, EditableLayer
 
 TWINS = ["Mira Kestrel", "Selin Drover", "Kofi Okoye"]
 LAYER = "transformer.resblocks.0.mlp.c_proj.weight"
-
-
-@pytest.fixture(scope="module")
-def clip():
-    return load_clip("studio", "cpu")
-
-
-@pytest.fixture(scope="module")
-def source():
-    return open_data("studio")
 
 
 @pytest.fixture(scope="module")

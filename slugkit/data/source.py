@@ -13,6 +13,10 @@ from slugkit.base import EmptySetError
 from .pairs import Pairs
 
 
+GROUP_NAMES = {"figures": "people"}
+"""A domain as the tables of results call it."""
+
+
 @dataclass
 class Exam:
     """Labelled pictures on which a model is examined about one concept, and the questions asked.
@@ -50,7 +54,7 @@ class Exam:
         out["neighbours"] = (self.target_domain, np.flatnonzero(near))
         for domain in self.prompts:
             inside = ~mine & (self.labels(domain) >= 0)
-            name = {"figures": "people"}.get(domain, domain)
+            name = GROUP_NAMES.get(domain, domain)
             out[name] = (domain, np.flatnonzero(inside))
         return {g: (d, rows) for g, (d, rows) in out.items() if len(rows)}
 

@@ -15,6 +15,7 @@ import pandas as pd
 import torch
 
 from slugkit.base import SettingError, cache_dir, sha256_json, sha256_tensor, write_tensors
+from slugkit.data.source import GROUP_NAMES
 from slugkit.evaluate.prompts import FIRST_SEED
 from slugkit.evaluate.statistics import bootstrap_mean, share
 from slugkit.models import Clip
@@ -22,8 +23,6 @@ from slugkit.models.classifier import Classifier
 from slugkit.models.diffusion import GUIDANCE, STEPS, draw
 
 COSINE = "text-image cosine"
-GROUP_NAMES = {"figures": "people"}
-"""A domain as the tables of results call it."""
 
 
 def drawn_prompts(pipe, table: pd.DataFrame, steps: int = STEPS, guidance: float = GUIDANCE, batch_size: int = 16) -> np.ndarray:

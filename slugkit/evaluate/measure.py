@@ -37,6 +37,21 @@ class FixedFeatures:
         self.classes = class_features(clip, exam)
 
 
+class CutClasses:
+    """Class features of the model as it is now, while one layer of the text tower changes: what lies before the layer is computed once.
+
+    prompts: domain -> class -> prompts. The call takes a domain and returns (C, d) float32 features of unit length.
+    """
+
+    def __init__(self, clip: Clip, prompts: dict[str, dict[str, list[str]]], layer: str):
+        self._sizes = {d: [len(g) for g in classes.values()] for d, classes in prompts.items()}
+        self._texts = {d: CutTexts(clip, [p for g in classes.values() for p in g], layer) for d, classes in prompts.items()}
+
+    def __call__(self, domain: str) -> torch.Tensor:
+        flat = torch.split(self._texts[domain](), self._sizes[domain])
+        return F.normalize(torch.stack([g.mean(0) for g in flat]), dim=-1)
+
+
 class FastMeasure:
     """Measures one layer's probes on the model as it is now. See FixedFeatures for what is shared between layers."""
 
@@ -45,12 +60,7 @@ class FastMeasure:
         clip, exam, scorer = fixed.clip, fixed.exam, fixed.scorer
         self._domain = scorer.groups["target"][0]
         if self.tower == "text":
-            self._texts = {d: CutTexts(clip, [p for g in classes.values() for p in g], layer) for d, classes in exam.prompts.items()}
-
-    def _classes(self, domain: str) -> torch.Tensor:
-        sizes = [len(g) for g in self.fixed.exam.prompts[domain].values()]
-        flat = torch.split(self._texts[domain](), sizes)
-        return F.normalize(torch.stack([g.mean(0) for g in flat]), dim=-1)
+            self._classes = CutClasses(clip, exam.prompts, layer)
 
     def _images(self, rows: np.ndarray) -> torch.Tensor:
         """The untouched features with these rows as the model sees them now."""

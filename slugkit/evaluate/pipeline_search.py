@@ -10,20 +10,18 @@ from slugkit.base import SearchFailedError, progress
 from slugkit.data import Source
 from slugkit.evaluate.concept import search_layers
 from slugkit.evaluate.diffusion import PipelineMeasure
+from slugkit.evaluate.together import ENERGY, spared_directions, text_layers
 from slugkit.evaluate.transfer import transferable
-from slugkit.gradients import off_span
 from slugkit.models import Clip
 from slugkit.models.classifier import Classifier
 from slugkit.models.diffusion import GUIDANCE, STEPS
 from slugkit.models.inputs import watched
-from slugkit.models.layers import candidates, layer_table, weight_of
+from slugkit.models.layers import weight_of
 from slugkit.models.names import carried, require_tower, unused_layers
 from slugkit.search import Criterion, EditableLayer, probe_steps
 
 UA = 0.95
 """Search pictures of the target that must no longer show it: enough for nine in ten on the report, with room for chance."""
-ENERGY = 0.99
-"""Share of what the layers read of the retain captions that a step is taken off."""
 
 
 @torch.no_grad()
@@ -46,11 +44,9 @@ def spared(clip: Clip, pipe, source: Source, concept: str, g_forget: dict, energ
     below 1, 0 takes nothing off. retain_size: pairs of the retain set. Returns directions (layer -> tensor) and rows as of
     `slugkit.evaluate.transfer.transferable`. Raises SearchFailedError where CLIP forgets with no layer.
     """
-    table = layer_table(clip.model)
-    text = set(table.loc[table["tower"] == "text", "layer"])
-    layers = [name for name in candidates(table) if name in text and not unused_layers(pipe, [name])]
+    layers = [name for name in text_layers(clip) if not unused_layers(pipe, [name])]
     moments = read_by_encoder(pipe, source.retain_set(concept, retain_size, seed).captions, layers)
-    directions = {name: off_span(weight_of(g_forget, name), moments[name], energy) for name in layers}
+    directions = spared_directions(g_forget, moments, energy)
     found = search_layers(clip, source.exam(concept, "search"), directions, layers, Criterion("fa1"), max_trials=max_trials)
     return directions, transferable(found, pipe)
 

@@ -7,7 +7,7 @@ import pandas as pd
 
 from slugkit.base import SettingError, require_choice
 from slugkit.data import drawn
-from slugkit.studio import Record, World, solo_records
+from slugkit.studio import KINDS, Record, World, solo_records
 from slugkit.studio.captions import IN_STYLE, article
 
 TEMPLATES = {"search": (2,), "report": (0, 1)}
@@ -69,7 +69,7 @@ def several_answer_set(world: World, concepts: list[str], split: str, target_siz
     Columns as of `answer_set`. The rest shows none of the concepts; neighbours are those of any of them. Raises SettingError for concepts of several
     domains, UnknownConceptError.
     """
-    domains = {studio_domain(world, c) for c in concepts}
+    domains = {KINDS[world.kind(c)] for c in concepts}
     if len(domains) != 1:
         raise SettingError(f"The concepts {', '.join(concepts)} are of the domains {', '.join(sorted(domains)) or 'none'}; one domain was expected, since UA, IRA and CRA "
                            "are told apart by it.")
@@ -81,11 +81,6 @@ def several_answer_set(world: World, concepts: list[str], split: str, target_siz
     near = {name for c in concepts for name in world.neighbours_of(c)} - set(concepts)
     rest = pd.concat(rest).assign(group=lambda t: np.where(t[column].isin(near), "neighbours", "rest"))
     return pd.concat([*targets, rest], ignore_index=True).drop_duplicates(["prompt", "seed"], ignore_index=True)
-
-
-def studio_domain(world: World, concept: str) -> str:
-    """The domain of a concept: figures, objects, novel or styles. Raises UnknownConceptError."""
-    return "styles" if world.kind(concept) == "style" else subject_domains(world)[concept]
 
 
 def showcase(world: World, concept: str) -> pd.DataFrame:

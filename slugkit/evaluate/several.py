@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 import pandas as pd
 import torch
-import torch.nn.functional as F
 
 from slugkit import patch
 from slugkit.base import SettingError
 from slugkit.data import Pairs, Source
-from slugkit.data.source import Exam
+from slugkit.data.source import GROUP_NAMES, Exam
 from slugkit.evaluate.clip import STEERING, class_features, ranks
+from slugkit.evaluate.measure import CutClasses
 from slugkit.evaluate.statistics import share
 from slugkit.models import Clip
 from slugkit.models.layers import tower_of
-from slugkit.models.partial import CutTexts
 from slugkit.patch import Patch
-
 
 WORDINGS = {"search": ("this is {}", "{} and a tree", "{} in watercolor style", "{} in mosaic style", "a person called {}"),
             "report": ("{} outdoors", "{} and a house", "who is it? it is {}", "{} in sketch style", "{} in neon style", "somebody called {}")}
@@ -32,7 +30,7 @@ WORDINGS = {"search": ("this is {}", "{} and a tree", "{} in watercolor style", 
 class SeveralExam:
     """The exams about several concepts as one. Pictures that all of them hold occur once.
 
-    exams: one a concept. pairs: N pictures. prompts: domain -> class -> prompts that every exam with that domain asks with (a concept stands in no
+    exams: one a concept, without its pictures. pairs: N pictures. prompts: domain -> class -> prompts that every exam with that domain asks with (a concept stands in no
     prompt about itself, so none of them stands in the prompts about styles). base: (N,) bool; false for the additional pictures of a
     concept, which count for it alone. split: search or report.
     """
@@ -74,7 +72,7 @@ class SeveralExam:
             rows = np.flatnonzero(mine & self.base & ~gone)
             out["neighbours" if "neighbours" not in out else f"neighbours, {domain}"] = (domain, rows)
         for domain in self.prompts:
-            out[{"figures": "people"}.get(domain, domain)] = (domain, np.flatnonzero(self.base & ~gone & (self.labels(domain) >= 0)))
+            out[GROUP_NAMES.get(domain, domain)] = (domain, np.flatnonzero(self.base & ~gone & (self.labels(domain) >= 0)))
         return {group: (domain, rows) for group, (domain, rows) in out.items() if len(rows)}
 
 
@@ -104,6 +102,7 @@ def several_exam(source: Source, concepts: list[str], split: str, per_style: int
         for domain, classes in exam.prompts.items():
             known = prompts.setdefault(domain, dict(classes))
             prompts[domain] = {name: [p for p in known[name] if p in classes[name]] for name in known}
+    exams = {c: replace(exam, pairs=exam.pairs.take([])) for c, exam in exams.items()}  # their pictures are in `pairs` now
     several = SeveralExam(exams, pairs, prompts, np.ones(len(pairs), bool), split)
     own = np.any([several.shows(c) for c in concepts], axis=0)
     several.base = ~own | (pairs.table["key"].map(held) == len(concepts)).to_numpy()
@@ -149,7 +148,7 @@ class SeveralScorer:
         domain = self.exam.domain((forgotten or self.exam.concepts)[0])
         t = {domain: self.clip.class_features([[wording.format(prompts[0])] for prompts in self.exam.prompts[domain].values()])}
         mine = [self.of(c, t) < 1 for c in forgotten if self.exam.domain(c) == domain]
-        stay = self.exam.groups(forgotten).get({"figures": "people"}.get(domain, domain))
+        stay = self.exam.groups(forgotten).get(GROUP_NAMES.get(domain, domain))
         return {"targets": float(np.concatenate(mine).mean()) if mine else float("nan"),
                 "others": float((self.ranks(domain, stay[1], t[domain]) < 1).mean()) if stay else float("nan")}
 
@@ -168,28 +167,21 @@ class SeveralScorer:
 class SeveralMeasure:
     """What a probe of the step search measures where several concepts are to go: the worst of them. Edits of the text tower; search split only.
 
-    layer: the one that moves. asked: the concepts whose forget accuracy counts; gone: those that need not stay (by default the same). Raises SettingError
+    layer: the one that moves. asked: the concepts whose forget accuracy counts; gone: those that need not stay (by default the same). classes: class features that were cut at this layer already. Raises SettingError
     for a report exam or a layer of the vision tower.
     """
 
-    def __init__(self, scorer: SeveralScorer, layer: str, asked: list[str], gone: list[str] | None = None):
+    def __init__(self, scorer: SeveralScorer, layer: str, asked: list[str], gone: list[str] | None = None, classes: CutClasses | None = None):
         if scorer.exam.split != "search":
             raise SettingError(f"The step search was handed the {scorer.exam.split} split; expected the search split. Report pictures must not steer the search.")
         if tower_of(layer) != "text":
             raise SettingError(f"{layer} is a layer of the vision tower; one of the text tower was expected, which leaves the pictures' features as they are.")
-        self.scorer, self.asked, self.gone = scorer, list(asked), list(gone if gone is not None else asked)
-        self._texts = {d: CutTexts(scorer.clip, [p for g in classes.values() for p in g], layer) for d, classes in scorer.exam.prompts.items()}
+        self.scorer, self.layer, self.asked, self.gone = scorer, layer, list(asked), list(asked if gone is None else gone)
+        self._classes = classes or CutClasses(scorer.clip, scorer.exam.prompts, layer)
 
     def about(self, asked: list[str], gone: list[str] | None = None) -> "SeveralMeasure":
         """The same layer, other concepts; what lies before the layer is not computed again."""
-        other = object.__new__(SeveralMeasure)
-        other.scorer, other._texts = self.scorer, self._texts
-        other.asked, other.gone = list(asked), list(gone if gone is not None else asked)
-        return other
-
-    def _classes(self, domain: str) -> torch.Tensor:
-        sizes = [len(g) for g in self.scorer.exam.prompts[domain].values()]
-        return F.normalize(torch.stack([g.mean(0) for g in torch.split(self._texts[domain](), sizes)]), dim=-1)
+        return SeveralMeasure(self.scorer, self.layer, asked, gone, self._classes)
 
     def forget(self) -> dict[str, float]:
         """The largest FA@1 and FA@5 among the concepts asked about."""

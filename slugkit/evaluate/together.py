@@ -95,9 +95,8 @@ def search_jointly(clip: Clip, scorer: SeveralScorer, concepts: list[str], direc
 
     direction: layer -> tensor. Returns the probes with the columns of `slugkit.search.search_front`; `slugkit.evaluate.concept.winning_patch` makes the winner's patch.
     """
-    first = scorer.exam.concepts[:1]
     return search_front(layers, lambda layer: EditableLayer.of(clip.model, layer, weight_of(direction, layer)),
-                        lambda layer: SeveralMeasure(scorer, layer, first).about(concepts), criterion, max_trials=max_trials)
+                        lambda layer: SeveralMeasure(scorer, layer, concepts), criterion, max_trials=max_trials)
 
 
 def across_wordings(clip: Clip, scorer: SeveralScorer, concepts: list[str], direction: dict[str, torch.Tensor], probes: pd.DataFrame) -> pd.DataFrame:

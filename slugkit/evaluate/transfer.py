@@ -21,9 +21,7 @@ def in_both(edit: patch.Patch, clip: Clip, other: Any) -> Iterator[Any]:
     other: a model that shares the edit's tower, such as a StableDiffusionPipeline. Yields it. Raises PatchError, with
     nothing changed, where its tower is not the CLIP's, where it does not use the layer, or where the edit is for another base.
     """
-    require_tower(clip.model, other, edit.tower)
-    with carried(clip.model, other, edit.layer) as again, patch.applied(edit, clip.model):
-        again()
+    with all_in_both([edit], clip, other):
         yield other
 
 
