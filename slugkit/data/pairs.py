@@ -1,4 +1,4 @@
-"""Image-text pairs in memory, and how they are kept in a run folder."""
+"""Image-text pairs, in memory or on disk, and how they are kept in a run folder."""
 
 from __future__ import annotations
 
@@ -9,8 +9,11 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from slugkit.base import MissingArtefactError, ShapeError, write_parquet
+from slugkit.base import MissingArtefactError, ShapeError, sha256_bytes, sha256_json, write_parquet
 
+from .pictures import PLACE, Pictures
+
+PREFIX = "place_"
 COLUMNS = ["key", "caption", "concept", "domain", "style", "split"]
 
 
@@ -18,12 +21,12 @@ COLUMNS = ["key", "caption", "concept", "domain", "style", "split"]
 class Pairs:
     """N pictures with their captions.
 
-    images: (N, H, W, 3) uint8, RGB. table: one row a picture with at least `key` (unique), `caption`, `concept` (the class
+    images: (N, H, W, 3) uint8, RGB, or `Pictures`, which are decoded when they are asked for. table: one row a picture with at least `key` (unique), `caption`, `concept` (the class
     it shows; "" for a scene with several things), `domain` (figures, objects, ..., "" where there is no class), `style`
     ("" where styles are not a domain) and `split`. Raises ShapeError when they do not match.
     """
 
-    images: np.ndarray
+    images: np.ndarray | Pictures
     table: pd.DataFrame
 
     def __post_init__(self):
@@ -49,10 +52,17 @@ class Pairs:
         """What tells two pictures of a batch apart: concept and style, or the caption where no concept is known."""
         return [f"{c}|{s}" if c else t for c, s, t in zip(self.table["concept"], self.table["style"], self.table["caption"])]
 
+    @property
+    def sha256(self) -> str:
+        """Hash of the pictures' pixels (of those on disk, of their encoded bytes) in this order."""
+        if not isinstance(self.images, Pictures):
+            return sha256_bytes(self.images.tobytes())
+        return sha256_json([self.images.size, self.images.fit, *(sha256_bytes(self.images.encoded(row)) for row in range(len(self)))])
+
     def take(self, rows) -> "Pairs":
         """The pairs of these rows, in this order."""
         rows = np.asarray(rows, dtype=int)
-        return Pairs(self.images[rows], self.table.iloc[rows])
+        return Pairs(self.images.take(rows) if isinstance(self.images, Pictures) else self.images[rows], self.table.iloc[rows])
 
     def where(self, mask) -> "Pairs":
         """The pairs where the mask is true."""
@@ -63,8 +73,12 @@ class Pairs:
         return self.where(self.table["split"] == name)
 
     def save(self, folder: Path, name: str) -> None:
-        """Write `name`.parquet and, losslessly, `name`.png: all pictures in one sheet, 32 a row."""
+        """Write `name`.parquet and, losslessly, `name`.png: all pictures in one sheet, 32 a row. Of pictures on disk only the places are written."""
         folder.mkdir(parents=True, exist_ok=True)
+        if isinstance(self.images, Pictures):
+            places = self.images.places.add_prefix(PREFIX).set_axis(self.table.index)
+            write_parquet(folder / f"{name}.parquet", pd.concat([self.table, places], axis=1).assign(height=self.images.size, width=self.images.size, fit=self.images.fit))
+            return
         n, h, w, _ = self.images.shape
         sheet = np.zeros((-(-n // 32) * h, 32 * w, 3), np.uint8)
         for i, picture in enumerate(self.images):
@@ -79,10 +93,14 @@ class Pairs:
 def load_pairs(folder: Path, name: str) -> Pairs:
     """Read what `Pairs.save` wrote. Raises MissingArtefactError when it is not there or incomplete."""
     table_file, sheet_file = folder / f"{name}.parquet", folder / f"{name}.png"
-    if not table_file.is_file() or not sheet_file.is_file():
+    table = pd.read_parquet(table_file) if table_file.is_file() else None
+    on_disk = table is not None and f"{PREFIX}file" in table
+    if table is None or not (on_disk or sheet_file.is_file()):
         raise MissingArtefactError(f"{folder.name}/{name} is not there; expected {name}.parquet and {name}.png. "
                                    "Run notebook 01 (data curation) for this run.")
-    table = pd.read_parquet(table_file)
+    if on_disk:
+        pictures = Pictures(table[[PREFIX + c for c in PLACE]].set_axis(PLACE, axis=1), int(table["height"].iloc[0]), table["fit"].iloc[0])
+        return Pairs(pictures, table.drop(columns=["height", "width", "fit", *(PREFIX + c for c in PLACE)]))
     h, w = int(table["height"].iloc[0]), int(table["width"].iloc[0])
     sheet = np.asarray(Image.open(sheet_file).convert("RGB"))
     images = np.stack([sheet[i // 32 * h:i // 32 * h + h, i % 32 * w:i % 32 * w + w] for i in range(len(table))])

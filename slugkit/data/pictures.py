@@ -1,0 +1,132 @@
+"""Pictures on disk that look like an array: (N, size, size, 3) uint8, each decoded when it is asked for.
+
+Thousands of pictures at the size that a published CLIP reads do not fit beside its gradients; their places on disk do. A place is a file, a part of a
+file (a member of a tar shard), or a row of a data set that `datasets.save_to_disk` wrote.
+"""
+
+from __future__ import annotations
+
+import io
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+
+from slugkit.base import SettingError, UnreadableImagesError, require_choice
+
+PLACE = ["file", "offset", "length", "row"]
+FITS = ("crop", "squash")
+READ_ERRORS = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
+"""What Pillow and the file system raise for a picture that cannot be read."""
+
+
+def as_square(picture: Image.Image, size: int, fit: str = "crop") -> np.ndarray:
+    """A picture as a CLIP's preprocessing cuts it, before normalisation: (size, size, 3) uint8.
+
+    fit: "crop" brings the shorter edge to `size` (bicubic, antialiased) and takes the middle, "squash" changes the proportions; open_clip calls
+    these resize_mode "shortest" and "squash".
+    """
+    from torchvision.transforms import functional as F
+    picture = picture.convert("RGB")
+    if picture.size != (size, size):
+        picture = F.resize(picture, [size, size] if fit == "squash" else size, F.InterpolationMode.BICUBIC)
+    return np.asarray(F.center_crop(picture, [size, size]))
+
+
+@dataclass
+class Pictures:
+    """N pictures by their places. Indexing decodes: a number gives (size, size, 3), a slice or a list of rows (n, size, size, 3) uint8.
+
+    places: columns file (absolute path), offset and length (bytes inside the file; -1: the whole file), row (of a `datasets` folder; -1: none).
+    size: edge in pixels. fit: see `as_square`. Decoding raises UnreadableImagesError, naming the place. Keeps nothing decoded.
+    """
+
+    places: pd.DataFrame
+    size: int
+    fit: str = "crop"
+    _sets: OrderedDict = field(default_factory=OrderedDict, repr=False)
+
+    def __post_init__(self):
+        require_choice(self.fit, FITS, "The way to fit a picture")
+        missing = [c for c in PLACE if c not in self.places]
+        if missing or self.size < 1:
+            raise SettingError(f"Places of pictures need the columns {PLACE} and a size of 1 pixel or more; {missing or self.size} came instead.")
+        self.places = self.places[PLACE].reset_index(drop=True)
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """(N, size, size, 3)."""
+        return len(self), self.size, self.size, 3
+
+    @property
+    def ndim(self) -> int:
+        """4."""
+        return 4
+
+    @property
+    def dtype(self) -> np.dtype:
+        """uint8."""
+        return np.dtype(np.uint8)
+
+    def take(self, rows) -> "Pictures":
+        """The pictures of these rows, in this order, still on disk."""
+        return Pictures(self.places.iloc[np.asarray(rows, dtype=int)], self.size, self.fit, self._sets)
+
+    def encoded(self, row: int) -> bytes:
+        """The picture's own bytes (a PNG, a JPEG, ...). Raises UnreadableImagesError."""
+        file, offset, length, number = self.places.loc[row, PLACE]
+        try:
+            if number >= 0:
+                return self._of_set(file, int(number))
+            with open(file, "rb") as stream:
+                if offset < 0:
+                    return stream.read()
+                stream.seek(offset)
+                found = stream.read(length)
+        except OSError as error:
+            raise UnreadableImagesError(f"The picture in {file} cannot be read: {error}. The file was expected where the set was made; put it back, or run "
+                                        "notebook 01 again.") from error
+        if len(found) < length:
+            raise UnreadableImagesError(f"{file} ends before the picture at byte {offset}; a whole file was expected. Fetch or copy it again.")
+        return found
+
+    def _of_set(self, folder: str, number: int) -> bytes:
+        if folder not in self._sets:
+            import datasets
+            table = datasets.load_from_disk(folder)
+            self._sets[folder] = table.cast_column("image", datasets.Image(decode=False)).with_format(None)
+        found = self._sets[folder][number]["image"]
+        return found["bytes"] if found["bytes"] is not None else Path(found["path"]).read_bytes()
+
+    def decode(self, row: int) -> np.ndarray:
+        """(size, size, 3) uint8. Raises UnreadableImagesError."""
+        try:
+            with Image.open(io.BytesIO(self.encoded(row))) as picture:
+                return as_square(picture, self.size, self.fit)
+        except READ_ERRORS as error:
+            where = self.places.loc[row]
+            raise UnreadableImagesError(f"The picture in {where['file']} ({where['offset']}, {where['row']}) cannot be decoded: {error}. A PNG, JPEG or another "
+                                        "format that Pillow opens was expected.") from error
+
+    def __getitem__(self, key) -> np.ndarray:
+        rows = np.arange(len(self))[key]
+        if np.ndim(rows) == 0:
+            return self.decode(int(rows))
+        return np.stack([self.decode(int(row)) for row in rows]) if len(rows) else np.zeros((0, self.size, self.size, 3), np.uint8)
+
+    def __iter__(self):
+        return (self.decode(row) for row in range(len(self)))
+
+    def __array__(self, dtype=None, copy=None) -> np.ndarray:
+        return self[:] if dtype is None else self[:].astype(dtype)
+
+
+def whole_files(files: list[str | Path]) -> pd.DataFrame:
+    """Places of pictures that are a file each."""
+    return pd.DataFrame({"file": [str(Path(f).absolute()) for f in files], "offset": -1, "length": -1, "row": -1})
