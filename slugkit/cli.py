@@ -208,7 +208,7 @@ def patch_verify_command(
     _require_file(file)
     edit = patch.load(file)
     local = model != "studio" and Path(model).exists()
-    patch.verify(edit, holding(Path(model), edit.layer, edit.concept) if local else load_clip(model).model)
+    patch.verify(edit, holding(Path(model), edit) if local else load_clip(model).model)
     typer.echo(f"{file} fits {model}: {edit.layer} is the layer it was made for.")
 
 

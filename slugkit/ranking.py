@@ -216,6 +216,6 @@ def short(layer: str) -> str:
     "transformer.resblocks.2.mlp.c_proj.weight" -> "2.mlp.c_proj"; q/k/v suffixes stay.
     """
     name, part = split_layer(layer)
-    name = re.sub(r"^(visual\.)?transformer\.resblocks\.|^visual\.", "", name)
+    name = re.sub(r"^(visual\.|text\.)?(transformer\.resblocks|trunk\.blocks)\.|^visual\.(trunk\.)?|^text\.", "", name)
     name = re.sub(r"[._]weight$", "", name)
     return f"{name}[{part}]" if part else name

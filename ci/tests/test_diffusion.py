@@ -17,7 +17,8 @@ from slugkit.evaluate import prompts
 from slugkit.models import load_clip
 from slugkit.models.classifier import Classifier, build_classifier
 from slugkit.models.diffusion import draw, load_pipeline, text_encoder
-from slugkit.models.names import carried, differences
+from slugkit.models.acting import carried
+from slugkit.models.names import differences
 from slugkit.search import EditableLayer
 from slugkit.train import diffusion as training
 from slugkit.train import loop

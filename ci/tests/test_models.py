@@ -41,7 +41,7 @@ def test_candidates_follow_the_rule(clip):
     assert len(names) == 6 * 4 + 2 + 4 * 4 + 1 and "visual.conv1.weight" in names
     assert not any(part in n for n in names for part in ("bias", "ln_", "embedding", "logit_scale"))
     assert (table.loc[~table["candidate"], "reason"] != "").all()
-    assert exclusion_reason("visual.ln_pre.weight", 1, ["bias"]) == "it is no matrix"
+    assert exclusion_reason("visual.ln_pre.weight", (128,), ["bias"]) == "it is no matrix"
 
 
 def test_split_qkv_gives_thirds(clip):
@@ -101,7 +101,8 @@ def check_part_equals_whole(part, whole, weight):
             weight.copy_(kept)
 
 
-@pytest.mark.parametrize(("model", "words"), [("no-such-model", "train clip"), ("ViT-B-32:no_such_tag", "connection")])
+@pytest.mark.parametrize(("model", "words"), [("no-such-model", "train clip"), ("ViT-B-32:laion400m_e23", "did you mean.* laion400m_e32"), ("ViT-B-23:openai", "did you mean ViT-B-32"),
+                                              ("ViT-B-32:weights.pt", "no safetensors file"), ("nobody/no-such-clip-of-anybody", "hf download|knows no repository")])
 def test_a_model_that_cannot_be_loaded_says_how_to_get_it(model, words):
     with pytest.raises(ModelLoadError, match=words):
         load_clip(model, "cpu")

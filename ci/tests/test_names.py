@@ -6,7 +6,8 @@ from tiny_clip import tiny_clip
 from transformers import CLIPConfig, CLIPModel, CLIPTextConfig, CLIPTextModel, CLIPVisionConfig, CLIPVisionModel
 
 from slugkit.base import PatchError
-from slugkit.models.names import carried, differences, hf_names, locate, require_tower, unused_layers
+from slugkit.models.acting import carried, unused_layers
+from slugkit.models.names import differences, hf_names, locate, require_tower
 
 TEXT = CLIPTextConfig(hidden_size=32, intermediate_size=128, num_hidden_layers=2, num_attention_heads=2, vocab_size=50, hidden_act="gelu",
                       max_position_embeddings=8, bos_token_id=48, eos_token_id=49, pad_token_id=0)

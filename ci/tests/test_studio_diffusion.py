@@ -19,7 +19,8 @@ from slugkit.gradients import forget_gradient
 from slugkit.models import load_clip
 from slugkit.models.classifier import load_classifier
 from slugkit.models.diffusion import draw, load_pipeline, pipeline_folder
-from slugkit.models.names import differences, unused_layers
+from slugkit.models.acting import unused_layers
+from slugkit.models.names import differences
 from slugkit.search import EditableLayer
 
 LAYER = "transformer.resblocks.0.attn.out_proj.weight"

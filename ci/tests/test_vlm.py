@@ -8,7 +8,8 @@ from slugkit import studio
 from slugkit.base import ModelLoadError, UnreadableImagesError
 from slugkit.data import drawn
 from slugkit.models import load_clip
-from slugkit.models.names import differences, locate, unused_layers
+from slugkit.models.acting import unused_layers
+from slugkit.models.names import differences, locate
 from slugkit.models.vlm import as_batch, load_vlm, vision_tower
 from slugkit.studio.questions import UNKNOWN
 from slugkit.train import vlm as training
@@ -33,7 +34,7 @@ def test_the_trained_model_holds_the_clips_tower_and_layers_that_cannot_act_are_
     last = "visual.transformer.resblocks.5.mlp.c_fc.weight"
     found = unused_layers(tiny_vlm.model, ["visual.proj", "visual.conv1.weight", last, last.replace(".5.", ".4."), "transformer.resblocks.0.mlp.c_fc.weight"])
     assert list(found) == ["visual.proj", last, "transformer.resblocks.0.mlp.c_fc.weight"]
-    assert locate(tiny_vlm.model, last) is not None and "reads the picture after block 4" in found[last]
+    assert locate(tiny_vlm.model, last) is not None and "output is the same when the layer is changed" in found[last]
 
 
 def test_a_layer_that_is_named_as_unable_to_act_does_not_and_the_one_before_it_does(tiny_vlm, few_records):

@@ -17,7 +17,8 @@ from slugkit.models.classifier import Classifier
 from slugkit.models.diffusion import GUIDANCE, STEPS
 from slugkit.models.inputs import watched
 from slugkit.models.layers import weight_of
-from slugkit.models.names import carried, require_tower, unused_layers
+from slugkit.models.acting import carried, unused_layers
+from slugkit.models.names import part_of, require_tower
 from slugkit.search import Criterion, EditableLayer, probe_steps
 
 UA = 0.95
@@ -44,11 +45,12 @@ def spared(clip: Clip, pipe, source: Source, concept: str, g_forget: dict, energ
     below 1, 0 takes nothing off. retain_size: pairs of the retain set. Returns directions (layer -> tensor) and rows as of
     `slugkit.evaluate.transfer.transferable`. Raises SearchFailedError where CLIP forgets with no layer.
     """
-    layers = [name for name in text_layers(clip) if not unused_layers(pipe, [name])]
-    moments = read_by_encoder(pipe, source.retain_set(concept, retain_size, seed).captions, layers)
+    part = part_of(clip.model, pipe, "text")
+    layers = [name for name in text_layers(clip) if not unused_layers(part, [name])]
+    moments = read_by_encoder(part, source.retain_set(concept, retain_size, seed).captions, layers)
     directions = spared_directions(g_forget, moments, energy)
     found = search_layers(clip, source.exam(concept, "search"), directions, layers, Criterion("fa1"), max_trials=max_trials)
-    return directions, transferable(found, pipe)
+    return directions, transferable(found, part)
 
 
 def search_on_pipeline(clip: Clip, pipe, judge: Classifier, g_forget: dict, starts: pd.DataFrame, table: pd.DataFrame, domain: str,

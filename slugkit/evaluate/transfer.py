@@ -11,7 +11,8 @@ import pandas as pd
 from slugkit import patch
 from slugkit.base import SearchFailedError
 from slugkit.models import Clip
-from slugkit.models.names import carried, require_tower, unused_layers
+from slugkit.models.acting import carried, unused_layers
+from slugkit.models.names import require_tower
 
 
 @contextmanager

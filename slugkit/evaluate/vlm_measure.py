@@ -19,7 +19,8 @@ from slugkit.gradients import mean_gradient
 from slugkit.models import Clip
 from slugkit.models.inputs import felt, watched
 from slugkit.models.layers import candidates, kind_of, layer_table, tower_of, weight_of
-from slugkit.models.names import carried, locate, require_tower, unused_layers
+from slugkit.models.acting import carried, unused_layers
+from slugkit.models.names import locate, require_tower
 from slugkit.models.seen import Seen
 from slugkit.models.vlm import Vlm, hidden_states
 from slugkit.search import Criterion, EditableLayer, probe_steps

@@ -18,7 +18,7 @@ from slugkit.evaluate.vlm_measure import FORGOTTEN, answer_gradient, factors, se
 from slugkit.gradients import counterweighted, off_span, preconditioned
 from slugkit.models import load_clip
 from slugkit.models.layers import weight_of
-from slugkit.models.names import unused_layers
+from slugkit.models.acting import unused_layers
 from slugkit.models.vlm import load_vlm
 from slugkit.patch import Patch
 from slugkit.ranking import short

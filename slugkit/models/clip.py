@@ -1,7 +1,8 @@
 """CLIP models behind one small interface: pictures and texts in, features out.
 
-A model is `studio` (the committed weights), a local folder as open_clip's `local-dir:` schema reads it, or a published
-open_clip tag written `ARCHITECTURE:PRETRAINED`, for example `ViT-B-32:laion400m_e32`.
+A model is `studio` (the committed weights); a local folder as open_clip's `local-dir:` schema or transformers' `save_pretrained` writes it; a published
+open_clip tag written `ARCHITECTURE:PRETRAINED`, for example `ViT-B-32:laion400m_e32`, or `ARCHITECTURE:FILE.safetensors`; or the hub id of a CLIPModel of
+transformers, such as `openai/clip-vit-large-patch14` (`hf-hub:ORGANISATION/NAME` for a repository that open_clip wrote).
 """
 
 from __future__ import annotations
@@ -16,7 +17,9 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
-from slugkit.base import ModelLoadError, data_dir
+from slugkit.base import ModelLoadError, data_dir, require_choice
+from slugkit.models.convert import from_transformers
+from slugkit.models.hub import in_cache, no_loading_bars, require_repository
 
 CONFIG, WEIGHTS = "open_clip_config.json", "open_clip_model.safetensors"
 
@@ -26,7 +29,8 @@ class Clip:
     """A loaded CLIP. `model` is open_clip's own class; `tokenizer` turns a list of texts into (N, context) int64 ids.
 
     image_size: pixels along an edge. mean, std: per-channel normalisation of pixels in 0..1. source: what was asked for.
-    weights: file of the weights, or None when they come from open_clip's cache.
+    weights: file or folder of the weights, or None when they come from a hub's cache. fit: how its preprocessing makes a picture square
+    (`slugkit.data.pictures.as_square`). A SigLIP has a logit bias beside its logit scale, and its own loss.
     """
 
     model: torch.nn.Module
@@ -36,6 +40,7 @@ class Clip:
     std: tuple[float, float, float]
     source: str
     weights: Path | None = None
+    fit: str = "crop"
 
     @property
     def device(self) -> torch.device:
@@ -48,12 +53,12 @@ class Clip:
         return self.model.logit_scale.exp().item()
 
     def pixels(self, images: np.ndarray) -> torch.Tensor:
-        """(N, H, W, 3) uint8 -> (N, 3, size, size) float32, resized if need be and normalised."""
+        """(N, H, W, 3) uint8, in memory or `Pictures` -> (N, 3, size, size) float32, resized if need be and normalised."""
         if images.ndim != 4 or images.shape[-1] != 3 or images.dtype != np.uint8:
             raise ModelLoadError(f"Pictures arrived as {images.dtype} {images.shape}; expected uint8 (N, height, width, 3).")
         if images.shape[1:3] != (self.image_size, self.image_size):
             size = (self.image_size, self.image_size)
-            images = np.stack([np.asarray(Image.fromarray(i).resize(size, Image.Resampling.BICUBIC)) for i in images])
+            images = np.stack([np.asarray(Image.fromarray(i).resize(size, Image.Resampling.BICUBIC)) for i in np.asarray(images)])
         x = torch.from_numpy(np.ascontiguousarray(images)).to(self.device).permute(0, 3, 1, 2).float() / 255
         return (x - x.new_tensor(self.mean)[:, None, None]) / x.new_tensor(self.std)[:, None, None]
 
@@ -107,35 +112,63 @@ def model_folder(model: str) -> Path | None:
 
 
 def load_clip(model: str = "studio", device: str = "auto") -> Clip:
-    """Load a CLIP by `studio`, folder or `ARCHITECTURE:PRETRAINED`. Returns it in eval mode, float32.
+    """Load a CLIP by any of the module's names. Returns open_clip's own class in eval mode, float32.
 
     Raises ModelLoadError, saying how to get what is missing; nothing is downloaded for a folder or the studio.
     """
     import open_clip
     logging.getLogger().setLevel(max(logging.WARNING, logging.getLogger().level))
     target, folder = pick_device(device), model_folder(model)
-    if folder is None and ":" not in model:
-        raise ModelLoadError(f"model={model!r} is neither 'studio', nor a folder on this machine, nor a tag such as "
-                             "'ViT-B-32:laion400m_e32'. Train one with `slugkit train clip --data FOLDER`, or list the "
-                             "tags with open_clip.list_pretrained(). Nothing was changed.")
     if folder is not None:
         return _from_folder(folder, model, target)
-    architecture, tag = model.split(":", 1)
+    schema, _, name = model.rpartition(":")
+    if not schema:
+        if _is_hub_id(model):
+            require_repository(model)
+            return _from_transformers(model, model, target, None)
+        raise ModelLoadError(f"model={model!r} is neither 'studio', nor a folder on this machine, nor a tag such as 'ViT-B-32:laion400m_e32', nor a hub id such as "
+                             "'openai/clip-vit-large-patch14'. Train one with `slugkit train clip --data FOLDER`, or list the tags with open_clip.list_pretrained(). "
+                             "Nothing was changed.")
+    if schema != "hf-hub":
+        _need_tag(schema, name)
+    else:
+        require_repository(name)
     try:
-        net = open_clip.create_model(architecture, pretrained=tag, device=target)
-        tokenizer = open_clip.get_tokenizer(architecture)
+        if schema == "hf-hub":
+            net, tokenizer = open_clip.create_model(model, device=target), open_clip.get_tokenizer(model)
+        else:
+            net, tokenizer = open_clip.create_model(schema, pretrained=name, device=target), open_clip.get_tokenizer(schema)
     except Exception as error:
         raise ModelLoadError(f"open_clip could not load {model!r}: {error}. The weights come from a model hub: run once "
                              "with a connection, or pass a folder that holds them. Nothing was changed.") from error
-    return _wrap(net, tokenizer, model, None)
+    return _wrap(net, tokenizer, model, Path(name) if Path(name).is_file() else None)
+
+
+def _need_tag(architecture: str, tag: str) -> None:
+    """Refuse an architecture or tag that open_clip does not know, and weights that are neither here nor to be had, before anything is fetched."""
+    import open_clip
+    from open_clip.pretrained import get_pretrained_cfg
+    require_choice(architecture, open_clip.list_models(), "The architecture", ModelLoadError)
+    if Path(tag).suffix:
+        if Path(tag).suffix != ".safetensors" or not Path(tag).is_file():
+            raise ModelLoadError(f"{tag} is no safetensors file on this machine; one was expected after the colon, or a tag of open_clip. A checkpoint of another kind "
+                                 "is loaded and saved with its own library first. Nothing was changed.")
+        return
+    require_choice(tag, open_clip.list_pretrained_tags_by_model(architecture), f"Of {architecture} the tag", ModelLoadError)
+    repository = get_pretrained_cfg(architecture, tag).get("hf_hub", "").rstrip("/")
+    if repository:
+        require_repository(repository)
 
 
 def _from_folder(folder: Path, source: str, device: torch.device) -> Clip:
     import open_clip
+    if (folder / "config.json").is_file() and not (folder / CONFIG).is_file():
+        return _from_transformers(str(folder), source, device, folder)
     for needed in (CONFIG, WEIGHTS):
         if not (folder / needed).is_file():
             raise ModelLoadError(f"The model folder {folder.name!r} has no {needed}; expected a folder as open_clip's "
-                                 "'local-dir:' reads it. `slugkit train clip` writes one. Nothing was changed.")
+                                 "'local-dir:' reads it (`slugkit train clip` writes one), or as transformers' CLIPModel saves itself (config.json and "
+                                 "model.safetensors). Nothing was changed.")
     try:
         net = open_clip.create_model(f"local-dir:{folder}", device=device)
         tokenizer = open_clip.get_tokenizer(f"local-dir:{folder}")
@@ -144,12 +177,66 @@ def _from_folder(folder: Path, source: str, device: torch.device) -> Clip:
     return _wrap(net, tokenizer, source, folder / WEIGHTS)
 
 
+def _from_transformers(where: str, source: str, device: torch.device, folder: Path | None) -> Clip:
+    """A CLIPModel of transformers, from a folder or the cache, in open_clip's class, with its own tokenizer and normalisation."""
+    import open_clip
+    from transformers import AutoConfig, CLIPImageProcessor, CLIPModel
+    try:
+        kind = AutoConfig.from_pretrained(where).model_type
+        if kind != "clip":
+            raise ModelLoadError(f"{source!r} holds a model of the type {kind!r}; 'clip' was expected. SigLIP and others are loaded through open_clip, by a tag or a "
+                                 "folder with open_clip_config.json. Nothing was changed.")
+        with no_loading_bars():
+            model = CLIPModel.from_pretrained(where, dtype=torch.float32, use_safetensors=True)
+        cut = CLIPImageProcessor.from_pretrained(where)
+        tokenizer = open_clip.tokenizer.HFTokenizer(where, context_length=model.config.text_config.max_position_embeddings)
+    except ModelLoadError:
+        raise
+    except Exception as error:
+        raise ModelLoadError(f"The CLIPModel in {source!r} could not be read: {error}. A folder as `save_pretrained` of model, tokenizer and image processor writes it was "
+                             "expected, with its weights as safetensors. Nothing was changed.") from error
+    net = from_transformers(model).to(device)
+    return Clip(net, tokenizer, int(net.visual.image_size[0]), tuple(cut.image_mean), tuple(cut.image_std), source, folder)
+
+
 def _wrap(net, tokenizer, source: str, weights: Path | None) -> Clip:
-    size = net.visual.image_size
-    size = size[0] if isinstance(size, (tuple, list)) else size
     cfg = getattr(net.visual, "preprocess_cfg", None) or {}
     net.eval()
-    return Clip(net, tokenizer, int(size), tuple(cfg.get("mean", (0.5,) * 3)), tuple(cfg.get("std", (0.5,) * 3)), source, weights)
+    return Clip(net, tokenizer, _edge(net.visual.image_size), tuple(cfg.get("mean", (0.5,) * 3)), tuple(cfg.get("std", (0.5,) * 3)), source, weights,
+                _fit(cfg))
+
+
+def picture_size(model: str = "studio") -> tuple[int, str]:
+    """Edge in pixels of the pictures that a model reads, and how they are made square ("crop" or "squash"), from its configuration alone.
+
+    Raises ModelLoadError as `load_clip`. Only a repository that open_clip wrote (`hf-hub:`) is loaded for it.
+    """
+    import open_clip
+    from open_clip.pretrained import get_pretrained_cfg
+    from transformers import AutoConfig
+    folder, (architecture, _, tag) = model_folder(model), model.rpartition(":")
+    if folder is not None and (folder / CONFIG).is_file():
+        known = read_config(folder)
+        return _edge(known["model_cfg"]["vision_cfg"]["image_size"]), _fit(known.get("preprocess_cfg"))
+    if folder is None and architecture not in ("", "hf-hub"):
+        require_choice(architecture, open_clip.list_models(), "The architecture", ModelLoadError)
+        return _edge(open_clip.get_model_config(architecture)["vision_cfg"]["image_size"]), _fit(get_pretrained_cfg(architecture, tag))
+    if folder is not None and (folder / "config.json").is_file() or _is_hub_id(model) and in_cache(model):
+        return _edge(AutoConfig.from_pretrained(str(folder or model)).vision_config.image_size), "crop"
+    clip = load_clip(model, "cpu")
+    return clip.image_size, clip.fit
+
+
+def _fit(preprocessing: dict | None) -> str:
+    return "squash" if (preprocessing or {}).get("resize_mode") == "squash" else "crop"
+
+
+def _edge(size) -> int:
+    return int(size[0] if isinstance(size, (tuple, list)) else size)
+
+
+def _is_hub_id(model: str) -> bool:
+    return model.count("/") == 1 and ":" not in model and not model.startswith((".", "~", "/"))
 
 
 def read_config(folder: Path) -> dict:

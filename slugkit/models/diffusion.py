@@ -1,49 +1,31 @@
 """Stable Diffusion pipelines behind one small interface: prompts and seeds in, pictures out.
 
-A pipeline is diffusers' own StableDiffusionPipeline. Its text encoder is the text tower of a CLIP, weight by weight.
+A pipeline is diffusers' own class. Its text encoder is the text tower of a CLIP, weight by weight; Stable Diffusion XL has two, each of its own CLIP.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import json
 from pathlib import Path
 
 import numpy as np
 import torch
-from transformers import CLIPTextConfig, CLIPTextModel
 
 from slugkit.base import ModelLoadError, data_dir
 from slugkit.models.clip import Clip, pick_device
-from slugkit.models.names import fill
+from slugkit.models.convert import text_tower
+from slugkit.models.hub import need_repository, no_loading_bars
 
 STEPS, GUIDANCE = 10, 4.0
 """Sampling steps and classifier-free guidance at studio scale."""
 
 
-def require_gelu(block: torch.nn.Module, what: str) -> None:
-    """Raises ModelLoadError for a block of open_clip's class whose activation is not plain GELU."""
-    if not isinstance(block.mlp.gelu, torch.nn.GELU):
-        raise ModelLoadError(f"The tower's activation is {type(block.mlp.gelu).__name__}; GELU was expected. Load the {what} with transformers "
-                             "from the published checkpoint instead.")
+def text_encoder(clip: Clip):
+    """The CLIP's text tower in transformers' CLIPTextModel, float32, without the projection, which Stable Diffusion does not use.
 
-
-def text_encoder(clip: Clip) -> CLIPTextModel:
-    """The CLIP's text tower in transformers' class, float32, without the projection, which Stable Diffusion does not use.
-
-    Raises PatchError where a weight has no place in that class, ModelLoadError where the activation is QuickGELU (then load the
-    checkpoint with transformers).
+    Raises PatchError where a weight has no place in that class, ModelLoadError for an architecture that it cannot hold.
     """
-    net = clip.model
-    blocks, width = net.transformer.resblocks, net.token_embedding.embedding_dim
-    require_gelu(blocks[0], "text encoder")
-    config = CLIPTextConfig(
-        vocab_size=net.vocab_size, hidden_size=width, intermediate_size=blocks[0].mlp.c_fc.out_features, hidden_act="gelu",
-        num_hidden_layers=len(blocks), num_attention_heads=blocks[0].attn.num_heads, max_position_embeddings=net.context_length,
-        bos_token_id=net.vocab_size - 2, eos_token_id=net.vocab_size - 1, pad_token_id=net.vocab_size - 1, projection_dim=width)
-    encoder = CLIPTextModel(config).eval()
-    fill(net, encoder, "text")
-    return encoder
+    return text_tower(clip.model)
 
 
 def pipeline_folder(model: str = "studio") -> Path | None:
@@ -52,38 +34,39 @@ def pipeline_folder(model: str = "studio") -> Path | None:
     return folder if folder.is_dir() else None
 
 
-@contextmanager
-def no_loading_bars() -> Iterator[None]:
-    """Within the block diffusers and transformers draw no bars about the files that they load."""
-    from diffusers.utils import logging as of_diffusers
-    from transformers.utils import logging as of_transformers
-    shown = [library for library in (of_diffusers, of_transformers) if library.is_progress_bar_enabled()]
-    for library in shown:
-        library.disable_progress_bar()
-    try:
-        yield
-    finally:
-        for library in shown:
-            library.enable_progress_bar()
+def load_pipeline(model: str = "studio", device: str = "auto", device_map: str | None = None):
+    """Load a text-to-image pipeline of diffusers by `studio`, folder or hub id, without its progress bar: Stable Diffusion 1, 2, XL and those built alike.
 
-
-def load_pipeline(model: str = "studio", device: str = "auto"):
-    """Load a StableDiffusionPipeline by `studio`, folder or hub id, without its progress bar. Raises ModelLoadError."""
-    from diffusers import StableDiffusionPipeline
-    where = str(pipeline_folder(model) or model)
-    target = pick_device(device)
-    dtype = torch.float32 if target.type == "cpu" else torch.float16
+    device_map: "balanced" spreads its parts over several GPUs (accelerate); None puts all on `device`. On a GPU weights are float16, on a CPU float32.
+    Raises ModelLoadError, saying how to get what is missing.
+    """
+    from diffusers import DiffusionPipeline
+    folder, target = pipeline_folder(model), pick_device(device)
+    if folder is None:
+        need_repository(model, "a pipeline's folder as `save_pretrained` writes it", "`slugkit train diffusion` makes the studio's.")
+    more = {"safety_checker": None, "requires_safety_checker": False} if _has_checker(folder) else {}
     try:
         with no_loading_bars():
-            pipe = StableDiffusionPipeline.from_pretrained(where, dtype=dtype, safety_checker=None, requires_safety_checker=False,
-                                                           use_safetensors=True)
+            pipe = DiffusionPipeline.from_pretrained(str(folder or model), dtype=torch.float32 if target.type == "cpu" else torch.float16, use_safetensors=True,
+                                                     **({"device_map": device_map} if device_map else {}), **more)
     except Exception as error:
         raise ModelLoadError(f"diffusers could not load {model!r}: {error}. Give a folder as `save_pretrained` writes it, or run once with a "
                              "connection to fetch it. `slugkit train diffusion` makes the studio's. Nothing was changed.") from error
     pipe.set_progress_bar_config(disable=True)
-    for part in (pipe.unet, pipe.vae):
-        part.to(memory_format=torch.channels_last)  # what convolutions on a CPU prefer
-    return pipe.to(target)
+    for name in ("unet", "vae"):
+        if getattr(pipe, name, None) is not None:
+            getattr(pipe, name).to(memory_format=torch.channels_last)  # what convolutions on a CPU prefer
+    return pipe if device_map else pipe.to(target)
+
+
+def _has_checker(folder: Path | None) -> bool:
+    """Whether a pipeline may bring a safety checker, which blackens pictures and so hides what was forgotten: Stable Diffusion 1's does."""
+    if folder is None:
+        return True
+    try:
+        return "safety_checker" in json.loads((folder / "model_index.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
 
 
 @torch.no_grad()

@@ -14,20 +14,25 @@ import torch
 from slugkit.base import SettingError, did_you_mean
 
 EXCLUDE = ("bias", "ln_", "embedding", "logit_scale")
-_KINDS = (("attn.in_proj_weight", "attn.in_proj"), ("attn.out_proj.weight", "attn.out_proj"), ("mlp.c_fc.weight", "mlp.c_fc"),
-          ("mlp.c_proj.weight", "mlp.c_proj"), ("conv1.weight", "conv1"))
+_KINDS = {"attn.in_proj_weight": "attn.in_proj", "attn.out_proj.weight": "attn.out_proj", "mlp.c_fc.weight": "mlp.c_fc", "mlp.c_proj.weight": "mlp.c_proj",
+          "conv1.weight": "conv1", "attn.qkv.weight": "attn.in_proj", "attn.proj.weight": "attn.out_proj", "mlp.fc1.weight": "mlp.c_fc",
+          "mlp.fc2.weight": "mlp.c_proj", "patch_embed.proj.weight": "conv1", "text_projection.weight": "proj", "trunk.head.weight": "proj"}
+"""Endings of names, open_clip's own and timm's (EVA, SigLIP), and what the matrix does."""
+_PACKED = ("in_proj_weight", "attn.qkv.weight")
 
 
-def exclusion_reason(name: str, ndim: int, exclude=EXCLUDE) -> str:
+def exclusion_reason(name: str, shape: tuple[int, ...], exclude=EXCLUDE) -> str:
     """Why a parameter is no candidate, or "" if it is one.
 
     exclude: parts of names that rule a parameter out. The default leaves out biases, layer norms, token, class and
-    position embeddings and the logit scale (method, section 2.4).
+    position embeddings and the logit scale (method, section 2.4). timm keeps the same embeddings as (1, positions, width) under other names.
     """
     for part in exclude:
         if part in name:
             return f"its name contains '{part}'"
-    return "" if ndim >= 2 else "it is no matrix"
+    if len(shape) == 3 and shape[0] == 1:
+        return "it is an embedding, no matrix"
+    return "" if len(shape) >= 2 else "it is no matrix"
 
 
 def tower_of(name: str) -> str:
@@ -37,13 +42,13 @@ def tower_of(name: str) -> str:
 
 def block_of(name: str) -> int:
     """Number of the transformer block a parameter lies in, -1 when it lies in none."""
-    found = re.search(r"resblocks\.(\d+)\.", name)
+    found = re.search(r"(?:resblocks|trunk\.blocks|encoder\.layer)\.(\d+)\.", name)
     return int(found.group(1)) if found else -1
 
 
 def kind_of(name: str) -> str:
     """What the matrix does: attn.in_proj, attn.out_proj, mlp.c_fc, mlp.c_proj, conv1, proj or other."""
-    for ending, kind in _KINDS:
+    for ending, kind in _KINDS.items():
         if re.sub(r"\[[qkv]\]$", "", name).endswith(ending):
             return kind
     return "proj" if name.endswith("proj") or name.endswith("projection") else "other"
@@ -53,7 +58,7 @@ def layer_names(model: torch.nn.Module, split_qkv: bool = False) -> list[str]:
     """Every parameter's name in the order of the network, packed q/k/v split into three if asked."""
     names = []
     for name, _ in model.named_parameters():
-        names += [f"{name}[{part}]" for part in "qkv"] if split_qkv and name.endswith("in_proj_weight") else [name]
+        names += [f"{name}[{part}]" for part in "qkv"] if split_qkv and name.endswith(_PACKED) else [name]
     return names
 
 
@@ -77,7 +82,7 @@ def layer_table(model: torch.nn.Module, exclude=EXCLUDE, layers=(), split_qkv: b
     rows = []
     for name in names:
         w = weight_of(weights, name)
-        reason = exclusion_reason(name, w.ndim, exclude)
+        reason = exclusion_reason(name, tuple(w.shape), exclude)
         if not reason and layers and name not in layers:
             reason = "not among the layers asked for"
         rows.append({"layer": name, "tower": tower_of(name), "block": block_of(name), "kind": kind_of(name),

@@ -8,15 +8,14 @@ projections are transposed. Canonical means: open_clip's name, shape and orienta
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
 from slugkit.base import PatchError
-from slugkit.models.layers import block_of, tower_of
+from slugkit.models.layers import tower_of
 
 _BLOCK = re.compile(r"^(?P<tower>visual\.)?transformer\.resblocks\.(?P<block>\d+)\.(?P<part>.+)$")
 _IN_BLOCK = {
@@ -38,6 +37,8 @@ _OUTSIDE = {
 _TRANSPOSED = {"text_projection", "visual.proj"}
 _LEVELS = {"text": ("text_model.", "embeddings.token_embedding.weight"), "vision": ("vision_model.", "embeddings.patch_embedding.weight")}
 """Tower -> the level that transformers 5 leaves out where a model is one tower alone, and a weight that shows that it did."""
+ENCODERS = ("text_encoder", "text_encoder_2", "text_encoder_3")
+"""What pipelines of diffusers call their text encoders."""
 _PREFIXES = ("", "text_encoder.", "model.", "model.vision_tower.", "vision_tower.")
 """Where a model that holds a tower may keep it: itself, a pipeline's text encoder, a LLaVA's vision tower."""
 
@@ -90,14 +91,33 @@ class Place:
             tensor.copy_(part.T if self.transposed else part)
 
 
+@dataclass(frozen=True)
+class EncoderOf:
+    """One text encoder of a pipeline that has several (SDXL has two), as if it were the pipeline's only one. name: text_encoder, text_encoder_2, ..."""
+
+    pipeline: Any
+    name: str
+
+    @property
+    def text_encoder(self) -> torch.nn.Module:
+        """The encoder itself."""
+        return getattr(self.pipeline, self.name)
+
+    @property
+    def tokenizer(self) -> Any:
+        """The tokenizer that goes with it."""
+        return getattr(self.pipeline, self.name.replace("text_encoder", "tokenizer"))
+
+
 def parameters(model: Any) -> Mapping[str, torch.Tensor]:
-    """Every parameter by name; of a diffusers pipeline those of its text encoder; a dictionary of tensors as it is."""
+    """Every parameter by name; of a diffusers pipeline those of its text encoders; a dictionary of tensors as it is."""
     if isinstance(model, Mapping):
         return model
     if hasattr(model, "named_parameters"):
         return dict(model.named_parameters())
     if hasattr(model, "text_encoder"):
-        return {f"text_encoder.{name}": p for name, p in model.text_encoder.named_parameters()}
+        found = {part.name: part.text_encoder for part in parts(model) if part is not model} or {"text_encoder": model.text_encoder}
+        return {f"{place}.{name}": p for place, encoder in found.items() for name, p in encoder.named_parameters()}
     raise PatchError(f"{type(model).__name__} holds no CLIP tower; an open_clip model, a transformers model or a diffusers pipeline was expected.")
 
 
@@ -119,52 +139,28 @@ def locate(model: Any, canonical: str) -> Place | None:
     return None
 
 
-def blocks_read(model: Any) -> int | None:
-    """How many blocks of its vision tower a LLaVA runs before it reads the picture; None for a model that says nothing about it."""
-    config = getattr(model, "config", None)
-    read = getattr(config, "vision_feature_layer", None)
-    if read is None:
-        return None
-    depth = config.vision_config.num_hidden_layers
-    return max(n if n >= 0 else depth + 1 + n for n in ([read] if isinstance(read, int) else read))
+def parts(model: Any) -> list[Any]:
+    """The parts of a model of which each may hold a CLIP tower of its own: the text encoders of a pipeline with several, else the model itself."""
+    if isinstance(model, (Mapping, EncoderOf)) or hasattr(model, "named_parameters"):
+        return [model]
+    names = [name for name in ENCODERS if getattr(model, name, None) is not None]
+    return [EncoderOf(model, name) for name in names] if len(names) > 1 else [model]
 
 
-def _unread(model: Any, layer: str) -> str:
-    """Why a weight that the model holds cannot act in it, or "": a LLaVA reads its vision tower before the last block."""
-    blocks = blocks_read(model)
-    if blocks is None or tower_of(layer) != "vision":
-        return ""
-    after = block_of(layer) >= blocks or layer.startswith(("visual.ln_post", "visual.proj"))
-    return f"{type(model).__name__} reads the picture after block {blocks - 1}, before it" if after else ""
-
-
-def unused_layers(model: Any, layers: list[str]) -> dict[str, str]:
-    """The layers among `layers` whose edit cannot act in the model, each with the reason: it does not hold them, or never reads them."""
-    reasons = {layer: f"{type(model).__name__} does not use it" if locate(model, layer.split("[")[0]) is None else _unread(model, layer) for layer in layers}
-    return {layer: reason for layer, reason in reasons.items() if reason}
-
-
-@contextmanager
-def carried(clip_model: torch.nn.Module, other: Any, layer: str) -> Iterator[Callable[[], None]]:
-    """Within the block `other` holds the CLIP's present weight of the layer; afterwards its own again, bit for bit.
-
-    Yields a function that copies the CLIP's weight once more, for when it has moved on. layer: canonical, of a packed q/k/v
-    part the whole. Raises PatchError, before anything is changed, where the layer cannot act in `other`.
-    """
-    name = layer.split("[")[0]
-    place, source, unused = locate(other, name), clip_model.get_parameter(name), unused_layers(other, [name])
-    if unused:
-        raise PatchError(f"An edit of layer {name} cannot act: {unused[name]}. Nothing was changed. Choose a layer that acts there.")
-    own = place.read()
-
-    def copy() -> None:
-        place.write(source.detach().to(own.device))
-
-    try:
-        copy()
-        yield copy
-    finally:
-        place.write(own)
+def part_of(clip_model: torch.nn.Module, other: Any, tower: str) -> Any:
+    """The part of `other` that holds this CLIP's tower, or comes nearest to it. Raises PatchError where no part holds a weight of the tower."""
+    found = parts(other)
+    if len(found) == 1:
+        return other
+    wrong = {}
+    for number, part in enumerate(found):
+        try:
+            wrong[number] = len(differences(clip_model, part, tower))
+        except PatchError:
+            continue
+    if not wrong:
+        raise PatchError(f"No text encoder of this {type(other).__name__} shares a weight with the CLIP's {tower} tower. Nothing was changed.")
+    return found[min(wrong, key=wrong.get)]
 
 
 def require_tower(clip_model: torch.nn.Module, other: Any, tower: str) -> None:
@@ -187,10 +183,10 @@ def fill(clip_model: torch.nn.Module, other: Any, tower: str) -> None:
 def differences(clip_model: torch.nn.Module, other: Any, tower: str) -> list[str]:
     """Canonical weights of a tower that `other` keeps with other values (compared in its dtype), or in another shape.
 
-    clip_model: open_clip's class. An empty list means: `other` holds this very tower, as far as it holds it at all.
+    clip_model: open_clip's class. other: of a pipeline with several text encoders the nearest one counts. An empty list means: `other` holds this very tower, as far as it holds it at all.
     Raises PatchError when it holds no weight of the tower.
     """
-    wrong, shared = [], 0
+    other, wrong, shared = part_of(clip_model, other, tower), [], 0
     for name, weight in clip_model.named_parameters():
         if name == "logit_scale" or tower_of(name) != tower:
             continue

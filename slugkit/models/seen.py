@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from slugkit.models.layers import block_of
-from slugkit.models.names import blocks_read
+from slugkit.models.acting import blocks_read
 from slugkit.models.vlm import Vlm
 
 

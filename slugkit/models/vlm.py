@@ -8,32 +8,23 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
-from transformers import CLIPVisionConfig, CLIPVisionModel
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from slugkit.base import ModelLoadError, UnreadableImagesError, data_dir, progress
+from slugkit.models import convert
 from slugkit.models.clip import Clip, pick_device
-from slugkit.models.diffusion import no_loading_bars, require_gelu
-from slugkit.models.names import fill
+from slugkit.models.hub import need_repository, no_loading_bars
 
 FEATURE_LAYER = -2
 """The vision layer that LLaVA-1.5 reads: the second to last, so the last block cannot act."""
 
 
-def vision_tower(clip: Clip) -> CLIPVisionModel:
-    """The CLIP's vision tower in transformers' class, float32, without the projection, which LLaVA does not use.
+def vision_tower(clip: Clip):
+    """The CLIP's vision tower in transformers' CLIPVisionModel, float32, without the projection, which LLaVA does not use.
 
-    Raises PatchError where a weight has no place in that class, ModelLoadError where the activation is QuickGELU.
+    Raises PatchError where a weight has no place in that class, ModelLoadError for an architecture that it cannot hold.
     """
-    net = clip.model.visual
-    blocks, width = net.transformer.resblocks, net.conv1.out_channels
-    require_gelu(blocks[0], "vision tower")
-    config = CLIPVisionConfig(hidden_size=width, intermediate_size=blocks[0].mlp.c_fc.out_features, num_hidden_layers=len(blocks),
-                              num_attention_heads=blocks[0].attn.num_heads, image_size=net.image_size[0], patch_size=net.conv1.kernel_size[0],
-                              hidden_act="gelu", projection_dim=width)
-    tower = CLIPVisionModel(config).eval()
-    fill(clip.model, tower, "vision")
-    return tower
+    return convert.vision_tower(clip.model)
 
 
 def conversation(processor, question: str, answer: str) -> tuple[str, str]:
@@ -137,17 +128,25 @@ def vlm_folder(model: str = "studio") -> Path | None:
     return folder if folder.is_dir() else None
 
 
-def load_vlm(model: str = "studio", device: str = "auto") -> Vlm:
-    """Load a LlavaForConditionalGeneration by `studio`, folder or hub id. Raises ModelLoadError."""
-    from transformers import AutoProcessor, LlavaForConditionalGeneration
-    where, target = str(vlm_folder(model) or model), pick_device(device)
-    dtype = torch.float32 if target.type == "cpu" else torch.float16
+def load_vlm(model: str = "studio", device: str = "auto", device_map: str | None = None) -> Vlm:
+    """Load a LLaVA (1.5, NeXT, VipLLaVA: any image-text-to-text model of transformers with a vision tower) by `studio`, folder or hub id.
+
+    device_map: "auto" spreads it over several GPUs and the CPU (accelerate); None puts all on `device`. On a GPU weights are float16, on a CPU float32.
+    Raises ModelLoadError, saying how to get what is missing.
+    """
+    from transformers import AutoModelForImageTextToText, AutoProcessor
+    folder, target = vlm_folder(model), pick_device(device)
+    if folder is None:
+        need_repository(model, "a LLaVA's folder as `save_pretrained` writes it", "`slugkit train vlm` makes the studio's.")
     try:
         with no_loading_bars():
-            net = LlavaForConditionalGeneration.from_pretrained(where, dtype=dtype, use_safetensors=True)
-            processor = AutoProcessor.from_pretrained(where)
+            net = AutoModelForImageTextToText.from_pretrained(str(folder or model), dtype=torch.float32 if target.type == "cpu" else torch.float16, use_safetensors=True,
+                                                              **({"device_map": device_map} if device_map else {}))
+            processor = AutoProcessor.from_pretrained(str(folder or model))
     except Exception as error:
         raise ModelLoadError(f"transformers could not load {model!r}: {error}. Give a folder as `save_pretrained` writes it, or run once with a "
                              "connection to fetch it. `slugkit train vlm` makes the studio's. Nothing was changed.") from error
+    if not hasattr(net.model, "vision_tower"):
+        raise ModelLoadError(f"{model!r} is a {type(net).__name__}, which has no vision tower of its own name; a LLaVA was expected. Nothing was changed.")
     processor.tokenizer.padding_side = "left"  # generation goes on at the right end
-    return Vlm(net.eval().to(target), processor, model)
+    return Vlm(net.eval() if device_map else net.eval().to(target), processor, model)

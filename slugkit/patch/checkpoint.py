@@ -16,7 +16,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
-from slugkit.base import MissingArtefactError, PatchError
+from slugkit.base import MissingArtefactError, PatchError, ShapeError
 from slugkit.patch import on_model
 from slugkit.patch.file import Patch
 from slugkit.patch.record import load_record, save_record
@@ -87,21 +87,26 @@ def _models_in(path: Path) -> list[list[Path]]:
     return [files for files in found if files]
 
 
-def holding(path: Path, layer: str, concept: str) -> Checkpoint:
-    """The model under a path that holds a layer. Raises MissingArtefactError where there are no safetensors files, PatchError where none holds it."""
+def holding(path: Path, p: Patch) -> Checkpoint:
+    """The model under a path that holds a patch's layer: of a pipeline's text encoders the one in which the layer has the patch's shape.
+
+    Raises MissingArtefactError where there are no safetensors files, PatchError where none holds it.
+    """
     models = _models_in(path)
     if not models:
         raise MissingArtefactError(f"There is no safetensors file in {path}; a model's folder as `save_pretrained` writes it, or one file, was expected. "
                                    "Checkpoints of other kinds are not read: load and save them with their own library first.")
-    problems = []
+    problems, fitting = [], []
     for files in models:
         model = Checkpoint(files)
         try:
-            on_model.find(layer, concept, model)
-            return model
-        except PatchError as error:
+            found = on_model.find(p.layer, p.concept, model)
+            fitting.append((found.weight[on_model.rows_of(p, found.weight)].shape != p.direction.shape, len(fitting), model))
+        except (PatchError, ShapeError, TypeError) as error:
             problems.append(error)
-    raise problems[0]
+    if not fitting:
+        raise problems[0]
+    return min(fitting)[-1]
 
 
 def _written(source: Path, out: Path, models: list[Checkpoint]) -> None:
@@ -140,7 +145,7 @@ def apply_to_files(patches: list[Patch], source: str | Path, out: str | Path, re
     _need_new(out)
     models: dict[Path, Checkpoint] = {}
     for p in patches:
-        model = holding(source, p.layer, p.concept)
+        model = holding(source, p)
         model = models.setdefault(model.folder, model)
         if _record_of(source, source, model).is_file() and not on_model.patches_on(model):
             load_record(_record_of(source, source, model), model)
@@ -160,9 +165,9 @@ def remove_from_files(p: Patch, source: str | Path, out: str | Path, base: str |
     """
     source, out = Path(source), Path(out)
     _need_new(out)
-    model = holding(source, p.layer, p.concept)
+    model = holding(source, p)
     if base is not None:
-        _take_from_base(p, model, holding(Path(base), p.layer, p.concept))
+        _take_from_base(p, model, holding(Path(base), p))
     elif _record_of(source, source, model).is_file():
         load_record(_record_of(source, source, model), model)
         on_model.remove(p, model)

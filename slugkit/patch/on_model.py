@@ -13,7 +13,8 @@ import torch
 from torch.utils.weak import WeakIdKeyDictionary
 
 from slugkit.base import PatchError, ShapeError, nearest, sha256_tensor
-from slugkit.models.names import Place, locate, parameters, unused_layers
+from slugkit.models.acting import unused_layers
+from slugkit.models.names import Place, locate, parameters, parts
 from slugkit.patch.file import Patch
 from slugkit.ranking import part_rows, split_layer
 from slugkit.search import PRECISIONS, stepped
@@ -111,14 +112,28 @@ def find(layer: str, concept: str, model: Any, resolve: Resolve | None = None) -
     return Layer(name, place, model if resolve else place.tensors[0], place.read())
 
 
-def _rows(p: Patch, weight: torch.Tensor) -> slice:
+def rows_of(p: Patch, weight: torch.Tensor) -> slice:
+    """The rows of a whole weight that the patch edits: all, or those of q, k or v. Raises ShapeError, TypeError where it cannot be split."""
     return part_rows(len(weight), split_layer(p.layer)[1])
 
 
 def _matched(p: Patch, model: Any, resolve: Resolve | None) -> tuple[Layer, _Edited | None]:
+    """The layer in the part of the model that the patch was made for: of a pipeline with several text encoders the one whose weight it is."""
+    refusals = []
+    for part in parts(model):
+        try:
+            return _matched_in(p, part, resolve)
+        except PatchError as refused:
+            refusals.append(refused)
+    if len(refusals) == 1:
+        raise refusals[0]
+    raise PatchError(f"none of the {len(refusals)} text encoders takes the patch for {p.concept!r}; nothing was changed.\n" + "\n".join(str(r).splitlines()[0] for r in refusals))
+
+
+def _matched_in(p: Patch, model: Any, resolve: Resolve | None) -> tuple[Layer, _Edited | None]:
     layer = find(p.layer, p.concept, model, resolve)
     try:
-        rows = _rows(p, layer.weight)
+        rows = rows_of(p, layer.weight)
     except (ShapeError, TypeError) as error:
         raise PatchError(f"layer {p.layer} does not fit this model: {error}\nNothing was changed.") from error
     if layer.weight[rows].shape != p.direction.shape:
@@ -154,7 +169,7 @@ def _compute(original: torch.Tensor, patches: dict[str, Patch]) -> torch.Tensor:
     """The edited weight: the patches taken off the original in fp32, in a canonical order, then cast to its type."""
     new = original.to(torch.float32, copy=True)
     for p in sorted(patches.values(), key=lambda p: (p.layer, p.sha256)):
-        rows = _rows(p, new)
+        rows = rows_of(p, new)
         stepped(new[rows], p.direction.to(new.device), p.lam, out=new[rows])
     new = new.to(original.dtype)
     if not torch.isfinite(new).all():
@@ -191,9 +206,12 @@ def remove(p: Patch, model: Any, resolve: Resolve | None = None) -> None:
 
     Raises PatchError if the patch was not applied to this model in this process (`slugkit.patch.record` tells another one), or the layer was changed since.
     """
-    layer = find(p.layer, p.concept, model, resolve)
-    edited = layer.edited()
-    if edited is None or p.sha256 not in edited.patches:
+    for part in parts(model):
+        layer = find(p.layer, p.concept, part, resolve)
+        edited = layer.edited()
+        if edited is not None and p.sha256 in edited.patches:
+            break
+    else:
         raise PatchError(
             f"the patch for {p.concept!r} on {p.layer} is not applied to this model in this process; nothing was "
             "changed.\n"

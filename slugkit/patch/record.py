@@ -16,6 +16,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as bytes_of
 
 from slugkit.base import PatchError, sha256_json, sha256_tensor, write_bytes
+from slugkit.models.names import parts
 from slugkit.patch import on_model
 from slugkit.patch.file import loads
 
@@ -75,14 +76,27 @@ def load_record(path: str | Path, model: Any) -> list:
         raise _unsound(path, f"{error.errors()[0]['loc']}: {error.errors()[0]['msg']}") from error
     except (OSError, ValueError, KeyError, TypeError, RecursionError, SafetensorError, PatchError) as error:
         raise _unsound(path, error) from error
-    found = [on_model.find(entry.layer, "a record", model) for entry, _, _ in entries]
-    for layer, (entry, _, _) in zip(found, entries):
-        if sha256_tensor(layer.weight) != entry.written:
-            raise PatchError(f"layer {entry.layer} of this model does not hold what the record says was written; nothing was changed.\n"
-                             "Use the model that the record was saved with, in the same precision.")
+    found = [_written_layer(entry, model) for entry, _, _ in entries]
     for layer, (entry, original, patches) in zip(found, entries):
         layer.know(original, entry.written, patches)
     return on_model.patches_on(model)
+
+
+def _written_layer(entry: _Entry, model: Any) -> on_model.Layer:
+    """The layer, in whichever part of the model, that holds what the record says was written. Raises PatchError."""
+    refusals = []
+    for part in parts(model):
+        try:
+            layer = on_model.find(entry.layer, "a record", part)
+        except PatchError as refused:
+            refusals.append(refused)
+            continue
+        if sha256_tensor(layer.weight) == entry.written:
+            return layer
+    if len(refusals) == len(parts(model)):
+        raise refusals[0]
+    raise PatchError(f"layer {entry.layer} of this model does not hold what the record says was written; nothing was changed.\n"
+                     "Use the model that the record was saved with, in the same precision.")
 
 
 def _entry(entry: _Entry, number: int, tensors: dict[str, torch.Tensor]) -> tuple:

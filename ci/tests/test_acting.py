@@ -1,0 +1,124 @@
+"""Which layers act is found by looking: in pipelines with one and with two text encoders, and in three kinds of LLaVA; patches find their own encoder."""
+
+import open_clip
+import pytest
+import torch
+
+from slugkit import patch
+from slugkit.base import PatchError
+from slugkit.evaluate.transfer import in_both
+from slugkit.models.acting import blocks_read, unused_layers
+from slugkit.models.clip import Clip
+from slugkit.models.convert import vision_tower
+from slugkit.models.layers import candidates, layer_table
+from slugkit.models.names import differences, part_of
+from slugkit.patch.checkpoint import apply_to_files, remove_from_files
+from slugkit.patch.record import load_record, save_record
+from slugkit.search import EditableLayer
+from slugkit.train.blank import VLMS, pipeline_of, vlm_of
+
+TEXT = {"context_length": 77, "vocab_size": 49408, "heads": 4, "layers": 3}
+
+
+def a_clip(width=32, seed=0, layers=3, embed=16):
+    """A CLIP of open_clip's class with CLIP's vocabulary, a few narrow layers and pictures of 28 pixels."""
+    torch.manual_seed(seed)
+    return open_clip.CLIP(embed, {"layers": 11, "width": 32, "head_width": 8, "patch_size": 14, "image_size": 28}, TEXT | {"width": width, "layers": layers}, quick_gelu=seed == 0).eval()
+
+
+@pytest.fixture(scope="module")
+def nets():
+    return [a_clip(), a_clip(48, seed=1, layers=4, embed=24)]
+
+
+def wrapped(net):
+    return Clip(net, open_clip.get_tokenizer("ViT-B-32"), 28, (0.5,) * 3, (0.5,) * 3, "tiny")
+
+
+def text_layers(net):
+    return [n for n in candidates(layer_table(net)) if not n.startswith("visual.")]
+
+
+def an_edit(net, layer, concept="somebody"):
+    direction = torch.randn(net.get_parameter(layer).shape, generator=torch.Generator().manual_seed(1))
+    editable = EditableLayer.of(net, layer, direction)
+    return patch.make(layer, editable, editable.lam(0.3), concept)
+
+
+def bits(model):
+    return {n: p.detach().clone() for n, p in model.named_parameters()}
+
+
+@pytest.mark.parametrize(("kind", "left_out"), [("sd15", {"text_projection"}), ("sd21", {"text_projection", "block 2"})])
+def test_a_pipeline_of_one_encoder(nets, kind, left_out):
+    net, pipe = nets[0], pipeline_of(kind, nets[:1], reduced=True)
+    before = bits(pipe.text_encoder)
+    found = unused_layers(pipe, text_layers(net))
+    assert {n if "resblocks" not in n else f"block {n.split('.')[2]}" for n in found} == left_out
+    assert all(torch.equal(p, before[n]) for n, p in pipe.text_encoder.named_parameters())
+
+
+def test_each_encoder_of_sdxl_is_edited_through_its_own_clip(nets):
+    pipe = pipeline_of("sdxl", nets, reduced=True)
+    assert [part_of(net, pipe, "text").name for net in nets] == ["text_encoder", "text_encoder_2"]
+    first, second = (unused_layers(part_of(net, pipe, "text"), text_layers(net)) for net in nets)
+    assert {n.split(".")[2] for n in first if "resblocks" in n} == {"2"} and "text_projection" in first, "SDXL reads its first encoder before the last block"
+    assert second == {}, "the pooled feature of the second passes its last block and its projection"
+    for number, net in enumerate(nets):
+        encoder, other = (pipe.text_encoder, pipe.text_encoder_2)[::-1 if number else 1]
+        mine, theirs, edit = bits(encoder), bits(other), an_edit(net, "transformer.resblocks.1.mlp.c_fc.weight")
+        with in_both(edit, wrapped(net), pipe):
+            assert differences(net, pipe, "text") == [] and not all(torch.equal(p, mine[n]) for n, p in encoder.named_parameters())
+            assert all(torch.equal(p, theirs[n]) for n, p in other.named_parameters())
+        patch.apply(edit, pipe)
+        assert differences(net, pipe, "text") == [edit.layer] and [p.sha256 for p in patch.patches_on(pipe)] == [edit.sha256]
+        patch.remove(edit, pipe)
+        assert all(torch.equal(p, mine[n]) for n, p in encoder.named_parameters()) and all(torch.equal(p, theirs[n]) for n, p in other.named_parameters())
+    with pytest.raises(PatchError, match="never reads it"):
+        patch.apply(an_edit(nets[0], "transformer.resblocks.2.mlp.c_fc.weight"), pipe)
+    stranger = a_clip(32, seed=3)
+    with pytest.raises(PatchError, match="is not the CLIP's"), in_both(an_edit(stranger, "transformer.resblocks.1.mlp.c_fc.weight"), wrapped(stranger), pipe):
+        pass
+
+
+def test_a_folder_of_sdxl_is_edited_in_the_encoder_that_the_patch_was_made_for(nets, tmp_path):
+    pipe = pipeline_of("sdxl", nets, reduced=True)
+    pipe.save_pretrained(tmp_path / "xl")
+    edit = an_edit(nets[1], "transformer.resblocks.1.mlp.c_fc.weight")
+    apply_to_files([edit], tmp_path / "xl", tmp_path / "edited")
+    changed = [name for name in ("text_encoder", "text_encoder_2") if (tmp_path / "xl" / name / "model.safetensors").read_bytes() != (tmp_path / "edited" / name / "model.safetensors").read_bytes()]
+    assert changed == ["text_encoder_2"]
+    remove_from_files(edit, tmp_path / "edited", tmp_path / "back")
+    from safetensors.torch import load_file
+    back, own = (load_file(tmp_path / name / "text_encoder_2" / "model.safetensors") for name in ("back", "xl"))
+    assert all(torch.equal(back[n], own[n]) for n in own)
+    patch.apply(edit, pipe)
+    save_record(pipe, tmp_path / "record.safetensors")
+    again = pipeline_of("sdxl", nets, reduced=True)
+    again.text_encoder_2.load_state_dict(pipe.text_encoder_2.state_dict())
+    assert [p.sha256 for p in load_record(tmp_path / "record.safetensors", again)] == [edit.sha256]
+    patch.remove(edit, again)
+    assert differences(nets[1], again, "text") == []
+
+
+@pytest.mark.parametrize("kind", list(VLMS))
+def test_a_llava_of_each_kind_reads_its_blocks_and_no_more(nets, kind):
+    model, _ = vlm_of(kind, vision_tower(nets[0]), reduced=True)
+    layers = [n for n in candidates(layer_table(nets[0])) if n.startswith("visual.")]
+    left_out = unused_layers(model, layers)
+    assert {n.split(".")[3] for n in left_out if "resblocks" in n} == {"10"} and "visual.proj" in left_out and "visual.conv1.weight" not in left_out
+    assert blocks_read(model) == 10, "what is found by looking is what the configuration says"
+    edit = an_edit(nets[0], "visual.transformer.resblocks.9.attn.in_proj_weight")
+    with patch.applied(edit, model):
+        assert differences(nets[0], model, "vision") == [edit.layer]
+    assert differences(nets[0], model, "vision") == []
+    with pytest.raises(PatchError, match="the same when the layer is changed"):
+        patch.apply(an_edit(nets[0], "visual.transformer.resblocks.10.mlp.c_fc.weight"), model)
+
+
+def test_a_look_follows_what_the_model_reads(nets):
+    model, _ = vlm_of("llava15", vision_tower(nets[0]), reduced=True)
+    layer = "visual.transformer.resblocks.10.mlp.c_fc.weight"
+    assert layer in unused_layers(model, [layer])
+    model.config.vision_feature_layer = -1
+    assert unused_layers(model, [layer]) == {}

@@ -1,0 +1,120 @@
+"""Which layers act in a model that holds a CLIP's tower, found by looking: a changed layer must change what the model makes of a prompt or a picture."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import torch
+
+from slugkit.base import PatchError
+from slugkit.models.layers import block_of, tower_of
+from slugkit.models.names import EncoderOf, Place, locate, part_of
+
+PROMPT = "a photo of a cat next to a small red house"
+STRETCH = 1.5
+"""What a weight is multiplied by for a look."""
+_KNOWN: WeakKeyDictionary = WeakKeyDictionary()
+"""Encoder or model -> (layer, what it reads by) -> whether the layer acts: one look each."""
+
+
+def blocks_read(model: Any) -> int | None:
+    """How many blocks of its vision tower a LLaVA runs before it reads the picture, by its configuration; None for a model that says nothing about it."""
+    config = getattr(model, "config", None)
+    read = getattr(config, "vision_feature_layer", None)
+    if read is None:
+        return None
+    depth = config.vision_config.num_hidden_layers
+    return max(n if n >= 0 else depth + 1 + n for n in ([read] if isinstance(read, int) else read))
+
+
+def reading(model: Any) -> Callable[[], list[torch.Tensor]] | None:
+    """What the model makes of one fixed prompt, or of one fixed picture of noise, as a call; None for a tower alone, which is read by others.
+
+    model: a pipeline of diffusers (or one of its encoders as `EncoderOf`): what its UNet or transformer is given; a LLaVA: what its language model is given.
+    """
+    pipe = model.pipeline if isinstance(model, EncoderOf) else model
+    if hasattr(pipe, "encode_prompt"):
+        device = next(pipe.text_encoder.parameters()).device
+        return lambda: _tensors(pipe.encode_prompt(PROMPT, device=device, num_images_per_prompt=1, do_classifier_free_guidance=False))
+    if hasattr(model, "get_image_features") and hasattr(getattr(model, "config", None), "vision_feature_layer"):
+        return lambda: _tensors(model.get_image_features(**_noise(model), return_dict=True).pooler_output)
+    return None
+
+
+def _noise(model: Any) -> dict[str, torch.Tensor]:
+    """One picture of noise as the model's `get_image_features` takes it; LLaVA-NeXT takes several cuts of one picture and its size."""
+    size, weight = model.config.vision_config.image_size, next(model.parameters())
+    grids = getattr(model.config, "image_grid_pinpoints", None)
+    cuts = (1 + max(h // size * (w // size) for h, w in grids),) if grids else ()
+    pixels = torch.randn(1, *cuts, 3, size, size, generator=torch.Generator().manual_seed(0)).to(weight.device, weight.dtype)
+    return {"pixel_values": pixels} | ({"image_sizes": torch.tensor([[size, size]])} if cuts else {})
+
+
+def _tensors(made: Any) -> list[torch.Tensor]:
+    if isinstance(made, torch.Tensor):
+        return [made.detach().clone()]
+    return [t for part in made if part is not None for t in _tensors(part)]
+
+
+@torch.no_grad()
+def _acts(place: Place, read: Callable[[], list[torch.Tensor]]) -> bool:
+    """Whether the model's output differs while the weight is stretched. The weight is put back, bit for bit."""
+    before, own = read(), place.read()
+    try:
+        place.write(own * STRETCH)
+        after = read()
+    finally:
+        place.write(own)
+    return any(not torch.equal(a, b) for a, b in zip(before, after, strict=True))
+
+
+def _unread(model: Any, layer: str, place: Place) -> str:
+    """Why a weight that the model holds cannot act in it, or ""."""
+    read = reading(model)
+    if read is None:
+        blocks = blocks_read(model)  # a model's files, or a LLaVA that cannot be run: what its configuration says
+        after = blocks is not None and tower_of(layer) == "vision" and (block_of(layer) >= blocks or layer.startswith(("visual.ln_post", "visual.proj")))
+        return f"{type(model).__name__} reads the picture after block {blocks - 1}, before it" if after else ""
+    keep = model.text_encoder if hasattr(model, "text_encoder") else model
+    known, key = _KNOWN.setdefault(keep, {}), (layer, str(getattr(getattr(model, "config", None), "vision_feature_layer", "")))
+    if key not in known:
+        known[key] = _acts(place, read)
+    name = type(model.pipeline if isinstance(model, EncoderOf) else model).__name__
+    return "" if known[key] else f"{name} never reads it: its output is the same when the layer is changed"
+
+
+def unused_layers(model: Any, layers: list[str]) -> dict[str, str]:
+    """The layers among `layers` whose edit cannot act in the model, each with the reason: it does not hold them, or never reads them.
+
+    A pipeline or a LLaVA is run, twice for each layer that was not looked at before; of a tower alone and of files only what they hold and say counts.
+    """
+    places = {layer: locate(model, layer.split("[")[0]) for layer in layers}
+    reasons = {layer: f"{type(model).__name__} does not use it" if place is None else _unread(model, layer.split("[")[0], place) for layer, place in places.items()}
+    return {layer: reason for layer, reason in reasons.items() if reason}
+
+
+@contextmanager
+def carried(clip_model: torch.nn.Module, other: Any, layer: str) -> Iterator[Callable[[], None]]:
+    """Within the block `other` holds the CLIP's present weight of the layer; afterwards its own again, bit for bit.
+
+    Yields a function that copies the CLIP's weight once more, for when it has moved on. layer: canonical, of a packed q/k/v
+    part the whole. Raises PatchError, before anything is changed, where the layer cannot act in `other`.
+    """
+    name = layer.split("[")[0]
+    other = part_of(clip_model, other, tower_of(name))
+    place, source, unused = locate(other, name), clip_model.get_parameter(name), unused_layers(other, [name])
+    if unused:
+        raise PatchError(f"An edit of layer {name} cannot act: {unused[name]}. Nothing was changed. Choose a layer that acts there.")
+    own = place.read()
+
+    def copy() -> None:
+        place.write(source.detach().to(own.device))
+
+    try:
+        copy()
+        yield copy
+    finally:
+        place.write(own)
