@@ -278,6 +278,30 @@ def patch_pack_command(
     typer.echo(f"{out}: {small.form}, {out.stat().st_size:,} bytes, relative error of the direction {small.error:.2g}.")
 
 
+@app.command("blank")
+def blank_command(
+    what: Annotated[str, typer.Argument(help="An architecture of open_clip (ViT-B-32, ...), or sd15, sd21, sdxl, llava15, llava16, vipllava.")],
+    out: Annotated[Path, typer.Argument(help="Folder for the checkpoint; a new one.")],
+    clip: Annotated[Optional[list[Path]], typer.Option(help="Folder of the CLIP whose tower it shares; SDXL takes two.")] = None,
+    form: Annotated[str, typer.Option(help="For a CLIP: open_clip, or transformers (CLIPModel).")] = "open_clip",
+    reduced: Annotated[bool, typer.Option(help="Narrow UNet and coder, or a small language model, behind a tower of full size.")] = False,
+    seed: Annotated[int, typer.Option(help="Seeds the random weights.")] = 0,
+) -> None:
+    """Write a full-size checkpoint of random weights in its published format, to try memory, time and names without a hub."""
+    from slugkit.train import blank
+
+    clips = clip or []
+    if what not in (*blank.PIPELINES, *blank.VLMS):
+        made = blank.write_clip(what, out, form, seed)
+    elif what in blank.PIPELINES:
+        made = blank.write_pipeline(what, clips, out, reduced, seed)
+    elif len(clips) != 1:
+        raise SettingError(f"{what} has one vision tower, and {len(clips)} CLIP folders were given; one --clip was expected ({blank.VLMS[what][0]}).")
+    else:
+        made = blank.write_vlm(what, clips[0], out, reduced, seed)
+    typer.echo(blank.described(made))
+
+
 @app.command("sweep")
 def sweep_command(
     concepts: Annotated[Optional[list[str]], typer.Option(help="A concept; repeat it. The report concepts without it.")] = None,

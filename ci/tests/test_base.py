@@ -121,7 +121,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path):
     with pytest.raises(TypeError):
         base.write_json(tmp_path / "a.json", {"x": object()})
     with pytest.raises(RuntimeError):
-        base.atomic._replace(tmp_path / "a.json", lambda beside: (_ for _ in ()).throw(RuntimeError("disk")))
+        base.replace_atomically(tmp_path / "a.json", lambda beside: (_ for _ in ()).throw(RuntimeError("disk")))
     assert (tmp_path / "a.json").read_text() == "old" and len(list(tmp_path.iterdir())) == 1
 
 

@@ -6,7 +6,8 @@ import pytest
 from PIL import Image
 
 from slugkit.base import EmptySetError, MissingArtefactError, SettingError, UnknownConceptError, UnreadableImagesError
-from slugkit.data import FolderSource, load_pairs, names_concept, open_data
+from slugkit.data import FolderSource, Pairs, PairsSource, load_pairs, names_concept, open_data, read_folder
+from slugkit.data.pictures import Pictures
 from slugkit.gradients import distinct_batches
 
 
@@ -129,9 +130,13 @@ def test_unreadable_pictures_are_counted_and_named(tmp_path):
     (tmp_path / "7.png").write_bytes(b"not a picture")
     source = FolderSource(tmp_path)
     assert source.unreadable == ["7.png"] and len(source.pairs) == 39
+    damaged = bytearray((tmp_path / "8.png").read_bytes())
+    damaged[-20] ^= 1
+    (tmp_path / "8.png").write_bytes(damaged)
+    assert FolderSource(tmp_path).unreadable == ["7.png", "8.png"]
     for i in range(8):
         (tmp_path / f"{i}.png").write_bytes(b"not a picture")
-    with pytest.raises(UnreadableImagesError, match="8 of 40"):
+    with pytest.raises(UnreadableImagesError, match="9 of 40"):
         FolderSource(tmp_path)
 
 
@@ -150,3 +155,32 @@ def test_a_missing_folder_or_captions_file_says_so(tmp_path):
         open_data(str(tmp_path / "nowhere"))
     with pytest.raises(SettingError, match="captions.csv"):
         FolderSource(tmp_path)
+
+
+def test_neighbours_look_at_sixteen_training_pictures_of_each_class(tmp_path):
+    make_folder(tmp_path, 200)
+    source = FolderSource(tmp_path)
+    train = source.pairs.split("train").table
+    for name in train.groupby("concept")["key"].apply(lambda names: names.iloc[16:]):
+        (tmp_path / name).write_bytes(b"broken since it was opened")
+    assert len(train) == 100 and source.neighbours("red") == ["green"]
+    with pytest.raises(UnreadableImagesError):
+        source.pairs.images[:]
+
+
+def test_a_folder_is_read_at_the_size_that_is_asked_for_and_only_then(tmp_path):
+    make_folder(tmp_path)
+    pairs = read_folder(tmp_path, 24)
+    assert isinstance(pairs.images, Pictures) and pairs.images[:2].shape == (2, 24, 24, 3)
+    assert np.array_equal(pairs.images[1], np.asarray(Image.open(tmp_path / "1.png").resize((24, 24), Image.Resampling.BICUBIC)))
+
+
+def test_any_labelled_pairs_are_a_source(source):
+    pairs = source.exam("car", "search").pairs
+    pool = PairsSource(Pairs(pairs.images, pairs.table.assign(split="train")), "drawn", source.path)
+    assert pool.kind("car") == "class" and len(pool.neighbours("car")) == 3 and set(pool.forget_set("car", 5).table["concept"]) == {"car"}
+    assert "car" not in set(pool.retain_set("car", 500).table["concept"])
+    with pytest.raises(UnknownConceptError, match="'car'"):
+        pool.kind("cars")
+    with pytest.raises(EmptySetError, match="report split holds no picture"):
+        pool.exam("car", "report")

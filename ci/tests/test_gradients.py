@@ -1,6 +1,10 @@
 """The gradients on the real studio model: sign, batches, averaging, and what goes wrong loudly."""
 
+from dataclasses import replace
+
 import numpy as np
+import open_clip
+import pandas as pd
 import pytest
 import torch
 
@@ -105,3 +109,22 @@ def test_no_batch_is_an_error(clip, forget):
     one = Pairs(forget.images[:1], forget.table.iloc[:1])
     with pytest.raises(EmptySetError, match="distinct captions"):
         gradients.retain_gradient(clip, one, 8)
+
+
+def test_a_siglip_has_its_own_loss_the_one_that_open_clip_trains_it_with(clip):
+    torch.manual_seed(0)
+    v, t = (torch.nn.functional.normalize(torch.randn(6, 8), dim=-1) for _ in range(2))
+    theirs = open_clip.loss.SigLipLoss()(v, t, torch.tensor(10.0), torch.tensor(-10.0))
+    assert torch.allclose(gradients.sigmoid_loss(v, t, 10.0, -10.0), theirs, rtol=1e-5) and not torch.allclose(gradients.info_nce(v, t, 10.0), theirs)
+    model = open_clip.CLIP(16, {"layers": 1, "width": 32, "head_width": 16, "patch_size": 8, "image_size": 16},
+                           {"layers": 1, "width": 32, "heads": 2, "context_length": 16, "vocab_size": clip.model.vocab_size}, init_logit_bias=-10).eval()
+    siglip = replace(clip, model=model, image_size=16)
+    table = pd.DataFrame({"key": list("abcde"), "caption": [f"thing {i}" for i in range(5)]}).assign(concept="", domain="", style="", split="train")
+    batch = Pairs(np.random.default_rng(0).integers(0, 256, (5, 16, 16, 3), dtype=np.uint8), table)
+    with torch.no_grad():
+        v, t = (torch.nn.functional.normalize(x, dim=-1) for x in gradients.encoded(siglip, batch))
+        assert siglip.bias == -10 and clip.bias is None
+        assert torch.allclose(gradients.retain_loss(siglip, batch), gradients.sigmoid_loss(v, t, siglip.scale, -10.0), rtol=1e-5)
+    whole, pieces = gradients.retain_gradient(siglip, batch, 5), gradients.retain_gradient(siglip, batch, 5, chunk=2)
+    worst = max((whole[n] - pieces[n]).norm() / whole[n].norm() for n in whole if whole[n].norm() > 1e-6)
+    assert worst < 1e-4 and whole["logit_bias"].abs() > 0

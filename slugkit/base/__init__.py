@@ -1,10 +1,11 @@
 """What every room of slugkit may use: errors, paths, progress, settings, hashing, atomic writing."""
 
-from slugkit.base.atomic import write_bytes, write_csv, write_json, write_parquet, write_tensors, write_text
+from slugkit.base.atomic import replace_atomically, write_bytes, write_csv, write_json, write_parquet, write_tensors, write_text
 from slugkit.base.errors import (
     CheckFailed,
     EmptySetError,
     GradientError,
+    MemoryPlanError,
     MissingArtefactError,
     ModelLoadError,
     PatchError,
@@ -37,6 +38,7 @@ __all__ = [
     "EmptySetError",
     "GradientError",
     "MissingArtefactError",
+    "MemoryPlanError",
     "ModelLoadError",
     "PatchError",
     "RunFailedError",
@@ -59,6 +61,7 @@ __all__ = [
     "notebooks_dir",
     "progress",
     "read_settings",
+    "replace_atomically",
     "require_choice",
     "root",
     "runs_dir",

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 
-def _replace(path: str | Path, write: Callable[[Path], Any]) -> Path:
+def replace_atomically(path: str | Path, write: Callable[[Path], Any]) -> Path:
+    """Have `write` fill a file beside `path`, and rename it into place when it is whole. Returns the path."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}.", suffix=f".tmp{path.suffix}")
@@ -34,7 +35,7 @@ def _replace(path: str | Path, write: Callable[[Path], Any]) -> Path:
 
 def write_bytes(path: str | Path, data: bytes) -> Path:
     """Write `data` to `path` atomically, making parent folders. Returns the path."""
-    return _replace(path, lambda beside: beside.write_bytes(data))
+    return replace_atomically(path, lambda beside: beside.write_bytes(data))
 
 
 def write_text(path: str | Path, text: str) -> Path:
@@ -49,12 +50,12 @@ def write_json(path: str | Path, value: Any) -> Path:
 
 def write_parquet(path: str | Path, frame: Any) -> Path:
     """Write a pandas DataFrame to `path` as parquet, without its index, atomically. Returns the path."""
-    return _replace(path, lambda beside: frame.to_parquet(beside, index=False, engine="pyarrow"))
+    return replace_atomically(path, lambda beside: frame.to_parquet(beside, index=False, engine="pyarrow"))
 
 
 def write_csv(path: str | Path, frame: Any) -> Path:
     """Write a pandas DataFrame to `path` as CSV, without its index, atomically. Returns the path."""
-    return _replace(path, lambda beside: frame.to_csv(beside, index=False, lineterminator="\n"))
+    return replace_atomically(path, lambda beside: frame.to_csv(beside, index=False, lineterminator="\n"))
 
 
 def write_tensors(path: str | Path, tensors: dict[str, Any], metadata: dict[str, str] | None = None) -> Path:
@@ -65,4 +66,4 @@ def write_tensors(path: str | Path, tensors: dict[str, Any], metadata: dict[str,
     from safetensors.torch import save_file
 
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    return _replace(path, lambda beside: save_file(plain, str(beside), metadata=metadata))
+    return replace_atomically(path, lambda beside: save_file(plain, str(beside), metadata=metadata))

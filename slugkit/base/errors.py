@@ -49,6 +49,10 @@ class ModelLoadError(SlugError):
     """A model cannot be loaded; nothing was changed."""
 
 
+class MemoryPlanError(SlugError):
+    """What a computation needs does not fit into the memory that is there; nothing was started."""
+
+
 class ShapeError(SlugError, ValueError):
     """Two tensors that must have the same shape differ in it."""
 

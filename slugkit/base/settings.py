@@ -23,8 +23,8 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True, protected_namespaces=())
 
-    model: str = Field("studio", min_length=1, description="studio, an open_clip tag such as ViT-B-32:laion400m_e32, or a folder")
-    data: str = Field("studio", min_length=1, description="studio, or a folder with images and captions.csv")
+    model: str = Field("studio", min_length=1, description="studio, an open_clip tag such as ViT-B-32:laion400m_e32, a hub id, or a folder")
+    data: str = Field("studio", min_length=1, description="studio, or your own pictures: a folder, table, shards or recipe")
     concept: str = Field("Mira Kestrel", min_length=1, description="name to forget, as the data writes it")
     tower: Literal["text", "vision"] = Field("text", description="the tower whose edit notebook 05 shows: text or vision")
     seed: int = Field(0, ge=0, le=2**32 - 1, description="seeds python, numpy and torch; 0 to 4294967295")
@@ -32,6 +32,9 @@ class Settings(BaseModel):
     forget_size: int = Field(120, ge=1, description="pairs in the forget set, 1 or more")
     retain_size: int = Field(512, ge=2, description="pairs in the retain set, 2 or more")
     batch_size: int = Field(128, ge=2, le=4096, description="micro-batch of the retain loss, 2 to 4096 pairs")
+    precision: Literal["fp32", "bf16", "fp16"] = Field("fp32", description="what the towers multiply in: fp32, bf16 or fp16; sums stay in fp32")
+    chunk: int = Field(0, ge=0, le=4096, description="pairs encoded at a time, for the same gradient in less memory; 0 takes the micro-batch whole")
+    workers: int = Field(1, ge=1, le=64, description="processes that share the micro-batches, one for each GPU, 1 to 64")
     retain_draws: int = Field(5, ge=1, le=20, description="retain draws that front membership is counted over, 1 to 20")
     layers: list[str] = Field([], description="canonical layer names to rank; empty means every candidate")
     exclude: list[str] = Field(
@@ -48,6 +51,7 @@ class Settings(BaseModel):
     max_trials: int = Field(10, ge=1, le=60, description="upper bound on step lengths tried per layer, 1 to 60")
     device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="auto, cpu, cuda or mps")
     pipeline: str = Field("studio", min_length=1, description="studio, or a folder or hub id of a Stable Diffusion pipeline whose text encoder is the CLIP's")
+    judge_model: str = Field("", description="CLIP that judges generated pictures of other data than the studio's; empty takes the unedited CLIP")
     size: int = Field(1, ge=1, le=100, description="report pictures of every other subject, 28 times as many of the target; 1 to 100")
     sampling_steps: int = Field(10, ge=1, le=1000, description="denoising steps per picture, 1 to 1000")
     guidance: Annotated[float, Field(ge=0, le=50, allow_inf_nan=False)] = Field(4.0, description="scale of classifier-free guidance, 0 to 50")

@@ -1,22 +1,59 @@
-"""Forget, retain, search and report sets from any source: the studio, or a folder of pictures with captions."""
+"""Forget, retain, search and report sets from any source: the studio, pictures and captions on this machine, or a recipe that joins several."""
 
 from pathlib import Path
 
-from slugkit.base import SettingError
+from slugkit.base import SettingError, nearest, require_choice
 
-from .folder import FolderSource, names_concept, read_folder
+from .checks import check_sets
+from .folder import FolderSource, read_folder
 from .pairs import Pairs, load_pairs
-from .source import Exam, Source
+from .pictures import FITS
+from .pool import PairsSource
+from .saved_set import is_saved_set, read_saved_set
+from .shards import read_shards
+from .source import Exam, Source, names_concept
 from .studio_source import StudioSource, drawn
+from .tables import read_table
 
-__all__ = ["Exam", "FolderSource", "Pairs", "Source", "StudioSource", "drawn", "load_pairs", "names_concept",
-           "open_data", "read_folder"]
+__all__ = ["Exam", "FolderSource", "Pairs", "PairsSource", "Source", "StudioSource", "check_sets", "drawn", "load_pairs", "names_concept",
+           "open_data", "read_folder", "read_saved_set", "read_shards", "read_table"]
+
+EXPECTED = ("'studio', a folder with captions.csv, a .csv or .parquet file with paths and captions, webdataset shards (a .tar file, a folder of them, or a "
+            "pattern such as shards/{00000..00009}.tar), a folder that datasets' save_to_disk wrote, or a recipe (.yaml or .json)")
 
 
-def open_data(data: str = "studio") -> Source:
-    """The source that a notebook's `data` parameter names. Raises SettingError for a folder that is not there."""
+def open_data(data: str = "studio", size: int = 64, fit: str = "crop") -> Source:
+    """The source that a notebook's `data` parameter names; `slugkit/data/pages/own_pictures.md` shows every layout.
+
+    size: edge in pixels at which pictures are read, that of the CLIP's input. fit: "crop" or "squash" (see `Pictures`). The studio has its own 64 pixels.
+    Raises SettingError for anything else, naming what was expected and the nearest files; and what the readers raise.
+    """
+    require_choice(fit, FITS, "The way to fit a picture")
     if data == "studio":
         return StudioSource()
-    if not Path(data).expanduser().is_dir():
-        raise SettingError(f"data={data!r} is no folder on this machine. Expected 'studio', or a folder with images and captions.csv.")
-    return FolderSource(data)
+    path = Path(data).expanduser()
+    if path.is_dir():
+        return _of_folder(path, size, fit)
+    if path.suffix == ".tar":
+        return PairsSource(read_shards(path, size, fit), path.stem, path if path.is_file() else path.parent)
+    if path.is_file() and path.suffix in (".csv", ".parquet"):
+        return PairsSource(read_table(path, size, fit), path.stem, path)
+    if path.is_file() and path.suffix in (".yaml", ".yml", ".json"):
+        from slugkit.data.recipe import read_recipe
+        return read_recipe(path, size, fit)
+    beside = sorted(p.name for p in path.parent.iterdir()) if path.parent.is_dir() else []
+    close = ", ".join(repr(name) for name in nearest(path.name, beside))
+    what = "is a file of another kind" if path.is_file() else "is no folder or file on this machine"
+    raise SettingError(f"data={data!r} {what}. Expected {EXPECTED}." + (f" Nearest: {close}." if close else ""))
+
+
+def _of_folder(path: Path, size: int, fit: str) -> Source:
+    if (path / "captions.csv").is_file():
+        return FolderSource(path, size, fit)
+    if is_saved_set(path):
+        return PairsSource(read_saved_set(path, size, fit), path.name, path)
+    if any(path.glob("*.tar")):
+        return PairsSource(read_shards(path, size, fit), path.name, path)
+    inside = ", ".join(sorted(p.name for p in path.iterdir())[:5])
+    raise SettingError(f"The data folder {path.name!r} has no captions.csv, no .tar file and no data set of save_to_disk; it holds {inside or 'nothing'}. "
+                       f"Expected {EXPECTED}.")

@@ -19,6 +19,8 @@ from slugkit.base import SettingError, UnreadableImagesError, require_choice
 
 PLACE = ["file", "offset", "length", "row"]
 FITS = ("crop", "squash")
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")
+"""What is decoded, whatever a file is called: for others Pillow may start a program, such as Ghostscript for EPS."""
 READ_ERRORS = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
 """What Pillow and the file system raise for a picture that cannot be read."""
 
@@ -107,7 +109,7 @@ class Pictures:
     def decode(self, row: int) -> np.ndarray:
         """(size, size, 3) uint8. Raises UnreadableImagesError."""
         try:
-            with Image.open(io.BytesIO(self.encoded(row))) as picture:
+            with Image.open(io.BytesIO(self.encoded(row)), formats=FORMATS) as picture:
                 return as_square(picture, self.size, self.fit)
         except READ_ERRORS as error:
             where = self.places.loc[row]

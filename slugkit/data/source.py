@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -60,7 +61,7 @@ class Exam:
 
 
 class Source(Protocol):
-    """A source of pictures. `studio` and a local folder are two.
+    """A source of pictures: the studio (`StudioSource`), any set of labelled or captioned pairs (`PairsSource`), or a recipe that joins several.
 
     name: for people. path: the file or folder whose change makes results stale.
     """
@@ -83,8 +84,19 @@ class Source(Protocol):
     def retain_set(self, concept: str | list[str], size: int, seed: int, draw: int = 0) -> Pairs:
         """Training pairs that do not show the concept, or any of several; `draw` numbers independent draws."""
 
+    def prompts(self, concept: str) -> dict[str, dict[str, list[str]]]:
+        """Domain -> class -> prompts that stand for the class."""
+
     def exam(self, concept: str, split: str, per_style: int = 0) -> Exam:
         """The search or the report exam."""
+
+
+def names_concept(caption: str, concept: str) -> bool:
+    """Whether the caption holds the concept as whole words, whatever the case.
+
+    The paper's search takes any substring, so that "Bezos" would also be found inside a longer word.
+    """
+    return re.search(rf"(?<!\w){re.escape(concept)}(?!\w)", caption, flags=re.IGNORECASE) is not None
 
 
 def choose(count: int, size: int, seed, what: str) -> np.ndarray:

@@ -13,9 +13,16 @@ from slugkit.evaluate.statistics import wilson
 from slugkit.models import Clip
 
 
-def class_pictures(source: Source, exam: Exam, per_class: int, seed: int) -> list[np.ndarray]:
-    """Training pictures of every class of the target's domain, (per_class, H, W, 3) uint8 each."""
-    return [source.forget_set(name, per_class, seed).images for name in exam.prompts[exam.target_domain]]
+def class_pictures(source: Source, exam: Exam, per_class: int, seed: int) -> dict[str, np.ndarray]:
+    """A few pictures of every class of the target's domain that are not the exam's: class -> (per_class at most, H, W, 3) uint8.
+
+    Training pictures; where people and objects are examined in data of their own (a recipe), the pictures of the search, of the classes that have some.
+    """
+    if not getattr(source, "examined_apart", lambda concept: False)(exam.concept):
+        return {name: np.asarray(source.forget_set(name, per_class, seed).images) for name in exam.prompts[exam.target_domain]}
+    pairs = source.exam(exam.concept, "search").pairs
+    pairs = pairs.where(pairs.table["domain"] == exam.target_domain)
+    return {name: pairs.images[rows[:per_class]] for name, rows in pairs.table.groupby("concept").indices.items()}
 
 
 def class_means(clip: Clip, pictures: list[np.ndarray]) -> torch.Tensor:
@@ -33,11 +40,11 @@ def recognised_from_pictures(clip: Clip, source: Source, exam: Exam, patches: di
     """
     _, rows = exam.groups()["target"]
     pictures = class_pictures(source, exam, per_class, seed)
-    truth = torch.from_numpy(exam.labels(exam.target_domain)[rows])
+    truth = list(pictures).index(exam.concept)
 
     def row(name: str) -> dict:
-        means = class_means(clip, pictures)
-        right = int(((clip.image_features(exam.pairs.images[rows]) @ means.T).argmax(1).cpu() == truth).sum())
+        means = class_means(clip, list(pictures.values()))
+        right = int(((clip.image_features(exam.pairs.images[rows]) @ means.T).argmax(1) == truth).sum())
         low, high = wilson(right, len(rows))
         return {"model": name, "value": right / len(rows), "low": low, "high": high, "n": len(rows)}
 

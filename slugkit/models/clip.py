@@ -52,6 +52,12 @@ class Clip:
         """exp(logit scale): what cosines are multiplied by in the contrastive loss."""
         return self.model.logit_scale.exp().item()
 
+    @property
+    def bias(self) -> float | None:
+        """The logit bias of a SigLIP, whose loss is a sigmoid for every pair; None for a CLIP trained with InfoNCE."""
+        found = getattr(self.model, "logit_bias", None)
+        return None if found is None else found.item()
+
     def pixels(self, images: np.ndarray) -> torch.Tensor:
         """(N, H, W, 3) uint8, in memory or `Pictures` -> (N, 3, size, size) float32, resized if need be and normalised."""
         if images.ndim != 4 or images.shape[-1] != 3 or images.dtype != np.uint8:

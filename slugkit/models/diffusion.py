@@ -69,17 +69,39 @@ def _has_checker(folder: Path | None) -> bool:
         return False
 
 
+def picture_edge(pipe) -> int:
+    """Pixels along the longer edge of the pictures that a pipeline draws by default."""
+    sample = pipe.unet.config.sample_size
+    return int(max(sample) if isinstance(sample, (list, tuple)) else sample) * pipe.vae_scale_factor
+
+
 @torch.no_grad()
-def draw(pipe, prompts: list[str], seeds: list[int], steps: int = STEPS, guidance: float = GUIDANCE, batch_size: int = 16) -> np.ndarray:
+def draw(pipe, prompts: list[str], seeds: list[int], steps: int = STEPS, guidance: float = GUIDANCE, batch_size: int = 0) -> np.ndarray:
     """One picture for each prompt and seed. Returns (N, H, W, 3) uint8.
 
-    Each picture starts from noise of its own seed, drawn on the CPU, so it does not depend on which others are in its batch.
+    Each picture starts from noise of its own seed, drawn on the CPU, so it does not depend on which others are in its batch. batch_size: pictures at once; 0
+    takes 16 of up to 256 pixels, 4 of 512, 1 of larger ones. What is no number (NaN) comes out black: `require_pictures` finds such a picture.
     """
     if len(prompts) != len(seeds):
         raise ModelLoadError(f"{len(prompts)} prompts came with {len(seeds)} seeds; one seed for each prompt was expected.")
-    parts = []
+    batch_size, parts = batch_size or min(16, max(1, (1024 // picture_edge(pipe)) ** 2)), []
     for i in range(0, len(prompts), batch_size):
         noise = [torch.Generator("cpu").manual_seed(int(seed)) for seed in seeds[i:i + batch_size]]
         made = pipe(prompts[i:i + batch_size], num_inference_steps=steps, guidance_scale=guidance, generator=noise, output_type="np").images
-        parts.append((255 * np.clip(made, 0, 1)).round().astype(np.uint8))
+        parts.append((255 * np.nan_to_num(made).clip(0, 1)).round().astype(np.uint8))
     return np.concatenate(parts)
+
+
+def blank(images: np.ndarray) -> np.ndarray:
+    """Which of (N, H, W, 3) uint8 pictures are one colour all over: no channel varies by more than 3 of 255. (N,) bool."""
+    flat = images.reshape(len(images), -1, 3).astype(int)
+    return ((flat.max(1) - flat.min(1)) <= 3).all(1)
+
+
+def require_pictures(images: np.ndarray, by: str = "the pipeline") -> None:
+    """Raises ModelLoadError where pictures of an unedited pipeline are blank. by: what drew them, for the message."""
+    count = int(blank(images).sum())
+    if count:
+        raise ModelLoadError(f"{count} of {len(images)} pictures that {by} drew before any edit are one colour all over, as one of NaN comes "
+                             "out; pictures of something were expected. Causes: a VAE that overflows in half precision (device=cpu computes in float32), a "
+                             "safety checker, weights that do not belong together. Nothing was changed.")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from slugkit.data.pictures import PLACE, Pictures
 from slugkit.models.layers import block_of
 from slugkit.models.acting import blocks_read
 from slugkit.models.vlm import Vlm
@@ -19,24 +20,25 @@ def _blocks(tower) -> torch.nn.ModuleList | None:
 class Seen:
     """Pictures whose features are wanted again and again while one layer of the vision tower changes.
 
-    images: (N, H, W, 3) uint8; equal pictures are computed once. layer: canonical name of what changes; None, an embedding, or a model that
-    reads several layers computes the whole tower each time. Keeps pictures x tokens x width numbers, the input of the layer's block.
+    images: (N, H, W, 3) uint8, or `Pictures`; equal pictures are computed once. layer: canonical name of what changes; None, an embedding, or a model
+    that reads several layers or cuts a picture into several computes the whole tower each time. Keeps pictures x tokens x width numbers, the input of the
+    layer's block.
     """
 
     def __init__(self, vlm: Vlm, images: np.ndarray, layer: str | None = None, batch_size: int = 128):
         self.vlm, self.batch_size = vlm, batch_size
-        known: dict[bytes, int] = {}
-        self._rows = [known.setdefault(image.tobytes(), len(known)) for image in images]
+        known: dict = {}
+        names = images.places[PLACE].itertuples(index=False, name=None) if isinstance(images, Pictures) else (image.tobytes() for image in images)
+        self._rows = [known.setdefault(name, len(known)) for name in names]
         first = [self._rows.index(number) for number in range(len(known))]
-        self._images = [images[i] for i in first]
+        self._images = images.take(first) if isinstance(images, Pictures) else [images[i] for i in first]
         blocks, read = _blocks(vlm.model.model.vision_tower), vlm.model.config.vision_feature_layer
-        cuttable = blocks is not None and isinstance(read, int) and layer is not None and block_of(layer) >= 0
+        cuttable = blocks is not None and isinstance(read, int) and not vlm.cuts and layer is not None and block_of(layer) >= 0
         self._after = list(blocks[block_of(layer):blocks_read(vlm.model)]) if cuttable else None
         self._kept = self._inputs(blocks[block_of(layer)]) if cuttable else None
 
-    def _pixels(self, i: int) -> torch.Tensor:
-        pixels = self.vlm.processor.image_processor(self._images[i:i + self.batch_size], return_tensors="pt")["pixel_values"]
-        return pixels.to(next(self.vlm.model.parameters()).device, self.vlm.model.dtype)
+    def _part(self, i: int) -> dict[str, torch.Tensor]:
+        return self.vlm.seen(self._images[i:i + self.batch_size])
 
     @torch.no_grad()
     def _inputs(self, block: torch.nn.Module) -> list[torch.Tensor]:
@@ -45,7 +47,7 @@ class Seen:
         hook = block.register_forward_pre_hook(lambda module, args, kwargs: kept.append((args[0] if args else kwargs["hidden_states"]).clone()), with_kwargs=True)
         try:
             for i in range(0, len(self._images), self.batch_size):
-                self.vlm.model.model.vision_tower(self._pixels(i))
+                self.vlm.model.model.vision_tower(self._part(i)["pixel_values"])
         finally:
             hook.remove()
         return kept
@@ -60,10 +62,8 @@ class Seen:
     def features(self) -> list[torch.Tensor]:
         """Of every picture what the language model sees with the weights as they are: (patches, width) each."""
         if self._kept is not None:
-            parts = [self._from_block(x) for x in self._kept]
+            found = list(torch.cat([self._from_block(x) for x in self._kept]))
         else:
-            model = self.vlm.model.model
-            parts = [torch.stack(list(model.get_image_features(self._pixels(i), return_dict=True).pooler_output))
-                     for i in range(0, len(self._images), self.batch_size)]
-        found = torch.cat(parts)
+            read = self.vlm.model.model.get_image_features
+            found = [each for i in range(0, len(self._images), self.batch_size) for each in read(**self._part(i), return_dict=True).pooler_output]
         return [found[row] for row in self._rows]

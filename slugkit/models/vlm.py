@@ -11,12 +11,15 @@ from PIL import Image
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from slugkit.base import ModelLoadError, UnreadableImagesError, data_dir, progress
+from slugkit.data.pictures import Pictures
 from slugkit.models import convert
 from slugkit.models.clip import Clip, pick_device
 from slugkit.models.hub import need_repository, no_loading_bars
 
 FEATURE_LAYER = -2
 """The vision layer that LLaVA-1.5 reads: the second to last, so the last block cannot act."""
+BATCH_NUMBERS, TEXT_TOKENS = 8 * 10**9, 64
+"""Values that a batch of conversations may keep (16 GB in float16), and the tokens of question and answer that are reckoned with."""
 
 
 def vision_tower(clip: Clip):
@@ -30,17 +33,24 @@ def vision_tower(clip: Clip):
 def conversation(processor, question: str, answer: str) -> tuple[str, str]:
     """The prompt about one picture up to the answer, as the model's chat template writes it, and the answer with its end token."""
     said = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": question}]}]
-    return processor.apply_chat_template(said, add_generation_prompt=True), f" {answer}{processor.tokenizer.eos_token}"
+    prompt = processor.apply_chat_template(said, add_generation_prompt=True)
+    return prompt, f"{'' if prompt[-1:].isspace() else ' '}{answer}{processor.tokenizer.eos_token}"
 
 
 def as_batch(tokenizer, image_token: int, patches: int, talks: list[tuple[str, str]], device) -> dict[str, torch.Tensor]:
-    """Conversations as input_ids, attention_mask and labels (N, L) int64, padded on the left; labels are -100 but for the answers."""
+    """Conversations as input_ids, attention_mask and labels (N, L) int64, padded on the left; labels are -100 but for the answers.
+
+    Prompt and answer are cut into tokens as one text with the tokenizer's own first token, as the processor cuts the prompt, so the answer's tokens are
+    those that the model would say. patches: tokens that stand for the picture.
+    """
     rows = []
     for prompt, answer in talks:
-        before, after = prompt.split("<image>")
-        asked = [*tokenizer(before, add_special_tokens=False).input_ids, *[image_token] * patches, *tokenizer(after, add_special_tokens=False).input_ids]
-        told = tokenizer(answer, add_special_tokens=False).input_ids
-        rows.append((asked + told, [-100] * len(asked) + told))
+        asked, whole = (np.array(tokenizer(text).input_ids) for text in (prompt, prompt + answer))
+        shared = min(len(asked), len(whole))
+        start = shared if (asked[:shared] == whole[:shared]).all() else int(np.argmin(asked[:shared] == whole[:shared]))
+        copies = np.where(whole == image_token, patches, 1)
+        labels = np.where(np.arange(len(whole)) < start, -100, whole)
+        rows.append((np.repeat(whole, copies).tolist(), np.repeat(labels, copies).tolist()))
     length = max(len(ids) for ids, _ in rows)
     pad = tokenizer.pad_token_id
     ids = torch.tensor([[pad] * (length - len(i)) + i for i, _ in rows], device=device)
@@ -91,31 +101,70 @@ class Vlm:
         """The question as the model's chat template writes it, with one picture."""
         return conversation(self.processor, question, "")[0]
 
-    def scripted(self, questions: list[str], answers: list[str]) -> dict[str, torch.Tensor]:
-        """The conversations with these answers as one batch without its pictures: input_ids, attention_mask, labels."""
+    @property
+    def cuts(self) -> bool:
+        """Whether it cuts a picture into several (LLaVA-NeXT), so that the number of tokens of a picture goes by its size."""
+        return getattr(self.model.config, "image_grid_pinpoints", None) is not None
+
+    def picture_tokens(self, height: int = 0, width: int = 0) -> int:
+        """Tokens that stand for a picture of this many pixels in the language model's input. Only a model that cuts pictures asks for the size.
+
+        Raises ModelLoadError where such a model is not told the size.
+        """
+        if not self.cuts:
+            return self.model.config.image_seq_length
+        if min(height, width) < 1:
+            raise ModelLoadError(f"{type(self.model).__name__} cuts a picture by its size, and {height} x {width} pixels were given; height and width were expected.")
+        blank, token = np.zeros((height, width, 3), np.uint8), self.processor.image_token
+        return int((self.processor(images=[blank], text=[token], return_tensors="pt")["input_ids"] == self.model.config.image_token_id).sum())
+
+    def at_once(self, most: int, numbers: int, shape: tuple[int, int] = (0, 0)) -> int:
+        """How many conversations fit into one batch: `most`, or fewer where the language model is large.
+
+        numbers: values kept a token, layer and unit of width (2 for keys and values, about 20 where a gradient is wanted); a batch keeps BATCH_NUMBERS of them
+        at most. shape: height and width of the pictures, see `picture_tokens`.
+        """
+        text = self.model.config.text_config
+        each = (self.picture_tokens(*shape) + TEXT_TOKENS) * text.num_hidden_layers * text.hidden_size * numbers
+        return max(1, min(most, BATCH_NUMBERS // each))
+
+    def scripted(self, questions: list[str], answers: list[str], shape: tuple[int, int] = (0, 0)) -> dict[str, torch.Tensor]:
+        """The conversations with these answers as one batch without its pictures: input_ids, attention_mask, labels.
+
+        shape: height and width of the pictures, which all have one size; see `picture_tokens`.
+        """
         talks = [conversation(self.processor, q, a) for q, a in zip(questions, answers, strict=True)]
-        return as_batch(self.processor.tokenizer, self.model.config.image_token_id, self.model.config.image_seq_length, talks, next(self.model.parameters()).device)
+        return as_batch(self.processor.tokenizer, self.model.config.image_token_id, self.picture_tokens(*shape), talks, next(self.model.parameters()).device)
+
+    def seen(self, images: np.ndarray) -> dict[str, torch.Tensor]:
+        """The pictures as the model's vision tower takes them: pixel_values and, where it cuts them, image_sizes. images: (N, H, W, 3) uint8."""
+        made = self.processor.image_processor(list(images), return_tensors="pt")
+        device = next(self.model.parameters()).device
+        sizes = {"image_sizes": made["image_sizes"].to(device)} if "image_sizes" in made else {}
+        return {"pixel_values": made["pixel_values"].to(device, self.model.dtype), **sizes}
 
     def told(self, images: np.ndarray, questions: list[str], answers: list[str]) -> dict[str, torch.Tensor]:
-        """The conversations with these answers as one batch for the model: pixel_values, input_ids, attention_mask, labels.
+        """The conversations with these answers as one batch for the model: what `scripted` and `seen` give.
 
         images: (N, H, W, 3) uint8. Raises ModelLoadError for lists of different lengths.
         """
         if not len(images) == len(questions) == len(answers):
             raise ModelLoadError(f"{len(images)} pictures, {len(questions)} questions and {len(answers)} answers were given; one of each was expected.")
-        batch = self.scripted(questions, answers)
-        pixels = self.processor.image_processor(list(images), return_tensors="pt")["pixel_values"]
-        return {**batch, "pixel_values": pixels.to(batch["input_ids"].device, self.model.dtype)}
+        return {**self.scripted(questions, answers, images.shape[1:3]), **self.seen(images)}
 
     @torch.no_grad()
     def ask(self, images, questions: list[str], max_new_tokens: int = 16, batch_size: int = 64) -> list[str]:
-        """Greedy answers. images: one for each question, as `opened` takes them. Raises ModelLoadError for another number of them, UnreadableImagesError."""
+        """Greedy answers. images: one for each question, as `opened` takes them, or `Pictures`, of which one batch is in memory at a time.
+
+        batch_size: at most; see `at_once`. Raises ModelLoadError for another number of them, UnreadableImagesError.
+        """
         if len(images) != len(questions):
             raise ModelLoadError(f"{len(questions)} questions came with {len(images)} pictures; one picture for each question was expected.")
-        images = opened(images)
+        images = images if isinstance(images, Pictures) else opened(images)
+        batch_size = self.at_once(batch_size, 2, np.asarray(images[0]).shape[:2] if self.cuts and len(images) else (0, 0))
         device, said = next(self.model.parameters()).device, []
         for i in progress(range(0, len(questions), batch_size), "asking"):
-            batch = self.processor(images=images[i:i + batch_size], text=[self.prompt(q) for q in questions[i:i + batch_size]],
+            batch = self.processor(images=list(images[i:i + batch_size]), text=[self.prompt(q) for q in questions[i:i + batch_size]],
                                    return_tensors="pt", padding=True).to(device)
             made = self.model.generate(**batch, max_new_tokens=max_new_tokens, do_sample=False)
             said += self.processor.batch_decode(made[:, batch["input_ids"].shape[1]:], skip_special_tokens=True)

@@ -31,16 +31,20 @@ def hash_of(path: Path) -> str:
 
 
 def _stamp(path: Path) -> list[int]:
+    """Size and time of change of a file; of a folder how many files it holds, their sizes together and the last change."""
+    if path.is_dir():
+        found = [p.stat() for p in path.rglob("*") if p.is_file() and "__pycache__" not in p.parts]
+        return [len(found), sum(s.st_size for s in found), max((s.st_mtime_ns for s in found), default=0)]
     status = path.stat()
     return [status.st_size, status.st_mtime_ns]
 
 
 def used(path: Path) -> dict[str, Any]:
-    """Entry for a file or folder outside the run that a stage used: hash, and for a file size and time of change."""
+    """Entry for a file or folder outside the run that a stage used: hash, size and time of change."""
     path = Path(path)
     if not path.exists():
         raise MissingArtefactError(f"{path} is not there, so it cannot be noted as used; give the path of a file or folder.")
-    return {"sha256": hash_of(path), "stamp": _stamp(path) if path.is_file() else None}
+    return {"sha256": hash_of(path), "stamp": _stamp(path)}
 
 
 def use_changed(path: str, entry: dict[str, Any]) -> bool:
@@ -48,7 +52,7 @@ def use_changed(path: str, entry: dict[str, Any]) -> bool:
     file = Path(path)
     if not file.exists():
         return True
-    if file.is_file() and entry["stamp"] == _stamp(file):
+    if entry["stamp"] == _stamp(file):
         return False
     return hash_of(file) != entry["sha256"]
 

@@ -162,7 +162,7 @@ def write_pipeline(kind: str, clips: list[str | Path], out: str | Path, reduced:
     require_choice(kind, PIPELINES, "The pipeline")
     sizes = {"sd15": [(768, 12)], "sd21": [(1024, 24)], "sdxl": [(768, 12), (1280, 32)]}[kind]
     if len(clips) != len(sizes):
-        raise SettingError(f"{kind} has {len(sizes)} text encoders, and {len(clips)} CLIP folders were given; one for each was expected ({PIPELINES[kind]}).")
+        raise SettingError(f"{kind} reads with the text towers of {PIPELINES[kind]}, and {len(clips)} CLIP folders were given; {len(sizes)} expected.")
     nets = [_need_clip(folder, *size, "text tower") for folder, size in zip(clips, sizes)]
     out = _need_new(out)
     torch.manual_seed(seed)

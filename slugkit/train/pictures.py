@@ -57,4 +57,4 @@ def folder_pictures(folder: str | Path, without: str | None = None) -> TrainingP
     pairs = pairs.take(keep)
     captions = list(pairs.captions)
     keys = [c or t for c, t in zip(pairs.table["concept"].fillna(""), captions)]
-    return TrainingPictures(pairs.images, lambda i, rng: captions[i], keys, captions)
+    return TrainingPictures(np.asarray(pairs.images), lambda i, rng: captions[i], keys, captions)

@@ -1,0 +1,101 @@
+"""LAION's metadata: find the links whose caption names a concept, and the command that fetches the pictures. `pages/laion.md` says what LAION is today."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from slugkit.base import EmptySetError, SettingError, UnreadableImagesError, progress, write_parquet
+
+from .source import names_concept
+from .tables import CAPTIONS, first_column
+
+LINKS = ("URL", "url")
+ALSO = ("similarity", "NSFW", "punsafe", "pwatermark", "WIDTH", "HEIGHT", "width", "height")
+"""Columns of LAION's metadata that are kept where they are there."""
+ROWS_AT_ONCE = 65_536
+
+
+def metadata_files(metadata: str | Path | list[str | Path]) -> list[Path]:
+    """The parquet files of a folder, or those named. Raises SettingError where there is none or one is missing."""
+    if isinstance(metadata, (str, Path)):
+        path = Path(metadata).expanduser()
+        files = sorted(path.glob("*.parquet")) if path.is_dir() else [path]
+    else:
+        files = [Path(file).expanduser() for file in metadata]
+    missing = [file.name for file in files if not file.is_file()]
+    if missing or not files:
+        raise SettingError(f"LAION's metadata are not there: {missing[:3] or 'the folder has no .parquet file'}. Expected parquet files with links and captions; "
+                           "slugkit/data/pages/laion.md says where they are.")
+    return files
+
+
+def _opened(file: Path):
+    """A parquet file, with the names of its columns of links, captions and the rest."""
+    import pyarrow
+    import pyarrow.parquet
+    try:
+        opened = pyarrow.parquet.ParquetFile(file)
+    except (pyarrow.ArrowException, OSError) as error:
+        raise UnreadableImagesError(f"{file.name} cannot be read: {error}. A parquet file was expected; fetch it again, or leave it out.") from error
+    columns = opened.schema_arrow.names
+    return opened, first_column(columns, LINKS, file.name), first_column(columns, CAPTIONS, file.name), [c for c in ALSO if c in columns]
+
+
+def _named(opened, link: str, caption: str, also: list[str], name: str):
+    """(rows read, rows whose caption names `name` as a table url, caption, ...) of each batch of a file."""
+    import pyarrow
+    import pyarrow.compute
+    for batch in opened.iter_batches(batch_size=ROWS_AT_ONCE, columns=[link, caption, *also]):
+        captions = batch.column(caption).cast(pyarrow.string())
+        some = batch.filter(pyarrow.compute.fill_null(pyarrow.compute.match_substring(captions, name, ignore_case=True), False))
+        table = some.select([link, caption, *also]).to_pandas().set_axis(["url", "caption", *(c.lower() if c != "NSFW" else c for c in also)], axis=1)
+        whole = [isinstance(url, str) and names_concept(text, name) for url, text in zip(table["url"], table["caption"])]
+        yield batch.num_rows, table[np.array(whole, bool)]
+
+
+def search_names(metadata: str | Path | list[str | Path], name: str, limit: int = 6000, out: str | Path | None = None) -> pd.DataFrame:
+    """Links whose caption holds `name` as whole words, whatever the case: a table url, caption, and similarity, NSFW, width, ... where the metadata have them.
+
+    metadata: parquet files with `URL` or `url` and `TEXT`, `caption` or `text`, or a folder of them; read a batch of rows at a time, so memory stays small.
+    limit: stop at this many links (the paper used 1,000 to 6,000 pairs a person). out: a parquet file for the columns url and caption, which
+    `img2dataset_command` takes. A link that occurs again is dropped. `attrs` of the table: read (rows), duplicates (dropped), complete (false where the
+    limit ended the search). Raises SettingError for missing files or columns and an empty name, UnreadableImagesError for a broken file, EmptySetError
+    when nothing was found.
+    """
+    if not name.strip() or limit < 1:
+        raise SettingError(f"A name to search for and a limit of 1 or more were expected; {name!r} and {limit} came instead.")
+    opened = [_opened(file) for file in metadata_files(metadata)]
+    parts, seen, read, duplicates, found = [], set(), 0, 0, 0
+    for rows, table in (batch for file in progress(opened, f"metadata searched for {name}") for batch in _named(*file, name)):
+        fresh = ~(table["url"].isin(seen) | table["url"].duplicated())
+        read, duplicates = read + rows, duplicates + int((~fresh).sum())
+        parts.append(table[fresh].head(limit - found))
+        seen |= set(parts[-1]["url"])
+        found += len(parts[-1])
+        if found >= limit:
+            break
+    if not found:
+        raise EmptySetError(f"None of the {read} captions names {name!r}; expected at least one. Check the spelling, or search more of the metadata.")
+    table = pd.concat([part for part in parts if len(part)], ignore_index=True)
+    table.attrs = {"read": read, "duplicates": duplicates, "complete": found < limit}
+    if out is not None:
+        write_parquet(out, table[["url", "caption"]])
+    return table
+
+
+def img2dataset_command(parquet: str | Path, out: str | Path, image_size: int = 256, processes: int = 2, threads: int = 32) -> str:
+    """The shell line with which img2dataset fetches the links of `parquet` into webdataset shards in the folder `out`, which `open_data` then reads.
+
+    image_size: pixels of the shorter edge (the paper's pictures have 256). processes: number of cores. threads: links fetched at once by each process.
+    Nothing is run here; img2dataset is a program of its own (https://github.com/rom1504/img2dataset). It leaves out pictures whose site sends an
+    X-Robots-Tag such as noai, unless it is told otherwise. Raises SettingError for a size or count below 1.
+    """
+    if min(image_size, processes, threads) < 1:
+        raise SettingError(f"image_size={image_size}, processes={processes}, threads={threads} came; each must be 1 or more.")
+    return shlex.join(["img2dataset", "--url_list", str(parquet), "--input_format", "parquet", "--url_col", "url", "--caption_col", "caption",
+                       "--output_format", "webdataset", "--output_folder", str(out), "--image_size", str(image_size), "--resize_mode", "keep_ratio",
+                       "--processes_count", str(processes), "--thread_count", str(threads)])

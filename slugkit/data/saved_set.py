@@ -1,0 +1,90 @@
+"""A folder that Hugging Face `datasets` wrote with `save_to_disk`: one data set, or several by split."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pandas as pd
+
+from slugkit.base import SettingError, UnreadableImagesError
+
+from .pairs import Pairs
+from .pictures import Pictures
+from .tables import CAPTIONS, complete, first_column
+
+SPLIT_NAMES = {"train": "train", "validation": "search", "valid": "search", "val": "search", "search": "search", "test": "report", "report": "report"}
+"""What the splits of a data set are called here."""
+LABELS = ("label", "concept")
+
+
+def is_saved_set(folder: Path) -> bool:
+    """Whether a folder is what `Dataset.save_to_disk` or `DatasetDict.save_to_disk` writes."""
+    return (folder / "dataset_dict.json").is_file() or (folder / "dataset_info.json").is_file() and (folder / "state.json").is_file()
+
+
+def parts_of(folder: Path) -> dict[str, Path]:
+    """Split -> folder of its data set; "" for a data set without splits. Raises SettingError for splits with other names."""
+    listing = folder / "dataset_dict.json"
+    if not listing.is_file():
+        return {"": folder}
+    try:
+        names = list(json.loads(listing.read_text(encoding="utf-8"))["splits"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise SettingError(f"{folder.name}/dataset_dict.json is broken: {error}. Write the data set again with save_to_disk.") from error
+    wrong = [name for name in names if name not in SPLIT_NAMES]
+    if wrong:
+        raise SettingError(f"{folder.name} has the splits {wrong}; expected only {list(SPLIT_NAMES)}. Rename them, or save one of them alone.")
+    return {name: folder / name for name in names}
+
+
+def _rows(folder: Path, split: str) -> pd.DataFrame:
+    """key, caption, concept, split, and the place (file, row) of one data set; rows without a picture are named in attrs["incomplete"]."""
+    import datasets
+    try:
+        data = datasets.load_from_disk(str(folder.absolute()))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UnreadableImagesError(f"The data set {folder.name!r} cannot be read: {error}. A folder that save_to_disk wrote was expected; "
+                                    "copy it again.") from error
+    if not isinstance(data.features.get("image"), datasets.Image):
+        raise SettingError(f"The data set {folder.name!r} has no column image of pictures; it has {data.column_names}. Rename the column to image.")
+    label = next((name for name in LABELS if name in data.column_names), None)
+    table = pd.DataFrame({"key": [f"{split or folder.name}/{i:08d}" for i in range(len(data))]})
+    table["concept"] = _names(data, label) if label else ""
+    caption = next((name for name in CAPTIONS if name in data.column_names), None)
+    if caption is None and label is None:
+        first_column(data.column_names, CAPTIONS, f"The data set {folder.name!r}")
+    table["caption"] = data[caption][:] if caption else [f"a photo of {c}" if c else "" for c in table["concept"]]
+    if split:
+        table["split"] = SPLIT_NAMES[split]
+    table["file"], table["row"] = str(folder.absolute()), range(len(data))
+    empty = data.data.column("image").is_null().to_numpy() if len(data.data) == len(data) else pd.Series(False, table.index).to_numpy()
+    incomplete = [f"{key}: no picture" for key in table["key"][empty]]
+    table = table[~empty]
+    table.attrs["incomplete"] = incomplete
+    return table
+
+
+def _names(data, label: str) -> list[str]:
+    """Class of each row as text; "" for none."""
+    import datasets
+    feature, values = data.features[label], data[label][:]
+    if isinstance(feature, datasets.ClassLabel):
+        return [feature.names[v] if v is not None and v >= 0 else "" for v in values]
+    return ["" if v is None else str(v) for v in values]
+
+
+def read_saved_set(folder: str | Path, size: int = 64, fit: str = "crop") -> Pairs:
+    """The pairs of a folder that `save_to_disk` wrote, left on disk and read at `size` x `size` pixels (see `Pictures`).
+
+    Columns: `image` (of type Image), `caption`, `TEXT` or `text`, and `label` (a ClassLabel or text) or `concept`; without captions "a photo of" the label
+    stands in. Splits validation and test become search and report. Rows without a picture or a caption are left out and named in
+    `table.attrs["incomplete"]`. Raises SettingError for missing columns and unknown splits, EmptySetError, UnreadableImagesError for a broken folder.
+    """
+    folder = Path(folder).expanduser()
+    tables = [_rows(part, split) for split, part in parts_of(folder).items()]
+    table = pd.concat(tables, ignore_index=True)
+    table.attrs = {"incomplete": [name for t in tables for name in t.attrs["incomplete"]]}
+    table = complete(table, f"The data set {folder.name!r}")
+    pictures = Pictures(table[["file", "row"]].assign(offset=-1, length=-1), size, fit)
+    return Pairs(pictures, table.drop(columns=["file", "row"]))

@@ -1,0 +1,75 @@
+"""The studio's own pictures written in the formats of the published data sets: webdataset shards, a CelebA folder, an ImageNet folder, and the recipe that joins them.
+
+`python -m slugkit.data.studio_files FOLDER`. With it the way of a real data set, from shards to report, is walked on models that were really trained.
+"""
+
+from __future__ import annotations
+
+import io
+import sys
+import tarfile
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from slugkit import studio
+from slugkit.base import write_bytes, write_text
+
+from .celeba import IMAGES, NAME_LIST
+from .imagenet import CLASS_NAMES
+from .studio_source import StudioSource, drawn
+
+RECIPE = "recipe.yaml"
+
+
+def _encoded(image: np.ndarray) -> bytes:
+    """A JPEG that loses as little as a JPEG can."""
+    stream = io.BytesIO()
+    Image.fromarray(image).save(stream, format="JPEG", quality=95, subsampling=0)
+    return stream.getvalue()
+
+
+def _write_shards(folder: Path, records: list, shards: int) -> None:
+    """Tar files with NUMBER.jpg and NUMBER.txt for each record, as img2dataset lays them out."""
+    folder.mkdir(parents=True, exist_ok=True)
+    images = drawn(records)
+    for number, rows in enumerate(np.array_split(np.arange(len(records)), shards)):
+        with tarfile.open(folder / f"{number:05d}.tar", "w") as tar:
+            for row in rows.tolist():
+                for end, data in (("jpg", _encoded(images[row])), ("txt", records[row].caption().encode())):
+                    member = tarfile.TarInfo(f"{row:09d}.{end}")
+                    member.size = len(data)
+                    tar.addfile(member, io.BytesIO(data))
+
+
+def write_studio_files(folder: str | Path, training: int = 3000, per_style: int = 3, shards: int = 2) -> Path:
+    """Write the four, and return the recipe's path. A folder that holds them already is written again.
+
+    training: pairs in the shards, the first of the CLIP's own training pictures. per_style: pictures of each person and object in each style, of the studio's
+    report split, which no model saw.
+    """
+    folder, source = Path(folder), StudioSource()
+    world = source.world
+    _write_shards(folder / "shards", source.training[:training], shards)
+    people = [r for name in world.people for r in studio.solo_records("report", name, per_style, world=world)]
+    lines = []
+    for number, (record, image) in enumerate(zip(people, drawn(people)), start=1):
+        write_bytes(folder / "celeba" / IMAGES / f"{number:06d}.jpg", _encoded(image))
+        lines.append(f"{number:06d}.jpg {record.name.replace(' ', '_')}")
+    write_text(folder / "celeba" / NAME_LIST, "\n".join([str(len(people)), "image_id identity_name", *lines]) + "\n")
+    wnids = {name: f"n{90000000 + i}" for i, name in enumerate(world.objects)}
+    things = [r for name in world.objects for r in studio.solo_records("report", name, per_style, world=world)]
+    for number, (record, image) in enumerate(zip(things, drawn(things)), start=1):
+        write_bytes(folder / "imagenet" / "val" / wnids[record.name] / f"ILSVRC2012_val_{number:08d}.JPEG", _encoded(image))
+    write_text(folder / "imagenet" / CLASS_NAMES, "".join(f"{wnid} {name}\n" for name, wnid in wnids.items()))
+    near = {name: world.neighbours_of(name)[:3] for name in world.report["person"]}
+    said = ["pairs: shards", "people: celeba", "objects: imagenet", "neighbours:", *(f"  {name}: [{', '.join(names)}]" for name, names in near.items())]
+    write_text(folder / RECIPE, "\n".join(said) + "\n")
+    return folder / RECIPE
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 2:
+        sys.exit("Usage: python -m slugkit.data.studio_files FOLDER")
+    print(write_studio_files(sys.argv[1]))

@@ -1,0 +1,119 @@
+"""Tables of pictures and captions: a captions.csv, or any CSV or parquet file with paths and captions.
+
+Columns: a path (`file`, `path` or `image_path`) and a caption (`caption`, `TEXT` or `text`, the first two as LAION writes them); `concept` (the
+class that a picture shows) and `split` (train, search, report) are optional.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+from PIL import Image
+
+from slugkit.base import EmptySetError, SettingError, UnreadableImagesError, sha256_bytes
+
+from .pairs import Pairs
+from .pictures import FORMATS, READ_ERRORS, Pictures, whole_files
+
+FILES = ("file", "path", "image_path")
+CAPTIONS = ("caption", "TEXT", "text")
+SPLITS = ("train", "search", "report")
+TOO_MANY_UNREADABLE = 0.05
+
+
+def first_column(columns, names: tuple[str, ...], where: str) -> str:
+    """The first of `names` that is among `columns`. Raises SettingError naming both."""
+    found = next((name for name in names if name in columns), None)
+    if found is None:
+        raise SettingError(f"{where} has none of the columns {list(names)}; it has {list(columns)}. Expected one of them; rename a column.")
+    return found
+
+
+def complete(table: pd.DataFrame, where: str) -> pd.DataFrame:
+    """The table with the columns that `Pairs` needs, from `key` (unique text) and `caption`, and from `concept` and `split` where it has them.
+
+    Without `split` it is assigned by a hash of the key, train : search : report as 60 : 20 : 20; where no picture has a concept every pair is train,
+    since no exam can be set. A row without a caption is left out and named in `attrs["incomplete"]`. where: what messages call the table. Raises
+    SettingError for another split or a key that occurs twice, EmptySetError when no row is left.
+    """
+    attrs = {"unreadable": [], "incomplete": [], **table.attrs}
+    for name in ("caption", "concept", "split"):
+        if name in table:
+            table[name] = table[name].fillna("").astype(str).str.strip()
+    empty = table["caption"] == ""
+    attrs["incomplete"] = attrs["incomplete"] + [f"{key}: no caption" for key in table["key"][empty]]
+    table = table[~empty].reset_index(drop=True)
+    if table.empty:
+        raise EmptySetError(f"{where} has no rows with a picture and a caption; expected one for each picture. First left out: {attrs['incomplete'][:1]}.")
+    if table["key"].duplicated().any():
+        raise SettingError(f"{where} names a file twice: {table['key'][table['key'].duplicated()].iloc[0]!r}. Expected one row a file.")
+    if "concept" not in table:
+        table["concept"] = ""
+    if "split" not in table:
+        table["split"] = assigned(table["key"]) if (table["concept"] != "").any() else "train"
+    wrong = sorted(set(table["split"]) - set(SPLITS))
+    if wrong:
+        raise SettingError(f"{where} names the splits {wrong}; expected only {list(SPLITS)}.")
+    table = table.assign(domain="classes", style="")
+    table.attrs = attrs
+    return table
+
+
+def assigned(keys) -> list[str]:
+    """train, search or report for each key by its hash, 60 : 20 : 20; the same key always gets the same."""
+    return [("train", "train", "train", "search", "report")[int(sha256_bytes(key.encode())[:8], 16) % 5] for key in keys]
+
+
+def readable(path: Path) -> bool:
+    """Whether a file is a picture by its header (for PNG its checksums as well). Nothing is decoded."""
+    try:
+        if not path.is_file():
+            return False
+        with Image.open(path, formats=FORMATS) as picture:
+            picture.verify()
+    except READ_ERRORS:
+        return False
+    return True
+
+
+def read_columns(path: Path) -> pd.DataFrame:
+    """A CSV or parquet file as a table of text with the columns key, caption and, where it has them, concept and split. Raises SettingError."""
+    import pyarrow
+    try:
+        table = pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path, dtype=str, keep_default_na=False)
+    except (pyarrow.ArrowException, pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
+        raise SettingError(f"{path.name} cannot be read: {error}. A {path.suffix[1:]} file was expected, a CSV in UTF-8; write it again.") from error
+    file, caption = first_column(table, FILES, path.name), first_column(table, CAPTIONS, path.name)
+    extra = [name for name in ("concept", "split") if name in table]
+    table = table[[file, caption, *extra]].set_axis(["key", "caption", *extra], axis=1).astype({"key": str})
+    table.attrs = {}
+    return table
+
+
+def read_table(path: str | Path, size: int = 64, fit: str = "crop", inside: bool = False) -> Pairs:
+    """The pairs of a CSV or parquet file. Pictures stay on disk and are read at `size` x `size` pixels (see `Pictures` for size and fit).
+
+    Paths are relative to the table's folder or absolute. inside: they must lie in that folder. Pictures whose header cannot be read are left out and
+    named in `table.attrs["unreadable"]`, rows without a caption in `attrs["incomplete"]`. Raises SettingError for missing columns, links instead of
+    paths or a path that leaves the folder, EmptySetError for an empty table, UnreadableImagesError when more than 5 % cannot be read.
+    """
+    path = Path(path).expanduser().resolve()
+    table = complete(read_columns(path), path.name)
+    link = next((name for name in table["key"] if "://" in name), None)
+    if link is not None:
+        raise SettingError(f"{path.name} names {link!r}, a link; expected paths of files on this machine. Fetch the pictures first, for instance with "
+                           "img2dataset (slugkit.data.laion.img2dataset_command), and open the shards that it writes.")
+    files = [path.parent / name for name in table["key"]]
+    if inside:
+        for name, file in zip(table["key"], files):
+            if not file.resolve().is_relative_to(path.parent):
+                raise SettingError(f"{path.name} names {name!r}, which lies outside the folder; expected paths inside it.")
+    fine = [readable(file) for file in files]
+    broken = [name for name, good in zip(table["key"], fine) if not good]
+    if len(broken) > TOO_MANY_UNREADABLE * len(table) or not any(fine):
+        raise UnreadableImagesError(f"{len(broken)} of {len(table)} pictures cannot be read (first: {broken[0]!r}); expected at most "
+                                    f"{TOO_MANY_UNREADABLE:.0%}. Mend or remove those rows of {path.name}.")
+    table = table[fine]
+    table.attrs["unreadable"] = broken
+    return Pairs(Pictures(whole_files([f for f, good in zip(files, fine) if good]), size, fit), table)

@@ -1,0 +1,81 @@
+"""The figures that the papers print, from data/paper/, and a run's own beside them, each marked with whose it is.
+
+Every row says where its figure was taken from; a cell that could not be verified is empty. All accuracies here are in percent, as in the papers.
+"""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from slugkit.base import SettingError, ShapeError, data_dir, require_choice
+from slugkit.evaluate.statistics import bootstrap_mean
+
+CLIP_METRICS = {"fa1": "FA@1", "fa5": "FA@5", "ta_in1": "TA_IN@1", "ta_in5": "TA_IN@5", "ta_ca1": "TA_CA@1", "ta_ca5": "TA_CA@5"}
+CANVAS_METRICS = {f"{kind}_{metric}": f"{metric.upper()} ({kind})" for kind in ("style", "object") for metric in ("ua", "ira", "cra")} | {"fid": "FID"}
+METRICS = {**CLIP_METRICS, **CANVAS_METRICS}
+"""Columns of the published tables -> the papers' names of the metrics."""
+OF_EXAM = {("target", "FA@1"): "FA@1", ("target", "FA@5"): "FA@5", ("people", "accuracy"): "TA_CA@1", ("objects", "accuracy"): "TA_IN@1"}
+"""Group and metric of an exam (`slugkit.evaluate.clip.evaluate_clip`) -> the paper's name."""
+COLUMNS = ["method", "metric", "value", "low", "high", "n", "origin", "source"]
+
+
+def names() -> list[str]:
+    """The published tables, by name."""
+    return sorted(path.stem for path in (data_dir() / "paper").glob("*.csv"))
+
+
+def published(name: str) -> pd.DataFrame:
+    """A published table as it stands in data/paper/NAME.csv; its column `source` says where each row comes from. Raises SettingError naming the nearest."""
+    require_choice(name, names(), "The published table")
+    return pd.read_csv(data_dir() / "paper" / f"{name}.csv")
+
+
+def paper_rows(found: pd.DataFrame) -> pd.DataFrame:
+    """A run's metric rows of the family clip under the paper's names: columns method, metric, value, low, high (percent) and n.
+
+    found: rows as `evaluate_clip` gives them, shares 0..1; other groups are left out. The method of the stage before is "original", the oracle's "never saw
+    it". TA_CA@1 here is over pictures and without the target; the paper averages over 100 names, some of them targets: `mean_over_names` gives that average.
+    """
+    known = [(group, metric) in OF_EXAM for group, metric in zip(found["group"], found["metric"])]
+    kept = found[known].reset_index(drop=True)
+    percent = kept[["value", "low", "high"]] * 100
+    method = kept["method"].mask(kept["stage"] == "before", "original").mask(kept["stage"] == "oracle", "never saw it")
+    metric = [OF_EXAM[pair] for pair in zip(kept["group"], kept["metric"])]
+    return pd.concat([percent, kept[["n"]]], axis=1).assign(method=method, metric=metric)[["method", "metric", "value", "low", "high", "n"]]
+
+
+def mean_over_names(told: pd.DataFrame, among: list[str] | None = None) -> dict[str, float]:
+    """TA_CA@1 as the paper averages it, in percent: the accuracy of each person, then the mean over people. value, low, high (bootstrap over people, 95 %), n
+    (people).
+
+    told: columns true and answer, as `slugkit.evaluate.clip.answers(clip, exam, "people")` gives them. among: the names to average over, such as the 100 of
+    `CelebA.frequent`; None takes all. Raises EmptySetError where none is left.
+    """
+    right = (told["true"] == told["answer"]).groupby(told["true"]).mean()
+    if among is not None:
+        right = right[right.index.isin(among)]
+    low, high = bootstrap_mean(100 * right.to_numpy())
+    return {"value": float(100 * right.mean()), "low": low, "high": high, "n": len(right)}
+
+
+def beside(ours: pd.DataFrame, name: str, metrics: list[str] | None = None) -> pd.DataFrame:
+    """A published table with our own figures under it, one row a figure, and the column origin: "published" or "ours".
+
+    ours: columns method, metric (the papers' names) and value in percent, with low, high and n where they are known (`paper_rows`). name: a published table
+    with a column for each metric (table1_clip, unlearncanvas_table2, unlearncanvas_rerun, razor_sd3). metrics: the papers' names to keep; None keeps those of
+    the table. A published figure has no interval and its row says its source. Raises SettingError for another table or metric, ShapeError where ours lacks a
+    column.
+    """
+    table = published(name)
+    columns = {column: METRICS[column] for column in table.columns if column in METRICS}
+    if not columns or "method" not in table:
+        raise SettingError(f"The published table {name!r} has no column for a metric of a method; one such as table1_clip was expected. Read it with "
+                           "published().")
+    for metric in metrics or []:
+        require_choice(metric, columns.values(), f"The metric of {name}")
+    missing = [column for column in ("method", "metric", "value") if column not in ours]
+    if missing:
+        raise ShapeError(f"Our figures lack the columns {missing}; method, metric and value (percent) were expected. Pass them through paper_rows.")
+    theirs = table.rename(columns=columns).melt(["method", "source"], list(columns.values()), "metric").dropna(subset="value").assign(origin="published")
+    both = pd.concat([theirs, ours.assign(origin="ours", source="this run")], ignore_index=True).reindex(columns=COLUMNS)
+    return both[both["metric"].isin(metrics or list(columns.values()))].reset_index(drop=True)
