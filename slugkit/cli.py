@@ -306,7 +306,7 @@ def blank_command(
 def sweep_command(
     concepts: Annotated[Optional[list[str]], typer.Option(help="A concept; repeat it. The report concepts without it.")] = None,
     out: Annotated[Optional[Path], typer.Option(help="CSV file for the table; a table in data/studio/ without it.")] = None,
-    model: Annotated[str, typer.Option(help="studio, an open_clip tag, or a folder.")] = "studio",
+    model: Annotated[str, typer.Option(help="studio, an open_clip tag, a hub id, or a folder.")] = "studio",
     family: Annotated[str, typer.Option(help="clip; diffusion: judge the pictures of the pipeline that shares the text tower; vlm: ask the LLaVA that "
                                              "shares the vision tower.")] = "clip",
     pipeline: Annotated[str, typer.Option(help="For diffusion: studio, or a folder of a Stable Diffusion pipeline.")] = "studio",

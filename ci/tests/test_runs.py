@@ -48,6 +48,13 @@ def test_a_missing_artefact_names_the_notebook_and_the_command(project):
     assert not (project.runs / "mine").exists() and not run.has("gradients.safetensors")
 
 
+def test_expected_values_hold_for_a_run_of_the_defaults_alone(project):
+    do("01_data_curation", run="plain"), do("01_data_curation", run="own", data="recipe.yaml")
+    assert open_run(check_settings({"run": "plain", "device": "cpu"}), "03_rank_layers").of_defaults()
+    assert not open_run(check_settings({"run": "own"}), "03_rank_layers").of_defaults()
+    assert not open_run(check_settings({"run": "plain", "seed": 1}), "03_rank_layers").of_defaults()
+
+
 def test_a_name_that_nothing_leaves_is_refused(project):
     run = open_run(check_settings({}), "03_rank_layers")
     with pytest.raises(MissingArtefactError, match="did you mean gradients.safetensors"):

@@ -119,6 +119,12 @@ class Run:
             return False
         return True
 
+    def of_defaults(self) -> bool:
+        """Whether this notebook and all before it in the run have the default settings (of run, device, workers and chunk whatever): expected values hold then."""
+        before = [record["settings"] for name, record in self.manifest.read()["stages"].items() if name < self.notebook]
+        return all(value == Settings.model_fields[name].default for settings in (*before, self.settings) for name, value in settings.items()
+                   if name in Settings.model_fields and name not in ("run", "device", "workers", "chunk"))
+
     def path(self, name: str) -> Path:
         """Path inside the run folder for a file or folder that this notebook is about to write; parents are made.
 
