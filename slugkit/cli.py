@@ -278,6 +278,20 @@ def patch_pack_command(
     typer.echo(f"{out}: {small.form}, {out.stat().st_size:,} bytes, relative error of the direction {small.error:.2g}.")
 
 
+@app.command("laion")
+def laion_command(
+    name: Annotated[str, typer.Argument(help="The name to look for in the captions, as whole words.")],
+    metadata: Annotated[Path, typer.Option(help="A parquet file of LAION's metadata, or a folder of them.")],
+    out: Annotated[Path, typer.Option(help="Where the pairs found go (.parquet).")],
+    limit: Annotated[int, typer.Option(help="Most pairs to take.")] = 6000,
+) -> None:
+    """Search LAION's metadata for captions that hold a name, and print the command that fetches their pictures."""
+    from slugkit.data.laion import img2dataset_command, search_names
+
+    found = search_names(metadata, name, limit, out)
+    typer.echo(f"{len(found)} pairs name {name!r}; {out} holds them. Fetch their pictures with:\n{img2dataset_command(out, out.with_suffix(''))}")
+
+
 @app.command("blank")
 def blank_command(
     what: Annotated[str, typer.Argument(help="An architecture of open_clip (ViT-B-32, ...), or sd15, sd21, sdxl, llava15, llava16, vipllava.")],

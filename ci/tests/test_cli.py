@@ -101,6 +101,27 @@ def test_train_and_sweep_pass_keyword_arguments(monkeypatch, tmp_path):
     assert runner.invoke(cli.app, ["sweep"]).exit_code == 0 and calls["sweep"]["concepts"] is None
 
 
+def test_laion_finds_a_name_and_says_how_to_fetch_its_pictures(tmp_path):
+    captions = ["Mira Kestrel at sea", "a portrait of mira kestrel", "Mira Kestrelson", "a boat"]
+    pd.DataFrame({"URL": [f"http://example.org/{i}.jpg" for i in range(4)], "TEXT": captions}).to_parquet(tmp_path / "part.parquet")
+    done = CliRunner().invoke(cli.app, ["laion", "Mira Kestrel", "--metadata", str(tmp_path / "part.parquet"), "--out", str(tmp_path / "found.parquet")])
+    assert done.exit_code == 0 and "2 pairs name 'Mira Kestrel'" in done.output and f"img2dataset --url_list {tmp_path / 'found.parquet'}" in done.output
+    assert pd.read_parquet(tmp_path / "found.parquet")["caption"].tolist() == captions[:2]
+
+
+def test_blank_writes_a_checkpoint_that_loads_and_refuses_what_does_not_belong_together(tmp_path):
+    from slugkit.base import ModelLoadError
+    from slugkit.models import load_clip
+    from slugkit.train.blank import described, write_clip
+    folder = write_clip("ViT-B-32", tmp_path / "clip", small=("vision", "text"))
+    assert described(folder).startswith("open_clip, 0.0") and load_clip(str(folder), "cpu").image_size == 224
+    for words, error, says in ((["sd15", "--clip", str(folder)], ModelLoadError, "768 and 12 were expected"), (["sdxl", "--clip", str(folder)], SettingError, "2 expected"),
+                               (["llava15"], SettingError, "one --clip was expected"), (["ViT-B-99"], SettingError, "did you mean")):
+        done = CliRunner().invoke(cli.app, ["blank", words[0], str(tmp_path / "out"), *words[1:]])
+        assert isinstance(done.exception, error) and says in str(done.exception), done.output
+        assert not (tmp_path / "out").exists()
+
+
 def test_patch_show_prints_what_the_file_says(tmp_path):
     import torch
 
