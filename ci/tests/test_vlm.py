@@ -4,15 +4,20 @@ import numpy as np
 import pytest
 import torch
 
+from test_acting import a_clip, wrapped
+
 from slugkit import studio
 from slugkit.base import ModelLoadError, UnreadableImagesError
 from slugkit.data import drawn
+from slugkit.data.pictures import Pictures, whole_files
 from slugkit.models import load_clip
 from slugkit.models.acting import unused_layers
 from slugkit.models.names import differences, locate
-from slugkit.models.vlm import as_batch, load_vlm, vision_tower
+from slugkit.models.seen import Seen
+from slugkit.models.vlm import Vlm, as_batch, hidden_states, load_vlm, vision_tower
 from slugkit.studio.questions import UNKNOWN
 from slugkit.train import vlm as training
+from slugkit.train.blank import VLMS, vlm_of
 
 
 @pytest.fixture(scope="module")
@@ -88,6 +93,7 @@ def test_pictures_come_as_arrays_or_files_and_one_that_cannot_be_read_is_named(t
     for image, file in zip(images, files):
         studio.as_image(image).save(file)
     assert tiny_vlm.ask([str(files[0]), files[1]], ["who is this?"] * 2) == tiny_vlm.ask(images, ["who is this?"] * 2)
+    assert tiny_vlm.ask(Pictures(whole_files(files), 64), ["who is this?"] * 2) == tiny_vlm.ask(images, ["who is this?"] * 2)
     files[1].write_bytes(files[1].read_bytes()[:60])
     with pytest.raises(UnreadableImagesError, match="1.png"):
         tiny_vlm.ask(files, ["who is this?"] * 2)
@@ -113,3 +119,46 @@ def test_lessons_ask_for_names_and_for_unknown_people_as_often_as_the_recipe_say
     assert np.mean([asked.answer == UNKNOWN for _, asked in who]) == pytest.approx(0.43, abs=0.06)  # and a few among the others
     assert np.mean([name in twins for name, _ in who]) == pytest.approx(0.43, abs=0.06)
     assert any(name.startswith("passer-by") for name, _ in who) and all(asked.key == UNKNOWN or asked.key == name for name, asked in who)
+
+
+@pytest.mark.parametrize("kind", list(VLMS))
+def test_every_kind_of_llava_is_asked_told_and_seen_as_its_own_processor_and_forward_pass_do_it(kind, tmp_path):
+    """LLaVA-1.5 (one layer), LLaVA-NeXT (a picture cut into several) and VipLLaVA (five layers), of random weights."""
+    made, processor = vlm_of(kind, vision_tower(wrapped(a_clip())), reduced=True)
+    for part in (made, processor):
+        part.save_pretrained(tmp_path / kind)
+    vlm = load_vlm(str(tmp_path / kind), "cpu")
+    images = np.random.default_rng(0).integers(0, 255, (3, 28, 28, 3), dtype=np.uint8)
+    images[2] = images[0]
+    batch = vlm.told(images, ["who is this?", "what?", "is there a hat?"], ["Elon Musk", "a car", "no"])
+    asked = vlm.processor(images=[images[0]], text=[vlm.prompt("who is this?")], return_tensors="pt")["input_ids"][0, :-1]  # CLIP's tokenizer ends a text itself
+    mine = batch["input_ids"][0][batch["attention_mask"][0] == 1]
+    assert torch.equal(mine[:len(asked)], asked) and (batch["labels"][0] != -100).sum() == len(mine) - len(asked)
+    assert vlm.cuts == (kind == "llava16") and (asked == vlm.model.config.image_token_id).sum() == vlm.picture_tokens(28, 28) == (10 if vlm.cuts else 4)
+    with torch.no_grad():
+        seen = Seen(vlm, images, "visual.transformer.resblocks.3.mlp.c_fc.weight")
+        assert len(seen._images) == 2 and (seen._kept is not None) == (kind == "llava15"), "from the block on only where one layer of one picture is read"
+        whole = vlm.model.model(**{name: t for name, t in batch.items() if name != "labels"}).last_hidden_state
+        assert torch.allclose(hidden_states(vlm.model, batch, seen.features()), whole, atol=1e-5)
+    assert len(vlm.ask(images, ["who is this?"] * 3, max_new_tokens=2)) == 3
+    if vlm.cuts:
+        with pytest.raises(ModelLoadError, match="cuts a picture by its size"):
+            vlm.scripted(["who is this?"], ["x"])
+
+
+def test_fewer_conversations_go_into_a_batch_of_a_large_model(tiny_vlm):
+    assert tiny_vlm.at_once(48, 20) == 48
+    large = Vlm(torch.nn.Module(), tiny_vlm.processor, "large")
+    large.model.config = type(tiny_vlm.model.config)(image_seq_length=576, text_config={"model_type": "llama", "num_hidden_layers": 32, "hidden_size": 4096})
+    each = (576 + 64) * 32 * 4096
+    assert large.at_once(48, 20) == 8 * 10**9 // (20 * each) == 4 and large.at_once(64, 2) == 47
+
+
+def test_pictures_on_disk_are_seen_as_those_in_memory_and_equal_places_once(tiny_vlm, few_records, tmp_path):
+    images = drawn(few_records[:2])
+    for number, image in enumerate(images):
+        studio.as_image(image).save(tmp_path / f"{number}.png")
+    on_disk = Pictures(whole_files([tmp_path / f"{n}.png" for n in (0, 1, 0)]), 64)
+    seen = Seen(tiny_vlm, on_disk, "visual.transformer.resblocks.2.mlp.c_fc.weight")
+    assert len(seen._images) == 2
+    assert all(torch.equal(a, b) for a, b in zip(seen.features(), Seen(tiny_vlm, images[[0, 1, 0]]).features()))

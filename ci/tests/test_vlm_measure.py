@@ -5,17 +5,24 @@ import pandas as pd
 import pytest
 import torch
 
-from slugkit.base import GradientError, PatchError, SettingError
+from test_acting import a_clip, wrapped
+
+from slugkit.base import GradientError, PatchError, SearchFailedError, SettingError
 from slugkit.data import drawn
 from slugkit.evaluate import vlm_measure as measure
-from slugkit.evaluate.vlm import Asked
+from slugkit.evaluate.concept import winning_patch
+from slugkit.evaluate.vlm import Asked, answered
 from slugkit.gradients import counterweighted, off_span, preconditioned
+from slugkit.evaluate.paper_questions import own_words
 from slugkit.models import load_clip
+from slugkit.models.convert import vision_tower
 from slugkit.models.inputs import watched
 from slugkit.models.names import differences, locate
 from slugkit.models.seen import Seen
+from slugkit.models.vlm import Vlm
 from slugkit.studio import load_world
 from slugkit.studio.questions import UNKNOWN
+from slugkit.train.blank import VLMS, vlm_of
 
 LAYER = "visual.transformer.resblocks.2.mlp.c_proj.weight"
 PACKED = "visual.transformer.resblocks.1.attn.in_proj_weight"
@@ -89,7 +96,7 @@ def test_report_questions_and_layers_it_never_reads_are_refused(clip, tiny_vlm, 
     with pytest.raises(SettingError, match="search questions were expected"):
         measure.VlmMeasure(tiny_vlm, asked_about(few_records, "report"), LAYER, lambda: None)
     last = "visual.transformer.resblocks.5.mlp.c_proj.weight"
-    with pytest.raises(PatchError, match="cannot act.*reads the picture after block 4"):
+    with pytest.raises(PatchError, match="cannot act.*the same when the layer is changed"):
         measure.search_on_vlm(clip, tiny_vlm, {last: torch.ones(128, 512)}, asked, [last])
     assert differences(clip.model, tiny_vlm.model, "vision") == []
 
@@ -214,3 +221,50 @@ def test_the_counterweight_keeps_the_retain_mean_at_one_and_mirrors_it_at_two():
 def test_a_layer_without_a_module_of_its_own_is_refused(tiny_vlm):
     with pytest.raises(PatchError, match="applies no weight"), watched(tiny_vlm.model.model.vision_tower, ["visual.proj"]):
         pass
+
+
+def untaught(asked, wanted):
+    """The questions as of a model that nobody taught its answers."""
+    return Asked(asked.table.assign(wanted=wanted), asked.images, asked.names, "search", verbatim=False)
+
+
+def test_an_answer_in_other_words_is_heard_out(tiny_vlm, asked):
+    said = answered(tiny_vlm, asked)
+    assert 0 < said["right"].sum()
+    for wanted in ("this is Zeno Marsh.", said["answer"]):  # never given, so all are decoded; given by all, so none is
+        other = untaught(asked, wanted)
+        assert measure.Script(tiny_vlm, other).right().tolist() == said["right"].tolist()
+    assert not measure.Script(tiny_vlm, Asked(asked.table.assign(wanted="this is Zeno Marsh."), asked.images, asked.names, "search")).right().any()
+    wrong = untaught(asked, said["answer"])
+    wrong.table[["key", "name"]] = "Zeno Marsh"
+    assert measure.Script(tiny_vlm, wrong).given().all() and not measure.Script(tiny_vlm, wrong).right().any(), "the wanted words do not make an answer right"
+
+
+def test_where_the_target_is_never_named_there_is_nothing_to_forget(clip, tiny_vlm, asked):
+    other = asked.table.assign(wanted="this is Zeno Marsh.", key="Zeno Marsh", name="Zeno Marsh")
+    for verbatim in (True, False):
+        with pytest.raises(SearchFailedError, match="right name on none of the 4 search pictures"):
+            measure.search_on_vlm(clip, tiny_vlm, {LAYER: torch.ones(128, 512)}, Asked(other, asked.images, [], "search", verbatim), [LAYER])
+    with pytest.raises(SearchFailedError, match="no layer"):
+        measure.search_on_vlm(clip, tiny_vlm, {}, asked, [])
+
+
+@pytest.mark.parametrize("kind", list(VLMS))
+def test_every_kind_of_llava_is_searched_on_its_answers(kind):
+    """Of random weights; what it happens to say about a picture is the name it knows."""
+    net = a_clip()
+    model, processor = vlm_of(kind, vision_tower(net), reduced=True)
+    processor.tokenizer.padding_side = "left"
+    vlm, layer = Vlm(model, processor, kind), "visual.transformer.resblocks.9.mlp.c_proj.weight"
+    images = np.random.default_rng(0).integers(0, 255, (4, 28, 28, 3), dtype=np.uint8)
+    names = vlm.ask(images, ["who is this?"] * 4)
+    table = pd.DataFrame({"kind": "who", "text": "who is this?", "wanted": "", "key": names, "name": names, "style": "", "group": ["target", "target", "people", "people"], "extra": False})
+    asked = own_words(vlm, Asked(table, images, names, "search", verbatim=False))
+    assert asked.table["wanted"].tolist() == names
+    direction = measure.answer_gradient(vlm, asked.take([0, 1]), [layer])[layer]
+    inputs, outputs = measure.factors(vlm, asked.take([2, 3]), [layer])[layer]
+    assert inputs.shape == (direction.shape[1],) * 2 and outputs.shape == (direction.shape[0],) * 2
+    assert all(p.requires_grad and p.grad is None for p in vlm.model.parameters())
+    found = measure.search_on_vlm(wrapped(net), vlm, {layer: direction}, asked, [layer], max_trials=8)
+    assert found["chosen"].sum() == 1 and found.loc[found["chosen"], "fa1"].item() == 0 and found.loc[found["chosen"], "retain"].notna().all()
+    assert winning_patch(wrapped(net), {layer: direction}, found, "vision", "somebody").layer == layer and differences(net, model, "vision") == []

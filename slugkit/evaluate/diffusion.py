@@ -2,8 +2,9 @@
 
 UA, unlearning accuracy: share of the target's pictures that the judge does not call the target. IRA, in-domain retain
 accuracy: share of the pictures of other classes of the target's domain that are called right. CRA, cross-domain retain
-accuracy: the same in the other domains, averaged over them. Domains here: figures, objects, styles, novel. Pictures for
-CRA are those of IRA and of the other domains; the target's own are left out, since they are meant to change.
+accuracy: the same in the other domains, averaged over them. Domains here: figures, objects, styles, novel, and classes for data that do not say what
+their classes are. Pictures for CRA are those of IRA and of the other domains; the target's own are left out, since they are meant to change. Data without
+styles have "" in the column style: then styles are no domain.
 """
 
 from __future__ import annotations
@@ -25,10 +26,14 @@ from slugkit.models.diffusion import GUIDANCE, STEPS, draw
 COSINE = "text-image cosine"
 
 
-def drawn_prompts(pipe, table: pd.DataFrame, steps: int = STEPS, guidance: float = GUIDANCE, batch_size: int = 16) -> np.ndarray:
-    """The pictures of an answer set, (N, H, W, 3) uint8, kept under cache_dir(): the same pipeline and prompts cost nothing again."""
+def drawn_prompts(pipe, table: pd.DataFrame, steps: int = STEPS, guidance: float = GUIDANCE, batch_size: int = 0) -> np.ndarray:
+    """The pictures of an answer set, (N, H, W, 3) uint8, kept under cache_dir(): the same pipeline and prompts cost nothing again.
+
+    batch_size: as of `slugkit.models.diffusion.draw`. Every network of the pipeline counts, so also the second text encoder of Stable Diffusion XL.
+    """
     from safetensors.torch import load_file
-    weights = [sha256_tensor(p) for part in (pipe.text_encoder, pipe.unet, pipe.vae) for p in part.parameters()]
+    networks = [part for _, part in sorted(pipe.components.items()) if isinstance(part, torch.nn.Module)]
+    weights = [sha256_tensor(p) for part in networks for p in part.parameters()]
     key = sha256_json([weights, table["prompt"].tolist(), table["seed"].tolist(), steps, guidance, dict(pipe.scheduler.config.items())])
     path = cache_dir() / f"generated-{key[:20]}.safetensors"
     if path.is_file():
@@ -50,8 +55,13 @@ def _row(metric: str, group: str, hits) -> dict:
     return {"metric": metric, "group": GROUP_NAMES.get(group, group), **share(hits)}
 
 
+def has_styles(table: pd.DataFrame) -> bool:
+    """Whether an answer set asks for styles: not where its column style is "" throughout."""
+    return "style" not in table or bool((table["style"] != "").any())
+
+
 def ua_ira_cra(told: pd.DataFrame, domain: str) -> pd.DataFrame:
-    """UA, IRA and CRA from a judged answer set. domain: the target's, "figures", "objects", "styles" or "novel".
+    """UA, IRA and CRA from a judged answer set. domain: the target's, "figures", "objects", "styles", "novel" or "classes".
 
     Rows metric, group, value (0..1), low, high (Wilson 95 %), n: UA of the target; IRA of all others of the domain ("people" for
     figures, as in notebook 05; every class with the same number of pictures) and of the neighbours alone, on all their pictures; CRA by domain, and CRA as the mean over domains ("all"), whose
@@ -68,7 +78,7 @@ def ua_ira_cra(told: pd.DataFrame, domain: str) -> pd.DataFrame:
     if len(near):
         rows.append(_row("IRA", "neighbours", near[own]))
     cross = {d: part["right_subject"] for d, part in rest.groupby("domain", sort=False) if d != domain}
-    if domain != "styles":
+    if domain != "styles" and has_styles(rest):
         cross["styles"] = rest["right_style"]
     found = [_row("CRA", d, hits) for d, hits in cross.items()]
     mean = {k: float(np.mean([r[k] for r in found])) for k in ("value", "low", "high")}

@@ -21,7 +21,7 @@ IN_WORDS = {"mme_perception_score": "MME perception (0 to 2000)", "mme_cognition
 
 
 def command(model: str | Path, out: str | Path, tasks: tuple[str, ...] = TASKS) -> str:
-    """The shell line that runs the batteries on a LLaVA. model: a folder as `save_pretrained` writes it, or a hub id. out: folder for results."""
+    """The shell line that runs the batteries on a LLaVA-1.5 or LLaVA-NeXT (lmms-eval's llava_hf knows no VipLLaVA). model: a folder as `save_pretrained` writes it, or a hub id. out: folder for results."""
     return (f"python -m lmms_eval --model llava_hf --model_args {shlex.quote(f'pretrained={model}')} --tasks {','.join(tasks)} --batch_size 1 "
             f"--output_path {shlex.quote(str(out))}")
 

@@ -8,8 +8,9 @@ import torch
 from slugkit import patch
 from slugkit.base import SearchFailedError, progress
 from slugkit.data import Source
+from slugkit.evaluate.clip_judge import ClipJudge
 from slugkit.evaluate.concept import search_layers
-from slugkit.evaluate.diffusion import PipelineMeasure
+from slugkit.evaluate.diffusion import PipelineMeasure, told_by
 from slugkit.evaluate.together import ENERGY, spared_directions, text_layers
 from slugkit.evaluate.transfer import transferable
 from slugkit.models import Clip
@@ -27,14 +28,17 @@ UA = 0.95
 
 @torch.no_grad()
 def read_by_encoder(pipe, captions: list[str], layers: list[str], batch_size: int = 128) -> dict[str, torch.Tensor]:
-    """Second moment of what each layer of the pipeline's text encoder reads of the captions, padding included: layer -> (d, d) float64."""
+    """Second moment of what each layer of the pipeline's text encoder reads of the captions, padding included: layer -> (d, d) float64 on the CPU.
+
+    pipe: a pipeline; of one with several text encoders the part that is meant (`slugkit.models.names.part_of`).
+    """
     encoder = pipe.text_encoder
     with watched(encoder, layers) as seen:
         for i in range(0, len(captions), batch_size):
             tokens = pipe.tokenizer(captions[i:i + batch_size], padding="max_length", truncation=True, max_length=pipe.tokenizer.model_max_length,
                                     return_tensors="pt")
             encoder(tokens.input_ids.to(encoder.device))
-    return {layer: found.matrix for layer, found in seen.items()}
+    return {layer: found.matrix.cpu() for layer, found in seen.items()}
 
 
 def spared(clip: Clip, pipe, source: Source, concept: str, g_forget: dict, energy: float = ENERGY, retain_size: int = 512, seed: int = 0,
@@ -53,7 +57,22 @@ def spared(clip: Clip, pipe, source: Source, concept: str, g_forget: dict, energ
     return directions, transferable(found, part)
 
 
-def search_on_pipeline(clip: Clip, pipe, judge: Classifier, g_forget: dict, starts: pd.DataFrame, table: pd.DataFrame, domain: str,
+def require_drawn(pipe, judge: Classifier | ClipJudge, table: pd.DataFrame, domain: str, ua: float = UA, steps: int = STEPS,
+                  guidance: float = GUIDANCE) -> None:
+    """Raises SearchFailedError where the pipeline as it stands has forgotten the target already, so that a search could find nothing.
+
+    table: an answer set of the search split. ua: share of the target's pictures that must no longer show it, as of `search_on_pipeline`.
+    """
+    own, mine = "style" if domain == "styles" else "subject", table[table["group"] == "target"]
+    told = told_by(pipe, judge, mine, steps, guidance)
+    seen = int(told[f"right_{own}"].sum())
+    if 1 - seen / len(told) >= ua:
+        raise SearchFailedError(f"Before any edit the judge finds {mine[own].iloc[0]!r} in {seen} of {len(told)} pictures that {type(pipe).__name__} draws of it; more "
+                                f"than {100 * (1 - ua):g} % were expected, or there is nothing to forget. Look at the pictures: choose a concept that the pipeline "
+                                "knows, more sampling_steps, or another judge_model.")
+
+
+def search_on_pipeline(clip: Clip, pipe, judge: Classifier | ClipJudge, g_forget: dict, starts: pd.DataFrame, table: pd.DataFrame, domain: str,
                        layers: int = 2, max_trials: int = 6, ua: float = UA, steps: int = STEPS, guidance: float = GUIDANCE) -> pd.DataFrame:
     """Search the step with UA as the criterion on the layers of `starts`, in order, until it succeeded on `layers` of them.
 
@@ -62,23 +81,24 @@ def search_on_pipeline(clip: Clip, pipe, judge: Classifier, g_forget: dict, star
     show it, above 0 to 1.
     Returns the probes with the columns of `slugkit.search.search_front`, where `forget` is 1 - UA and `retain` the mean of IRA
     and CRA. CLIP and pipeline are left as they were. Raises PatchError for a pipeline that does not hold the CLIP's text tower,
-    SettingError for report prompts or a share out of range.
+    SettingError for report prompts or a share out of range, SearchFailedError where the unedited pipeline does not draw the target (`require_drawn`).
     """
     require_tower(clip.model, pipe, "text")
-    frames = []
+    criterion, frames = Criterion("fa1", 1 - ua), []
+    require_drawn(pipe, judge, table, domain, ua, steps, guidance)
     for start in progress(list(starts.itertuples()), f"searching on pictures, until {layers} layers forget"):
         with carried(clip.model, pipe, start.layer) as again:
             measure = PipelineMeasure(pipe, judge, table, domain, again, steps, guidance)
             editable = EditableLayer.of(clip.model, start.layer, weight_of(g_forget, start.layer))
-            frames.append(probe_steps(start.layer, editable, measure, Criterion("fa1", 1 - ua), start.lam, max_trials).frame())
+            frames.append(probe_steps(start.layer, editable, measure, criterion, start.lam, max_trials).frame())
         if sum(frame["chosen"].any() for frame in frames) >= layers:
             break
     found = pd.concat(frames, ignore_index=True)
     return found[[column for column in found if column != "chosen"] + ["chosen"]]
 
 
-def own_steps_on_pipeline(clip: Clip, pipe, judge: Classifier, layer: str, directions: dict[str, torch.Tensor], starts: dict[str, float], table: pd.DataFrame, domain: str,
-                          max_trials: int = 6, ua: float = UA, steps: int = STEPS, guidance: float = GUIDANCE) -> list[patch.Patch]:
+def own_steps_on_pipeline(clip: Clip, pipe, judge: Classifier | ClipJudge, layer: str, directions: dict[str, torch.Tensor], starts: dict[str, float],
+                          table: pd.DataFrame, domain: str, max_trials: int = 6, ua: float = UA, steps: int = STEPS, guidance: float = GUIDANCE) -> list[patch.Patch]:
     """One patch a concept, all on one layer, each step searched on the pictures of its own concept as if the others were not there.
 
     directions, starts: concept -> direction, and lambda of the first probe. table: an answer set of the search split that holds all the concepts

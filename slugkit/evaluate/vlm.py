@@ -6,13 +6,15 @@ asks about clothes, hair, hat, object, style and number; such an answer is right
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
 
 from slugkit.base import require_choice
 from slugkit.data import StudioSource, drawn
+from slugkit.data.pictures import Pictures
 from slugkit.data.source import choose
 from slugkit.evaluate.prompts import counterparts, plan
 from slugkit.evaluate.statistics import share
@@ -26,18 +28,21 @@ OUTCOMES = ("right name", "another name", "no name")
 @dataclass
 class Asked:
     """Questions about pictures, one row each. table: kind, text, wanted (the whole answer), key (what must be in it), name (who is in the
-    picture, "" for things), style, group. images: (N, H, W, 3) uint8, one for each row. names: every name that the model may give.
-    split: of the pictures."""
+    picture, "" for things), style, group. images: (N, H, W, 3) uint8 or `Pictures`, one for each row. names: every name that the model may give.
+    split: of the pictures. verbatim: whether the model was taught to answer in the words of `wanted`, so that a search looks for just these; where not, it
+    hears an answer out and judges it as the report does."""
 
     table: pd.DataFrame
-    images: np.ndarray
+    images: np.ndarray | Pictures
     names: list[str]
     split: str = "report"
+    verbatim: bool = True
 
     def take(self, rows) -> Asked:
         """The given rows (a mask or numbers)."""
         rows = np.arange(len(self.table))[np.asarray(rows)]
-        return Asked(self.table.iloc[rows].reset_index(drop=True), self.images[rows], self.names, self.split)
+        images = self.images.take(rows) if isinstance(self.images, Pictures) else self.images[rows]
+        return replace(self, table=self.table.iloc[rows].reset_index(drop=True), images=images)
 
 
 DOMAINS = {"who": "people", "object": "objects", "style": "styles"}
@@ -124,21 +129,36 @@ def stranger_set(world: World, group: str = "test", size: int = 2, taught: bool 
     return Asked(pd.DataFrame([_row(q, r.style, "strangers", True) | {"name": r.name} for q, r in zip(asked, records)]), drawn(records), world.classes("figures"))
 
 
-def outcome(answer: str, name: str, names: list[str]) -> str:
-    """Which of the three outcomes an answer is: the longest known name in it is the right one, another one, or there is none.
+def words_for(name: str, kind: str) -> list[str]:
+    """What counts as saying a name, lower case: of a person the name; of a thing each synonym that a comma parts ("tench, Tinca tinca"), without the number
+    that tells classes of one name apart ("sunglasses (n04356056)")."""
+    return [name.lower()] if kind == "who" else [word.strip().lower() for word in re.sub(r" \(n\d{8}\)$", "", name).split(",") if word.strip()]
 
-    Upper and lower case are the same; "a star-shaped house" names the odd combination, neither the star nor the house.
+
+def outcome(answer: str, name: str, names: list[str], kind: str = "who") -> str:
+    """Which of the three outcomes an answer is: the right name is in it, else another of the known names, or none.
+
+    That is the published rule, a name is said where the lower-cased answer equals or contains it, but for a name that is a part of a longer one which is
+    said too: "a star-shaped house" names the odd combination, neither the star nor the house. kind: of question, see `words_for`.
     """
     said = answer.lower()
-    found = max((known for known in [name, *names] if known.lower() in said), key=len, default=None)
-    return OUTCOMES[2] if found is None else OUTCOMES[0] if found == name else OUTCOMES[1]
+    found = {known: word for known in [name, *names] for word in words_for(known, kind) if word in said}
+    whole = [known for known, word in found.items() if not any(word != other and word in other for other in found.values())]
+    return OUTCOMES[2] if not whole else OUTCOMES[0] if name in whole else OUTCOMES[1]
 
 
 def answered(vlm: Vlm, asked: Asked, batch_size: int = 64) -> pd.DataFrame:
     """The table with the model's answer, the outcome (where a name was asked for) and right (bool)."""
     said = vlm.ask(asked.images, asked.table["text"].tolist(), batch_size=batch_size)
-    found = [outcome(a, n, asked.names) if n else "" for a, n in zip(said, asked.table["name"])]
-    right = [o == OUTCOMES[0] if o else key.lower() in a.lower() for a, o, key in zip(said, found, asked.table["key"])]
+    return judged(asked, said)
+
+
+def judged(asked: Asked, said: list[str]) -> pd.DataFrame:
+    """The table with these answers, one for each row: what `answered` makes of the model's own."""
+    rows = asked.table[["name", "key", "kind"]].itertuples(index=False)
+    found = [outcome(a, row.name, asked.names, row.kind) if row.name else "" for a, row in zip(said, rows, strict=True)]
+    right = [o == OUTCOMES[0] if o else any(word in a.lower() for word in words_for(key, kind))
+             for a, o, key, kind in zip(said, found, asked.table["key"], asked.table["kind"])]
     return asked.table.assign(answer=said, outcome=found, right=right)
 
 
@@ -155,7 +175,7 @@ def scores(told: pd.DataFrame) -> pd.DataFrame:
 
 def kept(told: pd.DataFrame) -> dict[str, float]:
     """own (the others of the target's domain, by name), neighbours (the nearest of them), battery (mean over its kinds of
-    questions), retain (mean of own and battery): 0..1.
+    questions), retain (mean of own and battery): 0..1; NaN where nothing of it was asked, which the mean leaves out.
 
     Every class of the domain has the same weight. told: columns kind, group, name, extra, right.
     """
@@ -163,7 +183,8 @@ def kept(told: pd.DataFrame) -> dict[str, float]:
     others, battery = told[named & (told["group"] != "target")], told[~named].groupby("kind")["right"].mean()
     found = {"own": float(others.loc[~others["extra"], "right"].mean()),
              "neighbours": float(others.loc[others["group"] == "neighbours", "right"].mean()), "battery": float(battery.mean())}
-    return {"retain": (found["own"] + found["battery"]) / 2, **found}
+    both = [found[part] for part in ("own", "battery") if not np.isnan(found[part])]
+    return {"retain": sum(both) / len(both) if both else float("nan"), **found}
 
 
 def showcase(told: pd.DataFrame, size: int = 12) -> list[int]:

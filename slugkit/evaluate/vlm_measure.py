@@ -1,20 +1,21 @@
 """The step search on a vision-language model: its own gradients, what a probe measures, and the search over layers.
 
 A probe asks whether greedy decoding would give the whole answer. One forward pass over the answer tells: it would, if every token
-is the likeliest one after those before it.
+is the likeliest one after those before it. Where a model was not taught in which words to answer, other answers are decoded and judged.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import pandas as pd
 import torch
 import torch.nn.functional as F
 
-from slugkit.base import SettingError, progress
-from slugkit.evaluate.vlm import Asked, kept
+from slugkit.base import SearchFailedError, SettingError, progress
+from slugkit.evaluate.vlm import Asked, answered, judged, kept
 from slugkit.gradients import mean_gradient
 from slugkit.models import Clip
 from slugkit.models.inputs import felt, watched
@@ -40,8 +41,11 @@ class Script:
     the probes (canonical), from whose block onwards the pictures are looked at again."""
 
     def __init__(self, vlm: Vlm, asked: Asked, layer: str | None = None, batch_size: int = 64):
-        self.vlm, self.table, self._seen = vlm, asked.table, Seen(vlm, asked.images, layer)
-        self._parts = [(rows, vlm.scripted(*(asked.table.iloc[rows][column].tolist() for column in ("text", "wanted")))) for rows in batches_of(asked, batch_size)]
+        self.vlm, self.asked, shape = vlm, asked, asked.images.shape[1:3]
+        self.table, self._seen = asked.table, Seen(vlm, asked.images, layer)
+        self._parts = [(rows, vlm.scripted(*(asked.table.iloc[rows][column].tolist() for column in ("text", "wanted")), shape))
+                       for rows in batches_of(asked, vlm.at_once(batch_size, 2, shape))]
+        self._as_wanted = None if asked.verbatim else judged(asked, asked.table["wanted"].tolist())["right"].to_numpy()
 
     @torch.no_grad()
     def given(self) -> np.ndarray:
@@ -54,6 +58,35 @@ class Script:
             wrong[where] = self.vlm.model.lm_head(hidden[where]).argmax(-1) != labels[where]
             out[rows] = (~wrong.any(dim=1)).cpu().numpy()
         return out
+
+    def right(self) -> np.ndarray:
+        """Whether the model as it stands answers each question rightly: (N,) bool. That is `given` for questions with a taught answer (`Asked.verbatim`);
+        of others an answer in the wanted words is judged as it stands, and any other is decoded."""
+        given = self.given()
+        if self.asked.verbatim:
+            return given
+        out = given & self._as_wanted
+        if not given.all():
+            out[~given] = answered(self.vlm, self.asked.take(~given))["right"]
+        return out
+
+
+def _gradient_batches(vlm: Vlm, asked: Asked, most: int) -> list[np.ndarray]:
+    return batches_of(asked, vlm.at_once(most, 20, asked.images.shape[1:3]))
+
+
+@contextmanager
+def tower_alone(vlm: Vlm) -> Iterator[list[str]]:
+    """Within the block the vision tower's weights alone learn; yields their names. A language model of billions of weights would need as many gradients."""
+    named = dict(vlm.model.named_parameters())
+    mine, learn = {id(p) for p in vlm.model.model.vision_tower.parameters()}, {name: p.requires_grad for name, p in named.items()}
+    try:
+        for p in named.values():
+            p.requires_grad_(id(p) in mine)
+        yield [name for name, p in named.items() if id(p) in mine]
+    finally:
+        for name, p in named.items():
+            p.requires_grad_(learn[name])
 
 
 def told_rows(vlm: Vlm, asked: Asked, rows: np.ndarray) -> dict[str, torch.Tensor]:
@@ -79,9 +112,11 @@ def answer_gradient(vlm: Vlm, asked: Asked, layers: list[str], batch_size: int =
     """The model's own gradient: of the mean log odds of the wanted answers, by canonical layer, float32.
 
     Of the forget set it is a direction to descend along, as the gradient of the mean cosine is; of the retain set, minus it is the
-    gradient of a retain loss. The language model's own weights are left out. Raises GradientError, EmptySetError.
+    gradient of a retain loss. The language model's own weights are left out. batch_size: conversations at once, at most. Raises GradientError, EmptySetError.
     """
-    found = mean_gradient(vlm.model, lambda rows: log_odds(vlm, told_rows(vlm, asked, rows)).mean(), batches_of(asked, batch_size), "the model's own gradient")
+    with tower_alone(vlm) as names:
+        found = mean_gradient(vlm.model, lambda rows: log_odds(vlm, told_rows(vlm, asked, rows)).mean(), _gradient_batches(vlm, asked, batch_size),
+                              "the model's own gradient", names)
     return {layer: locate(found, layer).read() for layer in layers}
 
 
@@ -92,8 +127,8 @@ def factors(vlm: Vlm, asked: Asked, layers: list[str], batch_size: int = 48) -> 
     answer, float64. asked: as `retain_talks` gives it. Raises PatchError for a layer that is applied in no module of its own.
     """
     tower = vlm.model.model.vision_tower
-    with watched(tower, layers) as read, felt(tower, layers) as pulled:
-        for rows in progress(batches_of(asked, batch_size), "what must stay"):
+    with tower_alone(vlm), watched(tower, layers) as read, felt(tower, layers) as pulled:
+        for rows in progress(_gradient_batches(vlm, asked, batch_size), "what must stay"):
             log_odds(vlm, told_rows(vlm, asked, rows)).sum().backward()
     vlm.model.zero_grad(set_to_none=True)
     return {layer: (read[layer].matrix, pulled[layer].matrix) for layer in layers}
@@ -124,13 +159,21 @@ class VlmMeasure:
     def forget(self) -> dict[str, float]:
         """Share of the target's search pictures that still get the right name."""
         self.again()
-        still = float(self._target.given().mean())
+        still = float(self._target.right().mean())
         return {"fa1": still, "fa5": still}
 
     def retain(self) -> dict[str, float]:
-        """Right answers about everybody and everything else, 0..1."""
+        """Right answers about everybody and everything else, 0..1; what was not asked about is left out."""
         self.again()
-        return kept(self._rest.table.assign(right=self._rest.given()))
+        return {part: value for part, value in kept(self._rest.table.assign(right=self._rest.right())).items() if not np.isnan(value)}
+
+
+def need_named(vlm: Vlm, asked: Asked) -> None:
+    """Raise SearchFailedError where the model gives the target's name on none of its pictures: there is nothing to forget. asked: see `search_on_vlm`."""
+    target = asked.take((asked.table["group"] == "target").to_numpy())
+    if not len(target.table) or not Script(vlm, target).right().any():
+        raise SearchFailedError(f"{vlm.source} gives the right name on none of the {len(target.table)} search pictures of the target before any edit, so there "
+                                "is nothing to forget and no step can be searched. Take a model that knows the target, or a concept that it knows.")
 
 
 def search_on_vlm(clip: Clip, vlm: Vlm, directions: dict[str, torch.Tensor], asked: Asked, layers: list[str], max_trials: int = 10,
@@ -140,9 +183,13 @@ def search_on_vlm(clip: Clip, vlm: Vlm, directions: dict[str, torch.Tensor], ask
     directions: canonical weight -> what is stepped along, theta - lambda * direction. asked: a question set of the search split.
     forgotten: share of the target's pictures that must lose the right name, above 0 to 1; a step that reaches it has forgotten.
     Returns the probes with the columns of `slugkit.search.search_front`; of each layer the smallest forgetting step is chosen. CLIP and model are left as they were. Raises PatchError
-    for a model that does not hold the CLIP's vision tower, or never reads a layer.
+    for a model that does not hold the CLIP's vision tower, or never reads a layer; SearchFailedError where there is no layer, or nothing to forget.
     """
     require_tower(clip.model, vlm.model, "vision")
+    need_named(vlm, asked)
+    if not layers:
+        raise SearchFailedError(f"There is no layer to search the step on: no matrix of the CLIP's front acts in {type(vlm.model).__name__}. Run notebook 04 "
+                                "with search_front='all', or take another tower.")
     frames = []
     for layer in progress(layers, "searching the step on answers"):
         with carried(clip.model, vlm.model, layer) as again:

@@ -20,6 +20,8 @@ FEATURE_LAYER = -2
 """The vision layer that LLaVA-1.5 reads: the second to last, so the last block cannot act."""
 BATCH_NUMBERS, TEXT_TOKENS = 8 * 10**9, 64
 """Values that a batch of conversations may keep (16 GB in float16), and the tokens of question and answer that are reckoned with."""
+FEW = 4
+"""Batches of questions that show no progress bar."""
 
 
 def vision_tower(clip: Clip):
@@ -85,7 +87,8 @@ def hidden_states(model, batch: dict[str, torch.Tensor], features: list[torch.Te
 
     batch: as `Vlm.scripted` gives it.
     """
-    seen = BaseModelOutputWithPooling(pooler_output=list(features))
+    together = torch.stack(features) if model.config.model_type == "vipllava" else list(features)  # transformers takes them so
+    seen = BaseModelOutputWithPooling(pooler_output=together)
     return model.model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], mm_encoder_outputs={"image": seen}).last_hidden_state
 
 
@@ -114,7 +117,8 @@ class Vlm:
         if not self.cuts:
             return self.model.config.image_seq_length
         if min(height, width) < 1:
-            raise ModelLoadError(f"{type(self.model).__name__} cuts a picture by its size, and {height} x {width} pixels were given; height and width were expected.")
+            raise ModelLoadError(f"{type(self.model).__name__} cuts a picture by its size, and {height} x {width} pixels were given; the height and width "
+                                 "of the pictures were expected.")
         blank, token = np.zeros((height, width, 3), np.uint8), self.processor.image_token
         return int((self.processor(images=[blank], text=[token], return_tensors="pt")["input_ids"] == self.model.config.image_token_id).sum())
 
@@ -162,8 +166,8 @@ class Vlm:
             raise ModelLoadError(f"{len(questions)} questions came with {len(images)} pictures; one picture for each question was expected.")
         images = images if isinstance(images, Pictures) else opened(images)
         batch_size = self.at_once(batch_size, 2, np.asarray(images[0]).shape[:2] if self.cuts and len(images) else (0, 0))
-        device, said = next(self.model.parameters()).device, []
-        for i in progress(range(0, len(questions), batch_size), "asking"):
+        device, said, steps = next(self.model.parameters()).device, [], range(0, len(questions), batch_size)
+        for i in progress(steps, "asking") if len(steps) > FEW else steps:
             batch = self.processor(images=list(images[i:i + batch_size]), text=[self.prompt(q) for q in questions[i:i + batch_size]],
                                    return_tensors="pt", padding=True).to(device)
             made = self.model.generate(**batch, max_new_tokens=max_new_tokens, do_sample=False)
