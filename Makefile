@@ -45,7 +45,7 @@ digits: env
 
 test: env
 	$(BIN)/python ci/clean.py --check
-	$(BIN)/python -m pytest ci/tests
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile ci/tests
 	$(BIN)/python ci/check_notebooks.py
 
 # Lab reads its site-wide defaults from the environment's own folder.

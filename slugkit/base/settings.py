@@ -52,6 +52,9 @@ class Settings(BaseModel):
     device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="auto, cpu, cuda or mps")
     pipeline: str = Field("studio", min_length=1, description="studio, or a folder or hub id of a Stable Diffusion pipeline whose text encoder is the CLIP's")
     judge_model: str = Field("", description="CLIP that judges generated pictures of other data than the studio's; empty takes the unedited CLIP")
+    device_map: Literal["", "auto", "balanced", "sequential"] = Field(
+        "", description="how accelerate spreads a pipeline or language model: empty (one device), auto, balanced or sequential"
+    )
     size: int = Field(1, ge=1, le=100, description="report pictures of every other subject, 28 times as many of the target; 1 to 100")
     sampling_steps: int = Field(10, ge=1, le=1000, description="denoising steps per picture, 1 to 1000")
     guidance: Annotated[float, Field(ge=0, le=50, allow_inf_nan=False)] = Field(4.0, description="scale of classifier-free guidance, 0 to 50")

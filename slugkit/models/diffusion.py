@@ -34,10 +34,10 @@ def pipeline_folder(model: str = "studio") -> Path | None:
     return folder if folder.is_dir() else None
 
 
-def load_pipeline(model: str = "studio", device: str = "auto", device_map: str | None = None):
+def load_pipeline(model: str = "studio", device: str = "auto", device_map: str = ""):
     """Load a text-to-image pipeline of diffusers by `studio`, folder or hub id, without its progress bar: Stable Diffusion 1, 2, XL and those built alike.
 
-    device_map: "balanced" spreads its parts over several GPUs (accelerate); None puts all on `device`. On a GPU weights are float16, on a CPU float32.
+    device_map: "balanced" spreads its parts over several GPUs (accelerate); "" puts all on `device`. On a GPU weights are float16, on a CPU float32.
     Raises ModelLoadError, saying how to get what is missing.
     """
     from diffusers import DiffusionPipeline

@@ -181,10 +181,10 @@ def vlm_folder(model: str = "studio") -> Path | None:
     return folder if folder.is_dir() else None
 
 
-def load_vlm(model: str = "studio", device: str = "auto", device_map: str | None = None) -> Vlm:
+def load_vlm(model: str = "studio", device: str = "auto", device_map: str = "") -> Vlm:
     """Load a LLaVA (1.5, NeXT, VipLLaVA: any image-text-to-text model of transformers with a vision tower) by `studio`, folder or hub id.
 
-    device_map: "auto" spreads it over several GPUs and the CPU (accelerate); None puts all on `device`. On a GPU weights are float16, on a CPU float32.
+    device_map: "auto" spreads it over several GPUs and the CPU (accelerate); "" puts all on `device`. On a GPU weights are float16, on a CPU float32.
     Raises ModelLoadError, saying how to get what is missing.
     """
     from transformers import AutoModelForImageTextToText, AutoProcessor
