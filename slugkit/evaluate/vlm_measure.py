@@ -6,8 +6,7 @@ is the likeliest one after those before it. Where a model was not taught in whic
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 import numpy as np
 import pandas as pd
@@ -16,7 +15,7 @@ import torch.nn.functional as F
 
 from slugkit.base import SearchFailedError, SettingError, progress
 from slugkit.evaluate.vlm import Asked, answered, judged, kept
-from slugkit.gradients import mean_gradient
+from slugkit.gradients import learning, mean_gradient
 from slugkit.models import Clip
 from slugkit.models.inputs import felt, watched
 from slugkit.models.layers import candidates, kind_of, layer_table, tower_of, weight_of
@@ -75,18 +74,10 @@ def _gradient_batches(vlm: Vlm, asked: Asked, most: int) -> list[np.ndarray]:
     return batches_of(asked, vlm.at_once(most, 20, asked.images.shape[1:3]))
 
 
-@contextmanager
-def tower_alone(vlm: Vlm) -> Iterator[list[str]]:
-    """Within the block the vision tower's weights alone learn; yields their names. A language model of billions of weights would need as many gradients."""
-    named = dict(vlm.model.named_parameters())
-    mine, learn = {id(p) for p in vlm.model.model.vision_tower.parameters()}, {name: p.requires_grad for name, p in named.items()}
-    try:
-        for p in named.values():
-            p.requires_grad_(id(p) in mine)
-        yield [name for name, p in named.items() if id(p) in mine]
-    finally:
-        for name, p in named.items():
-            p.requires_grad_(learn[name])
+def tower_weights(vlm: Vlm) -> list[str]:
+    """Names of the vision tower's weights in the whole model: what is to learn alone, since a language model of billions of weights would need as many gradients."""
+    mine = {id(p) for p in vlm.model.model.vision_tower.parameters()}
+    return [name for name, p in vlm.model.named_parameters() if id(p) in mine]
 
 
 def told_rows(vlm: Vlm, asked: Asked, rows: np.ndarray) -> dict[str, torch.Tensor]:
@@ -114,9 +105,8 @@ def answer_gradient(vlm: Vlm, asked: Asked, layers: list[str], batch_size: int =
     Of the forget set it is a direction to descend along, as the gradient of the mean cosine is; of the retain set, minus it is the
     gradient of a retain loss. The language model's own weights are left out. batch_size: conversations at once, at most. Raises GradientError, EmptySetError.
     """
-    with tower_alone(vlm) as names:
-        found = mean_gradient(vlm.model, lambda rows: log_odds(vlm, told_rows(vlm, asked, rows)).mean(), _gradient_batches(vlm, asked, batch_size),
-                              "the model's own gradient", names)
+    found = mean_gradient(vlm.model, lambda rows: log_odds(vlm, told_rows(vlm, asked, rows)).mean(), _gradient_batches(vlm, asked, batch_size),
+                          "the model's own gradient", tower_weights(vlm))
     return {layer: locate(found, layer).read() for layer in layers}
 
 
@@ -127,7 +117,7 @@ def factors(vlm: Vlm, asked: Asked, layers: list[str], batch_size: int = 48) -> 
     answer, float64. asked: as `retain_talks` gives it. Raises PatchError for a layer that is applied in no module of its own.
     """
     tower = vlm.model.model.vision_tower
-    with tower_alone(vlm), watched(tower, layers) as read, felt(tower, layers) as pulled:
+    with learning(vlm.model, tower_weights(vlm)), watched(tower, layers) as read, felt(tower, layers) as pulled:
         for rows in progress(_gradient_batches(vlm, asked, batch_size), "what must stay"):
             log_odds(vlm, told_rows(vlm, asked, rows)).sum().backward()
     vlm.model.zero_grad(set_to_none=True)

@@ -4,7 +4,7 @@ Sign: g_f is the gradient of the mean cosine of the pairs to forget, so that the
 section 4; the paper writes the same step with the negated loss).
 """
 
-from slugkit.gradients.accumulate import check_finite, decoded, forget_gradient, gradient_of, mean_gradient, retain_gradient
+from slugkit.gradients.accumulate import check_finite, decoded, forget_gradient, gradient_of, learning, mean_gradient, retain_gradient
 from slugkit.gradients.directions import counterweighted, off_span, preconditioned
 from slugkit.gradients.files import join_safetensors, save_gradient
 from slugkit.gradients.losses import (
@@ -39,6 +39,7 @@ __all__ = [
     "gradients_by_workers",
     "info_nce",
     "join_safetensors",
+    "learning",
     "loss_of",
     "mean_cosine",
     "mean_gradient",

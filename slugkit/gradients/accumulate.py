@@ -29,7 +29,7 @@ def mean_gradient(model: torch.nn.Module, loss_fn: Callable[[Pairs], torch.Tenso
     the activations of one batch. Raises GradientError, naming the layer, when a gradient is not finite; EmptySetError without a batch.
     """
     seen, parts = 0, list(parts)
-    with _only(model, weights) as wanted, _Sum(wanted) as total:
+    with learning(model, weights) as wanted, _Sum(wanted) as total:
         model.zero_grad(set_to_none=True)
         for batch in progress(decoded(parts), what, len(parts)):
             total.times = len(batch) / scale         # each gradient is added so often and cleared as soon as it is there
@@ -69,7 +69,7 @@ class _Sum:
 
 
 @contextmanager
-def _only(model: torch.nn.Module, weights: Iterable[str] | None) -> Iterator[dict[str, torch.nn.Parameter]]:
+def learning(model: torch.nn.Module, weights: Iterable[str] | None) -> Iterator[dict[str, torch.nn.Parameter]]:
     """Within the block these parameters alone learn; yields them by name. None leaves all as they are."""
     named = dict(model.named_parameters())
     learn = {name: w.requires_grad for name, w in named.items()}
