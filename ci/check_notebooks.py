@@ -1,21 +1,22 @@
 """The notebook series under test: executed once, and shown to notice when something is wrong.
 
-    python ci/check_notebooks.py [--only series spoiled strict] [--jobs 2]
+    python ci/check_notebooks.py [--only series strict]
 
-series   every notebook with nbval-lax, in order, in one empty run folder
-spoiled  a copy of each whose contract output was altered must turn red at that cell, on that run's artefacts
-strict   02 to 04 executed by papermill and again by strict nbval with one thread: the same text
-Ends with a line "N passed, N failed".
+series   every notebook with nbval-lax, in order, in one empty run folder; those of ALONE beside the others
+spoiled  in the same execution: a copy of the contract cell, put behind it with its stored output altered, must turn red, and nothing else
+strict   02 to 04 executed by papermill and again by strict nbval, on that run's artefacts: the same text
+Two lanes of one thread each: two processes of one thread do more than one of two. Ends with a line "N passed, N failed".
 """
 
 import argparse
 import os
-import re
 import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 import time
+import xml.etree.ElementTree
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -31,24 +32,23 @@ from slugkit.runs.memory import peak_of_children  # noqa: E402
 ROOT = clean.ROOT
 CODE = HERE.parent
 STRICT = ("02", "03", "04")
-CELL_TIMEOUT = 300
+ALONE = ("08",)  # needs nothing that another notebook leaves
+CELL_TIMEOUT = 600
 SPOILED = "SPOILED"
 
 
-def environment(runs, threads=None):
-    """Environment for a child process whose runs lie in `runs`; threads: of numerical libraries, None for their choice."""
+def environment(runs):
+    """Environment for a child process of one thread whose runs lie in `runs`."""
     values = dict(os.environ, SLUGKIT_RUNS=str(runs), SLUGKIT_HEADLESS="1", SLUGKIT_ROOT=str(ROOT))
     values["PYTHONPATH"] = os.pathsep.join([str(CODE), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)
-    if threads:
-        values.update(OMP_NUM_THREADS=str(threads), MKL_NUM_THREADS=str(threads))
-    return values
+    return values | {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 
 
-def call(command, runs, threads=None):
+def call(command, runs):
     """Run a command; returns (exit status, its output, seconds, peak memory of its kernel in MB)."""
     started = time.monotonic()
     process = subprocess.Popen(
-        command, cwd=CODE, env=environment(runs, threads), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        command, cwd=CODE, env=environment(runs), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
     with peak_of_children(process.pid) as peak:
         output, _ = process.communicate()
@@ -71,100 +71,120 @@ def shortened(output, lines=60):
 
 
 class Tally:
-    """Counts and prints what passed and failed."""
+    """Counts and prints what passed and failed; from two lanes, one line at a time."""
 
     def __init__(self):
         self.passed = self.failed = 0
+        self.lock = threading.Lock()
 
     def add(self, good, what, note="", output=""):
         """Note one check; its output is shown when it failed."""
-        self.passed, self.failed = self.passed + bool(good), self.failed + (not good)
-        print(f"{'passed' if good else 'FAILED'}  {what}  {note}".rstrip(), flush=True)
-        if not good and output:
-            print(shortened(output), flush=True)
-
-
-def check_series(tally, runs):
-    """Run every notebook once, in order, in `runs`. Stops at the first that fails, since the others need it."""
-    for path in clean.notebooks():
-        status, output, seconds, peak = call(nbval(path, "--nbval-lax"), runs)
-        tally.add(status == 0, f"series   {path.stem}", f"{seconds:.0f} s, {peak} MB", output)
-        if status != 0:
-            print("        The notebooks after it need what it leaves, so they were not run.")
-            return False
-    return True
+        with self.lock:
+            self.passed, self.failed = self.passed + bool(good), self.failed + (not good)
+            print(f"{'passed' if good else 'FAILED'}  {what}  {note}".rstrip(), flush=True)
+            if not good and output:
+                print(shortened(output), flush=True)
 
 
 def spoil(notebook):
-    """A copy of the cells up to the first contract cell, whose stored output says something else. None without one."""
+    """(the notebook with a second contract cell behind the first, whose stored output says something else; its index). None without one."""
     for index, cell in enumerate(notebook.cells):
         if clean.CONTRACT in clean.tags(cell) and cell.get("outputs"):
             break
     else:
         return None
     copy = nbformat.from_dict(notebook)
-    copy.cells = copy.cells[: index + 1]
-    output = copy.cells[index].outputs[0]
+    copy.cells.insert(index + 1, nbformat.from_dict(copy.cells[index]))
+    output = copy.cells[index + 1].outputs[0]
     if output.output_type == "stream":
         output.text = f"{SPOILED} {output.text}"
     else:
         output.data["text/plain"] = f"{SPOILED} {output.data.get('text/plain', '')}"
-    return copy
+    copy.cells[index + 1]["id"] = "spoiled"
+    return copy, index + 1
 
 
-def own_artefacts(runs, folder):
-    """A copy of the series' run folders for one check, so that checks do not disturb each other."""
-    return shutil.copytree(runs, folder / "runs")
+def cells_of(results):
+    """{number of the cell: the message of its failure, "" where it passed} from the results that pytest wrote."""
+    if not results.is_file():
+        return {}
+    cells = {}
+    for case in xml.etree.ElementTree.parse(results).iter("testcase"):
+        faults = [fault for kind in ("failure", "error", "skipped") for fault in case.findall(kind)]
+        cells[int(case.get("name").rpartition(" ")[2])] = "\n".join(f"{f.get('message') or ''} {f.text or ''}" for f in faults)
+    return cells
 
 
-def check_spoiled(path, runs, scratch):
-    """(good, what, note, output): the spoiled copy of the notebook at `path` turns red, and at its contract cell."""
-    what = f"spoiled  {path.stem}"
-    copy = spoil(nbformat.read(path, as_version=4))
-    if copy is None:
-        return False, what, "it has no contract cell with a stored output", ""
-    folder = scratch / f"spoiled-{path.stem}"
+def check_notebook(tally, path, runs, scratch):
+    """Run the notebook at `path` once, with a spoiled contract cell in it. True if all but that cell passed."""
+    made = spoil(nbformat.read(path, as_version=4))
+    if made is None:
+        tally.add(False, f"series   {path.stem}", "it has no contract cell with a stored output")
+        return False
+    copy, spoiled = made
+    folder = scratch / f"series-{path.stem}"
     folder.mkdir()
     nbformat.write(copy, folder / path.name)
-    artefacts = own_artefacts(runs, folder)
-    status, output, seconds, _ = call(nbval(folder / path.name, "--nbval-lax", "-x"), artefacts, threads=1)
-    red = status == 1 and SPOILED in output and re.search(r"\b1 failed\b", output) is not None
-    return red, what, f"turned red, {seconds:.0f} s" if red else "did NOT turn red at its contract cell", output
+    results = folder / "results.xml"
+    _, output, seconds, peak = call(nbval(folder / path.name, "--nbval-lax", f"--junitxml={results}"), runs)
+    cells = cells_of(results)
+    numbers = {number: k for k, number in enumerate(i for i, cell in enumerate(copy.cells) if cell.cell_type == "code")}
+    red = cells.pop(numbers[spoiled], "")
+    good = len(cells) == len(numbers) - 1 and not any(cells.values())
+    tally.add(good, f"series   {path.stem}", f"{seconds:.0f} s, {peak} MB", output)
+    if good:
+        noticed = SPOILED in red
+        tally.add(noticed, f"spoiled  {path.stem}", "turned red" if noticed else "did NOT turn red at its contract cell", output)
+    return good
 
 
-def check_strict(path, runs, scratch):
-    """(good, what, note, output): one thread, the same machine: papermill's outputs and nbval's are the same text."""
+def check_series(tally, runs, scratch, ready):
+    """Every notebook that needs others, in order, in `runs`, until one fails. What STRICT needs is set aside as soon as it is there; `ready` says so."""
+    paths = [path for path in clean.notebooks() if path.name[:2] not in ALONE]
+    last = max((i for i, path in enumerate(paths) if path.name[:2] in STRICT), default=len(paths) - 1)
+    try:
+        for number, path in enumerate(paths):
+            if not check_notebook(tally, path, runs, scratch):
+                print("        The notebooks after it need what it leaves, so they were not run.")
+                return
+            if number == last:
+                shutil.copytree(runs, scratch / "aside")
+                ready.set()
+    finally:
+        ready.set()
+
+
+def check_strict(path, scratch):
+    """(good, what, note, output): the same machine, twice: papermill's outputs and nbval's are the same text."""
     what = f"strict   {path.stem}"
     folder = scratch / f"strict-{path.stem}"
-    folder.mkdir()
-    artefacts = own_artefacts(runs, folder)
+    artefacts = shutil.copytree(scratch / "aside", folder / "runs")
     command = [sys.executable, "-m", "papermill", str(path), str(folder / path.name), "--cwd", str(path.parent)]
     command += ["-k", "python3", "--execution-timeout", str(CELL_TIMEOUT), "--no-progress-bar"]
-    status, output, seconds, _ = call(command, artefacts, threads=1)
+    status, output, seconds, _ = call(command, artefacts)
     if status != 0:
         return False, what, "papermill stopped", output
-    status, output, more, _ = call(nbval(folder / path.name, "--nbval"), artefacts, threads=1)
+    status, output, more, _ = call(nbval(folder / path.name, "--nbval"), artefacts)
     return status == 0, what, f"{seconds + more:.0f} s", output
 
 
-def check_copies(tally, kinds, runs, scratch, jobs):
-    """The spoiled copies and the strict reruns, a few at a time, each on its own copy of the artefacts."""
-    tasks = []
-    for path in clean.notebooks():
-        if "spoiled" in kinds:
-            tasks.append((check_spoiled, path))
-        if "strict" in kinds and path.name[:2] in STRICT:
-            tasks.append((check_strict, path))
-    with ThreadPoolExecutor(jobs) as pool:
-        for result in pool.map(lambda task: task[0](task[1], runs, scratch), tasks):
-            tally.add(*result)
+def check_the_rest(tally, kinds, scratch, ready):
+    """The notebooks that need no other, then the strict reruns, once the series has left what these need."""
+    if "series" in kinds:
+        for path in clean.notebooks(ALONE):
+            runs = scratch / f"runs-{path.stem}"
+            runs.mkdir()
+            check_notebook(tally, path, runs, scratch)
+    ready.wait()
+    if "strict" in kinds and (scratch / "aside").is_dir():
+        for path in clean.notebooks(STRICT):
+            tally.add(*check_strict(path, scratch))
 
 
 def main():
     """Read the command line, check, print the count; the exit status is 1 where something failed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", nargs="+", choices=("series", "spoiled", "strict"), default=["series", "spoiled", "strict"])
-    parser.add_argument("--jobs", type=int, default=2, help="copies checked at the same time")
+    parser.add_argument("--only", nargs="+", choices=("series", "strict"), default=["series", "strict"])
     asked = parser.parse_args()
     tally = Tally()
     if not clean.notebooks():
@@ -174,12 +194,14 @@ def main():
         (ROOT / "runs").mkdir(exist_ok=True)
         scratch = Path(tempfile.mkdtemp(prefix=".check-", dir=ROOT / "runs"))
         try:
-            runs = scratch / "runs"
+            runs, ready = scratch / "runs", threading.Event()
             runs.mkdir()
             os.environ["SLUGKIT_CACHE"] = str(scratch / "cache")
-            # the copies need the artefacts of the series, so it is executed whatever was asked for
-            if check_series(tally, runs):
-                check_copies(tally, asked.only, runs, scratch, asked.jobs)
+            with ThreadPoolExecutor(2) as lanes:
+                # the strict reruns need the artefacts of the series, so it is executed whatever was asked for
+                ended = [lanes.submit(check_series, tally, runs, scratch, ready), lanes.submit(check_the_rest, tally, asked.only, scratch, ready)]
+            for lane in ended:
+                lane.result()
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
     print(f"{tally.passed} passed, {tally.failed} failed")

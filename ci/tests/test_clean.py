@@ -116,19 +116,34 @@ def test_execute_makes_the_committed_form(empty_project):
     assert not empty_project.runs.exists(), "the run folder of the execution is its own"
 
 
-def test_the_series_passes_and_a_spoiled_copy_stops_at_the_contract(project):
+def test_the_series_passes_and_a_spoiled_contract_cell_turns_red(project):
     (project.root / "conftest.py").write_text((REPOSITORY / "conftest.py").read_text())
     for name in ("02_gradients", "03_rank_layers"):
         (project.root / "notebooks" / f"{name}.ipynb").unlink()
     done = script("check_notebooks.py")
     assert done.returncode == 0 and done.stdout.splitlines()[-1] == "2 passed, 0 failed", done.stdout
     assert "passed  spoiled  01_data_curation  turned red" in done.stdout
-    copy = check_notebooks.spoil(project.read("01_data_curation"))
-    assert len(copy.cells) == 4 and copy.cells[3].outputs[0].text == "SPOILED 01 holds\n"
+    before = project.read("01_data_curation")
+    copy, index = check_notebooks.spoil(before)
+    assert index == 4 and len(copy.cells) == len(before.cells) + 1 and copy.cells[3] == before.cells[3]
+    assert copy.cells[4].source == copy.cells[3].source and copy.cells[4].outputs[0].text == "SPOILED 01 holds\n"
     assert check_notebooks.spoil(notebook(code("1"))) is None
-    # a notebook that checks nothing is noticed, though nbval is content with it
-    made = project.read("01_data_curation")
-    made.cells[3].source = "print('something else')"
-    project.write("01_data_curation", made)
+
+
+def test_a_contract_that_is_broken_and_one_that_is_not_compared_fail(project):
+    (project.root / "conftest.py").write_text((REPOSITORY / "conftest.py").read_text())
+    broken = project.read("01_data_curation")
+    broken.cells[3].source = "print('something else')"
+    project.write("01_data_curation", broken)
     failing = script("check_notebooks.py")
-    assert failing.returncode == 1 and failing.stdout.splitlines()[-1] == "0 passed, 1 failed"
+    assert failing.returncode == 1 and "FAILED  series   01_data_curation" in failing.stdout and "were not run" in failing.stdout
+    assert failing.stdout.splitlines()[-1] == "0 passed, 1 failed" and "02_gradients" not in failing.stdout
+
+
+def test_a_check_that_does_not_look_at_outputs_is_noticed(project):
+    # without the repository's conftest and with the comparison switched off, a spoiled cell stays green
+    (project.root / "conftest.py").write_text("import nbval.plugin\nnbval.plugin.IPyNbCell.compare_outputs = lambda *_, **__: True\n")
+    for name in ("02_gradients", "03_rank_layers"):
+        (project.root / "notebooks" / f"{name}.ipynb").unlink()
+    done = script("check_notebooks.py")
+    assert done.returncode == 1 and "FAILED  spoiled  01_data_curation  did NOT turn red" in done.stdout
