@@ -292,6 +292,25 @@ def laion_command(
     typer.echo(f"{len(found)} pairs name {name!r}; {out} holds them. Fetch their pictures with:\n{img2dataset_command(out, out.with_suffix(''))}")
 
 
+@app.command("draw")
+def draw_command(
+    concepts: Annotated[list[str], typer.Argument(help="What to draw, one or more names.")],
+    out: Annotated[Path, typer.Option(help="Folder for the pictures and captions.csv; a new one, or one that was cut off.")],
+    pipeline: Annotated[str, typer.Option(help="studio, or a folder or hub id of a text-to-image pipeline.")] = "studio",
+    count: Annotated[int, typer.Option(help="Pictures of each to learn from.")] = 10,
+    exam: Annotated[int, typer.Option(help="Pictures of each for the search; twice as many are drawn for the report.")] = 0,
+    prompt: Annotated[Optional[list[str]], typer.Option(help="A wording with {} for the name; repeat it.")] = None,
+    steps: Annotated[int, typer.Option(help="Denoising steps per picture.")] = 10,
+    guidance: Annotated[float, typer.Option(help="Scale of classifier-free guidance.")] = 4.0,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
+) -> None:
+    """Let a pipeline draw a forget set itself, as the paper does for characters and novel concepts: a folder for `-p data`."""
+    from slugkit.evaluate.drawn_set import PROMPTS, write_drawn_set
+
+    made = write_drawn_set(out, concepts, pipeline, count, exam, prompt or PROMPTS, steps, guidance, device)
+    typer.echo(f"{made} holds {len(concepts)} x {count} pictures to learn from and {len(concepts)} x {3 * exam} to be examined on. Look at them before you use them.")
+
+
 @app.command("blank")
 def blank_command(
     what: Annotated[str, typer.Argument(help="An architecture of open_clip (ViT-B-32, ...), or sd15, sd21, sdxl, llava15, llava16, vipllava.")],
