@@ -1,4 +1,4 @@
-"""The command line: slugkit run, report, student, train, patch, sweep.
+"""The command line: slugkit run, report, student, train, patch, laion, draw, blank, sweep.
 
 Heavy libraries are imported inside the commands, so that `slugkit --help` answers at once.
 """

@@ -158,10 +158,10 @@ def on_other(root: Path, name: str, batch: int) -> dict:
 def child(root: Path, name: str) -> None:
     """One combination in this process; its row as the last line."""
     torch.set_num_threads(THREADS)
-    batch = 2 if any(word in name for word in ("EVA", "H/14", "bigG", "v2.1", "SDXL")) else 8
+    batch = 8 if "-B-" in name or name == "ViT-L-14" else 2
     row = (on_clip if name in CLIPS else on_other)(root, name, batch)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
-    print(json.dumps({"model": name} | row | {"peak_gb": round(peak, 2)}))
+    print(json.dumps({"model": name} | row | {"peak_gb": round(peak, 2), "load_on_machine": round(os.getloadavg()[1], 1)}))
 
 
 def main() -> None:

@@ -1,5 +1,7 @@
 """Which layers act is found by looking: in pipelines with one and with two text encoders, and in three kinds of LLaVA; patches find their own encoder."""
 
+from types import SimpleNamespace
+
 import open_clip
 import pytest
 import torch
@@ -7,11 +9,11 @@ import torch
 from slugkit import patch
 from slugkit.base import PatchError
 from slugkit.evaluate.transfer import in_both
-from slugkit.models.acting import blocks_read, unused_layers
+from slugkit.models.acting import blocks_read, carried, unused_layers
 from slugkit.models.clip import Clip
 from slugkit.models.convert import vision_tower
 from slugkit.models.layers import candidates, layer_table
-from slugkit.models.names import differences, part_of
+from slugkit.models.names import differences, locate, part_of
 from slugkit.patch.checkpoint import apply_to_files, remove_from_files
 from slugkit.patch.record import load_record, save_record
 from slugkit.search import EditableLayer
@@ -64,6 +66,10 @@ def test_each_encoder_of_sdxl_is_edited_through_its_own_clip(nets):
     first, second = (unused_layers(part_of(net, pipe, "text"), text_layers(net)) for net in nets)
     assert {n.split(".")[2] for n in first if "resblocks" in n} == {"2"} and "text_projection" in first, "SDXL reads its first encoder before the last block"
     assert second == {}, "the pooled feature of the second passes its last block and its projection"
+    looks = []
+    watch = pipe.text_encoder.register_forward_hook(lambda *_: looks.append(1))
+    assert unused_layers(part_of(nets[0], pipe, "text"), text_layers(nets[0])) == first and not looks, "each layer is looked at once"
+    watch.remove()
     for number, net in enumerate(nets):
         encoder, other = (pipe.text_encoder, pipe.text_encoder_2)[::-1 if number else 1]
         mine, theirs, edit = bits(encoder), bits(other), an_edit(net, "transformer.resblocks.1.mlp.c_fc.weight")
@@ -116,9 +122,41 @@ def test_a_llava_of_each_kind_reads_its_blocks_and_no_more(nets, kind):
         patch.apply(an_edit(nets[0], "visual.transformer.resblocks.10.mlp.c_fc.weight"), model)
 
 
-def test_a_look_follows_what_the_model_reads(nets):
+def test_a_look_follows_what_the_model_reads_and_is_taken_once(nets):
     model, _ = vlm_of("llava15", vision_tower(nets[0]), reduced=True)
-    layer = "visual.transformer.resblocks.10.mlp.c_fc.weight"
-    assert layer in unused_layers(model, [layer])
+    layer, looks = "visual.transformer.resblocks.10.mlp.c_fc.weight", []
+    seen = locate(model, layer).tensors[0]
+    watch = model.model.vision_tower.register_forward_hook(lambda *_: looks.append(seen.detach().clone()))
+    assert unused_layers(model, [layer]).keys() == unused_layers(model, [layer]).keys() == {layer}
+    assert len(looks) == 2 and torch.equal(looks[1], 1.5 * looks[0]) and torch.equal(seen, looks[0])
+    with pytest.raises(PatchError, match="cannot act: .* never reads it.*Nothing was changed"), carried(nets[0], model, layer):
+        pass
+    packed = [f"visual.transformer.resblocks.{block}.attn.in_proj_weight[k]" for block in (9, 10)]
+    assert list(unused_layers(model, packed)) == packed[1:]
     model.config.vision_feature_layer = -1
-    assert unused_layers(model, [layer]) == {}
+    assert unused_layers(model, [layer, *packed]) == {}
+    watch.remove()
+    before, other = bits(model), "visual.transformer.resblocks.3.mlp.c_fc.weight"
+    once = [None]
+    model.model.vision_tower.register_forward_hook(lambda *_: once.pop())
+    with pytest.raises(IndexError):
+        unused_layers(model, [other])
+    assert all(torch.equal(p, before[n]) for n, p in model.named_parameters()), "a run that fails leaves no stretched weight behind"
+
+
+class Files(dict):
+    """Tensors by name and what a config.json says, as `slugkit.patch.checkpoint` reads a LLaVA's folder."""
+
+    config = SimpleNamespace(vision_feature_layer=-2, vision_config=SimpleNamespace(num_hidden_layers=11))
+
+
+def test_of_files_the_configuration_says_what_is_read(nets):
+    for said, blocks in ((-1, 11), (-2, 10), (0, 0), (6, 6), ([-2, -5, 6], 10), ([6, -1], 11), (None, None)):
+        assert blocks_read(SimpleNamespace(config=SimpleNamespace(vision_feature_layer=said, vision_config=Files.config.vision_config))) == blocks
+    files = Files(nets[0].named_parameters())
+    layers = [n for n in files if n.startswith("visual.") and n.endswith(("c_fc.weight", "proj", "ln_post.weight", "conv1.weight"))]
+    left_out = unused_layers(files, [*layers, "transformer.resblocks.2.mlp.c_fc.weight"])
+    assert set(left_out) == {"visual.transformer.resblocks.10.mlp.c_fc.weight", "visual.proj", "visual.ln_post.weight"}
+    assert set(left_out.values()) == {"Files reads the picture after block 9, before it"}
+    files.config = SimpleNamespace(vision_feature_layer=1, vision_config=Files.config.vision_config)
+    assert unused_layers(files, ["transformer.resblocks.2.mlp.c_fc.weight"]) == {}, "what a LLaVA sees with says nothing about a text tower"

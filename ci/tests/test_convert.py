@@ -11,7 +11,7 @@ import torch
 from slugkit.base import ModelLoadError, SettingError
 from slugkit.models import load_clip
 from slugkit.models.clip import picture_size
-from slugkit.models.convert import from_transformers, text_tower, to_transformers, vision_tower
+from slugkit.models.convert import activation, from_transformers, text_tower, to_transformers, vision_tower
 from slugkit.models.layers import block_of, candidates, kind_of, layer_table
 from slugkit.models.names import differences
 from slugkit.ranking import short
@@ -45,6 +45,73 @@ def test_both_classes_compute_the_same_and_come_back_bit_for_bit(architecture):
         wrong = open_clip.CLIP(**{**config, "quick_gelu": not config.get("quick_gelu", False)}).eval()
         wrong.load_state_dict(net.state_dict())
         assert not torch.allclose(wrong.encode_text(tokens), net.encode_text(tokens), atol=1e-5), "the activation would not be noticed"
+
+
+@pytest.fixture(scope="module")
+def unlike():
+    """A CLIP whose towers differ in every size (112 x (230 / 112) is below 230 in floating point), with other weights and constants than the classes' defaults."""
+    torch.manual_seed(0)
+    net = open_clip.CLIP(24, {"layers": 1, "width": 112, "head_width": 28, "mlp_ratio": 230.5 / 112, "patch_size": 8, "image_size": 16, "norm_kwargs": {"eps": 0.3}},
+                         {"layers": 3, "width": 32, "heads": 2, "mlp_ratio": 3, "context_length": 9, "vocab_size": 60, "norm_kwargs": {"eps": 0.1}}).eval()
+    with torch.no_grad():
+        for weight in net.parameters():
+            weight.add_(0.05 * torch.randn(weight.shape))
+    return net
+
+
+def test_every_size_and_constant_of_unlike_towers_comes_across(unlike):
+    there, images, tokens = to_transformers(unlike), torch.randn(2, 3, 16, 16), torch.tensor([[58, 3, 4, 59, 59, 59, 0, 0, 0], [58, 1, 58, 2, 3, 4, 5, 6, 59]])
+    back = from_transformers(there.half().float())
+    alone, seeing = text_tower(unlike, projection=True), vision_tower(unlike)
+    assert type(alone).__name__ == "CLIPTextModelWithProjection" and type(text_tower(unlike)).__name__ == "CLIPTextModel" and text_tower(unlike, 2).config.num_hidden_layers == 2
+    assert not any(model.training for model in (there, back, alone, seeing)) and there.logit_scale == unlike.logit_scale.half() != torch.tensor(np.log(1 / 0.07))
+    assert (alone.config.bos_token_id, alone.config.eos_token_id, alone.config.pad_token_id) == (58, 59, 59)
+    with torch.no_grad():
+        there = to_transformers(unlike)
+        found = there(input_ids=tokens, pixel_values=images)
+        for features in (found.image_embeds, torch.nn.functional.normalize(seeing(images).pooler_output @ unlike.visual.proj, dim=-1)):
+            assert torch.allclose(features, unlike.encode_image(images, normalize=True), atol=1e-5)
+        for features in (found.text_embeds, torch.nn.functional.normalize(alone(input_ids=tokens).text_embeds, dim=-1)):
+            assert torch.allclose(features, unlike.encode_text(tokens, normalize=True), atol=1e-5)
+        again = from_transformers(there)
+        assert torch.equal(again.encode_image(images), unlike.encode_image(images)) and torch.equal(again.encode_text(tokens), unlike.encode_text(tokens))
+        assert torch.equal(again.logit_scale, unlike.logit_scale)
+
+
+def test_what_is_read_is_float32_and_shares_nothing_with_where_it_came_from(unlike):
+    there = to_transformers(unlike)
+    back = from_transformers(there)
+    for weight in back.parameters():
+        weight.data.zero_()
+    assert all(differences(unlike, there, tower) == [] for tower in BOTH) and there.logit_scale != 0
+    assert {weight.dtype for weight in from_transformers(there.half()).parameters()} == {torch.float32}
+
+
+def test_what_the_other_class_cannot_hold_is_refused(unlike):
+    there = to_transformers(unlike)
+    for tower, name, says in (("vision", "quick_gelu", "vision tower's activation is 'quick_gelu'"), ("text", "relu", "text tower's activation is 'relu'")):
+        config = getattr(there.config, f"{tower}_config")
+        kept, config.hidden_act = config.hidden_act, name
+        with pytest.raises(ModelLoadError, match=says):
+            from_transformers(there)
+        config.hidden_act = kept
+    del there.visual_projection
+    with pytest.raises(ModelLoadError, match="no place for 1 of the CLIP's weights, visual.proj first"):
+        from_transformers(there)
+    block = torch.nn.Module()
+    block.mlp = torch.nn.Module()
+    for gelu, name in ((torch.nn.GELU(), "gelu"), (torch.nn.GELU("tanh"), "gelu_pytorch_tanh"), (open_clip.transformer.QuickGELU(), "quick_gelu"), (torch.nn.SiLU(), "")):
+        block.mlp.gelu = gelu
+        if name:
+            assert activation(block) == name
+    with pytest.raises(ModelLoadError, match="activation is SiLU"):
+        activation(block)
+    other = torch.nn.Module()
+    other.visual = torch.nn.Module()
+    other.visual.transformer = torch.nn.Module()
+    other.visual.transformer.resblocks = torch.nn.ModuleList([torch.nn.Linear(2, 2)])
+    with pytest.raises(ModelLoadError, match="vision tower .* is not the transformer"):
+        vision_tower(other)
 
 
 def test_towers_alone_read_as_the_clip_does(folder):

@@ -12,7 +12,7 @@ from slugkit.evaluate.concept import forget_concept, front_layers, load_oracle, 
 from slugkit.evaluate.leftover import recognised_from_pictures
 from slugkit.evaluate.measure import FastMeasure, FixedFeatures, PlainMeasure
 from slugkit.evaluate.curve import step_curve
-from slugkit.evaluate.sweep import kept_rows, summarise
+from slugkit.evaluate.sweep import kept_rows, summarise, sweep
 from slugkit.gradients import forget_gradient
 from slugkit.search import Criterion, EditableLayer
 
@@ -76,6 +76,8 @@ def test_a_small_search_forgets_and_leaves_no_trace(clip, source, exam, gradient
         moved = [n for n, p in clip.model.named_parameters() if not torch.equal(p.detach(), before[n])]
         scorer = ExamScorer(exam)
         assert scorer.forget(clip.image_features(exam.pairs.images), class_features(clip, exam))["fa1"] == 0
+        with pytest.raises(SearchFailedError, match="Before any edit .*'Mira Kestrel' in 0.0 %"):
+            search_layers(clip, exam, gradient, ["text_projection"], Criterion())
     assert moved == ["text_projection"] and edit.metrics["split"] == "search"
     assert torch.equal(clip.model.get_parameter("text_projection").detach(), before["text_projection"])
 
@@ -84,6 +86,16 @@ def test_a_tower_in_which_nothing_forgets_says_so(clip, exam, gradient):
     probes = search_layers(clip, exam, gradient, ["text_projection"], Criterion(), lam_init=1e-9, max_trials=2)
     with pytest.raises(SearchFailedError, match="text"):
         winning_patch(clip, gradient, probes, "text", "Mira Kestrel")
+
+
+def test_a_sweep_leaves_out_what_the_model_does_not_know(tmp_path, monkeypatch, capsys):
+    def unknown(*_, **__):
+        raise SearchFailedError("It knows no such thing.")
+
+    monkeypatch.setattr("slugkit.evaluate.sweep.forget_concept", unknown)
+    with pytest.raises(SearchFailedError, match="knows none"):
+        sweep(concepts=["car"], out=tmp_path / "table.csv")
+    assert "car is left out. It knows no such thing." in capsys.readouterr().err
 
 
 def test_the_layer_table_scores_candidates_only(clip, gradient):

@@ -2,12 +2,15 @@
 
 import copy
 import dataclasses
+import subprocess
+import sys
 import threading
 import time
 
 import pytest
 import torch
 from PIL import Image
+from safetensors import safe_open
 from safetensors.torch import load_file
 
 from slugkit import gradients
@@ -154,11 +157,15 @@ def test_two_processes_give_the_gradient_of_one_over_five_micro_batches(clip, re
     assert list(tmp_path.glob("gradients/*")) == [out]
 
 
-def test_of_four_processes_the_one_without_a_micro_batch_adds_nothing(clip, forget, tmp_path):
+def test_of_four_processes_that_accelerate_starts_on_a_cpu_the_one_without_a_micro_batch_adds_nothing(clip, forget, tmp_path):
     forget.save(tmp_path, "forget")
     assert len(gradients.micro_batches(forget, "forget", 8)) == 3
-    found = gradients.gradients_by_workers("studio", tmp_path, "forget", "forget", 4, 8, device="cpu")
-    assert farthest(found, gradients.forget_gradient(clip, forget, 24)) < 1e-5
+    out, several = tmp_path / "forget.safetensors", ["--multi_gpu", "--num_processes", "4", "--num_machines", "1", "--main_process_port", "0"]
+    subprocess.run([sys.executable, "-m", "accelerate.commands.launch", *several, "--mixed_precision", "no", "--dynamo_backend", "no", "-m", "slugkit.gradients.workers",
+                    "--model", "studio", "--folder", tmp_path, "--name", "forget", "--kind", "forget", "--batch-size", "8", "--device", "cpu", "--out", out], check=True)
+    with safe_open(out, "pt") as file:
+        assert file.metadata()["workers"] == "4"
+    assert farthest(load_file(out), gradients.forget_gradient(clip, forget, 24)) < 1e-5
 
 
 def test_what_fails_in_a_worker_comes_back_as_one_error(on_disk, tmp_path):

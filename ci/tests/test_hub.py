@@ -8,17 +8,18 @@ import pytest
 
 from slugkit.base import ModelLoadError
 from slugkit.models.diffusion import load_pipeline
-from slugkit.models.hub import in_cache, need_repository, require_repository
+from slugkit.models.hub import in_cache, need_repository, no_loading_bars, require_repository
 from slugkit.models.vlm import load_vlm
 
 
 @pytest.fixture()
 def hub(monkeypatch, tmp_path):
     """A hub that answers every request with what `answer` holds: status and error code. Its cache is empty."""
-    answer = {"status": 200, "code": ""}
+    answer = {"status": 200, "code": "", "asked": 0}
 
     class Door(http.server.BaseHTTPRequestHandler):
         def do_GET(self):  # noqa: N802 - the name that the library calls
+            answer["asked"] += 1
             self.send_response(answer["status"])
             if answer["code"]:
                 self.send_header("X-Error-Code", answer["code"])
@@ -66,8 +67,29 @@ def test_a_cached_copy_needs_no_connection(hub, tmp_path):
     (folder / "snapshots" / ("0" * 40) / "config.json").write_text("{}")
     assert in_cache("somebody/a-model")
     require_repository("somebody/a-model")
+    assert hub["asked"] == 0
 
 
-def test_what_is_neither_a_folder_nor_an_id_says_what_was_expected():
-    with pytest.raises(ModelLoadError, match="no folder on this machine, and no hub id; a LLaVA's folder"):
-        need_repository("no/such/folder", "a LLaVA's folder")
+@pytest.mark.parametrize("name", ["no/such/folder", "./folder", "../folder", "~/folder", "/folder", "folder"])
+def test_what_is_neither_a_folder_nor_an_id_says_what_was_expected(hub, name):
+    with pytest.raises(ModelLoadError, match="no folder on this machine, and no hub id; a LLaVA's folder.*Train one first. Nothing"):
+        need_repository(name, "a LLaVA's folder", "Train one first.")
+    assert hub["asked"] == 0
+
+
+def test_loading_bars_are_as_before_afterwards_even_after_an_error():
+    from diffusers.utils import logging as of_diffusers
+    from transformers.utils import logging as of_transformers
+    libraries = of_diffusers, of_transformers
+    shown = [library.is_progress_bar_enabled() for library in libraries]
+    try:
+        for wanted in ((True, False), (False, True)):
+            for library, on in zip(libraries, wanted, strict=True):
+                (library.enable_progress_bar if on else library.disable_progress_bar)()
+            with pytest.raises(KeyError), no_loading_bars():
+                assert not any(library.is_progress_bar_enabled() for library in libraries)
+                raise KeyError
+            assert tuple(library.is_progress_bar_enabled() for library in libraries) == wanted
+    finally:
+        for library, on in zip(libraries, shown, strict=True):
+            (library.enable_progress_bar if on else library.disable_progress_bar)()

@@ -8,7 +8,8 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 from slugkit.base import MemoryPlanError
-from slugkit.models.memory import kept_for_backward, plan
+from slugkit.models import memory
+from slugkit.models.memory import group_rooms, kept_for_backward, plan
 
 
 @pytest.fixture(scope="module")
@@ -52,6 +53,17 @@ def test_the_chunk_that_is_proposed_fits_and_one_pair_more_does_not(made):
         tight.require()
 
 
+def test_chunks_pay_for_their_pictures_and_for_the_pass_without_a_graph(made):
+    whole, chunked, picture = replace(made, batch_size=8), replace(made, batch_size=32, chunk=8), 3 * 64 * 64
+    blocks = 6 + 4
+    assert chunked.together == whole.together == 8 and made.heap == 0.3
+    extra = 1.3 * (made.fixed + 8 * made.per_pair) / blocks + (3 * 32 - 2 * 8) * picture
+    assert chunked.needed - whole.needed == pytest.approx(extra, abs=2)
+    large = replace(chunked, picture=4 * made.per_pair)
+    assert replace(large, chunk=None, available=large.needed + 10).largest == 8
+    assert replace(whole, chunk=8).needed == whole.needed == replace(whole, chunk=100).needed, "a chunk that holds the whole micro-batch is none"
+
+
 def test_where_not_even_the_smallest_chunk_fits_it_says_so(made):
     hopeless = replace(made, available=made.weights + made.gradients)
     assert hopeless.largest == 0
@@ -63,3 +75,37 @@ def test_measuring_leaves_the_model_as_it_was(clip):
     before = {name: p.detach().clone() for name, p in clip.model.named_parameters()}
     plan(clip, 8)
     assert all(p.grad is None and torch.equal(p.detach(), before[name]) for name, p in clip.model.named_parameters())
+
+
+def group(root, folder, limit, used, idle, version=2):
+    """A control group's files as Linux writes them."""
+    names = ("memory.max", "memory.current", "inactive_file") if version == 2 else ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
+    place = root / "sys/fs/cgroup" / folder.strip("/")
+    place.mkdir(parents=True, exist_ok=True)
+    for name, value in zip(names, (limit, used), strict=False):
+        (place / name).write_text(f"{value}\n")
+    (place / "memory.stat").write_text(f"file 700\nactive_file 5\n{names[2]} {idle}\n")
+
+
+@pytest.mark.parametrize(("version", "line", "top"), [(2, "0::", ""), (1, "4:cpu,memory:", "memory"), (1, "0::/elsewhere\n4:memory:", "memory")])
+def test_the_room_in_a_container_is_its_groups_and_not_the_machines(tmp_path, version, line, top):
+    (tmp_path / "proc/self").mkdir(parents=True)
+    said, nothing = tmp_path / "proc/self/cgroup", "max" if version == 2 else 2**63 - 4096
+    assert group_rooms(tmp_path) == [], "no control groups"
+    said.write_text(f"9:name=systemd:/\n{line}/jobs/mine\n")
+    assert group_rooms(tmp_path) == [], "none with a memory controller"
+    for folder, limit, used in (("jobs/mine", nothing, 4000), ("jobs", 10_000, 4_500), ("", 50_000, 20_000), ("jobs/other", 10, 0), ("..", 10, 0)):
+        group(tmp_path, f"{top}/{folder}", limit, used, 500, version)
+    assert sorted(group_rooms(tmp_path)) == [6_000, 30_500], "a limit above the own group holds too; another group's and what lies above the mount do not"
+    group(tmp_path, f"{top}/jobs/mine", 4_000, 9_000, 500, version)
+    assert min(group_rooms(tmp_path)) == 0, "over its limit"
+    said.write_text(f"{line}/host/path/of/the/container\n")
+    assert group_rooms(tmp_path) == [30_500], "the container sees its own group at the top"
+
+
+def test_a_plan_goes_by_the_smaller_of_machine_and_group(clip, made, monkeypatch):
+    import psutil
+    monkeypatch.setattr(memory, "group_rooms", lambda: [3 * 10**9, 10**6])
+    assert memory.free_memory(clip.device) == 10**6 and not plan(clip, 128).fits
+    monkeypatch.setattr(memory, "group_rooms", lambda: [])
+    assert memory.free_memory(clip.device) == pytest.approx(psutil.virtual_memory().available, rel=0.2)

@@ -7,7 +7,7 @@ from transformers import CLIPConfig, CLIPModel, CLIPTextConfig, CLIPTextModel, C
 
 from slugkit.base import PatchError
 from slugkit.models.acting import carried, unused_layers
-from slugkit.models.names import differences, hf_names, locate, require_tower
+from slugkit.models.names import EncoderOf, differences, fill, hf_names, locate, parameters, part_of, parts, require_tower
 
 TEXT = CLIPTextConfig(hidden_size=32, intermediate_size=128, num_hidden_layers=2, num_attention_heads=2, vocab_size=50, hidden_act="gelu",
                       max_position_embeddings=8, bos_token_id=48, eos_token_id=49, pad_token_id=0)
@@ -17,7 +17,12 @@ VISION = CLIPVisionConfig(hidden_size=32, intermediate_size=128, num_hidden_laye
 
 @pytest.fixture(scope="module")
 def clip():
-    return tiny_clip()
+    """No weight is what a new model holds by itself: norms of one and biases of nought would hide a swap."""
+    net, noise = tiny_clip(), torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for weight in net.parameters():
+            weight.add_(0.05 * torch.randn(weight.shape, generator=noise))
+    return net
 
 
 def whole() -> CLIPModel:
@@ -57,7 +62,7 @@ def test_a_tower_alone_is_the_clips_own_or_says_where_not(clip, model, tower, la
     layer = f"{'visual.' if tower == 'vision' else ''}transformer.resblocks.1.attn.in_proj_weight"
     place = locate(model, layer)
     with torch.no_grad():
-        place.tensors[1][0, 0] += 1
+        place.tensors[1][0, 0] = torch.nextafter(place.tensors[1][0, 0], torch.tensor(9.0))
     assert differences(clip, model, tower) == [layer]
     assert differences(clip, filled(model, clip).half(), tower) == []
     with pytest.raises(PatchError, match="shares no weight"):
@@ -79,10 +84,56 @@ def test_towers_are_found_inside_larger_models(clip):
         locate(object(), "text_projection")
 
 
+@pytest.mark.parametrize("place", ["model", "vision_tower", "model.vision_tower"])
+def test_a_tower_is_found_at_every_place_where_a_class_keeps_it(clip, place):
+    tower, weight = filled(CLIPVisionModel(VISION), clip), clip.visual.conv1.weight
+    held = {f"{place}.{name}": p for name, p in tower.named_parameters()}
+    assert torch.equal(locate(held, "visual.conv1.weight").read(), weight) and differences(clip, held, "vision") == []
+    assert locate({n: p for n, p in held.items() if "0.self_attn.k_proj" not in n}, "visual.transformer.resblocks.0.attn.in_proj_weight") is None
+
+
+class Several:
+    """Three encoders as Stable Diffusion 3 has them, the first of another family; a fourth place is empty."""
+
+    def __init__(self, *encoders):
+        self.text_encoder, self.text_encoder_2, self.text_encoder_3 = encoders
+        self.tokenizer, self.tokenizer_2, self.tokenizer_3 = "first", "second", "third"
+
+
+def test_of_three_encoders_the_clips_own_is_found_whatever_the_others_are(clip):
+    other, own = filled(CLIPTextModel(TEXT), tiny_clip(7)), filled(CLIPTextModel(TEXT), clip)
+    pipe = Several(torch.nn.Linear(2, 2), other, own)
+    found = part_of(clip, pipe, "text")
+    assert (found.name, found.text_encoder, found.tokenizer) == ("text_encoder_3", own, "third") and differences(clip, pipe, "text") == []
+    assert len(parameters(pipe)) == sum(len(list(encoder.parameters())) for encoder in (pipe.text_encoder, other, own))
+    assert [part.name for part in parts(Several(None, other, own))] == ["text_encoder_2", "text_encoder_3"]
+    alone = Several(own, None, None)
+    assert parts(alone) == [alone] and parts(found) == [found] and isinstance(found, EncoderOf)
+    with pytest.raises(PatchError, match="No text encoder of this Several shares a weight"):
+        part_of(clip, Several(torch.nn.Linear(2, 2), torch.nn.Linear(3, 3), None), "text")
+
+
+def test_what_is_read_is_a_copy_in_a_row_and_what_is_filled_is_one_tower_and_no_scale(clip):
+    model = whole()
+    scale, vision = model.logit_scale.item(), model.vision_model.post_layernorm.weight
+    fill(clip, model, "text")
+    assert model.logit_scale.item() == scale != clip.logit_scale.item() and bool((vision == 1).all())
+    assert differences(clip, model, "text") == [] and len(differences(clip, model, "vision")) > 5, "each tower is compared by itself, without the scale"
+    for layer in ("text_projection", "ln_final.weight"):
+        read = locate(model, layer).read()
+        assert read.is_contiguous() and not read.requires_grad
+        read.zero_()
+        assert differences(clip, model, "text") == []
+    assert torch.equal(locate(clip, "text_projection").read(), clip.text_projection), "open_clip's own class keeps it as it is"
+    with pytest.raises(PatchError, match="shares no weight"):
+        fill(clip, CLIPVisionModel(VISION), "text")
+
+
 def test_wrong_names_and_shapes_change_nothing(clip):
     model = filled(whole(), clip)
-    with pytest.raises(PatchError, match="no CLIP weight"):
-        hf_names("transformer.resblocks.0.attn.in_proj_wait")
+    for name in ("transformer.resblocks.0.attn.in_proj_wait", "transformer.resblocks.0.ln_1.wait", "ln_final.wait"):
+        with pytest.raises(PatchError, match="no CLIP weight"):
+            hf_names(name)
     for layer in ("visual.proj", "transformer.resblocks.0.attn.in_proj_weight"):
         place, before = locate(model, layer), locate(model, layer).read()
         with pytest.raises(PatchError, match="Nothing was changed"):
@@ -90,15 +141,19 @@ def test_wrong_names_and_shapes_change_nothing(clip):
         assert torch.equal(place.read(), before)
 
 
-@pytest.mark.parametrize("layer", ["transformer.resblocks.0.mlp.c_fc.weight", "transformer.resblocks.1.attn.in_proj_weight"])
+@pytest.mark.parametrize("layer", ["transformer.resblocks.0.mlp.c_fc.weight", "transformer.resblocks.1.attn.in_proj_weight[v]"])
 def test_a_weight_is_carried_over_and_put_back_bit_for_bit(clip, layer):
-    encoder, weight = filled(CLIPTextModel(TEXT), clip), clip.get_parameter(layer)
-    before, kept = {n: p.detach().clone() for n, p in encoder.named_parameters()}, weight.detach().clone()
+    encoder, name = filled(CLIPTextModel(TEXT), clip), layer.split("[")[0]
+    weight = clip.get_parameter(name)
     require_tower(clip, encoder, "text")
+    place = locate(encoder, name)
+    place.write(place.read() - 1)
+    before, kept = {n: p.detach().clone() for n, p in encoder.named_parameters()}, weight.detach().clone()
     try:
         with pytest.raises(KeyError), carried(clip, encoder, layer) as again, torch.no_grad():
+            assert differences(clip, encoder, "text") == []
             weight.add_(1)
-            assert differences(clip, encoder, "text") == [layer]
+            assert differences(clip, encoder, "text") == [name]
             again()
             assert differences(clip, encoder, "text") == []
             raise KeyError

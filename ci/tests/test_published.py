@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from slugkit.base import SettingError, ShapeError
-from slugkit.evaluate.published import METRICS, beside, mean_over_names, names, paper_rows, published
+from slugkit.evaluate.published import METRICS, beside, by_names, mean_over_names, names, paper_rows, published
 
 
 @pytest.fixture
@@ -83,6 +83,18 @@ def test_the_mean_over_names_weighs_people_and_not_pictures():
     told = pd.DataFrame({"true": ["A"] * 8 + ["B"] * 2, "answer": ["A"] * 8 + ["A", "B"]})
     assert mean_over_names(told)["value"] == pytest.approx(75.0) and mean_over_names(told)["n"] == 2
     assert mean_over_names(told, ["B", "C"]) == {"value": 50.0, "low": pytest.approx(np.nan, nan_ok=True), "high": pytest.approx(np.nan, nan_ok=True), "n": 1}
+
+
+def test_the_papers_own_mean_takes_the_place_of_the_mean_over_pictures_and_no_other(found):
+    rows, truth = paper_rows(found), ["A"] * 3 + ["B"] + ["Target"] * 2 + ["Ed"]
+    told = {method: pd.DataFrame({"true": truth, "answer": truth[:wrong] + ["?"] * (7 - wrong)}) for method, wrong in (("SLUG", 4), ("never saw it", 3))}
+    named = by_names(rows, told, ["A", "B", "Target"])
+    assert named[named["metric"] == "TA_CA@1"].set_index("method")[["value", "n"]].round(2).T.to_dict("list") == {
+        "SLUG": [66.67, 3], "never saw it": [33.33, 3]}
+    kept = rows[rows["metric"] != "TA_CA@1"].reset_index(drop=True)
+    pd.testing.assert_frame_equal(named[named["metric"] != "TA_CA@1"], kept)
+    with pytest.raises(ShapeError, match="one table for each"):
+        by_names(rows, {"SLUG": told["SLUG"]})
 
 
 def test_wrong_names_say_what_there_is(found):

@@ -192,6 +192,8 @@ def test_one_step_for_all_forgets_all_and_a_stricter_criterion_goes_further(clip
     short_of_it = across_wordings(clip, scorer, TWINS, way, strict.assign(lam=0.3 * strict["lam"])).iloc[0]
     assert short_of_it["targets"] > 0.2 and short_of_it["score"] == pytest.approx((short_of_it["retain"] + 1 - short_of_it["targets"] + short_of_it["others"]) / 3)
     assert not set(WORDINGS["search"]) & set(WORDINGS["report"])
+    with pytest.raises(SearchFailedError, match="No layer makes the model forget Mira Kestrel, Selin Drover, Kofi Okoye together"):
+        across_wordings(clip, scorer, TWINS, way, strict.assign(chosen=False))
 
 
 def test_one_after_the_other_takes_fresh_gradients_at_the_weights_as_they_are(clip, source, scorer):

@@ -13,7 +13,8 @@ from slugkit.data import unlearncanvas as canvas_names
 from slugkit.data.unlearncanvas import OBJECTS, STYLES, canvas_forget_set, canvas_retain_set, concept_kind, prompt, read_unlearncanvas
 from slugkit.evaluate import unlearncanvas as canvas
 
-SMALL = "vit_tiny_patch16_224"
+SMALL, EDGE = "test_vit", 160
+"""timm's smallest ViT, and the pixels along an edge that it reads."""
 
 
 def test_there_are_51_style_entries_and_20_objects_in_alphabetical_order():
@@ -40,10 +41,10 @@ def test_a_smaller_tier_is_a_part_of_the_full_set_and_covers_styles_and_objects(
     assert table["group"].value_counts().to_dict() == {"target": target, "rest": rest}
     assert len(table.merge(full)) == len(table) and not table.duplicated(["prompt", "seed"]).any()
     others = table[table["group"] == "rest"]
-    assert others["style"].nunique() >= 50 and others["object"].nunique() >= 19
-    assert concept not in set(others["style"]) | set(others["object"])
+    assert others["style"].nunique() >= 50 and others["subject"].nunique() >= 19
+    assert concept not in set(others["style"]) | set(others["subject"])
     mine = table[table["group"] == "target"]
-    assert max(mine["style"].nunique(), mine["object"].nunique()) == (51 if tier == "lite" and concept == "Dogs" else 20)
+    assert max(mine["style"].nunique(), mine["subject"].nunique()) == (51 if tier == "lite" and concept == "Dogs" else 20)
 
 
 def test_error_bars_are_half_the_widest_wilson_interval_at_the_tiers_size():
@@ -68,7 +69,7 @@ def test_the_page_states_the_tiers_sizes_and_error_bars_as_computed(tier):
 
 def test_scores_of_a_style_count_its_pictures_for_ua_and_all_others_for_ira_and_cra():
     table = canvas.answer_set("Van_Gogh")
-    said = table[["object", "style"]].copy()
+    said = table[["subject", "style"]].copy()
     target = np.flatnonzero(table["group"] == "target")
     said.iloc[target[:90], 1] = "Monet"          # 90 of 100 no longer called Van Gogh
     said.iloc[target, 0] = "Sea"                 # the target's own objects count nowhere
@@ -82,7 +83,7 @@ def test_scores_of_a_style_count_its_pictures_for_ua_and_all_others_for_ira_and_
 
 def test_scores_of_an_object_swap_the_domains():
     table = canvas.answer_set("Dogs", "smoke")
-    said = table[["object", "style"]].assign(style=lambda t: t["style"].where(table.index % 2 == 0, "Rust"))
+    said = table[["subject", "style"]].assign(style=lambda t: t["style"].where(table.index % 2 == 0, "Rust"))
     found = canvas.scores(table, said).set_index("metric")
     rest = table["group"] == "rest"
     kept = (said["style"] == table["style"])[rest].mean()
@@ -106,11 +107,13 @@ def test_the_classifiers_come_back_from_safetensors_and_answer_as_before(files):
     torch.manual_seed(51)
     model = canvas.build_judge(51, SMALL)
     rng = np.random.default_rng(0)
-    pictures = rng.integers(0, 256, (3, 224, 224, 3), dtype=np.uint8)
+    pictures = rng.integers(0, 256, (3, EDGE, EDGE, 3), dtype=np.uint8)
     with torch.no_grad():
-        best = model(torch.from_numpy(pictures).permute(0, 3, 1, 2).float() / 127.5 - 1).argmax(1)
+        shares = model(torch.from_numpy(pictures).permute(0, 3, 1, 2).float() / 127.5 - 1).softmax(1)
+    best = shares.argmax(1)
     said = judge.name(pictures)
-    assert said["style"].tolist() == [STYLES[i] for i in best] and set(said["object"]) <= set(OBJECTS)
+    assert said["style"].tolist() == [STYLES[i] for i in best] and set(said["subject"]) <= set(OBJECTS)
+    assert torch.allclose(judge.shares(pictures, "style"), shares, atol=1e-5) and judge.shares(pictures).shape == (3, 20)
     assert len(judge.name(rng.integers(0, 256, (2, 64, 96, 3), dtype=np.uint8))) == 2
 
 
@@ -147,7 +150,7 @@ def test_an_answer_set_is_drawn_with_ddim_and_the_scheduler_is_put_back(files, t
     expected = judge.name(draw(pipe, table["prompt"].tolist(), table["seed"].tolist(), 2, 9.0))
     pipe.scheduler = before = PNDMScheduler.from_config(pipe.scheduler.config)
     said = canvas.told_by_canvas(pipe, judge, table, steps=2, chunk=2)
-    assert said.equals(expected) and pipe.scheduler is before
+    assert said[["subject", "style"]].equals(expected[["subject", "style"]]) and pipe.scheduler is before
     kept = list((tmp_path / ".cache").glob("generated-*.safetensors"))
     from safetensors.torch import load_file
     drawn = {load_file(path)["images"].numpy().tobytes() for path in kept}

@@ -51,7 +51,12 @@ class Settings(BaseModel):
     max_trials: int = Field(10, ge=1, le=60, description="upper bound on step lengths tried per layer, 1 to 60")
     device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="auto, cpu, cuda or mps")
     pipeline: str = Field("studio", min_length=1, description="studio, or a folder or hub id of a Stable Diffusion pipeline whose text encoder is the CLIP's")
-    judge_model: str = Field("", description="CLIP that judges generated pictures of other data than the studio's; empty takes the unedited CLIP")
+    judge_model: str = Field(
+        "", description="CLIP that judges pictures of other data than the studio's, or folder of UnlearnCanvas's classifiers; empty takes the unedited CLIP"
+    )
+    answer_tier: Literal["smoke", "lite", "full"] = Field(
+        "smoke", description="how much of UnlearnCanvas's answer set is drawn: smoke (70 pictures), lite (about 1,100) or full (5,100)"
+    )
     device_map: Literal["", "auto", "balanced", "sequential"] = Field(
         "", description="how accelerate spreads a pipeline or language model: empty (one device), auto, balanced or sequential"
     )

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from slugkit.base import SettingError, nearest, require_choice
 
+from .canvas_source import CanvasSource
 from .checks import check_sets
 from .folder import FolderSource, read_folder
 from .pairs import Pairs, load_pairs
@@ -14,12 +15,13 @@ from .shards import read_shards
 from .source import Exam, Source, names_concept
 from .studio_source import StudioSource, drawn
 from .tables import read_table
+from .unlearncanvas import is_unlearncanvas
 
-__all__ = ["Exam", "FolderSource", "Pairs", "PairsSource", "Source", "StudioSource", "check_sets", "drawn", "load_pairs", "names_concept",
+__all__ = ["CanvasSource", "Exam", "FolderSource", "Pairs", "PairsSource", "Source", "StudioSource", "check_sets", "drawn", "load_pairs", "names_concept",
            "open_data", "read_folder", "read_saved_set", "read_shards", "read_table"]
 
 EXPECTED = ("'studio', a folder with captions.csv, a .csv or .parquet file with paths and captions, webdataset shards (a .tar file, a folder of them, or a "
-            "pattern such as shards/{00000..00009}.tar), a folder that datasets' save_to_disk wrote, or a recipe (.yaml or .json)")
+            "pattern such as shards/{00000..00009}.tar), a folder that datasets' save_to_disk wrote, UnlearnCanvas's folder, or a recipe (.yaml or .json)")
 
 
 def open_data(data: str = "studio", size: int = 64, fit: str = "crop") -> Source:
@@ -52,8 +54,10 @@ def _of_folder(path: Path, size: int, fit: str) -> Source:
         return FolderSource(path, size, fit)
     if is_saved_set(path):
         return PairsSource(read_saved_set(path, size, fit), path.name, path)
+    if is_unlearncanvas(path):
+        return CanvasSource(path, size, fit)
     if any(path.glob("*.tar")):
         return PairsSource(read_shards(path, size, fit), path.name, path)
     inside = ", ".join(sorted(p.name for p in path.iterdir())[:5])
-    raise SettingError(f"The data folder {path.name!r} has no captions.csv, no .tar file and no data set of save_to_disk; it holds {inside or 'nothing'}. "
-                       f"Expected {EXPECTED}.")
+    raise SettingError(f"The data folder {path.name!r} has no captions.csv, no .tar file, no data set of save_to_disk and no style of UnlearnCanvas; it holds "
+                       f"{inside or 'nothing'}. Expected {EXPECTED}.")

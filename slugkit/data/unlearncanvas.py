@@ -30,9 +30,14 @@ Architectures Bears Birds Butterfly Cats Dogs Fishes Flame Flowers Frogs Horses 
 ENDS = (".jpg", ".jpeg", ".png")
 
 
+def spoken(name: str) -> str:
+    """A style or an object as a prompt says it: with blanks for underscores."""
+    return name.replace("_", " ")
+
+
 def prompt(name: str, style: str) -> str:
     """The benchmark's prompt for an object in a style: "A Dogs image in Van Gogh style." Words are not inflected, and of underscores come blanks."""
-    return f"A {name} image in {style.replace('_', ' ')} style."
+    return f"A {name} image in {spoken(style)} style."
 
 
 def concept_kind(concept: str) -> str:
@@ -44,6 +49,11 @@ def concept_kind(concept: str) -> str:
     close = ", ".join(map(repr, nearest(concept, [*STYLES, *OBJECTS])))
     raise UnknownConceptError(f"UnlearnCanvas unlearns no concept {concept!r}; one of its 50 styles or 20 objects was expected, with underscores. Nearest: "
                               f"{close or 'none'}.")
+
+
+def is_unlearncanvas(folder: str | Path) -> bool:
+    """Whether a folder holds a folder of one of the benchmark's styles, and that one of an object."""
+    return any((Path(folder) / style / name).is_dir() for style in STYLES for name in OBJECTS)
 
 
 def read_unlearncanvas(folder: str | Path, size: int = 224, fit: str = "crop") -> Pairs:

@@ -2,7 +2,7 @@
 
 It is not independent. By default it is a copy of the CLIP whose text tower the pipeline reads with, so both share what that CLIP never told apart; another
 CLIP (`judge_model`) shares less. It names one of its subjects whatever a picture shows, so a picture of nothing in particular may still be called the
-target. A classifier trained on labelled pictures is better evidence: for UnlearnCanvas take the benchmark's two (`slugkit.evaluate.unlearncanvas`), at
+target. A classifier trained on labelled pictures is better evidence: for UnlearnCanvas take the benchmark's two (`judge_model` names their folder), at
 studio scale there is `slugkit.models.classifier`.
 """
 
@@ -10,15 +10,18 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
 
-from slugkit.base import SettingError
-from slugkit.data import Source
+from slugkit.base import SettingError, require_choice
+from slugkit.data import CanvasSource, Source
+from slugkit.data.canvas_source import class_prompts
 from slugkit.data.studio_source import NAME_PROMPTS
 from slugkit.evaluate.paper_prompts import phrase
+from slugkit.evaluate.unlearncanvas import OBJECT_FILE, STYLE_FILE, CanvasJudge, judge_in
 from slugkit.models import Clip, load_clip
 from slugkit.models.classifier import Classifier, load_classifier
 
@@ -27,22 +30,43 @@ from slugkit.models.classifier import Classifier, load_classifier
 class ClipJudge:
     """A zero-shot judge with the interface of `slugkit.models.classifier.Classifier`. Make one with `clip_judge`.
 
-    subjects: the classes it tells apart. classes: (C, d) their text features, made before any edit. There are no styles here: `styles` holds "" alone.
+    subjects: the classes it tells apart. classes: (C, d) their text features, made before any edit. styles, looks: the same for styles; without them `styles`
+    holds "" alone.
     """
 
     clip: Clip
     subjects: list[str]
     classes: torch.Tensor
     styles: tuple[str, ...] = ("",)
+    looks: torch.Tensor | None = None
 
-    def shares(self, images: np.ndarray) -> torch.Tensor:
-        """(N, H, W, 3) uint8 -> (N, C) float32: softmax of the CLIP's logit scale times the cosines, 0..1 and 1 in sum."""
-        return (self.clip.scale * self.clip.image_features(images) @ self.classes.T).softmax(1).cpu()
+    @property
+    def weights(self) -> Path | None:
+        """The file or folder of the CLIP's weights, where there is one."""
+        return self.clip.weights
+
+    def _shares(self, features: torch.Tensor, own: str) -> torch.Tensor:
+        texts = {"subject": self.classes, "style": self.looks}[require_choice(own, ("subject", "style"), "What is judged")]
+        return torch.ones(len(features), 1) if texts is None else (self.clip.scale * features @ texts.T).softmax(1).cpu()
+
+    def shares(self, images: np.ndarray, own: str = "subject") -> torch.Tensor:
+        """(N, H, W, 3) uint8 -> (N, C) float32: softmax of the CLIP's logit scale times the cosines, 0..1 and 1 in sum.
+
+        own: "subject", among the subjects, or "style", among the styles. Raises SettingError for another.
+        """
+        return self._shares(self.clip.image_features(images), own)
 
     def name(self, images: np.ndarray) -> pd.DataFrame:
-        """(N, H, W, 3) uint8 -> columns subject, style (""), subject_share (0..1) and style_share (1)."""
-        best = self.shares(images).max(1)
-        return pd.DataFrame({"subject": [self.subjects[i] for i in best.indices], "style": "", "subject_share": best.values.numpy(), "style_share": 1.0})
+        """(N, H, W, 3) uint8 -> columns subject, style, subject_share and style_share (0..1); without styles these are "" and 1."""
+        features = self.clip.image_features(images)
+        best, look = (self._shares(features, own).max(1) for own in ("subject", "style"))
+        return pd.DataFrame({"subject": [self.subjects[i] for i in best.indices], "style": [self.styles[i] for i in look.indices],
+                             "subject_share": best.values.numpy(), "style_share": look.values.numpy()})
+
+
+def _another(clip: Clip, model: str) -> Clip:
+    """The CLIP that judges: a copy of the notebook's, or the one that is named."""
+    return load_clip(model, clip.device.type) if model else replace(clip, model=copy.deepcopy(clip.model))
 
 
 def clip_judge(clip: Clip, table: pd.DataFrame, model: str = "") -> ClipJudge:
@@ -54,11 +78,30 @@ def clip_judge(clip: Clip, table: pd.DataFrame, model: str = "") -> ClipJudge:
     domains = table.drop_duplicates("subject").set_index("subject")["domain"]
     if len(domains) < 2:
         raise SettingError(f"The answer set names {len(domains)} subjects; two or more were expected, or there is nothing to tell apart.")
-    own = load_clip(model, clip.device.type) if model else replace(clip, model=copy.deepcopy(clip.model))
+    own = _another(clip, model)
     classes = own.class_features([[prompt.format(phrase(name, domain)) for prompt in NAME_PROMPTS] for name, domain in domains.items()])
     return ClipJudge(own, domains.index.tolist(), classes)
 
 
-def judge_of(source: Source, clip: Clip, table: pd.DataFrame, model: str = "") -> Classifier | ClipJudge:
-    """The judge for a source: of the studio its trained classifier, of other data `clip_judge`; arguments as there. Raises ModelLoadError, SettingError."""
+def canvas_judge(clip: Clip, model: str = "") -> CanvasJudge | ClipJudge:
+    """The judge for UnlearnCanvas: the benchmark's two classifiers where `model` is a folder that holds one of their files, else a zero-shot CLIP.
+
+    The CLIP tells the 20 objects and the 51 entries of the style classifier apart, each by five of the benchmark's prompts. clip, model: as of `clip_judge`.
+    Raises ModelLoadError.
+    """
+    folder = Path(model).expanduser() if model else None
+    if folder is not None and any((folder / name).is_file() for name in (STYLE_FILE, OBJECT_FILE)):
+        return judge_in(folder, clip.device.type)
+    own, texts = _another(clip, model), class_prompts()
+    classes, looks = (own.class_features(list(texts[domain].values())) for domain in ("objects", "styles"))
+    return ClipJudge(own, list(texts["objects"]), classes, tuple(texts["styles"]), looks)
+
+
+def judge_of(source: Source, clip: Clip, table: pd.DataFrame, model: str = "") -> Classifier | CanvasJudge | ClipJudge:
+    """The judge for a source: of the studio its trained classifier, of UnlearnCanvas `canvas_judge`, of other data `clip_judge`; arguments as there.
+
+    Raises ModelLoadError, SettingError.
+    """
+    if isinstance(source, CanvasSource):
+        return canvas_judge(clip, model)
     return load_classifier(device=clip.device.type) if hasattr(source, "world") else clip_judge(clip, table, model)

@@ -69,11 +69,23 @@ def front_layers(table: pd.DataFrame, tower: str | None = None, draws: str = "an
     return table.loc[on & ((table["tower"] == tower) if tower else True), "layer"].tolist()
 
 
+def require_known(shares: dict[str, float], pictures: int, concept: str, criterion: Criterion) -> None:
+    """Raises SearchFailedError where the model as it stands meets the criterion already, so that any step would seem to forget. shares: fa1 and fa5, 0..1."""
+    if criterion.forgotten(shares):
+        raise SearchFailedError(f"Before any edit the model recognises {concept!r} in {100 * criterion.value(shares):.1f} % of its {pictures} search pictures "
+                                f"({criterion.target.upper()[:2]}@{criterion.target[2:]}); more than {100 * criterion.at_most:g} % was expected, or there is nothing to "
+                                "forget. Choose a concept that the model knows, or a model that knows it; random weights know none.")
+
+
 def search_layers(clip: Clip, exam: Exam, g_forget: dict, layers: list[str], criterion: Criterion, lam_init: float = 0.0,
                   max_trials: int = 10, make_measure=None) -> pd.DataFrame:
-    """Search the step on each layer with the fast measure on the search exam. Returns the table of all probes."""
+    """Search the step on each layer with the fast measure on the search exam. Returns the table of all probes.
+
+    Raises SearchFailedError, before any step, where the unedited model does not know the concept (not looked at with a `make_measure` of one's own).
+    """
     if make_measure is None:
         fixed = FixedFeatures(clip, exam, layers)
+        require_known(fixed.scorer.forget(fixed.images, fixed.classes), len(fixed.scorer.target_rows), exam.concept, criterion)
         make_measure = lambda layer: FastMeasure(fixed, layer)  # noqa: E731
     return search_front(layers, lambda layer: EditableLayer.of(clip.model, layer, weight_of(g_forget, layer)), make_measure,
                         criterion, lam_init, max_trials)

@@ -126,7 +126,7 @@ class PipelineMeasure:
 
     def __init__(self, pipe, judge: Classifier, table: pd.DataFrame, domain: str, again: Callable[[], None], steps: int = STEPS,
                  guidance: float = GUIDANCE):
-        if (table["seed"] >= FIRST_SEED["report"]).any():
+        if not table["seed"].between(FIRST_SEED["search"], FIRST_SEED["report"] - 1).all():
             raise SettingError("The step search was handed report prompts; search prompts were expected. Report pictures must not steer the search.")
         self.pipe, self.judge, self.table, self.domain, self.again, self.sampling = pipe, judge, table, domain, again, (steps, guidance)
         self._target: pd.DataFrame | None = None

@@ -1,18 +1,23 @@
 """Frechet distance between two sets of pictures, by torchmetrics, on features that need no download.
 
-The published figure takes Inception-v3's 2048 features and tens of thousands of pictures. At studio scale we take the
-judge's pooled features, brought down by a fixed projection: with few pictures a covariance of many features is mostly noise.
+The published figures take Inception-v3's 2048 features and thousands of pictures. At studio scale we take the judge's pooled features, brought down by a fixed
+projection: with few pictures a covariance of many features is mostly noise. `InceptionFeatures` are those of UnlearnCanvas, from a file on this machine.
 """
 
 from __future__ import annotations
+
+from pathlib import Path
 
 import numpy as np
 import torch
 
 from slugkit.base import ModelLoadError, SettingError
+from slugkit.data.pictures import Pictures
 from slugkit.models.classifier import Classifier, pixels
+from slugkit.models.clip import pick_device
 
 FEATURES, LEAST = 64, 1000
+INCEPTION_FEATURES, INCEPTION_SIZE, INCEPTION_FILE = 2048, 299, "inception_v3.safetensors"
 
 
 class JudgeFeatures(torch.nn.Module):
@@ -32,21 +37,60 @@ class JudgeFeatures(torch.nn.Module):
         return self.model.forward_features(x).mean((2, 3)) @ self.basis
 
 
+class InceptionFeatures(torch.nn.Module):
+    """(N, 3, H, W) uint8 -> (N, 2048): torchvision's Inception-v3, pooled, as UnlearnCanvas's FID takes it. Read one with `inception_features`.
+
+    Pictures are brought to 299 x 299 (bilinear, not antialiased) and to -1..1; the network then applies its own `transform_input` to that, as in the
+    benchmark's code (`machine_unlearning/evaluation/quantitative/fid.py`), although it was made for pictures normalised by ImageNet's mean and deviation.
+    """
+
+    num_features = INCEPTION_FEATURES
+
+    def __init__(self):
+        from torchvision.models import inception_v3
+        super().__init__()
+        self.model = inception_v3(weights=None, transform_input=True, init_weights=False).eval()
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        x = images.to(next(self.model.parameters()).device).float() / 255
+        x = torch.nn.functional.interpolate(x, (INCEPTION_SIZE, INCEPTION_SIZE), mode="bilinear", align_corners=False)
+        return self.model(2 * x - 1)
+
+
+def inception_features(path: str | Path, device: str = "auto") -> InceptionFeatures:
+    """Inception-v3 from a safetensors file with torchvision's names. Raises ModelLoadError for a file that is not there or does not fit."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+    path, how = Path(path).expanduser(), "slugkit/data/pages/unlearncanvas.md shows how to write it; frechet_size 0 leaves the Frechet distance out."
+    if not path.is_file():
+        raise ModelLoadError(f"There is no {path.name} in the judge's folder {path.parent.name!r}; it was expected there for the Frechet distance. {how}")
+    net = InceptionFeatures()
+    try:
+        net.model.load_state_dict(load_file(path))
+    except (RuntimeError, OSError, SafetensorError) as error:
+        raise ModelLoadError(f"{path.name!r} does not hold torchvision's Inception-v3: {str(error).splitlines()[0]}. {how}") from error
+    net.model.fc = torch.nn.Identity()
+    return net.to(pick_device(device))
+
+
 @torch.no_grad()
-def frechet_distance(judge: Classifier, real: np.ndarray, made: np.ndarray, features: int = FEATURES, least: int = LEAST,
+def frechet_distance(judge: Classifier | torch.nn.Module, real: np.ndarray | Pictures, made: np.ndarray, features: int = FEATURES, least: int = LEAST,
                      batch_size: int = 256, inception: bool = False) -> dict:
     """Frechet distance of two sets of (N, H, W, 3) uint8 pictures. Returns distance (>= 0), features, n_real, n_made.
 
-    least: how many pictures each set must have. inception: take torchmetrics' Inception-v3 (features 64, 192, 768 or 2048)
-    instead of the judge, as at paper scale; it needs torch-fidelity and fetches its weights (ModelLoadError). Raises SettingError for fewer, or for more features than pictures.
+    judge: the studio's classifier, or a network that gives features itself (`InceptionFeatures`; `features` is then its own number). least: how many pictures
+    each set must have. inception: take torchmetrics' Inception-v3 (features 64, 192, 768 or 2048) instead of the judge; it needs torch-fidelity and fetches its
+    weights (ModelLoadError). Raises SettingError for fewer, or for more features than pictures.
     """
     from torchmetrics.image.fid import FrechetInceptionDistance
+    network = judge if isinstance(judge, torch.nn.Module) else None
+    features = network.num_features if network else features
     if min(len(real), len(made)) < max(least, features + 1):
         raise SettingError(f"The sets hold {len(real)} and {len(made)} pictures; at least {max(least, features + 1)} each were expected, or the "
                            f"covariance of {features} features is mostly noise. Generate more, or ask for fewer features.")
-    device = next(judge.model.parameters()).device
+    device = next((network or judge.model).parameters()).device
     try:
-        metric = FrechetInceptionDistance(feature=features if inception else JudgeFeatures(judge, features), normalize=False).to(device)
+        metric = FrechetInceptionDistance(feature=features if inception else network or JudgeFeatures(judge, features), normalize=False).to(device)
     except (ModuleNotFoundError, OSError) as error:
         raise ModelLoadError(f"torchmetrics could not set up Inception-v3: {error}. Run `pip install torch-fidelity` and once with a connection; "
                              "or leave out inception, which takes the judge's features.") from error

@@ -1,6 +1,7 @@
 """The prompts for data that are not the studio's: people by name and ordinary things, in the paper's words.
 
-The prompts of the studio stand in `slugkit.evaluate.prompts`; the three functions at the end serve both kinds of source.
+The prompts of the studio stand in `slugkit.evaluate.prompts`, those of UnlearnCanvas in `slugkit.evaluate.canvas_prompts`; the three functions at the end serve
+every source.
 """
 
 from __future__ import annotations
@@ -10,8 +11,9 @@ import pandas as pd
 
 from slugkit import studio
 from slugkit.base import EmptySetError, require_choice
-from slugkit.data import Source
+from slugkit.data import CanvasSource, Source
 from slugkit.evaluate import prompts
+from slugkit.evaluate.canvas_prompts import canvas_answer_set, canvas_showcase
 from slugkit.evaluate.prompts import FIRST_SEED, NEAR_TIMES
 from slugkit.studio.captions import article
 
@@ -124,13 +126,19 @@ def domain_of(source: Source, concept: str) -> str:
     return studio.KINDS[source.kind(concept)] if hasattr(source, "world") else paper_domain(source, concept)
 
 
-def answer_set_of(source: Source, concept: str, split: str, target_size: int = 28, size: int = 2) -> pd.DataFrame:
-    """The answer set of a concept of any source: of the studio `slugkit.evaluate.prompts.answer_set`, of others `paper_answer_set`."""
+def answer_set_of(source: Source, concept: str, split: str, target_size: int = 28, size: int = 2, tier: str = "smoke") -> pd.DataFrame:
+    """The answer set of a concept of any source: of the studio `slugkit.evaluate.prompts.answer_set`, of UnlearnCanvas
+    `slugkit.evaluate.canvas_prompts.canvas_answer_set` (which alone looks at `tier`), of others `paper_answer_set`."""
+    if isinstance(source, CanvasSource):
+        return canvas_answer_set(concept, split, tier, target_size, size)
     if hasattr(source, "world"):
         return prompts.answer_set(source.world, concept, split, target_size, size)
     return paper_answer_set(source, concept, split, target_size, size)
 
 
 def showcase_of(source: Source, concept: str) -> pd.DataFrame:
-    """Prompts to look at for a concept of any source: of the studio `slugkit.evaluate.prompts.showcase`, of others `paper_showcase`."""
+    """Prompts to look at for a concept of any source: of the studio `slugkit.evaluate.prompts.showcase`, of UnlearnCanvas
+    `slugkit.evaluate.canvas_prompts.canvas_showcase`, of others `paper_showcase`."""
+    if isinstance(source, CanvasSource):
+        return canvas_showcase(concept)
     return prompts.showcase(source.world, concept) if hasattr(source, "world") else paper_showcase(source, concept)

@@ -63,24 +63,41 @@ def answer_set(world: World, concept: str, split: str, target_size: int = 28, si
     return pd.DataFrame(rows)
 
 
+def join_answer_sets(sets: list[pd.DataFrame], concepts: list[str], near: set[str], column: str = "subject") -> pd.DataFrame:
+    """Answer sets of one concept each as one: all targets, then the rest of the first set, and of the others what is not in it.
+
+    near: the concepts' neighbours, which make the group neighbours. column: subject or style, whichever the concepts are. The rest shows none of the concepts.
+    """
+    targets = [table[table["group"] == "target"] for table in sets]
+    others = [table[(table["group"] != "target") & ~table[column].isin(concepts)] for table in sets]
+    # the neighbours' additional pictures of every concept, subjects that no set before has, and everything else as the first concept's set has it
+    rest, known, tripled = [others[0]], set(sets[0]["subject"]), others[0].loc[others[0]["extra"], "subject"]
+    for whole, table in zip(sets[1:], others[1:]):
+        rest.append(table[~table["subject"].isin(known) | table["extra"] & ~table["subject"].isin(tripled)])
+        known |= set(whole["subject"])
+    rest = pd.concat(rest).assign(group=lambda t: np.where(t[column].isin(near), "neighbours", "rest"))
+    return pd.concat([*targets, rest], ignore_index=True).drop_duplicates(["prompt", "seed"], ignore_index=True)
+
+
+def require_one_domain(domains: dict[str, str]) -> str:
+    """The one domain of the concepts (concept -> domain). Raises SettingError for several, or none."""
+    found = set(domains.values())
+    if len(found) != 1:
+        raise SettingError(f"The concepts {', '.join(domains)} are of the domains {', '.join(sorted(found)) or 'none'}; one domain was expected, since UA, IRA "
+                           "and CRA are told apart by it.")
+    return found.pop()
+
+
 def several_answer_set(world: World, concepts: list[str], split: str, target_size: int = 28, size: int = 2) -> pd.DataFrame:
     """The answer sets of several concepts of one domain as one: `target_size` pictures of each, and the rest once.
 
     Columns as of `answer_set`. The rest shows none of the concepts; neighbours are those of any of them. Raises SettingError for concepts of several
     domains, UnknownConceptError.
     """
-    domains = {KINDS[world.kind(c)] for c in concepts}
-    if len(domains) != 1:
-        raise SettingError(f"The concepts {', '.join(concepts)} are of the domains {', '.join(sorted(domains)) or 'none'}; one domain was expected, since UA, IRA and CRA "
-                           "are told apart by it.")
-    column, sets = "style" if domains == {"styles"} else "subject", [answer_set(world, c, split, target_size, size) for c in concepts]
-    targets = [table[table["group"] == "target"] for table in sets]
-    others = [table[(table["group"] != "target") & ~table[column].isin(concepts)] for table in sets]
-    # the neighbours' additional pictures of every concept, and everything else as the first concept's set has it
-    rest = [others[0], *[table[table["extra"] & ~table["subject"].isin(others[0].loc[others[0]["extra"], "subject"])] for table in others[1:]]]
+    domain = require_one_domain({c: KINDS[world.kind(c)] for c in concepts})
+    sets = [answer_set(world, c, split, target_size, size) for c in concepts]
     near = {name for c in concepts for name in world.neighbours_of(c)} - set(concepts)
-    rest = pd.concat(rest).assign(group=lambda t: np.where(t[column].isin(near), "neighbours", "rest"))
-    return pd.concat([*targets, rest], ignore_index=True).drop_duplicates(["prompt", "seed"], ignore_index=True)
+    return join_answer_sets(sets, concepts, near, "style" if domain == "styles" else "subject")
 
 
 def showcase(world: World, concept: str) -> pd.DataFrame:

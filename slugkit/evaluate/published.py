@@ -34,7 +34,7 @@ def paper_rows(found: pd.DataFrame) -> pd.DataFrame:
     """A run's metric rows of the family clip under the paper's names: columns method, metric, value, low, high (percent) and n.
 
     found: rows as `evaluate_clip` gives them, shares 0..1; other groups are left out. The method of the stage before is "original", the oracle's "never saw
-    it". TA_CA@1 here is over pictures and without the target; the paper averages over 100 names, some of them targets: `mean_over_names` gives that average.
+    it". TA_CA@1 here is over pictures and without the target; the paper averages over 100 names, some of them targets: `by_names` puts that average in its place.
     """
     known = [(group, metric) in OF_EXAM for group, metric in zip(found["group"], found["metric"])]
     kept = found[known].reset_index(drop=True)
@@ -56,6 +56,20 @@ def mean_over_names(told: pd.DataFrame, among: list[str] | None = None) -> dict[
         right = right[right.index.isin(among)]
     low, high = bootstrap_mean(100 * right.to_numpy())
     return {"value": float(100 * right.mean()), "low": low, "high": high, "n": len(right)}
+
+
+def by_names(rows: pd.DataFrame, told: dict[str, pd.DataFrame], among: list[str] | None = None) -> pd.DataFrame:
+    """The rows of `paper_rows` with TA_CA@1 as the paper averages it (`mean_over_names`) in the place of the mean over pictures.
+
+    told: for each method in `rows` the answers to the people's pictures and, since the paper's 100 names hold some targets, to the target's. among: as of
+    `mean_over_names`, which says what is raised. Raises ShapeError where a method of `rows` that has a TA_CA@1 has no answers, or the other way round.
+    """
+    old = rows["metric"] == "TA_CA@1"
+    if set(rows.loc[old, "method"]) != set(told):
+        raise ShapeError(f"Answers of {sorted(told)} were given for the TA_CA@1 of {sorted(set(rows.loc[old, 'method']))}; one table for each of these was expected. "
+                         "Ask every model that the rows are about.")
+    means = pd.DataFrame([{"method": method, "metric": "TA_CA@1", **mean_over_names(table, among)} for method, table in told.items()])
+    return pd.concat([rows[~old], means], ignore_index=True)
 
 
 def beside(ours: pd.DataFrame, name: str, metrics: list[str] | None = None) -> pd.DataFrame:

@@ -5,17 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import islice
 
 import numpy as np
 import pandas as pd
 import torch
 
 from slugkit import patch
-from slugkit.base import SettingError
-from slugkit.data import Pairs, Source
+from slugkit.base import EmptySetError, SettingError, UnknownConceptError
+from slugkit.data import CanvasSource, Pairs, Source, names_concept
+from slugkit.data.pictures import Pictures
+from slugkit.data.recipe import joined
 from slugkit.data.source import GROUP_NAMES, Exam
+from slugkit.data.unlearncanvas import spoken
 from slugkit.evaluate.clip import STEERING, class_features, ranks
 from slugkit.evaluate.measure import CutClasses
+from slugkit.evaluate.paper_prompts import phrase
 from slugkit.evaluate.statistics import share
 from slugkit.models import Clip
 from slugkit.models.layers import tower_of
@@ -23,16 +28,24 @@ from slugkit.patch import Patch
 
 WORDINGS = {"search": ("this is {}", "{} and a tree", "{} in watercolor style", "{} in mosaic style", "a person called {}"),
             "report": ("{} outdoors", "{} and a house", "who is it? it is {}", "{} in sketch style", "{} in neon style", "somebody called {}")}
-"""Other ways to ask for a name than the exam's; a search never sees those of the report."""
+"""Other ways to ask for a name of the studio than the exam's; a search never sees those of the report."""
+PLAIN_WORDINGS = {"search": ("this is {}", "{} and a tree", "a drawing of {}", "{} in black and white"),
+                  "report": ("{} outdoors", "{} and a house", "it is {}", "a painting of {}", "{} at night")}
+"""The same for other data, whose captions have no styles."""
+PERSON_WORDINGS = {"search": ("a person called {}",), "report": ("somebody called {}",)}
+"""More of them where people are forgotten."""
+TRIED = 100
+"""Names that are looked at, at most, to find concepts that can be forgotten and examined: with many captions each look takes a while."""
 
 
 @dataclass
 class SeveralExam:
     """The exams about several concepts as one. Pictures that all of them hold occur once.
 
-    exams: one a concept, without its pictures. pairs: N pictures. prompts: domain -> class -> prompts that every exam with that domain asks with (a concept stands in no
-    prompt about itself, so none of them stands in the prompts about styles). base: (N,) bool; false for the additional pictures of a
-    concept, which count for it alone. split: search or report.
+    exams: one a concept, without its pictures. pairs: N pictures, in memory or on disk. prompts: domain -> class -> prompts that every exam with that domain
+    asks with (a concept stands in no prompt about itself, so none of them stands in the prompts about styles). base: (N,) bool; false for the additional
+    pictures of a concept, which no other concept's exam holds and which count for it alone. split: search or report. called: domain -> class -> what another
+    wording calls the class. wordings: other ways to ask than the prompts, texts with {}.
     """
 
     exams: dict[str, Exam]
@@ -40,6 +53,8 @@ class SeveralExam:
     prompts: dict[str, dict[str, list[str]]]
     base: np.ndarray
     split: str
+    called: dict[str, dict[str, str]]
+    wordings: tuple[str, ...]
 
     @property
     def concepts(self) -> list[str]:
@@ -76,36 +91,135 @@ class SeveralExam:
         return {group: (domain, rows) for group, (domain, rows) in out.items() if len(rows)}
 
 
-def several_concepts(source: Source, concept: str, most: int = 10) -> list[str]:
-    """The concept and others of its kind: at most a quarter of all, but two, so that enough is left to lose; the studio's report concepts come first.
+def _usable(source: Source, concept: str) -> bool:
+    """Whether a concept can be forgotten and examined: there is a training pair about it, and both exams can be set."""
+    try:
+        for split in ("search", "report"):
+            source.exam(concept, split)
+        return len(source.forget_set(concept, 1, 0)) > 0
+    except (EmptySetError, UnknownConceptError):
+        return False
 
-    Raises UnknownConceptError.
+
+def several_concepts(source: Source, concept: str, most: int = 10) -> list[str]:
+    """The concept and others of its kind: at most a quarter of all, but two, so that enough is left to lose.
+
+    The studio's report concepts come first, and of a recipe's people the best known. In data other than the studio's all of the kind are those whom the concept's
+    report exam shows, and the others are taken, among the first 100 names, that have a training pair and pictures for both exams: they may be fewer, or none.
+    Raises UnknownConceptError; for data other than the studio's what `source.exam` raises.
+    """
+    kind, world, people = source.kind(concept), getattr(source, "world", None), getattr(source, "people", None)
+    known = source.concepts()
+    best = world.report.get(kind, []) if world else people.frequent()["name"].tolist() if people else []
+    names = dict.fromkeys([*(name for name in best if name in set(known)), *known])
+    alike = [name for name in names if name != concept and source.kind(name) == kind]
+    if world:
+        return [concept, *alike][:min(most, max(2, (len(alike) + 1) // 4))]
+    exam = source.exam(concept, "report")
+    shown = len(set(exam.labels(exam.target_domain)) - {-1})
+    found = (name for name in alike[:TRIED] if _usable(source, name))
+    return [concept, *islice(found, min(most, max(2, shown // 4)) - 1)]
+
+
+def concepts_to_forget(source: Source, named: list[str], concept: str) -> list[str]:
+    """The concepts that the settings name or, where they name none, those of `several_concepts`.
+
+    Raises UnknownConceptError for a name that the source does not know, SettingError for fewer than two, and what `several_concepts` raises.
+    """
+    concepts = list(named) or several_concepts(source, concept)
+    for name in concepts:
+        source.kind(name)
+    if len(concepts) < 2:
+        raise SettingError(f"There is one concept to forget, {concepts[0]!r}; two or more were expected. " + (
+            "Name more in `concepts`." if named else f"No other of its kind in {source.name!r} was found that has training pairs and pictures for both exams; name "
+                                                     "them in `concepts`."))
+    return concepts
+
+
+def another_kind(source: Source, concept: str) -> list[str]:
+    """Concepts of another kind than this one's, as of `several_concepts`; none where the source has no other kind, or fewer than two of it that can be examined.
+
+    On the studio objects, and people where the concept is an object. Raises UnknownConceptError.
     """
     kind, world = source.kind(concept), getattr(source, "world", None)
-    names = [*(world.report.get(kind, []) if world else []), *source.concepts()]
-    alike = [name for name in dict.fromkeys(names) if source.kind(name) == kind and name != concept]
-    return [concept, *alike][:min(most, max(2, (len(alike) + 1) // 4))]
+    if world:
+        return several_concepts(source, world.report["person" if kind == "object" else "object"][0])
+    others = islice((name for name in source.concepts() if source.kind(name) != kind), TRIED)
+    first = next((name for name in others if _usable(source, name)), None)
+    found = several_concepts(source, first) if first else []
+    return found if len(found) > 1 else []
+
+
+def _all_pictures(exams: dict[str, Exam]) -> Pairs:
+    """The pictures of all exams one after the other. Raises SettingError where only some are on disk."""
+    parts = [exam.pairs for exam in exams.values()]
+    on_disk = [isinstance(part.images, Pictures) for part in parts]
+    if all(on_disk):
+        return joined(parts)
+    if any(on_disk):
+        apart = ", ".join(concept for concept, here in zip(exams, on_disk) if not here)
+        raise SettingError(f"The exams about {apart} are drawn by the studio and the others read from this disk; pictures of one sort were expected. "
+                           "Forget them in two runs.")
+    return Pairs(np.concatenate([part.images for part in parts]), pd.concat([part.table for part in parts], ignore_index=True))
+
+
+def _shared_prompts(exams: dict[str, Exam]) -> dict[str, dict[str, list[str]]]:
+    """Domain -> class -> the prompts that all exams with the domain have. Raises SettingError where they do not tell the same classes apart, and as below."""
+    prompts: dict[str, dict[str, list[str]]] = {}
+    for concept, exam in exams.items():
+        for domain, classes in exam.prompts.items():
+            known = prompts.setdefault(domain, dict(classes))
+            if set(known) != set(classes):
+                raise SettingError(f"The exam about {concept} tells other {domain} apart than those about the concepts before it; the same classes were expected. "
+                                   "Forget together what one source examines.")
+            prompts[domain] = {name: [p for p in known[name] if p in classes[name]] for name in known}
+    for domain, classes in prompts.items():
+        for name, shared in classes.items():
+            classes[name] = shared or _naming_no_other(exams, domain, name)
+    return prompts
+
+
+def _naming_no_other(exams: dict[str, Exam], domain: str, name: str) -> list[str]:
+    """Prompts of a class that none of the exams shares with all others: those that name no concept but the class. Raises SettingError where there is none."""
+    said = dict.fromkeys(p for exam in exams.values() for p in exam.prompts.get(domain, {}).get(name, ()))
+    found = [p for p in said if not any(names_concept(p, form) for concept in exams if concept != name for form in (concept, spoken(concept)))]
+    if not found:
+        raise SettingError(f"Every prompt about {name} names one of {', '.join(exams)}; one that names none of them was expected. Name fewer concepts.")
+    return found
+
+
+def _in_other_words(source: Source, prompts: dict[str, dict[str, list[str]]], domain: str, split: str) -> tuple[dict[str, dict[str, str]], tuple[str, ...]]:
+    """`called` and `wordings` of an exam whose first concept is in this domain."""
+    if hasattr(source, "world"):
+        return {d: {c: said[0] for c, said in classes.items()} for d, classes in prompts.items()}, WORDINGS[split]
+    plural = isinstance(source, CanvasSource)  # the benchmark's objects are dogs, not a dog
+    called = {d: {c: said[0].rstrip(".") if d == "styles" else spoken(c) if plural else phrase(c, d) for c, said in classes.items()}
+              for d, classes in prompts.items()}
+    return called, (*PLAIN_WORDINGS[split], *(PERSON_WORDINGS[split] if domain == "figures" else ()))
 
 
 def several_exam(source: Source, concepts: list[str], split: str, per_style: int = 0) -> SeveralExam:
-    """One exam about all the concepts. split: search or report; per_style: as of `Source.exam`. Raises SettingError for no or repeated concepts."""
+    """One exam about all the concepts, from any source; pictures on disk stay there.
+
+    split: search or report; per_style: as of `Source.exam`. Raises SettingError for no or repeated concepts or for concepts that are examined in different places,
+    EmptySetError where nothing else of a concept's domain would be left to lose, and what `Source.exam` raises.
+    """
     if not concepts or len(set(concepts)) != len(concepts):
         raise SettingError(f"The concepts arrived as {concepts}; at least one, each of them once, was expected.")
     exams = {c: source.exam(c, split, per_style) for c in concepts}
-    table = pd.concat([exam.pairs.table for exam in exams.values()], ignore_index=True)
-    first = ~table["key"].duplicated().to_numpy()
-    images = np.concatenate([exam.pairs.images for exam in exams.values()])
-    pairs = Pairs(images[first], table[first])
-    held = table["key"].value_counts()
-    prompts: dict[str, dict[str, list[str]]] = {}
-    for exam in exams.values():
-        for domain, classes in exam.prompts.items():
-            known = prompts.setdefault(domain, dict(classes))
-            prompts[domain] = {name: [p for p in known[name] if p in classes[name]] for name in known}
+    pairs, prompts = _all_pictures(exams), _shared_prompts(exams)
+    held = pairs.table["key"].value_counts()
+    pairs = pairs.where(~pairs.table["key"].duplicated())
+    called, wordings = _in_other_words(source, prompts, exams[concepts[0]].target_domain, split)
     exams = {c: replace(exam, pairs=exam.pairs.take([])) for c, exam in exams.items()}  # their pictures are in `pairs` now
-    several = SeveralExam(exams, pairs, prompts, np.ones(len(pairs), bool), split)
+    several = SeveralExam(exams, pairs, prompts, np.ones(len(pairs), bool), split, called, wordings)
     own = np.any([several.shows(c) for c in concepts], axis=0)
-    several.base = ~own | (pairs.table["key"].map(held) == len(concepts)).to_numpy()
+    several.base = ~own | (pairs.table["key"].map(held) > 1).to_numpy() | (len(concepts) == 1)
+    left = {domain for domain, _ in several.groups(concepts).values()}
+    for concept in concepts:
+        if several.domain(concept) not in left:
+            raise EmptySetError(f"Without {', '.join(concepts)} the {split} split shows nothing else that is asked about among the {several.domain(concept)}; "
+                                "others were expected, or there is nothing to lose. Name fewer concepts, or add pictures of others.")
     return several
 
 
@@ -142,11 +256,11 @@ class SeveralScorer:
     def in_words(self, forgotten: list[str], wording: str) -> dict[str, float]:
         """Every class of the first concept's domain asked for in another wording, one text each: shares 0..1 of the model as it is now.
 
-        wording: a text with {} where the class's first prompt goes. Keys targets (FA@1 of the domain's forgotten concepts, all pictures together) and
+        wording: a text with {} where `SeveralExam.called` goes. Keys targets (FA@1 of the domain's forgotten concepts, all pictures together) and
         others (accuracy of those of the domain who stay); nan for none.
         """
         domain = self.exam.domain((forgotten or self.exam.concepts)[0])
-        t = {domain: self.clip.class_features([[wording.format(prompts[0])] for prompts in self.exam.prompts[domain].values()])}
+        t = {domain: self.clip.class_features([[wording.format(said)] for said in self.exam.called[domain].values()])}
         mine = [self.of(c, t) < 1 for c in forgotten if self.exam.domain(c) == domain]
         stay = self.exam.groups(forgotten).get(GROUP_NAMES.get(domain, domain))
         return {"targets": float(np.concatenate(mine).mean()) if mine else float("nan"),

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+import sys
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from slugkit.base import data_dir, progress, sha256_file, sha256_json, write_csv
+from slugkit.base import SearchFailedError, data_dir, progress, sha256_file, sha256_json, write_csv
 from slugkit.data import open_data
 from slugkit.evaluate.concept import Forgetting, forget_concept, front_layers, report_metrics
 from slugkit.evaluate.statistics import bootstrap_mean
@@ -61,7 +62,8 @@ def sweep(concepts: list[str] | None = None, out: str | Path | None = None, mode
 
     concepts: None takes the world's report concepts, or all of a folder's. out: None writes data/studio/report_concepts.csv; beside it, under
     the same name with `_summary`, the means over concepts. Rows about other concepts that the file holds stay if they were
-    made with the same weights (column `weights`, the start of their SHA-256).
+    made with the same weights (column `weights`, the start of their SHA-256). A concept that the model does not know is left out and said so. Raises
+    UnknownConceptError, SearchFailedError where it knows none.
     """
     clip, source = load_clip(model, device), open_data(data)
     order = [c for names in source.world.report.values() for c in names] if data == "studio" else source.concepts()
@@ -72,12 +74,18 @@ def sweep(concepts: list[str] | None = None, out: str | Path | None = None, mode
     weights = (sha256_file(clip.weights) if clip.weights else sha256_json(clip.source))[:16]
     table = kept_rows(path, weights, concepts)
     for concept in progress(concepts, "forgetting each concept"):
-        found = forget_concept(clip, source, concept, seed=seed)
+        try:
+            found = forget_concept(clip, source, concept, seed=seed)
+        except SearchFailedError as unknown:
+            print(f"{concept} is left out. {unknown}", file=sys.stderr)
+            continue
         metrics = report_metrics(clip, source, found)
         rows = [table_row(found, metrics, tower, source.kind(concept), draws) for tower in ("text", "vision") for draws in ("any", "first")]
         table = pd.concat([table, pd.DataFrame(rows).assign(weights=weights)], ignore_index=True)
         table = table.sort_values("concept", kind="stable", key=lambda names: names.map({c: i for i, c in enumerate(order)}), ignore_index=True)
         write_csv(path, table.round(6))
+    if table.empty:
+        raise SearchFailedError("The model knows none of the concepts, so there is no table; one or more was expected. The reasons are above.")
     write_csv(path.with_stem(f"{path.stem}_summary"), summarise(table).round(3))
     return table
 

@@ -14,7 +14,7 @@ from slugkit import patch
 from slugkit.base import SearchFailedError, SettingError, progress
 from slugkit.data import Source
 from slugkit.evaluate.concept import front_layers, score_layers, winning_patch
-from slugkit.evaluate.several import WORDINGS, SeveralMeasure, SeveralScorer
+from slugkit.evaluate.several import SeveralMeasure, SeveralScorer
 from slugkit.gradients import forget_gradient, off_span
 from slugkit.models import Clip
 from slugkit.models.diffusion import text_encoder
@@ -104,12 +104,16 @@ def across_wordings(clip: Clip, scorer: SeveralScorer, concepts: list[str], dire
 
     probes: of `search_jointly` along `direction`. Columns layer, rho, retain (of the probe), targets and others (means over the wordings of the scorer's split, as of
     `SeveralScorer.in_words`), score: the mean of retain, 1 - targets and others. An edit that holds in the exam's own words alone has forgotten little.
+    Raises SearchFailedError where no layer forgot.
     """
+    if not probes["chosen"].any():
+        raise SearchFailedError(f"No layer makes the model forget {', '.join(concepts)} together in {len(probes)} probes on {probes['layer'].nunique()} layers; "
+                                "one or more was expected. Name fewer concepts, take a smaller span_energy, or look whether the model knows them.")
     rows = []
     for probe in probes[probes["chosen"]].itertuples():
         with EditableLayer.of(clip.model, probe.layer, weight_of(direction, probe.layer)) as editable:
             editable.set(probe.lam)
-            said = pd.DataFrame([scorer.in_words(concepts, wording) for wording in WORDINGS[scorer.exam.split]]).mean()
+            said = pd.DataFrame([scorer.in_words(concepts, wording) for wording in scorer.exam.wordings]).mean()
         rows.append({"layer": probe.layer, "rho": probe.rho, "retain": probe.retain, **said, "score": (probe.retain + 1 - said["targets"] + said["others"]) / 3})
     return pd.DataFrame(rows).sort_values("score", ascending=False, kind="stable", ignore_index=True)
 

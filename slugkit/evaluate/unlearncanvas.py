@@ -7,6 +7,7 @@ fixed seeds, 10 pictures.
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,24 +27,26 @@ STEPS, GUIDANCE, PICTURE_SIZE = 100, 9.0, 512
 TIERS = ("full", "lite", "smoke")
 VIT = "vit_large_patch16_224"
 """timm's name of both classifiers; the benchmark starts them from the weights augreg_in21k and gives them a new head, 1024 -> 51 styles or 20 objects."""
+STYLE_FILE, OBJECT_FILE = "style50.safetensors", "style50_cls.safetensors"
 SMOKE_TARGET = 20
 
 
 def _all_prompts() -> pd.DataFrame:
     rows = [(prompt(name, style), seed, name, style) for seed in SEEDS for style in STYLES for name in OBJECTS]
-    return pd.DataFrame(rows, columns=["prompt", "seed", "object", "style"])
+    return pd.DataFrame(rows, columns=["prompt", "seed", "subject", "style"]).assign(domain="objects")
 
 
 def answer_set(concept: str, tier: str = "full") -> pd.DataFrame:
-    """The pictures to draw for a model that unlearned `concept`: columns prompt, seed, object, style, group ("target" or "rest").
+    """The pictures to draw for a model that unlearned `concept`: columns prompt, seed, subject (the object), style, domain, group ("target" or "rest"), extra,
+    as of `slugkit.evaluate.prompts.answer_set`.
 
     tier: "full", the benchmark's 5,100. "lite": the target from all seeds, the rest from the first (1,100 for a style, 1,224 for an object). "smoke": 20
     pictures of the target and 50 of the rest, from the first seed, spread evenly over objects and styles. lite and smoke are parts of full. Raises
     UnknownConceptError, SettingError for another tier.
     """
     require_choice(tier, TIERS, "The tier")
-    kind, table = concept_kind(concept), _all_prompts()
-    table["group"] = np.where(table[kind] == concept, "target", "rest")
+    column, table = "style" if concept_kind(concept) == "style" else "subject", _all_prompts()
+    table = table.assign(group=np.where(table[column] == concept, "target", "rest"), extra=False)
     if tier == "full":
         return table
     first, target = table["seed"] == SEEDS[0], table["group"] == "target"
@@ -53,8 +56,8 @@ def answer_set(concept: str, tier: str = "full") -> pd.DataFrame:
     mine = mine.iloc[np.linspace(0, len(mine) - 1, SMOKE_TARGET).round().astype(int)]
     rest = table[~target & first]
     names, looks = ([n for n in all_names if n != concept] for all_names in (OBJECTS, STYLES))
-    diagonal = pd.DataFrame({"object": [names[i % len(names)] for i in range(50)], "style": looks[:50]})
-    return pd.concat([mine, diagonal.merge(rest, on=["object", "style"])[table.columns]], ignore_index=True)
+    diagonal = pd.DataFrame({"subject": [names[i % len(names)] for i in range(50)], "style": looks[:50]})
+    return pd.concat([mine, diagonal.merge(rest, on=["subject", "style"])[table.columns]], ignore_index=True)
 
 
 def error_bars(concept: str, tier: str = "full", share: float = 0.5) -> pd.DataFrame:
@@ -72,39 +75,51 @@ def error_bars(concept: str, tier: str = "full", share: float = 0.5) -> pd.DataF
 def scores(table: pd.DataFrame, said: pd.DataFrame) -> pd.DataFrame:
     """UA, IRA and CRA of an answer set: rows metric, group, value (0..1), low, high (95 % Wilson), n.
 
-    table: an answer set. said: the classifiers' answers in the same order, columns object and style. UA: share of the target's pictures that are not called
+    table: an answer set. said: the classifiers' answers in the same order, columns subject and style. UA: share of the target's pictures that are not called
     the target. IRA: of the rest, those called right in the target's domain. CRA: of the rest, those called right in the other domain; the target's own
     pictures are in neither. Raises ShapeError.
     """
     if len(table) != len(said):
         raise ShapeError(f"{len(said)} answers came for {len(table)} pictures; one a picture, in the answer set's order, was expected.")
-    right = {column: said[column].to_numpy() == table[column].to_numpy() for column in ("object", "style")}
-    told = table.assign(domain="objects", extra=False, right_subject=right["object"], right_style=right["style"])
+    right = {f"right_{column}": said[column].to_numpy() == table[column].to_numpy() for column in ("subject", "style")}
     target, rest = (table.loc[table["group"] == group, "style"] for group in ("target", "rest"))
-    found = ua_ira_cra(told, "objects" if target.isin(rest).any() else "styles")
+    found = ua_ira_cra(table.assign(**right), "objects" if target.isin(rest).any() else "styles")
     return found[(found["metric"] != "CRA") | (found["group"] == "all")].reset_index(drop=True)
 
 
 @dataclass
 class CanvasJudge:
-    """The benchmark's two classifiers. style: 51 outputs in the order of STYLES. object: 20 in the order of OBJECTS."""
+    """The benchmark's two classifiers, with the interface of `slugkit.models.classifier.Classifier`. Load them with `load_canvas_judge` or `judge_in`.
+
+    style: 51 outputs in the order of STYLES. object: 20 in the order of OBJECTS. weights: the folder of their files, where it is known.
+    """
 
     style: torch.nn.Module
     object: torch.nn.Module
+    weights: Path | None = None
+    subjects: tuple[str, ...] = OBJECTS
+    styles: tuple[str, ...] = STYLES
 
     @torch.no_grad()
-    def name(self, images: np.ndarray, batch_size: int = 32) -> pd.DataFrame:
-        """(N, H, W, 3) uint8 -> columns object and style. Pictures are squashed to the classifiers' 224 x 224 (bilinear) and brought to -1..1."""
+    def shares(self, images: np.ndarray, own: str = "subject", batch_size: int = 32) -> torch.Tensor:
+        """(N, H, W, 3) uint8 -> (N, C) float32: softmax of the object classifier (own "subject", 20) or of the style classifier ("style", 51).
+
+        Pictures are squashed to the classifiers' 224 x 224 (bilinear) and brought to -1..1. Raises SettingError for another `own`.
+        """
         from torchvision.transforms import functional as F
-        device, size = next(self.style.parameters()).device, self.style.patch_embed.img_size
-        rows = {"object": [], "style": []}
+        model = {"subject": self.object, "style": self.style}[require_choice(own, ("subject", "style"), "What is judged")]
+        device, size, parts = next(model.parameters()).device, model.patch_embed.img_size, []
         for i in range(0, len(images), batch_size):
             part = torch.from_numpy(np.ascontiguousarray(images[i:i + batch_size])).permute(0, 3, 1, 2)
             small = F.resize(part, list(size), F.InterpolationMode.BILINEAR, antialias=True)
-            x = pixels(small.permute(0, 2, 3, 1).numpy(), device)
-            for column, model, classes in (("object", self.object, OBJECTS), ("style", self.style, STYLES)):
-                rows[column] += [classes[k] for k in model(x).argmax(1).tolist()]
-        return pd.DataFrame(rows)
+            parts.append(model(pixels(small.permute(0, 2, 3, 1).numpy(), device)).float().softmax(1).cpu())
+        return torch.cat(parts)
+
+    def name(self, images: np.ndarray) -> pd.DataFrame:
+        """(N, H, W, 3) uint8 -> columns subject, style, and subject_share, style_share: the softmax of the answer, 0..1."""
+        (thing, look) = (self.shares(images, own).max(1) for own in ("subject", "style"))
+        return pd.DataFrame({"subject": [OBJECTS[i] for i in thing.indices], "style": [STYLES[i] for i in look.indices],
+                             "subject_share": thing.values.numpy(), "style_share": look.values.numpy()})
 
 
 def build_judge(classes: int, architecture: str = VIT) -> torch.nn.Module:
@@ -144,17 +159,52 @@ def load_canvas_judge(style_file: str | Path, object_file: str | Path, device: s
     return CanvasJudge(style.to(target), _load(object_file, OBJECTS, "object", architecture).to(target))
 
 
-def told_by_canvas(pipe, judge: CanvasJudge, table: pd.DataFrame, steps: int = STEPS, guidance: float = GUIDANCE, chunk: int = 100,
-                   batch_size: int = 4) -> pd.DataFrame:
-    """An answer set drawn as the benchmark says and judged: columns object and style, for `scores`.
+def judge_in(folder: str | Path, device: str = "auto") -> CanvasJudge:
+    """The judge from a folder with style50.safetensors and style50_cls.safetensors; a config.json beside them may name another timm `architecture`.
 
-    DDIM with eta 0, the pipeline's own size (512 x 512 for the benchmark's model), each picture from noise of its seed. Latents are not clipped and the last
-    step ends at the first alpha, as in the benchmark's sampler. `chunk` pictures at a time are in memory; each chunk is kept under cache_dir(), so a run that
-    was cut off goes on. The pipeline's scheduler is put back at the end.
+    Raises ModelLoadError for a file that is missing or does not fit, and for a config.json without a text under `architecture`.
+    """
+    folder, architecture = Path(folder).expanduser(), VIT
+    if (folder / "config.json").is_file():
+        try:
+            architecture = json.loads((folder / "config.json").read_text(encoding="utf-8"))["architecture"]
+            build_judge(1, architecture)
+        except (ValueError, KeyError, TypeError, RuntimeError, AttributeError) as error:
+            raise ModelLoadError(f"The config.json of the judge {folder.name!r} names no architecture that timm can build ({error}); "
+                                 f'{{"architecture": "{VIT}"}} was expected. Mend it, or take it away for the benchmark\'s own.') from error
+    judge = load_canvas_judge(folder / STYLE_FILE, folder / OBJECT_FILE, device, architecture)
+    judge.weights = folder
+    return judge
+
+
+def ddim(pipe):
+    """The benchmark's sampler for a pipeline: DDIM (eta 0) with the pipeline's own noise schedule.
+
+    Latents are not clipped and the last step ends at the first alpha, as in the benchmark's code.
     """
     from diffusers import DDIMScheduler
+    return DDIMScheduler.from_config(pipe.scheduler.config, clip_sample=False, set_alpha_to_one=False, steps_offset=1)
+
+
+def departures(judge, tier: str, steps: int, guidance: float, edge: int) -> str:
+    """One sentence on how a measurement differs from the benchmark's protocol, if it does. judge: what names the pictures. edge: of the pictures, in pixels."""
+    wanted = (("answer_tier", tier, "full"), ("sampling_steps", steps, STEPS), ("guidance", guidance, GUIDANCE), ("pixels along an edge", edge, PICTURE_SIZE))
+    found = [f"{name} {value} ({theirs})" for name, value, theirs in wanted if value != theirs]
+    found += [] if isinstance(judge, CanvasJudge) else ["a zero-shot CLIP judges, which is not the benchmark's judge (its two classifiers: judge_model)"]
+    if not found:
+        return "Prompts, seeds, sampler, steps, guidance, size and judge are UnlearnCanvas's own."
+    return f"Prompts, seeds and sampler (DDIM) are UnlearnCanvas's own; what differs from its protocol, given in brackets: {'; '.join(found)}."
+
+
+def told_by_canvas(pipe, judge: CanvasJudge, table: pd.DataFrame, steps: int = STEPS, guidance: float = GUIDANCE, chunk: int = 100,
+                   batch_size: int = 4) -> pd.DataFrame:
+    """An answer set drawn as the benchmark says and judged: columns as of `CanvasJudge.name`, for `scores`.
+
+    Sampled with `ddim`, the pipeline's own size (512 x 512 for the benchmark's model), each picture from noise of its seed. `chunk` pictures at a time are in
+    memory; each chunk is kept under cache_dir(), so a run that was cut off goes on. The pipeline's scheduler is put back at the end.
+    """
     before, parts = pipe.scheduler, []
-    pipe.scheduler = DDIMScheduler.from_config(before.config, clip_sample=False, set_alpha_to_one=False, steps_offset=1)
+    pipe.scheduler = ddim(pipe)
     try:
         for i in progress(range(0, len(table), chunk), "drawing the answer set"):
             parts.append(judge.name(drawn_prompts(pipe, table.iloc[i:i + chunk], steps, guidance, batch_size)))

@@ -3,7 +3,8 @@
     torchrun --nproc-per-node 4 -m slugkit.gradients.workers --model studio --folder runs/workbook/sets --name forget --kind forget --out forget.safetensors
 
 On a CPU the processes speak through gloo, on several GPUs through nccl. `accelerate launch -m slugkit.gradients.workers ...` runs the same file with as many
-processes as it is configured for; on one CPU machine it starts a single one, so use torchrun there.
+processes as it is configured for. Without a GPU `--cpu` starts a single one, whatever `--num_processes` says; `--multi_gpu --num_processes 2
+--main_process_port 0` starts two on a CPU as well.
 """
 
 from __future__ import annotations

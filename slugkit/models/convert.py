@@ -42,7 +42,7 @@ def _text_config(net: nn.Module, layers: int = 0):
         vocab_size=net.vocab_size, hidden_size=net.token_embedding.embedding_dim, intermediate_size=blocks[0].mlp.c_fc.out_features,
         hidden_act=activation(blocks[0]), num_hidden_layers=layers or len(blocks), num_attention_heads=blocks[0].attn.num_heads,
         max_position_embeddings=net.context_length, bos_token_id=net.vocab_size - 2, eos_token_id=net.vocab_size - 1, pad_token_id=net.vocab_size - 1,
-        projection_dim=net.text_projection.shape[1])
+        projection_dim=net.text_projection.shape[1], layer_norm_eps=blocks[0].ln_1.eps)
 
 
 def _vision_config(net: nn.Module):
@@ -51,7 +51,7 @@ def _vision_config(net: nn.Module):
     blocks = _need_plain(visual, "vision")
     return CLIPVisionConfig(hidden_size=visual.conv1.out_channels, intermediate_size=blocks[0].mlp.c_fc.out_features, num_hidden_layers=len(blocks),
                             num_attention_heads=blocks[0].attn.num_heads, image_size=visual.image_size[0], patch_size=visual.conv1.kernel_size[0],
-                            hidden_act=activation(blocks[0]), projection_dim=visual.proj.shape[1])
+                            hidden_act=activation(blocks[0]), projection_dim=visual.proj.shape[1], layer_norm_eps=blocks[0].ln_1.eps)
 
 
 def text_tower(net: nn.Module, layers: int = 0, projection: bool = False):
@@ -86,6 +86,11 @@ def to_transformers(net: nn.Module):
     return model
 
 
+def _ratio(config) -> float:
+    """What open_clip multiplies the width by, and rounds down, for the size inside the MLP; half a unit more, so that the product is never just below that size."""
+    return (config.intermediate_size + 0.5) / config.hidden_size
+
+
 def from_transformers(model: nn.Module) -> nn.Module:
     """transformers' CLIPModel as an open_clip CLIP with the same weights, canonical names and orientation, float32, in eval mode.
 
@@ -99,10 +104,10 @@ def from_transformers(model: nn.Module) -> nn.Module:
     with torch.device("meta"):
         net = CLIP(model.config.projection_dim,
                    CLIPVisionCfg(layers=vision.num_hidden_layers, width=vision.hidden_size, head_width=vision.hidden_size // vision.num_attention_heads,
-                                 mlp_ratio=vision.intermediate_size / vision.hidden_size, patch_size=vision.patch_size, image_size=vision.image_size,
+                                 mlp_ratio=_ratio(vision), patch_size=vision.patch_size, image_size=vision.image_size,
                                  norm_kwargs={"eps": vision.layer_norm_eps}),
                    CLIPTextCfg(context_length=text.max_position_embeddings, vocab_size=text.vocab_size, width=text.hidden_size, heads=text.num_attention_heads,
-                               layers=text.num_hidden_layers, mlp_ratio=text.intermediate_size / text.hidden_size, norm_kwargs={"eps": text.layer_norm_eps}),
+                               layers=text.num_hidden_layers, mlp_ratio=_ratio(text), norm_kwargs={"eps": text.layer_norm_eps}),
                    quick_gelu=ACTIVATIONS[text.hidden_act])
     weights, lacking = {}, []
     for name, shape in ((n, p.shape) for n, p in net.named_parameters()):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -10,12 +11,18 @@ import torch
 from slugkit.base import MemoryPlanError
 
 from .clip import Clip
+from .layers import block_of, tower_of
 
 HALF = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 SMALLEST_CHUNK = 2
 """The smallest chunk a plan proposes."""
 HEAP = {"cpu": 0.3, "cuda": 0.1}
 """Share that an allocator holds beyond the live tensors. On a CPU the C library's heap keeps holes between activations: measured on ViT-B-32, batches of 16 and 32."""
+
+CONTROLLERS = {"": ("memory.max", "memory.current", "inactive_file"), "memory": ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")}
+"""Controller in /proc/self/cgroup ("" is version 2, "memory" version 1) -> files of its limit and its use, and the entry of memory.stat with idle pages of files."""
+NO_LIMIT = 2**62
+"""Version 1 writes the largest multiple of a page below 2^63 where nothing limits a group."""
 
 
 @dataclass(frozen=True)
@@ -24,8 +31,10 @@ class Plan:
 
     weights: parameters and buffers. gradients: one float32 copy. copies: how many of these lie in memory at once. per_pair, fixed: activations kept for
     the way back are fixed + per_pair x pairs encoded at a time. heap: the share that the allocator holds on top (`HEAP`). largest_weight: the gradient
-    of the largest weight, which exists for a moment beside its sum. available: what is free for this process, the weights that it holds already included. batch_size:
-    the micro-batch. chunk: pairs encoded at a time, or None for the whole micro-batch. device: cpu, cuda, ...
+    of the largest weight, which exists for a moment beside its sum, and on a CPU beside pages that the heap keeps of activations that are gone. picture: one
+    decoded picture in this memory (8 bit; 0 on a GPU). first_pass: share of the activations that the pass without a graph, which comes before the chunks, adds
+    to what the heap keeps: one of the towers' blocks at a time (0 on a GPU, whose allocator uses it again). available: what is free for this process, the
+    weights that it holds already included. batch_size: the micro-batch. chunk: pairs encoded at a time, or None for the whole micro-batch. device: cpu, cuda, ...
     """
 
     weights: int
@@ -35,6 +44,8 @@ class Plan:
     fixed: int
     heap: float
     largest_weight: int
+    picture: int
+    first_pass: float
     available: int
     batch_size: int
     chunk: int | None
@@ -45,15 +56,26 @@ class Plan:
         """Pairs that are encoded together: the chunk, or the whole micro-batch."""
         return min(self.batch_size, self.chunk or self.batch_size)
 
+    def _allocated(self, chunked: bool) -> float:
+        """What the allocator takes for a byte of activations."""
+        return (1 + self.heap) * (1 + (self.first_pass if chunked else 0))
+
+    def _pictures(self, chunked: bool) -> int:
+        """Bytes of the decoded pictures: those of this micro-batch, those of the next one, and in chunks the chunks' own copies."""
+        return (3 if chunked else 2) * self.batch_size * self.picture
+
     @property
     def activations(self) -> int:
         """Bytes of the activations of the pairs that are encoded together, with the allocator's share."""
-        return round((1 + self.heap) * (self.fixed + self.per_pair * self.together))
+        return round(self._allocated(self.together < self.batch_size) * (self.fixed + self.per_pair * self.together))
 
     @property
     def needed(self) -> int:
-        """Bytes of weights, gradient copies, the largest weight's gradient and activations together."""
-        return self.weights + self.copies * self.gradients + self.largest_weight + self.activations
+        """Bytes of weights, gradient copies, the largest weight's gradient, decoded pictures and activations together."""
+        return self._before(self.together < self.batch_size) + self.activations
+
+    def _before(self, chunked: bool) -> int:
+        return self.weights + self.copies * self.gradients + self.largest_weight + self._pictures(chunked)
 
     @property
     def fits(self) -> bool:
@@ -62,9 +84,9 @@ class Plan:
 
     @property
     def largest(self) -> int:
-        """The most pairs that can be encoded together, 0 or more; the largest micro-batch without a chunk, and the largest chunk of any micro-batch."""
-        left = self.available - (self.needed - self.activations)
-        return max(0, int((left / (1 + self.heap) - self.fixed) // self.per_pair))
+        """The largest chunk of this micro-batch that fits, 0 or more."""
+        left = self.available - self._before(True)
+        return max(0, int((left / self._allocated(True) - self.fixed) // self.per_pair))
 
     def sentence(self) -> str:
         """For the reader: "needs about N GB, you have M GB", and what to do where that is too little. GB are 10^9 bytes."""
@@ -75,7 +97,7 @@ class Plan:
             return f"{said}."
         if self.largest >= SMALLEST_CHUNK:
             return f"{said}: use chunk={self.largest}."
-        return f"{said}: not even chunk={SMALLEST_CHUNK} fits. Take a smaller model or a machine with more memory."
+        return f"{said}: not even chunk={SMALLEST_CHUNK} fits. Take a smaller model, or a machine or container with more memory."
 
     def require(self) -> "Plan":
         """The plan itself if it fits. Raises MemoryPlanError with the sentence if it does not."""
@@ -95,7 +117,9 @@ def plan(clip: Clip, batch_size: int = 128, precision: str = "fp32", chunk: int 
     weights = sum(x.numel() * x.element_size() for x in tensors)
     sizes = [4 * p.numel() for p in clip.model.parameters()]
     per_pair, device = max(1, two - one), clip.device
-    return Plan(weights, sum(sizes), copies, per_pair, max(0, one - per_pair), HEAP.get(device.type, 0.3), max(sizes),
+    blocks = {(tower_of(name), block_of(name)) for name, _ in clip.model.named_parameters() if block_of(name) >= 0}
+    picture, first_pass = (3 * clip.image_size**2, 1 / max(1, len(blocks))) if device.type == "cpu" else (0, 0.0)
+    return Plan(weights, sum(sizes), copies, per_pair, max(0, one - per_pair), HEAP.get(device.type, 0.3), max(sizes), picture, first_pass,
                 free_memory(device) + weights, batch_size, chunk, device.type)
 
 
@@ -120,9 +144,43 @@ def kept_for_backward(clip: Clip, pairs: int, precision: str = "fp32") -> int:
 
 
 def free_memory(device: torch.device) -> int:
-    """Bytes that a process can still take on this device: free memory of the GPU and what torch has set aside there, or the machine's available memory."""
+    """Bytes that a process can still take on this device: free memory of the GPU and what torch has set aside there; on a CPU the machine's
+    available memory, or what the process's control group (the limit of a container or a batch job) still allows, whichever is less.
+    """
     if device.type == "cuda":
         spare = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return torch.cuda.mem_get_info(device)[0] + spare
     import psutil
-    return psutil.virtual_memory().available
+    return min([psutil.virtual_memory().available, *group_rooms()])
+
+
+def group_rooms(root: Path = Path("/")) -> list[int]:
+    """Bytes that this process's control group, and each group above it, still lets it take; empty without a limit or on a system without control groups.
+
+    root: the folder that holds proc/ and sys/. Pages of files that were not used lately are counted as free, since the kernel gives them up before it
+    refuses memory (Linux, Documentation/admin-guide/cgroup-v2.rst and cgroup-v1/memory.rst). In a container the path of the group may be the host's:
+    what lies at the top of the mount is then the container's own.
+    """
+    try:
+        lines = (root / "proc/self/cgroup").read_text().splitlines()
+    except OSError:
+        return []
+    found = []
+    for _, controllers, path in (line.split(":", 2) for line in lines if line.count(":") >= 2):
+        for controller in CONTROLLERS.keys() & set(controllers.split(",")):
+            top = root / "sys/fs/cgroup" / controller
+            own = top / path.strip("/")
+            found += [_room(folder, *CONTROLLERS[controller]) for folder in (own, *own.parents) if folder.is_relative_to(top)]
+    return [room for room in found if room is not None]
+
+
+def _room(folder: Path, limit: str, used: str, idle: str) -> int | None:
+    """Bytes left in one control group, 0 or more; None where there is no such group or it has no limit."""
+    try:
+        most, taken = ((folder / name).read_text().strip() for name in (limit, used))
+        if most == "max" or int(most) >= NO_LIMIT:
+            return None
+        statistics = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
+        return max(0, int(most) - int(taken) + int(statistics.get(idle, 0)))
+    except (OSError, ValueError):
+        return None

@@ -56,7 +56,7 @@ def hf_names(canonical: str) -> list[str]:
         if packed:
             return [f"{base}.self_attn.{letter}_proj.{packed[1]}" for letter in "qkv"]
         head, _, kind = part.rpartition(".")
-        if head in _IN_BLOCK:
+        if head in _IN_BLOCK and kind in ("weight", "bias"):
             return [f"{base}.{_IN_BLOCK[head]}.{kind}"]
     elif canonical in _OUTSIDE:
         return [_OUTSIDE[canonical]]
