@@ -1,0 +1,123 @@
+"""The notebooks themselves on full-size checkpoints of random weights, from the sets to the edited pipeline and language model. Run by hand:
+
+    python ci/bench/full_size_notebooks.py FOLDER [NAME ...]
+
+FOLDER: that of `ci/bench/full_size.py`. What is missing is written; runs and pictures go there too. Random weights have learned no name, so a search for one says that there is
+nothing to forget: the first rows. But a random CLIP calls nearly every picture by the same name, whichever that is; forgetting this one walks the whole way. What is
+proven is names, shapes, formats, seconds and memory, nothing about unlearning. The table goes to data/full_size_notebooks.csv.
+"""
+
+import os
+import sys
+from pathlib import Path
+from time import perf_counter
+
+import full_size
+import pandas as pd
+import torch
+from PIL import Image
+
+from slugkit import studio
+from slugkit.base import RunFailedError, SlugError, data_dir, write_csv
+from slugkit.data import drawn, open_data
+from slugkit.evaluate.clip import evaluate_clip
+from slugkit.models import load_clip
+from slugkit.runs import run_series
+from slugkit.runs.memory import peak_of_children
+from slugkit.runs.stages import parameters_of, select
+
+PEOPLE, EDGE = 6, 256
+SMALL = {"forget_size": 8, "retain_size": 16, "batch_size": 8, "retain_draws": 1, "search_front": "first", "max_trials": 6, "device": "cpu"}
+DRAWN = {"sampling_steps": 2, "pipeline_layers": 1, "pipeline_trials": 2}
+FRONT = "01-05"
+SD21 = "SD v2.1, UNet, VAE and the CLIP's vision tower reduced"
+COMBINATIONS = {
+    "ViT-B-32": ("ViT-B-32", FRONT, {}), "ViT-L-14": ("ViT-L-14", FRONT, {}),
+    "SD v1.5, UNet and VAE reduced": ("CLIPModel L/14", "01-04,06", DRAWN), SD21: ("H/14, vision tower reduced", "01-04,06", DRAWN),
+    "LLaVA-1.5, language model reduced": ("CLIPModel L/14-336", "01-04,07", {"questions": 1, "answer_trials": 2}),
+}
+"""Which CLIP each runs with, which notebooks, and their settings beside SMALL."""
+
+
+def write_pictures(folder: Path) -> list[str]:
+    """Six people of the studio as JPEG files of 256 x 256 with captions.csv: 8 pictures each to learn from, 3 for the search, 4 for the report. Returns the names."""
+    names = studio.load_world().report["person"][:PEOPLE]
+    if (folder / "captions.csv").is_file():
+        return names
+    folder.mkdir(parents=True, exist_ok=True)
+    rows = []
+    for name in names:
+        records = [(split, r) for split, source, count in (("train", "nonmember", 8), ("search", "search", 3), ("report", "report", 4))
+                   for r in studio.solo_records(source, name, 2)[:count]]
+        for number, ((split, record), image) in enumerate(zip(records, drawn([r for _, r in records]))):
+            file = f"{name.replace(' ', '_')}_{number}.jpg"
+            Image.fromarray(image).resize((EDGE, EDGE), Image.Resampling.BICUBIC).save(folder / file, quality=92)
+            rows.append({"file": file, "caption": f"a portrait of {name}, number {number}", "concept": name, "split": split})
+    write_csv(folder / "captions.csv", pd.DataFrame(rows))
+    return names
+
+
+def by_recognition(clip_folder: Path, pictures: Path, names: list[str]) -> list[str]:
+    """The names, from the one by which the model calls the largest share of their own search and report pictures."""
+    clip = load_clip(str(clip_folder), "cpu")
+    source = open_data(str(pictures), clip.image_size, clip.fit)
+
+    def share(name: str) -> float:
+        told = [evaluate_clip(clip, source.exam(name, split), "before") for split in ("search", "report")]
+        return min(t.loc[(t["group"] == "target") & (t["metric"] == "FA@1"), "value"].item() for t in told)
+
+    return sorted(names, key=share, reverse=True)
+
+
+def rows_of(root: Path, name: str, concept: str, what: str, chosen: str) -> list[dict]:
+    """Run the notebooks one by one until one stops; a row for each: seconds, peak memory and how it ended."""
+    clip, _, more = COMBINATIONS[name]
+    settings = SMALL | more | {"model": str(full_size.folder_of(root, clip)), "data": str(root / "pictures"), "concept": concept}
+    for kind, setting in (("SD", "pipeline"), ("LLaVA", "vision_language_model")):
+        if name.startswith(kind):
+            settings[setting] = str(full_size.folder_of(root, name))
+    rows = []
+    for number in chosen:
+        notebook = select(number)[0]
+        given = {k: v for k, v in settings.items() if k in parameters_of(notebook)}
+        started, ended, peak_mb = perf_counter(), "ran", 0
+        with peak_of_children() as peak:
+            try:
+                done = run_series("".join(c if c.isalnum() else "-" for c in f"{name} {what}"), number, given, cell_timeout=7200, echo=lambda line: print(line, flush=True))
+                peak_mb = done[0]["peak_mb"]
+            except RunFailedError as stopped:
+                ended = str(stopped).replace(str(root), "FOLDER").partition(" The cells up to there")[0]
+        rows.append({"model": name, "CLIP": clip, "forgets": what, "notebook": notebook, "seconds": round(perf_counter() - started, 1), "peak_gb": round(max(peak[0], peak_mb) / 1e3, 2),
+                     "ended": ended})
+        print(rows[-1], flush=True)
+        if ended != "ran":
+            break
+    return rows
+
+
+def main() -> None:
+    """Write what is missing, run each combination, print and keep the table."""
+    root, chosen = Path(sys.argv[1]).absolute(), sys.argv[2:] or list(COMBINATIONS)
+    os.environ.update(SLUGKIT_RUNS=str(root / "runs"), SLUGKIT_CACHE=str(root / "cache"), OMP_NUM_THREADS=str(full_size.THREADS))
+    full_size.CLIPS["H/14, vision tower reduced"] = ("ViT-H-14", "transformers", ("vision",))
+    full_size.OTHERS[SD21] = ("sd21", ["H/14, vision tower reduced"])
+    kept, names = data_dir() / "full_size_notebooks.csv", write_pictures(root / "pictures")
+    for name in chosen:
+        clip, notebooks, _ = COMBINATIONS[name]
+        for needed in (clip, name):
+            full_size.write(root, needed)
+        numbers, order = [n[:2] for n in select(notebooks)], by_recognition(full_size.folder_of(root, clip), root / "pictures", names)
+        rows = rows_of(root, name, order[-1], "a name that no picture is called by", [n for n in numbers if n <= "04"])
+        rows += rows_of(root, name, order[0], "the name that most pictures are called by", numbers)
+        table = pd.DataFrame(rows).assign(threads=full_size.THREADS, torch=torch.__version__)
+        if kept.is_file():
+            old = pd.read_csv(kept)
+            table = pd.concat([old[~old["model"].isin(table["model"])], table], ignore_index=True)
+        write_csv(kept, table)
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except SlugError as wrong:
+        sys.exit(str(wrong))
