@@ -240,6 +240,7 @@ def test_a_forget_set_may_lie_in_a_place_of_its_own(place):
     (own / "captions.csv").write_text("file,caption,split\nx.jpg,an avocado chair,train\n")
     source = read_recipe(write(place, forget="ada", concepts=["avocado chair"], neighbours=None), 16)
     assert source.kind("avocado chair") == "name" and len(source.forget_set("avocado chair", 9)) == 1 and len(source.retain_set("avocado chair", 99)) == 40
+    assert len(source.forget_set("Ada Example", 99)) == 10, "what `forget` does not hold comes from the pairs"
 
 
 def test_a_class_of_imagenet_is_examined_on_all_its_pictures(place):

@@ -130,8 +130,11 @@ class PaperSource:
         return [] if self._domain(concept) else self._knowing(concept).neighbours(concept)
 
     def forget_set(self, concept: str, size: int, seed: int = 0) -> Pairs:
-        """Training pairs about the concept, from `forget` where the recipe has it, else from `pairs`."""
-        return self.forget.forget_set(concept, size, seed)
+        """Training pairs about the concept, from `forget` where the recipe has it and it holds any, else from `pairs`."""
+        if self.forget is not self.pool:
+            with suppress(UnknownConceptError, EmptySetError):
+                return self.forget.forget_set(concept, size, seed)
+        return self.pool.forget_set(concept, size, seed)
 
     def retain_set(self, concept: str | list[str], size: int, seed: int = 0, draw: int = 0) -> Pairs:
         """Training pairs from `pairs` that do not show the concept, or any of several."""

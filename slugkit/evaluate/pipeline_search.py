@@ -102,7 +102,7 @@ def own_steps_on_pipeline(clip: Clip, pipe, judge: Classifier | ClipJudge, layer
     """One patch a concept, all on one layer, each step searched on the pictures of its own concept as if the others were not there.
 
     directions, starts: concept -> direction, and lambda of the first probe. table: an answer set of the search split that holds all the concepts
-    (`slugkit.evaluate.prompts.several_answer_set`); what must stay is asked once a concept, at the smallest forgetting step. The rest as of `search_on_pipeline`. CLIP and
+    (`slugkit.evaluate.paper_several.several_answer_set_of`); what must stay is asked once a concept, at the smallest forgetting step. The rest as of `search_on_pipeline`. CLIP and
     pipeline are left as they were. Raises SearchFailedError, naming the concept, where no step on the layer forgets one; PatchError, SettingError as `search_on_pipeline`.
     """
     require_tower(clip.model, pipe, "text")

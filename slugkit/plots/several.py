@@ -9,7 +9,7 @@ from slugkit.plots.look import GREY, INK, OKABE_ITO, canvas, dressed, headline, 
 
 LOOKS = [("o", "blue"), ("^", "orange"), ("s", "vermilion"), ("D", "green"), ("v", "purple"), ("P", "sky")]
 """Marker and colour of each way, in turn."""
-PANELS = {"targets": "targets still recognised (%)", "neighbours": "neighbours right (%)", "people": "other people right (%)", "objects": "objects right (%)"}
+PANELS = {"targets": "targets still recognised (%)", "neighbours": "neighbours right (%)", "people": "other people right (%)", "objects": "objects right (%)", "classes": "other classes right (%)"}
 """What the curve shows, and the axis' words."""
 
 
@@ -97,7 +97,7 @@ def _curve_words(curve: pd.DataFrame, ways: list[str], orders: list[str]) -> tup
     end = curve[(curve["count"] == last) & (curve["order"] == orders[0])].set_index(["way", "group"])["value"]
 
     def words(way: str) -> str:
-        parts = [f"{name} {percent(end[way, group])}" for group, name in (("worst target", "worst target"), ("people", "other people")) if (way, group) in end.index]
+        parts = [f"{name} {percent(end[way, group])}" for group, name in (("worst target", "worst target"), ("people", "other people"), ("classes", "other classes")) if (way, group) in end.index]
         return f"{way}: {', '.join(parts)}"
 
     shown = [ways[0], ways[-1]] if len(ways) > 1 else ways
