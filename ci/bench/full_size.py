@@ -28,7 +28,7 @@ from slugkit.gradients import forget_gradient, retain_gradient
 from slugkit.models import load_clip
 from slugkit.models.acting import unused_layers
 from slugkit.models.diffusion import load_pipeline
-from slugkit.models.layers import weight_of
+from slugkit.models.layers import block_of, weight_of
 from slugkit.models.names import differences, part_of
 from slugkit.models.vlm import load_vlm
 from slugkit.search import EditableLayer
@@ -127,6 +127,12 @@ def on_clip(root: Path, name: str, batch: int) -> dict:
     return {"weights_millions": round(weights / 1e6, 1), "candidates": int(table["candidate"].sum()), "pairs_a_batch": batch} | stages.row
 
 
+def looked_at(names: list[str]) -> list[str]:
+    """What lies outside the blocks, and one matrix of the first and of the last two blocks: a look costs a forward pass, and a published LLaVA leaves out the last block."""
+    blocks = sorted({block_of(name) for name in names} - {-1})
+    return [n for n in names if block_of(n) == -1 or (n.endswith("mlp.c_proj.weight") and block_of(n) in (blocks[0], *blocks[-2:]))]
+
+
 def on_other(root: Path, name: str, batch: int) -> dict:
     """Rank the CLIP whose tower another model shares, find by looking which layers act there, apply and remove the patch of one in both."""
     kind, clips = OTHERS[name]
@@ -138,9 +144,10 @@ def on_other(root: Path, name: str, batch: int) -> dict:
         assert differences(clip.model, other, tower) == []
         stages.done("load_other")
         names = table.loc[table["candidate"] & (table["tower"] == tower), "layer"].tolist()
-        left_out = unused_layers(part_of(clip.model, other, tower), names)
+        some = looked_at(names)
+        left_out = unused_layers(part_of(clip.model, other, tower), some)
         stages.done("look")
-        acting = [layer for layer in names if layer not in left_out]
+        acting = [layer for layer in some if layer not in left_out]
         edit = edit_for(clip, g_f, acting[-1])
         with in_both(edit, clip, other):
             assert differences(clip.model, other, tower) == []
@@ -149,7 +156,7 @@ def on_other(root: Path, name: str, batch: int) -> dict:
         assert differences(clip.model, other, tower) == []
         stages.done("patch")
         mark = f"_{number + 1}" if number else ""
-        row |= {f"candidates{mark}": len(names), f"left_out{mark}": " ".join(left_out)} | {f"{k}{mark}": v for k, v in stages.row.items()}
+        row |= {f"candidates{mark}": len(names), f"looked_at{mark}": len(some), f"left_out{mark}": " ".join(left_out)} | {f"{k}{mark}": v for k, v in stages.row.items()}
         row.setdefault("weights_millions", round(sum(p.numel() for p in clip.model.parameters()) / 1e6, 1))
         del clip, g_f, other
     return row | {"pairs_a_batch": batch}

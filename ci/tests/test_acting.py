@@ -134,7 +134,8 @@ def test_a_look_follows_what_the_model_reads_and_is_taken_once(nets):
     packed = [f"visual.transformer.resblocks.{block}.attn.in_proj_weight[k]" for block in (9, 10)]
     assert list(unused_layers(model, packed)) == packed[1:]
     model.config.vision_feature_layer = -1
-    assert unused_layers(model, [layer, *packed]) == {}
+    looks.clear()
+    assert unused_layers(model, [layer, *packed]) == {} and len(looks) == 1 + 3, "once as it is, and once for each layer"
     watch.remove()
     before, other = bits(model), "visual.transformer.resblocks.3.mlp.c_fc.weight"
     once = [None]

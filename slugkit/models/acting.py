@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -60,9 +61,9 @@ def _tensors(made: Any) -> list[torch.Tensor]:
 
 
 @torch.no_grad()
-def _acts(place: Place, read: Callable[[], list[torch.Tensor]]) -> bool:
-    """Whether the model's output differs while the weight is stretched. The weight is put back, bit for bit."""
-    before, own = read(), place.read()
+def _acts(place: Place, read: Callable[[], list[torch.Tensor]], untouched: Callable[[], list[torch.Tensor]]) -> bool:
+    """Whether the model's output differs while the weight is stretched. The weight is put back, bit for bit. untouched: the output before any change."""
+    before, own = untouched(), place.read()
     try:
         place.write(own * STRETCH)
         after = read()
@@ -71,9 +72,8 @@ def _acts(place: Place, read: Callable[[], list[torch.Tensor]]) -> bool:
     return any(not torch.equal(a, b) for a, b in zip(before, after, strict=True))
 
 
-def _unread(model: Any, layer: str, place: Place) -> str:
-    """Why a weight that the model holds cannot act in it, or ""."""
-    read = reading(model)
+def _unread(model: Any, layer: str, place: Place, read: Callable[[], list[torch.Tensor]] | None, untouched: Callable | None) -> str:
+    """Why a weight that the model holds cannot act in it, or "". read: of `reading`. untouched: the same, for one call of `unused_layers` made once."""
     if read is None:
         blocks = blocks_read(model)  # a model's files, or a LLaVA that cannot be run: what its configuration says
         after = blocks is not None and tower_of(layer) == "vision" and (block_of(layer) >= blocks or layer.startswith(("visual.ln_post", "visual.proj")))
@@ -81,7 +81,7 @@ def _unread(model: Any, layer: str, place: Place) -> str:
     keep = model.text_encoder if hasattr(model, "text_encoder") else model
     known, key = _KNOWN.setdefault(keep, {}), (layer, str(getattr(getattr(model, "config", None), "vision_feature_layer", "")))
     if key not in known:
-        known[key] = _acts(place, read)
+        known[key] = _acts(place, read, untouched)
     name = type(model.pipeline if isinstance(model, EncoderOf) else model).__name__
     return "" if known[key] else f"{name} never reads it: its output is the same when the layer is changed"
 
@@ -89,10 +89,13 @@ def _unread(model: Any, layer: str, place: Place) -> str:
 def unused_layers(model: Any, layers: list[str]) -> dict[str, str]:
     """The layers among `layers` whose edit cannot act in the model, each with the reason: it does not hold them, or never reads them.
 
-    A pipeline or a LLaVA is run, twice for each layer that was not looked at before; of a tower alone and of files only what they hold and say counts.
+    A pipeline or a LLaVA is run, once as it is and once for each layer that was not looked at before; of a tower alone and of files only what they hold and say
+    counts.
     """
+    read = reading(model)
+    untouched = cache(read) if read else None
     places = {layer: locate(model, layer.split("[")[0]) for layer in layers}
-    reasons = {layer: f"{type(model).__name__} does not use it" if place is None else _unread(model, layer.split("[")[0], place) for layer, place in places.items()}
+    reasons = {layer: f"{type(model).__name__} does not use it" if place is None else _unread(model, layer.split("[")[0], place, read, untouched) for layer, place in places.items()}
     return {layer: reason for layer, reason in reasons.items() if reason}
 
 
