@@ -82,6 +82,10 @@ def test_each_encoder_of_sdxl_is_edited_through_its_own_clip(nets):
         assert all(torch.equal(p, mine[n]) for n, p in encoder.named_parameters()) and all(torch.equal(p, theirs[n]) for n, p in other.named_parameters())
     with pytest.raises(PatchError, match="never reads it"):
         patch.apply(an_edit(nets[0], "transformer.resblocks.2.mlp.c_fc.weight"), pipe)
+    for block in (2, 3):  # the first encoder never reads its block 2, and has no block 3
+        with patch.applied(an_edit(nets[1], f"transformer.resblocks.{block}.mlp.c_fc.weight"), pipe):
+            assert len(differences(nets[1], pipe, "text")) == 1
+        assert differences(nets[1], pipe, "text") == []
     stranger = a_clip(32, seed=3)
     with pytest.raises(PatchError, match="is not the CLIP's"), in_both(an_edit(stranger, "transformer.resblocks.1.mlp.c_fc.weight"), wrapped(stranger), pipe):
         pass

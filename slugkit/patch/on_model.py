@@ -206,12 +206,19 @@ def remove(p: Patch, model: Any, resolve: Resolve | None = None) -> None:
 
     Raises PatchError if the patch was not applied to this model in this process (`slugkit.patch.record` tells another one), or the layer was changed since.
     """
+    refusals = []
     for part in parts(model):
-        layer = find(p.layer, p.concept, part, resolve)
+        try:
+            layer = find(p.layer, p.concept, part, resolve)
+        except PatchError as refused:  # the other text encoder may lack the layer, or never read it
+            refusals.append(refused)
+            continue
         edited = layer.edited()
         if edited is not None and p.sha256 in edited.patches:
             break
     else:
+        if len(refusals) == len(parts(model)):
+            raise refusals[0]
         raise PatchError(
             f"the patch for {p.concept!r} on {p.layer} is not applied to this model in this process; nothing was "
             "changed.\n"
