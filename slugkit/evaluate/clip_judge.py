@@ -17,7 +17,7 @@ import pandas as pd
 import torch
 
 from slugkit.base import SettingError, require_choice
-from slugkit.data import CanvasSource, Source
+from slugkit.data import CanvasSource, Source, StudioSource
 from slugkit.data.canvas_source import class_prompts
 from slugkit.data.studio_source import NAME_PROMPTS
 from slugkit.evaluate.paper_prompts import phrase
@@ -104,4 +104,4 @@ def judge_of(source: Source, clip: Clip, table: pd.DataFrame, model: str = "") -
     """
     if isinstance(source, CanvasSource):
         return canvas_judge(clip, model)
-    return load_classifier(device=clip.device.type) if hasattr(source, "world") else clip_judge(clip, table, model)
+    return load_classifier(device=clip.device.type) if isinstance(source, StudioSource) else clip_judge(clip, table, model)

@@ -11,7 +11,7 @@ import pandas as pd
 
 from slugkit import studio
 from slugkit.base import EmptySetError, require_choice
-from slugkit.data import CanvasSource, Source
+from slugkit.data import CanvasSource, Source, StudioSource
 from slugkit.evaluate import prompts
 from slugkit.evaluate.canvas_prompts import canvas_answer_set, canvas_showcase
 from slugkit.evaluate.prompts import FIRST_SEED, NEAR_TIMES
@@ -123,7 +123,7 @@ def paper_showcase(source: Source, concept: str) -> pd.DataFrame:
 
 def domain_of(source: Source, concept: str) -> str:
     """The domain of a concept of any source. Raises UnknownConceptError, and for data other than the studio what `source.exam` raises."""
-    return studio.KINDS[source.kind(concept)] if hasattr(source, "world") else paper_domain(source, concept)
+    return studio.KINDS[source.kind(concept)] if isinstance(source, StudioSource) else paper_domain(source, concept)
 
 
 def answer_set_of(source: Source, concept: str, split: str, target_size: int = 28, size: int = 2, tier: str = "smoke") -> pd.DataFrame:
@@ -131,7 +131,7 @@ def answer_set_of(source: Source, concept: str, split: str, target_size: int = 2
     `slugkit.evaluate.canvas_prompts.canvas_answer_set` (which alone looks at `tier`), of others `paper_answer_set`."""
     if isinstance(source, CanvasSource):
         return canvas_answer_set(concept, split, tier, target_size, size)
-    if hasattr(source, "world"):
+    if isinstance(source, StudioSource):
         return prompts.answer_set(source.world, concept, split, target_size, size)
     return paper_answer_set(source, concept, split, target_size, size)
 
@@ -141,4 +141,4 @@ def showcase_of(source: Source, concept: str) -> pd.DataFrame:
     `slugkit.evaluate.canvas_prompts.canvas_showcase`, of others `paper_showcase`."""
     if isinstance(source, CanvasSource):
         return canvas_showcase(concept)
-    return prompts.showcase(source.world, concept) if hasattr(source, "world") else paper_showcase(source, concept)
+    return prompts.showcase(source.world, concept) if isinstance(source, StudioSource) else paper_showcase(source, concept)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import pandas as pd
 
 from slugkit.base import PatchError
-from slugkit.data import Source, names_concept
+from slugkit.data import Source, StudioSource, names_concept
 from slugkit.data.unlearncanvas import spoken
 from slugkit.evaluate.clip_judge import ClipJudge
 from slugkit.evaluate.paper_prompts import answer_set_of, domain_of, showcase_of
@@ -30,7 +30,7 @@ def several_answer_set_of(source: Source, concepts: list[str], split: str, targe
     the concepts' own answer sets (`slugkit.evaluate.paper_prompts.answer_set_of`) without the concepts; neighbours are those of any of them. Raises SettingError
     for concepts of several domains or another split, UnknownConceptError, EmptySetError.
     """
-    if hasattr(source, "world"):
+    if isinstance(source, StudioSource):
         return several_answer_set(source.world, concepts, split, target_size, size)
     domain = require_one_domain({concept: domain_of(source, concept) for concept in concepts})
     sets = [answer_set_of(source, concept, split, target_size, size) for concept in concepts]

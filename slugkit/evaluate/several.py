@@ -13,7 +13,7 @@ import torch
 
 from slugkit import patch
 from slugkit.base import EmptySetError, SettingError, UnknownConceptError
-from slugkit.data import CanvasSource, Pairs, Source, names_concept
+from slugkit.data import CanvasSource, Pairs, Source, StudioSource, names_concept
 from slugkit.data.pictures import Pictures
 from slugkit.data.recipe import joined
 from slugkit.data.source import GROUP_NAMES, Exam
@@ -190,7 +190,7 @@ def _naming_no_other(exams: dict[str, Exam], domain: str, name: str) -> list[str
 
 def _in_other_words(source: Source, prompts: dict[str, dict[str, list[str]]], domain: str, split: str) -> tuple[dict[str, dict[str, str]], tuple[str, ...]]:
     """`called` and `wordings` of an exam whose first concept is in this domain."""
-    if hasattr(source, "world"):
+    if isinstance(source, StudioSource):
         return {d: {c: said[0] for c, said in classes.items()} for d, classes in prompts.items()}, WORDINGS[split]
     plural = isinstance(source, CanvasSource)  # the benchmark's objects are dogs, not a dog
     called = {d: {c: said[0].rstrip(".") if d == "styles" else spoken(c) if plural else phrase(c, d) for c, said in classes.items()}

@@ -86,7 +86,7 @@ def layer_table(model: torch.nn.Module, exclude=EXCLUDE, layers=(), split_qkv: b
         if not reason and layers and name not in layers:
             reason = "not among the layers asked for"
         rows.append({"layer": name, "tower": tower_of(name), "block": block_of(name), "kind": kind_of(name),
-                     "shape": "x".join(map(str, w.shape)) or "1", "n_weights": w.numel(), "norm": float(w.float().norm()),
+                     "shape": "x".join(map(str, w.shape)) or "1", "n_weights": w.numel(), "norm": float(torch.linalg.vector_norm(w.detach().cpu(), dtype=torch.float64)),
                      "candidate": not reason, "reason": reason})
     return pd.DataFrame(rows)
 

@@ -16,7 +16,7 @@ from safetensors.torch import save as bytes_of
 
 from slugkit import __version__
 from slugkit.base import EmptySetError, PatchError, SettingError, sha256_bytes, sha256_json, sha256_tensor, write_bytes
-from slugkit.ranking import tower_of
+from slugkit.ranking import norm, tower_of
 from slugkit.search import PRECISIONS, EditableLayer
 
 MAX_HEADER = 1 << 20  # bytes of JSON in a patch file
@@ -200,9 +200,9 @@ def make(
 def _in_form(p: Patch, form: str, tensors: dict[str, torch.Tensor], scale: float) -> Patch:
     """The patch with its direction as the form can hold it; rho goes with the direction's length."""
     direction = _unpacked(form, tensors, scale, p.direction.shape)
-    length, whole = float(direction.norm()), float(p.direction.norm())
+    length, whole = norm(direction), norm(p.direction)
     return replace(p, direction=direction, form=form, stored=tensors, scale=scale, rho=p.rho * length / whole,
-                   error=min(1.0, float((direction - p.direction).norm()) / whole))
+                   error=min(1.0, norm(direction - p.direction) / whole))
 
 
 def half(p: Patch) -> Patch:
@@ -244,7 +244,7 @@ def add(patches: list[Patch], concept: str | None = None) -> Patch:
             raise PatchError(f"the patches for {first.concept!r} ({first.layer}) and {p.concept!r} ({p.layer}) are for different layers or bases; only edits of one "
                              "weight add up to one file. Apply them one after the other.")
     total = sum((p.lam * p.direction.double() for p in sorted(patches, key=lambda p: p.sha256)), torch.zeros_like(first.direction, dtype=torch.float64))
-    rho = float(total.norm()) * first.rho / (first.lam * float(first.direction.norm()))
+    rho = norm(total) * first.rho / (first.lam * norm(first.direction))
     return Patch(layer=first.layer, tower=first.tower, direction=total.float(), lam=1.0, rho=rho, concept=concept or " and ".join(p.concept for p in patches),
                  base_sha256=first.base_sha256, provenance={"sum_of": [p.sha256 for p in patches]})
 
