@@ -167,6 +167,15 @@ def test_pareto_counts_and_noise_come_from_the_table():
     assert "chosen" in [text.get_text() for text in fig.legends[0].get_texts()]
 
 
+def test_alignments_far_above_those_of_random_directions():
+    """As in real models: the stems start where the axis does, and the note says where the random ones lie."""
+    table = layers_table().assign(n_weights=10**8)
+    panel = plots.layer_scores(table, "text")[0].axes[1]
+    assert {stem[0, 0] for lines in panel.collections if hasattr(lines, "get_segments") for stem in lines.get_segments()} == {panel.get_xlim()[0]}
+    notes = [[t.get_text() for t in plots.pareto(t, "text")[0].axes[0].texts if "random" in t.get_text()] for t in (table, layers_table())]
+    assert notes[0][0].startswith("left of this axis") and notes[1][0].startswith("blue")
+
+
 def _label_boxes(fig, names):
     fig.canvas.draw()
     return [text.get_window_extent() for text in fig.axes[0].texts if text.get_text() in names]
@@ -232,6 +241,7 @@ def test_sweep_alone_and_with_probes_beyond_the_edge():
     far = search_table().assign(lam=[9.0] * 2 + [0.1] * 18)
     _, says = plots.step_sweep(sweep_table(), far)
     assert fig.axes and "2 probes lie beyond" in says
+    assert title_of(plots.step_sweep(sweep_table().assign(value=0.0))[0]).endswith("; no other group loses")
 
 
 def test_bracket_narrows():

@@ -66,12 +66,12 @@ def _positive(values) -> np.ndarray:
     return np.maximum(values, above.min() / 3 if len(above) else 1e-9)
 
 
-def _dots(ax, values, front, colour_rest=REST) -> None:
-    """One panel of scores, a dot a layer from top to bottom, front layers ringed."""
+def _dots(ax, values, front, floor=np.inf) -> float:
+    """One panel of scores, a dot a layer from top to bottom, front layers ringed. The axis starts at `floor` at most; returns its start."""
     rows, values = np.arange(len(values)), _positive(values)
-    low = values.min() / 2
+    low = min(values.min() / 2, floor)
     ax.hlines(rows, low, values, color=np.where(front, FRONT, "#C9C9C9"), linewidth=np.where(front, 2.0, 1.3), zorder=2)
-    ax.scatter(values[~front], rows[~front], s=20, color=colour_rest, zorder=3)
+    ax.scatter(values[~front], rows[~front], s=20, color=REST, zorder=3)
     ax.scatter(values[front], rows[front], s=24, color=FRONT, zorder=4)
     ax.scatter(values[front], rows[front], s=92, facecolor="none", edgecolor=FRONT, linewidth=1.4, zorder=4)
     ax.set_xscale("log")
@@ -79,19 +79,16 @@ def _dots(ax, values, front, colour_rest=REST) -> None:
     log_axis(ax.xaxis)
     ax.set_ylim(len(rows) - 0.4, -0.6)
     ax.grid(axis="y", visible=False)
+    return low
 
 
 def _tower_pair(left, right, table: pd.DataFrame, tower: str) -> None:
     """The two panels of one tower, with the blocks shaded in turn."""
     front, rows = table["front"].to_numpy(), np.arange(len(table))
-    _dots(left, table["importance"], front)
-    _dots(right, table["alignment"], front)
     noise = _noise(table)
+    _dots(left, table["importance"], front)
+    low = _dots(right, table["alignment"], front, np.inf if noise is None else noise.min() / 1.5)
     if noise is not None:
-        low, high = right.get_xlim()
-        low = min(low, noise.min() / 1.5)
-        right.set_xlim(low, high)
-        log_axis(right.xaxis)
         right.barh(rows, noise - low, left=low, height=1.0, color=OKABE_ITO["sky"], alpha=0.28, linewidth=0, zorder=1)
     left.set_yticks(rows, table["name"], fontsize=8)
     for label, on_front in zip(left.get_yticklabels(), front, strict=True):
@@ -158,14 +155,16 @@ def _staircase(ax, x, y) -> np.ndarray:
 
 
 def _noise_band(ax, noise) -> None:
-    """Shades what random directions reach: up to the smallest and the largest 1/sqrt(n_weights)."""
+    """Shades what random directions reach: up to the smallest and the largest 1/sqrt(n_weights), or says how far left of the axis that is."""
     left = ax.get_xlim()[0]
+    size = "size of |cos| of random directions"
     for edge in sorted({float(noise.min()), float(noise.max())}):
         ax.axvspan(left, edge, color=OKABE_ITO["sky"], alpha=0.16, linewidth=0, zorder=0)
     ax.text(
         0.012,
         0.02,
-        "blue: size of |cos| of random directions, from the largest layer (dark) to the smallest",
+        f"blue: {size}, from the largest layer (dark) to the smallest" if noise.max() > left else
+        f"left of this axis: {size}, {number(noise.min())} (largest layer) to {number(noise.max())}",
         transform=ax.transAxes,
         fontsize=8,
         color="#2F6F94",

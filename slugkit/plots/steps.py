@@ -102,7 +102,7 @@ def _sweep_words(sweep, groups, lam, ratio) -> tuple[str, str]:
     if others:
         worst = max(others, key=lambda group: moves[group][0] - moves[group][1])
         loss = 100 * (moves[worst][0] - moves[worst][1])
-        title += f"; no other group loses more than {max(loss, 0):.1f} points" + (f" ({worst})" if loss > 0 else "")
+        title += "; no other group loses" + (f" more than {loss:.1f} points ({worst})" if loss > 0 else "")
     ends = listing([f"{group} {percent(_at(sweep, group, end)[1])}" for group in groups], 6)
     return title, f"Lines of accuracy against the step size. {title}. At the largest step, λ = {number(end)}: {ends}."
 
