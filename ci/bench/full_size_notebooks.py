@@ -20,7 +20,7 @@ from PIL import Image
 from slugkit import studio
 from slugkit.base import RunFailedError, SlugError, data_dir, write_csv
 from slugkit.data import drawn, open_data
-from slugkit.evaluate.clip import evaluate_clip
+from slugkit.evaluate.clip import answers
 from slugkit.models import load_clip
 from slugkit.runs import run_series
 from slugkit.runs.memory import peak_of_children
@@ -67,8 +67,7 @@ def by_recognition(clip_folder: Path, pictures: Path, names: list[str]) -> list[
     source = open_data(str(pictures), clip.image_size, clip.fit)
 
     def share(name: str) -> float:
-        told = [evaluate_clip(clip, source.exam(name, split), "before") for split in ("search", "report")]
-        return min(t.loc[(t["group"] == "target") & (t["metric"] == "FA@1"), "value"].item() for t in told)
+        return min((answers(clip, source.exam(name, split))["answer"] == name).mean() for split in ("search", "report"))
 
     return sorted(names, key=share, reverse=True)
 

@@ -101,6 +101,27 @@ def test_generated_pictures_are_kept_until_the_weights_change(pipe, tmp_path, mo
         weight.copy_(original)
 
 
+def test_a_drawing_that_was_cut_off_goes_on(pipe, tmp_path, monkeypatch):
+    table = pd.DataFrame({"prompt": ["Mira Kestrel", "a car", "a cat", "a hat", "a boat"], "seed": range(5)})
+    monkeypatch.setenv("SLUGKIT_CACHE", str(tmp_path / "whole"))
+    whole, drawn = evaluation.drawn_prompts(pipe, table, steps=2, batch_size=2), []
+    monkeypatch.setenv("SLUGKIT_CACHE", str(tmp_path / "parts"))
+    monkeypatch.setattr(evaluation, "KEPT_AT_ONCE", 2)
+
+    def breaks_off(pipe, prompts, *others):
+        if len(drawn) == 2 and drawn[-1] == ["a cat", "a hat"]:
+            drawn.append("cut off")
+            raise KeyboardInterrupt
+        drawn.append(prompts)
+        return draw(pipe, prompts, *others)
+
+    monkeypatch.setattr(evaluation, "draw", breaks_off)
+    with pytest.raises(KeyboardInterrupt):
+        evaluation.drawn_prompts(pipe, table, steps=2, batch_size=2)
+    assert np.array_equal(evaluation.drawn_prompts(pipe, table, steps=2, batch_size=2), whole)
+    assert drawn == [["Mira Kestrel", "a car"], ["a cat", "a hat"], "cut off", ["a boat"]]
+
+
 def test_a_probe_on_the_pipeline_sees_the_step_and_leaves_no_trace(clip, pipe, tmp_path):
     layer, world = "transformer.resblocks.1.mlp.c_fc.weight", studio.load_world()
     subjects = subject_classes(world)

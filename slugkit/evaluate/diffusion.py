@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from slugkit.base import SettingError, cache_dir, sha256_json, sha256_tensor, write_tensors
+from slugkit.base import SettingError, cache_dir, progress, sha256_json, sha256_tensor, write_tensors
 from slugkit.data.source import GROUP_NAMES
 from slugkit.evaluate.prompts import FIRST_SEED
 from slugkit.evaluate.statistics import bootstrap_mean, share
@@ -24,21 +24,31 @@ from slugkit.models.classifier import Classifier
 from slugkit.models.diffusion import GUIDANCE, STEPS, draw
 
 COSINE = "text-image cosine"
+KEPT_AT_ONCE = 128
+"""Pictures of an answer set in one file of the cache; a multiple of every default batch size of `draw`, so that batches are the same."""
 
 
 def drawn_prompts(pipe, table: pd.DataFrame, steps: int = STEPS, guidance: float = GUIDANCE, batch_size: int = 0) -> np.ndarray:
     """The pictures of an answer set, (N, H, W, 3) uint8, kept under cache_dir(): the same pipeline and prompts cost nothing again.
 
-    batch_size: as of `slugkit.models.diffusion.draw`. Every network of the pipeline counts, so also the second text encoder of Stable Diffusion XL.
+    They are kept by KEPT_AT_ONCE, so a drawing that was cut off goes on. batch_size: as of `slugkit.models.diffusion.draw`. Every network of the pipeline counts,
+    so also the second text encoder of Stable Diffusion XL.
     """
-    from safetensors.torch import load_file
     networks = [part for _, part in sorted(pipe.components.items()) if isinstance(part, torch.nn.Module)]
     weights = [sha256_tensor(p) for part in networks for p in part.parameters()]
-    key = sha256_json([weights, table["prompt"].tolist(), table["seed"].tolist(), steps, guidance, dict(pipe.scheduler.config.items())])
+    parts = [table.iloc[i:i + KEPT_AT_ONCE] for i in range(0, len(table), KEPT_AT_ONCE)]
+    return np.concatenate([_drawn(pipe, part, weights, (steps, guidance, batch_size)) for part in (progress(parts, "drawing") if len(parts) > 1 else parts)])
+
+
+def _drawn(pipe, table: pd.DataFrame, weights: list[str], sampling: tuple[int, float, int]) -> np.ndarray:
+    """The pictures of a table as `drawn_prompts` keeps them, from its file or drawn into it. weights: the hashes of all. sampling: steps, guidance, batch size."""
+    from safetensors.torch import load_file
+    prompts, seeds = table["prompt"].tolist(), table["seed"].tolist()
+    key = sha256_json([weights, prompts, seeds, *sampling[:2], dict(pipe.scheduler.config.items())])
     path = cache_dir() / f"generated-{key[:20]}.safetensors"
     if path.is_file():
         return load_file(path)["images"].numpy()
-    images = draw(pipe, table["prompt"].tolist(), table["seed"].tolist(), steps, guidance, batch_size)
+    images = draw(pipe, prompts, seeds, *sampling)
     write_tensors(path, {"images": torch.from_numpy(images)})
     return images
 
