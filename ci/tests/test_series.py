@@ -115,12 +115,13 @@ def test_a_notebook_that_does_not_end_well_is_reported(project, ending):
     assert Manifest(project.runs / "workbook").stage("01_data_curation") is None
 
 
-def test_a_notebook_without_finish_is_reported_and_one_without_a_run_is_fine(project):
+def test_a_notebook_without_finish_is_reported_and_one_without_a_run_is_fine(project, capfd):
     project.edit("01_data_curation", 4, "pass")
     with pytest.raises(RunFailedError, match=r"never called run.finish\(\)"):
         go("01")
     project.write("00_start_here", notebook(code('# Settings\nrun: str = "workbook"  # run', "parameters"), code("print(run)")))
     assert go("00")[0] == ["ran"] and go("00")[0] == ["unchanged"]
+    assert capfd.readouterr().err == "", "a kernel that talks in the open says so"
 
 
 def test_two_at_once_in_one_run_are_refused(project):

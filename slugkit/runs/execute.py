@@ -195,6 +195,7 @@ class _Stage:
                     execution_timeout=cell_timeout,
                     progress_bar={"desc": self.name, "leave": False} if sys.stderr.isatty() else False,
                     stderr_file=_Forward(),
+                    config=_private_channels(),
                 )
         except PapermillExecutionError as stopped:
             raise RunFailedError(self._stopped(stopped)) from None
@@ -233,6 +234,14 @@ class _Stage:
             )
         own = {"settings": self.settings, "inputs": {}, "outputs": {}, "uses": {}, "commit": commit(), "versions": versions()}
         return {**own, **machine(self.settings.get("device", "auto"))}
+
+
+def _private_channels() -> Any:
+    """Configuration under which kernels talk encrypted where they can: their TCP ports are open to everybody on a shared machine."""
+    import zmq
+    from traitlets.config import Config
+
+    return Config(KernelManager={"transport_encryption": "auto" if zmq.has("curve") else "disabled"})
 
 
 class _Forward:
