@@ -29,7 +29,9 @@ from slugkit.runs.stages import parameters_of, select
 PEOPLE, EDGE = 6, 256
 SMALL = {"forget_size": 8, "retain_size": 16, "batch_size": 8, "retain_draws": 1, "search_front": "first", "max_trials": 6, "device": "cpu"}
 LARGE = {"forget_size": 4, "retain_size": 4, "batch_size": 4, "max_trials": 3}
-"""Of the settings in SMALL, those of the towers that take seconds for a single pair on two cores."""
+"""Of the settings in SMALL, those of the towers that take seconds for a single pair on two cores. They also get fewer pictures."""
+COUNTS = {"pictures": (8, 3, 4), "few-pictures": (8, 1, 2)}
+"""Pictures of each person to learn from, for the search and for the report."""
 DRAWN = {"sampling_steps": 2, "pipeline_layers": 1, "pipeline_trials": 2}
 FRONT = "01-05"
 SD21 = "SD v2.1, UNet, VAE and the CLIP's vision tower reduced"
@@ -44,14 +46,14 @@ UNKNOWN = "ViT-B-32"
 
 
 def write_pictures(folder: Path) -> list[str]:
-    """Six people of the studio as JPEG files of 256 x 256 with captions.csv: 8 pictures each to learn from, 3 for the search, 4 for the report. Returns the names."""
+    """Six people of the studio as JPEG files of 256 x 256 with captions.csv, as many pictures of each as COUNTS says by the folder's name. Returns the names."""
     names = studio.load_world().report["person"][:PEOPLE]
     if (folder / "captions.csv").is_file():
         return names
     folder.mkdir(parents=True, exist_ok=True)
     rows = []
     for name in names:
-        records = [(split, r) for split, source, count in (("train", "nonmember", 8), ("search", "search", 3), ("report", "report", 4))
+        records = [(split, r) for split, source, count in zip(("train", "search", "report"), ("nonmember", "search", "report"), COUNTS[folder.name])
                    for r in studio.solo_records(source, name, 2)[:count]]
         for number, ((split, record), image) in enumerate(zip(records, drawn([r for _, r in records]))):
             file = f"{name.replace(' ', '_')}_{number}.jpg"
@@ -72,10 +74,10 @@ def by_recognition(clip_folder: Path, pictures: Path, names: list[str]) -> list[
     return sorted(names, key=share, reverse=True)
 
 
-def rows_of(root: Path, name: str, concept: str, what: str, chosen: str) -> list[dict]:
+def rows_of(root: Path, name: str, pictures: Path, concept: str, what: str, chosen: str) -> list[dict]:
     """Run the notebooks one by one until one stops; a row for each: seconds, peak memory and how it ended."""
     clip, _, more = COMBINATIONS[name]
-    settings = SMALL | more | {"model": str(full_size.folder_of(root, clip)), "data": str(root / "pictures"), "concept": concept}
+    settings = SMALL | more | {"model": str(full_size.folder_of(root, clip)), "data": str(pictures), "concept": concept}
     for kind, setting in (("SD", "pipeline"), ("LLaVA", "vision_language_model")):
         if name.startswith(kind):
             settings[setting] = str(full_size.folder_of(root, name))
@@ -90,7 +92,8 @@ def rows_of(root: Path, name: str, concept: str, what: str, chosen: str) -> list
                 peak_mb = done[0]["peak_mb"]
             except RunFailedError as stopped:
                 ended = str(stopped).replace(str(root), "FOLDER").partition(" The cells up to there")[0]
-        rows.append({"model": name, "CLIP": clip, "forgets": what, "notebook": notebook, "seconds": round(perf_counter() - started, 1), "peak_gb": round(max(peak[0], peak_mb) / 1e3, 2),
+        rows.append({"model": name, "CLIP": clip, "forgets": what, "pairs_to_forget": settings["forget_size"], "pairs_to_keep": settings["retain_size"],
+                     "search_pictures": PEOPLE * COUNTS[pictures.name][1], "notebook": notebook, "seconds": round(perf_counter() - started, 1), "peak_gb": round(max(peak[0], peak_mb) / 1e3, 2),
                      "ended": ended})
         print(rows[-1], flush=True)
         if ended != "ran":
@@ -104,14 +107,16 @@ def main() -> None:
     os.environ.update(SLUGKIT_RUNS=str(root / "runs"), SLUGKIT_CACHE=str(root / "cache"), OMP_NUM_THREADS=str(full_size.THREADS))
     full_size.CLIPS["H/14, vision tower reduced"] = ("ViT-H-14", "transformers", ("vision",))
     full_size.OTHERS[SD21] = ("sd21", ["H/14, vision tower reduced"])
-    kept, names = data_dir() / "full_size_notebooks.csv", write_pictures(root / "pictures")
+    kept = data_dir() / "full_size_notebooks.csv"
     for name in chosen:
-        clip, notebooks, _ = COMBINATIONS[name]
+        clip, notebooks, more = COMBINATIONS[name]
+        pictures = root / ("few-pictures" if LARGE.items() <= more.items() else "pictures")
+        names = write_pictures(pictures)
         for needed in (clip, name):
             full_size.write(root, needed)
-        numbers, order = [n[:2] for n in select(notebooks)], by_recognition(full_size.folder_of(root, clip), root / "pictures", names)
-        rows = rows_of(root, name, order[-1], "a name that no picture is called by", [n for n in numbers if n <= "04"]) if name == UNKNOWN else []
-        rows += rows_of(root, name, order[0], "the name that most pictures are called by", numbers)
+        numbers, order = [n[:2] for n in select(notebooks)], by_recognition(full_size.folder_of(root, clip), pictures, names)
+        rows = rows_of(root, name, pictures, order[-1], "a name that no picture is called by", [n for n in numbers if n <= "04"]) if name == UNKNOWN else []
+        rows += rows_of(root, name, pictures, order[0], "the name that most pictures are called by", numbers)
         table = pd.DataFrame(rows).assign(threads=full_size.THREADS, torch=torch.__version__)
         if kept.is_file():
             old = pd.read_csv(kept)
