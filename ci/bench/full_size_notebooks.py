@@ -2,8 +2,9 @@
 
     python ci/bench/full_size_notebooks.py FOLDER [NAME ...]
 
-FOLDER: that of `ci/bench/full_size.py`. What is missing is written; runs and pictures go there too. Random weights have learned no name, so a search for one says that there is
-nothing to forget: the first rows, of the smallest model. But a random CLIP calls nearly every picture by the same name, whichever that is; forgetting this one walks the whole way. What is
+FOLDER: that of `ci/bench/full_size.py`. What is missing is written; runs and pictures go there too. Random weights have learned no name, so a search for one says that
+there is nothing to forget: the first rows, of the smallest model. But a random CLIP calls nearly every picture by the same name, whichever that is; forgetting this one
+walks the whole way in CLIP. As a judge of drawn pictures it tells nothing apart, and a random LLaVA names nobody, so notebooks 06 and 07 stop there and say so. What is
 proven is names, shapes, formats, seconds and memory, nothing about unlearning. The table goes to data/full_size_notebooks.csv.
 """
 
@@ -33,11 +34,9 @@ LARGE = {"forget_size": 4, "retain_size": 4, "batch_size": 4, "max_trials": 3}
 COUNTS = {"pictures": (8, 3, 4), "few-pictures": (8, 1, 2)}
 """Pictures of each person to learn from, for the search and for the report."""
 DRAWN = {"sampling_steps": 2, "pipeline_layers": 1, "pipeline_trials": 2}
-FRONT = "01-05"
 SD21 = "SD v2.1, UNet, VAE and the CLIP's vision tower reduced"
 COMBINATIONS = {
-    "ViT-B-32": ("ViT-B-32", FRONT, {}), "ViT-L-14": ("ViT-L-14", FRONT, LARGE),
-    "SD v1.5, UNet and VAE reduced": ("CLIPModel L/14", "01-04,06", LARGE | DRAWN), SD21: ("H/14, vision tower reduced", "01-04,06", LARGE | DRAWN),
+    "ViT-B-32": ("ViT-B-32", "01-05", {}), "SD v1.5, UNet and VAE reduced": ("CLIPModel L/14", "01-06", LARGE | DRAWN), SD21: ("H/14, vision tower reduced", "01-04,06", LARGE | DRAWN),
     "LLaVA-1.5, language model reduced": ("CLIPModel L/14-336", "01-04,07", LARGE | {"questions": 1, "answer_trials": 2}),
 }
 """Which CLIP each runs with, which notebooks, and their settings beside SMALL."""

@@ -20,6 +20,7 @@ from slugkit.evaluate.clip_judge import ClipJudge, clip_judge, judge_of
 from slugkit.evaluate.concept import winning_patch
 from slugkit.evaluate.diffusion import drawn_prompts, judged, measures, ua_ira_cra
 from slugkit.evaluate.paper_prompts import KNOWN, OTHERS, answer_set_of, domain_of, other_subjects, paper_answer_set, showcase_of
+from slugkit.evaluate.paper_several import require_all_drawn
 from slugkit.evaluate.pipeline_search import read_by_encoder, search_on_pipeline
 from slugkit.models.classifier import Classifier, load_classifier
 from slugkit.models.diffusion import blank, draw, load_pipeline, picture_edge, require_pictures
@@ -254,6 +255,19 @@ def test_a_pipeline_that_does_not_draw_the_target_is_not_searched(recipe, clip, 
             search_on_pipeline(clip, pipe, judge, g, at(1.0), table, "figures", 1, 1, steps=2)
     finally:
         pipe.unet = own
+
+
+def test_a_judge_that_calls_everything_the_target_is_refused(recipe, clip, pipe, start, tmp_path, monkeypatch):
+    monkeypatch.setenv("SLUGKIT_CACHE", str(tmp_path))
+    (g, at), table, judge = start, few(recipe), load_classifier(device="cpu")
+    head = [m for m in judge.model.modules() if isinstance(m, torch.nn.Linear)][-1]
+    with torch.no_grad():
+        head.bias[judge.subjects.index(NAME)] += 1e4
+    others = table[table["group"] != "target"]["subject"].nunique()
+    with pytest.raises(SearchFailedError, match=f"calls everything 'Mira Kestrel' .*{min(others, 16)} of {min(others, 16)} pictures of others"):
+        search_on_pipeline(clip, pipe, judge, g, at(1.0), table, "figures", 1, 1, steps=2)
+    with pytest.raises(SearchFailedError, match="calls everything"):
+        require_all_drawn(pipe, judge, table, "figures", steps=2)
 
 
 @pytest.mark.parametrize("second", [False, True], ids=["first encoder", "second encoder"])

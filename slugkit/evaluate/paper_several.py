@@ -71,6 +71,6 @@ def require_all_drawn(pipe, judge: Classifier | ClipJudge, table: pd.DataFrame, 
 
     table: an answer set of the search split that holds all the concepts. The rest as of `slugkit.evaluate.pipeline_search.require_drawn`.
     """
-    targets = table[table["group"] == "target"]
-    for _, mine in targets.groupby("style" if domain == "styles" else "subject", sort=False):
-        require_drawn(pipe, judge, mine, domain, ua, steps, guidance)
+    own, target = "style" if domain == "styles" else "subject", table["group"] == "target"
+    for name in table.loc[target, own].unique():
+        require_drawn(pipe, judge, table[~target | (table[own] == name)], domain, ua, steps, guidance)

@@ -24,6 +24,8 @@ from slugkit.search import Criterion, EditableLayer, probe_steps
 
 UA = 0.95
 """Search pictures of the target that must no longer show it: enough for nine in ten on the report, with room for chance."""
+OTHERS_ASKED = 16
+"""Pictures of others by which is seen whether the judge tells anything apart."""
 
 
 @torch.no_grad()
@@ -59,17 +61,22 @@ def spared(clip: Clip, pipe, source: Source, concept: str, g_forget: dict, energ
 
 def require_drawn(pipe, judge: Classifier | ClipJudge, table: pd.DataFrame, domain: str, ua: float = UA, steps: int = STEPS,
                   guidance: float = GUIDANCE) -> None:
-    """Raises SearchFailedError where the pipeline as it stands has forgotten the target already, so that a search could find nothing.
+    """Raises SearchFailedError where a search could find nothing: the pipeline as it stands does not draw the target, or the judge calls whatever it draws the target.
 
-    table: an answer set of the search split. ua: share of the target's pictures that must no longer show it, as of `search_on_pipeline`.
+    table: an answer set of the search split. ua: share of the target's pictures that must no longer show it, as of `search_on_pipeline`. Of the others one picture
+    each is asked for, OTHERS_ASKED at most, and only where the judge finds the target in all of its own.
     """
     own, mine = "style" if domain == "styles" else "subject", table[table["group"] == "target"]
     told = told_by(pipe, judge, mine, steps, guidance)
-    seen = int(told[f"right_{own}"].sum())
+    seen, name = int(told[f"right_{own}"].sum()), mine[own].iloc[0]
     if 1 - seen / len(told) >= ua:
-        raise SearchFailedError(f"Before any edit the judge finds {mine[own].iloc[0]!r} in {seen} of {len(told)} pictures that {type(pipe).__name__} draws of it; more "
+        raise SearchFailedError(f"Before any edit the judge finds {name!r} in {seen} of {len(told)} pictures that {type(pipe).__name__} draws of it; more "
                                 f"than {100 * (1 - ua):g} % were expected, or there is nothing to forget. Look at the pictures: choose a concept that the pipeline "
                                 "knows, more sampling_steps, or another judge_model.")
+    others = table[table["group"] != "target"].drop_duplicates(own).head(OTHERS_ASKED)
+    if seen == len(told) and len(others) and (told_by(pipe, judge, others, steps, guidance)["called_style" if own == "style" else "called"] == name).all():
+        raise SearchFailedError(f"Before any edit the judge calls everything {name!r} that {type(pipe).__name__} draws, also {len(others)} of {len(others)} pictures of others; "
+                                "a judge that tells them apart was expected, or forgetting cannot be seen. Take another judge_model; random weights tell nothing apart.")
 
 
 def search_on_pipeline(clip: Clip, pipe, judge: Classifier | ClipJudge, g_forget: dict, starts: pd.DataFrame, table: pd.DataFrame, domain: str,
