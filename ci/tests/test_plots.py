@@ -389,6 +389,10 @@ def test_percent(value, text):
     assert look.percent(value) == text
 
 
+def test_wrapped_labels_keep_their_lines():
+    assert look.wrap("ρ = 280 %\nEdda Norwood", 20) == "ρ = 280 %\nEdda Norwood" and look.wrap("", 9) == " "
+
+
 def test_listing_counts_the_rest():
     assert look.listing([]) == "none" and look.listing("a") == "a" and look.listing("ab") == "a and b"
     assert look.listing("abcdef") == "a, b, c and 3 more"

@@ -176,8 +176,8 @@ def listing(names, most: int = 4) -> str:
 
 
 def wrap(label: str, width: int) -> str:
-    """A label in lines of at most `width` characters; only words longer than that are cut."""
-    return "\n".join(textwrap.wrap(str(label), max(int(width), 4))) or " "
+    """A label in lines of at most `width` characters, its own line breaks kept; only words longer than that are cut."""
+    return "\n".join(part for line in str(label).split("\n") for part in textwrap.wrap(line, max(int(width), 4))) or " "
 
 
 def spread(positions, gap: float, low: float, high: float) -> np.ndarray:
