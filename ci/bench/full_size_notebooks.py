@@ -93,7 +93,7 @@ def rows_of(root: Path, name: str, pictures: Path, concept: str, what: str, chos
                 ended = str(stopped).replace(str(root), "FOLDER").partition(" The cells up to there")[0]
         rows.append({"model": name, "CLIP": clip, "forgets": what, "pairs_to_forget": settings["forget_size"], "pairs_to_keep": settings["retain_size"],
                      "search_pictures": PEOPLE * COUNTS[pictures.name][1], "notebook": notebook, "seconds": round(perf_counter() - started, 1), "peak_gb": round(max(peak[0], peak_mb) / 1e3, 2),
-                     "ended": ended})
+                     "load_on_machine": round(os.getloadavg()[1], 1), "ended": ended})
         print(rows[-1], flush=True)
         if ended != "ran":
             break
