@@ -2,6 +2,7 @@
 
 import json
 import os
+from pathlib import Path
 
 import nbformat
 import pandas as pd
@@ -15,7 +16,7 @@ from slugkit.base import (
     StaleArtefactError,
     check_settings,
 )
-from slugkit.runs import open_run, report, run_series, stages
+from slugkit.runs import open_run, pages, report, run_series, stages
 from slugkit.runs.folder import COLUMNS
 from slugkit.runs.manifest import Manifest
 
@@ -255,6 +256,12 @@ def test_the_report_puts_the_finding_first_and_fetches_nothing(project, capsys):
     for fetch in ('src="http', "@import", 'href="http', "cdnjs", "import("):
         assert fetch not in shown, fetch
     assert list(pd.read_parquet(run.folder / "metrics.parquet").columns) == list(COLUMNS)
+
+
+def test_every_formula_of_the_series_is_drawn():
+    texts = [cell.source for path in sorted((Path(__file__).parents[2] / "notebooks").glob("0*.ipynb")) for cell in nbformat.read(path, 4).cells if cell.cell_type == "markdown"]
+    formulas = {found[1] or found[2] for text in texts for part in pages.CODE.split(text) if not part.startswith("`") for found in pages.FORMULA.finditer(part)}
+    assert len(formulas) > 40 and [tex for tex in sorted(formulas) if pages.draw_formula(tex) is None] == []
 
 
 def test_an_empty_run_has_no_report(project):
