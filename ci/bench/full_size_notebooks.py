@@ -37,7 +37,7 @@ DRAWN = {"sampling_steps": 2, "pipeline_layers": 1, "pipeline_trials": 2}
 SD21 = "SD v2.1, UNet, VAE and the CLIP's vision tower reduced"
 COMBINATIONS = {
     "ViT-B-32": ("ViT-B-32", "01-05", {}), "SD v1.5, UNet and VAE reduced": ("CLIPModel L/14", "01-06", LARGE | DRAWN), SD21: ("H/14, vision tower reduced", "01-04,06", LARGE | DRAWN),
-    "LLaVA-1.5, language model reduced": ("CLIPModel L/14-336", "01-04,07", LARGE | {"questions": 1, "answer_trials": 2}),
+    "LLaVA-1.5, language model reduced": ("CLIPModel L/14-336", "01-04,07", LARGE | {"forget_size": 2, "batch_size": 2, "max_trials": 2, "questions": 1, "answer_trials": 2}),
 }
 """Which CLIP each runs with, which notebooks, and their settings beside SMALL."""
 UNKNOWN = "ViT-B-32"
@@ -109,7 +109,7 @@ def main() -> None:
     kept = data_dir() / "full_size_notebooks.csv"
     for name in chosen:
         clip, notebooks, more = COMBINATIONS[name]
-        pictures = root / ("few-pictures" if LARGE.items() <= more.items() else "pictures")
+        pictures = root / ("few-pictures" if LARGE.keys() <= more.keys() else "pictures")
         names = write_pictures(pictures)
         for needed in (clip, name):
             full_size.write(root, needed)
