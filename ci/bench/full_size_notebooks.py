@@ -73,8 +73,8 @@ def by_recognition(clip_folder: Path, pictures: Path, names: list[str]) -> list[
     return sorted(names, key=share, reverse=True)
 
 
-def rows_of(root: Path, name: str, pictures: Path, concept: str, what: str, chosen: str) -> list[dict]:
-    """Run the notebooks one by one until one stops; a row for each: seconds, peak memory and how it ended."""
+def run_notebooks(root: Path, name: str, pictures: Path, concept: str, what: str, chosen: list[str]) -> None:
+    """Run the notebooks one by one until one stops; a row of the table for each: seconds, peak memory and how it ended."""
     clip, _, more = COMBINATIONS[name]
     settings = SMALL | more | {"model": str(full_size.folder_of(root, clip)), "data": str(pictures), "concept": concept}
     for kind, setting in (("SD", "pipeline"), ("LLaVA", "vision_language_model")):
@@ -95,18 +95,26 @@ def rows_of(root: Path, name: str, pictures: Path, concept: str, what: str, chos
                      "search_pictures": PEOPLE * COUNTS[pictures.name][1], "notebook": notebook, "seconds": round(perf_counter() - started, 1), "peak_gb": round(max(peak[0], peak_mb) / 1e3, 2),
                      "load_on_machine": round(os.getloadavg()[1], 1), "ended": ended})
         print(rows[-1], flush=True)
+        keep(rows)
         if ended != "ran":
             break
-    return rows
+
+
+def keep(rows: list[dict]) -> None:
+    """Write the rows of one series into the table, in the place of its earlier ones."""
+    kept, table = data_dir() / "full_size_notebooks.csv", pd.DataFrame(rows).assign(threads=full_size.THREADS, torch=torch.__version__)
+    if kept.is_file():
+        old, series = pd.read_csv(kept), ["model", "forgets"]
+        table = pd.concat([old[(old[series] != table[series].iloc[0]).any(axis=1)], table], ignore_index=True)
+    write_csv(kept, table)
 
 
 def main() -> None:
-    """Write what is missing, run each combination, print and keep the table."""
+    """Write what is missing, and run each combination."""
     root, chosen = Path(sys.argv[1]).absolute(), sys.argv[2:] or list(COMBINATIONS)
     os.environ.update(SLUGKIT_RUNS=str(root / "runs"), SLUGKIT_CACHE=str(root / "cache"), OMP_NUM_THREADS=str(full_size.THREADS))
     full_size.CLIPS["H/14, vision tower reduced"] = ("ViT-H-14", "transformers", ("vision",))
     full_size.OTHERS[SD21] = ("sd21", ["H/14, vision tower reduced"])
-    kept = data_dir() / "full_size_notebooks.csv"
     for name in chosen:
         clip, notebooks, more = COMBINATIONS[name]
         pictures = root / ("few-pictures" if LARGE.keys() <= more.keys() else "pictures")
@@ -114,13 +122,9 @@ def main() -> None:
         for needed in (clip, name):
             full_size.write(root, needed)
         numbers, order = [n[:2] for n in select(notebooks)], by_recognition(full_size.folder_of(root, clip), pictures, names)
-        rows = rows_of(root, name, pictures, order[-1], "a name that no picture is called by", [n for n in numbers if n <= "04"]) if name == UNKNOWN else []
-        rows += rows_of(root, name, pictures, order[0], "the name that most pictures are called by", numbers)
-        table = pd.DataFrame(rows).assign(threads=full_size.THREADS, torch=torch.__version__)
-        if kept.is_file():
-            old = pd.read_csv(kept)
-            table = pd.concat([old[~old["model"].isin(table["model"])], table], ignore_index=True)
-        write_csv(kept, table)
+        if name == UNKNOWN:
+            run_notebooks(root, name, pictures, order[-1], "a name that no picture is called by", [n for n in numbers if n <= "04"])
+        run_notebooks(root, name, pictures, order[0], "the name that most pictures are called by", numbers)
 
 
 if __name__ == "__main__":
