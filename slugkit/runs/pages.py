@@ -17,7 +17,7 @@ def _plain_tex(tex: str) -> str:
     """TeX for matplotlib's mathtext, which knows fewer words than MathJax."""
     for word, known in ((r"\lVert", r"\|"), (r"\rVert", r"\|"), (r"\Vert", r"\|"), (r"\lvert", "|"), (r"\rvert", "|")):
         tex = tex.replace(word, known)
-    tex = re.sub(r"\\[tdc]?frac\s*(\w)(\w)", r"\\frac{\1}{\2}", tex.replace(r"\tfrac", r"\frac"))
+    tex = re.sub(r"\\frac\s*(\w)(\w)", r"\\frac{\1}{\2}", re.sub(r"\\[td]frac", r"\\frac", tex))
     tex = re.sub(r"\\[bB]igg?[lrm]?(?![A-Za-z])", "", tex).replace(r"\le ", r"\leq ").replace(r"\ge ", r"\geq ")  # sizes of brackets, by hand
     return " ".join(tex.split())
 
