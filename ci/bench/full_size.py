@@ -35,6 +35,7 @@ from slugkit.search import EditableLayer
 from slugkit.train import blank
 
 THREADS = int(os.environ.get("OMP_NUM_THREADS", 2))
+MACHINE = f"{platform.system()} {platform.machine()}, CPU"
 CLIPS = {
     "ViT-B-32": ("ViT-B-32", "open_clip", ()), "ViT-B-16": ("ViT-B-16", "open_clip", ()), "ViT-L-14": ("ViT-L-14", "open_clip", ()),
     "EVA01-g-14": ("EVA01-g-14", "open_clip", ()), "ViT-B-16-SigLIP": ("ViT-B-16-SigLIP", "open_clip", ()),
@@ -182,7 +183,7 @@ def main() -> None:
                 sys.exit(f"{name}: {step} failed")
         rows.append(json.loads(done.stdout.splitlines()[-1]))
         print(rows[-1], flush=True)
-        table = pd.DataFrame(rows).assign(threads=THREADS, machine=f"{platform.system()} {platform.machine()}, CPU", torch=torch.__version__)
+        table = pd.DataFrame(rows).assign(threads=THREADS, machine=MACHINE, torch=torch.__version__)
         if kept.is_file():
             old = pd.read_csv(kept)
             table = pd.concat([old[~old["model"].isin(table["model"])], table], ignore_index=True)

@@ -102,7 +102,7 @@ def run_notebooks(root: Path, name: str, pictures: Path, concept: str, what: str
 
 def keep(rows: list[dict]) -> None:
     """Write the rows of one series into the table, in the place of its earlier ones."""
-    kept, table = data_dir() / "full_size_notebooks.csv", pd.DataFrame(rows).assign(threads=full_size.THREADS, torch=torch.__version__)
+    kept, table = data_dir() / "full_size_notebooks.csv", pd.DataFrame(rows).assign(threads=full_size.THREADS, machine=full_size.MACHINE, torch=torch.__version__)
     if kept.is_file():
         old, series = pd.read_csv(kept), ["model", "forgets"]
         table = pd.concat([old[(old[series] != table[series].iloc[0]).any(axis=1)], table], ignore_index=True)
