@@ -78,6 +78,8 @@ def test_the_search_on_pictures_goes_on_where_a_layer_fails_and_leaves_no_trace(
     found = search_on_pipeline(clip, pipe, load_classifier(device="cpu"), g, pd.DataFrame(starts), table, "figures", layers=1, max_trials=2, steps=4)
     tried = found.groupby("layer", sort=False)["chosen"].any()
     assert tried.to_dict() == {hopeless: False, LAYER: True}
+    bounded = search_on_pipeline(clip, pipe, load_classifier(device="cpu"), g, pd.DataFrame(starts), table, "figures", layers=1, max_trials=2, steps=4, tried=1)
+    assert set(bounded["layer"]) == {hopeless} and not bounded["chosen"].any()
     first = search_on_pipeline(clip, pipe, load_classifier(device="cpu"), g, pd.DataFrame(starts[::-1]), table, "figures", layers=1, max_trials=2, steps=4)
     assert set(first["layer"]) == {LAYER} and differences(clip.model, pipe, "text") == []
     with pytest.raises(SettingError, match="less than 1"):

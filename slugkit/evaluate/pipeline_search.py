@@ -24,6 +24,8 @@ from slugkit.search import Criterion, EditableLayer, probe_steps
 
 UA = 0.95
 """Search pictures of the target that must no longer show it: enough for nine in ten on the report, with room for chance."""
+TRIED = 16
+"""Layers on which a search is begun at most: all matrices of the studio's text tower, a third of those of Stable Diffusion 1.5, where each costs minutes of drawing."""
 OTHERS_ASKED = 16
 """Pictures of others by which is seen whether the judge tells anything apart."""
 
@@ -80,12 +82,12 @@ def require_drawn(pipe, judge: Classifier | ClipJudge, table: pd.DataFrame, doma
 
 
 def search_on_pipeline(clip: Clip, pipe, judge: Classifier | ClipJudge, g_forget: dict, starts: pd.DataFrame, table: pd.DataFrame, domain: str,
-                       layers: int = 2, max_trials: int = 6, ua: float = UA, steps: int = STEPS, guidance: float = GUIDANCE) -> pd.DataFrame:
-    """Search the step with UA as the criterion on the layers of `starts`, in order, until it succeeded on `layers` of them.
+                       layers: int = 2, max_trials: int = 6, ua: float = UA, steps: int = STEPS, guidance: float = GUIDANCE, tried: int = TRIED) -> pd.DataFrame:
+    """Search the step with UA as the criterion on the first `tried` layers of `starts`, in order, until it succeeded on `layers` of them.
 
     starts: rows of `slugkit.evaluate.transfer.transferable`; their `lam`, the step that CLIP's criterion chose, is the first probe.
     table: an answer set of the search split. domain: the target's. ua: share of the target's search pictures that must no longer
-    show it, above 0 to 1.
+    show it, above 0 to 1. tried: 1 or more.
     Returns the probes with the columns of `slugkit.search.search_front`, where `forget` is 1 - UA and `retain` the mean of IRA
     and CRA. CLIP and pipeline are left as they were. Raises PatchError for a pipeline that does not hold the CLIP's text tower,
     SettingError for report prompts or a share out of range, SearchFailedError where the unedited pipeline does not draw the target (`require_drawn`).
@@ -93,7 +95,7 @@ def search_on_pipeline(clip: Clip, pipe, judge: Classifier | ClipJudge, g_forget
     require_tower(clip.model, pipe, "text")
     criterion, frames = Criterion("fa1", 1 - ua), []
     require_drawn(pipe, judge, table, domain, ua, steps, guidance)
-    for start in progress(list(starts.itertuples()), f"searching on pictures, until {layers} layers forget"):
+    for start in progress(list(starts.head(tried).itertuples()), f"searching on pictures, until {layers} layers forget"):
         with carried(clip.model, pipe, start.layer) as again:
             measure = PipelineMeasure(pipe, judge, table, domain, again, steps, guidance)
             editable = EditableLayer.of(clip.model, start.layer, weight_of(g_forget, start.layer))

@@ -23,7 +23,8 @@ def before_after(rows: dict, prompts, what=None, answers: dict | None = None, ti
     for number, state in enumerate(rows):
         said = (answers or {}).get(state, [""] * len(prompts))
         labels += [f"{prompt}" if number == 0 else (f"→ {answer}" if answer else "") for prompt, answer in zip(prompts, said, strict=True)]
-    says = f"The same {len(prompts)} prompts and seeds in {len(rows)} states of the model, row by row: {listing(rows, 6)}. {title}".strip()
+    states = f"in {len(rows)} states of the model, row by row" if len(rows) > 1 else "in one state of the model"
+    says = f"The same {len(prompts)} prompts and seeds {states}: {listing(rows, 6)}. {title}".strip()
     return picture_grid(np.concatenate(list(rows.values())), labels, columns=len(prompts), title=title, row_labels=list(rows),
                         borders=None if what is None else list(what) * len(rows), zoom=zoom, says=says)
 
