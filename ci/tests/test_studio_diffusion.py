@@ -19,7 +19,7 @@ from slugkit.gradients import forget_gradient
 from slugkit.models import load_clip
 from slugkit.models.classifier import load_classifier
 from slugkit.models.diffusion import draw, load_pipeline, pipeline_folder
-from slugkit.models.acting import unused_layers
+from slugkit.models.acting import reading, unused_layers
 from slugkit.models.names import differences
 from slugkit.search import EditableLayer
 
@@ -58,6 +58,10 @@ def test_the_cards_belong_to_the_weights_and_hold_scores():
 def test_its_text_encoder_is_the_studio_clips_text_tower(clip, pipe):
     assert differences(clip.model, pipe, "text") == []
     assert list(unused_layers(pipe, ["text_projection", LAYER])) == ["text_projection"]
+
+
+def test_a_look_at_the_layers_is_not_cut_off(pipe, caplog):
+    assert reading(pipe)()[0].isfinite().all() and "truncated" not in caplog.text
 
 
 def test_the_judge_recognises_what_is_drawn(pipe):

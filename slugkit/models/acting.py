@@ -14,7 +14,8 @@ from slugkit.base import PatchError
 from slugkit.models.layers import block_of, tower_of
 from slugkit.models.names import EncoderOf, Place, locate, part_of
 
-PROMPT = "a photo of a cat next to a small red house"
+PROMPT = "a photo of a cat next to a red house"
+"""Short enough for 16 tokens, the studio's limit: of a longer one diffusers warns each time that it was cut."""
 STRETCH = 1.5
 """What a weight is multiplied by for a look."""
 _KNOWN: WeakKeyDictionary = WeakKeyDictionary()
