@@ -16,7 +16,7 @@ def test_methods_share_the_rows_before_the_edit():
     whole = per_method(frame)
     assert {tuple(k) for k in whole[["method", "stage"]].to_numpy()} == {
         (m, s) for m in ("SLUG text", "SLUG vision") for s in ("before", "after")}
-    assert "from 70.0 % to 10.0 %" in finding(whole) and results_table(whole).count("<table>") == 2
+    assert finding(whole) == "Mira Kestrel (CLIP; SLUG vision): FA@1 went from 70.0 % to 10.0 %. With the other edits, and what lost most: SLUG text: 0.0 %." and results_table(whole).count("<table>") == 2
 
 
 def test_a_method_keeps_its_own_row_before_the_edit():
@@ -51,3 +51,12 @@ def test_the_finding_names_shares_alone_beside_a_share():
     others = [frame.assign(group="people", value=0.9, low=0.8, high=1.0), frame.assign(group="rest", metric="text-image cosine", value=0.77)]
     said = finding(pd.concat([frame, *others], ignore_index=True))
     assert "people 90.0 % to 90.0 %" in said and "rest" not in said
+
+
+def test_the_finding_says_what_every_other_edit_did_to_the_target_and_to_whom_it_cost_most():
+    frame = rows(("SLUG", "before", 0.7), ("paper's rule", "after", 0.0), ("spared", "after", 0.1))
+    groups = [frame.assign(group=group, metric=metric, value=values, low=values, high=values)
+              for group, metric, values in (("people", "accuracy", [0.9, 0.2, 0.88]), ("objects", "accuracy", [0.8, 0.7, 0.8]), ("worst target", "FA@1", [1.0, 0.0, 0.3]))]
+    assert finding(per_method(pd.concat([frame, *groups], ignore_index=True))) == (
+        "Mira Kestrel (CLIP; spared): FA@1 went from 70.0 % to 10.0 %; people 90.0 % to 88.0 %, objects 80.0 % to 80.0 %, worst target 100.0 % to 30.0 %. "
+        "With the other edits, and what lost most: paper's rule: 0.0 %, people 90.0 % to 20.0 %.")

@@ -247,8 +247,8 @@ def test_the_report_puts_the_finding_first_and_fetches_nothing(project, capsys):
     path = report.build("workbook")
     text = path.read_text()
     assert str(path) in capsys.readouterr().out
-    assert text.index("Mira Kestrel: FA@1 went from 95.0 % to 0.0 %; people 97.3 % to 97.2 %.") < text.index("<table>")
-    assert text.count('class="finding"') == 2 and text.index("Kofi Okoye: FA@1 went from 95.0 % to 0.0 %") < text.index("<table>"), "a sentence for each concept"
+    assert text.index("Mira Kestrel (CLIP; SLUG): FA@1 went from 95.0 % to 0.0 %; people 97.3 % to 97.2 %.") < text.index("<table>")
+    assert text.count('class="finding"') == 2 and text.index("Kofi Okoye (CLIP; SLUG): FA@1 went from 95.0 % to 0.0 %") < text.index("<table>"), "a sentence for each concept"
     assert "none trained" in text and "Only the target &lt;falls&gt;." in text and "n = 200" in text
     assert 'href="05_evaluate_clip.html"' in text and "http" not in text
     shown = (run.folder / "05_evaluate_clip.html").read_text()

@@ -20,6 +20,7 @@ figure { margin: 2rem 0; } img { max-width: 100%; } figcaption { color: #444; }
 STAGE_TITLES = {"before": "before", "after": "after the edit", "oracle": "never saw it (oracle)"}
 NO_SHARES = {"text-image cosine"}
 """Metrics that may lie in 0..1 and are no share of pictures."""
+FAMILIES = {"clip": "CLIP", "diffusion": "generated pictures", "vlm": "answers about pictures"}
 GROUP_ORDER = ("target", "neighbours", "people", "objects", "styles", "novel")
 
 
@@ -70,29 +71,43 @@ def _number(value: float, share: bool) -> str:
 
 
 def finding(frame: Any) -> str:
-    """One sentence from the metrics: the target before and after, and what became of the others (report split)."""
+    """From the metrics (report split): the target before and after, what became of the others, and what every other edit measured did to the target and the others."""
     told = frame[frame["split"] == "report"] if (frame["split"] == "report").any() else frame
-    target = told[told["group"] == "target"]
-    for _, rows in target.groupby(["family", "model", "concept", "method", "metric"], sort=False):
-        one = rows.iloc[0]
-        values = rows.set_index("stage")["value"]
+    said, metric = [], None
+    for _, edit in told.groupby(["family", "model", "concept", "method"], sort=False):
+        rows = edit[edit["group"] == "target"]
+        rows = rows[rows["metric"] == (metric or rows["metric"].iloc[0])] if len(rows) else rows
+        values = rows.drop_duplicates("stage").set_index("stage")["value"]
         if "before" not in values or "after" not in values:
             continue
-        same = told[(told[["family", "model", "concept", "method"]] == one[["family", "model", "concept", "method"]]).all(axis=1)]
-        share = _is_share(rows)
-        parts = []
-        for group in [name for name in _groups(same) if name != "target"]:
-            of_group = same[same["group"] == group]
-            alike = of_group[of_group["metric"] == of_group["metric"].iloc[0]]
-            first = alike.drop_duplicates("stage").set_index("stage")["value"]
-            if "before" in first and "after" in first and _is_share(alike) == share:  # a mean cosine is no share
-                parts.append(f"{group} {_number(first['before'], share)} to {_number(first['after'], share)}")
-        others = f"; {', '.join(parts)}" if parts else ""
-        return (
-            f"{one['concept']}: {one['metric']} went from {_number(values['before'], share)} to "
-            f"{_number(values['after'], share)}{others}."
-        )
-    return "No notebook of this run has measured the target before and after the edit yet."
+        one, share = rows.iloc[0], _is_share(rows)
+        others = _others(edit, share)
+        if metric is None:
+            metric = one["metric"]
+            parts = ", ".join(f"{group} {_number(first, share)} to {_number(last, share)}" for group, first, last in others)
+            said.append(
+                f"{one['concept']} ({FAMILIES.get(one['family'], one['family'])}; {one['method']}): {metric} went from {_number(values['before'], share)} to "
+                f"{_number(values['after'], share)}{f'; {parts}' if parts else ''}."
+            )
+        else:
+            worst = max((found for found in others if found[0] != "worst target"), key=lambda found: found[1] - found[2], default=None)
+            cost = f", {worst[0]} {_number(worst[1], share)} to {_number(worst[2], share)}" if worst else ""
+            said.append(f"{one['method']}: {_number(values['after'], share)}{cost}.")
+    if not said:
+        return "No notebook of this run has measured the target before and after the edit yet."
+    return said[0] + (f" With the other edits, and what lost most: {' '.join(said[1:])}" if said[1:] else "")
+
+
+def _others(edit: Any, share: bool) -> list[tuple[str, float, float]]:
+    """(group, before, after) of all but the target, as one edit left them: shares beside a share, since a mean cosine is none."""
+    found = []
+    for group in [name for name in _groups(edit) if name != "target"]:
+        of_group = edit[edit["group"] == group]
+        alike = of_group[of_group["metric"] == of_group["metric"].iloc[0]]
+        first = alike.drop_duplicates("stage").set_index("stage")["value"]
+        if "before" in first and "after" in first and _is_share(alike) == share:
+            found.append((group, first["before"], first["after"]))
+    return found
 
 
 def _groups(frame: Any) -> list[str]:
