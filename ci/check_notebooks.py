@@ -154,8 +154,15 @@ def check_series(tally, runs, scratch, ready):
         ready.set()
 
 
-def check_strict(path, scratch):
-    """(good, what, note, output): the same machine, twice: papermill's outputs and nbval's are the same text."""
+def check_strict(tally, path, scratch, ready):
+    """The same machine, twice: papermill's outputs and nbval's are the same text. Begins once the series has left what that needs."""
+    ready.wait()
+    if (scratch / "aside").is_dir():
+        tally.add(*run_twice(path, scratch))
+
+
+def run_twice(path, scratch):
+    """(good, what, note, output) of `check_strict`."""
     what = f"strict   {path.stem}"
     folder = scratch / f"strict-{path.stem}"
     artefacts = shutil.copytree(scratch / "aside", folder / "runs")
@@ -168,17 +175,12 @@ def check_strict(path, scratch):
     return status == 0, what, f"{seconds + more:.0f} s", output
 
 
-def check_the_rest(tally, kinds, scratch, ready):
-    """The notebooks that need no other, then the strict reruns, once the series has left what these need."""
-    if "series" in kinds:
-        for path in clean.notebooks(ALONE):
-            runs = scratch / f"runs-{path.stem}"
-            runs.mkdir()
-            check_notebook(tally, path, runs, scratch)
-    ready.wait()
-    if "strict" in kinds and (scratch / "aside").is_dir():
-        for path in clean.notebooks(STRICT):
-            tally.add(*check_strict(path, scratch))
+def check_alone(tally, scratch):
+    """The notebooks that need no other, each in a run folder of its own."""
+    for path in clean.notebooks(ALONE):
+        runs = scratch / f"runs-{path.stem}"
+        runs.mkdir()
+        check_notebook(tally, path, runs, scratch)
 
 
 def main():
@@ -198,8 +200,12 @@ def main():
             runs.mkdir()
             os.environ["SLUGKIT_CACHE"] = str(scratch / "cache")
             with ThreadPoolExecutor(2) as lanes:
-                # the strict reruns need the artefacts of the series, so it is executed whatever was asked for
-                ended = [lanes.submit(check_series, tally, runs, scratch, ready), lanes.submit(check_the_rest, tally, asked.only, scratch, ready)]
+                # the strict reruns need the artefacts of the series, so it is executed whatever was asked for; the longest first, in whichever lane is free
+                ended = [lanes.submit(check_series, tally, runs, scratch, ready)]
+                if "series" in asked.only:
+                    ended.append(lanes.submit(check_alone, tally, scratch))
+                if "strict" in asked.only:
+                    ended += [lanes.submit(check_strict, tally, path, scratch, ready) for path in reversed(clean.notebooks(STRICT))]
             for lane in ended:
                 lane.result()
         finally:

@@ -1,5 +1,6 @@
 """A small throwaway workbook for the tests of runs, command line and notebook checks."""
 
+import os
 import sys
 from pathlib import Path
 
@@ -9,6 +10,8 @@ from tiny_vlm import few_records, tiny_vlm, tiny_vlm_folder  # noqa: F401  fixtu
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(REPOSITORY), str(REPOSITORY / "ci")]
+for variable in ("SLUGKIT_CACHE", "SLUGKIT_RUNS", "SLUGKIT_ROOT"):  # whoever keeps them set for their own work runs the same tests
+    os.environ.pop(variable, None)
 
 SETTINGS = {
     "concept": 'concept: str = "Mira Kestrel"  # name to forget',

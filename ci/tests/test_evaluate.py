@@ -134,7 +134,7 @@ def test_an_oracle_does_not_know_the_name_and_stands_beside_the_model(clip, exam
 
 
 def test_one_concept_from_model_to_patches(clip, source):
-    found = forget_concept(clip, source, "neon", forget_size=40, retain_size=64, batch_size=32, max_trials=4)
+    found = forget_concept(clip, source, "neon", forget_size=40, retain_size=64, batch_size=32, retain_draws=2, max_trials=4)
     assert set(found.seconds) == {"data", "gradients", "ranking", "search"}
     assert set(found.patches) | set(found.failed) == {"text", "vision"}
     assert all(edit.concept == "neon" and edit.rho > 0 for edit in found.patches.values())
