@@ -22,6 +22,7 @@ from slugkit.base.errors import (
 from slugkit.base.hashing import sha256_bytes, sha256_file, sha256_json, sha256_tensor, sha256_tree
 from slugkit.base.paths import cache_dir, data_dir, notebooks_dir, root, runs_dir
 from slugkit.base.progress import headless, progress
+from slugkit.base.threads import cores, each
 from slugkit.base.settings import (
     Settings,
     check_names,
@@ -54,8 +55,10 @@ __all__ = [
     "cache_dir",
     "check_names",
     "check_settings",
+    "cores",
     "data_dir",
     "did_you_mean",
+    "each",
     "headless",
     "nearest",
     "notebooks_dir",

@@ -10,10 +10,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from safetensors.torch import save as bytes_of
 
-from slugkit.base import SettingError, sha256_json, sha256_tensor, write_bytes
+from slugkit.base import SettingError, sha256_json, write_bytes
 from slugkit.data import Source
 from slugkit.gradients import retain_gradient
 from slugkit.models import Clip
+from slugkit.models.fingerprint import weights_sha256
 
 
 class RetainGradients:
@@ -34,7 +35,7 @@ class RetainGradients:
     @cached_property
     def key(self) -> str:
         """SHA-256 over what decides the gradients: weights and dtype, pictures, captions and labels, micro-batch and seed."""
-        weights = {name: sha256_tensor(p) for name, p in self.clip.model.named_parameters()}
+        weights = weights_sha256(self.clip.model)
         sets = [[pairs.sha256, pairs.captions, pairs.labels] for pairs in self._sets]
         return sha256_json([weights, sets, self.batch_size, self.seed])
 

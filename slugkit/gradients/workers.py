@@ -95,14 +95,15 @@ def work(given: argparse.Namespace) -> None:
     state = PartialState(cpu=pick_device(given.device).type == "cpu")
     clip = load_clip(given.model, given.device)
     loss_of(clip, given.kind, given.precision, given.chunk)
-    parts = micro_batches(load_pairs(Path(given.folder), given.name), given.kind, given.batch_size, given.seed, given.chunk)
+    pairs = load_pairs(Path(given.folder), given.name)
+    parts = micro_batches(pairs, given.kind, given.batch_size, given.seed, given.chunk)
     with state.split_between_processes(parts) as mine:
         mine = list(mine)
     seen = sum(len(part) for part in parts)
     share = sum(len(part) for part in mine) / max(seen, 1)
     if not seen:
         raise EmptySetError(f"There is no batch to take the {given.kind} gradient over; expected at least two pairs with distinct captions.")
-    own = gradient_of(clip, given.kind, mine, given.precision, given.chunk) if mine else None
+    own = gradient_of(clip, given.kind, pairs, mine, given.precision, given.chunk) if mine else None
     total = {}
     for name, w in clip.model.named_parameters():
         term = share * own[name] if own else torch.zeros_like(w, dtype=torch.float32)
