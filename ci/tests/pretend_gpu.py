@@ -1,6 +1,6 @@
 """A GPU that is not there: within `pretend_gpu()` a tensor lies on `cuda:0` or on the CPU.
 
-    with pretend_gpu():                    # or the fixture `gpu`; pretend_gpu("mps") for Apple's
+    with pretend_gpu():                    # pretend_gpu("mps") for Apple's
         x = torch.zeros(3, device="cuda")  # says cuda:0, holds real numbers
         x + torch.ones(3)                  # RuntimeError: Expected all tensors to be on the same...
         x.numpy()                          # TypeError: can't convert cuda:0 device type tensor...
@@ -23,7 +23,6 @@ from functools import cache
 from types import SimpleNamespace
 from unittest import mock
 
-import pytest
 import torch
 import torch.utils._device
 from torch.utils._pytree import tree_leaves, tree_map
@@ -314,11 +313,4 @@ def pretend_gpu(kind: str = "cuda"):
             future.get_swap_module_params_on_conversion(),
         )
         future.set_swap_module_params_on_conversion(True)
-        yield
-
-
-@pytest.fixture
-def gpu():
-    """The block around one test."""
-    with pretend_gpu():
         yield

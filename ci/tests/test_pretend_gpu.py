@@ -5,8 +5,15 @@ import copy
 import numpy as np
 import pytest
 import torch
-from pretend_gpu import gpu, on_gpu, pretend_gpu  # noqa: F401
+from pretend_gpu import on_gpu, pretend_gpu
 from torch import nn
+
+
+@pytest.fixture
+def gpu():
+    with pretend_gpu():
+        yield
+
 
 FIRST = torch.zeros(1, dtype=torch.long)
 
