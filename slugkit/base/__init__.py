@@ -1,6 +1,7 @@
-"""What every room of slugkit may use: errors, paths, progress, settings, hashing, atomic writing."""
+"""What every room of slugkit may use: errors, paths, progress, settings, hashing, atomic writing, devices."""
 
 from slugkit.base.atomic import replace_atomically, write_bytes, write_csv, write_json, write_parquet, write_tensors, write_text
+from slugkit.base.devices import pick_device, wide
 from slugkit.base.errors import (
     CheckFailed,
     EmptySetError,
@@ -62,6 +63,7 @@ __all__ = [
     "headless",
     "nearest",
     "notebooks_dir",
+    "pick_device",
     "progress",
     "read_settings",
     "replace_atomically",
@@ -74,6 +76,7 @@ __all__ = [
     "sha256_json",
     "sha256_tensor",
     "sha256_tree",
+    "wide",
     "write_bytes",
     "write_csv",
     "write_json",

@@ -130,7 +130,7 @@ def told_by(pipe, judge: Classifier, table: pd.DataFrame, steps: int = STEPS, gu
 class PipelineMeasure:
     """What a probe of the step search measures on the pipeline's pictures; search prompts only.
 
-    again: copies the CLIP's present weight into the pipeline (`slugkit.models.names.carried` yields it). domain: the target's.
+    again: writes the step into the pipeline (`slugkit.models.acting.movable` yields it). domain: the target's.
     The forget measure is 1 - UA, under both keys fa1 and fa5, since the judge gives one answer. The retain measure is the mean
     of IRA and CRA. Raises SettingError for a table of report prompts.
     """

@@ -41,12 +41,13 @@ class RetainGradients:
 
     @cached_property
     def draws(self) -> list[dict[str, torch.Tensor]]:
-        """One dictionary for each draw: parameter name -> gradient, float32."""
+        """One dictionary for each draw: parameter name -> gradient, float32 on the CPU, where several of them have room."""
         kept = self._kept()
         if kept is None:
-            kept = [retain_gradient(self.clip, pairs, self.batch_size, self.seed) for pairs in self._sets]
+            found = (retain_gradient(self.clip, pairs, self.batch_size, self.seed) for pairs in self._sets)
+            kept = [{name: g.cpu() for name, g in draw.items()} for draw in found]
             if self.folder is not None:
-                write_bytes(self._file, bytes_of({f"{k}/{name}": g.cpu().contiguous() for k, draw in enumerate(kept) for name, g in draw.items()}))
+                write_bytes(self._file, bytes_of({f"{k}/{name}": g.contiguous() for k, draw in enumerate(kept) for name, g in draw.items()}))
         return kept
 
     @property

@@ -40,7 +40,7 @@ def gradients_by_workers(model: str, folder: str | Path, name: str, kind: str, w
     from safetensors.torch import load_file
     require_choice(kind, KINDS, "The gradient")
     require_choice(precision, PRECISIONS, "The precision")
-    most = torch.cuda.device_count() if pick_device(device).type == "cuda" else 64
+    most = {"cuda": torch.cuda.device_count(), "mps": 1}.get(pick_device(device).type, 64)
     if not 1 <= workers <= most:
         raise SettingError(f"workers is {workers}; 1 to {most} were expected: one for each GPU, or processes that share the CPU.")
     if not micro_batches(load_pairs(Path(folder), name), kind, batch_size, seed, chunk):

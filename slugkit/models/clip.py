@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
-from slugkit.base import ModelLoadError, data_dir, each, require_choice
+from slugkit.base import ModelLoadError, data_dir, each, pick_device, require_choice
 from slugkit.models.convert import from_transformers
 from slugkit.models.hub import in_cache, no_loading_bars, require_repository
 from slugkit.models.precision import multiplying
@@ -135,15 +135,6 @@ class Clip:
         flat = self.text_features([p for group in prompts for p in group])
         groups = torch.split(flat, [len(g) for g in prompts])
         return F.normalize(torch.stack([g.mean(0) for g in groups]), dim=-1)
-
-
-def pick_device(device: str = "auto") -> torch.device:
-    """auto: a GPU if there is one, else the CPU. Raises ModelLoadError for a device this machine lacks."""
-    if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if device == "cuda" and not torch.cuda.is_available() or device == "mps" and not torch.backends.mps.is_available():
-        raise ModelLoadError(f"device={device!r} was asked for, but this machine has none. Use device='auto' or 'cpu'.")
-    return torch.device(device)
 
 
 def model_folder(model: str) -> Path | None:
