@@ -98,9 +98,9 @@ def one_peak(folder: Path, variant: str, number: int) -> None:
     parts = gradients.micro_batches(pairs.take(range(number * batch_size)), "retain", batch_size)
     before, started = peak_mb(), perf_counter()
     if variant == "plain loop":
-        plain(clip, parts)
+        plain(clip, [pairs.take(rows) for rows in parts])
     else:
-        gradients.gradient_of(clip, "retain", parts, precision, chunk)
+        gradients.gradient_of(clip, "retain", pairs, parts, precision, chunk)
     found = {"seconds": (perf_counter() - started) / len(parts), "peak": peak_mb(), "added": peak_mb() - before, "predicted": (made.needed - made.weights) / 1e6,
              "bar": (2 * made.gradients + made.activations) / 1e6, "live": live / 1e6, "weights": made.weights / 1e6}
     print("result " + json.dumps(found))
@@ -109,14 +109,15 @@ def one_peak(folder: Path, variant: str, number: int) -> None:
 def times(folder: Path, number: int) -> None:
     """Seconds of both ways over the same micro-batches, in turns of five, and how far the two gradients are apart."""
     clip = model()
-    parts = gradients.batches(read_places(folder, clip.image_size), BATCH)[:number]
+    parts = [list(range(k * BATCH, (k + 1) * BATCH)) for k in range(number)]
     spent, farthest = {"plain": 0.0, "slugkit": 0.0}, 0.0
-    plain(clip, parts[:1])
+    plain(clip, [read_places(folder, clip.image_size).take(parts[0])])
     for k in range(0, len(parts), TURN):
         turn, found = parts[k:k + TURN], {}
         for way in ("plain", "slugkit") if k // TURN % 2 == 0 else ("slugkit", "plain"):
+            pairs = read_places(folder, clip.image_size)  # none of them decoded yet
             started = perf_counter()
-            found[way] = plain(clip, turn) if way == "plain" else gradients.gradient_of(clip, "retain", turn)
+            found[way] = plain(clip, [pairs.take(rows) for rows in turn]) if way == "plain" else gradients.gradient_of(clip, "retain", pairs, turn)
             spent[way] += perf_counter() - started
         farthest = max(farthest, *(((found["plain"][n] - g).norm() / g.norm()).item() for n, g in found["slugkit"].items() if g.norm() > 0))
     print(f"{len(parts)} micro-batches of {BATCH}, {torch.get_num_threads()} threads: plain loop {spent['plain']:.1f} s, slugkit {spent['slugkit']:.1f} s, "

@@ -132,10 +132,10 @@ def gradient_of(clip: Clip, kind: str, pairs: Pairs, parts: list[list[int]], pre
     """
     loss, what = loss_of(clip, kind, precision, chunk), f"{kind} gradient"
     largest = max(map(len, parts), default=1)
-    step = max(1, pairs_together(clip, largest, precision, chunk) // largest)
-    groups = Ahead(lambda group: batch_of(clip, pairs, group), [parts[i:i + step] for i in range(0, len(parts), step)])
     weights = None if weights is None else list(weights)
     with multiplying(precision):
+        step = max(1, pairs_together(clip, largest, precision, chunk) // largest)
+        groups = Ahead(lambda group: batch_of(clip, pairs, group), [parts[i:i + step] for i in range(0, len(parts), step)])
         for scale in FP16_SCALES[:-1] if precision == "fp16" else ():
             try:
                 return mean_gradient(clip.model, loss, groups, what, weights, scale)
