@@ -3,6 +3,8 @@
 Heavy libraries are imported inside the commands, so that `slugkit --help` answers at once.
 """
 
+import contextlib
+import shlex
 import sys
 from pathlib import Path
 from typing import Annotated, Any, Optional
@@ -10,8 +12,23 @@ from typing import Annotated, Any, Optional
 import typer
 from typer.core import TyperCommand
 
-from slugkit.base import MissingArtefactError, SettingError, SlugError, data_dir, nearest, require_choice
+from slugkit.base import (
+    MissingArtefactError,
+    SettingError,
+    SlugError,
+    absolute_path,
+    advice_on,
+    mistyped,
+    nearest,
+    notebooks_dir,
+    require_choice,
+    setting_type,
+)
 
+INTERRUPTED = 130
+"""What typer exits with after Ctrl-C."""
+PLACES = ("model", "data", "pipeline", "vision_language_model", "judge_model")
+"""Settings that may be paths."""
 app = typer.Typer(add_completion=False, no_args_is_help=True, help="The SLUG workbook from the command line.")
 train_app = typer.Typer(no_args_is_help=True, help="Train the studio models again from nothing.")
 patch_app = typer.Typer(no_args_is_help=True, help="Look at a patch file, or check it against a model.")
@@ -45,9 +62,10 @@ RunName = Annotated[str, typer.Option("--run", help="Name of the run folder unde
 def read_parameters(pairs: list[tuple[str, str]], files: list[Path]) -> dict[str, Any]:
     """Settings from `-f` files (YAML) and `-p` pairs, read as papermill reads them; a pair wins over a file.
 
-    Raises SettingError for a file that is missing or holds no names with values.
+    Where a text is expected, or a list of texts, it is kept as it is written: 007, 1984, None, true. Paths of this machine become absolute. Raises
+    SettingError for a file that is missing or holds no names with values, and for a path that is not there.
     """
-    from papermill.cli import _resolve_type
+    import yaml
     from papermill.iorw import read_yaml_file
 
     values: dict[str, Any] = {}
@@ -56,13 +74,44 @@ def read_parameters(pairs: list[tuple[str, str]], files: list[Path]) -> dict[str
             raise SettingError(f"The settings file {file} is missing; a YAML file with lines such as `seed: 1` was expected.")
         try:
             content = read_yaml_file(str(file))
+            written = yaml.load(file.read_text(encoding="utf-8"), Loader=yaml.BaseLoader)
         except Exception as broken:
             raise SettingError(f"The settings file {file} is not YAML: {' '.join(str(broken).split())}.") from None
         if not isinstance(content or {}, dict):
             raise SettingError(f"The settings file {file} holds no `name: value` lines; lines such as `seed: 1` were expected.")
-        values.update(content or {})
-    values.update({name: _resolve_type(text) for name, text in pairs})
-    return values
+        values.update({name: _kept(name, value, written.get(name)) for name, value in (content or {}).items()})
+    values.update({name: _read_word(name, text) for name, text in pairs})
+    return {name: _located(name, value) for name, value in values.items()}
+
+
+def _kept(name: str, value: Any, written: Any) -> Any:
+    """A value of a YAML file: where the setting is a text or a list of texts, as it is written there."""
+    is_text = isinstance(written, str) or isinstance(written, list) and all(isinstance(entry, str) for entry in written)
+    return written if is_text and isinstance(written, setting_type(name)) and setting_type(name) in (str, list) else value
+
+
+def _read_word(name: str, text: str) -> Any:
+    """A value of the command line: a text as it is, a list as YAML writes it, [a, b], anything else as papermill reads it."""
+    if setting_type(name) is str:
+        return text
+    if setting_type(name) is list:
+        import yaml
+
+        with contextlib.suppress(yaml.YAMLError):
+            return _kept(name, text, yaml.load(text, Loader=yaml.BaseLoader))
+    from papermill.cli import _resolve_type
+
+    return _resolve_type(text)
+
+
+def _located(name: str, value: Any) -> Any:
+    """The value of a setting that may be a path made absolute. Raises SettingError for a mistyped one, before a hub is asked for it."""
+    if name not in PLACES or not isinstance(value, str):
+        return value
+    found = absolute_path(value)
+    if name != "data" and not (notebooks_dir() / found).exists() and (wrong := mistyped(found)):
+        raise SettingError(f"{name}: {wrong}")
+    return found
 
 
 @app.command("run", cls=PairCommand)
@@ -372,9 +421,17 @@ def _require_file(file: Path) -> None:
 
 
 def main() -> None:
-    """Entry point of the console script; a SlugError becomes one line on stderr and exit code 2."""
+    """Entry point of the console script; a SlugError becomes one line on stderr and exit code 2, and so do a full disk, a closed folder, too little memory."""
     try:
         app()
-    except SlugError as wrong:
-        typer.echo(f"{type(wrong).__name__}: {' '.join(str(wrong).split())}", err=True)
+    except SystemExit as left:
+        if left.code == INTERRUPTED and {"run", "train", "draw"} & set(sys.argv[1:2]):
+            typer.echo(f"Stopped. The same command goes on where it stopped: {shlex.join(['slugkit', *sys.argv[1:]])}", err=True)
+        raise
+    except Exception as wrong:
+        said = f"{type(wrong).__name__}: {' '.join(str(wrong).split())}"
+        advice = advice_on(said)
+        if not (isinstance(wrong, SlugError) or advice):
+            raise
+        typer.echo(said if isinstance(wrong, SlugError) else f"{said.rstrip('.')}. {advice}", err=True)
         sys.exit(2)

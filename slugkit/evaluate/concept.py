@@ -10,7 +10,7 @@ import pandas as pd
 import torch
 
 from slugkit import patch
-from slugkit.base import SearchFailedError
+from slugkit.base import SearchFailedError, file_name, look_for
 from slugkit.data import Exam, Pairs, Source
 from slugkit.evaluate.clip import evaluate_clip
 from slugkit.evaluate.measure import FastMeasure, FixedFeatures
@@ -166,5 +166,5 @@ def load_oracle(clip: Clip, concept: str) -> Clip | None:
     folder = model_folder(clip.source)
     if folder is None:
         return None
-    beside = folder.with_name(f"{folder.name}-without-{concept.lower().replace(' ', '-')}")
+    beside = look_for(folder.with_name(f"{folder.name}-without-{file_name(concept)}"))
     return replace(load_clip(str(beside), clip.device.type), source=clip.source) if (beside / WEIGHTS).is_file() else None

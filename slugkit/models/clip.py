@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
-from slugkit.base import ModelLoadError, data_dir, require_choice
+from slugkit.base import ModelLoadError, bound_threads, data_dir, mistyped, require_choice
 from slugkit.models.convert import from_transformers
 from slugkit.models.hub import in_cache, no_loading_bars, require_repository
 
@@ -102,6 +102,7 @@ class Clip:
 
 def pick_device(device: str = "auto") -> torch.device:
     """auto: a GPU if there is one, else the CPU. Raises ModelLoadError for a device this machine lacks."""
+    bound_threads()
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if device == "cuda" and not torch.cuda.is_available() or device == "mps" and not torch.backends.mps.is_available():
@@ -132,7 +133,7 @@ def load_clip(model: str = "studio", device: str = "auto") -> Clip:
         if _is_hub_id(model):
             require_repository(model)
             return _from_transformers(model, model, target, None)
-        raise ModelLoadError(f"model={model!r} is neither 'studio', nor a folder on this machine, nor a tag such as 'ViT-B-32:laion400m_e32', nor a hub id such as "
+        raise ModelLoadError(f"{mistyped(model)} model={model!r} is neither 'studio', nor a folder on this machine, nor a tag such as 'ViT-B-32:laion400m_e32', nor a hub id such as "
                              "'openai/clip-vit-large-patch14'. Train one with `slugkit train clip --data FOLDER`, or list the tags with open_clip.list_pretrained(). "
                              "Nothing was changed.")
     if schema != "hf-hub":

@@ -4,7 +4,7 @@ import html
 from pathlib import Path
 from typing import Any
 
-from slugkit.base import MissingArtefactError, runs_dir, write_parquet, write_text
+from slugkit.base import MissingArtefactError, run_folder, write_parquet, write_text
 from slugkit.runs.manifest import Manifest
 from slugkit.runs.pages import convert
 
@@ -187,9 +187,9 @@ def _settings(stages: dict[str, Any]) -> str:
 def build(run: str) -> Path:
     """Write metrics.parquet, a page per executed notebook and index.html into `runs/<run>`; print and return the page.
 
-    Raises MissingArtefactError where no notebook of the run has finished.
+    Raises MissingArtefactError where no notebook of the run has finished, SettingError for a name that is no run's.
     """
-    folder = runs_dir() / run
+    folder = run_folder(run)
     stages = Manifest(folder).read()["stages"]
     if not stages:
         raise MissingArtefactError(f"Run {run} has no finished notebook, so there is nothing to report. Run `slugkit run --run {run}`.")

@@ -3,10 +3,11 @@
 import ast
 import json
 import re
+import shlex
 from pathlib import Path
 from typing import Any
 
-from slugkit.base import MissingArtefactError, SettingError, check_settings, did_you_mean, notebooks_dir, sha256_json
+from slugkit.base import MissingArtefactError, SettingError, Settings, check_settings, did_you_mean, notebooks_dir, sha256_json
 
 SERIES = (
     "00_start_here",
@@ -176,9 +177,7 @@ def source_hash(notebook: str) -> str:
 
 
 def call_for(notebook: str, settings: dict[str, Any], run: str) -> str:
-    """The single command that makes all that `notebook` leaves, with those of `settings` that are not the defaults."""
-    from slugkit.base import Settings
-
+    """The single command, quoted for a shell, that makes all that `notebook` leaves, with those of `settings` that are not the defaults."""
     first = "01" if notebook[:2] >= "01" else "00"
     span = notebook[:2] if notebook[:2] == first else f"{first}-{notebook[:2]}"
     parts = ["slugkit run", f"--run {run}", f"--notebooks {span}"]
@@ -187,12 +186,8 @@ def call_for(notebook: str, settings: dict[str, Any], run: str) -> str:
         if first <= name[:2] <= notebook[:2]:
             listed.update(parameters_of(name))
     for name, value in settings.items():
-        plain = isinstance(value, (str, int, float, bool))
-        if name in RELEVANT and plain and value != Settings.model_fields[name].default and (name in listed or not listed):
-            parts.append(f"-p {name} {_quoted(value)}")
+        known = name in Settings.model_fields and name != "run" and (name in listed or not listed)
+        if known and value != Settings.model_fields[name].default:
+            text = json.dumps(value, ensure_ascii=False) if isinstance(value, list) else str(value)
+            parts.append(f"-p {name} {shlex.quote(text)}")
     return " ".join(parts)
-
-
-def _quoted(value: Any) -> str:
-    text = str(value)
-    return text if re.fullmatch(r"[\w.:/@+-]+", text) else '"' + text.replace('"', '\\"') + '"'
