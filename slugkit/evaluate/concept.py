@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field, replace
 from time import perf_counter
 
@@ -167,4 +168,6 @@ def load_oracle(clip: Clip, concept: str) -> Clip | None:
     if folder is None:
         return None
     beside = look_for(folder.with_name(f"{folder.name}-without-{file_name(concept)}"))
-    return replace(load_clip(str(beside), clip.device.type), source=clip.source) if (beside / WEIGHTS).is_file() else None
+    card = beside / "model_card.json"
+    of_another = card.is_file() and json.loads(card.read_text(encoding="utf-8")).get("without", concept) != concept  # written alike in a path
+    return replace(load_clip(str(beside), clip.device.type), source=clip.source) if (beside / WEIGHTS).is_file() and not of_another else None

@@ -24,6 +24,7 @@ from slugkit.base import (
 from slugkit.runs.folder import commit, machine, slugkit_hash, versions
 from slugkit.runs.manifest import Manifest, use_changed
 from slugkit.runs.memory import peak_of_children
+from slugkit.runs.partners import require_partners
 from slugkit.runs.stages import (
     ARTEFACTS,
     list_notebooks,
@@ -51,8 +52,8 @@ def run_series(
     notebooks: "01-05", "02,04", a list of names, or None for all. parameters: settings for all notebooks that list
     them; the others keep their own defaults. force: run even what is unchanged. cell_timeout: seconds for one cell, 1 or more.
     echo: called with each line of the report. Returns one row per notebook: notebook, state ("ran" or "unchanged"),
-    seconds, peak_mb. Raises SettingError before anything runs for a name or value that does not fit, RunFailedError
-    where a notebook stops.
+    seconds, peak_mb. Raises SettingError before anything runs for a name or value that does not fit, or models that do not
+    belong together, RunFailedError where a notebook stops.
     """
     names = notebooks if isinstance(notebooks, list) else select(notebooks)
     given = dict(parameters or {})
@@ -61,6 +62,7 @@ def run_series(
     if given.pop("run", run) != run:
         raise SettingError(f"run was given twice, as {run!r} and {parameters['run']!r}; leave out the setting.")
     plan = _plan(run, names, given)
+    require_partners(plan)
     folder = run_folder(run)
     folder.mkdir(parents=True, exist_ok=True)
     rows: list[dict[str, Any]] = []
