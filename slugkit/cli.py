@@ -170,8 +170,8 @@ def train_clip_command(
     data: Annotated[str, typer.Option(help="studio, or a folder with images and captions.csv.")] = "studio",
     out: Annotated[Optional[Path], typer.Option(help="Where to write the weights.")] = None,
     without: Annotated[Optional[str], typer.Option(help="Name to leave out of the training: makes an oracle.")] = None,
-    steps: Annotated[Optional[int], typer.Option(help="Optimiser steps; the recipe's own number without it.")] = None,
-    seed: Annotated[int, typer.Option(help="Seeds python, numpy and torch.")] = 0,
+    steps: Annotated[Optional[int], typer.Option(min=1, help="Optimiser steps; the recipe's own number without it.")] = None,
+    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seeds python, numpy and torch.")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
     resume: Annotated[bool, typer.Option(help="Go on from the last checkpoint of the same recipe.")] = True,
 ) -> None:
@@ -185,9 +185,9 @@ def train_clip_command(
 def train_diffusion_command(
     clip: Annotated[str, typer.Option(help="The CLIP whose text tower becomes the text encoder: studio or a folder.")] = "studio",
     out: Annotated[Optional[Path], typer.Option(help="Where to write the pipeline.")] = None,
-    vae_steps: Annotated[Optional[int], typer.Option(help="Steps of the picture coder; the recipe's own number without it.")] = None,
-    steps: Annotated[Optional[int], typer.Option(help="Steps of the UNet; the recipe's own number without it.")] = None,
-    seed: Annotated[int, typer.Option(help="Seeds python, numpy and torch.")] = 0,
+    vae_steps: Annotated[Optional[int], typer.Option(min=1, help="Steps of the picture coder; the recipe's own number without it.")] = None,
+    steps: Annotated[Optional[int], typer.Option(min=1, help="Steps of the UNet; the recipe's own number without it.")] = None,
+    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seeds python, numpy and torch.")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
     resume: Annotated[bool, typer.Option(help="Go on from the last checkpoint of the same recipe.")] = True,
 ) -> None:
@@ -200,8 +200,8 @@ def train_diffusion_command(
 @train_app.command("classifier")
 def train_classifier_command(
     out: Annotated[Optional[Path], typer.Option(help="Where to write the weights.")] = None,
-    steps: Annotated[Optional[int], typer.Option(help="Optimiser steps; the recipe's own number without it.")] = None,
-    seed: Annotated[int, typer.Option(help="Seeds python, numpy and torch.")] = 0,
+    steps: Annotated[Optional[int], typer.Option(min=1, help="Optimiser steps; the recipe's own number without it.")] = None,
+    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seeds python, numpy and torch.")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
     resume: Annotated[bool, typer.Option(help="Go on from the last checkpoint of the same recipe.")] = True,
 ) -> None:
@@ -215,8 +215,8 @@ def train_classifier_command(
 def train_vlm_command(
     clip: Annotated[str, typer.Option(help="The CLIP whose vision tower it sees with: studio or a folder.")] = "studio",
     out: Annotated[Optional[Path], typer.Option(help="Where to write the model.")] = None,
-    steps: Annotated[Optional[int], typer.Option(help="Optimiser steps; the recipe's own number without it.")] = None,
-    seed: Annotated[int, typer.Option(help="Seeds python, numpy and torch.")] = 0,
+    steps: Annotated[Optional[int], typer.Option(min=1, help="Optimiser steps; the recipe's own number without it.")] = None,
+    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seeds python, numpy and torch.")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
     resume: Annotated[bool, typer.Option(help="Go on from the last checkpoint of the same recipe.")] = True,
 ) -> None:
@@ -332,7 +332,7 @@ def laion_command(
     name: Annotated[str, typer.Argument(help="The name to look for in the captions, as whole words.")],
     metadata: Annotated[Path, typer.Option(help="A parquet file of LAION's metadata, or a folder of them.")],
     out: Annotated[Path, typer.Option(help="Where the pairs found go (.parquet).")],
-    limit: Annotated[int, typer.Option(help="Most pairs to take.")] = 6000,
+    limit: Annotated[int, typer.Option(min=1, help="Most pairs to take.")] = 6000,
 ) -> None:
     """Search LAION's metadata for captions that hold a name, and print the command that fetches their pictures."""
     from slugkit.data.laion import img2dataset_command, search_names
@@ -346,11 +346,11 @@ def draw_command(
     concepts: Annotated[list[str], typer.Argument(help="What to draw, one or more names.")],
     out: Annotated[Path, typer.Option(help="Folder for the pictures and captions.csv; a new one, or one that was cut off.")],
     pipeline: Annotated[str, typer.Option(help="studio, or a folder or hub id of a text-to-image pipeline.")] = "studio",
-    count: Annotated[int, typer.Option(help="Pictures of each to learn from.")] = 10,
-    exam: Annotated[int, typer.Option(help="Pictures of each for the search; twice as many are drawn for the report.")] = 0,
+    count: Annotated[int, typer.Option(min=1, help="Pictures of each to learn from.")] = 10,
+    exam: Annotated[int, typer.Option(min=0, help="Pictures of each for the search; twice as many are drawn for the report.")] = 0,
     prompt: Annotated[Optional[list[str]], typer.Option(help="A wording with {} for the name; repeat it.")] = None,
-    steps: Annotated[int, typer.Option(help="Denoising steps per picture.")] = 10,
-    guidance: Annotated[float, typer.Option(help="Scale of classifier-free guidance.")] = 4.0,
+    steps: Annotated[int, typer.Option(min=1, help="Denoising steps per picture.")] = 10,
+    guidance: Annotated[float, typer.Option(min=0, help="Scale of classifier-free guidance.")] = 4.0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
 ) -> None:
     """Let a pipeline draw a forget set itself, as the paper does for characters and novel concepts: a folder for `-p data`."""
@@ -367,7 +367,7 @@ def blank_command(
     clip: Annotated[Optional[list[Path]], typer.Option(help="Folder of the CLIP whose tower it shares; SDXL takes two.")] = None,
     form: Annotated[str, typer.Option(help="For a CLIP: open_clip, or transformers (CLIPModel).")] = "open_clip",
     reduced: Annotated[bool, typer.Option(help="Narrow UNet and coder, or a small language model, behind a tower of full size.")] = False,
-    seed: Annotated[int, typer.Option(help="Seeds the random weights.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seeds the random weights.")] = 0,
 ) -> None:
     """Write a full-size checkpoint of random weights in its published format, to try memory, time and names without a hub."""
     from slugkit.train import blank

@@ -1,7 +1,6 @@
 """Where things lie. Every path of the workbook is derived from `root()`, never from the current folder."""
 
 import difflib
-import functools
 import os
 import re
 import sys
@@ -116,6 +115,7 @@ def mistyped(name: str) -> str:
 
 
 _LOOKED_FOR: list[str] = []
+_INSIDE: list[str] = []
 
 
 def look_for(path: str | Path) -> Path:
@@ -125,17 +125,15 @@ def look_for(path: str | Path) -> Path:
 
 
 def looked_for() -> list[str]:
-    """What this process has looked for: every path given to `look_for`, and after the first call here every file of data/ that Python opened to read."""
-    _note_opened()
+    """What this process has looked for: every path given to `look_for`, and from the first call here on every file of data/ that Python opened to read."""
+    inside = str(data_dir()) + os.sep
+    if not _INSIDE:
+        sys.addaudithook(_note_opened)
+    if inside not in _INSIDE:
+        _INSIDE.append(inside)
     return _LOOKED_FOR
 
 
-@functools.cache
-def _note_opened() -> None:
-    inside = str(data_dir()) + os.sep
-
-    def note(event: str, given: tuple[Any, ...]) -> None:
-        if event == "open" and isinstance(given[0], str) and given[0].startswith(inside) and (given[1] or "r")[0] == "r":
-            _LOOKED_FOR.append(given[0])
-
-    sys.addaudithook(note)
+def _note_opened(event: str, given: tuple[Any, ...]) -> None:
+    if event == "open" and isinstance(given[0], str) and given[0].startswith(tuple(_INSIDE)) and (given[1] or "r")[0] == "r":
+        _LOOKED_FOR.append(given[0])
