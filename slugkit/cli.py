@@ -3,7 +3,6 @@
 Heavy libraries are imported inside the commands, so that `slugkit --help` answers at once.
 """
 
-import contextlib
 import shlex
 import sys
 from pathlib import Path
@@ -12,23 +11,10 @@ from typing import Annotated, Any, Optional
 import typer
 from typer.core import TyperCommand
 
-from slugkit.base import (
-    MissingArtefactError,
-    SettingError,
-    SlugError,
-    absolute_path,
-    advice_on,
-    mistyped,
-    nearest,
-    notebooks_dir,
-    require_choice,
-    setting_type,
-)
+from slugkit.base import MissingArtefactError, SettingError, SlugError, advice_on, nearest, require_choice
 
 INTERRUPTED = 130
 """What typer exits with after Ctrl-C."""
-PLACES = ("model", "data", "pipeline", "vision_language_model", "judge_model")
-"""Settings that may be paths."""
 app = typer.Typer(add_completion=False, no_args_is_help=True, help="The SLUG workbook from the command line.")
 train_app = typer.Typer(no_args_is_help=True, help="Train the studio models again from nothing.")
 patch_app = typer.Typer(no_args_is_help=True, help="Look at a patch file, or check it against a model.")
@@ -59,61 +45,6 @@ class PairCommand(TyperCommand):
 RunName = Annotated[str, typer.Option("--run", help="Name of the run folder under runs/.")]
 
 
-def read_parameters(pairs: list[tuple[str, str]], files: list[Path]) -> dict[str, Any]:
-    """Settings from `-f` files (YAML) and `-p` pairs, read as papermill reads them; a pair wins over a file.
-
-    Where a text is expected, or a list of texts, it is kept as it is written: 007, 1984, None, true. Paths of this machine become absolute. Raises
-    SettingError for a file that is missing or holds no names with values, and for a path that is not there.
-    """
-    import yaml
-    from papermill.iorw import read_yaml_file
-
-    values: dict[str, Any] = {}
-    for file in files:
-        if not file.is_file():
-            raise SettingError(f"The settings file {file} is missing; a YAML file with lines such as `seed: 1` was expected.")
-        try:
-            content = read_yaml_file(str(file))
-            written = yaml.load(file.read_text(encoding="utf-8"), Loader=yaml.BaseLoader)
-        except Exception as broken:
-            raise SettingError(f"The settings file {file} is not YAML: {' '.join(str(broken).split())}.") from None
-        if not isinstance(content or {}, dict):
-            raise SettingError(f"The settings file {file} holds no `name: value` lines; lines such as `seed: 1` were expected.")
-        values.update({name: _kept(name, value, written.get(name)) for name, value in (content or {}).items()})
-    values.update({name: _read_word(name, text) for name, text in pairs})
-    return {name: _located(name, value) for name, value in values.items()}
-
-
-def _kept(name: str, value: Any, written: Any) -> Any:
-    """A value of a YAML file: where the setting is a text or a list of texts, as it is written there."""
-    is_text = isinstance(written, str) or isinstance(written, list) and all(isinstance(entry, str) for entry in written)
-    return written if is_text and isinstance(written, setting_type(name)) and setting_type(name) in (str, list) else value
-
-
-def _read_word(name: str, text: str) -> Any:
-    """A value of the command line: a text as it is, a list as YAML writes it, [a, b], anything else as papermill reads it."""
-    if setting_type(name) is str:
-        return text
-    if setting_type(name) is list:
-        import yaml
-
-        with contextlib.suppress(yaml.YAMLError):
-            return _kept(name, text, yaml.load(text, Loader=yaml.BaseLoader))
-    from papermill.cli import _resolve_type
-
-    return _resolve_type(text)
-
-
-def _located(name: str, value: Any) -> Any:
-    """The value of a setting that may be a path made absolute. Raises SettingError for a mistyped one, before a hub is asked for it."""
-    if name not in PLACES or not isinstance(value, str):
-        return value
-    found = absolute_path(value)
-    if name != "data" and not (notebooks_dir() / found).exists() and (wrong := mistyped(found)):
-        raise SettingError(f"{name}: {wrong}")
-    return found
-
-
 @app.command("run", cls=PairCommand)
 def run_command(
     run: RunName = "workbook",
@@ -128,6 +59,7 @@ def run_command(
     """Execute the notebooks in order into runs/RUN; the same command again goes on where it stopped."""
     from slugkit.runs import report
     from slugkit.runs.execute import run_series, table
+    from slugkit.runs.given import read_parameters
 
     pairs = [(name, value) for name, _, value in (pair.partition("=") for pair in p or [])]
     given = read_parameters(pairs, f or [])
@@ -421,12 +353,15 @@ def _require_file(file: Path) -> None:
 
 
 def main() -> None:
-    """Entry point of the console script; a SlugError becomes one line on stderr and exit code 2, and so do a full disk, a closed folder, too little memory."""
+    """Entry point of the console script; a SlugError becomes one line on stderr and exit code 2,
+    and so do a full disk, a closed folder, too little memory.
+    """
     try:
         app()
     except SystemExit as left:
         if left.code == INTERRUPTED and {"run", "train", "draw"} & set(sys.argv[1:2]):
-            typer.echo(f"Stopped. The same command goes on where it stopped: {shlex.join(['slugkit', *sys.argv[1:]])}", err=True)
+            typer.echo(f"Stopped. The same command goes on where it stopped: "
+                       f"{shlex.join(['slugkit', *sys.argv[1:]])}", err=True)
         raise
     except Exception as wrong:
         said = f"{type(wrong).__name__}: {' '.join(str(wrong).split())}"

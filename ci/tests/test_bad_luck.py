@@ -1,4 +1,6 @@
-"""A series under bad luck: file systems without locks, full disks, folders that cannot be written to, too little memory, broken manifests, Ctrl-C."""
+"""A series under bad luck: file systems without locks, full disks, folders that cannot be written
+to, too little memory, broken manifests, Ctrl-C.
+"""
 
 import errno
 import fcntl
@@ -11,20 +13,31 @@ import sys
 import time
 
 import pytest
-from conftest import REPOSITORY, WORK
-from test_series import CLI, go, slugkit_as_it_is  # noqa: F401  the fixture stands for every test here
+from conftest import REPOSITORY
+from test_series import CLI, go, slugkit_as_it_is  # noqa: F401  the fixture is of every test
 
 from slugkit import cli
-from slugkit.base import RunFailedError, SettingError, StaleArtefactError, advice_on, check_settings, look_for
+from slugkit.base import (
+    RunFailedError,
+    SettingError,
+    StaleArtefactError,
+    advice_on,
+    check_settings,
+)
 from slugkit.runs import open_run, report, run_series
-from slugkit.runs.execute import _Stage, settings_for
-from slugkit.runs.manifest import Manifest, use_changed, used
-from slugkit.runs.stages import source_hash
+from slugkit.runs.manifest import Manifest
 
 
 def slugkit(*words, **environment):
     """The command line in a process of its own."""
-    return subprocess.run([sys.executable, "-c", CLI, *words], capture_output=True, text=True, cwd=REPOSITORY, env={**os.environ, **environment}, timeout=120)
+    return subprocess.run(
+        [sys.executable, "-c", CLI, *words],
+        capture_output=True,
+        text=True,
+        cwd=REPOSITORY,
+        env={**os.environ, **environment},
+        timeout=120,
+    )
 
 
 def one_line(done):
@@ -34,7 +47,7 @@ def one_line(done):
     return lines[0]
 
 
-# -- locks -----------------------------------------------------------------------------------------------------------
+# -- locks ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("number", [errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK, errno.EOPNOTSUPP])
@@ -44,7 +57,9 @@ def test_without_locks_a_series_goes_on_and_says_so(project, monkeypatch, number
 
     monkeypatch.setattr(fcntl, "flock", refuse)
     states, lines = go("01")
-    assert states == ["ran"] and any("locks no files" in line and "one at a time" in line for line in lines)
+    assert states == ["ran"] and any(
+        "locks no files" in line and "one at a time" in line for line in lines
+    )
 
 
 @pytest.mark.parametrize("number", [errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES])
@@ -58,7 +73,7 @@ def test_a_busy_run_is_refused(project, monkeypatch, number):
     assert not (project.runs / "workbook" / "01_data_curation.ipynb").exists()
 
 
-# -- the machine -----------------------------------------------------------------------------------------------------
+# -- the machine ----------------------------------------------------------------------------------
 
 
 def test_a_full_disk_is_one_line(project):
@@ -68,18 +83,28 @@ def test_a_full_disk_is_one_line(project):
         pytest.skip("this system has no /dev/full")
     (folder / "01_data_curation.ipynb").symlink_to("/dev/full")
     said = one_line(slugkit("run", "--run", "full", "--notebooks", "01"))
-    assert "No space left on device" in said and "The disk is full. Make room" in said and "goes on where it stopped" in said
+    assert (
+        "No space left on device" in said
+        and "The disk is full. Make room" in said
+        and "goes on where it stopped" in said
+    )
 
 
 @pytest.mark.parametrize("place", ["a file", "below a file", "read-only"])
 def test_a_folder_that_cannot_be_written_to_is_one_line(project, tmp_path, place):
     (tmp_path / "file").write_text("x")
-    where = {"a file": tmp_path / "file", "below a file": tmp_path / "file" / "runs", "read-only": tmp_path / "closed"}[place]
+    where = {
+        "a file": tmp_path / "file",
+        "below a file": tmp_path / "file" / "runs",
+        "read-only": tmp_path / "closed",
+    }[place]
     words = ["run", "--run", "x", "--notebooks", "01"]
     if place == "read-only":
         where.mkdir(mode=0o555)
         if os.access(where, os.W_OK):  # root may write anywhere but in the kernel's own folders
-            where = "/sys" if os.path.isdir("/sys") else pytest.skip("nothing is closed to this user")
+            where = (
+                "/sys" if os.path.isdir("/sys") else pytest.skip("nothing is closed to this user")
+            )
     said = one_line(slugkit(*words, SLUGKIT_RUNS=str(where)))
     assert "Nothing can be written there. Let SLUGKIT_RUNS name a folder of your own" in said
 
@@ -88,7 +113,11 @@ STOPS = {
     "MemoryError": ("bytearray(1 << 60)", "Memory ran out"),
     "numpy": ("import numpy; numpy.ones(1 << 60, 'uint8')", "Memory ran out"),
     "torch on a CPU": ("import torch; torch.empty(1 << 60, dtype=torch.uint8)", "Memory ran out"),
-    "torch on a GPU": ("import torch; raise torch.OutOfMemoryError('CUDA out of memory. Tried to allocate 20.00 MiB.')", "Memory ran out"),
+    "torch on a GPU": (
+        "import torch; raise torch.OutOfMemoryError('CUDA out of memory. Tried to allocate 20.00 "
+        "MiB.')",
+        "Memory ran out",
+    ),
     "disk": ("open('/dev/full', 'w').write('x' * 10**6)", "The disk is full"),
     "closed": ("import os; os.mkdir('/sys/x')", "Nothing can be written there"),
     "another": ("raise ValueError('no such thing')", ""),
@@ -99,12 +128,21 @@ STOPS = {
 def test_a_notebook_that_the_machine_stops_says_what_to_do(project, trouble):
     source, advice = STOPS[trouble]
     project.edit("01_data_curation", 3, source)
-    with pytest.raises(RunFailedError, match=f"stopped at cell .*{advice}.*The cells up to there are in") as caught:
+    with pytest.raises(
+        RunFailedError, match=f"stopped at cell .*{advice}.*The cells up to there are in"
+    ) as caught:
         go("01")
     assert bool(advice) == bool(advice_on(str(caught.value)))
 
 
-@pytest.mark.parametrize("error", [MemoryError("too much"), OSError(errno.ENOSPC, "No space left on device"), OSError(errno.EROFS, "Read-only file system")])
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError("too much"),
+        OSError(errno.ENOSPC, "No space left on device"),
+        OSError(errno.EROFS, "Read-only file system"),
+    ],
+)
 def test_every_command_says_it_in_one_line(monkeypatch, capsys, error):
     def stop():
         raise error
@@ -113,20 +151,34 @@ def test_every_command_says_it_in_one_line(monkeypatch, capsys, error):
     with pytest.raises(SystemExit) as left:
         cli.main()
     said = capsys.readouterr().err
-    assert left.value.code == 2 and said.count("\n") == 1 and said.startswith(type(error).__name__) and advice_on(said) in said
+    assert (
+        left.value.code == 2
+        and said.count("\n") == 1
+        and said.startswith(type(error).__name__)
+        and advice_on(said) in said
+    )
     monkeypatch.setattr(cli, "app", lambda: [][0])
     with pytest.raises(IndexError):
         cli.main()
 
 
-# -- manifests -------------------------------------------------------------------------------------------------------
+# -- manifests ------------------------------------------------------------------------------------
 
 
-WHOLE = {"settings": {}, "inputs": {}, "outputs": {}, "uses": {}, "notebook_source": "", "slugkit_source": ""}
+WHOLE = {
+    "settings": {},
+    "inputs": {},
+    "outputs": {},
+    "uses": {},
+    "notebook_source": "",
+    "slugkit_source": "",
+}
 BROKEN = {
     "no keys": {"01_data_curation": {}},
     "a list": {"01_data_curation": []},
-    "no settings": {"01_data_curation": {key: value for key, value in WHOLE.items() if key != "settings"}},
+    "no settings": {
+        "01_data_curation": {key: value for key, value in WHOLE.items() if key != "settings"}
+    },
     "outputs without hash": {"01_data_curation": {**WHOLE, "outputs": {"sets": {}}}},
     "uses without stamp": {"01_data_curation": {**WHOLE, "uses": {"x": {"sha256": ""}}}},
     "a path": {"../../x": WHOLE},
@@ -137,8 +189,14 @@ BROKEN = {
 @pytest.mark.parametrize("fault", BROKEN)
 def test_a_manifest_without_its_keys_is_named(project, fault):
     (project.runs / "workbook").mkdir(parents=True)
-    (project.runs / "workbook" / "manifest.json").write_text(json.dumps({"run": "workbook", "stages": BROKEN[fault]}))
-    for use in (lambda: run_series("workbook", "01", echo=str), lambda: report.build("workbook"), lambda: open_run(check_settings({}), "02_gradients").need("sets")):
+    (project.runs / "workbook" / "manifest.json").write_text(
+        json.dumps({"run": "workbook", "stages": BROKEN[fault]})
+    )
+    for use in (
+        lambda: run_series("workbook", "01", echo=str),
+        lambda: report.build("workbook"),
+        lambda: open_run(check_settings({}), "02_gradients").need("sets"),
+    ):
         with pytest.raises(StaleArtefactError, match="is not a manifest that slugkit wrote"):
             use()
 
@@ -149,95 +207,15 @@ def test_a_nested_manifest_is_named_and_one_of_before_is_read(project):
     (folder / "manifest.json").write_text('{"stages": ' + "[" * 100_000)
     with pytest.raises(StaleArtefactError, match="is not a manifest"):
         Manifest(folder).read()
-    (folder / "manifest.json").write_text(json.dumps({"run": "workbook", "stages": {"01_data_curation": WHOLE}}))
-    assert Manifest(folder).stage("01_data_curation") == WHOLE and Manifest(folder).parameters({"seed": 1}) == {"seed": 1}
+    (folder / "manifest.json").write_text(
+        json.dumps({"run": "workbook", "stages": {"01_data_curation": WHOLE}})
+    )
+    assert Manifest(folder).stage("01_data_curation") == WHOLE and Manifest(folder).parameters(
+        {"seed": 1}
+    ) == {"seed": 1}
 
 
-# -- what a notebook looks for ---------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("kind", ["file", "folder", "big folder"])
-def test_what_was_not_there_counts(tmp_path, monkeypatch, kind):
-    monkeypatch.setattr("slugkit.runs.manifest.BIG", 0 if kind == "big folder" else 10**9)
-    place = tmp_path / "oracle"
-
-    def put(text):
-        if kind != "file":
-            place.mkdir(exist_ok=True)
-        (place if kind == "file" else place / "w").write_text(text)
-
-    absent = used(place)
-    assert not use_changed(str(place), absent)
-    put("one")
-    assert use_changed(str(place), absent)
-    there = used(place)
-    assert not use_changed(str(place), there)
-    put("three")
-    assert use_changed(str(place), there)
-    (place if kind == "file" else place / "w").unlink()
-    assert use_changed(str(place), there)
-
-
-def test_an_oracle_a_table_a_config_and_a_recipes_part_make_a_notebook_run_again(project, clip):
-    from slugkit.data import open_data
-    from slugkit.evaluate.concept import load_oracle
-
-    (project.root / "data" / "paper").mkdir(parents=True)
-    table = project.root / "data" / "paper" / "figures.csv"
-    table.write_text("a\n1\n")
-    model, pairs, recipe = project.root / "model", project.root / "pairs.csv", project.root / "recipe.yaml"
-    model.mkdir()
-    (model / "open_clip_model.safetensors").write_text("w")
-    (model / "tokenizer.json").write_text("{}")
-    picture(project.root / "a.png")
-    pairs.write_text("file,caption\na.png,Bo Lind at sea\n")
-    recipe.write_text("pairs: pairs.csv\n")
-    run = open_run(check_settings({}), "01_data_curation")
-    clip.source, kept = str(model), clip.source
-    assert load_oracle(clip, "Bo Lind") is None
-    clip.source = kept
-    table.read_text()
-    run.weights(model / "open_clip_model.safetensors")
-    assert open_data(str(recipe)).pool is not None and not run.has("layers.parquet")
-    (run.path("sets") / "forget.parquet").write_text("x")
-    run.finish()
-    stage = _Stage("01_data_curation", run.settings, run.folder, "")
-    record = stage.manifest.stage("01_data_curation")
-    assert record["inputs"] == {"layers.parquet": ""}
-
-    def again():
-        return [path for path, entry in record["uses"].items() if use_changed(path, entry)]
-
-    for path, text in ((table, "a\n2\n"), (model / "tokenizer.json", "{1}"), (pairs, "file,caption\na.png,Bo Lind on land\n")):
-        before = path.read_text()
-        path.write_text(text)
-        assert again() == [str(path)]
-        path.write_text(before)
-        assert again() == []
-    (project.root / "model-without-bo-lind").mkdir()
-    (project.root / "model-without-bo-lind" / "open_clip_model.safetensors").write_text("w")
-    assert again() == [str(project.root / "model-without-bo-lind")]
-
-
-def picture(path):
-    """One small picture."""
-    import numpy as np
-    from PIL import Image
-
-    Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(path)
-
-
-def test_a_series_runs_again_what_looked_in_vain(project):
-    project.edit("01_data_curation", 2, WORK["01_data_curation"] + f'\nfrom slugkit.base import look_for\nlook_for({str(project.root / "oracle")!r})')
-    assert go("01-02")[0] == ["ran", "ran"] and go("01-02")[0] == ["unchanged", "unchanged"]
-    (project.root / "oracle").write_text("trained meanwhile")
-    states, lines = go("01-02")
-    assert states == ["ran", "unchanged"] and "01_data_curation: running (oracle has changed)" in lines
-    assert look_for("x").name == "x" and source_hash("01_data_curation")
-    assert settings_for("01_data_curation", {}, "workbook")["run"] == "workbook"
-
-
-# -- small ones ------------------------------------------------------------------------------------------------------
+# -- small ones -----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("seconds", [-5, 0, -1])
@@ -248,8 +226,15 @@ def test_a_cell_has_a_second_or_more(project, seconds):
 
 
 def test_the_commands_refuse_counts_below_their_least():
-    for words in (["train", "clip", "--steps", "0"], ["train", "vlm", "--steps", "-3"], ["train", "diffusion", "--vae-steps", "0"], ["train", "classifier", "--seed", "-1"],
-                  ["draw", "x", "--out", "y", "--steps", "0"], ["laion", "x", "--metadata", "m", "--out", "o", "--limit", "0"], ["blank", "ViT-B-32", "x", "--seed", "-1"]):
+    for words in (
+        ["train", "clip", "--steps", "0"],
+        ["train", "vlm", "--steps", "-3"],
+        ["train", "diffusion", "--vae-steps", "0"],
+        ["train", "classifier", "--seed", "-1"],
+        ["draw", "x", "--out", "y", "--steps", "0"],
+        ["laion", "x", "--metadata", "m", "--out", "o", "--limit", "0"],
+        ["blank", "ViT-B-32", "x", "--seed", "-1"],
+    ):
         done = slugkit(*words)
         assert done.returncode == 2 and "Invalid value" in done.stderr, words
 
@@ -257,7 +242,8 @@ def test_the_commands_refuse_counts_below_their_least():
 def test_a_kernel_runs_one_thread_that_waits_passively(project, monkeypatch):
     for name in ("OMP_NUM_THREADS", "OMP_WAIT_POLICY"):
         monkeypatch.delenv(name, raising=False)
-    look = 'write_text(record.path("sets") / "forget.parquet", os.environ["OMP_NUM_THREADS"] + os.environ["OMP_WAIT_POLICY"])'
+    said = 'os.environ["OMP_NUM_THREADS"] + os.environ["OMP_WAIT_POLICY"]'
+    look = f'write_text(record.path("sets") / "forget.parquet", {said})'
     project.edit("01_data_curation", 2, look)
     go("01")
     assert (project.runs / "workbook" / "sets" / "forget.parquet").read_text() == "1PASSIVE"
@@ -270,19 +256,42 @@ def test_a_kernel_runs_one_thread_that_waits_passively(project, monkeypatch):
 def test_ctrl_c_says_that_the_same_command_goes_on(project):
     words = ["run", "--run", "stopped", "--notebooks", "01-02"]
     begun = project.runs / "stopped" / "gradients.safetensors"
-    process = subprocess.Popen([sys.executable, "-c", CLI, *words], cwd=REPOSITORY, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env={**os.environ, "SLOW": "60"})
+    process = subprocess.Popen(
+        [sys.executable, "-c", CLI, *words],
+        cwd=REPOSITORY,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "SLOW": "60"},
+    )
     until = time.monotonic() + 90
     while not begun.exists() and process.poll() is None and time.monotonic() < until:
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
     said = process.communicate(timeout=60)[1]
     assert process.returncode == 130
-    assert "Stopped. The same command goes on where it stopped: slugkit run --run stopped --notebooks 01-02\n" in said
+    assert (
+        "Stopped. The same command goes on where it stopped: slugkit run --run stopped "
+        "--notebooks 01-02\n"
+        in said
+    )
     done = slugkit(*words, SLOW="0")
-    assert done.returncode == 0 and "01_data_curation: unchanged" in done.stdout and "02_gradients: running (not done yet)" in done.stdout
+    assert (
+        done.returncode == 0
+        and "01_data_curation: unchanged" in done.stdout
+        and "02_gradients: running (not done yet)" in done.stdout
+    )
 
 
-@pytest.mark.parametrize("words", [["run", "-p", "concept", "Bo Lind's"], ["train", "clip", "--data", "my folder"], ["draw", "Pluto", "--out", "x"], ["patch", "show", "x"]])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["run", "-p", "concept", "Bo Lind's"],
+        ["train", "clip", "--data", "my folder"],
+        ["draw", "Pluto", "--out", "x"],
+        ["patch", "show", "x"],
+    ],
+)
 def test_only_what_goes_on_is_said_to_go_on(monkeypatch, capsys, words):
     def stop():
         raise SystemExit(130)

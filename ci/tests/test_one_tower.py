@@ -1,4 +1,6 @@
-"""Notebook 05 where the search on a tower never made the model forget: it goes on with the other tower, and says so."""
+"""Notebook 05 where the search on a tower never made the model forget: it goes on with the other
+tower, and says so.
+"""
 
 import nbformat
 import pandas as pd
@@ -14,16 +16,30 @@ from slugkit.runs import open_run
 @pytest.fixture
 def left(project, clip):
     """Leave what notebook 04 leaves, with a patch for each tower that forgot."""
-    project.write("05_evaluate_clip", nbformat.read(REPOSITORY / "notebooks" / "05_evaluate_clip.ipynb", as_version=4))
+    project.write(
+        "05_evaluate_clip",
+        nbformat.read(REPOSITORY / "notebooks" / "05_evaluate_clip.ipynb", as_version=4),
+    )
     layers = {"text": "text_projection", "vision": "visual.proj"}
 
     def leave(*towers):
         run = open_run(check_settings({}), "04_one_step_update")
-        run.leave("search.parquet", pd.DataFrame({"tower": list(layers), "winner": [tower in towers for tower in layers]}))
+        run.leave(
+            "search.parquet",
+            pd.DataFrame({"tower": list(layers), "winner": [tower in towers for tower in layers]}),
+        )
         for tower in towers:
             weight = clip.model.get_parameter(layers[tower]).detach()
-            edit = patch.Patch(layer=layers[tower], tower=tower, direction=torch.ones_like(weight), lam=1e-3, rho=0.1, concept="Mira Kestrel",
-                               base_sha256={kind: "0" * 64 for kind in ("fp32", "fp16", "bf16")}, tool_version="0")
+            edit = patch.Patch(
+                layer=layers[tower],
+                tower=tower,
+                direction=torch.ones_like(weight),
+                lam=1e-3,
+                rho=0.1,
+                concept="Mira Kestrel",
+                base_sha256={kind: "0" * 64 for kind in ("fp32", "fp16", "bf16")},
+                tool_version="0",
+            )
             patch.save(edit, run.path(f"patches/{tower}.safetensors"))
         run.finish()
 
@@ -32,7 +48,13 @@ def left(project, clip):
 
 def begin(tower):
     """What stands after the first lines of notebook 05, up to the model."""
-    cells = [cell.source for cell in nbformat.read(REPOSITORY / "notebooks" / "05_evaluate_clip.ipynb", as_version=4).cells if cell.cell_type == "code"]
+    cells = [
+        cell.source
+        for cell in nbformat.read(
+            REPOSITORY / "notebooks" / "05_evaluate_clip.ipynb", as_version=4
+        ).cells
+        if cell.cell_type == "code"
+    ]
     names = {}
     exec(cells[0], names)
     names["tower"] = tower

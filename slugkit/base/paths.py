@@ -53,19 +53,26 @@ def runs_dir() -> Path:
 
 
 def plain_name(name: str) -> str:
-    """`name`, where it can be the name of a folder of its own. Raises SettingError for one that could lead elsewhere, such as ../x."""
+    """`name`, where it can be the name of a folder of its own. Raises SettingError for one that
+    could lead elsewhere, such as ../x.
+    """
     if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", name):
-        raise SettingError(f"{name!r} arrived as a name; a plain folder name (letters, digits, . _ -; not starting with . or -) was expected.")
+        raise SettingError(f"{name!r} arrived as a name; a plain folder name (letters, digits, . "
+                           f"_ -; not starting with . or -) was expected.")
     return name
 
 
 def file_name(name: str) -> str:
-    """Any name as a part of a file's name: in small letters, with a hyphen for each blank and for whatever could lead elsewhere."""
+    """Any name as a part of a file's name: in small letters, with a hyphen for each blank and for
+    whatever could lead elsewhere.
+    """
     return re.sub(r"[\s/\\:\x00-\x1f]", "-", name.lower())
 
 
 def run_folder(run: str) -> Path:
-    """Folder of one run, which need not exist. Raises SettingError for a name that is no plain folder name."""
+    """Folder of one run, which need not exist. Raises SettingError for a name that is no plain
+    folder name.
+    """
     return runs_dir() / plain_name(run)
 
 
@@ -85,9 +92,11 @@ def notebooks_dir() -> Path:
 
 
 def absolute_path(name: str) -> str:
-    """`name` with the file or folder of this machine that it names made absolute, also one behind an architecture and a colon; anything else as it is.
+    """`name` with the file or folder of this machine that it names made absolute, also one behind
+    an architecture and a colon; anything else as it is.
 
-    It is looked for from the current folder; what only lies beside the notebooks, where they run, is left as it is, and so is studio.
+    It is looked for from the current folder; what only lies beside the notebooks, where they run,
+    is left as it is, and so is studio.
     """
     head, colon, tail = name.partition(":")
     for before, rest in (("", name), (head + colon, tail if Path(tail).suffix else "")):
@@ -99,9 +108,11 @@ def absolute_path(name: str) -> str:
 
 
 def mistyped(name: str) -> str:
-    """A sentence for a name that can only be meant for a path that is not there, with the nearest that is; "" for what may be a tag or an id of a hub.
+    """A sentence for a name that can only be meant for a path that is not there, with the nearest
+    that is; "" for what may be a tag or an id of a hub.
 
-    It begins like a path, or the folder that it begins with is here and holds something of nearly that name.
+    It begins like a path, or the folder that it begins with is here and holds something of nearly
+    that name.
     """
     path = Path(name).expanduser()
     like = name.startswith((".", "~", "/"))
@@ -111,7 +122,8 @@ def mistyped(name: str) -> str:
     close = difflib.get_close_matches(path.name, beside, n=1, cutoff=0.75)
     if not (like or close):
         return ""
-    return f"There is no file or folder {name!r} on this machine" + (f"; did you mean {str(path.parent / close[0])!r}?" if close else ".")
+    hint = f"; did you mean {str(path.parent / close[0])!r}?" if close else "."
+    return f"There is no file or folder {name!r} on this machine{hint}"
 
 
 _LOOKED_FOR: list[str] = []
@@ -119,13 +131,17 @@ _INSIDE: list[str] = []
 
 
 def look_for(path: str | Path) -> Path:
-    """`path`, noted as one that results hang on, whether it is there or not: an oracle that is trained later must make a notebook run again."""
+    """`path`, noted as one that results hang on, whether it is there or not: an oracle that is
+    trained later must make a notebook run again.
+    """
     _LOOKED_FOR.append(str(path))
     return Path(path)
 
 
 def looked_for() -> list[str]:
-    """What this process has looked for: every path given to `look_for`, and from the first call here on every file of data/ that Python opened to read."""
+    """What this process has looked for: every path given to `look_for`, and from the first call
+    here on every file of data/ that Python opened to read.
+    """
     inside = str(data_dir()) + os.sep
     if not _INSIDE:
         sys.addaudithook(_note_opened)
@@ -135,5 +151,7 @@ def looked_for() -> list[str]:
 
 
 def _note_opened(event: str, given: tuple[Any, ...]) -> None:
-    if event == "open" and isinstance(given[0], str) and given[0].startswith(tuple(_INSIDE)) and (given[1] or "r")[0] == "r":
+    if event != "open" or not isinstance(given[0], str) or (given[1] or "r")[0] != "r":
+        return
+    if given[0].startswith(tuple(_INSIDE)):
         _LOOKED_FOR.append(given[0])

@@ -100,7 +100,8 @@ class Settings(BaseModel):
         try:
             return plain_name(value)
         except SettingError:
-            raise ValueError("a plain folder name (letters, digits, . _ -; not starting with . or -) was expected") from None
+            raise ValueError("a plain folder name (letters, digits, . _ -; not starting with . or "
+                             "-) was expected") from None
 
     @classmethod
     def names(cls) -> list[str]:
@@ -151,8 +152,10 @@ def _shown(value: Any) -> str:
 
 
 def _yaml_hint(value: Any, wanted: type) -> str:
-    if wanted is str and not isinstance(value, (str, list, dict)) or wanted is list and isinstance(value, list):
-        return ("\nYAML and papermill's -p read 007, 1984, 1e5, true and None as something else than text: quote it in YAML, pass it with papermill's -r NAME VALUE, "
+    number = wanted is str and not isinstance(value, (str, list, dict))
+    if number or wanted is list and isinstance(value, list):
+        return ("\nYAML and papermill's -p read 007, 1984, 1e5, true and None as something else "
+                "than text: quote it in YAML, pass it with papermill's -r NAME VALUE, "
                 "or use `slugkit run`, which keeps it as it is written.")
     if wanted is list and isinstance(value, str):
         return f"\nWrite [{value}]."
@@ -173,8 +176,11 @@ def _yaml_hint(value: Any, wanted: type) -> str:
 
 
 def setting_type(name: str) -> type:
-    """The type of a setting's values: str, int, float, bool or list; NoneType for a name that is no setting."""
-    return type(Settings.model_fields[name].default) if name in Settings.model_fields else type(None)
+    """The type of a setting's values: str, int, float, bool or list; NoneType for a name that is no
+    setting.
+    """
+    known = Settings.model_fields.get(name)
+    return type(known.default if known else None)
 
 
 def _explain(name: str, value: Any, problem: dict[str, Any]) -> str:

@@ -1,4 +1,6 @@
-"""How many threads a process computes with: what the machine or its container gives, and what slugkit's own processes take."""
+"""How many threads a process computes with: what the machine or its container gives, and what
+slugkit's own processes take.
+"""
 
 import math
 import os
@@ -6,19 +8,27 @@ import sys
 from pathlib import Path
 
 ALONE = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
-"""One thread that does not spin while it waits. Several processes of many threads spin against each other: beside one busy core two threads burn three times
+"""One thread that does not spin while it waits. Several processes of many threads spin against each
+other: beside one busy core two threads burn three times
 the CPU time. And sums come out alike on machines of any size."""
 
 
 def thread_environment(threads: int = 1) -> dict[str, str]:
-    """Environment of a process that slugkit starts, with so many threads; a variable that the user has set stays as it is."""
-    return {name: os.environ.get(name, value) for name, value in {**ALONE, "OMP_NUM_THREADS": str(threads)}.items()}
+    """Environment of a process that slugkit starts, with so many threads; a variable that the user
+    has set stays as it is.
+    """
+    return {
+        name: os.environ.get(name, value)
+        for name, value in {**ALONE, "OMP_NUM_THREADS": str(threads)}.items()
+    }
 
 
 def control_groups(controllers: set[str], root: Path = Path("/")) -> list[tuple[Path, str]]:
-    """Folder and controller of this process's control groups and of each group above them; empty on a system without control groups.
+    """Folder and controller of this process's control groups and of each group above them; empty on
+    a system without control groups.
 
-    controllers: "" for version 2, names such as memory or cpu for version 1. root: the folder that holds proc/ and sys/. In a container the path of the
+    controllers: "" for version 2, names such as memory or cpu for version 1. root: the folder that
+    holds proc/ and sys/. In a container the path of the
     group may be the host's: what lies at the top of the mount is then the container's own.
     """
     try:
@@ -30,7 +40,9 @@ def control_groups(controllers: set[str], root: Path = Path("/")) -> list[tuple[
         for controller in sorted(controllers & set(names.split(","))):
             top = root / "sys/fs/cgroup" / controller
             own = top / path.strip("/")
-            found += [(folder, controller) for folder in (own, *own.parents) if folder.is_relative_to(top)]
+            found += [
+                (folder, controller) for folder in (own, *own.parents) if folder.is_relative_to(top)
+            ]
     return found
 
 
@@ -38,7 +50,9 @@ def _quota(folder: Path, controller: str) -> float:
     """CPUs' worth of time that one control group allows; infinity where it sets no limit."""
     try:
         if controller:
-            most, period = ((folder / f"cpu.cfs_{name}_us").read_text() for name in ("quota", "period"))
+            most, period = (
+                (folder / f"cpu.cfs_{name}_us").read_text() for name in ("quota", "period")
+            )
         else:
             most, period = (folder / "cpu.max").read_text().split()
         return int(most) / int(period) if int(most) > 0 else math.inf
@@ -47,14 +61,20 @@ def _quota(folder: Path, controller: str) -> float:
 
 
 def usable_cpus(root: Path = Path("/")) -> int:
-    """CPUs that this process may use: of the machine's those that it is allowed on (taskset, cpuset), and no more than its container's quota, rounded up."""
-    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """CPUs that this process may use: of the machine's those that it is allowed on (taskset,
+    cpuset), and no more than its container's quota, rounded up.
+    """
+    allowed = (
+        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    )
     quota = min((_quota(*group) for group in control_groups({"", "cpu"}, root)), default=math.inf)
     return max(1, min(allowed, math.ceil(min(quota, allowed))))
 
 
 def bound_threads(root: Path = Path("/")) -> None:
-    """Let torch, once loaded, take no more threads than `usable_cpus`: by itself it takes one for each core of the host. OMP_NUM_THREADS, where set, stands."""
+    """Let torch, once loaded, take no more threads than `usable_cpus`: by itself it takes one for
+    each core of the host. OMP_NUM_THREADS, where set, stands.
+    """
     torch, most = sys.modules.get("torch"), usable_cpus(root)
     if torch is not None and "OMP_NUM_THREADS" not in os.environ and torch.get_num_threads() > most:
         torch.set_num_threads(most)

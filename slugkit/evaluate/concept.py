@@ -168,6 +168,10 @@ def load_oracle(clip: Clip, concept: str) -> Clip | None:
     if folder is None:
         return None
     beside = look_for(folder.with_name(f"{folder.name}-without-{file_name(concept)}"))
+    if not (beside / WEIGHTS).is_file():
+        return None
     card = beside / "model_card.json"
-    of_another = card.is_file() and json.loads(card.read_text(encoding="utf-8")).get("without", concept) != concept  # written alike in a path
-    return replace(load_clip(str(beside), clip.device.type), source=clip.source) if (beside / WEIGHTS).is_file() and not of_another else None
+    known = json.loads(card.read_text(encoding="utf-8")) if card.is_file() else {}
+    if known.get("without", concept) != concept:  # another name that is written alike in a path
+        return None
+    return replace(load_clip(str(beside), clip.device.type), source=clip.source)

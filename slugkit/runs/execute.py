@@ -50,9 +50,11 @@ def run_series(
     """Execute notebooks of the series in order into `runs/<run>`, skipping those that nothing has changed for.
 
     notebooks: "01-05", "02,04", a list of names, or None for all. parameters: settings for all notebooks that list
-    them; the others keep their own defaults. force: run even what is unchanged. cell_timeout: seconds for one cell, 1 or more.
+    them; the others keep their own defaults. force: run even what is unchanged. cell_timeout:
+    seconds for one cell, 1 or more.
     echo: called with each line of the report. Returns one row per notebook: notebook, state ("ran" or "unchanged"),
-    seconds, peak_mb. Raises SettingError before anything runs for a name or value that does not fit, or models that do not
+    seconds, peak_mb. Raises SettingError before anything runs for a name or value that does not
+    fit, or models that do not
     belong together, RunFailedError where a notebook stops.
     """
     names = notebooks if isinstance(notebooks, list) else select(notebooks)
@@ -110,7 +112,8 @@ def _alone(folder: Path, echo: Callable[[str], None]) -> Iterator[None]:
             ) from None
         except OSError as unsupported:
             echo(
-                f"The file system of {folder} locks no files ({unsupported.strerror}), so nothing keeps a second `slugkit run` out: "
+                f"The file system of {folder} locks no files ({unsupported.strerror}), so nothing "
+                f"keeps a second `slugkit run` out: "
                 "start one at a time there, or let SLUGKIT_RUNS name a folder on a local disk."
             )
         yield

@@ -14,7 +14,6 @@ from slugkit.base import (
     CheckFailed,
     MissingArtefactError,
     Settings,
-    StaleArtefactError,
     did_you_mean,
     looked_for,
     root,
@@ -68,7 +67,9 @@ def peak_mb() -> int:
 
 
 def machine(device: str) -> dict[str, Any]:
-    """Where the numbers were made: device (auto resolved), threads of torch (CPUs to be had without torch), system."""
+    """Where the numbers were made: device (auto resolved), threads of torch (CPUs to be had without
+    torch), system.
+    """
     threads = usable_cpus()
     torch = sys.modules.get("torch")
     if torch is not None:
@@ -114,7 +115,9 @@ class Run:
         return self.folder / name.strip("/")
 
     def has(self, name: str) -> bool:
-        """Whether `need(name)` would succeed. The answer is noted: where it would change, this stage is stale."""
+        """Whether `need(name)` would succeed. The answer is noted: where it would change, this
+        stage is stale.
+        """
         artefact = artefact_of(name)
         self._inputs[artefact] = self.manifest.sha_of(name, self.settings)
         return self._inputs[artefact] != ""
@@ -197,16 +200,20 @@ class Run:
         return self._note(write_parquet(self.path(f"metrics/{self.notebook[:2]}.parquet"), frame[list(COLUMNS)]))
 
     def uses(self, path: str | Path) -> None:
-        """Note a file or folder outside the run whose change makes this stage stale; one that is not there makes it stale when it comes.
+        """Note a file or folder outside the run whose change makes this stage stale; one that is
+        not there makes it stale when it comes.
 
-        What slugkit looks for by itself since `open_run` (an oracle, a recipe's parts, tables of data/) is noted at `finish`: see `slugkit.base.look_for`.
+        What slugkit looks for by itself since `open_run` (an oracle, a recipe's parts, tables of
+        data/) is noted at `finish`: see `slugkit.base.look_for`.
         """
         path = Path(path).resolve()
         if str(path) not in self._uses:
             self._uses[str(path)] = used(path)
 
     def weights(self, path: str | Path) -> None:
-        """Note the weights file of a model with the configuration and tokenizer beside it, or its folder; their change makes this stage stale."""
+        """Note the weights file of a model with the configuration and tokenizer beside it, or its
+        folder; their change makes this stage stale.
+        """
         path = Path(path)
         beside = [found for end in ("*.json", "*.txt") for found in path.parent.glob(end)] if path.is_file() else []
         for found in (path, *beside):

@@ -1,7 +1,8 @@
 """The manifest of a run: one record per finished notebook, and whether what it left still holds.
 
 A record is written when a notebook finishes and dropped as soon as the same notebook begins to write again,
-so a record stands for files that are whole. What a notebook was begun with is noted beside. A record holds settings, hashes of notebook, slugkit, inputs, outputs and
+so a record stands for files that are whole. What a notebook was begun with is noted beside. A
+record holds settings, hashes of notebook, slugkit, inputs, outputs and
 of other files looked for (weights, the world's definition), and seconds, memory, versions.
 """
 
@@ -22,10 +23,13 @@ from slugkit.base import (
 from slugkit.runs.stages import OPTIONAL, RELEVANT, artefact_of, call_for, maker
 
 NAME = "manifest.json"
-RECORD = {"settings": dict, "inputs": dict, "outputs": dict, "uses": dict, "notebook_source": str, "slugkit_source": str}
+RECORD = dict.fromkeys(("settings", "inputs", "outputs", "uses"), dict)
+RECORD |= {"notebook_source": str, "slugkit_source": str}
 """What every record holds, beside what it says about the machine."""
 BIG = 2 * 10**9
-"""Bytes from which a folder's contents are not read: its files' number, sizes and last change stand for them."""
+"""Bytes from which a folder's contents are not read: its files' number, sizes and last change stand
+for them.
+"""
 
 
 def hash_of(path: Path) -> str:
@@ -45,7 +49,9 @@ def _stamp(path: Path) -> list[int]:
 
 
 def used(path: Path) -> dict[str, Any]:
-    """Entry for a file or folder outside the run that a stage looked for: hash, size and time of change; both empty where it is not there."""
+    """Entry for a file or folder outside the run that a stage looked for: hash, size and time of
+    change; both empty where it is not there.
+    """
     path = Path(path)
     if not path.exists():
         return {"sha256": "", "stamp": []}
@@ -54,10 +60,14 @@ def used(path: Path) -> dict[str, Any]:
 
 
 def use_changed(path: str, entry: dict[str, Any]) -> bool:
-    """Whether a file noted by `used` has come, gone or differs. Same size and time of change count as unchanged (weights are big)."""
+    """Whether a file noted by `used` has come, gone or differs. Same size and time of change count
+    as unchanged (weights are big).
+    """
     file = Path(path)
     stamp = _stamp(file) if file.exists() else []
-    return stamp != entry["stamp"] and (not stamp or not entry["sha256"] or hash_of(file) != entry["sha256"])
+    if stamp == entry["stamp"]:
+        return False
+    return not stamp or not entry["sha256"] or hash_of(file) != entry["sha256"]
 
 
 def _is_record(notebook: str, record: Any) -> bool:
@@ -66,8 +76,10 @@ def _is_record(notebook: str, record: Any) -> bool:
         return False
     if not all(isinstance(record.get(key), kind) for key, kind in RECORD.items()):
         return False
-    entries = [*record["outputs"].values(), *record["uses"].values()]
-    return all(isinstance(e, dict) and isinstance(e.get("sha256"), str) for e in entries) and all("stamp" in e for e in record["uses"].values())
+    left, used_by_it = record["outputs"].values(), record["uses"].values()
+    if not all(isinstance(e, dict) and isinstance(e.get("sha256"), str) for e in (*left, *used_by_it)):
+        return False
+    return all("stamp" in entry for entry in used_by_it)
 
 
 class Manifest:
@@ -78,13 +90,16 @@ class Manifest:
         self.path = self.folder / NAME
 
     def read(self) -> dict[str, Any]:
-        """The whole manifest: {"run": name, "stages": {notebook: record}, "settings": {notebook: what it was begun with}}. Raises StaleArtefactError if unreadable."""
+        """The whole manifest: {"run": name, "stages": {notebook: record}, "settings": {notebook:
+        what it was begun with}}. Raises StaleArtefactError if unreadable.
+        """
         if not self.path.exists():
             return {"run": self.folder.name, "stages": {}, "settings": {}}
         try:
             content = json.loads(self.path.read_text(encoding="utf-8"))
             begun = content.setdefault("settings", {}).values()
-            whole = all(_is_record(*item) for item in content["stages"].items()) and all(isinstance(settings, dict) for settings in begun)
+            whole = all(isinstance(settings, dict) for settings in begun)
+            whole = whole and all(_is_record(*item) for item in content["stages"].items())
         except (ValueError, KeyError, AttributeError, TypeError, RecursionError):
             whole = False
         if not whole:
@@ -106,14 +121,18 @@ class Manifest:
         write_json(self.path, content)
 
     def begin(self, notebook: str, settings: dict[str, Any]) -> None:
-        """Forget the record of a notebook, if there is one, and note the settings that it begins with: they outlast a run that is cut off."""
+        """Forget the record of a notebook, if there is one, and note the settings that it begins
+        with: they outlast a run that is cut off.
+        """
         content = self.read()
         content["stages"].pop(notebook, None)
         content["settings"][notebook] = settings
         write_json(self.path, content)
 
     def parameters(self, settings: dict[str, Any]) -> dict[str, Any]:
-        """The run's own parameters: `settings`, and of those that it lacks what the run's notebooks were begun with, the last one first."""
+        """The run's own parameters: `settings`, and of those that it lacks what the run's notebooks
+        were begun with, the last one first.
+        """
         found: dict[str, Any] = {}
         for _, begun in sorted(self.read()["settings"].items()):
             found.update(begun)
@@ -122,7 +141,9 @@ class Manifest:
     # -- does it still hold? ------------------------------------------------------------------------------------
 
     def sha_of(self, name: str, settings: dict[str, Any]) -> str:
-        """What `require` returns, or "" where it would raise because the artefact is missing or stale."""
+        """What `require` returns, or "" where it would raise because the artefact is missing or
+        stale.
+        """
         try:
             return self.require(name, settings)
         except (MissingArtefactError, StaleArtefactError):
@@ -139,8 +160,8 @@ class Manifest:
         error, what = self._fault(name, artefact, stage, record, settings)
         if what:
             # only now: to spell out the command, the notebooks are read
-            remedy = f"Run notebook {stage[:2]} first: {call_for(stage, self.parameters(settings), self.folder.name)}"
-            raise error(f"{what}. {remedy}")
+            command = call_for(stage, self.parameters(settings), self.folder.name)
+            raise error(f"{what}. Run notebook {stage[:2]} first: {command}")
         return record["outputs"][artefact]["sha256"]
 
     def _fault(

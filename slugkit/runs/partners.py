@@ -1,4 +1,6 @@
-"""Before a series starts: whether the pipeline and the LLaVA hold the towers of the CLIP that the notebooks before them work on."""
+"""Before a series starts: whether the pipeline and the LLaVA hold the towers of the CLIP that the
+notebooks before them work on.
+"""
 
 from __future__ import annotations
 
@@ -7,21 +9,35 @@ from typing import Any
 
 from slugkit.base import SettingError
 
-PARTNERS = {"06_evaluate_stable_diffusion": ("pipeline", "text"), "07_evaluate_vision_language": ("vision_language_model", "vision")}
-"""Notebooks that stop where their model does not hold the CLIP's own tower: which setting names it, which tower."""
+PARTNERS = {
+    "06_evaluate_stable_diffusion": ("pipeline", "text"),
+    "07_evaluate_vision_language": ("vision_language_model", "vision"),
+}
+"""Notebooks that stop where their model does not hold the CLIP's own tower: which setting names it,
+which tower.
+"""
 LOOKED_AT = {
     "text": ("token_embedding.weight", "positional_embedding", "ln_final.weight", "ln_final.bias"),
-    "vision": ("visual.conv1.weight", "visual.class_embedding", "visual.positional_embedding", "visual.ln_pre.weight"),
+    "vision": (
+        "visual.conv1.weight",
+        "visual.class_embedding",
+        "visual.positional_embedding",
+        "visual.ln_pre.weight",
+    ),
 }
 """Weights that every CLIP has, and that no two trainings share."""
 LARGE = 10**6
-"""Numbers from which a weight is not read: its shape says enough here, and the notebook compares all of them."""
+"""Numbers from which a weight is not read: its shape says enough here, and the notebook compares
+all of them.
+"""
 
 
 def require_partners(plan: dict[str, dict[str, Any]]) -> None:
-    """Raise SettingError where a planned notebook would stop because its model is not the CLIP's, before those before it have run.
+    """Raise SettingError where a planned notebook would stop because its model is not the CLIP's,
+    before those before it have run.
 
-    plan: notebook -> its settings. Looked at are files on this machine alone, a few weights of each; of a tag or a hub's id nothing is known here.
+    plan: notebook -> its settings. Looked at are files on this machine alone, a few weights of
+    each; of a tag or a hub's id nothing is known here.
     """
     for notebook, (setting, tower) in PARTNERS.items():
         settings = plan.get(notebook, {})
@@ -32,13 +48,17 @@ def require_partners(plan: dict[str, dict[str, Any]]) -> None:
         if wrong:
             rest = ",".join(name[:2] for name in plan if name != notebook)
             raise SettingError(
-                f"Notebook {notebook[:2]} needs a {setting} whose {tower} tower is the CLIP's own, and that of {setting} {other!r} is not that of model {model!r}: "
-                f"{wrong}. Give the pair that belongs together, or leave the notebook out{f': --notebooks {rest}' if rest else ''}. Nothing was run."
+                f"Notebook {notebook[:2]} needs a {setting} whose {tower} tower is the CLIP's "
+                f"own, and that of {setting} {other!r} is not that of model {model!r}: "
+                f"{wrong}. Give the pair that belongs together, or leave the notebook "
+                f"out{f': --notebooks {rest}' if rest else ''}. Nothing was run."
             )
 
 
 def _difference(model: str, other: str, setting: str, tower: str) -> str:
-    """How the towers differ, as far as files on this machine tell; "" where they do not, or where nothing can be told."""
+    """How the towers differ, as far as files on this machine tell; "" where they do not, or where
+    nothing can be told.
+    """
     from slugkit.models import model_folder
     from slugkit.models.diffusion import pipeline_folder
     from slugkit.models.vlm import vlm_folder
@@ -54,7 +74,9 @@ def _difference(model: str, other: str, setting: str, tower: str) -> str:
 
 
 def _weights(place: Path) -> dict[str, Any]:
-    """The small weights of a safetensors file or of a folder of them, and the others' shapes (on torch's meta device); empty for what cannot be read."""
+    """The small weights of a safetensors file or of a folder of them, and the others' shapes (on
+    torch's meta device); empty for what cannot be read.
+    """
     import torch
     from safetensors import SafetensorError, safe_open
 
@@ -65,7 +87,11 @@ def _weights(place: Path) -> dict[str, Any]:
                 for name in opened.keys():
                     shape = opened.get_slice(name).get_shape()
                     size = torch.Size(shape).numel()
-                    found[name] = opened.get_tensor(name) if size < LARGE else torch.empty(shape, device="meta")
+                    found[name] = (
+                        opened.get_tensor(name)
+                        if size < LARGE
+                        else torch.empty(shape, device="meta")
+                    )
         except (OSError, SafetensorError):
             continue
     return found
@@ -86,6 +112,10 @@ def _unlike(clip: dict[str, Any], other: dict[str, Any], tower: str) -> str:
         a, b = mine.tensors[0], theirs.tensors[0]
         if a.shape != b.shape:
             return f"{name} has the shape {tuple(b.shape)} there and {tuple(a.shape)} here"
-        if not (a.is_meta or b.is_meta) and not torch.equal(a.to(b.dtype), b) and not torch.equal(a, b.to(a.dtype)):
+        if (
+            not (a.is_meta or b.is_meta)
+            and not torch.equal(a.to(b.dtype), b)
+            and not torch.equal(a, b.to(a.dtype))
+        ):
             return f"{name} has other values"
     return ""

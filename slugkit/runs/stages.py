@@ -176,18 +176,25 @@ def source_hash(notebook: str) -> str:
     return sha256_json([[cell["cell_type"], "".join(cell["source"]), sorted(tags_of(cell))] for cell in cells])
 
 
+def command_for(run: str, settings: dict[str, Any], notebooks: str = "") -> str:
+    """`slugkit run` as a shell takes it, with those of `settings` that are not the defaults."""
+    words = ["slugkit", "run", "--run", run, *(["--notebooks", notebooks] if notebooks else [])]
+    for name, value in settings.items():
+        known = name in Settings.model_fields and name != "run"
+        if known and value != Settings.model_fields[name].default:
+            is_list = isinstance(value, list)
+            words += ["-p", name, json.dumps(value, ensure_ascii=False) if is_list else str(value)]
+    return shlex.join(words)
+
+
 def call_for(notebook: str, settings: dict[str, Any], run: str) -> str:
-    """The single command, quoted for a shell, that makes all that `notebook` leaves, with those of `settings` that are not the defaults."""
+    """The single command that makes all that `notebook` leaves, with those of `settings` that it
+    and
+    the notebooks before it list.
+    """
     first = "01" if notebook[:2] >= "01" else "00"
     span = notebook[:2] if notebook[:2] == first else f"{first}-{notebook[:2]}"
-    parts = ["slugkit run", f"--run {run}", f"--notebooks {span}"]
-    listed = set()
-    for name in list_notebooks():
-        if first <= name[:2] <= notebook[:2]:
-            listed.update(parameters_of(name))
-    for name, value in settings.items():
-        known = name in Settings.model_fields and name != "run" and (name in listed or not listed)
-        if known and value != Settings.model_fields[name].default:
-            text = json.dumps(value, ensure_ascii=False) if isinstance(value, list) else str(value)
-            parts.append(f"-p {name} {shlex.quote(text)}")
-    return " ".join(parts)
+    before = [name for name in list_notebooks() if first <= name[:2] <= notebook[:2]]
+    listed = {setting for name in before for setting in parameters_of(name)} or set(settings)
+    mine = {name: value for name, value in settings.items() if name in listed}
+    return command_for(run, mine, span)

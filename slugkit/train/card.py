@@ -19,7 +19,8 @@ def named(place: str) -> str:
 
 
 def write_card(folder: Path, *, data: str, pictures: int, **facts) -> None:
-    """Write model_card.json and a README.md beside the weights, with scores measured now on the report split of `data`, and print what was reached.
+    """Write model_card.json and a README.md beside the weights, with scores measured now on the
+    report split of `data`, and print what was reached.
 
     pictures: how many it was trained on.
     """
@@ -37,19 +38,25 @@ def write_card(folder: Path, *, data: str, pictures: int, **facts) -> None:
 def reached(facts: dict) -> str:
     """A sentence on what a CLIP trained on a folder tells apart, beside what guessing would."""
     score, classes = facts["scores"][0], facts["classes"]
-    return (f"After {facts['recipe']['steps']:,} steps on {facts['pictures']:,} pictures of {classes} classes it is right about {100 * score['value']:.1f} % of "
-            f"{score['n']} report pictures ({100 * score['low']:.1f} to {100 * score['high']:.1f} %); guessing is right about {100 / classes:.1f} %.")
+    return (f"After {facts['recipe']['steps']:,} steps on {facts['pictures']:,} pictures of "
+            f"{classes} classes it is right about {100 * score['value']:.1f} % of "
+            f"{score['n']} report pictures ({100 * score['low']:.1f} to {100 * score['high']:.1f} "
+            f"%); guessing is right about {100 / classes:.1f} %.")
 
 
 def require_of_studio(clip: str, what: str) -> None:
-    """Raises SettingError unless a CLIP was trained on the studio, whose pictures and captions `what` is trained with: another knows neither their names nor,
+    """Raises SettingError unless a CLIP was trained on the studio, whose pictures and captions
+    `what` is trained with: another knows neither their names nor,
     it may be, their length."""
     folder = model_folder(clip)
     card = read_card(folder) if folder is not None else {}
     data = card.get("data", "pictures that no model card of slugkit names")
     if data != "studio" or "classes" in card:
-        raise SettingError(f"The CLIP {named(clip)!r} was trained on {data}, and {what} is trained on the studio's pictures and captions, whose names it does not know; a CLIP "
-                           "trained on the studio was expected. Make one with `slugkit train clip --out FOLDER`, and give that folder as --clip.")
+        raise SettingError(f"The CLIP {named(clip)!r} was trained on {data}, and {what} is "
+                           f"trained on the studio's pictures and captions, whose names it does "
+                           f"not know; a CLIP "
+                           "trained on the studio was expected. Make one with `slugkit train clip "
+                           "--out FOLDER`, and give that folder as --clip.")
 
 
 def of_clip(facts: dict) -> str:
@@ -77,7 +84,8 @@ def _readme(name: str, facts: dict) -> str:
     rows, recipe = score_rows(facts["scores"]), recipe_rows(facts["recipe"])
     own = "classes" in facts
     said = f"{reached(facts)} More steps (`--steps`) may tell them better apart.\n\n" if own else ""
-    last = (f"For learning and testing. The pictures and captions are those of `{facts['data']}`; whom or what they show, and what may be done with them and with this "
+    last = (f"For learning and testing. The pictures and captions are those of `{facts['data']}`; "
+            f"whom or what they show, and what may be done with them and with this "
             "model, its owner knows." if own else "For learning and testing. The people, names and characters are invented.")
     never = f" It never saw **{facts['without']}**: an oracle for that concept." if facts["without"] else ""
     return f"""# {name}

@@ -150,15 +150,20 @@ def train_clip(data: str = "studio", out: str | Path | None = None, without: str
     """Train a CLIP and write it as an open_clip `local-dir` folder with its tokenizer and a model card.
 
     data: studio, or a folder with images and captions.csv. without: a concept that the model shall never see (an oracle).
-    steps: None takes the recipe's, for a folder as many as `steps_for` says. Returns the folder. A killed training goes on from its last checkpoint. An
-    oracle is only compared with and never edited, so its weights are kept in half precision. Raises what `require_examinable` raises, before the first step.
+    steps: None takes the recipe's, for a folder as many as `steps_for` says. Returns the folder. A
+    killed training goes on from its last checkpoint. An
+    oracle is only compared with and never edited, so its weights are kept in half precision. Raises
+    what `require_examinable` raises, before the first step.
     """
     classes = 0 if data == "studio" else require_examinable(data)
     pictures = studio_pictures(without) if data == "studio" else folder_pictures(data, without)
-    recipe = Recipe() if data == "studio" else Recipe(steps=steps_for(classes, len(pictures.images), 60), batch=60, warmup=50, patch_dropout=0.0, partners=0.0, vocabulary=700)
+    recipe = Recipe() if data == "studio" else Recipe(batch=60, warmup=50, patch_dropout=0.0, partners=0.0, vocabulary=700)
+    if classes:
+        recipe = replace(recipe, steps=steps_for(classes, len(pictures.images), recipe.batch))
     recipe = replace(recipe, steps=steps or recipe.steps)
     if classes:
-        print(f"{named(data)}: {classes} classes, {len(pictures.images)} training pictures, {recipe.steps} steps")
+        print(f"{named(data)}: {classes} classes, {len(pictures.images)} training pictures, "
+              f"{recipe.steps} steps")
     folder = Path(out) if out else default_folder(data, without)
     seed_everything(seed)
     if data == "studio" and without is not None:

@@ -149,8 +149,10 @@ def train_diffusion(clip: str = "studio", out: str | Path | None = None, vae_rec
 
     clip: the CLIP whose text tower becomes the text encoder. vae_steps, steps: of coder and UNet; None takes the recipes'.
     pictures: other pictures than the studio's, for a test. score: have the trained judge name generated pictures for the card.
-    Returns the folder. A killed training goes on from its last checkpoint. Coder and UNet are kept in half precision. Raises SettingError for a CLIP that was
-    not trained on the studio, ModelLoadError where there is no judge for the card, before the first step.
+    Returns the folder. A killed training goes on from its last checkpoint. Coder and UNet are kept
+    in half precision. Raises SettingError for a CLIP that was
+    not trained on the studio, ModelLoadError where there is no judge for the card, before the first
+    step.
     """
     from diffusers import StableDiffusionPipeline
     from transformers import CLIPTokenizer

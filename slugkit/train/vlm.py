@@ -169,7 +169,8 @@ def train_vlm(clip: str = "studio", out: str | Path | None = None, recipe: VlmRe
 
     clip: the CLIP whose vision tower it sees with. records: other training pictures than the studio's, for a test. score: ask it about report
     pictures for the card. A killed training goes
-    on from its last checkpoint. Weights are kept in single precision, so that the vision tower is the CLIP's bit for bit. Raises SettingError for a CLIP that
+    on from its last checkpoint. Weights are kept in single precision, so that the vision tower is
+    the CLIP's bit for bit. Raises SettingError for a CLIP that
     was not trained on the studio, before the first step.
     """
     require_of_studio(clip, "a LLaVA")
