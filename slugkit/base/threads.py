@@ -7,7 +7,7 @@ import os
 import sys
 from pathlib import Path
 
-ALONE = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
+ONE_THREAD = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
 """One thread that does not spin while it waits. Several processes of many threads spin against each
 other: beside one busy core two threads burn three times
 the CPU time. And sums come out alike on machines of any size."""
@@ -19,7 +19,7 @@ def thread_environment(threads: int = 1) -> dict[str, str]:
     """
     return {
         name: os.environ.get(name, value)
-        for name, value in {**ALONE, "OMP_NUM_THREADS": str(threads)}.items()
+        for name, value in {**ONE_THREAD, "OMP_NUM_THREADS": str(threads)}.items()
     }
 
 
