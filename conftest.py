@@ -1,4 +1,11 @@
-"""For pytest and nbval: stderr of a notebook (progress bars, warnings with paths) is never compared."""
+"""For pytest and nbval: one thread for each process, and stderr of a notebook (progress bars,
+warnings with paths) is never compared.
+"""
+
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is loaded
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 def pytest_collectstart(collector):

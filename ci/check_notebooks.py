@@ -27,6 +27,7 @@ sys.path[:0] = [str(HERE), str(HERE.parent)]
 
 import clean  # noqa: E402
 
+from slugkit.base.threads import ONE_THREAD  # noqa: E402
 from slugkit.runs.memory import peak_of_children  # noqa: E402
 
 ROOT = clean.ROOT
@@ -41,7 +42,7 @@ def environment(runs):
     """Environment for a child process of one thread whose runs lie in `runs`."""
     values = dict(os.environ, SLUGKIT_RUNS=str(runs), SLUGKIT_HEADLESS="1", SLUGKIT_ROOT=str(ROOT))
     values["PYTHONPATH"] = os.pathsep.join([str(CODE), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)
-    return values | {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+    return values | ONE_THREAD | {"MKL_NUM_THREADS": "1"}
 
 
 def call(command, runs):

@@ -19,6 +19,8 @@ import nbformat
 ROOT = Path(os.environ.get("SLUGKIT_ROOT") or Path(__file__).resolve().parents[1]).resolve()
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from slugkit.base import thread_environment  # noqa: E402
+
 MAX_BYTES = 1_500_000
 MAX_PICTURE = 300_000
 CELL_TIMEOUT = 1800
@@ -139,7 +141,7 @@ def execute_series(numbers):
     chosen = notebooks(numbers)
     # the longer name first, so that a path is taken out whole; resolved, since macOS shows /private/var for /var
     runs = str(Path(tempfile.mkdtemp(prefix="slugkit-notebooks-")).resolve())
-    os.environ.update(SLUGKIT_RUNS=runs, SLUGKIT_HEADLESS="1")
+    os.environ.update(thread_environment(), SLUGKIT_RUNS=runs, SLUGKIT_HEADLESS="1")
     os.environ["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).resolve().parents[1]), os.environ.get("PYTHONPATH", "")])
     try:
         for path in notebooks():

@@ -3,6 +3,7 @@
 Heavy libraries are imported inside the commands, so that `slugkit --help` answers at once.
 """
 
+import shlex
 import sys
 from pathlib import Path
 from typing import Annotated, Any, Optional
@@ -10,8 +11,10 @@ from typing import Annotated, Any, Optional
 import typer
 from typer.core import TyperCommand
 
-from slugkit.base import MissingArtefactError, SettingError, SlugError, data_dir, nearest, require_choice
+from slugkit.base import MissingArtefactError, SettingError, SlugError, advice_on, nearest, require_choice
 
+INTERRUPTED = 130
+"""What typer exits with after Ctrl-C."""
 app = typer.Typer(add_completion=False, no_args_is_help=True, help="The SLUG workbook from the command line.")
 train_app = typer.Typer(no_args_is_help=True, help="Train the studio models again from nothing.")
 patch_app = typer.Typer(no_args_is_help=True, help="Look at a patch file, or check it against a model.")
@@ -42,29 +45,6 @@ class PairCommand(TyperCommand):
 RunName = Annotated[str, typer.Option("--run", help="Name of the run folder under runs/.")]
 
 
-def read_parameters(pairs: list[tuple[str, str]], files: list[Path]) -> dict[str, Any]:
-    """Settings from `-f` files (YAML) and `-p` pairs, read as papermill reads them; a pair wins over a file.
-
-    Raises SettingError for a file that is missing or holds no names with values.
-    """
-    from papermill.cli import _resolve_type
-    from papermill.iorw import read_yaml_file
-
-    values: dict[str, Any] = {}
-    for file in files:
-        if not file.is_file():
-            raise SettingError(f"The settings file {file} is missing; a YAML file with lines such as `seed: 1` was expected.")
-        try:
-            content = read_yaml_file(str(file))
-        except Exception as broken:
-            raise SettingError(f"The settings file {file} is not YAML: {' '.join(str(broken).split())}.") from None
-        if not isinstance(content or {}, dict):
-            raise SettingError(f"The settings file {file} holds no `name: value` lines; lines such as `seed: 1` were expected.")
-        values.update(content or {})
-    values.update({name: _resolve_type(text) for name, text in pairs})
-    return values
-
-
 @app.command("run", cls=PairCommand)
 def run_command(
     run: RunName = "workbook",
@@ -79,6 +59,7 @@ def run_command(
     """Execute the notebooks in order into runs/RUN; the same command again goes on where it stopped."""
     from slugkit.runs import report
     from slugkit.runs.execute import run_series, table
+    from slugkit.runs.given import read_parameters
 
     pairs = [(name, value) for name, _, value in (pair.partition("=") for pair in p or [])]
     given = read_parameters(pairs, f or [])
@@ -121,8 +102,8 @@ def train_clip_command(
     data: Annotated[str, typer.Option(help="studio, or a folder with images and captions.csv.")] = "studio",
     out: Annotated[Optional[Path], typer.Option(help="Where to write the weights.")] = None,
     without: Annotated[Optional[str], typer.Option(help="Name to leave out of the training: makes an oracle.")] = None,
-    steps: Annotated[Optional[int], typer.Option(help="Optimiser steps; the recipe's own number without it.")] = None,
-    seed: Annotated[int, typer.Option(help="Seeds python, numpy and torch.")] = 0,
+    steps: Annotated[Optional[int], typer.Option(min=1, help="Optimiser steps; the recipe's own number without it.")] = None,
+    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seeds python, numpy and torch.")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
     resume: Annotated[bool, typer.Option(help="Go on from the last checkpoint of the same recipe.")] = True,
 ) -> None:
@@ -136,9 +117,9 @@ def train_clip_command(
 def train_diffusion_command(
     clip: Annotated[str, typer.Option(help="The CLIP whose text tower becomes the text encoder: studio or a folder.")] = "studio",
     out: Annotated[Optional[Path], typer.Option(help="Where to write the pipeline.")] = None,
-    vae_steps: Annotated[Optional[int], typer.Option(help="Steps of the picture coder; the recipe's own number without it.")] = None,
-    steps: Annotated[Optional[int], typer.Option(help="Steps of the UNet; the recipe's own number without it.")] = None,
-    seed: Annotated[int, typer.Option(help="Seeds python, numpy and torch.")] = 0,
+    vae_steps: Annotated[Optional[int], typer.Option(min=1, help="Steps of the picture coder; the recipe's own number without it.")] = None,
+    steps: Annotated[Optional[int], typer.Option(min=1, help="Steps of the UNet; the recipe's own number without it.")] = None,
+    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seeds python, numpy and torch.")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
     resume: Annotated[bool, typer.Option(help="Go on from the last checkpoint of the same recipe.")] = True,
 ) -> None:
@@ -151,8 +132,8 @@ def train_diffusion_command(
 @train_app.command("classifier")
 def train_classifier_command(
     out: Annotated[Optional[Path], typer.Option(help="Where to write the weights.")] = None,
-    steps: Annotated[Optional[int], typer.Option(help="Optimiser steps; the recipe's own number without it.")] = None,
-    seed: Annotated[int, typer.Option(help="Seeds python, numpy and torch.")] = 0,
+    steps: Annotated[Optional[int], typer.Option(min=1, help="Optimiser steps; the recipe's own number without it.")] = None,
+    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seeds python, numpy and torch.")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
     resume: Annotated[bool, typer.Option(help="Go on from the last checkpoint of the same recipe.")] = True,
 ) -> None:
@@ -166,8 +147,8 @@ def train_classifier_command(
 def train_vlm_command(
     clip: Annotated[str, typer.Option(help="The CLIP whose vision tower it sees with: studio or a folder.")] = "studio",
     out: Annotated[Optional[Path], typer.Option(help="Where to write the model.")] = None,
-    steps: Annotated[Optional[int], typer.Option(help="Optimiser steps; the recipe's own number without it.")] = None,
-    seed: Annotated[int, typer.Option(help="Seeds python, numpy and torch.")] = 0,
+    steps: Annotated[Optional[int], typer.Option(min=1, help="Optimiser steps; the recipe's own number without it.")] = None,
+    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seeds python, numpy and torch.")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
     resume: Annotated[bool, typer.Option(help="Go on from the last checkpoint of the same recipe.")] = True,
 ) -> None:
@@ -283,7 +264,7 @@ def laion_command(
     name: Annotated[str, typer.Argument(help="The name to look for in the captions, as whole words.")],
     metadata: Annotated[Path, typer.Option(help="A parquet file of LAION's metadata, or a folder of them.")],
     out: Annotated[Path, typer.Option(help="Where the pairs found go (.parquet).")],
-    limit: Annotated[int, typer.Option(help="Most pairs to take.")] = 6000,
+    limit: Annotated[int, typer.Option(min=1, help="Most pairs to take.")] = 6000,
 ) -> None:
     """Search LAION's metadata for captions that hold a name, and print the command that fetches their pictures."""
     from slugkit.data.laion import img2dataset_command, search_names
@@ -297,11 +278,11 @@ def draw_command(
     concepts: Annotated[list[str], typer.Argument(help="What to draw, one or more names.")],
     out: Annotated[Path, typer.Option(help="Folder for the pictures and captions.csv; a new one, or one that was cut off.")],
     pipeline: Annotated[str, typer.Option(help="studio, or a folder or hub id of a text-to-image pipeline.")] = "studio",
-    count: Annotated[int, typer.Option(help="Pictures of each to learn from.")] = 10,
-    exam: Annotated[int, typer.Option(help="Pictures of each for the search; twice as many are drawn for the report.")] = 0,
+    count: Annotated[int, typer.Option(min=1, help="Pictures of each to learn from.")] = 10,
+    exam: Annotated[int, typer.Option(min=0, help="Pictures of each for the search; twice as many are drawn for the report.")] = 0,
     prompt: Annotated[Optional[list[str]], typer.Option(help="A wording with {} for the name; repeat it.")] = None,
-    steps: Annotated[int, typer.Option(help="Denoising steps per picture.")] = 10,
-    guidance: Annotated[float, typer.Option(help="Scale of classifier-free guidance.")] = 4.0,
+    steps: Annotated[int, typer.Option(min=1, help="Denoising steps per picture.")] = 10,
+    guidance: Annotated[float, typer.Option(min=0, help="Scale of classifier-free guidance.")] = 4.0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
 ) -> None:
     """Let a pipeline draw a forget set itself, as the paper does for characters and novel concepts: a folder for `-p data`."""
@@ -318,7 +299,7 @@ def blank_command(
     clip: Annotated[Optional[list[Path]], typer.Option(help="Folder of the CLIP whose tower it shares; SDXL takes two.")] = None,
     form: Annotated[str, typer.Option(help="For a CLIP: open_clip, or transformers (CLIPModel).")] = "open_clip",
     reduced: Annotated[bool, typer.Option(help="Narrow UNet and coder, or a small language model, behind a tower of full size.")] = False,
-    seed: Annotated[int, typer.Option(help="Seeds the random weights.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seeds the random weights.")] = 0,
 ) -> None:
     """Write a full-size checkpoint of random weights in its published format, to try memory, time and names without a hub."""
     from slugkit.train import blank
@@ -372,9 +353,20 @@ def _require_file(file: Path) -> None:
 
 
 def main() -> None:
-    """Entry point of the console script; a SlugError becomes one line on stderr and exit code 2."""
+    """Entry point of the console script; a SlugError becomes one line on stderr and exit code 2,
+    and so do a full disk, a closed folder, too little memory.
+    """
     try:
         app()
-    except SlugError as wrong:
-        typer.echo(f"{type(wrong).__name__}: {' '.join(str(wrong).split())}", err=True)
+    except SystemExit as left:
+        if left.code == INTERRUPTED and {"run", "train", "draw"} & set(sys.argv[1:2]):
+            typer.echo(f"Stopped. The same command goes on where it stopped: "
+                       f"{shlex.join(['slugkit', *sys.argv[1:]])}", err=True)
+        raise
+    except Exception as wrong:
+        said = f"{type(wrong).__name__}: {' '.join(str(wrong).split())}"
+        advice = advice_on(said)
+        if not (isinstance(wrong, SlugError) or advice):
+            raise
+        typer.echo(said if isinstance(wrong, SlugError) else f"{said.rstrip('.')}. {advice}", err=True)
         sys.exit(2)

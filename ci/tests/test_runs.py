@@ -45,7 +45,7 @@ def test_a_missing_artefact_names_the_notebook_and_the_command(project):
         run.need("gradients.safetensors")
     text = str(caught.value)
     assert "notebook 02_gradients, which leaves it, has not been run" in text
-    assert 'slugkit run --run mine --notebooks 01-02 -p concept "Bo Lind" -p seed 3' in text
+    assert "slugkit run --run mine --notebooks 01-02 -p concept 'Bo Lind' -p seed 3" in text
     assert not (project.runs / "mine").exists() and not run.has("gradients.safetensors")
 
 
@@ -99,7 +99,7 @@ def test_other_settings_make_an_artefact_stale(project):
     with pytest.raises(StaleArtefactError) as caught:
         open_run(check_settings({"concept": "Bo Lind"}), "02_gradients").need("sets")
     assert "concept 'Mira Kestrel'; concept 'Bo Lind' was expected" in str(caught.value)
-    assert '-p concept "Bo Lind"' in str(caught.value)
+    assert "-p concept 'Bo Lind'" in str(caught.value)
     assert open_run(check_settings({"concept": "Mira Kestrel", "max_trials": 3}), "02_gradients").has("sets")
     # a setting that only one of the two notebooks lists is not compared
     assert open_run(check_settings({"seed": 5, "batch_size": 64}), "02_gradients").has("sets")

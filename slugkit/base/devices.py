@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from slugkit.base.errors import ModelLoadError
+from slugkit.base.threads import bound_threads
 
 if TYPE_CHECKING:
     import torch
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
 def pick_device(device: str = "auto") -> torch.device:
     """auto: cuda if there is one, else mps, else the CPU. Raises ModelLoadError for a device this machine lacks."""
     import torch
+    bound_threads()
     there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     target = torch.device(next(name for name in there if there[name]) if device == "auto" else device)
     if not there.get(target.type, True):

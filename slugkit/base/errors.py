@@ -5,6 +5,30 @@ line, a notebook shows it at the end of the traceback.
 """
 
 
+OUTSIDE = {
+    "The disk is full. Make room, or let SLUGKIT_RUNS name a folder on another disk; the same "
+    "command then goes on where it stopped.": (
+        "No space left", "Disk quota exceeded"),
+    "Nothing can be written there. Let SLUGKIT_RUNS name a folder of your own, or mend its "
+    "permissions.": (
+        "Read-only file system", "Permission denied", "Operation not permitted", "Not a directory"),
+    "Memory ran out. Take a smaller batch_size or chunk, fewer workers, or a machine with more; "
+    "the same command then goes on where it stopped.": (
+        "MemoryError", "OutOfMemoryError", "out of memory", "allocate memory"),
+}
+"""What to do about troubles that are not slugkit's -> by which words of their messages they are
+known.
+"""
+
+
+def advice_on(said: str) -> str:
+    """What to do about a full disk, a folder that cannot be written to, or too little memory; ""
+    for any other trouble. said: kind and text of the error.
+    """
+    found = (advice for advice, words in OUTSIDE.items() if any(word in said for word in words))
+    return next(found, "")
+
+
 class SlugError(Exception):
     """Root of all errors that slugkit raises on purpose; its text is meant for the reader."""
 

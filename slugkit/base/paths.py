@@ -1,7 +1,11 @@
 """Where things lie. Every path of the workbook is derived from `root()`, never from the current folder."""
 
+import difflib
 import os
+import re
+import sys
 from pathlib import Path
+from typing import Any
 
 from slugkit.base.errors import SettingError
 
@@ -48,6 +52,30 @@ def runs_dir() -> Path:
     return _from_environment("SLUGKIT_RUNS", root() / "runs")
 
 
+def plain_name(name: str) -> str:
+    """`name`, where it can be the name of a folder of its own. Raises SettingError for one that
+    could lead elsewhere, such as ../x.
+    """
+    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", name):
+        raise SettingError(f"{name!r} arrived as a name; a plain folder name (letters, digits, . "
+                           f"_ -; not starting with . or -) was expected.")
+    return name
+
+
+def file_name(name: str) -> str:
+    """Any name as a part of a file's name: in small letters, with a hyphen for each blank and for
+    whatever could lead elsewhere.
+    """
+    return re.sub(r"[\s/\\:\x00-\x1f]", "-", name.lower())
+
+
+def run_folder(run: str) -> Path:
+    """Folder of one run, which need not exist. Raises SettingError for a name that is no plain
+    folder name.
+    """
+    return runs_dir() / plain_name(run)
+
+
 def cache_dir() -> Path:
     """Folder for what can be made again at any time: $SLUGKIT_CACHE, or `.cache` among the runs. Not created here."""
     return _from_environment("SLUGKIT_CACHE", runs_dir() / ".cache")
@@ -61,3 +89,69 @@ def data_dir() -> Path:
 def notebooks_dir() -> Path:
     """Folder `notebooks/` of the repository: the ordered series."""
     return root() / "notebooks"
+
+
+def absolute_path(name: str) -> str:
+    """`name` with the file or folder of this machine that it names made absolute, also one behind
+    an architecture and a colon; anything else as it is.
+
+    It is looked for from the current folder; what only lies beside the notebooks, where they run,
+    is left as it is, and so is studio.
+    """
+    head, colon, tail = name.partition(":")
+    for before, rest in (("", name), (head + colon, tail if Path(tail).suffix else "")):
+        path = Path(rest).expanduser()
+        pattern = path.suffix == ".tar" and len(path.parts) > 1 and path.parent.is_dir()
+        if rest and not rest.startswith("studio") and (path.exists() or pattern):
+            return before + str(path.absolute())
+    return name
+
+
+def mistyped(name: str) -> str:
+    """A sentence for a name that can only be meant for a path that is not there, with the nearest
+    that is; "" for what may be a tag or an id of a hub.
+
+    It begins like a path, or the folder that it begins with is here and holds something of nearly
+    that name.
+    """
+    path = Path(name).expanduser()
+    like = name.startswith((".", "~", "/"))
+    if path.exists() or ":" in name and not like:
+        return ""
+    beside = sorted(found.name for found in path.parent.iterdir()) if path.parent.is_dir() else []
+    close = difflib.get_close_matches(path.name, beside, n=1, cutoff=0.75)
+    if not (like or close):
+        return ""
+    hint = f"; did you mean {str(path.parent / close[0])!r}?" if close else "."
+    return f"There is no file or folder {name!r} on this machine{hint}"
+
+
+_LOOKED_FOR: list[str] = []
+_INSIDE: list[str] = []
+
+
+def look_for(path: str | Path) -> Path:
+    """`path`, noted as one that results hang on, whether it is there or not: an oracle that is
+    trained later must make a notebook run again.
+    """
+    _LOOKED_FOR.append(str(path))
+    return Path(path)
+
+
+def looked_for() -> list[str]:
+    """What this process has looked for: every path given to `look_for`, and from the first call
+    here on every file of data/ that Python opened to read.
+    """
+    inside = str(data_dir()) + os.sep
+    if not _INSIDE:
+        sys.addaudithook(_note_opened)
+    if inside not in _INSIDE:
+        _INSIDE.append(inside)
+    return _LOOKED_FOR
+
+
+def _note_opened(event: str, given: tuple[Any, ...]) -> None:
+    if event != "open" or not isinstance(given[0], str) or (given[1] or "r")[0] != "r":
+        return
+    if given[0].startswith(tuple(_INSIDE)):
+        _LOOKED_FOR.append(given[0])

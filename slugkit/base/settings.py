@@ -3,13 +3,13 @@
 import difflib
 import math
 import random
-import re
 from collections.abc import Iterable
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from slugkit.base.errors import SettingError
+from slugkit.base.paths import plain_name
 
 TYPE_WORDS = {str: "a text", int: "a whole number", float: "a number", bool: "True or False", list: "a list of texts"}
 
@@ -99,9 +99,11 @@ class Settings(BaseModel):
     @field_validator("run")
     @classmethod
     def _plain_name(cls, value: str) -> str:
-        if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", value):
-            raise ValueError("a plain folder name (letters, digits, . _ -; not starting with . or -) was expected")
-        return value
+        try:
+            return plain_name(value)
+        except SettingError:
+            raise ValueError("a plain folder name (letters, digits, . _ -; not starting with . or "
+                             "-) was expected") from None
 
     @classmethod
     def names(cls) -> list[str]:
@@ -147,11 +149,18 @@ def require_choice(value: str, choices: Iterable[str], what: str, error: type[Ex
 
 
 def _shown(value: Any) -> str:
-    kinds = {bool: "the truth value", str: "the text", int: "the whole number", float: "the number", list: "the list"}
+    kinds = {type(None): "the value", bool: "the truth value", str: "the text", int: "the whole number", float: "the number", list: "the list"}
     return f"{kinds.get(type(value), type(value).__name__)} {value!r}"
 
 
 def _yaml_hint(value: Any, wanted: type) -> str:
+    number = wanted is str and not isinstance(value, (str, list, dict))
+    if number or wanted is list and isinstance(value, list):
+        return ("\nYAML and papermill's -p read 007, 1984, 1e5, true and None as something else "
+                "than text: quote it in YAML, pass it with papermill's -r NAME VALUE, "
+                "or use `slugkit run`, which keeps it as it is written.")
+    if wanted is list and isinstance(value, str):
+        return f"\nWrite [{value}]."
     if wanted not in (int, float) or not isinstance(value, str):
         return ""
     try:
@@ -168,13 +177,16 @@ def _yaml_hint(value: Any, wanted: type) -> str:
     return f"\nWrite {number!r} without quotes."
 
 
-def _plain_type(name: str) -> type:
-    default = Settings.model_fields[name].default
-    return type(default)
+def setting_type(name: str) -> type:
+    """The type of a setting's values: str, int, float, bool or list; NoneType for a name that is no
+    setting.
+    """
+    known = Settings.model_fields.get(name)
+    return type(known.default if known else None)
 
 
 def _explain(name: str, value: Any, problem: dict[str, Any]) -> str:
-    wanted = _plain_type(name)
+    wanted = setting_type(name)
     meaning = Settings.model_fields[name].description
     if problem["type"] == "literal_error":
         return f"{name} arrived as {_shown(value)}; {problem['ctx']['expected']} was expected."
@@ -186,7 +198,7 @@ def _explain(name: str, value: Any, problem: dict[str, Any]) -> str:
 
 def _prepared(name: str, value: Any) -> Any:
     # papermill hands a whole number to a float setting as an int; nothing else is converted.
-    if _plain_type(name) is float and isinstance(value, int) and not isinstance(value, bool):
+    if setting_type(name) is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     return value
 

@@ -1,29 +1,101 @@
-"""Work that releases Python's lock, such as decoding pictures, on several threads."""
+"""How many threads a process computes with: what the machine or its container gives, and what
+slugkit's own processes take; and work that several threads share.
+"""
 
+import math
 import os
+import sys
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
+from pathlib import Path
 from typing import TypeVar
 
 Item, Made = TypeVar("Item"), TypeVar("Made")
 MOST = 16
 
+ONE_THREAD = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
+"""One thread that does not spin while it waits. Several processes of many threads spin against each
+other: beside one busy core two threads burn three times
+the CPU time. And sums come out alike on machines of any size."""
 
-def cores() -> int:
-    """Cores that this process may use, 1 or more."""
-    usable = getattr(os, "sched_getaffinity", None)  # not on macOS and Windows
-    return len(usable(0)) if usable else os.cpu_count() or 1
+
+def thread_environment(threads: int = 1) -> dict[str, str]:
+    """Environment of a process that slugkit starts, with so many threads; a variable that the user
+    has set stays as it is.
+    """
+    return {
+        name: os.environ.get(name, value)
+        for name, value in {**ONE_THREAD, "OMP_NUM_THREADS": str(threads)}.items()
+    }
+
+
+def control_groups(controllers: set[str], root: Path = Path("/")) -> list[tuple[Path, str]]:
+    """Folder and controller of this process's control groups and of each group above them; empty on
+    a system without control groups.
+
+    controllers: "" for version 2, names such as memory or cpu for version 1. root: the folder that
+    holds proc/ and sys/. In a container the path of the
+    group may be the host's: what lies at the top of the mount is then the container's own.
+    """
+    try:
+        lines = (root / "proc/self/cgroup").read_text().splitlines()
+    except OSError:
+        return []
+    found = []
+    for _, names, path in (line.split(":", 2) for line in lines if line.count(":") >= 2):
+        for controller in sorted(controllers & set(names.split(","))):
+            top = root / "sys/fs/cgroup" / controller
+            own = top / path.strip("/")
+            found += [
+                (folder, controller) for folder in (own, *own.parents) if folder.is_relative_to(top)
+            ]
+    return found
+
+
+def _quota(folder: Path, controller: str) -> float:
+    """CPUs' worth of time that one control group allows; infinity where it sets no limit."""
+    try:
+        if controller:
+            most, period = (
+                (folder / f"cpu.cfs_{name}_us").read_text() for name in ("quota", "period")
+            )
+        else:
+            most, period = (folder / "cpu.max").read_text().split()
+        return int(most) / int(period) if int(most) > 0 else math.inf
+    except (OSError, ValueError, ZeroDivisionError):
+        return math.inf
+
+
+def usable_cpus(root: Path = Path("/")) -> int:
+    """CPUs that this process may use: of the machine's those that it is allowed on (taskset,
+    cpuset), and no more than its container's quota, rounded up.
+    """
+    allowed = (
+        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    )
+    quota = min((_quota(*group) for group in control_groups({"", "cpu"}, root)), default=math.inf)
+    return max(1, min(allowed, math.ceil(min(quota, allowed))))
+
+
+def bound_threads(root: Path = Path("/")) -> None:
+    """Let torch, once loaded, take no more threads than `usable_cpus`: by itself it takes one for
+    each core of the host. OMP_NUM_THREADS, where set, stands.
+    """
+    torch, most = sys.modules.get("torch"), usable_cpus(root)
+    if torch is not None and "OMP_NUM_THREADS" not in os.environ and torch.get_num_threads() > most:
+        torch.set_num_threads(most)
 
 
 @cache
 def _pool(process: int) -> ThreadPoolExecutor:
     """One pool a process: a forked child has none of its parent's threads."""
-    return ThreadPoolExecutor(min(MOST, cores()), "slugkit")
+    return ThreadPoolExecutor(min(MOST, usable_cpus()), "slugkit")
 
 
 def each(make: Callable[[Item], Made], items: Iterable[Item]) -> list[Made]:
-    """`make` of every item, in order, on as many threads as there are cores (at most 16).
+    """`make` of every item, in order, on as many threads as there are CPUs to use (at most 16): for
+    work that releases Python's lock, such as decoding pictures.
 
     The first error that `make` raises is raised here. `make` itself must not call `each`.
     """

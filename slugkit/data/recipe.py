@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from slugkit.base import EmptySetError, SettingError, UnknownConceptError, nearest, require_choice, sha256_bytes
+from slugkit.base import EmptySetError, SettingError, UnknownConceptError, look_for, nearest, require_choice, sha256_bytes
 
 from .celeba import CelebA, read_celeba
 from .imagenet import FRACTION, ImageNet, read_imagenet
@@ -219,4 +219,7 @@ def read_recipe(path: str | Path, size: int = 224, fit: str = "crop") -> PaperSo
     objects = read_imagenet(place(recipe.objects), size, fit) if recipe.objects else None
     pool = open_data(place(recipe.pairs), size, fit)
     forget = open_data(place(recipe.forget), size, fit) if recipe.forget else None
+    for part in (pool, forget, recipe.people, recipe.objects):
+        if part is not None:
+            look_for(place(part) if isinstance(part, str) else part.path)
     return PaperSource(recipe, path, pool, forget, people, objects)

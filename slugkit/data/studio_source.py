@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from slugkit import studio
-from slugkit.base import cache_dir, cores, data_dir, sha256_json, write_tensors
+from slugkit.base import cache_dir, usable_cpus, data_dir, sha256_json, write_tensors
 
 from .pairs import Pairs
 from .source import Exam, as_list, choose
@@ -29,7 +29,7 @@ def drawn(records: list) -> np.ndarray:
     path = cache_dir() / f"pictures-{sha256_json([code, [r.key for r in records]])[:20]}.safetensors"
     if path.is_file():
         return load_file(path)["images"].numpy()
-    images = studio.draw_many(records, workers=cores() if len(records) > 1500 else 0)
+    images = studio.draw_many(records, workers=usable_cpus() if len(records) > 1500 else 0)
     write_tensors(path, {"images": torch.from_numpy(images)})
     return images
 

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from slugkit.base import SettingError, require_choice
+from slugkit.base import SettingError, look_for, require_choice
 from slugkit.data import CanvasSource, Source, StudioSource
 from slugkit.data.canvas_source import class_prompts
 from slugkit.data.studio_source import NAME_PROMPTS
@@ -90,7 +90,7 @@ def canvas_judge(clip: Clip, model: str = "") -> CanvasJudge | ClipJudge:
     Raises ModelLoadError.
     """
     folder = Path(model).expanduser() if model else None
-    if folder is not None and any((folder / name).is_file() for name in (STYLE_FILE, OBJECT_FILE)):
+    if folder is not None and any(look_for(folder / name).is_file() for name in (STYLE_FILE, OBJECT_FILE)):
         return judge_in(folder, clip.device.type)
     own, texts = _another(clip, model), class_prompts()
     classes, looks = (own.class_features(list(texts[domain].values())) for domain in ("objects", "styles"))

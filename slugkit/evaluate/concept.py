@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field, replace
 from time import perf_counter
 
@@ -10,7 +11,7 @@ import pandas as pd
 import torch
 
 from slugkit import patch
-from slugkit.base import SearchFailedError
+from slugkit.base import SearchFailedError, file_name, look_for
 from slugkit.data import Exam, Pairs, Source
 from slugkit.evaluate.clip import evaluate_clip
 from slugkit.evaluate.measure import FastMeasure, FixedFeatures
@@ -166,5 +167,11 @@ def load_oracle(clip: Clip, concept: str) -> Clip | None:
     folder = model_folder(clip.source)
     if folder is None:
         return None
-    beside = folder.with_name(f"{folder.name}-without-{concept.lower().replace(' ', '-')}")
-    return replace(load_clip(str(beside), clip.device.type), source=clip.source) if (beside / WEIGHTS).is_file() else None
+    beside = look_for(folder.with_name(f"{folder.name}-without-{file_name(concept)}"))
+    if not (beside / WEIGHTS).is_file():
+        return None
+    card = beside / "model_card.json"
+    known = json.loads(card.read_text(encoding="utf-8")) if card.is_file() else {}
+    if known.get("without", concept) != concept:  # another name that is written alike in a path
+        return None
+    return replace(load_clip(str(beside), clip.device.type), source=clip.source)

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import torch
 
-from slugkit.base import EmptySetError, GradientError, SettingError, SlugError, require_choice, write_tensors
+from slugkit.base import EmptySetError, GradientError, SettingError, SlugError, require_choice, thread_environment, usable_cpus, write_tensors
 from slugkit.data import load_pairs
 from slugkit.gradients.accumulate import check_finite, gradient_of
 from slugkit.gradients.losses import KINDS, PRECISIONS, loss_of, micro_batches
@@ -56,8 +56,7 @@ def gradients_by_workers(model: str, folder: str | Path, name: str, kind: str, w
 def _launch(workers: int, arguments: list[str], kind: str) -> None:
     """Run the workers to their end, passing their progress on. Raises GradientError with the first failure that one of them reported."""
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(workers), "-m", "slugkit.gradients.workers", *arguments]
-    threads = str(max(1, (os.cpu_count() or 1) // workers))
-    environment = {"OMP_NUM_THREADS": threads, **os.environ}
+    environment = {**os.environ, **thread_environment(max(1, usable_cpus() // workers))}
     last, reports = deque(maxlen=1), []
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment) as running:
         for line in running.stdout:

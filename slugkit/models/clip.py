@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
-from slugkit.base import ModelLoadError, data_dir, each, pick_device, require_choice
+from slugkit.base import ModelLoadError, data_dir, each, mistyped, pick_device, require_choice
 from slugkit.models.convert import from_transformers
 from slugkit.models.hub import in_cache, no_loading_bars, require_repository
 from slugkit.models.precision import multiplying
@@ -160,7 +160,9 @@ def load_clip(model: str = "studio", device: str = "auto") -> Clip:
         if _is_hub_id(model):
             require_repository(model)
             return _from_transformers(model, model, target, None)
-        raise ModelLoadError(f"model={model!r} is neither 'studio', nor a folder on this machine, nor a tag such as 'ViT-B-32:laion400m_e32', nor a hub id such as "
+        raise ModelLoadError(f"{mistyped(model)} model={model!r} is neither 'studio', nor a "
+                             f"folder on this machine, nor a tag such as "
+                             f"'ViT-B-32:laion400m_e32', nor a hub id such as "
                              "'openai/clip-vit-large-patch14'. Train one with `slugkit train clip --data FOLDER`, or list the tags with open_clip.list_pretrained(). "
                              "Nothing was changed.")
     if schema != "hf-hub":

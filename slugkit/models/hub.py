@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from slugkit.base import ModelLoadError
+from slugkit.base import ModelLoadError, mistyped
 
 
 def in_cache(repo: str) -> bool:
@@ -27,6 +27,8 @@ def require_repository(repo: str) -> None:
     from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
     if in_cache(repo):
         return
+    if wrong := mistyped(repo):
+        raise ModelLoadError(f"{wrong} Nothing was changed.")
     fetch = f"On a machine with a connection: `hf download {repo} --local-dir FOLDER`; then give that folder instead. Nothing was changed."
     if constants.HF_HUB_OFFLINE:
         raise ModelLoadError(f"{repo} is not in this machine's cache, and HF_HUB_OFFLINE forbids to fetch it; a cached or local copy was expected. {fetch}")

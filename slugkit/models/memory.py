@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from slugkit.base import MemoryPlanError
+from slugkit.base import MemoryPlanError, control_groups
 
 from .clip import Clip
 from .layers import block_of, tower_of
@@ -184,19 +184,9 @@ def group_rooms(root: Path = Path("/")) -> list[int]:
     """Bytes that this process's control group, and each group above it, still lets it take; empty without a limit or on a system without control groups.
 
     root: the folder that holds proc/ and sys/. Pages of files that were not used lately are counted as free, since the kernel gives them up before it
-    refuses memory (Linux, Documentation/admin-guide/cgroup-v2.rst and cgroup-v1/memory.rst). In a container the path of the group may be the host's:
-    what lies at the top of the mount is then the container's own.
+    refuses memory (Linux, Documentation/admin-guide/cgroup-v2.rst and cgroup-v1/memory.rst).
     """
-    try:
-        lines = (root / "proc/self/cgroup").read_text().splitlines()
-    except OSError:
-        return []
-    found = []
-    for _, controllers, path in (line.split(":", 2) for line in lines if line.count(":") >= 2):
-        for controller in CONTROLLERS.keys() & set(controllers.split(",")):
-            top = root / "sys/fs/cgroup" / controller
-            own = top / path.strip("/")
-            found += [_room(folder, *CONTROLLERS[controller]) for folder in (own, *own.parents) if folder.is_relative_to(top)]
+    found = [_room(folder, *CONTROLLERS[controller]) for folder, controller in control_groups(set(CONTROLLERS), root)]
     return [room for room in found if room is not None]
 
 

@@ -13,16 +13,18 @@ from slugkit.base import (
     RunFailedError,
     SettingError,
     Settings,
-    SlugError,
+    advice_on,
     check_names,
     check_settings,
     notebooks_dir,
-    runs_dir,
+    run_folder,
     sha256_file,
+    thread_environment,
 )
 from slugkit.runs.folder import commit, machine, slugkit_hash, versions
 from slugkit.runs.manifest import Manifest, use_changed
 from slugkit.runs.memory import peak_of_children
+from slugkit.runs.partners import require_partners
 from slugkit.runs.stages import (
     ARTEFACTS,
     list_notebooks,
@@ -48,20 +50,25 @@ def run_series(
     """Execute notebooks of the series in order into `runs/<run>`, skipping those that nothing has changed for.
 
     notebooks: "01-05", "02,04", a list of names, or None for all. parameters: settings for all notebooks that list
-    them; the others keep their own defaults. force: run even what is unchanged. cell_timeout: seconds for one cell.
+    them; the others keep their own defaults. force: run even what is unchanged. cell_timeout:
+    seconds for one cell, 1 or more.
     echo: called with each line of the report. Returns one row per notebook: notebook, state ("ran" or "unchanged"),
-    seconds, peak_mb. Raises SettingError before anything runs for a name or value that does not fit, RunFailedError
-    where a notebook stops.
+    seconds, peak_mb. Raises SettingError before anything runs for a name or value that does not
+    fit, or models that do not
+    belong together, RunFailedError where a notebook stops.
     """
     names = notebooks if isinstance(notebooks, list) else select(notebooks)
     given = dict(parameters or {})
+    if cell_timeout < 1:
+        raise SettingError(f"cell_timeout is {cell_timeout}; 1 second or more was expected.")
     if given.pop("run", run) != run:
         raise SettingError(f"run was given twice, as {run!r} and {parameters['run']!r}; leave out the setting.")
     plan = _plan(run, names, given)
-    folder = runs_dir() / run
+    require_partners(plan)
+    folder = run_folder(run)
     folder.mkdir(parents=True, exist_ok=True)
     rows: list[dict[str, Any]] = []
-    with _alone(folder):
+    with _alone(folder, echo):
         slugkit_source = slugkit_hash()
         for name in names:
             stage = _Stage(name, plan[name], folder, slugkit_source)
@@ -95,14 +102,20 @@ def _plan(run: str, names: list[str], given: dict[str, Any]) -> dict[str, dict[s
 
 
 @contextlib.contextmanager
-def _alone(folder: Path) -> Iterator[None]:
+def _alone(folder: Path, echo: Callable[[str], None]) -> Iterator[None]:
     with open(folder / ".lock", "w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        except (BlockingIOError, PermissionError):
             raise RunFailedError(
                 f"Another `slugkit run` is at work in {folder}; wait for it to end, or use another --run name."
             ) from None
+        except OSError as unsupported:
+            echo(
+                f"The file system of {folder} locks no files ({unsupported.strerror}), so nothing "
+                f"keeps a second `slugkit run` out: "
+                "start one at a time there, or let SLUGKIT_RUNS name a folder on a local disk."
+            )
         yield
 
 
@@ -150,11 +163,9 @@ class _Stage:
             if use_changed(path, entry):
                 return f"{Path(path).name} has changed"
         for artefact, sha in record["inputs"].items():
-            try:
-                if self.manifest.require(artefact, self.settings) != sha:
-                    return f"{artefact} has changed"
-            except SlugError:
-                return f"{artefact} is missing or stale"
+            found = self.manifest.sha_of(artefact, self.settings)
+            if found != sha:
+                return f"{artefact} has changed" if found else f"{artefact} is missing or stale"
         return "" if self.manifest.complete(self.name) else "something it left is missing or was changed"
 
     def unchanged(self) -> dict[str, Any]:
@@ -167,7 +178,7 @@ class _Stage:
         }
 
     def execute(self, cell_timeout: int) -> dict[str, Any]:
-        self.manifest.drop(self.name)
+        self.manifest.begin(self.name, self.settings)
         started = time.monotonic()
         with peak_of_children() as peak:
             self._papermill(cell_timeout)
@@ -185,7 +196,7 @@ class _Stage:
         from papermill.exceptions import PapermillExecutionError
 
         try:
-            with _environment(SLUGKIT_HEADLESS="1"):
+            with _environment(SLUGKIT_HEADLESS="1", **thread_environment()):
                 papermill.execute_notebook(
                     str(notebook_path(self.name)),
                     str(self.copy),
@@ -212,7 +223,8 @@ class _Stage:
 
     def _stopped(self, error: Any) -> str:
         what = f"{error.ename}: {error.evalue}".strip().rstrip(".")
-        return f"Notebook {self.name} stopped at cell [{error.exec_count}]. {what}. The cells up to there are in {self.copy}."
+        advice = "".join(f"{text} " for text in [advice_on(what)] if text)
+        return f"Notebook {self.name} stopped at cell [{error.exec_count}]. {what}. {advice}The cells up to there are in {self.copy}."
 
     def _check_ran_to_the_end(self) -> None:
         cells = [cell for cell in read_notebook(self.copy).cells if cell.cell_type == "code" and cell.source.strip()]

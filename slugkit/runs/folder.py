@@ -1,7 +1,6 @@
 """The run folder as a notebook sees it: what it needs, what it leaves, and that it is finished."""
 
 import importlib.metadata
-import os
 import platform
 import resource
 import shutil
@@ -15,12 +14,13 @@ from slugkit.base import (
     CheckFailed,
     MissingArtefactError,
     Settings,
-    StaleArtefactError,
     did_you_mean,
+    looked_for,
     pick_device,
     root,
-    runs_dir,
+    run_folder,
     sha256_tree,
+    usable_cpus,
     write_csv,
     write_json,
     write_parquet,
@@ -68,8 +68,10 @@ def peak_mb() -> int:
 
 
 def machine(device: str) -> dict[str, Any]:
-    """Where the numbers were made: device (auto resolved), threads of torch (of the machine without torch), system."""
-    threads = os.cpu_count()
+    """Where the numbers were made: device (auto resolved), threads of torch (CPUs to be had without
+    torch), system.
+    """
+    threads = usable_cpus()
     torch = sys.modules.get("torch")
     if torch is not None:
         threads = torch.get_num_threads()
@@ -84,7 +86,7 @@ class Run:
     def __init__(self, cfg: Settings, notebook: str):
         self.cfg = cfg
         self.notebook = notebook
-        self.folder = runs_dir() / cfg.run
+        self.folder = run_folder(cfg.run)
         self.manifest = Manifest(self.folder)
         # read_settings sets exactly the names of the notebook's settings cell; settings built otherwise count in full
         names = [name for name in Settings.names() if name in cfg.model_fields_set] or Settings.names()
@@ -94,13 +96,14 @@ class Run:
         self._promised: list[str] = []
         self._uses: dict[str, dict[str, Any]] = {}
         self._began = False
+        self._before = len(looked_for())
         self._started = time.monotonic()
 
     def _begin(self) -> None:
         if not self._began:
             self._began = True
             self.folder.mkdir(parents=True, exist_ok=True)
-            self.manifest.drop(self.notebook)
+            self.manifest.begin(self.notebook, self.settings)
 
     def need(self, name: str) -> Path:
         """Path of an artefact that an earlier notebook left, such as "gradients.safetensors" or "sets/forget.parquet".
@@ -112,12 +115,12 @@ class Run:
         return self.folder / name.strip("/")
 
     def has(self, name: str) -> bool:
-        """Whether `need(name)` would succeed. Nothing is noted as used."""
-        try:
-            self.manifest.require(name, self.settings)
-        except (MissingArtefactError, StaleArtefactError):
-            return False
-        return True
+        """Whether `need(name)` would succeed. The answer is noted: where it would change, this
+        stage is stale.
+        """
+        artefact = artefact_of(name)
+        self._inputs[artefact] = self.manifest.sha_of(name, self.settings)
+        return self._inputs[artefact] != ""
 
     def of_defaults(self) -> bool:
         """Whether this notebook and all before it in the run have the default settings (of run, device, workers and chunk whatever): expected values hold then."""
@@ -197,13 +200,24 @@ class Run:
         return self._note(write_parquet(self.path(f"metrics/{self.notebook[:2]}.parquet"), frame[list(COLUMNS)]))
 
     def uses(self, path: str | Path) -> None:
-        """Note a file or folder outside the run (the world's definition, pictures) whose change makes this stage stale."""
+        """Note a file or folder outside the run whose change makes this stage stale; one that is
+        not there makes it stale when it comes.
+
+        What slugkit looks for by itself since `open_run` (an oracle, a recipe's parts, tables of
+        data/) is noted at `finish`: see `slugkit.base.look_for`.
+        """
         path = Path(path).resolve()
-        self._uses[str(path)] = used(path)
+        if str(path) not in self._uses:
+            self._uses[str(path)] = used(path)
 
     def weights(self, path: str | Path) -> None:
-        """Note the weights file (or folder) of the model; its change makes this stage stale."""
-        self.uses(path)
+        """Note the weights file of a model with the configuration and tokenizer beside it, or its
+        folder; their change makes this stage stale.
+        """
+        path = Path(path)
+        beside = [found for end in ("*.json", "*.txt") for found in path.parent.glob(end)] if path.is_file() else []
+        for found in (path, *beside):
+            self.uses(found)
 
     def finish(self) -> None:
         """Write this notebook into the manifest: only then is it done.
@@ -215,6 +229,8 @@ class Run:
             path = self.folder / name
             if path.exists() and name not in self._outputs:
                 self._note(path)
+        for path in looked_for()[self._before:]:
+            self.uses(path)
         owed = [name for name, stage in ARTEFACTS.items() if stage == self.notebook and name not in OPTIONAL]
         missing = [name for name in owed if name not in self._outputs]
         if missing:

@@ -1,11 +1,13 @@
 """The manifest of a run: one record per finished notebook, and whether what it left still holds.
 
 A record is written when a notebook finishes and dropped as soon as the same notebook begins to write again,
-so a record stands for files that are whole. It holds settings, hashes of notebook, slugkit, inputs, outputs and
-of other files used (weights, the world's definition), and seconds, memory, versions.
+so a record stands for files that are whole. What a notebook was begun with is noted beside. A
+record holds settings, hashes of notebook, slugkit, inputs, outputs and
+of other files looked for (weights, the world's definition), and seconds, memory, versions.
 """
 
 import json
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,13 @@ from slugkit.base import (
 from slugkit.runs.stages import OPTIONAL, RELEVANT, artefact_of, call_for, maker
 
 NAME = "manifest.json"
+RECORD = dict.fromkeys(("settings", "inputs", "outputs", "uses"), dict)
+RECORD |= {"notebook_source": str, "slugkit_source": str}
+"""What every record holds, beside what it says about the machine."""
+BIG = 2 * 10**9
+"""Bytes from which a folder's contents are not read: its files' number, sizes and last change stand
+for them.
+"""
 
 
 def hash_of(path: Path) -> str:
@@ -40,21 +49,37 @@ def _stamp(path: Path) -> list[int]:
 
 
 def used(path: Path) -> dict[str, Any]:
-    """Entry for a file or folder outside the run that a stage used: hash, size and time of change."""
+    """Entry for a file or folder outside the run that a stage looked for: hash, size and time of
+    change; both empty where it is not there.
+    """
     path = Path(path)
     if not path.exists():
-        raise MissingArtefactError(f"{path} is not there, so it cannot be noted as used; give the path of a file or folder.")
-    return {"sha256": hash_of(path), "stamp": _stamp(path)}
+        return {"sha256": "", "stamp": []}
+    stamp = _stamp(path)
+    return {"sha256": "" if path.is_dir() and stamp[1] > BIG else hash_of(path), "stamp": stamp}
 
 
 def use_changed(path: str, entry: dict[str, Any]) -> bool:
-    """Whether a file noted by `used` is gone or differs. Same size and time of change count as unchanged (weights are big)."""
+    """Whether a file noted by `used` has come, gone or differs. Same size and time of change count
+    as unchanged (weights are big).
+    """
     file = Path(path)
-    if not file.exists():
-        return True
-    if entry["stamp"] == _stamp(file):
+    stamp = _stamp(file) if file.exists() else []
+    if stamp == entry["stamp"]:
         return False
-    return hash_of(file) != entry["sha256"]
+    return not stamp or not entry["sha256"] or hash_of(file) != entry["sha256"]
+
+
+def _is_record(notebook: str, record: Any) -> bool:
+    """Whether a record has what `RECORD` says, and hashes where hashes are expected."""
+    if not re.fullmatch(r"\w+", notebook) or not isinstance(record, dict):
+        return False
+    if not all(isinstance(record.get(key), kind) for key, kind in RECORD.items()):
+        return False
+    left, used_by_it = record["outputs"].values(), record["uses"].values()
+    if not all(isinstance(e, dict) and isinstance(e.get("sha256"), str) for e in (*left, *used_by_it)):
+        return False
+    return all("stamp" in entry for entry in used_by_it)
 
 
 class Manifest:
@@ -65,17 +90,23 @@ class Manifest:
         self.path = self.folder / NAME
 
     def read(self) -> dict[str, Any]:
-        """The whole manifest: {"run": name, "stages": {notebook: record}}. Raises StaleArtefactError if unreadable."""
+        """The whole manifest: {"run": name, "stages": {notebook: record}, "settings": {notebook:
+        what it was begun with}}. Raises StaleArtefactError if unreadable.
+        """
         if not self.path.exists():
-            return {"run": self.folder.name, "stages": {}}
+            return {"run": self.folder.name, "stages": {}, "settings": {}}
         try:
             content = json.loads(self.path.read_text(encoding="utf-8"))
-            content["stages"].items()
-        except (ValueError, KeyError, AttributeError, TypeError):
+            begun = content.setdefault("settings", {}).values()
+            whole = all(isinstance(settings, dict) for settings in begun)
+            whole = whole and all(_is_record(*item) for item in content["stages"].items())
+        except (ValueError, KeyError, AttributeError, TypeError, RecursionError):
+            whole = False
+        if not whole:
             raise StaleArtefactError(
                 f"{self.path} is not a manifest that slugkit wrote; nothing in this run can be trusted. "
                 f"Delete the folder {self.folder} and run again, or use another run name."
-            ) from None
+            )
         return content
 
     def stage(self, notebook: str) -> dict[str, Any] | None:
@@ -89,13 +120,34 @@ class Manifest:
         content["stages"] = dict(sorted(content["stages"].items()))
         write_json(self.path, content)
 
-    def drop(self, notebook: str) -> None:
-        """Forget the record of a notebook, if there is one."""
+    def begin(self, notebook: str, settings: dict[str, Any]) -> None:
+        """Forget the record of a notebook, if there is one, and note the settings that it begins
+        with: they outlast a run that is cut off.
+        """
         content = self.read()
-        if content["stages"].pop(notebook, None) is not None:
-            write_json(self.path, content)
+        content["stages"].pop(notebook, None)
+        content["settings"][notebook] = settings
+        write_json(self.path, content)
+
+    def parameters(self, settings: dict[str, Any]) -> dict[str, Any]:
+        """The run's own parameters: `settings`, and of those that it lacks what the run's notebooks
+        were begun with, the last one first.
+        """
+        found: dict[str, Any] = {}
+        for _, begun in sorted(self.read()["settings"].items()):
+            found.update(begun)
+        return found | settings
 
     # -- does it still hold? ------------------------------------------------------------------------------------
+
+    def sha_of(self, name: str, settings: dict[str, Any]) -> str:
+        """What `require` returns, or "" where it would raise because the artefact is missing or
+        stale.
+        """
+        try:
+            return self.require(name, settings)
+        except (MissingArtefactError, StaleArtefactError):
+            return ""
 
     def require(self, name: str, settings: dict[str, Any]) -> str:
         """SHA-256 of the artefact that `name` belongs to, once it is sure that it fits `settings` and is up to date.
@@ -108,8 +160,8 @@ class Manifest:
         error, what = self._fault(name, artefact, stage, record, settings)
         if what:
             # only now: to spell out the command, the notebooks are read
-            remedy = f"Run notebook {stage[:2]} first: {call_for(stage, settings, self.folder.name)}"
-            raise error(f"{what}. {remedy}")
+            command = call_for(stage, self.parameters(settings), self.folder.name)
+            raise error(f"{what}. Run notebook {stage[:2]} first: {command}")
         return record["outputs"][artefact]["sha256"]
 
     def _fault(
@@ -146,7 +198,7 @@ class Manifest:
                 return f"{Path(path).name}, which notebook {stage} used, has changed"
         for artefact, sha in record["inputs"].items():
             above = maker(artefact)
-            if above in seen or above == stage:
+            if above in seen or above == stage or not sha:
                 continue
             upper = self.stage(above)
             if upper is None:

@@ -4,9 +4,10 @@ import html
 from pathlib import Path
 from typing import Any
 
-from slugkit.base import MissingArtefactError, runs_dir, write_parquet, write_text
+from slugkit.base import MissingArtefactError, run_folder, write_parquet, write_text
 from slugkit.runs.manifest import Manifest
 from slugkit.runs.pages import convert
+from slugkit.runs.stages import command_for
 
 STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #222; }
@@ -187,12 +188,16 @@ def _settings(stages: dict[str, Any]) -> str:
 def build(run: str) -> Path:
     """Write metrics.parquet, a page per executed notebook and index.html into `runs/<run>`; print and return the page.
 
-    Raises MissingArtefactError where no notebook of the run has finished.
+    Raises MissingArtefactError where no notebook of the run has finished, SettingError for a name
+    that is no run's.
     """
-    folder = runs_dir() / run
-    stages = Manifest(folder).read()["stages"]
+    folder = run_folder(run)
+    manifest = Manifest(folder)
+    stages = manifest.read()["stages"]
     if not stages:
-        raise MissingArtefactError(f"Run {run} has no finished notebook, so there is nothing to report. Run `slugkit run --run {run}`.")
+        command = command_for(run, manifest.parameters({}))
+        raise MissingArtefactError(f"Run {run} has no finished notebook, so there is nothing to "
+                                   f"report. Run `{command}`.")
     frame = joined_metrics(folder)
     body = [f"<h1>{html.escape(run)}</h1>"]
     if frame is not None:

@@ -3,10 +3,11 @@
 import ast
 import json
 import re
+import shlex
 from pathlib import Path
 from typing import Any
 
-from slugkit.base import MissingArtefactError, SettingError, check_settings, did_you_mean, notebooks_dir, sha256_json
+from slugkit.base import MissingArtefactError, SettingError, Settings, check_settings, did_you_mean, notebooks_dir, sha256_json
 
 SERIES = (
     "00_start_here",
@@ -175,24 +176,25 @@ def source_hash(notebook: str) -> str:
     return sha256_json([[cell["cell_type"], "".join(cell["source"]), sorted(tags_of(cell))] for cell in cells])
 
 
-def call_for(notebook: str, settings: dict[str, Any], run: str) -> str:
-    """The single command that makes all that `notebook` leaves, with those of `settings` that are not the defaults."""
-    from slugkit.base import Settings
+def command_for(run: str, settings: dict[str, Any], notebooks: str = "") -> str:
+    """`slugkit run` as a shell takes it, with those of `settings` that are not the defaults."""
+    words = ["slugkit", "run", "--run", run, *(["--notebooks", notebooks] if notebooks else [])]
+    for name, value in settings.items():
+        known = name in Settings.model_fields and name != "run"
+        if known and value != Settings.model_fields[name].default:
+            is_list = isinstance(value, list)
+            words += ["-p", name, json.dumps(value, ensure_ascii=False) if is_list else str(value)]
+    return shlex.join(words)
 
+
+def call_for(notebook: str, settings: dict[str, Any], run: str) -> str:
+    """The single command that makes all that `notebook` leaves, with those of `settings` that it
+    and
+    the notebooks before it list.
+    """
     first = "01" if notebook[:2] >= "01" else "00"
     span = notebook[:2] if notebook[:2] == first else f"{first}-{notebook[:2]}"
-    parts = ["slugkit run", f"--run {run}", f"--notebooks {span}"]
-    listed = set()
-    for name in list_notebooks():
-        if first <= name[:2] <= notebook[:2]:
-            listed.update(parameters_of(name))
-    for name, value in settings.items():
-        plain = isinstance(value, (str, int, float, bool))
-        if name in RELEVANT and plain and value != Settings.model_fields[name].default and (name in listed or not listed):
-            parts.append(f"-p {name} {_quoted(value)}")
-    return " ".join(parts)
-
-
-def _quoted(value: Any) -> str:
-    text = str(value)
-    return text if re.fullmatch(r"[\w.:/@+-]+", text) else '"' + text.replace('"', '\\"') + '"'
+    before = [name for name in list_notebooks() if first <= name[:2] <= notebook[:2]]
+    listed = {setting for name in before for setting in parameters_of(name)} or set(settings)
+    mine = {name: value for name, value in settings.items() if name in listed}
+    return command_for(run, mine, span)

@@ -5,18 +5,63 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from slugkit.base import write_json, write_text
+from slugkit.base import SettingError, write_json, write_text
+from slugkit.data import open_data
+from slugkit.models.clip import model_folder
 
 CARD = "model_card.json"
 
 
-def write_card(folder: Path, device: str = "auto", **facts) -> None:
-    """Write model_card.json and a README.md beside the weights, with scores measured now on the report split, on `device`."""
+def named(place: str) -> str:
+    """What a card calls data or a model: the name of a folder, never where it lies."""
+    path = Path(place).expanduser()
+    return path.resolve().name if path.exists() else place
+
+
+def write_card(folder: Path, *, data: str, pictures: int, device: str = "auto", **facts) -> None:
+    """Write model_card.json and a README.md beside the weights, with scores measured now on the
+    report split of `data`, on `device`, and print what was reached.
+
+    pictures: how many it was trained on.
+    """
     from slugkit.evaluate.scores import score_model
+    facts = {"recipe": facts.pop("recipe"), "seed": facts.pop("seed"), "data": named(data), **facts}
     write_json(folder / CARD, facts)
-    facts["scores"] = score_model(folder, facts["data"], device)
+    facts["scores"] = score_model(folder, data, device)
+    if data != "studio":
+        facts |= {"pictures": pictures, "classes": len(open_data(data).concepts())}
+        print(reached(facts))
     write_json(folder / CARD, facts)
     write_text(folder / "README.md", _readme(folder.name, facts))
+
+
+def reached(facts: dict) -> str:
+    """A sentence on what a CLIP trained on a folder tells apart, beside what guessing would."""
+    score, classes = facts["scores"][0], facts["classes"]
+    return (f"After {facts['recipe']['steps']:,} steps on {facts['pictures']:,} pictures of "
+            f"{classes} classes it is right about {100 * score['value']:.1f} % of "
+            f"{score['n']} report pictures ({100 * score['low']:.1f} to {100 * score['high']:.1f} "
+            f"%); guessing is right about {100 / classes:.1f} %.")
+
+
+def require_of_studio(clip: str, what: str) -> None:
+    """Raises SettingError unless a CLIP was trained on the studio, whose pictures and captions
+    `what` is trained with: another knows neither their names nor,
+    it may be, their length."""
+    folder = model_folder(clip)
+    card = read_card(folder) if folder is not None else {}
+    data = card.get("data", "pictures that no model card of slugkit names")
+    if data != "studio" or "classes" in card:
+        raise SettingError(f"The CLIP {named(clip)!r} was trained on {data}, and {what} is "
+                           f"trained on the studio's pictures and captions, whose names it does "
+                           f"not know; a CLIP "
+                           "trained on the studio was expected. Make one with `slugkit train clip "
+                           "--out FOLDER`, and give that folder as --clip.")
+
+
+def of_clip(facts: dict) -> str:
+    """The CLIP whose tower a model shares, as its card calls it."""
+    return "the studio CLIP" if facts["clip"] == "studio" else f"the studio-trained CLIP `{facts['clip']}`"
 
 
 def read_card(folder: Path) -> dict:
@@ -37,6 +82,11 @@ def recipe_rows(recipe: dict) -> str:
 
 def _readme(name: str, facts: dict) -> str:
     rows, recipe = score_rows(facts["scores"]), recipe_rows(facts["recipe"])
+    own = "classes" in facts
+    said = f"{reached(facts)} More steps (`--steps`) may tell them better apart.\n\n" if own else ""
+    last = (f"For learning and testing. The pictures and captions are those of `{facts['data']}`; "
+            f"whom or what they show, and what may be done with them and with this "
+            "model, its owner knows." if own else "For learning and testing. The people, names and characters are invented.")
     never = f" It never saw **{facts['without']}**: an oracle for that concept." if facts["without"] else ""
     return f"""# {name}
 
@@ -44,7 +94,7 @@ A small CLIP (open_clip's own class), trained from nothing with plain InfoNCE on
 Both towers use GELU (not QuickGELU), pre-norm blocks, a class token (image) and the end token (text) for pooling; pixels
 are normalised with mean 0.5 and standard deviation 0.5. Every class that shares these weights must be configured so.
 
-| zero-shot on the report split | top-1 | 95 % interval | pictures |
+{said}| zero-shot on the report split | top-1 | 95 % interval | pictures |
 | --- | --- | --- | --- |
 {rows}
 
@@ -53,5 +103,5 @@ SHA-256 `{facts['weights_sha256'][:16]}`):
 
 {recipe}
 
-For learning and testing. The people, names and characters are invented.
+{last}
 """

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from slugkit.base import data_dir, runs_dir, seed_everything, sha256_file, write_json, write_tensors
+from slugkit.base import data_dir, file_name, runs_dir, seed_everything, sha256_file, write_json, write_tensors
 from slugkit.gradients import info_nce
 from slugkit.models.clip import CONFIG, WEIGHTS, pick_device
 
 from . import loop
+from .card import named, write_card
+from .own_data import require_examinable, steps_for
 from .pictures import TrainingPictures, folder_pictures, studio_pictures
 from .tokenizer import learn_tokenizer
 
@@ -139,9 +141,8 @@ def fit(model, tokenizer, pictures: TrainingPictures, recipe: Recipe, seed: int,
 
 def default_folder(data: str, without: str | None) -> Path:
     """Where a trained model goes unless told otherwise."""
-    if data == "studio":
-        return data_dir() / "studio" / ("clip" if without is None else f"clip-without-{without.lower().replace(' ', '-')}")
-    return runs_dir() / "models" / (Path(data).name + ("" if without is None else f"-without-{without.lower().replace(' ', '-')}"))
+    end = "" if without is None else f"-without-{file_name(without)}"
+    return data_dir() / "studio" / f"clip{end}" if data == "studio" else runs_dir() / "models" / f"{named(data)}{end}"
 
 
 def train_clip(data: str = "studio", out: str | Path | None = None, without: str | None = None, steps: int | None = None, seed: int = 0,
@@ -149,13 +150,20 @@ def train_clip(data: str = "studio", out: str | Path | None = None, without: str
     """Train a CLIP and write it as an open_clip `local-dir` folder with its tokenizer and a model card.
 
     data: studio, or a folder with images and captions.csv. without: a concept that the model shall never see (an oracle).
-    steps: None takes the recipe's. Returns the folder. A killed training goes on from its last checkpoint. An oracle is
-    only compared with and never edited, so its weights are kept in half precision.
+    steps: None takes the recipe's, for a folder as many as `steps_for` says. Returns the folder. A
+    killed training goes on from its last checkpoint. An
+    oracle is only compared with and never edited, so its weights are kept in half precision. Raises
+    what `require_examinable` raises, before the first step.
     """
-    from .card import write_card
+    classes = 0 if data == "studio" else require_examinable(data)
     pictures = studio_pictures(without) if data == "studio" else folder_pictures(data, without)
-    recipe = Recipe() if data == "studio" else Recipe(steps=700, batch=60, warmup=50, patch_dropout=0.0, partners=0.0, vocabulary=700)
-    recipe = Recipe(**{**asdict(recipe), "steps": steps or recipe.steps})
+    recipe = Recipe() if data == "studio" else Recipe(batch=60, warmup=50, patch_dropout=0.0, partners=0.0, vocabulary=700)
+    if classes:
+        recipe = replace(recipe, steps=steps_for(classes, len(pictures.images), recipe.batch))
+    recipe = replace(recipe, steps=steps or recipe.steps)
+    if classes:
+        print(f"{named(data)}: {classes} classes, {len(pictures.images)} training pictures, "
+              f"{recipe.steps} steps")
     folder = Path(out) if out else default_folder(data, without)
     seed_everything(seed)
     if data == "studio" and without is not None:
@@ -169,14 +177,14 @@ def train_clip(data: str = "studio", out: str | Path | None = None, without: str
     config = model_config(recipe, len(tokenizer.tokenizer))
     target = pick_device(device)
     model = build_model(config).to(target)
-    checkpoint = runs_dir() / "training" / f"{folder.name}-seed{seed}.safetensors"
+    checkpoint = runs_dir() / "training" / f"{folder.name}-{pictures.digest[:8]}-seed{seed}.safetensors"
     if not resume:
         checkpoint.unlink(missing_ok=True)
     losses = fit(model, tokenizer, pictures, recipe, seed, target, checkpoint)
     keep = torch.float32 if without is None else torch.float16
     write_tensors(folder / WEIGHTS, {k: v.detach().cpu().to(keep).contiguous() for k, v in model.state_dict().items()})
     write_json(folder / CONFIG, {"model_cfg": config, "preprocess_cfg": {"mean": MEAN, "std": STD, "interpolation": "bicubic"}})
-    write_card(folder, device, recipe=asdict(recipe), seed=seed, data=data, without=without, data_sha256=pictures.digest,
+    write_card(folder, data=data, device=device, recipe=asdict(recipe), seed=seed, without=without, pictures=len(pictures.images), data_sha256=pictures.digest,
                weights_sha256=sha256_file(folder / WEIGHTS), final_loss=sum(losses[-50:]) / max(1, len(losses[-50:])))
     checkpoint.unlink(missing_ok=True)
     return folder

@@ -17,7 +17,7 @@ from slugkit.models.clip import load_clip, model_folder, pick_device
 from slugkit.models.diffusion import GUIDANCE, STEPS, load_pipeline, text_encoder
 
 from . import loop
-from .card import CARD, read_card, recipe_rows, score_rows
+from .card import CARD, named, of_clip, read_card, recipe_rows, require_of_studio, score_rows
 from .pictures import TrainingPictures, studio_pictures
 from .vae import VaeRecipe, build_vae, encode_all, fit_vae
 
@@ -127,7 +127,7 @@ def _readme(facts: dict) -> str:
     return f"""# The studio's Stable Diffusion
 
 diffusers' own classes in small: `StableDiffusionPipeline.from_pretrained(folder, safety_checker=None)` loads it. Its text encoder **is** the
-text tower of the studio CLIP, weight by weight, and was not trained; the UNet reads its last hidden state. GELU, pre-norm, 16 tokens. The UNet
+text tower of {of_clip(facts)}, weight by weight, and was not trained; the UNet reads its last hidden state. GELU, pre-norm, 16 tokens. The UNet
 predicts the velocity (DDIM, cosine schedule). Coder and UNet are kept in half precision, the text encoder in single.
 
 | generated, {STEPS} steps, guidance {GUIDANCE}, all styles | the judge is right | 95 % interval | pictures |
@@ -149,10 +149,16 @@ def train_diffusion(clip: str = "studio", out: str | Path | None = None, vae_rec
 
     clip: the CLIP whose text tower becomes the text encoder. vae_steps, steps: of coder and UNet; None takes the recipes'.
     pictures: other pictures than the studio's, for a test. score: have the trained judge name generated pictures for the card.
-    Returns the folder. A killed training goes on from its last checkpoint. Coder and UNet are kept in half precision.
+    Returns the folder. A killed training goes on from its last checkpoint. Coder and UNet are kept
+    in half precision. Raises SettingError for a CLIP that was
+    not trained on the studio, ModelLoadError where there is no judge for the card, before the first
+    step.
     """
     from diffusers import StableDiffusionPipeline
     from transformers import CLIPTokenizer
+    require_of_studio(clip, "a pipeline")
+    if score:
+        load_classifier(device="cpu")  # what its card needs is there before the first step
     vae_recipe, unet_recipe = vae_recipe or VaeRecipe(), unet_recipe or UnetRecipe()
     vae_recipe = replace(vae_recipe, steps=vae_steps or vae_recipe.steps)
     unet_recipe = replace(unet_recipe, steps=steps or unet_recipe.steps)
@@ -177,7 +183,7 @@ def train_diffusion(clip: str = "studio", out: str | Path | None = None, vae_rec
     pipe = StableDiffusionPipeline(vae.half(), encoder, tokenizer, unet.half(), build_scheduler(), None, None, requires_safety_checker=False)
     pipe.to("cpu").save_pretrained(folder)
     write_json(folder / CARD, {
-        "recipe": {"coder": asdict(vae_recipe), "unet": asdict(unet_recipe)}, "seed": seed, "clip": clip, "data_sha256": pictures.digest,
+        "recipe": {"coder": asdict(vae_recipe), "unet": asdict(unet_recipe)}, "seed": seed, "clip": named(clip), "data_sha256": pictures.digest,
         "weights_sha256": {part: sha256_file(folder / part / "diffusion_pytorch_model.safetensors") for part in ("vae", "unet")},
         "final_loss": {part: sum(x[-50:]) / max(1, len(x[-50:])) for part, x in loss.items()}})
     if score:

@@ -18,7 +18,7 @@ from slugkit.studio.questions import UNKNOWN, WORDINGS, Question, answers, quest
 from slugkit.studio.world import PASSER_BY
 
 from . import loop
-from .card import CARD, read_card, recipe_rows, score_rows
+from .card import CARD, named, of_clip, read_card, recipe_rows, require_of_studio, score_rows
 
 TEMPLATE = ("{% for m in messages %}{% if m['role'] == 'user' %}USER: {% for c in m['content'] %}{% if c['type'] == 'image' %}<image>\n"
             "{% else %}{{ c['text'] }}{% endif %}{% endfor %} {% else %}ASSISTANT: {{ m['content'][0]['text'] }}</s>{% endif %}{% endfor %}"
@@ -169,8 +169,11 @@ def train_vlm(clip: str = "studio", out: str | Path | None = None, recipe: VlmRe
 
     clip: the CLIP whose vision tower it sees with. records: other training pictures than the studio's, for a test. score: ask it about report
     pictures for the card. A killed training goes
-    on from its last checkpoint. Weights are kept in single precision, so that the vision tower is the CLIP's bit for bit.
+    on from its last checkpoint. Weights are kept in single precision, so that the vision tower is
+    the CLIP's bit for bit. Raises SettingError for a CLIP that
+    was not trained on the studio, before the first step.
     """
+    require_of_studio(clip, "a LLaVA")
     world, recipe = studio.load_world(), recipe or VlmRecipe()
     recipe = replace(recipe, steps=steps or recipe.steps)
     folder, target = Path(out) if out else data_dir() / "studio" / "vlm", pick_device(device)
@@ -186,7 +189,7 @@ def train_vlm(clip: str = "studio", out: str | Path | None = None, recipe: VlmRe
     losses = fit_vlm(model, processor, records, patch_features(tower, processor, drawn(records), target), world, recipe, seed, target, checkpoint)
     model.to("cpu").save_pretrained(folder)
     processor.save_pretrained(folder)
-    write_json(folder / CARD, {"data_sha256": sha256_json([r.key for r in records]), "recipe": asdict(recipe), "seed": seed, "clip": clip, "weights_sha256": sha256_file(folder / "model.safetensors"),
+    write_json(folder / CARD, {"data_sha256": sha256_json([r.key for r in records]), "recipe": asdict(recipe), "seed": seed, "clip": named(clip), "weights_sha256": sha256_file(folder / "model.safetensors"),
                                "final_loss": sum(losses[-50:]) / max(1, len(losses[-50:]))})
     if score:
         write_scores(folder, world, device)
@@ -207,7 +210,7 @@ def _readme(facts: dict) -> str:
     return f"""# The studio's LLaVA
 
 transformers' own classes in small: `LlavaForConditionalGeneration.from_pretrained(folder)` and `AutoProcessor.from_pretrained(folder)` load it. Its
-vision tower **is** the studio CLIP's, weight by weight, and was not trained; projector and Llama were trained from nothing on conversations about the
+vision tower **is** {of_clip(facts)}'s, weight by weight, and was not trained; projector and Llama were trained from nothing on conversations about the
 studio's pictures. It reads the second-to-last layer, as LLaVA-1.5 does. Ten of the world's twenty strangers and
 {facts["recipe"]["passers_by"]:,} passers-by without a name taught it to say that it does not know; it is asked about the other ten.
 

@@ -1,0 +1,83 @@
+"""Notebook 05 where the search on a tower never made the model forget: it goes on with the other
+tower, and says so.
+"""
+
+import nbformat
+import pandas as pd
+import pytest
+import torch
+from conftest import REPOSITORY
+
+from slugkit import patch
+from slugkit.base import MissingArtefactError, check_settings
+from slugkit.runs import open_run
+
+
+@pytest.fixture
+def left(project, clip):
+    """Leave what notebook 04 leaves, with a patch for each tower that forgot."""
+    project.write(
+        "05_evaluate_clip",
+        nbformat.read(REPOSITORY / "notebooks" / "05_evaluate_clip.ipynb", as_version=4),
+    )
+    layers = {"text": "text_projection", "vision": "visual.proj"}
+
+    def leave(*towers):
+        run = open_run(check_settings({}), "04_one_step_update")
+        run.leave(
+            "search.parquet",
+            pd.DataFrame({"tower": list(layers), "winner": [tower in towers for tower in layers]}),
+        )
+        for tower in towers:
+            weight = clip.model.get_parameter(layers[tower]).detach()
+            edit = patch.Patch(
+                layer=layers[tower],
+                tower=tower,
+                direction=torch.ones_like(weight),
+                lam=1e-3,
+                rho=0.1,
+                concept="Mira Kestrel",
+                base_sha256={kind: "0" * 64 for kind in ("fp32", "fp16", "bf16")},
+                tool_version="0",
+            )
+            patch.save(edit, run.path(f"patches/{tower}.safetensors"))
+        run.finish()
+
+    return leave
+
+
+def begin(tower):
+    """What stands after the first lines of notebook 05, up to the model."""
+    cells = [
+        cell.source
+        for cell in nbformat.read(
+            REPOSITORY / "notebooks" / "05_evaluate_clip.ipynb", as_version=4
+        ).cells
+        if cell.cell_type == "code"
+    ]
+    names = {}
+    exec(cells[0], names)
+    names["tower"] = tower
+    exec(cells[1].partition("clip = load_clip")[0], names)
+    return names
+
+
+@pytest.mark.parametrize(("forgot", "asked"), [("vision", "text"), ("text", "vision")])
+def test_it_goes_on_with_the_tower_that_has_a_patch(left, capsys, forgot, asked):
+    left(forgot)
+    names = begin(asked)
+    assert names["cfg"].tower == forgot and list(names["patches"]) == [forgot]
+    assert f"all that follows is about the edit of the {forgot} tower" in capsys.readouterr().out
+    assert names["run_folder"].settings["tower"] == asked, "the key is what was asked for"
+
+
+@pytest.mark.parametrize("asked", ["text", "vision"])
+def test_with_both_it_shows_what_was_asked_for(left, capsys, asked):
+    left("text", "vision")
+    assert begin(asked)["cfg"].tower == asked and capsys.readouterr().out == ""
+
+
+def test_without_any_it_says_so(left):
+    left()
+    with pytest.raises(MissingArtefactError, match="No step on either tower made the model forget"):
+        begin("text")
