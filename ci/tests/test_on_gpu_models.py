@@ -109,7 +109,7 @@ def test_layers_off_the_span_are_searched_for_a_pipeline(clip, few, found):
     assert set(starts["layer"]) <= set(directions) and all(map(on_gpu, directions.values()))
 
 
-def test_a_drawn_set_that_was_cut_off_goes_on_with_the_same_bytes(tmp_path):
+def test_a_drawn_set_that_was_cut_off_goes_on_with_the_same_bytes(kind, tmp_path):
     how = dict(count=1, exam=1, steps=2)
     write_drawn_set(tmp_path / "set", ["Tin Wobble", "mushroom"], **how)
     files = sorted((tmp_path / "set" / "images").iterdir())
