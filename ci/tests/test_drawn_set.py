@@ -1,6 +1,7 @@
 """A set that the pipeline draws itself: what is drawn, that a cut-off call goes on, and that the notebooks' data reader takes it."""
 
 import json
+import shutil
 
 import numpy as np
 import pandas as pd
@@ -58,6 +59,22 @@ def test_a_call_that_was_cut_off_goes_on_and_another_one_is_refused(folder, monk
     monkeypatch.setattr(drawn_set, "load_pipeline", lambda *_: pytest.fail("nothing may be loaded"))
     with pytest.raises(SettingError, match="drawn in another way"):
         write_drawn_set(folder, TWO, count=3, exam=2, steps=3)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """Eight pictures of four steps, drawn in one batch."""
+    return write_drawn_set(tmp_path_factory.mktemp("whole") / "set", TWO, count=1, exam=1, steps=4, device="cpu")
+
+
+@pytest.mark.parametrize("lost", [[0, 1, 2], [1, 2], [2, 5, 7]])
+def test_what_was_lost_comes_back_with_the_same_bytes_whatever_was_in_its_batch(whole, tmp_path, lost):
+    files = pd.read_csv(whole / "captions.csv")["file"]
+    shutil.copytree(whole, tmp_path / "set")
+    for file in files[lost]:
+        (tmp_path / "set" / file).unlink()
+    write_drawn_set(tmp_path / "set", TWO, count=1, exam=1, steps=4, device="cpu")
+    assert all((tmp_path / "set" / file).read_bytes() == (whole / file).read_bytes() for file in files)
 
 
 @pytest.mark.parametrize("given", [dict(concepts=[]), dict(concepts=["a", "a"]), dict(count=0), dict(exam=-1), dict(prompts=["no place"]), dict(prompts=["{} and {}"]),

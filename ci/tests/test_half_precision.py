@@ -23,8 +23,8 @@ LAYERS = {
 }
 HALVES = [torch.float16, torch.bfloat16]
 MODELS = [
-    ("text", lambda: CLIPTextModel(TEXT)),
-    ("vision", lambda: CLIPVisionModel(VISION)),
+    ("text", lambda: CLIPTextModel(copy.deepcopy(TEXT))),  # a saved model's type stays in its config
+    ("vision", lambda: CLIPVisionModel(copy.deepcopy(VISION))),
     ("text", whole),
     ("vision", whole),
 ]

@@ -18,7 +18,6 @@ from slugkit.evaluate import vlm as asking
 from slugkit.evaluate.clip_judge import clip_judge
 from slugkit.evaluate.concept import winning_patch
 from slugkit.evaluate.diffusion import similarity, told_by
-from slugkit.evaluate.drawn_set import write_drawn_set
 from slugkit.evaluate.frechet import JudgeFeatures, frechet_distance
 from slugkit.evaluate.paper_several import pipeline_with_tower
 from slugkit.evaluate.prompts import several_answer_set
@@ -107,17 +106,6 @@ def test_layers_off_the_span_are_searched_for_a_pipeline(clip, few, found):
         clip, pipe, few, WHO, found.g_forget, 0.5, retain_size=12, max_trials=7
     )
     assert set(starts["layer"]) <= set(directions) and all(map(on_gpu, directions.values()))
-
-
-def test_a_drawn_set_that_was_cut_off_goes_on_with_the_same_bytes(tmp_path):
-    how = dict(count=1, exam=1, steps=2)
-    write_drawn_set(tmp_path / "set", ["Tin Wobble", "mushroom"], **how)
-    files = sorted((tmp_path / "set" / "images").iterdir())
-    before = [file.read_bytes() for file in files]
-    for file in files[1::3]:
-        file.unlink()
-    write_drawn_set(tmp_path / "set", ["Tin Wobble", "mushroom"], **how)
-    assert [file.read_bytes() for file in files] == before
 
 
 def test_a_saved_pipeline_and_a_saved_llava_run_in_plain_libraries(kind, pipe, vlm, tmp_path):

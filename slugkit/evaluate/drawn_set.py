@@ -61,7 +61,7 @@ def write_drawn_set(folder: str | Path, concepts: Sequence[str], pipeline: str =
     """Draw the table of `drawn_table` and leave PNG files, captions.csv and a record of how they were drawn. Returns the folder.
 
     pipeline, device: as of `load_pipeline`. A call that was cut off goes on where it was and draws a batch that was begun as a whole
-    again, since in half precision the others of a batch leave their trace; captions.csv comes last. Raises SettingError for a folder that holds something else or
+    again, since a picture depends on its batch by rounding; captions.csv comes last. Raises SettingError for a folder that holds something else or
     was drawn in another way, ModelLoadError for a pipeline that cannot be loaded or draws blank pictures, and what `drawn_table` raises, before anything is drawn.
     """
     folder, table = Path(folder).expanduser(), drawn_table(concepts, count, exam, prompts)

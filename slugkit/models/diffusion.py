@@ -91,8 +91,8 @@ def picture_edge(pipe) -> int:
 def draw(pipe, prompts: list[str], seeds: list[int], steps: int = STEPS, guidance: float = GUIDANCE, batch_size: int = 0) -> np.ndarray:
     """One picture for each prompt and seed. Returns (N, H, W, 3) uint8.
 
-    Each picture starts from noise of its own seed, drawn on the CPU, so it depends on which others are in its batch by rounding alone, which in half
-    precision shows in a few pixels. batch_size: pictures at once; 0
+    Each picture starts from noise of its own seed, drawn on the CPU, so it depends on which others are in its batch by rounding alone, which may show in a pixel
+    here and there. batch_size: pictures at once; 0
     takes 16 of up to 256 pixels, 4 of 512, 1 of larger ones. What is no number (NaN) comes out black: `require_pictures` finds such a picture.
     """
     if len(prompts) != len(seeds):
