@@ -20,6 +20,7 @@ from slugkit.base.errors import (
     ZeroWeightError,
 )
 from slugkit.base.hashing import sha256_bytes, sha256_file, sha256_json, sha256_tensor, sha256_tree
+from slugkit.base.outputs import is_ours, new_path
 from slugkit.base.paths import cache_dir, data_dir, notebooks_dir, root, runs_dir
 from slugkit.base.progress import headless, progress
 from slugkit.base.settings import (
@@ -32,6 +33,7 @@ from slugkit.base.settings import (
     require_choice,
     seed_everything,
 )
+from slugkit.base.texts import printable
 
 __all__ = [
     "CheckFailed",
@@ -57,8 +59,11 @@ __all__ = [
     "data_dir",
     "did_you_mean",
     "headless",
+    "is_ours",
     "nearest",
+    "new_path",
     "notebooks_dir",
+    "printable",
     "progress",
     "read_settings",
     "replace_atomically",

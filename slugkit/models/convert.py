@@ -26,6 +26,22 @@ def activation(block: nn.Module) -> str:
                          "checkpoint instead.")
 
 
+def activation_of(model, tower: str) -> str | None:
+    """transformers' name of the activation in a tower of any model that a patch goes on; None where it says none.
+
+    model: open_clip's or transformers' classes, a pipeline, a LLaVA, the files of one.
+    """
+    if hasattr(model, "said_activation"):
+        return model.said_activation(tower)
+    model = getattr(model, "text_encoder", None) or model
+    blocks = getattr(getattr(getattr(model, "visual", None) if tower == "vision" else model, "transformer", None), "resblocks", None)
+    if blocks is not None:
+        gelu = getattr(getattr(blocks[0], "mlp", None), "gelu", None)
+        return None if gelu is None else activation(blocks[0])
+    config = getattr(model, "config", None)
+    return getattr(getattr(config, f"{tower}_config", config), "hidden_act", None)
+
+
 def _need_plain(tower: nn.Module, what: str) -> nn.ModuleList:
     """The blocks of a tower of open_clip's transformer class. Raises ModelLoadError for another architecture (timm's, a text model of transformers)."""
     blocks = getattr(getattr(tower, "transformer", None), "resblocks", None)

@@ -8,7 +8,7 @@ projections are transposed. Canonical means: open_clip's name, shape and orienta
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -137,6 +137,31 @@ def locate(model: Any, canonical: str) -> Place | None:
         if all(name in weights for name in there):
             return Place(tuple(weights[name] for name in there), canonical in _TRANSPOSED)
     return None
+
+
+def prefixes(names: Iterable[str], canonical: str) -> list[str]:
+    """What stands before a weight in each place where tensors of these names keep it, whoever wrote them.
+
+    Stable Diffusion's single files say `cond_stage_model.transformer.` (2: `cond_stage_model.model.`),
+    XL's `conditioner.embedders.0.transformer.`, others `text_encoders.clip_l.transformer.`, and so on.
+    """
+    names, found = set(names), {}
+    level, marker = _LEVELS[tower_of(canonical)]
+    parts = hf_names(canonical)
+    flat = [part.removeprefix(level) for part in parts]
+    for name in sorted(names):
+        for ways in ([canonical], parts, flat):
+            prefix = name.removesuffix(ways[0])
+            if prefix == name or prefix and not prefix.endswith("."):
+                continue
+            if ways[0] == canonical and prefix.endswith("visual."):
+                continue  # the vision tower's block, not the text tower's
+            alone = ways is flat and flat != parts
+            if alone and (prefix.endswith(level) or f"{prefix}{marker}" not in names):
+                continue
+            if all(f"{prefix}{part}" in names for part in ways):
+                found[prefix] = None
+    return list(found)
 
 
 def parts(model: Any) -> list[Any]:

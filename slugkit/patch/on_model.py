@@ -14,6 +14,7 @@ from torch.utils.weak import WeakIdKeyDictionary
 
 from slugkit.base import PatchError, ShapeError, nearest, sha256_tensor
 from slugkit.models.acting import unused_layers
+from slugkit.models.convert import activation_of
 from slugkit.models.names import Place, locate, parameters, parts
 from slugkit.patch.file import Patch
 from slugkit.ranking import part_rows, split_layer
@@ -136,9 +137,9 @@ def _matched_in(p: Patch, model: Any, resolve: Resolve | None) -> tuple[Layer, _
         rows = rows_of(p, layer.weight)
     except (ShapeError, TypeError) as error:
         raise PatchError(f"layer {p.layer} does not fit this model: {error}\nNothing was changed.") from error
-    if layer.weight[rows].shape != p.direction.shape:
+    if layer.weight[rows].shape != p.shape:
         raise PatchError(
-            f"layer {p.layer} has the shape {tuple(layer.weight[rows].shape)} in this model and {tuple(p.direction.shape)} "
+            f"layer {p.layer} has the shape {tuple(layer.weight[rows].shape)} in this model and {tuple(p.shape)} "
             "in the patch; "
             "equal shapes were expected. Nothing was changed.\nUse the model that the patch was made for."
         )
@@ -152,6 +153,12 @@ def _matched_in(p: Patch, model: Any, resolve: Resolve | None) -> tuple[Layer, _
             f"expected {expected[:12]}…). Nothing was changed.\n"
             "Use the original checkpoint; an edited or fine-tuned copy will not do."
         )
+    made, here = p.provenance.get("activation"), activation_of(model, p.tower)
+    if isinstance(made, str) and here and made != here:
+        raise PatchError(
+            f"the patch for {p.concept!r} was made on a {p.tower} tower with the activation {made}, and this model computes with {here}: the same weights, another model. "
+            "Nothing was changed.\nLoad the weights with the activation that they were trained with."
+        )
     return layer, edited
 
 
@@ -160,9 +167,17 @@ def verify(p: Patch, model: Any, resolve: Resolve | None = None) -> None:
 
     model: see the module; its layer fp32, fp16 or bf16. resolve: for a model with other names, (model,
     canonical name) -> the weight, or a view of it in the canonical orientation.
-    Raises PatchError (missing layer, a layer that cannot act there, wrong shape, wrong base).
+    Raises PatchError where `apply` would: missing layer, a layer that cannot act there, wrong shape, base or
+    activation, an edited weight that would not be finite.
     """
-    _matched(p, model, resolve)
+    layer, edited = _matched(p, model, resolve)
+    _compute(*_with(p, layer, edited))
+
+
+def _with(p: Patch, layer: Layer, edited: _Edited | None) -> tuple[torch.Tensor, dict[str, Patch]]:
+    """The layer's original and its patches, the new one among them."""
+    original = edited.original.to(layer.weight.device) if edited else layer.weight
+    return original, (edited.patches if edited else {}) | {p.sha256: p}
 
 
 def _compute(original: torch.Tensor, patches: dict[str, Patch]) -> torch.Tensor:
@@ -196,8 +211,7 @@ def _apply(p: Patch, model: Any, resolve: Resolve | None) -> bool:
     layer, edited = _matched(p, model, resolve)
     if edited and p.sha256 in edited.patches:
         return False
-    original = edited.original.to(layer.weight.device) if edited else layer.weight
-    layer.write(original, (edited.patches if edited else {}) | {p.sha256: p})
+    layer.write(*_with(p, layer, edited))
     return True
 
 
