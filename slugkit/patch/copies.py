@@ -4,18 +4,18 @@ prefix. Tensors are read one by one; nothing is written here.
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 
 from slugkit.base import MissingArtefactError, PatchError
+from slugkit.models.convert import said_activation
+from slugkit.models.hub import read_json
 from slugkit.models.layers import block_of, tower_of
 from slugkit.models.names import ENCODERS, locate, prefixes
 from slugkit.patch import on_model
@@ -28,17 +28,6 @@ PARTS = (*ENCODERS, "image_encoder")
 _SHARD = re.compile(r"^(?P<head>.+)-\d+(?P<of>-of-\d+)?(?P<variant>\.[\w-]+)?\.safetensors$")
 _BEFORE_LAST = ("cond_stage_model.model.", "conditioner.embedders.0.transformer.")
 """Prefixes of the encoders that Stable Diffusion 2 and XL read before their last block."""
-_HEADER = 8 << 20
-"""Bytes of a configuration that are read at most."""
-
-
-def read_json(file: Path) -> dict[str, Any]:
-    """What a JSON file says, or {} where there is none, or none that says anything."""
-    try:
-        known = json.loads(file.read_text("utf-8")) if file.is_file() and file.stat().st_size <= _HEADER else {}
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return known if isinstance(known, dict) else {}
 
 
 class Copy(Mapping):
@@ -57,11 +46,11 @@ class Copy(Mapping):
         pipeline = self.folder != root and self.folder.name in PARTS
         self.home = self.folder.parent if pipeline else self.folder
         self.tower = (self.home, self.folder.name if pipeline else prefix)
-        self._known = read_json(self.folder / "config.json")
-        vision = self._known.get("vision_config")
+        known = read_json(self.folder / "config.json")
+        vision = known.get("vision_config")
         self.config = None
-        if isinstance(vision, dict) and "vision_feature_layer" in self._known:
-            self.config = SimpleNamespace(vision_feature_layer=self._known["vision_feature_layer"],
+        if isinstance(vision, dict) and "vision_feature_layer" in known:
+            self.config = SimpleNamespace(vision_feature_layer=known["vision_feature_layer"],
                                           vision_config=SimpleNamespace(num_hidden_layers=vision.get("num_hidden_layers", 24)))
 
     def __getitem__(self, name: str) -> torch.Tensor:
@@ -92,16 +81,7 @@ class Copy(Mapping):
 
     def said_activation(self, tower: str) -> str | None:
         """What the configuration beside the files says of the tower's activation; None where it says nothing."""
-        plain = any(name.startswith(("transformer.resblocks", "visual.")) for name in self.where)
-        theirs, ours = read_json(self.folder / "open_clip_config.json").get("model_cfg"), self._known
-        if self.prefix or not (theirs or ours):
-            return None
-        if isinstance(theirs, dict) and (plain or not ours):
-            odd = {"timm_model_name", "hf_model_name", "act_kwargs"} & set(theirs.get(f"{tower}_cfg") or {})
-            return None if odd else "quick_gelu" if theirs.get("quick_gelu") else "gelu"
-        part = ours.get(f"{tower}_config", ours)
-        clip = str(part.get("model_type", ours.get("model_type", ""))).startswith("clip") if isinstance(part, dict) else False
-        return part.get("hidden_act", "quick_gelu") if clip else None
+        return None if self.prefix else said_activation(self.folder, tower, any(name.startswith(("transformer.", "visual.")) for name in self.where))
 
     def unread(self, layer: str) -> str:
         """Why an edit of a layer cannot act in what this file is made for, or ""."""

@@ -4,7 +4,7 @@ A model is anything that holds the layer: an open_clip CLIP, transformers' CLIPM
 a dictionary of tensors; `slugkit.models.names` finds the layer there. No model library is needed.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -15,7 +15,7 @@ from torch.utils.weak import WeakIdKeyDictionary
 from slugkit.base import PatchError, ShapeError, nearest, sha256_tensor
 from slugkit.models.acting import unused_layers
 from slugkit.models.convert import activation_of
-from slugkit.models.names import Place, locate, parameters, parts
+from slugkit.models.names import Place, locate, parameters, parts, unwrapped
 from slugkit.patch.file import Patch
 from slugkit.ranking import part_rows, split_layer
 from slugkit.search import PRECISIONS, stepped
@@ -91,10 +91,10 @@ class Layer:
 def find(layer: str, concept: str, model: Any, resolve: Resolve | None = None) -> Layer:
     """Where the model keeps a layer. concept: for the error. Raises PatchError where it has none, cannot use it, or keeps it in another type."""
     name, _ = split_layer(layer)
-    unused: dict[str, str] = {}
+    if resolve is None:
+        model = unwrapped(model)
     try:
         place = _place(name, model, resolve)
-        unused = {} if resolve or place is None else unused_layers(model, [name])
     except (AttributeError, LookupError, PatchError):
         place = None
     if place is None:
@@ -102,6 +102,10 @@ def find(layer: str, concept: str, model: Any, resolve: Resolve | None = None) -
         close = nearest(name, known)
         hint = f"The nearest names are {', '.join(close)}." if close else "Pass `resolve` for a model with other names."
         raise PatchError(f"this model has no layer {name}, which the patch for {concept!r} edits; nothing was changed.\n{hint}")
+    if any(tensor.is_meta for tensor in place.tensors):
+        raise PatchError(f"layer {name} is not in memory: it was offloaded to disk, or never loaded. Nothing was changed.\n"
+                         "Apply the patch to the files (`slugkit patch apply`), or load the model without a device_map that needs the disk.")
+    unused = {} if resolve else unused_layers(model, [name])
     if unused:
         raise PatchError(f"an edit of layer {name} cannot act: {unused[name]}. Nothing was changed. Use the patch of another layer.")
     kinds = {tensor.dtype for tensor in place.tensors}
@@ -153,7 +157,7 @@ def _matched_in(p: Patch, model: Any, resolve: Resolve | None) -> tuple[Layer, _
             f"expected {expected[:12]}…). Nothing was changed.\n"
             "Use the original checkpoint; an edited or fine-tuned copy will not do."
         )
-    made, here = p.provenance.get("activation"), activation_of(model, p.tower)
+    made, here = p.provenance.get("activation"), activation_of(unwrapped(model), p.tower)
     if isinstance(made, str) and here and made != here:
         raise PatchError(
             f"the patch for {p.concept!r} was made on a {p.tower} tower with the activation {made}, and this model computes with {here}: the same weights, another model. "
@@ -244,7 +248,8 @@ def remove(p: Patch, model: Any, resolve: Resolve | None = None) -> None:
 def edits_of(model: Any) -> list[tuple[str, _Edited]]:
     """Layer and what was done to it, for every layer of the model that this process edited."""
     try:
-        tensors = [tensor for _, tensor in model.named_parameters()] if hasattr(model, "named_parameters") else list(parameters(model).values())
+        files = isinstance(model, Mapping) and hasattr(model, "named_parameters")
+        tensors = [tensor for _, tensor in model.named_parameters()] if files else list(parameters(unwrapped(model)).values())
     except PatchError:
         tensors = []
     mine = {id(tensor) for tensor in (*tensors, model)}
