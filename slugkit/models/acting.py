@@ -39,7 +39,7 @@ def reading(model: Any) -> Callable[[], list[torch.Tensor]] | None:
     """
     pipe = model.pipeline if isinstance(model, EncoderOf) else model
     if hasattr(pipe, "encode_prompt"):
-        device = getattr(pipe, "_execution_device", None) or _device(pipe.text_encoder)
+        device = _device(pipe.text_encoder)
         return lambda: _tensors(pipe.encode_prompt(PROMPT, device=device, num_images_per_prompt=1, do_classifier_free_guidance=False))
     if hasattr(model, "get_image_features") and hasattr(getattr(model, "config", None), "vision_feature_layer"):
         return lambda: _tensors(model.get_image_features(**_noise(model), return_dict=True).pooler_output)

@@ -36,7 +36,7 @@ def activation_of(model, tower: str) -> str | None:
     """
     if hasattr(model, "said_activation"):
         return model.said_activation(tower)
-    model = unwrapped(getattr(model, "text_encoder", None) or model)
+    model = unwrapped(getattr(model, "text_encoder", model))
     blocks = getattr(getattr(getattr(model, "visual", None) if tower == "vision" else model, "transformer", None), "resblocks", None)
     if blocks is not None:
         try:

@@ -81,7 +81,9 @@ class Copy(Mapping):
 
     def said_activation(self, tower: str) -> str | None:
         """What the configuration beside the files says of the tower's activation; None where it says nothing."""
-        return None if self.prefix else said_activation(self.folder, tower, any(name.startswith(("transformer.", "visual.")) for name in self.where))
+        if self.prefix and self.config is None:
+            return None  # a single file: the configuration beside it may be of something else
+        return said_activation(self.folder, tower, any(name.startswith(("transformer.", "visual.")) for name in self.where))
 
     def unread(self, layer: str) -> str:
         """Why an edit of a layer cannot act in what this file is made for, or ""."""
