@@ -8,6 +8,7 @@ from slugkit.base.errors import (
     MemoryPlanError,
     MissingArtefactError,
     ModelLoadError,
+    OldPackageError,
     PatchError,
     RunFailedError,
     SearchFailedError,
@@ -34,6 +35,7 @@ from slugkit.base.settings import (
     seed_everything,
 )
 from slugkit.base.texts import printable
+from slugkit.base.versions import require_versions, too_old
 
 __all__ = [
     "CheckFailed",
@@ -42,6 +44,7 @@ __all__ = [
     "MissingArtefactError",
     "MemoryPlanError",
     "ModelLoadError",
+    "OldPackageError",
     "PatchError",
     "RunFailedError",
     "SearchFailedError",
@@ -68,6 +71,7 @@ __all__ = [
     "read_settings",
     "replace_atomically",
     "require_choice",
+    "require_versions",
     "root",
     "runs_dir",
     "seed_everything",
@@ -76,6 +80,7 @@ __all__ = [
     "sha256_json",
     "sha256_tensor",
     "sha256_tree",
+    "too_old",
     "write_bytes",
     "write_csv",
     "write_json",

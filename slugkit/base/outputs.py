@@ -56,7 +56,7 @@ def new_path(out: str | Path, *inputs: str | Path | None, ours: bool = False) ->
         if inside or whole == source.resolve() or whole in source.resolve().parents:
             raise SettingError(f"{out} is what is read here ({source}), or one of them lies inside the other; another place was expected. "
                                "Choose another name. Nothing was changed.")
-    if os.path.lexists(out) and not (ours and is_ours(out)):
+    if (os.path.lexists(out) or whole.exists()) and not (ours and is_ours(whole)):
         what = ", and slugkit did not write it" if ours else ""
         raise SettingError(f"{out} is there already{what}; a new name was expected, so that nothing is overwritten. Choose another one, or delete it. "
                            "Nothing was changed.")
