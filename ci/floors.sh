@@ -6,9 +6,10 @@ cd "$(dirname "$0")/.."
 place="$(realpath -m "${1:-runs/floors}")"
 python="$place/bin/python"
 test -x "$python" || "${PYTHON:-python3}" -m venv "$place"
-"$python" -m pip --version >/dev/null 2>&1 || "$python" -m ensurepip -q
+"$python" -m pip --version >/dev/null 2>&1 || "$python" -m ensurepip >/dev/null
 "$python" -m pip install --quiet --disable-pip-version-check uv
-"$python" -m uv pip install --quiet --python "$python" --resolution lowest-direct -r pyproject.toml --extra test
+"$python" -m uv pip compile --quiet --python "$python" --resolution lowest-direct pyproject.toml --extra test --output-file "$place/floors.txt"
+"$python" -m uv pip install --quiet --python "$python" -r "$place/floors.txt"
 "$python" -m uv pip install --quiet --python "$python" --no-deps .
 "$python" - <<'PY'
 import sys, tomllib
