@@ -1,6 +1,14 @@
 """What every room of slugkit may use: errors, paths, progress, settings, hashing, atomic writing."""
 
-from slugkit.base.atomic import replace_atomically, write_bytes, write_csv, write_json, write_parquet, write_tensors, write_text
+from slugkit.base.atomic import (
+    replace_atomically,
+    write_bytes,
+    write_csv,
+    write_json,
+    write_parquet,
+    write_tensors,
+    write_text,
+)
 from slugkit.base.errors import (
     CheckFailed,
     EmptySetError,

@@ -6,7 +6,8 @@ from slugkit.base.errors import OldPackageError
 
 
 def too_old(name: str = "slugkit") -> list[str]:
-    """The packages that a package needs and that are older than it declares, or missing: one text each, with both versions.
+    """The packages that a package needs and that are older than it declares, or missing: one text
+    each, with both versions.
 
     Read from its own metadata; a package that is not installed declares nothing.
     """
@@ -34,4 +35,7 @@ def require_versions() -> None:
     """Raises OldPackageError, naming all of them, where a package is older than slugkit declares, or missing."""
     found = too_old()
     if found:
-        raise OldPackageError(f"This environment does not do: {'; '.join(found)}. Older ones load and then misbehave. Run `pip install -e .` again in this environment, or `make env`.")
+        raise OldPackageError(
+            f"This environment does not do: {'; '.join(found)}. Older ones load and then "
+            f"misbehave. Run `pip install -e .` again in this environment, or `make env`."
+        )

@@ -1,7 +1,10 @@
-"""An edit on files: a model's folder or safetensors file is copied, and the copy holds the edit; no model class is needed.
+"""An edit on files: a model's folder or safetensors file is copied, and the copy holds the edit;
+no model class is needed.
 
-Works on what `save_pretrained` of transformers and diffusers writes, on open_clip's `open_clip_model.safetensors`, on
-sharded checkpoints, and on single files of other makers (Stable Diffusion's, ComfyUI's). Every copy of the tower is
+Works on what `save_pretrained` of transformers and diffusers writes, on open_clip's
+`open_clip_model.safetensors`, on
+sharded checkpoints, and on single files of other makers (Stable Diffusion's, ComfyUI's). Every
+copy of the tower is
 edited, each in its own precision. The original is never changed.
 """
 
@@ -25,7 +28,9 @@ from slugkit.patch.copies import PARTS, RECORD, Copies, Copy, folders
 from slugkit.patch.file import Patch
 from slugkit.patch.record import load_record, save_record
 
-KEPT = frozenset(".json .txt .md .model .tiktoken .jinja .jinja2 .yaml .yml .toml .csv .tsv .py .html .png .jpg .jpeg .webp .gif .svg .safetensors".split())
+KEPT = frozenset(
+    ".json .txt .md .model .tiktoken .jinja .jinja2 .yaml .yml .toml .csv .tsv .py .html .png .jpg .jpeg .webp .gif .svg .safetensors".split()
+)
 """Endings of files that are copied; of others nobody here can say whether they hold weights."""
 SMALL = 1 << 20
 """Bytes of a file without an ending that is copied."""
@@ -33,7 +38,11 @@ SMALL = 1 << 20
 
 def _record_of(root: Path, source: Path, folder: Path) -> Path:
     """Where the record of the copies in `folder` lies in `root`, which is laid out as the source: in the folder, or beside the one file."""
-    return root / folder.relative_to(source) / RECORD if source.is_dir() else root.with_name(f"{root.stem}-{RECORD}")
+    return (
+        root / folder.relative_to(source) / RECORD
+        if source.is_dir()
+        else root.with_name(f"{root.stem}-{RECORD}")
+    )
 
 
 def opened(source: Path) -> Copies:
@@ -41,32 +50,56 @@ def opened(source: Path) -> Copies:
     copies = Copies(source)
     for folder in folders(source) if source.is_dir() else [source.parent]:
         if (record := _record_of(source, source, folder)).is_file():
-            load_record(record, copies, lambda layer, folder=folder: [copy for copy in copies.of(layer) if copy.folder == folder])
+            load_record(
+                record,
+                copies,
+                lambda layer, folder=folder: [
+                    copy for copy in copies.of(layer) if copy.folder == folder
+                ],
+            )
     return copies
 
 
 def verify_files(p: Patch, source: str | Path) -> list[str]:
-    """Check that `apply_to_files` would take the patch. Returns the files that hold its layer, one text a copy.
+    """Check that `apply_to_files` would take the patch. Returns the files that hold its layer, one
+    text a copy.
 
     Raises PatchError, MissingArtefactError.
     """
     return [copy.shown(Path(source)) for copy in opened(Path(source)).fitting(p)]
 
 
-def _left_out(source: Path, edited: Iterable[Copy], said: list[str]) -> Callable[[str, list[str]], set[str]]:
-    """What `copytree` leaves out: records, hidden folders, and files that may be weights of other kinds, whose names go into `said`.
+def _left_out(
+    source: Path, edited: Iterable[Copy], said: list[str]
+) -> Callable[[str, list[str]], set[str]]:
+    """What `copytree` leaves out: records, hidden folders, and files that may be weights of other
+    kinds, whose names go into `said`.
 
     The parts of a pipeline that are no encoder (UNet, coder, scheduler) are copied as they are.
     """
-    whole = {home / name for home in {copy.home for copy in edited} for name, kind in read_json(home / "model_index.json").items()
-             if isinstance(kind, list) and name not in PARTS}
+    whole = {
+        home / name
+        for home in {copy.home for copy in edited}
+        for name, kind in read_json(home / "model_index.json").items()
+        if isinstance(kind, list) and name not in PARTS
+    }
 
     def chosen(folder: str, names: list[str]) -> set[str]:
         place, out = Path(folder), set()
         for name in names:
             file = place / name
-            kept = not name.startswith(".") if file.is_dir() else file.is_file() and not name.endswith(RECORD) and (
-                whole & {place, *place.parents} or file.suffix.lower() in KEPT or not file.suffix and file.stat().st_size <= SMALL)
+            kept = (
+                not name.startswith(".")
+                if file.is_dir()
+                else file.is_file()
+                and not name.endswith(RECORD)
+                and (
+                    whole & {place, *place.parents}
+                    or file.suffix.lower() in KEPT
+                    or not file.suffix
+                    and file.stat().st_size <= SMALL
+                )
+            )
             if not kept:
                 out.add(name)
                 said.extend([] if name.endswith(RECORD) else [file.relative_to(source).as_posix()])
@@ -88,7 +121,9 @@ def _overwrite(file: Path, tensors: dict[str, torch.Tensor]) -> None:
         os.fsync(stream.fileno())
 
 
-def _written(source: Path, out: Path, edited: list[Copy], record: bool, say: Callable[[str], None]) -> None:
+def _written(
+    source: Path, out: Path, edited: list[Copy], record: bool, say: Callable[[str], None]
+) -> None:
     """Copy the source to `out`, which appears whole or not at all, with what was read of the copies in the place of the old."""
     said: list[str] = []
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as scratch:
@@ -110,14 +145,26 @@ def _written(source: Path, out: Path, edited: list[Copy], record: bool, say: Cal
             place.rename(out.with_name(place.name))
     say(f"Edited: {'; '.join(copy.shown(source) for copy in edited)}.")
     if said:
-        say(f"Left out of the copy, as they may hold the weights as they were: {', '.join(sorted(said))}.")
+        say(
+            f"Left out of the copy, as they may hold the weights as they were: "
+            f"{', '.join(sorted(said))}."
+        )
 
 
-def apply_to_files(patches: list[Patch], source: str | Path, out: str | Path, record: bool = True, say: Callable[[str], None] = lambda text: None) -> Path:
-    """Write a copy of a model's folder or file that holds the patches, beside the edits its own records tell of. Returns `out`.
+def apply_to_files(
+    patches: list[Patch],
+    source: str | Path,
+    out: str | Path,
+    record: bool = True,
+    say: Callable[[str], None] = lambda text: None,
+) -> Path:
+    """Write a copy of a model's folder or file that holds the patches, beside the edits its own
+    records tell of. Returns `out`.
 
-    record: leave a record in the copy, with which `remove_from_files` undoes the edit; it holds the original weights, so leave it out of what you publish.
-    say: hears which files were edited, and which were left out because they may hold the weights in another format.
+    record: leave a record in the copy, with which `remove_from_files` undoes the edit; it holds
+    the original weights, so leave it out of what you publish.
+    say: hears which files were edited, and which were left out because they may hold the weights
+    in another format.
     Raises PatchError, MissingArtefactError, SettingError; nothing is written then.
     """
     source, out = Path(source), new_path(out, source)
@@ -136,23 +183,43 @@ def _with_records(copies: Copies, edited: dict[int, Copy]) -> list[Copy]:
     return [copy for copy in copies.known() if id(copy) in edited or on_model.patches_on(copy)]
 
 
-def remove_from_files(p: Patch, source: str | Path, out: str | Path, base: str | Path | None = None, say: Callable[[str], None] = lambda text: None) -> Path:
-    """Write a copy of an edited folder or file without the patch, bit for bit as it was before it. Returns `out`.
+def remove_from_files(
+    p: Patch,
+    source: str | Path,
+    out: str | Path,
+    base: str | Path | None = None,
+    say: Callable[[str], None] = lambda text: None,
+) -> Path:
+    """Write a copy of an edited folder or file without the patch, bit for bit as it was before it.
+    Returns `out`.
 
-    Uses the records in the folder; or base: the original model's folder or file, where this patch is the layer's only edit. say: as in `apply_to_files`.
-    Raises PatchError where neither tells the original of every copy, MissingArtefactError, SettingError; nothing is written then.
+    Uses the records in the folder; or base: the original model's folder or file, where this patch
+    is the layer's only edit. say: as in `apply_to_files`.
+    Raises PatchError where neither tells the original of every copy, MissingArtefactError,
+    SettingError; nothing is written then.
     """
     source, out = Path(source), new_path(out, source, base)
     copies = opened(source)
-    edited = {id(copy): copy for copy in copies.of(p.layer) if p.sha256 in {on.sha256 for on in on_model.patches_on(copy)}}
+    edited = {
+        id(copy): copy
+        for copy in copies.of(p.layer)
+        if p.sha256 in {on.sha256 for on in on_model.patches_on(copy)}
+    }
     for copy in edited.values():
         on_model.remove(p, copy)
     if base is not None:
         known = Copies(Path(base)).fitting(p)
-        edited |= {id(copy): copy for copy in copies.of(p.layer) if id(copy) not in edited and _taken_from_base(p, copy, known)}
+        edited |= {
+            id(copy): copy
+            for copy in copies.of(p.layer)
+            if id(copy) not in edited and _taken_from_base(p, copy, known)
+        }
     if not edited:
-        raise PatchError(f"{source} has no record of its edits, so the original of {p.layer} is not known here; nothing was changed.\n"
-                         "Give the original model with --base, or take the original itself.")
+        raise PatchError(
+            f"{source} has no record of its edits, so the original of {p.layer} is not known "
+            f"here; nothing was changed.\n"
+            "Give the original model with --base, or take the original itself."
+        )
     copies.fitting(p)  # every other copy is the original too
     out.parent.mkdir(parents=True, exist_ok=True)
     _written(source, out, _with_records(copies, edited), True, say)
@@ -160,7 +227,8 @@ def remove_from_files(p: Patch, source: str | Path, out: str | Path, base: str |
 
 
 def _taken_from_base(p: Patch, copy: Copy, known: list[Copy]) -> bool:
-    """Put the base's weight in the place of the edited one; False where the copy belongs to another model.
+    """Put the base's weight in the place of the edited one; False where the copy belongs to
+    another model.
 
     Raises PatchError where the base with this patch alone is not what the copy holds.
     """
@@ -175,11 +243,18 @@ def _taken_from_base(p: Patch, copy: Copy, known: list[Copy]) -> bool:
         if same:
             mine.place.write(before)
             return True
-    if mine.weight[on_model.rows_of(p, mine.weight)].shape != p.shape or _is_original(p, mine, known):
+    if mine.weight[on_model.rows_of(p, mine.weight)].shape != p.shape or _is_original(
+        p, mine, known
+    ):
         return False
-    raise PatchError(f"the base with the patch for {p.concept!r} alone is not what layer {mine.name} of this model holds; nothing was changed.\n"
-                     "Another edit is on it too: use the record that was saved with it, or the original itself.")
+    raise PatchError(
+        f"the base with the patch for {p.concept!r} alone is not what layer {mine.name} of this "
+        f"model holds; nothing was changed.\n"
+        "Another edit is on it too: use the record that was saved with it, or the original itself."
+    )
 
 
 def _is_original(p: Patch, mine: on_model.Layer, known: list[Copy]) -> bool:
-    return any(torch.equal(on_model.find(p.layer, p.concept, base).weight, mine.weight) for base in known)
+    return any(
+        torch.equal(on_model.find(p.layer, p.concept, base).weight, mine.weight) for base in known
+    )

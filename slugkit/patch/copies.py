@@ -1,4 +1,5 @@
-"""Every copy of a tower in a model's folder or file: each precision, each library's file, each shard, under whatever
+"""Every copy of a tower in a model's folder or file: each precision, each library's file, each
+shard, under whatever
 prefix. Tensors are read one by one; nothing is written here.
 """
 
@@ -31,16 +32,23 @@ _BEFORE_LAST = ("cond_stage_model.model.", "conditioner.embedders.0.transformer.
 
 
 class Copy(Mapping):
-    """One copy of a tower: the tensors of a file, or of the shards of one checkpoint, under one prefix.
+    """One copy of a tower: the tensors of a file, or of the shards of one checkpoint, under one
+    prefix.
 
-    Names are without the prefix; a tensor is read when it is first asked for. config: what the config.json beside it
-    says of a LLaVA's reading. home: the folder that holds the model; tower: which of its towers it is, so that two
+    Names are without the prefix; a tensor is read when it is first asked for. config: what the
+    config.json beside it
+    says of a LLaVA's reading. home: the folder that holds the model; tower: which of its towers it
+    is, so that two
     copies of one tower have the same home and tower.
     """
 
     def __init__(self, tensors: dict[str, Path], prefix: str, root: Path):
         self.prefix = prefix
-        self.where = {name.removeprefix(prefix): file for name, file in tensors.items() if name.startswith(prefix)}
+        self.where = {
+            name.removeprefix(prefix): file
+            for name, file in tensors.items()
+            if name.startswith(prefix)
+        }
         self._read: dict[str, torch.Tensor] = {}
         self.folder = next(iter(self.where.values())).parent
         pipeline = self.folder != root and self.folder.name in PARTS
@@ -50,8 +58,12 @@ class Copy(Mapping):
         vision = known.get("vision_config")
         self.config = None
         if isinstance(vision, dict) and "vision_feature_layer" in known:
-            self.config = SimpleNamespace(vision_feature_layer=known["vision_feature_layer"],
-                                          vision_config=SimpleNamespace(num_hidden_layers=vision.get("num_hidden_layers", 24)))
+            self.config = SimpleNamespace(
+                vision_feature_layer=known["vision_feature_layer"],
+                vision_config=SimpleNamespace(
+                    num_hidden_layers=vision.get("num_hidden_layers", 24)
+                ),
+            )
 
     def __getitem__(self, name: str) -> torch.Tensor:
         if name not in self._read:
@@ -83,19 +95,45 @@ class Copy(Mapping):
         """What the configuration beside the files says of the tower's activation; None where it says nothing."""
         if self.prefix and self.config is None:
             return None  # a single file: the configuration beside it may be of something else
-        return said_activation(self.folder, tower, any(name.startswith(("transformer.", "visual.")) for name in self.where))
+        return said_activation(
+            self.folder,
+            tower,
+            any(name.startswith(("transformer.", "visual.")) for name in self.where),
+        )
 
     def unread(self, layer: str) -> str:
         """Why an edit of a layer cannot act in what this file is made for, or ""."""
-        last = self.prefix in _BEFORE_LAST or "XL" in str(read_json(self.home / "model_index.json").get("_class_name")) and self.folder.name == "text_encoder"
-        depth = 1 + max((int(n) for name in self.where for n in re.findall(r"(?:resblocks|encoder\.layers)\.(\d+)\.", name)), default=0)
-        after = last and tower_of(layer) == "text" and (block_of(layer) == depth - 1 or layer == "text_projection")
-        return f"Stable Diffusion reads this encoder before its last block, {depth - 1}" if after else ""
+        last = (
+            self.prefix in _BEFORE_LAST
+            or "XL" in str(read_json(self.home / "model_index.json").get("_class_name"))
+            and self.folder.name == "text_encoder"
+        )
+        depth = 1 + max(
+            (
+                int(n)
+                for name in self.where
+                for n in re.findall(r"(?:resblocks|encoder\.layers)\.(\d+)\.", name)
+            ),
+            default=0,
+        )
+        after = (
+            last
+            and tower_of(layer) == "text"
+            and (block_of(layer) == depth - 1 or layer == "text_projection")
+        )
+        return (
+            f"Stable Diffusion reads this encoder before its last block, {depth - 1}"
+            if after
+            else ""
+        )
 
     def shown(self, source: Path) -> str:
         """Its files as a person finds them in the source."""
         touched = self.touched() or dict.fromkeys(self.where.values())
-        return ", ".join(file.name if source.is_file() else file.relative_to(source).as_posix() for file in sorted(touched))
+        return ", ".join(
+            file.name if source.is_file() else file.relative_to(source).as_posix()
+            for file in sorted(touched)
+        )
 
 
 def _names(file: Path) -> list[str]:
@@ -103,17 +141,27 @@ def _names(file: Path) -> list[str]:
         with safe_open(file, framework="pt") as opened:
             return list(opened.keys())
     except (OSError, SafetensorError) as error:
-        raise PatchError(f"{file.name} cannot be read: {error}. A safetensors file was expected. Nothing was changed.") from error
+        raise PatchError(
+            f"{file.name} cannot be read: {error}. A safetensors file was expected. Nothing was "
+            f"changed."
+        ) from error
 
 
 def _checkpoints(folder: Path) -> list[dict[str, Path]]:
     """The checkpoints of one folder, each as name -> file: shards by their index or their numbers, other files alone."""
-    files = {p.name: p for p in sorted(folder.glob("*.safetensors")) if p.is_file() and not p.name.endswith(RECORD)}
+    files = {
+        p.name: p
+        for p in sorted(folder.glob("*.safetensors"))
+        if p.is_file() and not p.name.endswith(RECORD)
+    }
     found: list[dict[str, Path]] = []
     for index in sorted(folder.glob("*.safetensors.index*.json")):
         shards = set(map(str, dict(read_json(index).get("weight_map") or {}).values()))
         if shards & set(files) and shards - set(files):
-            raise PatchError(f"{index.name} names {sorted(shards - set(files))[0]}, which is not in {folder.name}; all shards were expected. Fetch the rest. Nothing was changed.")
+            raise PatchError(
+                f"{index.name} names {sorted(shards - set(files))[0]}, which is not in "
+                f"{folder.name}; all shards were expected. Fetch the rest. Nothing was changed."
+            )
         if shards & set(files):
             found.append({name: files[shard] for shard in shards for name in _names(files[shard])})
     indexed = {file for names in found for file in names.values()}
@@ -121,7 +169,9 @@ def _checkpoints(folder: Path) -> list[dict[str, Path]]:
     for file in (p for p in files.values() if p not in indexed):
         shard, names = _SHARD.match(file.name), dict.fromkeys(_names(file), file)
         key = (shard["head"], shard["of"], shard["variant"]) if shard else (file.name,)
-        if set(numbered.get(key, {})) & set(names):  # two of a series hold one name: copies, not shards
+        if set(numbered.get(key, {})) & set(
+            names
+        ):  # two of a series hold one name: copies, not shards
             key = (file.name,)
         numbered[key] = numbered.get(key, {}) | names
     return found + list(numbered.values())
@@ -135,8 +185,13 @@ def folders(source: Path) -> list[Path]:
     found = []
     for place, below, _ in os.walk(source, followlinks=True):
         if os.path.realpath(place) in {os.path.realpath(above) for above in Path(place).parents}:
-            raise PatchError(f"{place} leads back to a folder above it; a folder that can be copied was expected. Nothing was changed.")
-        below[:] = sorted(name for name in below if not name.startswith(".") and name != "safety_checker")
+            raise PatchError(
+                f"{place} leads back to a folder above it; a folder that can be copied was "
+                f"expected. Nothing was changed."
+            )
+        below[:] = sorted(
+            name for name in below if not name.startswith(".") and name != "safety_checker"
+        )
         found.append(Path(place))
     return found
 
@@ -152,10 +207,18 @@ class Copies:
         if source.is_file():
             self._all = [dict.fromkeys(_names(source), source)]
         else:
-            self._all = [found for folder in folders(source) for found in _checkpoints(folder)] if source.is_dir() else []
+            self._all = (
+                [found for folder in folders(source) for found in _checkpoints(folder)]
+                if source.is_dir()
+                else []
+            )
         if not self._all:
-            raise MissingArtefactError(f"There is no safetensors file in {source}; a model's folder as `save_pretrained` writes it, or one file, was expected. "
-                                       "Checkpoints of other kinds are not read: load and save them with their own library first.")
+            raise MissingArtefactError(
+                f"There is no safetensors file in {source}; a model's folder as `save_pretrained` "
+                f"writes it, or one file, was expected. "
+                "Checkpoints of other kinds are not read: load and save them with their own "
+                "library first."
+            )
 
     def of(self, layer: str) -> list[Copy]:
         """The copies that hold a layer. Raises PatchError for a layer that no CLIP has."""
@@ -164,7 +227,9 @@ class Copies:
             for prefix in prefixes(tensors, name):
                 key = (number, prefix)
                 if key not in self._known:
-                    self._known[key] = Copy(tensors, prefix, self.source if self.source.is_dir() else self.source.parent)
+                    self._known[key] = Copy(
+                        tensors, prefix, self.source if self.source.is_dir() else self.source.parent
+                    )
                 found.append(self._known[key])
         return found
 
@@ -182,20 +247,30 @@ class Copies:
             try:
                 on_model.verify(p, copy)
                 if copy.unread(p.layer):
-                    raise PatchError(f"an edit of layer {p.layer} cannot act: {copy.unread(p.layer)}. Nothing was changed. Use the patch of another layer.")
+                    raise PatchError(
+                        f"an edit of layer {p.layer} cannot act: {copy.unread(p.layer)}. Nothing "
+                        f"was changed. Use the patch of another layer."
+                    )
                 fits.append(copy)
             except PatchError as refused:
                 others.append((_other_model(p, copy), len(others), copy, refused))
         if not fits:
             if not others:
-                raise PatchError(f"{self.source.name} has no layer {p.layer}, which the patch for {p.concept!r} edits; nothing was changed.\n"
-                                 "Use the model that the patch was made for.")
+                raise PatchError(
+                    f"{self.source.name} has no layer {p.layer}, which the patch for "
+                    f"{p.concept!r} edits; nothing was changed.\n"
+                    "Use the model that the patch was made for."
+                )
             raise min(others)[-1]
         for another, _, copy, refused in others:
             lone = all(copy.home != other.home for other in fits)
             if not another and (lone or copy.tower in {other.tower for other in fits}):
-                raise PatchError(f"{copy.shown(self.source)} holds layer {p.layer} too and does not take the patch, so {self.source.name} would go on knowing what it is to forget: "
-                                 f"{str(refused).splitlines()[0]}\nTake the file out of the folder, or give the file that is meant.") from refused
+                raise PatchError(
+                    f"{copy.shown(self.source)} holds layer {p.layer} too and does not take the "
+                    f"patch, so {self.source.name} would go on knowing what it is to forget: "
+                    f"{str(refused).splitlines()[0]}\nTake the file out of the folder, or give "
+                    f"the file that is meant."
+                ) from refused
         return fits
 
 
