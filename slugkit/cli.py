@@ -11,13 +11,13 @@ from typing import Annotated, Any, Optional
 import typer
 from typer.core import TyperCommand
 
-from slugkit.base import MissingArtefactError, SettingError, SlugError, advice_on, nearest, require_choice
+from slugkit.base import SettingError, SlugError, advice_on, new_path, notebooks_dir, printable, require_choice
+from slugkit.cli_patch import Force, patch_app
 
 INTERRUPTED = 130
 """What typer exits with after Ctrl-C."""
 app = typer.Typer(add_completion=False, no_args_is_help=True, help="The SLUG workbook from the command line.")
 train_app = typer.Typer(no_args_is_help=True, help="Train the studio models again from nothing.")
-patch_app = typer.Typer(no_args_is_help=True, help="Look at a patch file, or check it against a model.")
 app.add_typer(train_app, name="train")
 app.add_typer(patch_app, name="patch")
 
@@ -93,7 +93,7 @@ def student_command(folder: Annotated[Path, typer.Argument(help="Folder for the 
     """Write student copies of the notebooks: exercises without their solutions."""
     from slugkit.runs import student
 
-    made = student.make(folder)
+    made = student.make(folder if folder.is_dir() else new_path(folder, notebooks_dir()))
     typer.echo(f"{len(made)} student notebooks in {folder}")
 
 
@@ -106,10 +106,12 @@ def train_clip_command(
     seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seeds python, numpy and torch.")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
     resume: Annotated[bool, typer.Option(help="Go on from the last checkpoint of the same recipe.")] = True,
+    force: Force = False,
 ) -> None:
     """Train the studio CLIP, or a CLIP on a folder of your own."""
     from slugkit.train.clip import train_clip
 
+    out = out and new_path(out, data, ours=force or not (out / "model_card.json").exists())
     train_clip(data=data, out=out, without=without, steps=steps, seed=seed, device=device, resume=resume)
 
 
@@ -122,10 +124,12 @@ def train_diffusion_command(
     seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seeds python, numpy and torch.")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
     resume: Annotated[bool, typer.Option(help="Go on from the last checkpoint of the same recipe.")] = True,
+    force: Force = False,
 ) -> None:
     """Train the studio's Stable Diffusion on the CLIP's text tower."""
     from slugkit.train.diffusion import train_diffusion
 
+    out = out and new_path(out, clip, ours=force or not (out / "model_card.json").exists())
     train_diffusion(clip=clip, out=out, vae_steps=vae_steps, steps=steps, seed=seed, device=device, resume=resume)
 
 
@@ -136,10 +140,12 @@ def train_classifier_command(
     seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seeds python, numpy and torch.")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
     resume: Annotated[bool, typer.Option(help="Go on from the last checkpoint of the same recipe.")] = True,
+    force: Force = False,
 ) -> None:
     """Train the classifier that judges generated pictures."""
     from slugkit.train.classifier import train_classifier
 
+    out = out and new_path(out, ours=force or not (out / "model_card.json").exists())
     train_classifier(out=out, steps=steps, seed=seed, device=device, resume=resume)
 
 
@@ -151,112 +157,13 @@ def train_vlm_command(
     seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seeds python, numpy and torch.")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
     resume: Annotated[bool, typer.Option(help="Go on from the last checkpoint of the same recipe.")] = True,
+    force: Force = False,
 ) -> None:
     """Train the studio's LLaVA on the CLIP's vision tower."""
     from slugkit.train.vlm import train_vlm
 
+    out = out and new_path(out, clip, ours=force or not (out / "model_card.json").exists())
     train_vlm(clip=clip, out=out, steps=steps, seed=seed, device=device, resume=resume)
-
-
-@patch_app.command("show")
-def patch_show_command(file: Annotated[Path, typer.Argument(help="A patch file (.safetensors).")]) -> None:
-    """Print what a patch file says: layer, step, concept, metrics, provenance."""
-    from slugkit import patch
-
-    _require_file(file)
-    edit = patch.load(file)
-    typer.echo(f"concept     {edit.concept}\nlayer       {edit.layer} ({edit.tower} tower)")
-    typer.echo(f"shape       {tuple(edit.direction.shape)}\nlambda      {edit.lam:.6g}\nrho         {100 * edit.rho:.2f} %")
-    typer.echo(f"form        {edit.form}, relative error {edit.error:.2g}")
-    for kind, sha in edit.base_sha256.items():
-        typer.echo(f"base {kind:<6} {sha}")
-    for title, content in (("metrics", edit.metrics), ("provenance", edit.provenance)):
-        for name, value in content.items():
-            typer.echo(f"{title:<11} {name}: {value}")
-    typer.echo(f"made with   slugkit {edit.tool_version}")
-
-
-@patch_app.command("verify")
-def patch_verify_command(
-    file: Annotated[Path, typer.Argument(help="A patch file (.safetensors).")],
-    model: Annotated[str, typer.Option(help="studio, an open_clip tag, or a folder.")] = "studio",
-) -> None:
-    """Check that a patch belongs to a model: layer, shape and the hash of the original weights."""
-    from slugkit import patch
-    from slugkit.models import load_clip
-    from slugkit.patch.checkpoint import holding
-
-    _require_file(file)
-    edit = patch.load(file)
-    local = model != "studio" and Path(model).exists()
-    patch.verify(edit, holding(Path(model), edit) if local else load_clip(model).model)
-    typer.echo(f"{file} fits {model}: {edit.layer} is the layer it was made for.")
-
-
-@patch_app.command("apply")
-def patch_apply_command(
-    files: Annotated[list[Path], typer.Argument(help="Patch files (.safetensors).")],
-    model: Annotated[Path, typer.Option(help="Folder or safetensors file of a model that holds the layers.")],
-    out: Annotated[Path, typer.Option(help="Where the edited copy goes; a new name.")],
-    record: Annotated[bool, typer.Option(help="Leave a record in the copy, with which `remove` undoes the edit; it holds the original weights.")] = True,
-) -> None:
-    """Write a copy of a model (CLIP, text encoder, pipeline, LLaVA) that holds the patches."""
-    from slugkit import patch
-    from slugkit.patch.checkpoint import apply_to_files
-
-    for file in files:
-        _require_file(file)
-    edits = [patch.load(file) for file in files]
-    apply_to_files(edits, model, out, record)
-    typer.echo(f"{out} is {model} with the edits for {', '.join(edit.concept for edit in edits)}.")
-
-
-@patch_app.command("remove")
-def patch_remove_command(
-    file: Annotated[Path, typer.Argument(help="A patch file (.safetensors).")],
-    model: Annotated[Path, typer.Option(help="The edited folder or safetensors file.")],
-    out: Annotated[Path, typer.Option(help="Where the copy without the edit goes; a new name.")],
-    base: Annotated[Optional[Path], typer.Option(help="The original model, where the edited one has no record.")] = None,
-) -> None:
-    """Write a copy of an edited model without the patch, bit for bit as before it."""
-    from slugkit import patch
-    from slugkit.patch.checkpoint import remove_from_files
-
-    _require_file(file)
-    edit = patch.load(file)
-    remove_from_files(edit, model, out, base)
-    typer.echo(f"{out} is {model} without the edit for {edit.concept}.")
-
-
-@patch_app.command("add")
-def patch_add_command(
-    files: Annotated[list[Path], typer.Argument(help="Patch files of one layer.")],
-    out: Annotated[Path, typer.Option(help="The patch file that does what they do together.")],
-) -> None:
-    """Add patches of one layer up to one patch file."""
-    from slugkit import patch
-
-    for file in files:
-        _require_file(file)
-    total = patch.add([patch.load(file) for file in files])
-    patch.save(total, out)
-    typer.echo(f"{out}: {total.layer}, rho {100 * total.rho:.2f} %, forgets {total.concept}.")
-
-
-@patch_app.command("pack")
-def patch_pack_command(
-    file: Annotated[Path, typer.Argument(help="A patch file (.safetensors).")],
-    out: Annotated[Path, typer.Option(help="The smaller patch file.")],
-    rank: Annotated[int, typer.Option(help="Rank of the approximation; 0 keeps the full rank, in half precision.")] = 0,
-) -> None:
-    """Write a smaller form of a patch: half precision, or a matrix of low rank, with its error."""
-    from slugkit import patch
-
-    _require_file(file)
-    edit = patch.load(file)
-    small = patch.low_rank(edit, rank) if rank else patch.half(edit)
-    patch.save(small, out)
-    typer.echo(f"{out}: {small.form}, {out.stat().st_size:,} bytes, relative error of the direction {small.error:.2g}.")
 
 
 @app.command("laion")
@@ -265,11 +172,12 @@ def laion_command(
     metadata: Annotated[Path, typer.Option(help="A parquet file of LAION's metadata, or a folder of them.")],
     out: Annotated[Path, typer.Option(help="Where the pairs found go (.parquet).")],
     limit: Annotated[int, typer.Option(min=1, help="Most pairs to take.")] = 6000,
+    force: Force = False,
 ) -> None:
     """Search LAION's metadata for captions that hold a name, and print the command that fetches their pictures."""
     from slugkit.data.laion import img2dataset_command, search_names
 
-    found = search_names(metadata, name, limit, out)
+    found = search_names(metadata, name, limit, new_path(out, metadata, ours=force))
     typer.echo(f"{len(found)} pairs name {name!r}; {out} holds them. Fetch their pictures with:\n{img2dataset_command(out, out.with_suffix(''))}")
 
 
@@ -288,6 +196,7 @@ def draw_command(
     """Let a pipeline draw a forget set itself, as the paper does for characters and novel concepts: a folder for `-p data`."""
     from slugkit.evaluate.drawn_set import PROMPTS, write_drawn_set
 
+    out = out if out.is_dir() else new_path(out, pipeline)
     made = write_drawn_set(out, concepts, pipeline, count, exam, prompt or PROMPTS, steps, guidance, device)
     typer.echo(f"{made} holds {len(concepts)} x {count} pictures to learn from and {len(concepts)} x {3 * exam} to be examined on. Look at them before you use them.")
 
@@ -305,6 +214,7 @@ def blank_command(
     from slugkit.train import blank
 
     clips = clip or []
+    out = new_path(out, *clips, ours=True)
     if what not in (*blank.PIPELINES, *blank.VLMS):
         made = blank.write_clip(what, out, form, seed)
     elif what in blank.PIPELINES:
@@ -328,6 +238,8 @@ def sweep_command(
 ) -> None:
     """Forget several concepts, one at a time, each from the unedited model, and put the results in one table."""
     require_choice(family, ("clip", "diffusion", "vlm"), "The family")
+    for path in (out, out.with_stem(f"{out.stem}_summary")) if out else ():
+        new_path(path, model, pipeline, vlm, ours=True)
     if family == "vlm":
         from slugkit.evaluate.vlm_sweep import averages, vlm_sweep
 
@@ -343,13 +255,6 @@ def sweep_command(
 
     found = summarise(sweep(concepts=concepts or None, out=out, model=model))
     typer.echo(found[found["kind"] == "all"].drop(columns="kind").round(1).to_string(index=False))
-
-
-def _require_file(file: Path) -> None:
-    if not file.is_file():
-        close = nearest(file.name, [path.name for path in file.parent.glob("*.safetensors")]) if file.parent.is_dir() else []
-        hint = f" Did you mean {file.parent / close[0]}?" if close else " Notebook 04 leaves patches in runs/RUN/patches/."
-        raise MissingArtefactError(f"There is no file {file}; a patch file was expected.{hint}")
 
 
 def main() -> None:
@@ -368,5 +273,5 @@ def main() -> None:
         advice = advice_on(said)
         if not (isinstance(wrong, SlugError) or advice):
             raise
-        typer.echo(said if isinstance(wrong, SlugError) else f"{said.rstrip('.')}. {advice}", err=True)
+        typer.echo(printable(said if isinstance(wrong, SlugError) else f"{said.rstrip('.')}. {advice}"), err=True)
         sys.exit(2)

@@ -228,7 +228,7 @@ def test_what_cannot_be_edited_on_files_is_refused_and_nothing_is_left(folder, t
     (empty / "model.bin").write_bytes(b"\x80\x04")
     with pytest.raises(MissingArtefactError, match="no safetensors file"):
         apply_to_files([made], empty, tmp_path / "out")
-    with pytest.raises(PatchError, match="is there already"):
+    with pytest.raises(SettingError, match="is there already"):
         apply_to_files([made], folder, empty)
     with pytest.raises(PatchError, match="not the weight that the patch"):
         apply_to_files([patch_for(tiny_clip(seed=5))], folder, tmp_path / "out")
@@ -324,6 +324,7 @@ def test_the_command_line_applies_removes_adds_and_packs(folder, tmp_path):
     assert "forgets Mira Kestrel and Kofi Okoye" in run("add", one, two, "--out", tmp_path / "sum.safetensors").output
     assert "fp16" in run("pack", one, "--out", tmp_path / "half.safetensors").output and "fp16" in run("show", tmp_path / "half.safetensors").output
     assert "low rank" in run("pack", one, "--out", tmp_path / "low.safetensors", "--rank", 2).output
-    assert isinstance(run("verify", one, "--model", tmp_path / "edited").exception, PatchError)
-    assert isinstance(run("apply", one, "--model", folder, "--out", tmp_path / "edited").exception, PatchError)
+    assert run("verify", one, "--model", tmp_path / "edited").exit_code == 0  # its record tells the original
+    assert isinstance(run("apply", one, "--model", folder, "--out", tmp_path / "edited").exception, SettingError)
     assert not run("apply", one, "--model", folder, "--out", tmp_path / "bare", "--no-record").exception and not (tmp_path / "bare" / RECORD).exists()
+    assert isinstance(run("verify", one, "--model", tmp_path / "bare").exception, PatchError)

@@ -12,7 +12,7 @@ from conftest import REPOSITORY
 
 from slugkit.base import Settings
 
-ROOMS = "cli runs train teach plots evaluate patch search ranking gradients models data studio base".split()
+ROOMS = "cli cli_patch runs train teach plots evaluate patch search ranking gradients models data studio base".split()
 METHOD = ("ranking", "search", "patch")
 FAMILIES = ("open_clip", "transformers", "diffusers")
 NOTEBOOKS = sorted((REPOSITORY / "notebooks").glob("*.ipynb"))

@@ -8,7 +8,7 @@ from slugkit.search import EditableLayer, part_rows, split_layer
 OUT_PROJ = "transformer.resblocks.0.attn.out_proj.weight"
 
 
-def patch_for(model, layer=OUT_PROJ, rho=0.15, seed=1, concept="Mira Kestrel", **extra):
+def patch_for(model, /, layer=OUT_PROJ, rho=0.15, seed=1, concept="Mira Kestrel", **extra):
     """A patch for a layer of the model, along a random direction, rho big."""
     name, part = split_layer(layer)
     theta = model.get_parameter(name)

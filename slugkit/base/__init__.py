@@ -1,6 +1,14 @@
 """What every room of slugkit may use: errors, paths, progress, settings, hashing, atomic writing, devices."""
 
-from slugkit.base.atomic import replace_atomically, write_bytes, write_csv, write_json, write_parquet, write_tensors, write_text
+from slugkit.base.atomic import (
+    replace_atomically,
+    write_bytes,
+    write_csv,
+    write_json,
+    write_parquet,
+    write_tensors,
+    write_text,
+)
 from slugkit.base.devices import pick_device, wide
 from slugkit.base.errors import (
     CheckFailed,
@@ -9,6 +17,7 @@ from slugkit.base.errors import (
     MemoryPlanError,
     MissingArtefactError,
     ModelLoadError,
+    OldPackageError,
     PatchError,
     RunFailedError,
     SearchFailedError,
@@ -22,6 +31,7 @@ from slugkit.base.errors import (
     advice_on,
 )
 from slugkit.base.hashing import sha256_bytes, sha256_file, sha256_json, sha256_tensor, sha256_tree
+from slugkit.base.outputs import is_ours, new_path
 from slugkit.base.paths import (
     absolute_path,
     cache_dir,
@@ -48,15 +58,24 @@ from slugkit.base.settings import (
     seed_everything,
     setting_type,
 )
-from slugkit.base.threads import each, bound_threads, control_groups, thread_environment, usable_cpus
+from slugkit.base.texts import printable
+from slugkit.base.threads import (
+    bound_threads,
+    control_groups,
+    each,
+    thread_environment,
+    usable_cpus,
+)
+from slugkit.base.versions import require_versions, too_old
 
 __all__ = [
     "CheckFailed",
     "EmptySetError",
     "GradientError",
-    "MissingArtefactError",
     "MemoryPlanError",
+    "MissingArtefactError",
     "ModelLoadError",
+    "OldPackageError",
     "PatchError",
     "RunFailedError",
     "SearchFailedError",
@@ -80,17 +99,21 @@ __all__ = [
     "each",
     "file_name",
     "headless",
+    "is_ours",
     "look_for",
     "looked_for",
     "mistyped",
     "nearest",
+    "new_path",
     "notebooks_dir",
     "pick_device",
     "plain_name",
+    "printable",
     "progress",
     "read_settings",
     "replace_atomically",
     "require_choice",
+    "require_versions",
     "root",
     "run_folder",
     "runs_dir",
@@ -102,6 +125,7 @@ __all__ = [
     "sha256_tensor",
     "sha256_tree",
     "thread_environment",
+    "too_old",
     "usable_cpus",
     "wide",
     "write_bytes",

@@ -91,3 +91,7 @@ class RunFailedError(SlugError):
 
 class CheckFailed(SlugError):
     """A check of a notebook or of an exercise did not hold."""
+
+
+class OldPackageError(SlugError):
+    """A package that slugkit needs is older than it declares, or missing; nothing was run."""

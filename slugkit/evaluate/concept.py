@@ -99,7 +99,7 @@ def winning_patch(clip: Clip, g_forget: dict, probes: pd.DataFrame, tower: str, 
     editable = EditableLayer.of(clip.model, best["layer"], weight_of(g_forget, best["layer"]))
     metrics = {k: float(best[k]) for k in best.index if k in ("forget", "retain") or k.startswith("retain_")
                if np.isfinite(best[k])}
-    return patch.make(best["layer"], editable, float(best["lam"]), concept, tower=tower,
+    return patch.make(best["layer"], editable, float(best["lam"]), concept, tower=tower, model=clip.model,
                       metrics={"split": "search", **metrics}, provenance=provenance or {})
 
 

@@ -124,6 +124,6 @@ def own_steps_on_pipeline(clip: Clip, pipe, judge: Classifier | ClipJudge, layer
         if found.chosen is None:
             raise SearchFailedError(f"{concept}: no step on layer {layer} takes it off {100 * ua:g} % of its search pictures in {len(found.probes)} probes. Choose another "
                                     "layer, or allow more probes.")
-        patches.append(patch.make(layer, EditableLayer.of(clip.model, layer, direction), found.chosen.lam, concept,
+        patches.append(patch.make(layer, EditableLayer.of(clip.model, layer, direction), found.chosen.lam, concept, model=clip.model,
                                   metrics={"split": "search", "forget": found.chosen.forget["fa1"], **found.chosen.retain}))
     return patches

@@ -119,7 +119,7 @@ def across_wordings(clip: Clip, scorer: SeveralScorer, concepts: list[str], dire
 
 
 def _patch(clip: Clip, layer: str, direction: torch.Tensor, lam: float, concept: str) -> Patch:
-    return patch.make(layer, EditableLayer.of(clip.model, layer, direction), lam, concept, metrics={"split": "search"})
+    return patch.make(layer, EditableLayer.of(clip.model, layer, direction), lam, concept, model=clip.model, metrics={"split": "search"})
 
 
 def own_steps(clip: Clip, scorer: SeveralScorer, layer: str, directions: dict[str, torch.Tensor], criterion: Criterion = FORGOTTEN,

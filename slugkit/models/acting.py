@@ -39,19 +39,26 @@ def reading(model: Any) -> Callable[[], list[torch.Tensor]] | None:
     """
     pipe = model.pipeline if isinstance(model, EncoderOf) else model
     if hasattr(pipe, "encode_prompt"):
-        device = next(pipe.text_encoder.parameters()).device
+        device = _device(pipe.text_encoder)
         return lambda: _tensors(pipe.encode_prompt(PROMPT, device=device, num_images_per_prompt=1, do_classifier_free_guidance=False))
     if hasattr(model, "get_image_features") and hasattr(getattr(model, "config", None), "vision_feature_layer"):
         return lambda: _tensors(model.get_image_features(**_noise(model), return_dict=True).pooler_output)
     return None
 
 
+def _device(model: torch.nn.Module) -> torch.device:
+    """Where the model computes, also where accelerate keeps its weights elsewhere."""
+    found = (getattr(getattr(module, "_hf_hook", None), "execution_device", None) for module in model.modules())
+    return torch.device(next((device for device in found if device is not None), next(model.parameters()).device))
+
+
 def _noise(model: Any) -> dict[str, torch.Tensor]:
     """One picture of noise as the model's `get_image_features` takes it; LLaVA-NeXT takes several cuts of one picture and its size."""
     size, weight = model.config.vision_config.image_size, next(model.parameters())
+    device = _device(model)
     grids = getattr(model.config, "image_grid_pinpoints", None)
     cuts = (1 + max(h // size * (w // size) for h, w in grids),) if grids else ()
-    pixels = torch.randn(1, *cuts, 3, size, size, generator=torch.Generator().manual_seed(0)).to(weight.device, weight.dtype)
+    pixels = torch.randn(1, *cuts, 3, size, size, generator=torch.Generator().manual_seed(0)).to(device, weight.dtype)
     return {"pixel_values": pixels} | ({"image_sizes": torch.tensor([[size, size]])} if cuts else {})
 
 
@@ -82,7 +89,8 @@ def _unread(model: Any, layer: str, place: Place, read: Callable[[], list[torch.
     keep = model.text_encoder if hasattr(model, "text_encoder") else model
     known, key = _KNOWN.setdefault(keep, {}), (layer, str(getattr(getattr(model, "config", None), "vision_feature_layer", "")))
     if key not in known:
-        known[key] = _acts(place, read, untouched)
+        with torch.compiler.set_stance("force_eager"):  # a compiled encoder is looked at as it is
+            known[key] = _acts(place, read, untouched)
     name = type(model.pipeline if isinstance(model, EncoderOf) else model).__name__
     return "" if known[key] else f"{name} never reads it: its output is the same when the layer is changed"
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,8 +20,8 @@ import torch.nn.functional as F
 from PIL import Image
 
 from slugkit.base import ModelLoadError, data_dir, each, mistyped, pick_device, require_choice
-from slugkit.models.convert import from_transformers
-from slugkit.models.hub import in_cache, no_loading_bars, require_repository
+from slugkit.models.convert import from_transformers, said_activation
+from slugkit.models.hub import in_cache, no_loading_bars, plain_classes, read_json, require_repository, variant
 from slugkit.models.precision import multiplying
 
 CONFIG, WEIGHTS = "open_clip_config.json", "open_clip_model.safetensors"
@@ -169,11 +170,15 @@ def load_clip(model: str = "studio", device: str = "auto") -> Clip:
         _need_tag(schema, name)
     else:
         require_repository(name)
+    beside = _beside(schema, Path(name)) if Path(name).is_file() else {}
     try:
-        if schema == "hf-hub":
-            net, tokenizer = open_clip.create_model(model, device=target), open_clip.get_tokenizer(model)
-        else:
-            net, tokenizer = open_clip.create_model(schema, pretrained=name, device=target), open_clip.get_tokenizer(schema)
+        with plain_classes(model, name):
+            if schema == "hf-hub":
+                net, tokenizer = open_clip.create_model(model, device=target), open_clip.get_tokenizer(model)
+            else:
+                net, tokenizer = open_clip.create_model(schema, pretrained=name, device=target, **beside), open_clip.get_tokenizer(schema)
+    except ModelLoadError:
+        raise
     except Exception as error:
         raise ModelLoadError(f"open_clip could not load {model!r}: {error}. The weights come from a model hub: run once "
                              "with a connection, or pass a folder that holds them. Nothing was changed.") from error
@@ -196,6 +201,24 @@ def _need_tag(architecture: str, tag: str) -> None:
         require_repository(repository)
 
 
+def _beside(architecture: str, file: Path) -> dict:
+    """What the configuration beside a file of weights says of activation and normalisation, as open_clip's `create_model` takes it.
+
+    Raises ModelLoadError where it says another activation than the architecture's name. Without one a warning says what is taken.
+    """
+    import open_clip
+    named = open_clip.get_model_config(architecture).get("quick_gelu", False)
+    said = said_activation(file.parent, "text", open_clips=True)
+    if said is None:
+        warnings.warn(f"No configuration lies beside {file.name}, so it is taken to compute with {'QuickGELU' if named else 'GELU'}, as {architecture} does. Weights that were trained "
+                      f"with another activation are another model: OpenAI's need {architecture.removesuffix('-quickgelu')}-quickgelu.", stacklevel=3)
+    elif named and said != "quick_gelu":
+        raise ModelLoadError(f"{architecture} computes with QuickGELU, and the configuration beside {file.name} says {said}; one activation was expected. "
+                             f"Write {architecture.removesuffix('-quickgelu')}:{file}. Nothing was changed.")
+    cut = read_json(file.with_name(CONFIG)).get("preprocess_cfg")
+    return ({"force_quick_gelu": True} if said == "quick_gelu" else {}) | ({"force_preprocess_cfg": cut} if isinstance(cut, dict) else {})
+
+
 def _from_folder(folder: Path, source: str, device: torch.device) -> Clip:
     import open_clip
     if (folder / "config.json").is_file() and not (folder / CONFIG).is_file():
@@ -206,8 +229,11 @@ def _from_folder(folder: Path, source: str, device: torch.device) -> Clip:
                                  "'local-dir:' reads it (`slugkit train clip` writes one), or as transformers' CLIPModel saves itself (config.json and "
                                  "model.safetensors). Nothing was changed.")
     try:
-        net = open_clip.create_model(f"local-dir:{folder}", device=device)
-        tokenizer = open_clip.get_tokenizer(f"local-dir:{folder}")
+        with plain_classes(source, folder):
+            net = open_clip.create_model(f"local-dir:{folder}", device=device)
+            tokenizer = open_clip.get_tokenizer(f"local-dir:{folder}")
+    except ModelLoadError:
+        raise
     except Exception as error:
         raise ModelLoadError(f"The model in {folder.name!r} could not be read: {error}. Nothing was changed.") from error
     return _wrap(net, tokenizer, source, folder / WEIGHTS)
@@ -218,14 +244,15 @@ def _from_transformers(where: str, source: str, device: torch.device, folder: Pa
     import open_clip
     from transformers import AutoConfig, CLIPImageProcessor, CLIPModel
     try:
-        kind = AutoConfig.from_pretrained(where).model_type
+        with plain_classes(source, where):
+            kind = AutoConfig.from_pretrained(where, trust_remote_code=False).model_type
         if kind != "clip":
             raise ModelLoadError(f"{source!r} holds a model of the type {kind!r}; 'clip' was expected. SigLIP and others are loaded through open_clip, by a tag or a "
                                  "folder with open_clip_config.json. Nothing was changed.")
-        with no_loading_bars():
-            model = CLIPModel.from_pretrained(where, dtype=torch.float32, use_safetensors=True)
-        cut = CLIPImageProcessor.from_pretrained(where)
-        tokenizer = open_clip.tokenizer.HFTokenizer(where, context_length=model.config.text_config.max_position_embeddings)
+        with no_loading_bars(), plain_classes(source, where):
+            model = CLIPModel.from_pretrained(where, dtype=torch.float32, use_safetensors=True, trust_remote_code=False, **variant(where))
+            cut = CLIPImageProcessor.from_pretrained(where, trust_remote_code=False)
+            tokenizer = open_clip.tokenizer.HFTokenizer(where, context_length=model.config.text_config.max_position_embeddings)
     except ModelLoadError:
         raise
     except Exception as error:
@@ -258,7 +285,8 @@ def picture_size(model: str = "studio") -> tuple[int, str]:
         require_choice(architecture, open_clip.list_models(), "The architecture", ModelLoadError)
         return _edge(open_clip.get_model_config(architecture)["vision_cfg"]["image_size"]), _fit(get_pretrained_cfg(architecture, tag))
     if folder is not None and (folder / "config.json").is_file() or _is_hub_id(model) and in_cache(model):
-        return _edge(AutoConfig.from_pretrained(str(folder or model)).vision_config.image_size), "crop"
+        with plain_classes(model, folder or model):
+            return _edge(AutoConfig.from_pretrained(str(folder or model), trust_remote_code=False).vision_config.image_size), "crop"
     clip = load_clip(model, "cpu")
     return clip.image_size, clip.fit
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import torch
 from torch import nn
 
 from slugkit.base import ModelLoadError
-from slugkit.models.names import fill, locate
+from slugkit.models.hub import read_json
+from slugkit.models.names import fill, locate, unwrapped
 
 ACTIVATIONS = {"gelu": False, "quick_gelu": True}
 """transformers' names of the activations that open_clip's CLIP has, and its own flag for them."""
@@ -24,6 +27,39 @@ def activation(block: nn.Module) -> str:
         return "quick_gelu"
     raise ModelLoadError(f"The tower's activation is {type(gelu).__name__}; GELU or QuickGELU was expected. Load the tower with transformers from the published "
                          "checkpoint instead.")
+
+
+def activation_of(model, tower: str) -> str | None:
+    """transformers' name of the activation in a tower of any model that a patch goes on; None where it says none.
+
+    model: open_clip's or transformers' classes, a pipeline, a LLaVA, the files of one.
+    """
+    if hasattr(model, "said_activation"):
+        return model.said_activation(tower)
+    model = unwrapped(getattr(model, "text_encoder", model))
+    blocks = getattr(getattr(getattr(model, "visual", None) if tower == "vision" else model, "transformer", None), "resblocks", None)
+    if blocks is not None:
+        try:
+            return activation(blocks[0])
+        except (AttributeError, ModelLoadError):
+            return None
+    config = getattr(model, "config", None)
+    return getattr(getattr(config, f"{tower}_config", config), "hidden_act", None)
+
+
+def said_activation(folder: Path, tower: str, open_clips: bool) -> str | None:
+    """What the configurations in a folder say of a tower's activation; None where they say nothing.
+
+    open_clips: the weights have open_clip's names, so its configuration counts before transformers'.
+    """
+    theirs, ours = read_json(folder / "open_clip_config.json").get("model_cfg"), read_json(folder / "config.json")
+    if isinstance(theirs, dict) and (open_clips or not ours):
+        odd = {"timm_model_name", "hf_model_name", "act_kwargs"} & set(theirs.get(f"{tower}_cfg") or {})
+        return None if odd else "quick_gelu" if theirs.get("quick_gelu") else "gelu"
+    part = ours.get(f"{tower}_config", ours)
+    if not isinstance(part, dict) or not str(part.get("model_type", ours.get("model_type", ""))).startswith("clip"):
+        return None
+    return part.get("hidden_act", "quick_gelu")  # transformers leaves out what is its default
 
 
 def _need_plain(tower: nn.Module, what: str) -> nn.ModuleList:

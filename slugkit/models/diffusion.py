@@ -14,7 +14,7 @@ import torch
 from slugkit.base import ModelLoadError, data_dir, write_json
 from slugkit.models.clip import Clip, pick_device
 from slugkit.models.convert import text_tower
-from slugkit.models.hub import need_repository, no_loading_bars
+from slugkit.models.hub import need_repository, no_loading_bars, plain_classes, variant
 
 STEPS, GUIDANCE = 10, 4.0
 """Sampling steps and classifier-free guidance at studio scale."""
@@ -46,9 +46,11 @@ def load_pipeline(model: str = "studio", device: str = "auto", device_map: str =
         need_repository(model, "a pipeline's folder as `save_pretrained` writes it", "`slugkit train diffusion` makes the studio's.")
     more = {"safety_checker": None, "requires_safety_checker": False} if _has_checker(folder) else {}
     try:
-        with no_loading_bars():
+        with no_loading_bars(), plain_classes(model, folder or model):
             pipe = DiffusionPipeline.from_pretrained(str(folder or model), dtype=torch.float32 if target.type == "cpu" else torch.float16, use_safetensors=True,
-                                                     **({"device_map": device_map} if device_map else {}), **more)
+                                                     trust_remote_code=False, **variant(folder or model), **({"device_map": device_map} if device_map else {}), **more)
+    except ModelLoadError:
+        raise
     except Exception as error:
         raise ModelLoadError(f"diffusers could not load {model!r}: {error}. Give a folder as `save_pretrained` writes it, or run once with a "
                              "connection to fetch it. `slugkit train diffusion` makes the studio's. Nothing was changed.") from error

@@ -2,10 +2,27 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
 
 from slugkit.base import ModelLoadError, mistyped
+
+MAX_JSON = 8 << 20
+"""Bytes of a configuration that are read at most; of a larger one nothing is."""
+_VARIANT = re.compile(r"^[^.]+\.(?P<name>[\w-]+?)(-\d+-of-\d+)?\.safetensors$")
+
+
+def read_json(file: Path) -> dict[str, Any]:
+    """What a JSON file says, or {} where there is none, or none that says anything."""
+    try:
+        known = json.loads(file.read_text("utf-8")) if file.is_file() and file.stat().st_size <= MAX_JSON else {}
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return known if isinstance(known, dict) else {}
 
 
 def in_cache(repo: str) -> bool:
@@ -50,6 +67,64 @@ def need_repository(model: str, kind: str, otherwise: str = "") -> None:
     if model.count("/") != 1 or model.startswith((".", "~", "/")):
         raise ModelLoadError(f"{model!r} is no folder on this machine, and no hub id; {kind}, or ORGANISATION/NAME was expected. {otherwise} Nothing was changed.")
     require_repository(model)
+
+
+def local(where: str | Path) -> Path | None:
+    """The folder that a model is read from: itself, or its snapshot in the cache; None where neither is here."""
+    if Path(where).is_dir():
+        return Path(where)
+    from huggingface_hub import snapshot_download
+    try:
+        return Path(snapshot_download(str(where), local_files_only=True))
+    except Exception:
+        return None
+
+
+def variant(where: str | Path) -> dict[str, str]:
+    """{"variant": "fp16"}, as `from_pretrained` takes it, where a part of the model is here in a variant alone; else {}."""
+    folder = local(where)
+    parts = [] if folder is None else [p for p in folder.iterdir() if p.is_dir()] if (folder / "model_index.json").is_file() else [folder]
+    lacking = []
+    for part in parts:
+        names = [p.name for p in part.glob("*.safetensors")]
+        kinds = {name: found["name"] for name in names if (found := _VARIANT.match(re.sub(r"-\d+-of-\d+", "", name)))}
+        lacking += [set(kinds.values())] if kinds and len(kinds) == len(names) else []
+    common = sorted(set.intersection(*lacking), key=("fp16", "bf16").__contains__) if lacking else []
+    return {"variant": common[-1]} if common else {}
+
+
+def _code_of(folder: Path) -> str:
+    """The file in a model's folder that asks for code of its own, or ""."""
+    for file in sorted([*folder.glob("*.json"), *folder.glob("*/*.json")]):
+        if "config" in file.name and "auto_map" in read_json(file):
+            return file.relative_to(folder).as_posix()
+    parts = read_json(folder / "model_index.json")
+    odd = [name for name, kind in parts.items() if isinstance(kind, list) and kind and (name == "_class_name" or (folder / name / f"{kind[0]}.py").is_file())]
+    return "model_index.json" if odd else ""
+
+
+@contextmanager
+def plain_classes(model: str, where: str | Path) -> Iterator[None]:
+    """Within the block the libraries run no code that a model brings, and do not ask whether they may.
+
+    model: what was asked for, for the message. where: its folder or hub id. Raises ModelLoadError for a model that needs such code.
+    """
+    from transformers import dynamic_module_utils
+    folder = local(where)
+    asks, waits = _code_of(folder) if folder else "", dynamic_module_utils.TIME_OUT_REMOTE_CODE
+    refusal = (f"{model!r} asks for code of its own{f' ({asks})' if asks else ''}, and slugkit runs no code that comes with a model; a model of the libraries' plain classes was "
+               "expected. Take the entry (auto_map, a class in a file) out where the plain class does as well, or load it with its own code and save its CLIP. Nothing was changed.")
+    if asks:
+        raise ModelLoadError(refusal)
+    dynamic_module_utils.TIME_OUT_REMOTE_CODE = 0  # nobody is asked
+    try:
+        yield
+    except (ValueError, OSError) as error:
+        if "trust_remote_code" in str(error) or "custom code" in str(error):
+            raise ModelLoadError(refusal) from None
+        raise
+    finally:
+        dynamic_module_utils.TIME_OUT_REMOTE_CODE = waits
 
 
 @contextmanager

@@ -8,7 +8,7 @@ projections are transposed. Canonical means: open_clip's name, shape and orienta
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,6 +39,8 @@ _LEVELS = {"text": ("text_model.", "embeddings.token_embedding.weight"), "vision
 """Tower -> the level that transformers 5 leaves out where a model is one tower alone, and a weight that shows that it did."""
 ENCODERS = ("text_encoder", "text_encoder_2", "text_encoder_3")
 """What pipelines of diffusers call their text encoders."""
+_WRAPPED = re.compile(r"(?:^|(?<=\.))(?:_orig_mod|module|base_layer)\.|^base_model\.model\.")
+"""What torch.compile, DataParallel and PEFT put into the names of the weights that they wrap."""
 _PREFIXES = ("", "text_encoder.", "model.", "model.vision_tower.", "vision_tower.")
 """Where a model that holds a tower may keep it: itself, a pipeline's text encoder, a LLaVA's vision tower."""
 
@@ -114,11 +116,37 @@ def parameters(model: Any) -> Mapping[str, torch.Tensor]:
     if isinstance(model, Mapping):
         return model
     if hasattr(model, "named_parameters"):
-        return dict(model.named_parameters())
+        return {_WRAPPED.sub("", name): _held(model, name, p) for name, p in model.named_parameters()}
     if hasattr(model, "text_encoder"):
         found = {part.name: part.text_encoder for part in parts(model) if part is not model} or {"text_encoder": model.text_encoder}
-        return {f"{place}.{name}": p for place, encoder in found.items() for name, p in encoder.named_parameters()}
+        return {f"{place}.{name}": p for place, encoder in found.items() for name, p in parameters(encoder).items()}
     raise PatchError(f"{type(model).__name__} holds no CLIP tower; an open_clip model, a transformers model or a diffusers pipeline was expected.")
+
+
+def unwrapped(model: Any) -> Any:
+    """The model inside what torch.compile, DataParallel or PEFT wrapped around it; another one as it is."""
+    while True:
+        if isinstance(model, (torch.nn.DataParallel, torch.nn.parallel.DistributedDataParallel)):
+            model = model.module
+        elif hasattr(model, "_orig_mod"):
+            model = model._orig_mod
+        elif hasattr(model, "peft_config") and hasattr(model, "get_base_model"):
+            model = model.get_base_model()
+        else:
+            return model
+
+
+def _held(model: torch.nn.Module, name: str, parameter: torch.Tensor) -> torch.Tensor:
+    """A parameter, or what accelerate keeps in memory for one that it offloaded and will use next time; the empty one where that is on disk."""
+    if not parameter.is_meta:
+        return parameter
+    owner, _, leaf = name.rpartition(".")
+    hook = getattr(model.get_submodule(owner), "_hf_hook", None)
+    for one in getattr(hook, "hooks", [hook]):
+        kept = getattr(one, "weights_map", None) or {}
+        if leaf in kept and kept[leaf] is kept[leaf] and not kept[leaf].is_meta:  # the same tensor each time: an edit stays
+            return kept[leaf]
+    return parameter
 
 
 def locate(model: Any, canonical: str) -> Place | None:
@@ -137,6 +165,31 @@ def locate(model: Any, canonical: str) -> Place | None:
         if all(name in weights for name in there):
             return Place(tuple(weights[name] for name in there), canonical in _TRANSPOSED)
     return None
+
+
+def prefixes(names: Iterable[str], canonical: str) -> list[str]:
+    """What stands before a weight in each place where tensors of these names keep it, whoever wrote them.
+
+    Stable Diffusion's single files say `cond_stage_model.transformer.` (2: `cond_stage_model.model.`),
+    XL's `conditioner.embedders.0.transformer.`, others `text_encoders.clip_l.transformer.`, and so on.
+    """
+    names, found = set(names), {}
+    level, marker = _LEVELS[tower_of(canonical)]
+    parts = hf_names(canonical)
+    flat = [part.removeprefix(level) for part in parts]
+    for name in sorted(names):
+        for ways in ([canonical], parts, flat):
+            prefix = name.removesuffix(ways[0])
+            if prefix == name or prefix and not prefix.endswith("."):
+                continue
+            if ways[0] == canonical and prefix.endswith("visual."):
+                continue  # the vision tower's block, not the text tower's
+            alone = ways is flat and flat != parts
+            if alone and (prefix.endswith(level) or f"{prefix}{marker}" not in names):
+                continue
+            if all(f"{prefix}{part}" in names for part in ways):
+                found[prefix] = None
+    return list(found)
 
 
 def parts(model: Any) -> list[Any]:

@@ -14,7 +14,7 @@ from slugkit.base import ModelLoadError, UnreadableImagesError, data_dir, progre
 from slugkit.data.pictures import Pictures
 from slugkit.models import convert
 from slugkit.models.clip import Clip, pick_device
-from slugkit.models.hub import need_repository, no_loading_bars
+from slugkit.models.hub import need_repository, no_loading_bars, plain_classes, variant
 
 FEATURE_LAYER = -2
 """The vision layer that LLaVA-1.5 reads: the second to last, so the last block cannot act."""
@@ -175,6 +175,28 @@ class Vlm:
         return [text.strip() for text in said]
 
 
+def _counted(processor, config, model: str) -> int:
+    """Tokens that stand for a picture, by asking the processor; what it does not know of the tower is taken from the configuration first.
+
+    config.json need not say the number, and older ones do not. Raises ModelLoadError where the processor and the tower disagree.
+    """
+    tower = config.vision_config
+    clip = "clip" in tower.model_type  # has a class token, which the strategy "default" drops
+    made = (tower.image_size // tower.patch_size) ** 2 + (clip and getattr(config, "vision_feature_select_strategy", "default") == "full")
+
+    def asked() -> int:
+        blank = np.zeros((tower.image_size, tower.image_size, 3), np.uint8)
+        return int((processor(images=[blank], text=[processor.image_token], return_tensors="pt")["input_ids"] == config.image_token_id).sum())
+
+    if getattr(processor, "patch_size", None) is None or asked() != made:
+        processor.patch_size, processor.num_additional_image_tokens = tower.patch_size, int(clip)
+        processor.vision_feature_select_strategy = getattr(config, "vision_feature_select_strategy", "default") if clip else "full"
+    if asked() != made:
+        raise ModelLoadError(f"The processor of {model!r} puts {asked()} tokens in the place of a picture, and its tower makes {made} of {tower.image_size} pixels; equal numbers "
+                             "were expected. Give a folder whose preprocessor_config.json cuts pictures to the tower's size. Nothing was changed.")
+    return made
+
+
 def vlm_folder(model: str = "studio") -> Path | None:
     """Where a model's files lie: the studio's, or a local folder; None for a hub id."""
     folder = data_dir() / "studio" / "vlm" if model == "studio" else Path(model).expanduser()
@@ -192,14 +214,18 @@ def load_vlm(model: str = "studio", device: str = "auto", device_map: str = "") 
     if folder is None:
         need_repository(model, "a LLaVA's folder as `save_pretrained` writes it", "`slugkit train vlm` makes the studio's.")
     try:
-        with no_loading_bars():
+        with no_loading_bars(), plain_classes(model, folder or model):
             net = AutoModelForImageTextToText.from_pretrained(str(folder or model), dtype=torch.float32 if target.type == "cpu" else torch.float16, use_safetensors=True,
-                                                              **({"device_map": device_map} if device_map else {}))
-            processor = AutoProcessor.from_pretrained(str(folder or model))
+                                                              trust_remote_code=False, **variant(folder or model), **({"device_map": device_map} if device_map else {}))
+            processor = AutoProcessor.from_pretrained(str(folder or model), trust_remote_code=False)
+    except ModelLoadError:
+        raise
     except Exception as error:
         raise ModelLoadError(f"transformers could not load {model!r}: {error}. Give a folder as `save_pretrained` writes it, or run once with a "
                              "connection to fetch it. `slugkit train vlm` makes the studio's. Nothing was changed.") from error
     if not hasattr(net.model, "vision_tower"):
         raise ModelLoadError(f"{model!r} is a {type(net).__name__}, which has no vision tower of its own name; a LLaVA was expected. Nothing was changed.")
     processor.tokenizer.padding_side = "left"  # generation goes on at the right end
+    if getattr(net.config, "image_grid_pinpoints", None) is None:
+        net.config.image_seq_length = _counted(processor, net.config, model)
     return Vlm(net.eval() if device_map else net.eval().to(target), processor, model)

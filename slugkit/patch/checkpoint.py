@@ -1,192 +1,260 @@
-"""An edit on files: a model's folder or safetensors file is copied, and the copy holds the edit; no model class is needed.
+"""An edit on files: a model's folder or safetensors file is copied, and the copy holds the edit;
+no model class is needed.
 
-Works on what `save_pretrained` of transformers and diffusers writes, on open_clip's `open_clip_model.safetensors`, and on sharded checkpoints. The original is never changed.
+Works on what `save_pretrained` of transformers and diffusers writes, on open_clip's
+`open_clip_model.safetensors`, on
+sharded checkpoints, and on single files of other makers (Stable Diffusion's, ComfyUI's). Every
+copy of the tower is
+edited, each in its own precision. The original is never changed.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import stat
+import struct
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from types import SimpleNamespace
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
 
-from slugkit.base import MissingArtefactError, PatchError, ShapeError
+from slugkit.base import PatchError, new_path
+from slugkit.models.hub import read_json
 from slugkit.patch import on_model
+from slugkit.patch.copies import PARTS, RECORD, Copies, Copy, folders
 from slugkit.patch.file import Patch
 from slugkit.patch.record import load_record, save_record
 
-RECORD = "slugkit-record.safetensors"
-"""The record's name in an edited folder."""
-INSIDE = ("", "text_encoder", "text_encoder_2", "image_encoder")
-"""Where a pipeline's folder keeps the towers of a CLIP."""
+KEPT = frozenset(
+    ".json .txt .md .model .tiktoken .jinja .jinja2 .yaml .yml .toml .csv .tsv .py .html .png .jpg .jpeg .webp .gif .svg .safetensors".split()
+)
+"""Endings of files that are copied; of others nobody here can say whether they hold weights."""
+SMALL = 1 << 20
+"""Bytes of a file without an ending that is copied."""
 
 
-class Checkpoint(Mapping):
-    """The tensors of one model's safetensors files by name, each read when it is first asked for. config: what its config.json says of a LLaVA's reading.
+def _record_of(root: Path, source: Path, folder: Path) -> Path:
+    """Where the record of the copies in `folder` lies in `root`, which is laid out as the source: in the folder, or beside the one file."""
+    return (
+        root / folder.relative_to(source) / RECORD
+        if source.is_dir()
+        else root.with_name(f"{root.stem}-{RECORD}")
+    )
 
-    files: of one model, such as the shards of a folder. Raises PatchError for a file that cannot be read.
+
+def opened(source: Path) -> Copies:
+    """The copies in a folder or file, with what the records in it tell of their edits. Raises as `Copies` and `load_record`."""
+    copies = Copies(source)
+    for folder in folders(source) if source.is_dir() else [source.parent]:
+        if (record := _record_of(source, source, folder)).is_file():
+            load_record(
+                record,
+                copies,
+                lambda layer, folder=folder: [
+                    copy for copy in copies.of(layer) if copy.folder == folder
+                ],
+            )
+    return copies
+
+
+def verify_files(p: Patch, source: str | Path) -> list[str]:
+    """Check that `apply_to_files` would take the patch. Returns the files that hold its layer, one
+    text a copy.
+
+    Raises PatchError, MissingArtefactError.
     """
-
-    def __init__(self, files: list[Path]):
-        self.where: dict[str, Path] = {}
-        self._read: dict[str, torch.Tensor] = {}
-        for file in files:
-            try:
-                with safe_open(file, framework="pt") as opened:
-                    self.where |= dict.fromkeys(opened.keys(), file)
-            except (OSError, SafetensorError) as error:
-                raise PatchError(f"{file.name} cannot be read: {error}. A safetensors file was expected. Nothing was changed.") from error
-        self.folder = files[0].parent
-        self.config = _config(self.folder)
-
-    def __getitem__(self, name: str) -> torch.Tensor:
-        if name not in self._read:
-            with safe_open(self.where[name], framework="pt") as opened:
-                self._read[name] = opened.get_tensor(name)
-        return self._read[name]
-
-    def __contains__(self, name: object) -> bool:
-        return name in self.where
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.where)
-
-    def __len__(self) -> int:
-        return len(self.where)
-
-    def named_parameters(self) -> Iterator[tuple[str, torch.Tensor]]:
-        """The tensors read so far: all that an edit can have touched."""
-        return iter(self._read.items())
-
-    def changed(self) -> set[Path]:
-        """The files of which a tensor was read, and so may have been edited."""
-        return {self.where[name] for name in self._read}
+    return [copy.shown(Path(source)) for copy in opened(Path(source)).fitting(p)]
 
 
-def _config(folder: Path) -> SimpleNamespace | None:
-    """vision_feature_layer and the depth of the vision tower from a LLaVA's config.json; None for another model."""
-    try:
-        known = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        depth = int(known["vision_config"]["num_hidden_layers"])
-        return SimpleNamespace(vision_feature_layer=known["vision_feature_layer"], vision_config=SimpleNamespace(num_hidden_layers=depth))
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
+def _left_out(
+    source: Path, edited: Iterable[Copy], said: list[str]
+) -> Callable[[str, list[str]], set[str]]:
+    """What `copytree` leaves out: records, hidden folders, and files that may be weights of other
+    kinds, whose names go into `said`.
 
-
-def _models_in(path: Path) -> list[list[Path]]:
-    """The safetensors files of each model under a path: one file, or those of a folder and of a pipeline's encoders."""
-    if path.is_file():
-        return [[path]]
-    found = [sorted(p for p in (path / name).glob("*.safetensors") if p.name != RECORD) for name in INSIDE if (path / name).is_dir()]
-    return [files for files in found if files]
-
-
-def holding(path: Path, p: Patch) -> Checkpoint:
-    """The model under a path that holds a patch's layer: of a pipeline's text encoders the one in which the layer has the patch's shape.
-
-    Raises MissingArtefactError where there are no safetensors files, PatchError where none holds it.
+    The parts of a pipeline that are no encoder (UNet, coder, scheduler) are copied as they are.
     """
-    models = _models_in(path)
-    if not models:
-        raise MissingArtefactError(f"There is no safetensors file in {path}; a model's folder as `save_pretrained` writes it, or one file, was expected. "
-                                   "Checkpoints of other kinds are not read: load and save them with their own library first.")
-    problems, fitting = [], []
-    for files in models:
-        model = Checkpoint(files)
-        try:
-            found = on_model.find(p.layer, p.concept, model)
-            fitting.append((found.weight[on_model.rows_of(p, found.weight)].shape != p.direction.shape, len(fitting), model))
-        except (PatchError, ShapeError, TypeError) as error:
-            problems.append(error)
-    if not fitting:
-        raise problems[0]
-    return min(fitting)[-1]
+    whole = {
+        home / name
+        for home in {copy.home for copy in edited}
+        for name, kind in read_json(home / "model_index.json").items()
+        if isinstance(kind, list) and name not in PARTS
+    }
+
+    def chosen(folder: str, names: list[str]) -> set[str]:
+        place, out = Path(folder), set()
+        for name in names:
+            file = place / name
+            kept = (
+                not name.startswith(".")
+                if file.is_dir()
+                else file.is_file()
+                and not name.endswith(RECORD)
+                and (
+                    whole & {place, *place.parents}
+                    or file.suffix.lower() in KEPT
+                    or not file.suffix
+                    and file.stat().st_size <= SMALL
+                )
+            )
+            if not kept:
+                out.add(name)
+                said.extend([] if name.endswith(RECORD) else [file.relative_to(source).as_posix()])
+        return out
+
+    return chosen
 
 
-def _written(source: Path, out: Path, models: list[Checkpoint]) -> None:
-    """Copy the source to `out`, which appears whole or not at all, with the models' tensors in the place of the old ones."""
+def _overwrite(file: Path, tensors: dict[str, torch.Tensor]) -> None:
+    """Put tensors in the place of those of the same name, dtype and shape in a safetensors file; all other bytes stay."""
+    file.chmod(file.stat().st_mode | stat.S_IWUSR)
+    with file.open("rb+") as stream:
+        size = struct.unpack("<Q", stream.read(8))[0]
+        header = json.loads(stream.read(size))
+        for name, tensor in tensors.items():
+            stream.seek(8 + size + header[name]["data_offsets"][0])
+            stream.write(tensor.contiguous().flatten().view(torch.uint8).numpy().tobytes())
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
+def _written(
+    source: Path, out: Path, edited: list[Copy], record: bool, say: Callable[[str], None]
+) -> None:
+    """Copy the source to `out`, which appears whole or not at all, with what was read of the copies in the place of the old."""
+    said: list[str] = []
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as scratch:
-        copy = Path(scratch) / out.name
+        whole = Path(scratch) / out.name
         if source.is_dir():
-            shutil.copytree(source, copy, ignore=shutil.ignore_patterns(RECORD))
-        for model in models:
-            for file in model.changed():
-                with safe_open(file, framework="pt") as opened:
-                    metadata = opened.metadata()
-                tensors = load_file(file) | {name: t for name, t in model.named_parameters() if model.where[name] == file}
-                save_file(tensors, copy / file.relative_to(source) if source.is_dir() else copy, metadata)
-        copy.rename(out)
+            shutil.copytree(source, whole, ignore=_left_out(source, edited, said))
+        else:
+            shutil.copyfile(source, whole)
+        for copy in edited:
+            for file, tensors in copy.touched().items():
+                _overwrite(whole / file.relative_to(source) if source.is_dir() else whole, tensors)
+        records = []
+        for folder in {copy.folder for copy in edited} if record else ():
+            mine = [copy for copy in edited if copy.folder == folder]
+            if any(on_model.patches_on(copy) for copy in mine):
+                records.append(save_record(mine, _record_of(whole, source, folder)))
+        whole.rename(out)
+        for place in records if source.is_file() else ():
+            place.rename(out.with_name(place.name))
+    say(f"Edited: {'; '.join(copy.shown(source) for copy in edited)}.")
+    if said:
+        say(
+            f"Left out of the copy, as they may hold the weights as they were: "
+            f"{', '.join(sorted(said))}."
+        )
 
 
-def _record_of(root: Path, source: Path, model: Checkpoint) -> Path:
-    """Where the record of a model under `source` lies in `root`, which is laid out alike: in its folder, or beside the one file."""
-    return root / model.folder.relative_to(source) / RECORD if source.is_dir() else root.with_name(f"{root.stem}-{RECORD}")
+def apply_to_files(
+    patches: list[Patch],
+    source: str | Path,
+    out: str | Path,
+    record: bool = True,
+    say: Callable[[str], None] = lambda text: None,
+) -> Path:
+    """Write a copy of a model's folder or file that holds the patches, beside the edits its own
+    records tell of. Returns `out`.
 
-
-def _need_new(out: Path) -> None:
-    if out.exists():
-        raise PatchError(f"{out} is there already; a new name was expected, so that nothing is overwritten. Choose another --out, or delete it.")
-    out.parent.mkdir(parents=True, exist_ok=True)
-
-
-def apply_to_files(patches: list[Patch], source: str | Path, out: str | Path, record: bool = True) -> Path:
-    """Write a copy of a model's folder or file that holds the patches, beside the edits its own record tells of. Returns `out`.
-
-    record: leave a record in the copy, with which `remove_from_files` undoes the edit; it holds the original weights, so leave it out of what you publish.
-    Raises PatchError, MissingArtefactError; nothing is written then.
+    record: leave a record in the copy, with which `remove_from_files` undoes the edit; it holds
+    the original weights, so leave it out of what you publish.
+    say: hears which files were edited, and which were left out because they may hold the weights
+    in another format.
+    Raises PatchError, MissingArtefactError, SettingError; nothing is written then.
     """
-    source, out = Path(source), Path(out)
-    _need_new(out)
-    models: dict[Path, Checkpoint] = {}
+    source, out = Path(source), new_path(out, source)
+    copies, edited = opened(source), {}
     for p in patches:
-        model = holding(source, p)
-        model = models.setdefault(model.folder, model)
-        if _record_of(source, source, model).is_file() and not on_model.patches_on(model):
-            load_record(_record_of(source, source, model), model)
-        on_model.apply(p, model)
-    _written(source, out, list(models.values()))
-    if record:
-        for model in models.values():
-            save_record(model, _record_of(out, source, model))
+        for copy in copies.fitting(p):
+            on_model.apply(p, copy)
+            edited[id(copy)] = copy
+    out.parent.mkdir(parents=True, exist_ok=True)
+    _written(source, out, _with_records(copies, edited), record, say)
     return out
 
 
-def remove_from_files(p: Patch, source: str | Path, out: str | Path, base: str | Path | None = None) -> Path:
-    """Write a copy of an edited folder or file without the patch, bit for bit as it was before it. Returns `out`.
+def _with_records(copies: Copies, edited: dict[int, Copy]) -> list[Copy]:
+    """The copies that were edited now or before, as far as the records tell."""
+    return [copy for copy in copies.known() if id(copy) in edited or on_model.patches_on(copy)]
 
-    Uses the record in the folder; or base: the original model's folder or file, where this patch is the layer's only edit. Raises PatchError where neither tells
-    the original, MissingArtefactError; nothing is written then.
+
+def remove_from_files(
+    p: Patch,
+    source: str | Path,
+    out: str | Path,
+    base: str | Path | None = None,
+    say: Callable[[str], None] = lambda text: None,
+) -> Path:
+    """Write a copy of an edited folder or file without the patch, bit for bit as it was before it.
+    Returns `out`.
+
+    Uses the records in the folder; or base: the original model's folder or file, where this patch
+    is the layer's only edit. say: as in `apply_to_files`.
+    Raises PatchError where neither tells the original of every copy, MissingArtefactError,
+    SettingError; nothing is written then.
     """
-    source, out = Path(source), Path(out)
-    _need_new(out)
-    model = holding(source, p)
+    source, out = Path(source), new_path(out, source, base)
+    copies = opened(source)
+    edited = {
+        id(copy): copy
+        for copy in copies.of(p.layer)
+        if p.sha256 in {on.sha256 for on in on_model.patches_on(copy)}
+    }
+    for copy in edited.values():
+        on_model.remove(p, copy)
     if base is not None:
-        _take_from_base(p, model, holding(Path(base), p))
-    elif _record_of(source, source, model).is_file():
-        load_record(_record_of(source, source, model), model)
-        on_model.remove(p, model)
-    else:
-        raise PatchError(f"{source} has no record of its edits, so the original of {p.layer} is not known here; nothing was changed.\n"
-                         "Give the original model with --base, or take the original itself.")
-    _written(source, out, [model])
-    if on_model.patches_on(model):
-        save_record(model, _record_of(out, source, model))
+        known = Copies(Path(base)).fitting(p)
+        edited |= {
+            id(copy): copy
+            for copy in copies.of(p.layer)
+            if id(copy) not in edited and _taken_from_base(p, copy, known)
+        }
+    if not edited:
+        raise PatchError(
+            f"{source} has no record of its edits, so the original of {p.layer} is not known "
+            f"here; nothing was changed.\n"
+            "Give the original model with --base, or take the original itself."
+        )
+    copies.fitting(p)  # every other copy is the original too
+    out.parent.mkdir(parents=True, exist_ok=True)
+    _written(source, out, _with_records(copies, edited), True, say)
     return out
 
 
-def _take_from_base(p: Patch, model: Checkpoint, base: Checkpoint) -> None:
-    """Put the base's weight in the place of the edited one, if the base with this patch alone is what the model holds."""
-    mine, original = on_model.find(p.layer, p.concept, model), on_model.find(p.layer, p.concept, base)
-    before = original.weight.clone()
-    with on_model.applied(p, base):
-        same = torch.equal(on_model.find(p.layer, p.concept, base).weight, mine.weight)
-    if not same:
-        raise PatchError(f"the base with the patch for {p.concept!r} alone is not what layer {mine.name} of this model holds; nothing was changed.\n"
-                         "Another edit is on it too: use the record that was saved with it, or the original itself.")
-    mine.place.write(before)
+def _taken_from_base(p: Patch, copy: Copy, known: list[Copy]) -> bool:
+    """Put the base's weight in the place of the edited one; False where the copy belongs to
+    another model.
+
+    Raises PatchError where the base with this patch alone is not what the copy holds.
+    """
+    mine = on_model.find(p.layer, p.concept, copy)
+    for base in known:
+        original = on_model.find(p.layer, p.concept, base)
+        if (original.weight.dtype, original.weight.shape) != (mine.weight.dtype, mine.weight.shape):
+            continue
+        before = original.weight.clone()
+        with on_model.applied(p, base):
+            same = torch.equal(on_model.find(p.layer, p.concept, base).weight, mine.weight)
+        if same:
+            mine.place.write(before)
+            return True
+    if mine.weight[on_model.rows_of(p, mine.weight)].shape != p.shape or _is_original(
+        p, mine, known
+    ):
+        return False
+    raise PatchError(
+        f"the base with the patch for {p.concept!r} alone is not what layer {mine.name} of this "
+        f"model holds; nothing was changed.\n"
+        "Another edit is on it too: use the record that was saved with it, or the original itself."
+    )
+
+
+def _is_original(p: Patch, mine: on_model.Layer, known: list[Copy]) -> bool:
+    return any(
+        torch.equal(on_model.find(p.layer, p.concept, base).weight, mine.weight) for base in known
+    )

@@ -2,6 +2,7 @@
 
 import json
 import math
+import stat
 import struct
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
@@ -16,11 +17,12 @@ from safetensors.torch import save as bytes_of
 
 from slugkit import __version__
 from slugkit.base import EmptySetError, PatchError, SettingError, sha256_bytes, sha256_json, sha256_tensor, write_bytes
+from slugkit.models.convert import activation_of
 from slugkit.ranking import norm, tower_of
 from slugkit.search import PRECISIONS, EditableLayer
 
 MAX_HEADER = 1 << 20  # bytes of JSON in a patch file
-MAX_FILE = 1 << 30  # bytes of a patch file; the largest CLIP layers need about 60 MB
+MAX_FILE = 1 << 28  # bytes of a patch file, and of a direction unfolded; the largest CLIP layers need about 110 MB
 FORMS = {"fp32": {"direction": "F32"}, "fp16": {"direction": "F16"}, "low rank": {"left": "F16", "right": "F16"}}
 """Form of a patch -> its tensors and their types in the file."""
 
@@ -62,16 +64,48 @@ def _header_size(data: bytes) -> int:
 
 def _unpacked(form: str, tensors: dict[str, torch.Tensor], scale: float, shape) -> torch.Tensor:
     """The direction that the stored tensors mean: float32, in the shape of the layer. Raises ValueError where they do not fit, before anything large is made."""
+    _check_fill(form, tensors, shape)
+    if form == "low rank":
+        return (tensors["left"].float() @ tensors["right"].float()).mul_(scale).reshape(tuple(shape))
+    found = tensors["direction"].float().mul_(scale) if form == "fp16" else tensors["direction"]
+    return found.reshape(tuple(shape))
+
+
+def _check_fill(form: str, tensors: dict[str, torch.Tensor], shape) -> None:
+    """Raises ValueError unless the stored tensors unfold into the shape."""
     count = math.prod(shape)
     if form == "low rank":
-        left, right = tensors["left"].float(), tensors["right"].float()
+        left, right = tensors["left"], tensors["right"]
         if left.ndim != 2 or right.ndim != 2 or left.shape[1] != right.shape[0] or left.shape[0] * right.shape[1] != count:
             raise ValueError(f"its factors {tuple(left.shape)} and {tuple(right.shape)} do not make the shape {tuple(shape)}")
-        return ((left @ right) * scale).reshape(tuple(shape))
-    found = tensors["direction"].float() * scale if form == "fp16" else tensors["direction"]
-    if found.numel() != count:
-        raise ValueError(f"its direction of {found.numel()} numbers does not fill the shape {tuple(shape)}")
-    return found.reshape(tuple(shape))
+        if left.shape[1] > min(left.shape[0], right.shape[1]):
+            raise ValueError(f"its rank {left.shape[1]} is more than a matrix of {left.shape[0]} x {right.shape[1]} has")
+    elif tensors["direction"].numel() != count:
+        raise ValueError(f"its direction of {tensors['direction'].numel()} numbers does not fill the shape {tuple(shape)}")
+
+
+class _Direction:
+    """The field `direction`: given on the device "meta", it is unfolded from what is stored when it is first asked for."""
+
+    def __get__(self, p: Any, owner: Any = None) -> torch.Tensor:
+        if p is None:
+            raise AttributeError("a field without a default")
+        if p.__dict__["direction"].is_meta:
+            found = _unpacked(p.form, p.stored, p.scale, p.shape)
+            _need_finite(found, p.layer)
+            p.__dict__["direction"] = found
+        return p.__dict__["direction"]
+
+    def __set__(self, p: Any, value: torch.Tensor) -> None:
+        p.__dict__["direction"] = value
+
+
+def _need_finite(direction: torch.Tensor, layer: str) -> None:
+    if direction.dtype != torch.float32 or not torch.isfinite(direction).all():
+        raise PatchError(
+            f"the direction of {layer} is not a tensor of finite float32 numbers.\n"
+            "Make the patch again from its gradient."
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,7 +122,7 @@ class Patch:
 
     layer: str
     tower: str
-    direction: torch.Tensor
+    direction: torch.Tensor = _Direction()
     lam: float
     rho: float
     concept: str
@@ -102,12 +136,14 @@ class Patch:
     error: float = 0.0
 
     def __post_init__(self) -> None:
-        if self.direction.dtype != torch.float32 or not torch.isfinite(self.direction).all():
-            raise PatchError(
-                f"the direction of {self.layer} is not a tensor of finite float32 numbers.\n"
-                "Make the patch again from its gradient."
-            )
+        if not self.__dict__["direction"].is_meta:
+            _need_finite(self.direction, self.layer)
         self.sha256  # noqa: B018 - writing the file once checks every field
+
+    @property
+    def shape(self) -> torch.Size:
+        """The shape of the layer that it edits; nothing is unfolded for it."""
+        return self.__dict__["direction"].shape
 
     def content(self) -> bytes:
         """The bytes of the patch file; the same patch gives the same bytes.
@@ -117,7 +153,7 @@ class Patch:
         tensors = self.stored or {"direction": self.direction}
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
         record = {known.name: getattr(self, known.name) for known in fields(self) if known.name not in ("direction", "stored")}
-        record |= {"format": "slugkit-patch", "version": 2, "orientation": "canonical", "shape": list(self.direction.shape)}
+        record |= {"format": "slugkit-patch", "version": 2, "orientation": "canonical", "shape": list(self.shape)}
         record |= {name: float(getattr(self, name)) for name in ("lam", "rho", "scale", "error")}
         record |= {"tensors_sha256": {name: sha256_tensor(tensor) for name, tensor in tensors.items()}}
         try:
@@ -176,12 +212,14 @@ def make(
     tower: str | None = None,
     metrics=None,
     provenance=None,
+    model: Any = None,
 ) -> Patch:
     """The patch that writes what `editable.set(lam)` writes.
 
     editable: the layer with its original weight and direction; a half-precision original is hashed as it stands. tower:
-    by default from the name. Raises PatchError.
+    by default from the name. model: whose layer it is; its activation goes into the provenance. Raises PatchError.
     """
+    known = activation_of(model, tower or tower_of(layer))
     original = editable.theta0.float()
     hashes = {name: sha256_tensor(original.to(dtype)) for dtype, name in PRECISIONS.items()}
     return Patch(
@@ -193,7 +231,7 @@ def make(
         concept=concept,
         base_sha256=hashes,
         metrics=dict(metrics or {}),
-        provenance=dict(provenance or {}),
+        provenance=dict(provenance or {}) | ({"activation": known} if known else {}),
     )
 
 
@@ -245,8 +283,11 @@ def add(patches: list[Patch], concept: str | None = None) -> Patch:
                              "weight add up to one file. Apply them one after the other.")
     total = sum((p.lam * p.direction.double() for p in sorted(patches, key=lambda p: p.sha256)), torch.zeros_like(first.direction, dtype=torch.float64))
     rho = norm(total) * first.rho / (first.lam * norm(first.direction))
+    known = {p.provenance["activation"] for p in patches if isinstance(p.provenance.get("activation"), str)}
+    if len(known) > 1:
+        raise PatchError(f"the patches for {first.layer} were made for models with the activations {' and '.join(sorted(known))}; one model was expected.")
     return Patch(layer=first.layer, tower=first.tower, direction=total.float(), lam=1.0, rho=rho, concept=concept or " and ".join(p.concept for p in patches),
-                 base_sha256=first.base_sha256, provenance={"sum_of": [p.sha256 for p in patches]})
+                 base_sha256=first.base_sha256, provenance={"sum_of": [p.sha256 for p in patches]} | ({"activation": known.pop()} if known else {}))
 
 
 def _largest(p: Patch) -> float:
@@ -267,7 +308,10 @@ def save(p: Patch, path: str | Path) -> Path:
 
 def _read(path: Path) -> bytes:
     try:
-        size = path.stat().st_size
+        found = path.stat()
+        if not stat.S_ISREG(found.st_mode):
+            raise ValueError("it cannot be read (a folder, pipe or device, no regular file)")
+        size = found.st_size
         if size > MAX_FILE:
             raise ValueError(f"it has {size} bytes, more than any patch needs")
         return path.read_bytes()
@@ -321,7 +365,11 @@ def loads(data: bytes, name: str = "this") -> Patch:
         tensors = tensors_from(data)
         if {name: sha256_tensor(tensor) for name, tensor in tensors.items()} != metadata.tensors_sha256:
             raise ValueError("its direction was changed after it was written")
-        direction = _unpacked(metadata.form, tensors, metadata.scale, metadata.shape)
+        _check_fill(metadata.form, tensors, metadata.shape)
+        if metadata.form == "fp32":
+            direction = _unpacked("fp32", tensors, metadata.scale, metadata.shape)
+        else:  # unfolded when a model has the layer in this shape
+            direction = torch.empty(tuple(metadata.shape), device="meta")
         known = metadata.model_dump(exclude={"format", "version", "orientation", "shape", "tensors_sha256", "checksum"})
         return Patch(direction=direction, stored={} if metadata.form == "fp32" else tensors, **known)
     except ValidationError as error:

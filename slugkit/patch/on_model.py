@@ -4,7 +4,7 @@ A model is anything that holds the layer: an open_clip CLIP, transformers' CLIPM
 a dictionary of tensors; `slugkit.models.names` finds the layer there. No model library is needed.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +14,8 @@ from torch.utils.weak import WeakIdKeyDictionary
 
 from slugkit.base import PatchError, ShapeError, nearest, sha256_tensor
 from slugkit.models.acting import unused_layers
-from slugkit.models.names import Place, locate, parameters, parts
+from slugkit.models.convert import activation_of
+from slugkit.models.names import Place, locate, parameters, parts, unwrapped
 from slugkit.patch.file import Patch
 from slugkit.ranking import part_rows, split_layer
 from slugkit.search import PRECISIONS, stepped
@@ -90,10 +91,10 @@ class Layer:
 def find(layer: str, concept: str, model: Any, resolve: Resolve | None = None) -> Layer:
     """Where the model keeps a layer. concept: for the error. Raises PatchError where it has none, cannot use it, or keeps it in another type."""
     name, _ = split_layer(layer)
-    unused: dict[str, str] = {}
+    if resolve is None:
+        model = unwrapped(model)
     try:
         place = _place(name, model, resolve)
-        unused = {} if resolve or place is None else unused_layers(model, [name])
     except (AttributeError, LookupError, PatchError):
         place = None
     if place is None:
@@ -101,6 +102,10 @@ def find(layer: str, concept: str, model: Any, resolve: Resolve | None = None) -
         close = nearest(name, known)
         hint = f"The nearest names are {', '.join(close)}." if close else "Pass `resolve` for a model with other names."
         raise PatchError(f"this model has no layer {name}, which the patch for {concept!r} edits; nothing was changed.\n{hint}")
+    if any(tensor.is_meta for tensor in place.tensors):
+        raise PatchError(f"layer {name} is not in memory: it was offloaded to disk, or never loaded. Nothing was changed.\n"
+                         "Apply the patch to the files (`slugkit patch apply`), or load the model without a device_map that needs the disk.")
+    unused = {} if resolve else unused_layers(model, [name])
     if unused:
         raise PatchError(f"an edit of layer {name} cannot act: {unused[name]}. Nothing was changed. Use the patch of another layer.")
     kinds = {tensor.dtype for tensor in place.tensors}
@@ -136,9 +141,9 @@ def _matched_in(p: Patch, model: Any, resolve: Resolve | None) -> tuple[Layer, _
         rows = rows_of(p, layer.weight)
     except (ShapeError, TypeError) as error:
         raise PatchError(f"layer {p.layer} does not fit this model: {error}\nNothing was changed.") from error
-    if layer.weight[rows].shape != p.direction.shape:
+    if layer.weight[rows].shape != p.shape:
         raise PatchError(
-            f"layer {p.layer} has the shape {tuple(layer.weight[rows].shape)} in this model and {tuple(p.direction.shape)} "
+            f"layer {p.layer} has the shape {tuple(layer.weight[rows].shape)} in this model and {tuple(p.shape)} "
             "in the patch; "
             "equal shapes were expected. Nothing was changed.\nUse the model that the patch was made for."
         )
@@ -150,6 +155,12 @@ def _matched_in(p: Patch, model: Any, resolve: Resolve | None) -> tuple[Layer, _
             f"{sha256_tensor(original)[:12]}…, "
             f"expected {p.base_sha256[PRECISIONS[original.dtype]][:12]}…). Nothing was changed.\n"
             "Use the original checkpoint; an edited or fine-tuned copy will not do."
+        )
+    made, here = p.provenance.get("activation"), activation_of(unwrapped(model), p.tower)
+    if isinstance(made, str) and here and made != here:
+        raise PatchError(
+            f"the patch for {p.concept!r} was made on a {p.tower} tower with the activation {made}, and this model computes with {here}: the same weights, another model. "
+            "Nothing was changed.\nLoad the weights with the activation that they were trained with."
         )
     return layer, edited
 
@@ -168,9 +179,17 @@ def verify(p: Patch, model: Any, resolve: Resolve | None = None) -> None:
 
     model: see the module; its layer fp32, fp16 or bf16. resolve: for a model with other names, (model,
     canonical name) -> the weight, or a view of it in the canonical orientation.
-    Raises PatchError (missing layer, a layer that cannot act there, wrong shape, wrong base).
+    Raises PatchError where `apply` would: missing layer, a layer that cannot act there, wrong shape, base or
+    activation, an edited weight that would not be finite.
     """
-    _matched(p, model, resolve)
+    layer, edited = _matched(p, model, resolve)
+    _compute(*_with(p, layer, edited))
+
+
+def _with(p: Patch, layer: Layer, edited: _Edited | None) -> tuple[torch.Tensor, dict[str, Patch]]:
+    """The layer's original and its patches, the new one among them."""
+    original = edited.original.to(layer.weight.device) if edited else layer.weight
+    return original, (edited.patches if edited else {}) | {p.sha256: p}
 
 
 def _compute(original: torch.Tensor, patches: dict[str, Patch]) -> torch.Tensor:
@@ -204,8 +223,7 @@ def _apply(p: Patch, model: Any, resolve: Resolve | None) -> bool:
     layer, edited = _matched(p, model, resolve)
     if edited and p.sha256 in edited.patches:
         return False
-    original = edited.original.to(layer.weight.device) if edited else layer.weight
-    layer.write(original, (edited.patches if edited else {}) | {p.sha256: p})
+    layer.write(*_with(p, layer, edited))
     return True
 
 
@@ -238,7 +256,8 @@ def remove(p: Patch, model: Any, resolve: Resolve | None = None) -> None:
 def edits_of(model: Any) -> list[tuple[str, _Edited]]:
     """Layer and what was done to it, for every layer of the model that this process edited."""
     try:
-        tensors = [tensor for _, tensor in model.named_parameters()] if hasattr(model, "named_parameters") else list(parameters(model).values())
+        files = isinstance(model, Mapping) and hasattr(model, "named_parameters")
+        tensors = [tensor for _, tensor in model.named_parameters()] if files else list(parameters(unwrapped(model)).values())
     except PatchError:
         tensors = []
     mine = {id(tensor) for tensor in (*tensors, model)}

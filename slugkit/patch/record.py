@@ -6,6 +6,7 @@ One safetensors file: for layer i the tensor `original.i`, and for its patch k t
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -42,9 +43,11 @@ class _Record(BaseModel):
 def save_record(model: Any, path: str | Path) -> Path:
     """Write what this process did to the model: the original of every edited layer, and its patches. Returns the path.
 
+    model: or a list of copies of it, each of which may be in another precision.
     Raises PatchError where no patch is on the model. Whoever has the record can undo the edit: it holds the original weights.
     """
-    edits = sorted(on_model.edits_of(model), key=lambda pair: pair[0])
+    found = [edit for one in (model if isinstance(model, list) else [model]) for edit in on_model.edits_of(one)]
+    edits = [edit for _, edit in sorted({(name, edited.written): (name, edited) for name, edited in found}.items())]
     if not edits:
         raise PatchError("no patch is on this model in this process, so there is nothing to record.\nApply a patch first.")
     tensors, layers = {}, []
@@ -58,13 +61,16 @@ def save_record(model: Any, path: str | Path) -> Path:
     return Path(path)
 
 
-def load_record(path: str | Path, model: Any) -> list:
+def load_record(path: str | Path, model: Any, within: Callable[[str], list] | None = None) -> list:
     """Tell this process what another one did to the model, so that `remove` works. Returns the patches that are on it.
 
+    within: the parts of the model in which a layer is looked for, where they are not the model's own.
     Raises PatchError, with nothing changed, for a file that is no sound record, or a model that does not hold what the record says was written.
     """
     path = Path(path)
     try:
+        if path.exists() and not path.is_file():
+            raise ValueError("it is no regular file")
         with safe_open(path, framework="pt") as file:
             record = json.loads((file.metadata() or {})["slugkit"])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dictionary
@@ -76,24 +82,26 @@ def load_record(path: str | Path, model: Any) -> list:
         raise _unsound(path, f"{error.errors()[0]['loc']}: {error.errors()[0]['msg']}") from error
     except (OSError, ValueError, KeyError, TypeError, RecursionError, SafetensorError, PatchError) as error:
         raise _unsound(path, error) from error
-    found = [_written_layer(entry, model) for entry, _, _ in entries]
-    for layer, (entry, original, patches) in zip(found, entries):
-        layer.know(original, entry.written, patches)
-    return on_model.patches_on(model)
+    found = [_written_layers(entry, within(entry.layer) if within else parts(model)) for entry, _, _ in entries]
+    for layers, (entry, original, patches) in zip(found, entries):
+        for layer in layers:
+            layer.know(original, entry.written, patches)
+    return sorted((p for _, _, patches in entries for p in patches.values()), key=lambda p: (p.layer, p.sha256))
 
 
-def _written_layer(entry: _Entry, model: Any) -> on_model.Layer:
-    """The layer, in whichever part of the model, that holds what the record says was written. Raises PatchError."""
-    refusals = []
-    for part in parts(model):
+def _written_layers(entry: _Entry, within: list) -> list[on_model.Layer]:
+    """The layer in each part of the model that holds what the record says was written. Raises PatchError where none does."""
+    refusals, found = [], []
+    for part in within:
         try:
             layer = on_model.find(entry.layer, "a record", part)
         except PatchError as refused:
             refusals.append(refused)
             continue
-        if sha256_tensor(layer.weight) == entry.written:
-            return layer
-    if len(refusals) == len(parts(model)):
+        found += [layer] if sha256_tensor(layer.weight) == entry.written else []
+    if found:
+        return found
+    if refusals and len(refusals) == len(within):
         raise refusals[0]
     raise PatchError(f"layer {entry.layer} of this model does not hold what the record says was written; nothing was changed.\n"
                      "Use the model that the record was saved with, in the same precision.")

@@ -168,7 +168,7 @@ def train_clip(data: str = "studio", out: str | Path | None = None, without: str
     seed_everything(seed)
     if data == "studio" and without is not None:
         from transformers import CLIPTokenizer
-        tokenizer = CLIPTokenizer.from_pretrained(default_folder("studio", None))
+        tokenizer = CLIPTokenizer.from_pretrained(default_folder("studio", None), trust_remote_code=False)
         tokenizer.save_pretrained(folder)
     else:
         learn_tokenizer(pictures.texts, folder, recipe.vocabulary, recipe.context)

@@ -165,7 +165,7 @@ def train_diffusion(clip: str = "studio", out: str | Path | None = None, vae_rec
     folder, target = Path(out) if out else data_dir() / "studio" / "diffusion", pick_device(device)
     pictures = pictures or studio_pictures()
     encoder = text_encoder(load_clip(clip, "cpu")).to(target)
-    tokenizer = CLIPTokenizer.from_pretrained(model_folder(clip))
+    tokenizer = CLIPTokenizer.from_pretrained(model_folder(clip), trust_remote_code=False)
     states = {part: runs_dir() / "training" / f"{folder.name}-{part}-seed{seed}.safetensors" for part in ("vae", "latents", "unet")}
     kept = [states["vae"], states["latents"], *(cycle_state(states["unet"], k) for k in range(unet_recipe.cycles))]
     if not resume:
