@@ -1,6 +1,7 @@
 """What every room of slugkit may use: errors, paths, progress, settings, hashing, atomic writing."""
 
 from slugkit.base.atomic import replace_atomically, write_bytes, write_csv, write_json, write_parquet, write_tensors, write_text
+from slugkit.base.cache import cached_json, cached_tensors, read_hashed, write_hashed
 from slugkit.base.errors import (
     CheckFailed,
     EmptySetError,
@@ -52,6 +53,8 @@ __all__ = [
     "UnreadableImagesError",
     "ZeroWeightError",
     "cache_dir",
+    "cached_json",
+    "cached_tensors",
     "check_names",
     "check_settings",
     "data_dir",
@@ -60,6 +63,7 @@ __all__ = [
     "nearest",
     "notebooks_dir",
     "progress",
+    "read_hashed",
     "read_settings",
     "replace_atomically",
     "require_choice",
@@ -73,6 +77,7 @@ __all__ = [
     "sha256_tree",
     "write_bytes",
     "write_csv",
+    "write_hashed",
     "write_json",
     "write_parquet",
     "write_tensors",

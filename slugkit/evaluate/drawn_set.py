@@ -16,6 +16,7 @@ import pandas as pd
 from PIL import Image
 
 from slugkit.base import SettingError, progress, write_bytes, write_csv, write_json
+from slugkit.data.tables import readable
 from slugkit.evaluate.prompts import FIRST_SEED
 from slugkit.models.diffusion import GUIDANCE, STEPS, draw, load_pipeline, require_pictures
 
@@ -60,7 +61,7 @@ def write_drawn_set(folder: str | Path, concepts: Sequence[str], pipeline: str =
                     steps: int = STEPS, guidance: float = GUIDANCE, device: str = "auto") -> Path:
     """Draw the table of `drawn_table` and leave PNG files, captions.csv and a record of how they were drawn. Returns the folder.
 
-    pipeline, device: as of `load_pipeline`. A call that was cut off goes on where it was; captions.csv comes last. Raises SettingError for a folder that holds something else or
+    pipeline, device: as of `load_pipeline`. A call that was cut off goes on where it was, and draws anew what is cut short or altered; captions.csv comes last. Raises SettingError for a folder that holds something else or
     was drawn in another way, ModelLoadError for a pipeline that cannot be loaded or draws blank pictures, and what `drawn_table` raises, before anything is drawn.
     """
     folder, table = Path(folder).expanduser(), drawn_table(concepts, count, exam, prompts)
@@ -73,7 +74,7 @@ def write_drawn_set(folder: str | Path, concepts: Sequence[str], pipeline: str =
             raise SettingError(f"{folder.name!r} is there already and holds something else, or pictures drawn in another way; a new folder was expected. Name another "
                                "one, or repeat the call it was drawn with.")
     write_json(folder / RECORD, how)
-    left = table[[not (folder / name).is_file() for name in table["file"]]]
+    left = table[[not readable(folder / name) for name in table["file"]]]
     if len(left):
         pipe = load_pipeline(pipeline, device)
         for start in progress(range(0, len(left), AT_ONCE), "drawing"):
