@@ -10,6 +10,7 @@ import pandas as pd
 from slugkit import studio
 from slugkit.base import cache_dir, cached_tensors, data_dir, sha256_json
 
+from .looked import noted
 from .pairs import Pairs
 from .source import Exam, as_list, choose
 
@@ -130,3 +131,7 @@ class StudioSource:
             added = as_pairs(more, kind == "novel")
             pairs = Pairs(np.concatenate([pairs.images, added.images]), pd.concat([pairs.table, added.table]))
         return Exam(pairs, concept, kind, studio.KINDS[kind], self.prompts(concept), self.neighbours(concept), split)
+
+    def left_out(self) -> pd.DataFrame:
+        """Nothing: the studio's pictures are drawn when they are asked for."""
+        return noted([])

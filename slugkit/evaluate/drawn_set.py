@@ -16,7 +16,7 @@ import pandas as pd
 from PIL import Image
 
 from slugkit.base import SettingError, progress, write_bytes, write_csv, write_json
-from slugkit.data.tables import readable
+from slugkit.data.tables import fault_of
 from slugkit.evaluate.prompts import FIRST_SEED
 from slugkit.models.diffusion import GUIDANCE, STEPS, draw, load_pipeline, require_pictures
 
@@ -74,7 +74,7 @@ def write_drawn_set(folder: str | Path, concepts: Sequence[str], pipeline: str =
             raise SettingError(f"{folder.name!r} is there already and holds something else, or pictures drawn in another way; a new folder was expected. Name another "
                                "one, or repeat the call it was drawn with.")
     write_json(folder / RECORD, how)
-    left = table[[not readable(folder / name) for name in table["file"]]]
+    left = table[[bool(fault_of(folder / name)) for name in table["file"]]]
     if len(left):
         pipe = load_pipeline(pipeline, device)
         for start in progress(range(0, len(left), AT_ONCE), "drawing"):
