@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from slugkit.base import GradientError, ShapeError, ZeroWeightError
+from slugkit.base import GradientError, ShapeError, ZeroWeightError, wide
 
 COLUMNS = ["layer", "tower", "shape", "n_weights", "norm", "importance", "cosine", "alignment", "front"]
 _PART = re.compile(r"^(?P<name>.+)\[(?P<part>[qkv])\]$")
@@ -74,7 +74,7 @@ def cosine(g_f: torch.Tensor, g_r: torch.Tensor) -> float:
     sizes = _finite_norm(g_f, "the forget gradient") * _finite_norm(g_r, "the retain gradient")
     if sizes == 0.0:
         return math.nan
-    dot = torch.dot(_readable(g_f).flatten().double(), _readable(g_r).flatten().double())
+    dot = torch.dot(*(wide(g.detach(), g_f.device).flatten() for g in (g_f, g_r)))
     return min(1.0, max(-1.0, float(dot) / sizes))
 
 

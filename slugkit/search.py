@@ -67,13 +67,13 @@ class EditableLayer:
         self._theta32 = self.theta0.float()
 
     @classmethod
-    def of(cls, model: torch.nn.Module, layer: str, direction: torch.Tensor) -> "EditableLayer":
+    def of(cls, model: torch.nn.Module | torch.Tensor, layer: str, direction: torch.Tensor) -> "EditableLayer":
         """The layer of a torch model by its name in that model, a suffix [q], [k] or [v] included.
 
-        Raises AttributeError (no such weight).
+        model: or the whole weight itself. Raises AttributeError (no such weight).
         """
         name, part = split_layer(layer)
-        parameter = model.get_parameter(name)
+        parameter = model if isinstance(model, torch.Tensor) else model.get_parameter(name)
         return cls(parameter, direction, part_rows(len(parameter), part) if part else None)
 
     def rho(self, lam: float) -> float:

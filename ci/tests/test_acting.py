@@ -9,7 +9,7 @@ import torch
 from slugkit import patch
 from slugkit.base import PatchError
 from slugkit.evaluate.transfer import in_both
-from slugkit.models.acting import blocks_read, carried, unused_layers
+from slugkit.models.acting import blocks_read, movable, unused_layers
 from slugkit.models.clip import Clip
 from slugkit.models.convert import vision_tower
 from slugkit.models.layers import candidates, layer_table
@@ -133,7 +133,7 @@ def test_a_look_follows_what_the_model_reads_and_is_taken_once(nets):
     watch = model.model.vision_tower.register_forward_hook(lambda *_: looks.append(seen.detach().clone()))
     assert unused_layers(model, [layer]).keys() == unused_layers(model, [layer]).keys() == {layer}
     assert len(looks) == 2 and torch.equal(looks[1], 1.5 * looks[0]) and torch.equal(seen, looks[0])
-    with pytest.raises(PatchError, match="cannot act: .* never reads it.*Nothing was changed"), carried(nets[0], model, layer):
+    with pytest.raises(PatchError, match="cannot act: .* never reads it.*Nothing was changed"), movable(nets[0], model, layer):
         pass
     packed = [f"visual.transformer.resblocks.{block}.attn.in_proj_weight[k]" for block in (9, 10)]
     assert list(unused_layers(model, packed)) == packed[1:]

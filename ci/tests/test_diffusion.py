@@ -17,7 +17,7 @@ from slugkit.evaluate import prompts
 from slugkit.models import load_clip
 from slugkit.models.classifier import Classifier, build_classifier
 from slugkit.models.diffusion import draw, load_pipeline, text_encoder
-from slugkit.models.acting import carried
+from slugkit.models.acting import movable
 from slugkit.models.names import differences
 from slugkit.search import EditableLayer
 from slugkit.train import diffusion as training
@@ -129,11 +129,11 @@ def test_a_probe_on_the_pipeline_sees_the_step_and_leaves_no_trace(clip, pipe, t
     judge = Classifier(build_classifier(len(subjects) + len(world.styles), (8, 8, 16, 16), (1, 1, 1, 1)).eval(), subjects, world.styles)
     table = prompts.answer_set(world, "Mira Kestrel", "search", target_size=2, size=1).groupby("group").head(2)
     weight, before = clip.model.get_parameter(layer), pipe.text_encoder.encoder.layers[1].mlp.fc1.weight.detach().clone()
-    with carried(clip.model, pipe, layer) as again, EditableLayer.of(clip.model, layer, torch.randn_like(weight)) as editable:
+    with movable(clip.model, pipe, layer) as (copy, again), EditableLayer.of(copy, layer, torch.randn_like(weight)) as editable:
         measure = evaluation.PipelineMeasure(pipe, judge, table, "figures", again, steps=2)
         editable.set(editable.lam(0.5))
         assert 0 <= measure.forget()["fa1"] <= 1
-        assert differences(clip.model, pipe, "text") == [] and not torch.equal(weight, before)
+        assert differences(clip.model, pipe, "text") == [layer] and torch.equal(weight, before) and not torch.equal(copy, before)
         kept = measure.retain()
         assert kept["retain"] == pytest.approx((kept["ira"] + kept["cra"]) / 2)
     assert torch.equal(pipe.text_encoder.encoder.layers[1].mlp.fc1.weight, before) and differences(clip.model, pipe, "text") == []

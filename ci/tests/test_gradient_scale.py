@@ -17,6 +17,7 @@ from slugkit import gradients
 from slugkit.base import GradientError, MissingArtefactError, SettingError, UnreadableImagesError
 from slugkit.data import Pairs
 from slugkit.data.pictures import Pictures, whole_files
+from slugkit.models import memory
 from slugkit.models.layers import candidates, layer_table
 from slugkit.ranking import cosine, importance
 
@@ -45,9 +46,10 @@ def on_disk(forget, tmp_path):
 
 
 def farthest(found, expected):
-    """The largest relative difference over all layers."""
+    """The largest relative difference over all layers; of the logit scale, a scalar sum of terms that cancel, the absolute one."""
     assert set(found) == set(expected)
-    return max((found[n] - g).norm().item() / g.norm().item() for n, g in expected.items() if g.norm() > 0)
+    apart = {n: (found[n] - g).norm().item() for n, g in expected.items() if g.norm() > 0}
+    return max(far if n == "logit_scale" else far / expected[n].norm().item() for n, far in apart.items())
 
 
 # -- streaming ---------------------------------------------------------------------------------------------------------
@@ -60,13 +62,13 @@ def test_pictures_on_disk_give_the_gradient_of_pictures_in_memory(clip, forget, 
 
 def test_one_batch_is_decoded_ahead_in_the_background_and_no_more(on_disk):
     files, pairs = on_disk
-    coming = gradients.decoded(gradients.batches(pairs, 4))
-    assert next(coming).images.shape == (4, 64, 64, 3)
-    assert any(thread.name.startswith("decode") for thread in threading.enumerate())
+    coming = iter(gradients.Ahead(lambda part: part.images[:], gradients.batches(pairs, 4)))
+    assert next(coming).shape == (4, 64, 64, 3)
+    assert any(thread.name.startswith("ahead") for thread in threading.enumerate())
     time.sleep(0.5)
     for file in files[4:]:
         file.unlink()
-    assert next(coming).images.shape == (4, 64, 64, 3), "decoded while the first was worked on"
+    assert next(coming).shape == (4, 64, 64, 3), "decoded while the first was worked on"
     with pytest.raises(UnreadableImagesError, match="8.png"):
         next(coming)
 
@@ -104,8 +106,35 @@ def test_chunks_reach_one_tower_alone_too(clip, retain):
 def test_settings_out_of_range_are_refused(clip, retain):
     with pytest.raises(SettingError, match="chunk is 0"):
         gradients.retain_gradient(clip, retain, 8, chunk=0)
-    with pytest.raises(SettingError, match="fp32, bf16, fp16"):
+    with pytest.raises(SettingError, match="fp32, tf32, bf16, fp16"):
         gradients.retain_gradient(clip, retain, 8, precision="half")
+
+
+def test_micro_batches_that_go_through_the_towers_together_keep_their_own_losses(clip, source):
+    retain = source.retain_set("Mira Kestrel", 100, 0)  # micro-batches of 8, the last one of 4
+    apart = gradients.retain_gradient(clip, retain, 8, chunk=8)
+    seen = []
+    for chunk in (16, 40, 64, 1000):
+        seen.append(farthest(gradients.retain_gradient(clip, retain, 8, chunk=chunk), apart))
+    assert max(seen) < 1e-5 and farthest(gradients.retain_gradient(clip, retain, 16), apart) > 0.01
+
+
+def test_as_many_go_together_as_the_memory_plan_allows(clip, retain, monkeypatch):
+    sizes = []
+    forward = clip.model.encode_image
+    monkeypatch.setattr(clip.model, "encode_image", lambda x, **more: sizes.append(len(x)) or forward(x, **more))
+    for free, largest in ((10**11, 40), (3 * 10**8, 24), (10**6, 8)):
+        monkeypatch.setattr(memory, "free_memory", lambda device, free=free: free)
+        sizes.clear()
+        gradients.retain_gradient(clip, retain, 8)
+        assert max(sizes) <= largest and max(sizes) % 8 == 0, (free, sizes)
+    assert pairs_at(clip, 10**11, monkeypatch) > pairs_at(clip, 3 * 10**8, monkeypatch) >= 8
+
+
+def pairs_at(clip, free, monkeypatch):
+    """Pairs encoded together in micro-batches of 8 with so many bytes free."""
+    monkeypatch.setattr(memory, "free_memory", lambda device: free)
+    return memory.pairs_together(clip, 8)
 
 
 # -- precision ---------------------------------------------------------------------------------------------------------
@@ -137,9 +166,9 @@ def test_chunks_and_the_scale_of_fp16_go_together(clip, retain):
 
 def test_weights_in_half_precision_are_summed_in_float32(clip, forget):
     half = dataclasses.replace(clip, model=copy.deepcopy(clip.model).bfloat16())
-    parts = gradients.batches(forget.take(range(12)), 3)
-    found = gradients.gradient_of(half, "forget", parts)
-    singles = [gradients.gradient_of(half, "forget", [part]) for part in parts]
+    parts = gradients.micro_batches(forget.take(range(12)), "forget", 3)
+    found = gradients.gradient_of(half, "forget", forget, parts, chunk=3)
+    singles = [gradients.gradient_of(half, "forget", forget, [part]) for part in parts]
     assert {g.dtype for g in found.values()} == {torch.float32}
     for name in ("visual.proj", "text_projection"):
         assert torch.allclose(found[name], torch.stack([g[name] for g in singles]).mean(0), rtol=1e-5, atol=1e-9)

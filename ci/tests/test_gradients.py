@@ -122,7 +122,7 @@ def test_a_siglip_has_its_own_loss_the_one_that_open_clip_trains_it_with(clip):
     table = pd.DataFrame({"key": list("abcde"), "caption": [f"thing {i}" for i in range(5)]}).assign(concept="", domain="", style="", split="train")
     batch = Pairs(np.random.default_rng(0).integers(0, 256, (5, 16, 16, 3), dtype=np.uint8), table)
     with torch.no_grad():
-        v, t = (torch.nn.functional.normalize(x, dim=-1) for x in gradients.encoded(siglip, batch))
+        v, t = (torch.nn.functional.normalize(x, dim=-1) for x in gradients.encoded(siglip, gradients.batch_of(siglip, batch)))
         assert siglip.bias == -10 and clip.bias is None
         assert torch.allclose(gradients.retain_loss(siglip, batch), gradients.sigmoid_loss(v, t, siglip.scale, -10.0), rtol=1e-5)
     whole, pieces = gradients.retain_gradient(siglip, batch, 5), gradients.retain_gradient(siglip, batch, 5, chunk=2)

@@ -54,14 +54,25 @@ def test_the_chunk_that_is_proposed_fits_and_one_pair_more_does_not(made):
 
 
 def test_chunks_pay_for_their_pictures_and_for_the_pass_without_a_graph(made):
-    whole, chunked, picture = replace(made, batch_size=8), replace(made, batch_size=32, chunk=8), 3 * 64 * 64
+    whole, chunked, picture = replace(made, batch_size=8, chunk=8), replace(made, batch_size=32, chunk=8), 3 * 64 * 64
     blocks = 6 + 4
     assert chunked.together == whole.together == 8 and made.heap == 0.3
     extra = 1.3 * (made.fixed + 8 * made.per_pair) / blocks + (3 * 32 - 2 * 8) * picture
     assert chunked.needed - whole.needed == pytest.approx(extra, abs=2)
     large = replace(chunked, picture=4 * made.per_pair)
     assert replace(large, chunk=None, available=large.needed + 10).largest == 8
-    assert replace(whole, chunk=8).needed == whole.needed == replace(whole, chunk=100).needed, "a chunk that holds the whole micro-batch is none"
+
+
+def test_small_micro_batches_go_together_as_far_as_memory_allows(made):
+    small = replace(made, batch_size=8, available=10**11)
+    assert small.together == 128 and replace(small, chunk=100).together == 96 and replace(small, chunk=4).together == 4
+    assert "16 micro-batches of 8 together need about" in small.sentence()
+    tight = replace(small, available=small.weights + 3 * small.gradients + 200 * small.per_pair)
+    assert 8 < tight.together < 128 and tight.together % 8 == 0 and tight.fits
+    assert replace(small, available=small.weights).together == 8, "never less than a whole micro-batch"
+    heavy = replace(small, per_pair=40_000_000)
+    assert heavy.together == 16 and replace(heavy, per_pair=200_000_000).together == 8, "on a CPU large models gain nothing by it"
+    assert replace(heavy, device="cuda", available=10**11).together == 512 and replace(made, batch_size=128).together == 128
 
 
 def test_where_not_even_the_smallest_chunk_fits_it_says_so(made):

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from slugkit.base import ModelLoadError, SettingError
-from slugkit.models import load_clip
+from slugkit.models import load_clip, partial
 from slugkit.models.clip import model_folder, read_config
 from slugkit.models.layers import candidates, exclusion_reason, layer_table, weight_of
 from slugkit.models.partial import CutImages, CutTexts
@@ -118,3 +118,27 @@ def test_a_folder_without_weights_says_what_is_missing(tmp_path):
 def test_wrong_pictures_are_refused(clip):
     with pytest.raises(ModelLoadError, match="uint8"):
         clip.pixels(np.zeros((2, 64, 64, 3), np.float32))
+
+
+LAYERS = [f"visual.transformer.resblocks.{k}.mlp.c_fc.weight" for k in range(6)]
+
+
+@pytest.mark.parametrize("blocks", [0, 1, 2, 100])
+def test_what_a_search_keeps_is_bounded_and_does_not_change_what_it_finds(clip, source, monkeypatch, blocks):
+    images = source.exam("Mira Kestrel", "search").pairs.images[:8]
+    one = len(images) * (1 + 64) * 128 * 4
+    monkeypatch.setattr(partial, "room_to_keep", lambda device: blocks * one)
+    cut = CutImages(clip, images, LAYERS, 3)
+    for layer in (LAYERS[3], LAYERS[5], LAYERS[0], LAYERS[3]):
+        check_part_equals_whole(lambda: cut.again(layer, np.arange(8)), lambda: clip.image_features(images), clip.model.get_parameter(layer))
+        assert sum(x.nbytes for x in cut._kept.values()) <= blocks * one and len(cut._kept) == min(blocks, 6)
+
+
+@pytest.mark.parametrize("room, pieces", [(0, 0), (2 * 10 * 128 * 4, 1), (10**9, 3)])
+def test_what_a_search_keeps_of_texts_is_bounded_and_does_not_change_what_it_finds(clip, monkeypatch, room, pieces):
+    texts = [f"a photo of thing {k}" for k in range(5)]
+    monkeypatch.setattr(partial, "room_to_keep", lambda device: room)
+    layer = "transformer.resblocks.2.mlp.c_fc.weight"
+    cut = CutTexts(clip, texts, layer, 2)
+    check_part_equals_whole(cut, lambda: clip.text_features(texts), clip.model.get_parameter(layer))
+    assert len(cut._kept) == pieces

@@ -3,11 +3,14 @@
 import pytest
 import torch
 from tiny_clip import tiny_clip
+from tiny_patch import patch_for
 from transformers import CLIPConfig, CLIPModel, CLIPTextConfig, CLIPTextModel, CLIPVisionConfig, CLIPVisionModel
 
+from slugkit import patch
 from slugkit.base import PatchError
-from slugkit.models.acting import carried, unused_layers
+from slugkit.models.acting import movable, unused_layers
 from slugkit.models.names import EncoderOf, differences, fill, hf_names, locate, parameters, part_of, parts, require_tower
+from slugkit.search import EditableLayer
 
 TEXT = CLIPTextConfig(hidden_size=32, intermediate_size=128, num_hidden_layers=2, num_attention_heads=2, vocab_size=50, hidden_act="gelu",
                       max_position_embeddings=8, bos_token_id=48, eos_token_id=49, pad_token_id=0)
@@ -142,32 +145,28 @@ def test_wrong_names_and_shapes_change_nothing(clip):
 
 
 @pytest.mark.parametrize("layer", ["transformer.resblocks.0.mlp.c_fc.weight", "transformer.resblocks.1.attn.in_proj_weight[v]"])
-def test_a_weight_is_carried_over_and_put_back_bit_for_bit(clip, layer):
-    encoder, name = filled(CLIPTextModel(TEXT), clip), layer.split("[")[0]
-    weight = clip.get_parameter(name)
-    require_tower(clip, encoder, "text")
-    place = locate(encoder, name)
-    place.write(place.read() - 1)
-    before, kept = {n: p.detach().clone() for n, p in encoder.named_parameters()}, weight.detach().clone()
-    try:
-        with pytest.raises(KeyError), carried(clip, encoder, layer) as again, torch.no_grad():
-            assert differences(clip, encoder, "text") == []
-            weight.add_(1)
-            assert differences(clip, encoder, "text") == [name]
-            again()
-            assert differences(clip, encoder, "text") == []
-            raise KeyError
-        assert all(torch.equal(p, before[n]) for n, p in encoder.named_parameters())
+@pytest.mark.parametrize("kind", [torch.float32, torch.float16, torch.bfloat16])
+def test_a_weight_is_moved_as_a_patch_moves_it_and_put_back_bit_for_bit(clip, layer, kind):
+    encoder, name = filled(CLIPTextModel(TEXT), clip).to(kind), layer.split("[")[0]
+    edit, place = patch_for(clip, layer, rho=0.5), locate(encoder, name)
+    before = {n: p.detach().clone() for n, p in encoder.named_parameters()}
+    with patch.applied(edit, encoder):
+        wanted = place.read()
+    with pytest.raises(KeyError), movable(clip, encoder, layer) as (weight, again):
+        assert torch.equal(place.read(), weight) and weight.dtype == kind and differences(clip, encoder, "text") == []
+        EditableLayer.of(weight, layer, edit.direction).set(edit.lam)
+        assert not torch.equal(place.read(), weight)
+        again()
+        assert torch.equal(place.read(), wanted)
         with pytest.raises(PatchError, match="not the CLIP's: 1 weights differ"):
             require_tower(clip, encoder, "text")
-    finally:
-        with torch.no_grad():
-            weight.copy_(kept)
+        raise KeyError
+    assert all(torch.equal(p, before[n]) for n, p in encoder.named_parameters())
 
 
 def test_layers_that_cannot_act_are_named_with_the_reason(clip):
     encoder = filled(CLIPTextModel(TEXT), clip)
     assert unused_layers(encoder, ["text_projection", "transformer.resblocks.1.mlp.c_fc.weight", "transformer.resblocks.2.mlp.c_fc.weight"]) == {
         "text_projection": "CLIPTextModel does not use it", "transformer.resblocks.2.mlp.c_fc.weight": "CLIPTextModel does not use it"}
-    with pytest.raises(PatchError, match="text_projection cannot act"), carried(clip, encoder, "text_projection"):
+    with pytest.raises(PatchError, match="text_projection cannot act"), movable(clip, encoder, "text_projection"):
         pass

@@ -1,7 +1,8 @@
-"""What every room of slugkit may use: errors, paths, progress, settings, hashing, atomic writing."""
+"""What every room of slugkit may use: errors, paths, progress, settings, hashing, atomic writing, devices."""
 
 from slugkit.base.atomic import replace_atomically, write_bytes, write_csv, write_json, write_parquet, write_tensors, write_text
 from slugkit.base.cache import cached_json, cached_tensors, read_hashed, write_hashed
+from slugkit.base.devices import pick_device, wide
 from slugkit.base.errors import (
     CheckFailed,
     EmptySetError,
@@ -23,6 +24,7 @@ from slugkit.base.errors import (
 from slugkit.base.hashing import sha256_bytes, sha256_file, sha256_json, sha256_tensor, sha256_tree
 from slugkit.base.paths import cache_dir, data_dir, notebooks_dir, root, runs_dir
 from slugkit.base.progress import headless, progress
+from slugkit.base.threads import cores, each
 from slugkit.base.settings import (
     Settings,
     check_names,
@@ -57,11 +59,14 @@ __all__ = [
     "cached_tensors",
     "check_names",
     "check_settings",
+    "cores",
     "data_dir",
     "did_you_mean",
+    "each",
     "headless",
     "nearest",
     "notebooks_dir",
+    "pick_device",
     "progress",
     "read_hashed",
     "read_settings",
@@ -75,6 +80,7 @@ __all__ = [
     "sha256_json",
     "sha256_tensor",
     "sha256_tree",
+    "wide",
     "write_bytes",
     "write_csv",
     "write_hashed",

@@ -31,7 +31,9 @@ def sha256_tensor(tensor: Any) -> str:
 
     plain = tensor.detach().cpu().contiguous()
     head = f"{str(plain.dtype).removeprefix('torch.')}:{','.join(map(str, plain.shape))}:".encode()
-    return sha256_bytes(head + plain.reshape(-1).view(torch.uint8).numpy().tobytes())
+    digest = hashlib.sha256(head)
+    digest.update(plain.reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()
 
 
 def sha256_json(value: Any) -> str:

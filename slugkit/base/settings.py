@@ -32,8 +32,10 @@ class Settings(BaseModel):
     forget_size: int = Field(120, ge=1, description="pairs in the forget set, 1 or more")
     retain_size: int = Field(512, ge=2, description="pairs in the retain set, 2 or more")
     batch_size: int = Field(128, ge=2, le=4096, description="micro-batch of the retain loss, 2 to 4096 pairs")
-    precision: Literal["fp32", "bf16", "fp16"] = Field("fp32", description="what the towers multiply in: fp32, bf16 or fp16; sums stay in fp32")
-    chunk: int = Field(0, ge=0, le=4096, description="pairs encoded at a time, for the same gradient in less memory; 0 takes the micro-batch whole")
+    precision: Literal["fp32", "tf32", "bf16", "fp16"] = Field(
+        "fp32", description="what the towers multiply in: fp32, tf32 (float32 that a GPU rounds), bf16 or fp16; sums stay in fp32"
+    )
+    chunk: int = Field(0, ge=0, le=4096, description="pairs encoded at a time, for the same gradient in less memory; 0 takes what memory allows")
     workers: int = Field(1, ge=1, le=64, description="processes that share the micro-batches, one for each GPU, 1 to 64")
     retain_draws: int = Field(5, ge=1, le=20, description="retain draws that front membership is counted over, 1 to 20")
     layers: list[str] = Field([], description="canonical layer names to rank; empty means every candidate")

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from slugkit.base import SettingError, UnreadableImagesError, cache_dir, cached_json, progress, sha256_json
+from slugkit.base import SettingError, UnreadableImagesError, cache_dir, cached_json, each, progress, sha256_json
 
 from .opening import MOST_BYTES, READ_ERRORS, open_rgb
 from .pairs import Pairs
@@ -22,8 +20,8 @@ LEFT_OUT, CHANGED = "left out", "changed"
 BROKEN = "cannot be decoded"
 VERSION = 1
 """Of what is kept about a list of pictures; one more whenever `slugkit.data.opening` takes or changes others."""
-NAMED, BAR = 1000, 500
-"""Pictures of a kind that a table names, while it counts them all; pictures that are looked at without a bar."""
+NAMED, AT_ONCE = 1000, 500
+"""Pictures of a kind that a table names, while it counts them all; pictures that are looked at between two steps of the bar."""
 
 
 def noted(listed: Iterable[tuple[str, str, str]]) -> pd.DataFrame:
@@ -117,9 +115,9 @@ class Looked:
 def _look(pictures: Pictures) -> list[list[str]]:
     with suppress(UnreadableImagesError, *READ_ERRORS):
         pictures.encoded(0)  # a data set is opened here, not by several threads at once
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as threads:
-        found = threads.map(lambda row: _seen(pictures, row), range(len(pictures)))
-        return list(progress(found, "pictures looked at", len(pictures)) if len(pictures) > BAR else found)
+    parts = [range(start, min(start + AT_ONCE, len(pictures))) for start in range(0, len(pictures), AT_ONCE)]
+    found = (each(lambda row: _seen(pictures, row), part) for part in (progress(parts, "pictures looked at") if len(parts) > 1 else parts))
+    return [notes for part in found for notes in part]
 
 
 def _seen(pictures: Pictures, row: int) -> list[str]:

@@ -73,7 +73,8 @@ def seen(picture: Image.Image) -> tuple[Image.Image, list[str]]:
             changed.append(ON_WHITE)
     if picture.mode == "CMYK":
         changed.append(INKS)
-    return picture.convert("RGB"), changed
+    picture.load()
+    return picture if picture.mode == "RGB" else picture.convert("RGB"), changed
 
 
 def open_rgb(file: bytes | str | Path, draft: int = 0) -> tuple[Image.Image, list[str]]:

@@ -14,11 +14,13 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from slugkit.base import SettingError, UnreadableImagesError, require_choice
+from slugkit.base import SettingError, UnreadableImagesError, each, require_choice
 
 from .opening import READ_ERRORS, open_rgb, plain_file
 
 PLACE = ["file", "offset", "length", "row"]
+KEPT_BYTES = 2**30
+"""Most that decoded pictures of one set may take in memory: about 7,000 of 224 pixels. Those beyond it are decoded each time."""
 FITS = ("crop", "squash")
 
 
@@ -31,7 +33,8 @@ def as_square(picture: Image.Image, size: int, fit: str = "crop") -> np.ndarray:
     from torchvision.transforms import functional as F
     if picture.size != (size, size):
         picture = F.resize(picture, [size, size] if fit == "squash" else size, F.InterpolationMode.BICUBIC)
-    return np.asarray(F.center_crop(picture, [size, size]))
+        picture = F.center_crop(picture, [size, size])
+    return np.asarray(picture)
 
 
 @dataclass
@@ -39,13 +42,15 @@ class Pictures:
     """N pictures by their places. Indexing decodes: a number gives (size, size, 3), a slice or a list of rows (n, size, size, 3) uint8.
 
     places: columns file (absolute path), offset and length (bytes inside the file; -1: the whole file), row (of a `datasets` folder; -1: none).
-    size: edge in pixels. fit: see `as_square`. Decoding raises UnreadableImagesError, naming the place. Keeps nothing decoded.
+    size: edge in pixels. fit: see `as_square`. Decoding raises UnreadableImagesError, naming the place. A picture is decoded once, on several threads where
+    many are asked for, and kept for all sets that `take` made of this one while they stay below `KEPT_BYTES` together.
     """
 
     places: pd.DataFrame
     size: int
     fit: str = "crop"
     _sets: OrderedDict = field(default_factory=OrderedDict, repr=False)
+    _kept: dict[tuple, np.ndarray] = field(default_factory=dict, repr=False)
 
     def __post_init__(self):
         require_choice(self.fit, FITS, "The way to fit a picture")
@@ -53,6 +58,7 @@ class Pictures:
         if missing or self.size < 1:
             raise SettingError(f"Places of pictures need the columns {PLACE} and a size of 1 pixel or more; {missing or self.size} came instead.")
         self.places = self.places[PLACE].reset_index(drop=True)
+        self._where = list(self.places.itertuples(index=False, name=None))
 
     def __len__(self) -> int:
         return len(self.places)
@@ -74,11 +80,11 @@ class Pictures:
 
     def take(self, rows) -> "Pictures":
         """The pictures of these rows, in this order, still on disk."""
-        return Pictures(self.places.iloc[np.asarray(rows, dtype=int)], self.size, self.fit, self._sets)
+        return Pictures(self.places.iloc[np.asarray(rows, dtype=int)], self.size, self.fit, self._sets, self._kept)
 
     def encoded(self, row: int) -> bytes:
         """The picture's own bytes (a PNG, a JPEG, ...). Raises UnreadableImagesError."""
-        file, offset, length, number = self.places.loc[row, PLACE]
+        file, offset, length, number = self._where[row]
         try:
             if number >= 0:
                 return self._of_set(file, int(number))
@@ -103,19 +109,31 @@ class Pictures:
         return found["bytes"] if found["bytes"] is not None else plain_file(found["path"]).read_bytes()
 
     def decode(self, row: int) -> np.ndarray:
-        """(size, size, 3) uint8. Raises UnreadableImagesError."""
+        """(size, size, 3) uint8, not to be written into. Raises UnreadableImagesError."""
+        known = self._kept.get(self._where[row])
+        if known is not None:
+            return known
         try:
-            return as_square(open_rgb(self.encoded(row))[0], self.size, self.fit)
+            found = as_square(open_rgb(self.encoded(row))[0], self.size, self.fit)
         except READ_ERRORS as error:
             where = self.places.loc[row]
             raise UnreadableImagesError(f"The picture in {where['file']} ({where['offset']}, {where['row']}) cannot be decoded: {error}. A PNG, JPEG or another "
                                         "format that Pillow opens was expected.") from error
+        if (len(self._kept) + 1) * found.nbytes <= KEPT_BYTES:
+            self._kept[self._where[row]] = found
+        return found
 
     def __getitem__(self, key) -> np.ndarray:
         rows = np.arange(len(self))[key]
         if np.ndim(rows) == 0:
             return self.decode(int(rows))
-        return np.stack([self.decode(int(row)) for row in rows]) if len(rows) else np.zeros((0, self.size, self.size, 3), np.uint8)
+        found = np.empty((len(rows), self.size, self.size, 3), np.uint8)
+
+        def put(number: int) -> None:
+            found[number] = self.decode(int(rows[number]))
+
+        each(put, range(len(rows)))
+        return found
 
     def __iter__(self):
         return (self.decode(row) for row in range(len(self)))

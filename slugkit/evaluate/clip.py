@@ -16,7 +16,7 @@ STEERING = ("neighbours", "people", "objects", "styles", "novel", "classes")
 
 def ranks(scores: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     """How many classes score higher than the true one: 0 means right at top 1. scores (N, C), labels (N,) -> (N,) int64."""
-    true = scores.gather(1, labels[:, None])
+    true = scores.gather(1, labels.to(scores.device)[:, None])
     return (scores > true).sum(1)
 
 
@@ -75,7 +75,7 @@ def answers(clip: Clip, exam: Exam, group: str = "target") -> pd.DataFrame:
     names = list(exam.prompts[domain])
     scores = clip.image_features(exam.pairs.images[rows]) @ class_features(clip, exam)[domain].T
     best = scores.max(1)
-    return pd.DataFrame({"true": [names[i] for i in scorer.labels[domain][rows]], "answer": [names[i] for i in best.indices],
+    return pd.DataFrame({"true": [names[i] for i in scorer.labels[domain][rows]], "answer": [names[i] for i in best.indices.tolist()],
                          "style": exam.pairs.table["style"].to_numpy()[rows], "score": best.values.cpu().numpy()})
 
 

@@ -15,13 +15,14 @@ import numpy as np
 import pandas as pd
 import torch
 
-from slugkit.base import SettingError, cache_dir, cached_tensors, progress, sha256_json, sha256_tensor
+from slugkit.base import SettingError, cache_dir, cached_tensors, progress, sha256_json
 from slugkit.data.source import GROUP_NAMES
 from slugkit.evaluate.prompts import FIRST_SEED
 from slugkit.evaluate.statistics import bootstrap_mean, share
 from slugkit.models import Clip
 from slugkit.models.classifier import Classifier
 from slugkit.models.diffusion import GUIDANCE, STEPS, draw
+from slugkit.models.fingerprint import weights_sha256
 
 COSINE = "text-image cosine"
 KEPT_AT_ONCE = 128
@@ -35,13 +36,13 @@ def drawn_prompts(pipe, table: pd.DataFrame, steps: int = STEPS, guidance: float
     so also the second text encoder of Stable Diffusion XL.
     """
     networks = [part for _, part in sorted(pipe.components.items()) if isinstance(part, torch.nn.Module)]
-    weights = [sha256_tensor(p) for part in networks for p in part.parameters()]
+    weights = [weights_sha256(part) for part in networks]
     parts = [table.iloc[i:i + KEPT_AT_ONCE] for i in range(0, len(table), KEPT_AT_ONCE)]
     return np.concatenate([_drawn(pipe, part, weights, (steps, guidance, batch_size)) for part in (progress(parts, "drawing") if len(parts) > 1 else parts)])
 
 
 def _drawn(pipe, table: pd.DataFrame, weights: list[str], sampling: tuple[int, float, int]) -> np.ndarray:
-    """The pictures of a table as `drawn_prompts` keeps them, from its file or drawn into it. weights: the hashes of all. sampling: steps, guidance, batch size."""
+    """The pictures of a table as `drawn_prompts` keeps them, from its file or drawn into it. weights: the networks' hashes. sampling: steps, guidance, batch size."""
     prompts, seeds = table["prompt"].tolist(), table["seed"].tolist()
     key = sha256_json([weights, prompts, seeds, *sampling[:2], dict(pipe.scheduler.config.items())])
     path = cache_dir() / f"generated-{key[:20]}.safetensors"
@@ -124,7 +125,7 @@ def told_by(pipe, judge: Classifier, table: pd.DataFrame, steps: int = STEPS, gu
 class PipelineMeasure:
     """What a probe of the step search measures on the pipeline's pictures; search prompts only.
 
-    again: copies the CLIP's present weight into the pipeline (`slugkit.models.names.carried` yields it). domain: the target's.
+    again: writes the step into the pipeline (`slugkit.models.acting.movable` yields it). domain: the target's.
     The forget measure is 1 - UA, under both keys fa1 and fa5, since the judge gives one answer. The retain measure is the mean
     of IRA and CRA. Raises SettingError for a table of report prompts.
     """

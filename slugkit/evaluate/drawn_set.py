@@ -61,7 +61,8 @@ def write_drawn_set(folder: str | Path, concepts: Sequence[str], pipeline: str =
                     steps: int = STEPS, guidance: float = GUIDANCE, device: str = "auto") -> Path:
     """Draw the table of `drawn_table` and leave PNG files, captions.csv and a record of how they were drawn. Returns the folder.
 
-    pipeline, device: as of `load_pipeline`. A call that was cut off goes on where it was, and draws anew what is cut short or altered; captions.csv comes last. Raises SettingError for a folder that holds something else or
+    pipeline, device: as of `load_pipeline`. A call that was cut off goes on where it was, with what is cut short or altered; it draws a
+    batch that was begun as a whole again, since in half precision the others of a batch leave their trace; captions.csv comes last. Raises SettingError for a folder that holds something else or
     was drawn in another way, ModelLoadError for a pipeline that cannot be loaded or draws blank pictures, and what `drawn_table` raises, before anything is drawn.
     """
     folder, table = Path(folder).expanduser(), drawn_table(concepts, count, exam, prompts)
@@ -74,14 +75,15 @@ def write_drawn_set(folder: str | Path, concepts: Sequence[str], pipeline: str =
             raise SettingError(f"{folder.name!r} is there already and holds something else, or pictures drawn in another way; a new folder was expected. Name another "
                                "one, or repeat the call it was drawn with.")
     write_json(folder / RECORD, how)
-    left = table[[bool(fault_of(folder / name)) for name in table["file"]]]
-    if len(left):
+    parts = [table.iloc[start:start + AT_ONCE] for start in range(0, len(table), AT_ONCE)]
+    left = [part for part in parts if any(fault_of(folder / name) for name in part["file"])]
+    if left:
         pipe = load_pipeline(pipeline, device)
-        for start in progress(range(0, len(left), AT_ONCE), "drawing"):
-            part = left.iloc[start:start + AT_ONCE]
+        for part in progress(left, "drawing"):
             images = draw(pipe, part["caption"].tolist(), part["seed"].tolist(), steps, guidance)
             require_pictures(images, type(pipe).__name__)
             for name, image in zip(part["file"], images):
-                write_bytes(folder / name, _png(image))
+                if fault_of(folder / name):
+                    write_bytes(folder / name, _png(image))
     write_csv(folder / "captions.csv", table)
     return folder

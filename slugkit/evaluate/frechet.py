@@ -21,7 +21,7 @@ INCEPTION_FEATURES, INCEPTION_SIZE, INCEPTION_FILE = 2048, 299, "inception_v3.sa
 
 
 class JudgeFeatures(torch.nn.Module):
-    """(N, 3, H, W) uint8 -> (N, features): the judge's pooled features on a fixed orthonormal basis of random directions."""
+    """(N, 3, H, W) uint8 -> (N, features) on the CPU: the judge's pooled features on a fixed orthonormal basis of random directions."""
 
     def __init__(self, judge: Classifier, features: int = FEATURES):
         super().__init__()
@@ -30,15 +30,15 @@ class JudgeFeatures(torch.nn.Module):
         if not 1 <= features <= width:
             raise SettingError(f"{features} features were asked for; 1 to {width} were expected, which is what the judge has.")
         noise = torch.randn(width, features, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-        self.register_buffer("basis", torch.linalg.qr(noise).Q.float())
+        self.register_buffer("basis", torch.linalg.qr(noise).Q.float().to(next(judge.model.parameters()).device))
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         x = pixels(images.permute(0, 2, 3, 1).cpu().numpy(), self.basis.device)
-        return self.model.forward_features(x).mean((2, 3)) @ self.basis
+        return (self.model.forward_features(x).mean((2, 3)) @ self.basis).cpu()
 
 
 class InceptionFeatures(torch.nn.Module):
-    """(N, 3, H, W) uint8 -> (N, 2048): torchvision's Inception-v3, pooled, as UnlearnCanvas's FID takes it. Read one with `inception_features`.
+    """(N, 3, H, W) uint8 -> (N, 2048) on the CPU: torchvision's Inception-v3, pooled, as UnlearnCanvas's FID takes it. Read one with `inception_features`.
 
     Pictures are brought to 299 x 299 (bilinear, not antialiased) and to -1..1; the network then applies its own `transform_input` to that, as in the
     benchmark's code (`machine_unlearning/evaluation/quantitative/fid.py`), although it was made for pictures normalised by ImageNet's mean and deviation.
@@ -54,7 +54,7 @@ class InceptionFeatures(torch.nn.Module):
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         x = images.to(next(self.model.parameters()).device).float() / 255
         x = torch.nn.functional.interpolate(x, (INCEPTION_SIZE, INCEPTION_SIZE), mode="bilinear", align_corners=False)
-        return self.model(2 * x - 1)
+        return self.model(2 * x - 1).cpu()
 
 
 def inception_features(path: str | Path, device: str = "auto") -> InceptionFeatures:
@@ -90,11 +90,12 @@ def frechet_distance(judge: Classifier | torch.nn.Module, real: np.ndarray | Pic
                            f"covariance of {features} features is mostly noise. Generate more, or ask for fewer features.")
     device = next((network or judge.model).parameters()).device
     try:
-        metric = FrechetInceptionDistance(feature=features if inception else network or JudgeFeatures(judge, features), normalize=False).to(device)
+        metric = FrechetInceptionDistance(feature=features if inception else network or JudgeFeatures(judge, features), normalize=False)
+        metric = metric.to(device) if inception and device.type == "cuda" else metric  # it counts in float64, and our networks give features on the CPU
     except (ModuleNotFoundError, OSError) as error:
         raise ModelLoadError(f"torchmetrics could not set up Inception-v3: {error}. Run `pip install torch-fidelity` and once with a connection; "
                              "or leave out inception, which takes the judge's features.") from error
     for images, is_real in ((real, True), (made, False)):
         for i in range(0, len(images), batch_size):
-            metric.update(torch.from_numpy(np.ascontiguousarray(images[i:i + batch_size])).permute(0, 3, 1, 2), real=is_real)
+            metric.update(torch.from_numpy(np.ascontiguousarray(images[i:i + batch_size])).to(metric.device).permute(0, 3, 1, 2), real=is_real)
     return {"distance": max(0.0, float(metric.compute())), "features": features, "n_real": len(real), "n_made": len(made)}

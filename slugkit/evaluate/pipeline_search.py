@@ -18,7 +18,7 @@ from slugkit.models.classifier import Classifier
 from slugkit.models.diffusion import GUIDANCE, STEPS
 from slugkit.models.inputs import watched
 from slugkit.models.layers import weight_of
-from slugkit.models.acting import carried, unused_layers
+from slugkit.models.acting import movable, unused_layers
 from slugkit.models.names import part_of, require_tower
 from slugkit.search import Criterion, EditableLayer, probe_steps
 
@@ -96,9 +96,9 @@ def search_on_pipeline(clip: Clip, pipe, judge: Classifier | ClipJudge, g_forget
     criterion, frames = Criterion("fa1", 1 - ua), []
     require_drawn(pipe, judge, table, domain, ua, steps, guidance)
     for start in progress(list(starts.head(tried).itertuples()), f"searching on pictures, until {layers} layers forget"):
-        with carried(clip.model, pipe, start.layer) as again:
+        with movable(clip.model, pipe, start.layer) as (weight, again):
             measure = PipelineMeasure(pipe, judge, table, domain, again, steps, guidance)
-            editable = EditableLayer.of(clip.model, start.layer, weight_of(g_forget, start.layer))
+            editable = EditableLayer.of(weight, start.layer, weight_of(g_forget, start.layer))
             frames.append(probe_steps(start.layer, editable, measure, criterion, start.lam, max_trials).frame())
         if sum(frame["chosen"].any() for frame in frames) >= layers:
             break
@@ -118,12 +118,12 @@ def own_steps_on_pipeline(clip: Clip, pipe, judge: Classifier | ClipJudge, layer
     column, patches = "style" if domain == "styles" else "subject", []
     for concept, direction in progress(list(directions.items()), f"searching on pictures, {layer}"):
         mine = table[(table["group"] != "target") | (table[column] == concept)]
-        with carried(clip.model, pipe, layer) as again:
-            editable = EditableLayer.of(clip.model, layer, direction)
-            found = probe_steps(layer, editable, PipelineMeasure(pipe, judge, mine, domain, again, steps, guidance), Criterion("fa1", 1 - ua), starts[concept],
+        with movable(clip.model, pipe, layer) as (weight, again):
+            found = probe_steps(layer, EditableLayer.of(weight, layer, direction), PipelineMeasure(pipe, judge, mine, domain, again, steps, guidance), Criterion("fa1", 1 - ua), starts[concept],
                                 max_trials, every_retain=False)
         if found.chosen is None:
             raise SearchFailedError(f"{concept}: no step on layer {layer} takes it off {100 * ua:g} % of its search pictures in {len(found.probes)} probes. Choose another "
                                     "layer, or allow more probes.")
-        patches.append(patch.make(layer, editable, found.chosen.lam, concept, metrics={"split": "search", "forget": found.chosen.forget["fa1"], **found.chosen.retain}))
+        patches.append(patch.make(layer, EditableLayer.of(clip.model, layer, direction), found.chosen.lam, concept,
+                                  metrics={"split": "search", "forget": found.chosen.forget["fa1"], **found.chosen.retain}))
     return patches

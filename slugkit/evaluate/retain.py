@@ -7,10 +7,11 @@ from pathlib import Path
 
 import torch
 
-from slugkit.base import SettingError, cached_tensors, sha256_json, sha256_tensor
+from slugkit.base import SettingError, cached_tensors, sha256_json
 from slugkit.data import Source
 from slugkit.gradients import retain_gradient
 from slugkit.models import Clip
+from slugkit.models.fingerprint import weights_sha256
 
 
 class RetainGradients:
@@ -30,16 +31,16 @@ class RetainGradients:
     @cached_property
     def key(self) -> str:
         """SHA-256 over what decides the gradients: weights and dtype, pictures, captions and labels, micro-batch and seed."""
-        weights = {name: sha256_tensor(p) for name, p in self.clip.model.named_parameters()}
+        weights = weights_sha256(self.clip.model)
         sets = [[pairs.sha256, pairs.captions, pairs.labels] for pairs in self._sets]
         return sha256_json([weights, sets, self.batch_size, self.seed])
 
     @cached_property
     def draws(self) -> list[dict[str, torch.Tensor]]:
-        """One dictionary for each draw: parameter name -> gradient, float32."""
+        """One dictionary for each draw: parameter name -> gradient, float32 on the CPU, where several of them have room."""
         def computed() -> dict[str, torch.Tensor]:
-            draws = [retain_gradient(self.clip, pairs, self.batch_size, self.seed) for pairs in self._sets]
-            return {f"{k}/{name}": g for k, draw in enumerate(draws) for name, g in draw.items()}
+            draws = (retain_gradient(self.clip, pairs, self.batch_size, self.seed) for pairs in self._sets)
+            return {f"{k}/{name}": g.cpu() for k, draw in enumerate(draws) for name, g in draw.items()}
 
         kept = computed() if self.folder is None else cached_tensors(self._file, computed)
         names = [name for name, _ in self.clip.model.named_parameters()]

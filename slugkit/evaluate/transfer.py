@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from typing import Any
 
 import pandas as pd
@@ -11,13 +11,13 @@ import pandas as pd
 from slugkit import patch
 from slugkit.base import SearchFailedError
 from slugkit.models import Clip
-from slugkit.models.acting import carried, unused_layers
+from slugkit.models.acting import acting_part, unused_layers
 from slugkit.models.names import require_tower
 
 
 @contextmanager
 def in_both(edit: patch.Patch, clip: Clip, other: Any) -> Iterator[Any]:
-    """Within the block the CLIP and `other` hold the edit; afterwards both hold their own weights again, bit for bit.
+    """Within the block the CLIP and `other` hold the edit, each as `apply` puts it there; afterwards both are as before, bit for bit.
 
     other: a model that shares the edit's tower, such as a StableDiffusionPipeline. Yields it. Raises PatchError, with
     nothing changed, where its tower is not the CLIP's, where it does not use the layer, or where the edit is for another base.
@@ -32,11 +32,9 @@ def all_in_both(edits: Iterable[patch.Patch], clip: Clip, other: Any) -> Iterato
     edits = list(edits)
     for tower in dict.fromkeys(edit.tower for edit in edits):
         require_tower(clip.model, other, tower)
-    with ExitStack() as stack:
-        carriers = [stack.enter_context(carried(clip.model, other, layer)) for layer in dict.fromkeys(edit.layer for edit in edits)]
-        stack.enter_context(patch.all_applied(edits, clip.model))
-        for again in carriers:
-            again()
+    for edit in edits:
+        acting_part(clip.model, other, edit.layer.split("[")[0])
+    with patch.all_applied(edits, other), patch.all_applied(edits, clip.model):
         yield other
 
 

@@ -13,13 +13,13 @@ import pandas as pd
 import torch
 import torch.nn.functional as F
 
-from slugkit.base import SearchFailedError, SettingError, progress
+from slugkit.base import SearchFailedError, SettingError, progress, wide
 from slugkit.evaluate.vlm import Asked, answered, judged, kept
 from slugkit.gradients import learning, mean_gradient
 from slugkit.models import Clip
 from slugkit.models.inputs import felt, watched
 from slugkit.models.layers import candidates, kind_of, layer_table, tower_of, weight_of
-from slugkit.models.acting import carried, unused_layers
+from slugkit.models.acting import movable, unused_layers
 from slugkit.models.names import locate, require_tower
 from slugkit.models.seen import Seen
 from slugkit.models.vlm import Vlm, hidden_states
@@ -51,7 +51,8 @@ class Script:
         """Whether the model as it stands answers each question with exactly the wanted answer: (N,) bool."""
         out, features = np.zeros(len(self.table), bool), self._seen.features()
         for rows, batch in self._parts:
-            hidden, labels = hidden_states(self.vlm.model, batch, [features[row] for row in rows])[:, :-1], batch["labels"][:, 1:]
+            hidden = hidden_states(self.vlm.model, batch, [features[row] for row in rows])[:, :-1]
+            labels = batch["labels"][:, 1:].to(hidden.device)  # a model that is spread over GPUs ends on another one
             where = labels != -100
             wrong = torch.zeros_like(where)
             wrong[where] = self.vlm.model.lm_head(hidden[where]).argmax(-1) != labels[where]
@@ -93,10 +94,10 @@ def log_odds(vlm: Vlm, batch: dict[str, torch.Tensor]) -> torch.Tensor:
     log odds does not.
     """
     hidden = vlm.model.model(**{k: v for k, v in batch.items() if k != "labels"}).last_hidden_state[:, :-1]
-    labels = batch["labels"][:, 1:]
+    labels = batch["labels"][:, 1:].to(hidden.device)
     tokens = F.cross_entropy(vlm.model.lm_head(hidden).float().transpose(1, 2), labels, ignore_index=-100, reduction="none")
-    log_p = -tokens.double().sum(1)
-    return (log_p - torch.log(-torch.expm1(log_p.clamp(max=-1e-9)))).float()
+    log_p = -wide(tokens).sum(1)
+    return (log_p - torch.log(-torch.expm1(log_p.clamp(max=-1e-9)))).float().to(tokens.device)
 
 
 def answer_gradient(vlm: Vlm, asked: Asked, layers: list[str], batch_size: int = 48) -> dict[str, torch.Tensor]:
@@ -134,7 +135,7 @@ def writing_layers(clip: Clip, vlm: Vlm) -> list[str]:
 class VlmMeasure:
     """What a probe measures on the model while one layer changes; search questions only.
 
-    again: copies the CLIP's present weight of the layer into the model (`slugkit.models.names.carried` yields it). The forget measure is the
+    again: writes the step into the model (`slugkit.models.acting.movable` yields it). The forget measure is the
     share of the target's pictures that still get the right name, under both keys fa1 and fa5; the retain measure that of
     `kept`. Raises SettingError for report questions.
     """
@@ -182,9 +183,9 @@ def search_on_vlm(clip: Clip, vlm: Vlm, directions: dict[str, torch.Tensor], ask
                                 "with search_front='all', or take another tower.")
     frames = []
     for layer in progress(layers, "searching the step on answers"):
-        with carried(clip.model, vlm.model, layer) as again:
+        with movable(clip.model, vlm.model, layer) as (weight, again):
             measure = VlmMeasure(vlm, asked, layer, again)
-            editable = EditableLayer.of(clip.model, layer, weight_of(directions, layer))
+            editable = EditableLayer.of(weight, layer, weight_of(directions, layer))
             frames.append(probe_steps(layer, editable, measure, Criterion("fa1", at_most=1 - forgotten), max_trials=max_trials, every_retain=False).frame())
     found = pd.concat(frames, ignore_index=True)
     return found[[column for column in found if column != "chosen"] + ["chosen"]]

@@ -4,13 +4,15 @@ Sign: g_f is the gradient of the mean cosine of the pairs to forget, so that the
 section 4; the paper writes the same step with the negated loss).
 """
 
-from slugkit.gradients.accumulate import check_finite, decoded, forget_gradient, gradient_of, learning, mean_gradient, retain_gradient
+from slugkit.gradients.accumulate import Ahead, check_finite, forget_gradient, gradient_of, learning, mean_gradient, retain_gradient
 from slugkit.gradients.directions import counterweighted, off_span, preconditioned
 from slugkit.gradients.files import join_safetensors, save_gradient
 from slugkit.gradients.losses import (
     KINDS,
     PRECISIONS,
+    Batch,
     ChunkedRetainLoss,
+    batch_of,
     batches,
     distinct_batches,
     encoded,
@@ -26,11 +28,13 @@ from slugkit.gradients.losses import (
 __all__ = [
     "KINDS",
     "PRECISIONS",
+    "Ahead",
+    "Batch",
     "ChunkedRetainLoss",
+    "batch_of",
     "batches",
     "check_finite",
     "counterweighted",
-    "decoded",
     "distinct_batches",
     "encoded",
     "forget_gradient",

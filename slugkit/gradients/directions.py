@@ -6,7 +6,7 @@ import math
 
 import torch
 
-from slugkit.base import GradientError, SettingError
+from slugkit.base import GradientError, SettingError, wide
 
 
 def off_span(direction: torch.Tensor, covariance: torch.Tensor, energy: float) -> torch.Tensor:
@@ -18,15 +18,15 @@ def off_span(direction: torch.Tensor, covariance: torch.Tensor, energy: float) -
     """
     if not 0 <= energy < 1:
         raise SettingError(f"energy is {energy}; a share of 0 or more and less than 1 was expected: at 1 no direction is left.")
-    values, vectors = torch.linalg.eigh(covariance.double())
+    values, vectors = torch.linalg.eigh(wide(covariance, direction.device))
     values, vectors = values.flip(0).clamp(min=0), vectors.flip(1)
     before = torch.cat([values.new_zeros(1), values.cumsum(0)[:-1]]) / values.sum().clamp(min=1e-300)
     span = vectors[:, before < energy] if energy else vectors[:, :0]
-    flat = direction.detach().flatten(1).double()
+    flat = wide(direction.detach()).flatten(1)
     left = flat - (flat @ span) @ span.T
     if not float(left.norm()) > 1e-9 * float(flat.norm()):
         raise GradientError(f"nothing of the direction is left off the span of the retain set's inputs at energy {energy}; take a smaller one.")
-    return left.float().reshape(direction.shape)
+    return left.float().reshape(direction.shape).to(direction.device)
 
 
 def preconditioned(direction: torch.Tensor, inputs: torch.Tensor, outputs: torch.Tensor | None = None, damping: float = 0.1) -> torch.Tensor:
@@ -53,7 +53,8 @@ def counterweighted(forget: torch.Tensor, retain: torch.Tensor, inputs: torch.Te
     """
     if not (math.isfinite(weight) and weight >= 0):
         raise SettingError(f"the counterweight is {weight}; 0 or more was expected, such as 2.")
-    p_f, p_r, g_r = _through(forget, inputs, outputs, damping), _through(retain, inputs, outputs, damping), retain.detach().flatten(1).double()
+    retain = retain.detach().to(forget.device)
+    p_f, p_r, g_r = *(_through(g, inputs, outputs, damping) for g in (forget, retain)), wide(retain).flatten(1)
     overlap = (g_r * p_f).sum().clamp(min=0) / (g_r * p_r).sum().clamp(min=1e-300)
     return _as_long_as(p_f - weight * overlap * p_r, forget)
 
@@ -62,15 +63,16 @@ def _through(direction: torch.Tensor, inputs: torch.Tensor, outputs: torch.Tenso
     """P(d) of `preconditioned`: (out, in) float64."""
     if not damping > 0:
         raise SettingError(f"damping is {damping}; a number above 0 was expected, such as 0.1.")
-    found = torch.linalg.solve(_damped(inputs, damping), direction.detach().flatten(1).double().T).T
-    return found if outputs is None else torch.linalg.solve(_damped(outputs, damping), found)
+    device, flat = direction.device, wide(direction.detach()).flatten(1)
+    found = torch.linalg.solve(_damped(wide(inputs, device), damping), flat.T).T
+    return found if outputs is None else torch.linalg.solve(_damped(wide(outputs, device), damping), found)
 
 
 def _damped(moment: torch.Tensor, damping: float) -> torch.Tensor:
-    moment = moment.double()
     return moment + damping * moment.diagonal().mean() * torch.eye(len(moment), dtype=moment.dtype, device=moment.device)
 
 
 def _as_long_as(found: torch.Tensor, direction: torch.Tensor) -> torch.Tensor:
     """`found` in the shape and with the norm of `direction`, float32."""
-    return (found * (direction.double().norm() / found.norm().clamp(min=1e-300))).float().reshape(direction.shape)
+    length = wide(direction.detach()).norm() / found.norm().clamp(min=1e-300)
+    return (found * length).float().reshape(direction.shape).to(direction.device)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import groupby
 
 import numpy as np
 import torch
@@ -12,10 +13,30 @@ import torch.nn.functional as F
 from slugkit.base import SettingError, require_choice
 from slugkit.data import Pairs
 from slugkit.models import Clip
+from slugkit.models.precision import PRECISIONS
 
 KINDS = ("forget", "retain")
-PRECISIONS = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
-"""Name -> what autocast computes the towers' products in; None leaves them in the weights' own type."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Pairs that go through the towers together.
+
+    images: (n, size, size, 3) uint8, of the size that the model reads. tokens: (n, context) int64. sizes: pairs of each
+    micro-batch among them, in order; they add up to n.
+    """
+
+    images: torch.Tensor
+    tokens: torch.Tensor
+    sizes: tuple[int, ...]
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def split(self, size: int) -> list[Batch]:
+        """The pairs `size` at a time, each part a batch of its own."""
+        pieces = zip(self.images.split(size), self.tokens.split(size), strict=True)
+        return [Batch(images, tokens, (len(images),)) for images, tokens in pieces]
 
 
 def mean_cosine(v: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
@@ -24,49 +45,74 @@ def mean_cosine(v: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
 
 
 def info_nce(v: torch.Tensor, t: torch.Tensor, scale: torch.Tensor | float) -> torch.Tensor:
-    """Retain loss: symmetric InfoNCE over the batch. v, t: (N, d) of unit length; scale = exp(logit scale). Returns a scalar >= 0."""
-    logits = scale * v @ t.T
-    labels = torch.arange(len(v), device=v.device)
-    return (F.cross_entropy(logits, labels) + F.cross_entropy(logits.T, labels)) / 2
+    """Retain loss: symmetric InfoNCE over the batch. scale = exp(logit scale). Returns a scalar >= 0.
+
+    v, t: (N, d) of unit length, or (k, N, d) for the mean over k batches of N pairs each.
+    """
+    logits = scale * v @ t.mT
+    labels = torch.arange(v.shape[-2], device=v.device).expand(v.shape[:-1]).flatten()
+    both = [F.cross_entropy(x.flatten(0, -2), labels) for x in (logits, logits.mT)]
+    return sum(both) / 2
 
 
 def sigmoid_loss(v: torch.Tensor, t: torch.Tensor, scale: torch.Tensor | float, bias: torch.Tensor | float) -> torch.Tensor:
     """Retain loss of a SigLIP: for every pair of the batch whether picture and caption belong together, -1/N sum_ij log sigmoid(z_ij (s v_i t_j + b)).
 
-    v, t: (N, d) of unit length; scale = exp(logit scale); bias: logit bias; z is 1 for matching pairs, -1 for others. Returns a scalar >= 0 (Zhai et al. 2023,
-    "Sigmoid Loss for Language Image Pre-Training", section 3.2).
+    v, t, scale: as of `info_nce`; bias: logit bias; z is 1 for matching pairs, -1 for others. Returns a scalar >= 0
+    (Zhai et al. 2023, "Sigmoid Loss for Language Image Pre-Training", section 3.2).
     """
-    signs = 2 * torch.eye(len(v), device=v.device) - 1
-    return -F.logsigmoid(signs * (scale * v @ t.T + bias)).sum(1).mean()
+    signs = 2 * torch.eye(v.shape[-2], device=v.device) - 1
+    return -F.logsigmoid(signs * (scale * v @ t.mT + bias)).sum(-1).mean()
 
 
-def encoded(clip: Clip, batch: Pairs, precision: str = "fp32") -> tuple[torch.Tensor, torch.Tensor]:
+def batch_of(clip: Clip, pairs: Pairs, micro_batches: Sequence[Sequence[int]] = ()) -> Batch:
+    """What the towers read of some pairs: pictures decoded and resized, captions cut into tokens; pinned for a GPU.
+
+    micro_batches: rows of `pairs`, in the order that they are taken; none takes all pairs as one micro-batch.
+    """
+    rows = [row for rows in micro_batches for row in rows]
+    chosen = np.asarray(rows) if rows else slice(None)
+    captions = pairs.table["caption"].iloc[chosen].tolist()
+    images = torch.from_numpy(np.ascontiguousarray(clip.resized(pairs.images[chosen])))
+    images = images.pin_memory() if clip.device.type == "cuda" else images
+    return Batch(images, clip.tokens(captions), tuple(len(rows) for rows in micro_batches) or (len(images),))
+
+
+def encoded(clip: Clip, batch: Batch, precision: str = "fp32") -> tuple[torch.Tensor, torch.Tensor]:
     """Features of the batch's pictures and captions before they are brought to unit length: two (N, d) float32.
 
     precision: a key of `PRECISIONS`. In bf16 and fp16 the towers run under autocast, their weights stay as they are, and everything after the
     towers (cosine, softmax) is computed in float32.
     """
-    filters = (m.weight.dtype for m in clip.model.visual.modules() if isinstance(m, torch.nn.Conv2d))
-    pixels = clip.pixels(batch.images).to(next(filters, torch.float32))  # a model in half precision reads half-precision pixels
-    with torch.autocast(clip.device.type, dtype=PRECISIONS[precision], enabled=precision != "fp32"):
-        v, t = clip.model.encode_image(pixels), clip.model.encode_text(clip.tokens(batch.captions))
+    half = PRECISIONS[precision]
+    with torch.autocast(clip.device.type, dtype=half, enabled=half is not None):
+        v, t = clip.model.encode_image(clip.pixels(batch.images)), clip.model.encode_text(batch.tokens)
     return v.float(), t.float()
 
 
-def _contrast(clip: Clip, v: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
-    """The loss that the model was trained with, from features of any length: InfoNCE, or a SigLIP's own."""
+def _contrast(clip: Clip, v: torch.Tensor, t: torch.Tensor, sizes: Sequence[int]) -> torch.Tensor:
+    """The loss that the model was trained with, from features of any length: InfoNCE, or a SigLIP's own.
+
+    sizes: pairs of each micro-batch, in order. Returns the mean over all pairs of the losses of their micro-batches.
+    """
     v, t, scale = F.normalize(v, dim=-1), F.normalize(t, dim=-1), clip.model.logit_scale.float().exp()
-    return info_nce(v, t, scale) if clip.bias is None else sigmoid_loss(v, t, scale, clip.model.logit_bias.float())
+    total, start = 0.0, 0
+    for size, alike in groupby(sizes):
+        rows = slice(start, start + size * len(list(alike)))
+        a, b = (x[rows].unflatten(0, (-1, size)) for x in (v, t))
+        loss = info_nce(a, b, scale) if clip.bias is None else sigmoid_loss(a, b, scale, clip.model.logit_bias.float())
+        total, start = total + loss * ((rows.stop - rows.start) / len(v)), rows.stop
+    return total
 
 
-def forget_loss(clip: Clip, batch: Pairs, precision: str = "fp32") -> torch.Tensor:
-    """Mean cosine of the batch's pictures with their captions. precision: as of `encoded`."""
-    return mean_cosine(*encoded(clip, batch, precision))
+def forget_loss(clip: Clip, pairs: Pairs, precision: str = "fp32") -> torch.Tensor:
+    """Mean cosine of pictures with their captions. precision: as of `encoded`."""
+    return loss_of(clip, "forget", precision)(batch_of(clip, pairs))
 
 
-def retain_loss(clip: Clip, batch: Pairs, precision: str = "fp32") -> torch.Tensor:
-    """Symmetric InfoNCE (of a SigLIP: its sigmoid loss) of the batch with its true captions. precision: as of `encoded`."""
-    return _contrast(clip, *encoded(clip, batch, precision))
+def retain_loss(clip: Clip, pairs: Pairs, precision: str = "fp32") -> torch.Tensor:
+    """Symmetric InfoNCE (of a SigLIP: its sigmoid loss) of pairs with their true captions. precision: as of `encoded`."""
+    return loss_of(clip, "retain", precision)(batch_of(clip, pairs))
 
 
 @dataclass(frozen=True)
@@ -80,7 +126,7 @@ class ChunkedRetainLoss:
     """
 
     clip: Clip
-    batch: Pairs
+    batch: Batch
     chunk: int
     precision: str = "fp32"
     factor: float = 1.0
@@ -90,11 +136,11 @@ class ChunkedRetainLoss:
 
     def backward(self) -> None:
         """Add the gradient to the parameters' `.grad`, as a loss tensor's own `backward` does."""
-        parts = batches(self.batch, self.chunk)
+        parts = self.batch.split(self.chunk)
         with torch.no_grad():
             features = [encoded(self.clip, part, self.precision) for part in parts]
         v, t = (torch.cat(side).requires_grad_() for side in zip(*features, strict=True))
-        (self.factor * _contrast(self.clip, v, t)).backward()
+        (self.factor * _contrast(self.clip, v, t, self.batch.sizes)).backward()
         for part, *pulls in zip(parts, v.grad.split(self.chunk), t.grad.split(self.chunk), strict=True):
             learning = [(x, pull) for x, pull in zip(encoded(self.clip, part, self.precision), pulls, strict=True) if x.requires_grad]
             torch.autograd.backward(*zip(*learning, strict=True))
@@ -112,34 +158,40 @@ def distinct_batches(labels: list[str], batch_size: int, seed: int = 0) -> list[
     dropped, since InfoNCE has nothing to compare there.
     """
     order = np.random.Generator(np.random.PCG64([seed, 13])).permutation(len(labels))
-    filled: list[tuple[set, list[int]]] = []
+    batches, room = [], []  # room: (labels, rows) of the batches that are not full, in the order they were begun
     for row in order.tolist():
-        for seen, rows in filled:
-            if len(rows) < batch_size and labels[row] not in seen:
-                break
-        else:
-            seen, rows = set(), []
-            filled.append((seen, rows))
+        place = next((k for k, (seen, _) in enumerate(room) if labels[row] not in seen), len(room))
+        if place == len(room):
+            room.append((set(), []))
+            batches.append(room[-1][1])
+        seen, rows = room[place]
         seen.add(labels[row])
         rows.append(row)
-    return [sorted(rows) for _, rows in filled if len(rows) > 1]
+        if len(rows) == batch_size:
+            del room[place]
+    return [sorted(rows) for rows in batches if len(rows) > 1]
 
 
-def micro_batches(pairs: Pairs, kind: str, batch_size: int = 128, seed: int = 0, chunk: int | None = None) -> list[Pairs]:
-    """The micro-batches of a gradient. kind: "forget", in order and at most `chunk` pairs each, or "retain", of distinct captions by `seed`."""
+def micro_batches(pairs: Pairs, kind: str, batch_size: int = 128, seed: int = 0, chunk: int | None = None) -> list[list[int]]:
+    """Rows of the micro-batches of a gradient. kind: "forget", in order and at most `chunk` each, or "retain", of distinct captions by `seed`."""
     if kind == "forget":
-        return batches(pairs, min(batch_size, chunk or batch_size))
-    return [pairs.take(rows) for rows in distinct_batches(pairs.labels, batch_size, seed)]
+        size = min(batch_size, chunk or batch_size)
+        return [list(range(i, min(i + size, len(pairs)))) for i in range(0, len(pairs), size)]
+    return distinct_batches(pairs.labels, batch_size, seed)
 
 
-def loss_of(clip: Clip, kind: str, precision: str = "fp32", chunk: int | None = None) -> Callable[[Pairs], torch.Tensor | ChunkedRetainLoss]:
+def loss_of(clip: Clip, kind: str, precision: str = "fp32", chunk: int | None = None) -> Callable[[Batch], torch.Tensor | ChunkedRetainLoss]:
     """What maps a micro-batch to its loss. kind: "forget" or "retain"; the others as of `retain_gradient`. Raises SettingError for what is out of range."""
     require_choice(kind, KINDS, "The gradient")
     require_choice(precision, PRECISIONS, "The precision")
     if chunk is not None and chunk < 1:
         raise SettingError(f"chunk is {chunk}; a number of pairs, 1 or more, was expected, or None for the whole micro-batch at once.")
     if kind == "forget":
-        return lambda batch: forget_loss(clip, batch, precision)
-    if chunk is None:
-        return lambda batch: retain_loss(clip, batch, precision)
-    return lambda batch: ChunkedRetainLoss(clip, batch, chunk, precision) if len(batch) > chunk else retain_loss(clip, batch, precision)
+        return lambda batch: mean_cosine(*encoded(clip, batch, precision))
+
+    def retain(batch: Batch) -> torch.Tensor | ChunkedRetainLoss:
+        if chunk is not None and chunk < max(batch.sizes):
+            return ChunkedRetainLoss(clip, batch, chunk, precision)
+        return _contrast(clip, *encoded(clip, batch, precision), batch.sizes)
+
+    return retain

@@ -40,7 +40,7 @@ def gradients_by_workers(model: str, folder: str | Path, name: str, kind: str, w
     from safetensors.torch import load_file
     require_choice(kind, KINDS, "The gradient")
     require_choice(precision, PRECISIONS, "The precision")
-    most = torch.cuda.device_count() if pick_device(device).type == "cuda" else 64
+    most = {"cuda": torch.cuda.device_count(), "mps": 1}.get(pick_device(device).type, 64)
     if not 1 <= workers <= most:
         raise SettingError(f"workers is {workers}; 1 to {most} were expected: one for each GPU, or processes that share the CPU.")
     if not micro_batches(load_pairs(Path(folder), name), kind, batch_size, seed, chunk):
@@ -95,14 +95,15 @@ def work(given: argparse.Namespace) -> None:
     state = PartialState(cpu=pick_device(given.device).type == "cpu")
     clip = load_clip(given.model, given.device)
     loss_of(clip, given.kind, given.precision, given.chunk)
-    parts = micro_batches(load_pairs(Path(given.folder), given.name), given.kind, given.batch_size, given.seed, given.chunk)
+    pairs = load_pairs(Path(given.folder), given.name)
+    parts = micro_batches(pairs, given.kind, given.batch_size, given.seed, given.chunk)
     with state.split_between_processes(parts) as mine:
         mine = list(mine)
     seen = sum(len(part) for part in parts)
     share = sum(len(part) for part in mine) / max(seen, 1)
     if not seen:
         raise EmptySetError(f"There is no batch to take the {given.kind} gradient over; expected at least two pairs with distinct captions.")
-    own = gradient_of(clip, given.kind, mine, given.precision, given.chunk) if mine else None
+    own = gradient_of(clip, given.kind, pairs, mine, given.precision, given.chunk) if mine else None
     total = {}
     for name, w in clip.model.named_parameters():
         term = share * own[name] if own else torch.zeros_like(w, dtype=torch.float32)

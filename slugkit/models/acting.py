@@ -100,25 +100,27 @@ def unused_layers(model: Any, layers: list[str]) -> dict[str, str]:
     return {layer: reason for layer, reason in reasons.items() if reason}
 
 
-@contextmanager
-def carried(clip_model: torch.nn.Module, other: Any, layer: str) -> Iterator[Callable[[], None]]:
-    """Within the block `other` holds the CLIP's present weight of the layer; afterwards its own again, bit for bit.
+def acting_part(clip_model: torch.nn.Module, other: Any, layer: str) -> Any:
+    """The part of `other` that holds the CLIP's tower, such as one of several text encoders. Raises PatchError where the layer cannot act in it. layer: a whole weight."""
+    part = part_of(clip_model, other, tower_of(layer))
+    unused = unused_layers(part, [layer])
+    if unused:
+        raise PatchError(f"An edit of layer {layer} cannot act: {unused[layer]}. Nothing was changed. Choose a layer that acts there.")
+    return part
 
-    Yields a function that copies the CLIP's weight once more, for when it has moved on. layer: canonical, of a packed q/k/v
-    part the whole. Raises PatchError, before anything is changed, where the layer cannot act in `other`.
+
+@contextmanager
+def movable(clip_model: torch.nn.Module, other: Any, layer: str) -> Iterator[tuple[torch.Tensor, Callable[[], None]]]:
+    """Within the block a layer of `other` can be moved; afterwards it is as before, bit for bit.
+
+    Yields a copy of its whole weight, canonical and in `other`'s own type, to be moved as a patch moves it, and a function that writes the copy as it is by then.
+    clip_model: tells which of several text encoders is meant. Raises PatchError, before anything is changed, where the layer cannot act in `other`.
     """
     name = layer.split("[")[0]
-    other = part_of(clip_model, other, tower_of(name))
-    place, source, unused = locate(other, name), clip_model.get_parameter(name), unused_layers(other, [name])
-    if unused:
-        raise PatchError(f"An edit of layer {name} cannot act: {unused[name]}. Nothing was changed. Choose a layer that acts there.")
+    place = locate(acting_part(clip_model, other, name), name)
     own = place.read()
-
-    def copy() -> None:
-        place.write(source.detach().to(own.device))
-
+    copy = own.clone()
     try:
-        copy()
-        yield copy
+        yield copy, lambda: place.write(copy)
     finally:
         place.write(own)

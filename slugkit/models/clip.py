@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import json
 import logging
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -17,11 +18,14 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
-from slugkit.base import ModelLoadError, data_dir, require_choice
+from slugkit.base import ModelLoadError, data_dir, each, pick_device, require_choice
 from slugkit.models.convert import from_transformers
 from slugkit.models.hub import in_cache, no_loading_bars, require_repository
+from slugkit.models.precision import multiplying
 
 CONFIG, WEIGHTS = "open_clip_config.json", "open_clip_model.safetensors"
+TEXTS_KEPT = 50_000
+"""Texts whose tokens are kept, about 600 bytes each."""
 
 
 @dataclass
@@ -41,6 +45,7 @@ class Clip:
     source: str
     weights: Path | None = None
     fit: str = "crop"
+    _known: dict[str, torch.Tensor] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def device(self) -> torch.device:
@@ -58,19 +63,49 @@ class Clip:
         found = getattr(self.model, "logit_bias", None)
         return None if found is None else found.item()
 
-    def pixels(self, images: np.ndarray) -> torch.Tensor:
-        """(N, H, W, 3) uint8, in memory or `Pictures` -> (N, 3, size, size) float32, resized if need be and normalised."""
+    @property
+    def dtype(self) -> torch.dtype:
+        """What the vision tower reads pixels in: float32, or the type of a model in half precision."""
+        filters = (m.weight.dtype for m in self.model.visual.modules() if isinstance(m, torch.nn.Conv2d))
+        return next(filters, torch.float32)
+
+    def resized(self, images: np.ndarray) -> np.ndarray:
+        """(N, H, W, 3) uint8 -> (N, size, size, 3) uint8, bicubic where they are not of that size yet."""
         if images.ndim != 4 or images.shape[-1] != 3 or images.dtype != np.uint8:
             raise ModelLoadError(f"Pictures arrived as {images.dtype} {images.shape}; expected uint8 (N, height, width, 3).")
-        if images.shape[1:3] != (self.image_size, self.image_size):
-            size = (self.image_size, self.image_size)
-            images = np.stack([np.asarray(Image.fromarray(i).resize(size, Image.Resampling.BICUBIC)) for i in np.asarray(images)])
-        x = torch.from_numpy(np.ascontiguousarray(images)).to(self.device).permute(0, 3, 1, 2).float() / 255
-        return (x - x.new_tensor(self.mean)[:, None, None]) / x.new_tensor(self.std)[:, None, None]
+        size = (self.image_size, self.image_size)
+        if images.shape[1:3] == size or not len(images):
+            return images
 
-    def tokens(self, texts: list[str]) -> torch.Tensor:
-        """Texts -> (N, context) int64 token ids."""
-        return self.tokenizer(list(texts)).to(self.device)
+        def one(image: np.ndarray) -> np.ndarray:
+            return np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BICUBIC))
+
+        return np.stack(each(one, np.asarray(images)))
+
+    def pixels(self, images: np.ndarray | torch.Tensor) -> torch.Tensor:
+        """Pictures as the vision tower reads them: (N, 3, size, size), normalised, in the tower's own type.
+
+        images: (N, H, W, 3) uint8, in memory, `Pictures`, or a tensor whose pictures have the right size already.
+        """
+        if not isinstance(images, torch.Tensor):
+            images = torch.from_numpy(np.ascontiguousarray(self.resized(images)))
+        n, height, width, _ = images.shape
+        if self.device.type == "cpu":  # numpy's large arrays lie on large pages, which are several times faster to get
+            x = torch.from_numpy(np.empty(images.shape, np.float32)).copy_(images)
+        else:
+            x = images.to(self.device, non_blocking=True).float()
+        x = x.view(n, height, 3 * width)  # a row of pixels at a time, channels side by side
+        mean, std = (x.new_tensor(side * width) for side in (self.mean, self.std))
+        x = x.div_(255).sub_(mean).div_(std)
+        return x.view(n, height, width, 3).permute(0, 3, 1, 2).to(self.dtype)
+
+    def tokens(self, texts: Sequence[str]) -> torch.Tensor:
+        """Texts -> (N, context) int64 token ids. Each text is cut into tokens once."""
+        new = [text for text in dict.fromkeys(texts) if text not in self._known]
+        made = dict(zip(new, self.tokenizer(new), strict=True)) if new else {}
+        if len(self._known) + len(made) <= TEXTS_KEPT:
+            self._known.update(made)
+        return torch.stack([self._known[text] if text in self._known else made[text] for text in texts]).to(self.device)
 
     @property
     def batch(self) -> int:
@@ -78,6 +113,7 @@ class Clip:
         return 32 if self.device.type == "cpu" else 256
 
     @torch.no_grad()
+    @multiplying()
     def image_features(self, images: np.ndarray, batch_size: int = 0) -> torch.Tensor:
         """(N, H, W, 3) uint8 -> (N, d) float32 features of unit length. batch_size: 0 takes `batch`."""
         batch_size = batch_size or self.batch
@@ -86,6 +122,7 @@ class Clip:
         return torch.cat(parts) if parts else torch.zeros(0, 1)
 
     @torch.no_grad()
+    @multiplying()
     def text_features(self, texts: list[str], batch_size: int = 256) -> torch.Tensor:
         """N texts -> (N, d) float32 features of unit length."""
         parts = [self.model.encode_text(self.tokens(texts[i:i + batch_size]), normalize=True).float()
@@ -98,15 +135,6 @@ class Clip:
         flat = self.text_features([p for group in prompts for p in group])
         groups = torch.split(flat, [len(g) for g in prompts])
         return F.normalize(torch.stack([g.mean(0) for g in groups]), dim=-1)
-
-
-def pick_device(device: str = "auto") -> torch.device:
-    """auto: a GPU if there is one, else the CPU. Raises ModelLoadError for a device this machine lacks."""
-    if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if device == "cuda" and not torch.cuda.is_available() or device == "mps" and not torch.backends.mps.is_available():
-        raise ModelLoadError(f"device={device!r} was asked for, but this machine has none. Use device='auto' or 'cpu'.")
-    return torch.device(device)
 
 
 def model_folder(model: str) -> Path | None:

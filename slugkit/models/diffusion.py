@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from slugkit.base import ModelLoadError, data_dir
+from slugkit.base import ModelLoadError, data_dir, write_json
 from slugkit.models.clip import Clip, pick_device
 from slugkit.models.convert import text_tower
 from slugkit.models.hub import need_repository, no_loading_bars
@@ -69,6 +69,18 @@ def _has_checker(folder: Path | None) -> bool:
         return False
 
 
+def save_pipeline(pipe, folder: str | Path) -> Path:
+    """Write a pipeline as `save_pretrained` does, so that plain diffusers loads it in one type, also from a GPU, where it is in half precision. Returns the folder.
+
+    diffusers reads its own networks as float32 unless told otherwise, transformers its encoders in the type that their config.json names: they are told the same.
+    """
+    folder = Path(folder)
+    pipe.save_pretrained(folder)
+    for config in folder.glob("text_encoder*/config.json"):
+        write_json(config, json.loads(config.read_text(encoding="utf-8")) | {"dtype": "float32"})
+    return folder
+
+
 def picture_edge(pipe) -> int:
     """Pixels along the longer edge of the pictures that a pipeline draws by default."""
     sample = pipe.unet.config.sample_size
@@ -79,7 +91,8 @@ def picture_edge(pipe) -> int:
 def draw(pipe, prompts: list[str], seeds: list[int], steps: int = STEPS, guidance: float = GUIDANCE, batch_size: int = 0) -> np.ndarray:
     """One picture for each prompt and seed. Returns (N, H, W, 3) uint8.
 
-    Each picture starts from noise of its own seed, drawn on the CPU, so it does not depend on which others are in its batch. batch_size: pictures at once; 0
+    Each picture starts from noise of its own seed, drawn on the CPU, so it depends on which others are in its batch by rounding alone, which in half
+    precision shows in a few pixels. batch_size: pictures at once; 0
     takes 16 of up to 256 pixels, 4 of 512, 1 of larger ones. What is no number (NaN) comes out black: `require_pictures` finds such a picture.
     """
     if len(prompts) != len(seeds):

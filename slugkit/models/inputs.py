@@ -9,12 +9,12 @@ from contextlib import contextmanager
 import torch
 import torch.nn.functional as F
 
-from slugkit.base import PatchError
+from slugkit.base import PatchError, wide
 from slugkit.models.names import locate
 
 
 class Covariance:
-    """Running second moment. matrix: (d, d) float64, the mean of x x^T over all tokens; count: tokens seen."""
+    """Running second moment. matrix: (d, d) float64, the mean of x x^T over all tokens, where `wide` puts it; count: tokens seen."""
 
     def __init__(self):
         self.matrix: torch.Tensor | None = None
@@ -22,7 +22,7 @@ class Covariance:
 
     def add(self, x: torch.Tensor) -> None:
         """x: (tokens, d), any float dtype."""
-        x = x.detach().double()
+        x = wide(x.detach())
         seen, moment = self.count + len(x), x.T @ x
         self.matrix = moment / seen if self.matrix is None else self.matrix * (self.count / seen) + moment / seen
         self.count = seen

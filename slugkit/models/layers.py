@@ -63,7 +63,9 @@ def layer_names(model: torch.nn.Module, split_qkv: bool = False) -> list[str]:
 
 
 def weight_of(tensors, layer: str) -> torch.Tensor:
-    """The layer's tensor from a dictionary of parameters or gradients; a third of it for [q], [k], [v]."""
+    """The layer's tensor from a dictionary of parameters, gradients or directions; for [q], [k], [v] under that name, or a third of the whole."""
+    if layer in tensors:
+        return tensors[layer]
     base, part = (layer[:-3], layer[-2]) if layer.endswith(("[q]", "[k]", "[v]")) else (layer, "")
     whole = tensors[base]
     return whole if not part else whole.chunk(3, dim=0)["qkv".index(part)]

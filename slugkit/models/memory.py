@@ -12,8 +12,14 @@ from slugkit.base import MemoryPlanError
 
 from .clip import Clip
 from .layers import block_of, tower_of
+from .precision import PRECISIONS
 
-HALF = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
+AT_ONCE = {"cpu": 128, "cuda": 512}
+"""Pairs that go through the towers together: more no longer make a pass faster."""
+ROOM = {"cpu": 10**9}
+"""Most that the activations of several micro-batches together take, bytes: on a CPU only those of small models are worth it."""
+SHARE = 0.5
+"""Share of what is free that activations of several micro-batches, or what a search keeps, may take."""
 SMALLEST_CHUNK = 2
 """The smallest chunk a plan proposes."""
 HEAP = {"cpu": 0.3, "cuda": 0.1}
@@ -34,7 +40,7 @@ class Plan:
     of the largest weight, which exists for a moment beside its sum, and on a CPU beside pages that the heap keeps of activations that are gone. picture: one
     decoded picture in this memory (8 bit; 0 on a GPU). first_pass: share of the activations that the pass without a graph, which comes before the chunks, adds
     to what the heap keeps: one of the towers' blocks at a time (0 on a GPU, whose allocator uses it again). available: what is free for this process, the
-    weights that it holds already included. batch_size: the micro-batch. chunk: pairs encoded at a time, or None for the whole micro-batch. device: cpu, cuda, ...
+    weights that it holds already included. batch_size: the micro-batch. chunk: pairs encoded at a time, or None for what memory allows. device: cpu, cuda, ...
     """
 
     weights: int
@@ -53,8 +59,13 @@ class Plan:
 
     @property
     def together(self) -> int:
-        """Pairs that are encoded together: the chunk, or the whole micro-batch."""
-        return min(self.batch_size, self.chunk or self.batch_size)
+        """Pairs that are encoded together: a part of a micro-batch if `chunk` says so, else as many whole ones as `chunk` or the memory allow."""
+        if self.chunk and self.chunk < self.batch_size:
+            return self.chunk
+        room = min(SHARE * (self.available - self._before(False)), ROOM.get(self.device, float("inf")))
+        fitting = int((room / self._allocated(False) - self.fixed) // self.per_pair)
+        most = self.chunk or min(AT_ONCE.get(self.device, 128), max(0, fitting))
+        return max(1, most // self.batch_size) * self.batch_size
 
     def _allocated(self, chunked: bool) -> float:
         """What the allocator takes for a byte of activations."""
@@ -62,7 +73,7 @@ class Plan:
 
     def _pictures(self, chunked: bool) -> int:
         """Bytes of the decoded pictures: those of this micro-batch, those of the next one, and in chunks the chunks' own copies."""
-        return (3 if chunked else 2) * self.batch_size * self.picture
+        return (3 * self.batch_size if chunked else 2 * max(self.batch_size, self.chunk or 0)) * self.picture
 
     @property
     def activations(self) -> int:
@@ -90,7 +101,10 @@ class Plan:
 
     def sentence(self) -> str:
         """For the reader: "needs about N GB, you have M GB", and what to do where that is too little. GB are 10^9 bytes."""
-        said = (f"A micro-batch of {self.batch_size}{f' in chunks of {self.chunk}' if self.together < self.batch_size else ''} needs about {self.needed / 1e9:.1f} GB "
+        what = f"A micro-batch of {self.batch_size}{f' in chunks of {self.chunk}' if self.together < self.batch_size else ''} needs"
+        if self.together > self.batch_size:
+            what = f"{self.together // self.batch_size} micro-batches of {self.batch_size} together need"
+        said = (f"{what} about {self.needed / 1e9:.1f} GB "
                 f"({self.weights / 1e9:.1f} weights, {self.copies} x {self.gradients / 1e9:.1f} gradients, {self.activations / 1e9:.1f} activations), "
                 f"you have {self.available / 1e9:.1f} GB on {self.device}")
         if self.fits:
@@ -123,6 +137,18 @@ def plan(clip: Clip, batch_size: int = 128, precision: str = "fp32", chunk: int 
                 free_memory(device) + weights, batch_size, chunk, device.type)
 
 
+def pairs_together(clip: Clip, batch_size: int, precision: str = "fp32", chunk: int | None = None) -> int:
+    """Pairs that a gradient encodes at a time: `Plan.together`, measured only where more than one micro-batch could go together."""
+    if chunk or 2 * batch_size > AT_ONCE.get(clip.device.type, 128):
+        return chunk or batch_size
+    return plan(clip, batch_size, precision).together
+
+
+def room_to_keep(device: torch.device) -> int:
+    """Bytes that a search may keep on this device beside all else."""
+    return int(SHARE * free_memory(device))
+
+
 def kept_for_backward(clip: Clip, pairs: int, precision: str = "fp32") -> int:
     """Bytes that autograd keeps of one forward pass of both towers over so many grey pictures with a caption; parameters and buffers are not counted."""
     own = {x.untyped_storage().data_ptr() for x in [*clip.model.parameters(), *clip.model.buffers()]}
@@ -137,7 +163,7 @@ def kept_for_backward(clip: Clip, pairs: int, precision: str = "fp32") -> int:
     pictures = np.full((pairs, clip.image_size, clip.image_size, 3), 127, np.uint8)
     pixels, tokens = clip.pixels(pictures), clip.tokens(["a picture"] * pairs)
     with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(note, lambda x: x):
-        with torch.autocast(clip.device.type, dtype=HALF[precision], enabled=precision != "fp32"):
+        with torch.autocast(clip.device.type, dtype=PRECISIONS[precision], enabled=PRECISIONS[precision] is not None):
             features = clip.model.encode_image(pixels), clip.model.encode_text(tokens)
     del features
     return sum(size for size, _ in kept.values())

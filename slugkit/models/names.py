@@ -8,7 +8,7 @@ projections are transposed. Canonical means: open_clip's name, shape and orienta
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -180,10 +180,17 @@ def fill(clip_model: torch.nn.Module, other: Any, tower: str) -> None:
     require_tower(clip_model, other, tower)
 
 
-def differences(clip_model: torch.nn.Module, other: Any, tower: str) -> list[str]:
-    """Canonical weights of a tower that `other` keeps with other values (compared in its dtype), or in another shape.
+def _roundings(weight: torch.Tensor, like: torch.Tensor) -> Iterator[torch.Tensor]:
+    """The weight where `like` is and in its type: as it is, and by way of each half precision."""
+    there = weight.detach().to(like.device)
+    return (there.to(kind).to(like.dtype) for kind in (like.dtype, torch.float16, torch.bfloat16))
 
-    clip_model: open_clip's class. other: of a pipeline with several text encoders the nearest one counts. An empty list means: `other` holds this very tower, as far as it holds it at all.
+
+def differences(clip_model: torch.nn.Module, other: Any, tower: str) -> list[str]:
+    """Canonical weights of a tower that `other` keeps with other values, or in another shape.
+
+    clip_model: open_clip's class. other: of a pipeline with several text encoders the nearest one counts; its weights may be the CLIP's rounded to half precision, also
+    where they are read as float32, as from files in fp16. An empty list means: `other` holds this very tower, as far as it holds it at all.
     Raises PatchError when it holds no weight of the tower.
     """
     other, wrong, shared = part_of(clip_model, other, tower), [], 0
@@ -195,7 +202,7 @@ def differences(clip_model: torch.nn.Module, other: Any, tower: str) -> list[str
             continue
         shared += 1
         found = place.read()
-        if found.shape != weight.shape or not torch.equal(found.cpu(), weight.detach().cpu().to(found.dtype)):
+        if found.shape != weight.shape or not any(torch.equal(found, own) for own in _roundings(weight, found)):
             wrong.append(name)
     if not shared:
         raise PatchError(f"{type(other).__name__} shares no weight of the {tower} tower with this CLIP. Nothing was changed.")

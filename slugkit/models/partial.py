@@ -15,6 +15,8 @@ import torch.nn.functional as F
 
 from .clip import Clip
 from .layers import block_of
+from .memory import room_to_keep
+from .precision import multiplying
 
 WHOLE = -1
 """Where an edit of the embedding starts: nothing before it can be kept."""
@@ -31,11 +33,15 @@ class CutImages:
     """Pictures whose features are wanted again and again while one layer of the image tower changes.
 
     One pass over the pictures gives `features`, (N, d) float32 of unit length, of the model as it is then, and keeps the
-    input of every block in which one of `layers` lies: N x tokens x width numbers a block.
+    input of every block in which one of `layers` lies: N x tokens x width numbers a block, of as many blocks as memory
+    allows (`slugkit.models.memory.room_to_keep`). Another block's input is computed when it is first asked for and takes the
+    place of the one that was kept longest; where memory does not hold a single one, pictures run through the whole tower.
     """
 
     def __init__(self, clip: Clip, images: np.ndarray, layers: Iterable[str] = (), batch_size: int = 0):
         self._clip, self._images, self._batch = clip, images, batch_size or clip.batch
+        if isinstance(images, np.ndarray):
+            self._images = clip.resized(images)  # once, not for every probe
         visual = clip.model.visual
         self._blocks = getattr(getattr(visual, "transformer", None), "resblocks", None)
         self.cuttable = (self._blocks is not None and hasattr(visual, "_embeds") and hasattr(visual, "_pool")
@@ -43,7 +49,8 @@ class CutImages:
         self._short = (self.cuttable and visual.attn_pool is None and visual.pool_type == "tok"
                        and all(hasattr(self._blocks[-1], part) for part in ("attention", "ln_1", "ls_1", "ls_2")))
         self._kept: dict[int, torch.Tensor] = {}
-        self.features = self._first_pass(sorted({self.start(layer) for layer in layers} - {WHOLE}))
+        self._room = room_to_keep(clip.device)
+        self.features = self._first_pass(list(dict.fromkeys(self.start(layer) for layer in layers if self.start(layer) != WHOLE)))
 
     def start(self, layer: str) -> int:
         """The block from which an edit of the layer matters; the number of blocks for the projection; WHOLE if none."""
@@ -52,17 +59,23 @@ class CutImages:
         return len(self._blocks) if layer == "visual.proj" else block_of(layer)
 
     @torch.no_grad()
+    @multiplying()
     def _first_pass(self, starts: list[int]) -> torch.Tensor:
+        """The features; keeps the inputs of the blocks `starts`, the first ones of them where memory does not hold all."""
         if not self.cuttable:
             return self._clip.image_features(self._images, self._batch)
         parts, kept = [], {start: [] for start in starts}
         for i in range(0, len(self._images), self._batch):
             x, at = self._clip.model.visual._embeds(self._clip.pixels(self._images[i:i + self._batch])), 0
-            for start in starts:
+            size = x[0].nbytes * len(self._images)
+            kept = {start: pieces for start, pieces in list(kept.items())[:self._room // size]}
+            for start in sorted(kept):
                 x, at = self._through(x, at, start), start
                 kept[start].append(x)
             parts.append(self._finish(x, at))
         self._kept |= {start: torch.cat(pieces) for start, pieces in kept.items()}
+        while sum(x.nbytes for x in self._kept.values()) > self._room:
+            del self._kept[next(iter(self._kept))]
         return torch.cat(parts) if parts else torch.zeros(0, 1)
 
     def _through(self, x: torch.Tensor, first: int, last: int) -> torch.Tensor:
@@ -78,28 +91,30 @@ class CutImages:
         return F.normalize(x @ visual.proj if visual.proj is not None else x, dim=-1).float()
 
     @torch.no_grad()
+    @multiplying()
     def again(self, layer: str, rows: np.ndarray) -> torch.Tensor:
         """(n, d) float32 features of these rows for the model as it is now, with the layer changed and nothing else.
 
         The first call for a layer that was not named at the start computes what lies before it.
         """
-        start = self.start(layer)
-        if start == WHOLE:
-            picked = self._images[rows]
-            return self._clip.image_features(picked, self._batch) if not self.cuttable else torch.cat(
-                [self._finish(self._clip.model.visual._embeds(self._clip.pixels(picked[i:i + self._batch])), 0)
-                 for i in range(0, len(picked), self._batch)])
-        if start not in self._kept:
+        start, rows = self.start(layer), np.asarray(rows)
+        if not self.cuttable:
+            return self._clip.image_features(self._images[rows], self._batch)
+        if start != WHOLE and start not in self._kept:
             self._first_pass([start])
-        kept, rows = self._kept[start], torch.from_numpy(np.asarray(rows)).to(self._clip.device)
-        return torch.cat([self._finish(kept[part], start) for part in torch.split(rows, self._batch)])
+        parts = [rows[i:i + self._batch] for i in range(0, len(rows), self._batch)]
+        kept = self._kept.get(start)
+        if kept is not None:
+            return torch.cat([self._finish(kept[torch.from_numpy(part).to(kept.device)], start) for part in parts])
+        return torch.cat([self._finish(self._clip.model.visual._embeds(self._clip.pixels(self._images[part])), 0) for part in parts])
 
 
 class CutTexts:
     """Texts whose features are wanted again and again while one layer of the text tower changes.
 
     Texts are cut after the longest one's end token: with a causal mask nothing behind it is ever looked at. The call
-    returns (N, d) float32 features of unit length for the model as it is now; the first computes what lies before the layer.
+    returns (N, d) float32 features of unit length for the model as it is now; the first computes what lies before the layer, and
+    keeps of it what memory allows (`slugkit.models.memory.room_to_keep`).
     """
 
     def __init__(self, clip: Clip, texts: list[str], layer: str, batch_size: int = 512):
@@ -110,7 +125,7 @@ class CutTexts:
         self._blocks = model.transformer.resblocks if self.cuttable else []
         self._start = len(self._blocks) if layer == "text_projection" else block_of(layer)
         self.cuttable = self.cuttable and self._start != WHOLE
-        self._kept: list | None = None
+        self._kept: dict[int, tuple[torch.Tensor, torch.Tensor]] | None = None
 
     def _tokens(self, texts: list[str]) -> torch.Tensor:
         tokens, model = self._clip.tokens(texts), self._clip.model
@@ -142,9 +157,17 @@ class CutTexts:
         return F.normalize(x @ self._clip.model.text_projection, dim=-1).float()
 
     @torch.no_grad()
+    @multiplying()
     def __call__(self) -> torch.Tensor:
         if not self.cuttable:
             return self._clip.text_features(self._texts, self._batch)
         if self._kept is None:
-            self._kept = [self._head(self._texts[i:i + self._batch]) for i in range(0, len(self._texts), self._batch)]
-        return torch.cat([self._tail(*piece) for piece in self._kept])
+            self._kept, room = {}, room_to_keep(self._clip.device)
+            for i in range(0, len(self._texts), self._batch):
+                piece = self._head(self._texts[i:i + self._batch])
+                room -= piece[0].nbytes
+                if room < 0:
+                    break
+                self._kept[i] = piece
+        starts = range(0, len(self._texts), self._batch)
+        return torch.cat([self._tail(*(self._kept.get(i) or self._head(self._texts[i:i + self._batch]))) for i in starts])

@@ -8,6 +8,7 @@ import torch
 from slugkit.data.pictures import PLACE, Pictures
 from slugkit.models.layers import block_of
 from slugkit.models.acting import blocks_read
+from slugkit.models.memory import room_to_keep
 from slugkit.models.vlm import Vlm
 
 
@@ -21,8 +22,8 @@ class Seen:
     """Pictures whose features are wanted again and again while one layer of the vision tower changes.
 
     images: (N, H, W, 3) uint8, or `Pictures`; equal pictures are computed once. layer: canonical name of what changes; None, an embedding, or a model
-    that reads several layers or cuts a picture into several computes the whole tower each time. Keeps pictures x tokens x width numbers, the input of the
-    layer's block.
+    that reads several layers or cuts a picture into several computes the whole tower each time, and so does one for which memory does not hold
+    (`slugkit.models.memory.room_to_keep`) the pictures x tokens x width numbers that are kept, the input of the layer's block.
     """
 
     def __init__(self, vlm: Vlm, images: np.ndarray, layer: str | None = None, batch_size: int = 128):
@@ -41,13 +42,16 @@ class Seen:
         return self.vlm.seen(self._images[i:i + self.batch_size])
 
     @torch.no_grad()
-    def _inputs(self, block: torch.nn.Module) -> list[torch.Tensor]:
-        """What the block reads of the pictures, batch by batch."""
+    def _inputs(self, block: torch.nn.Module) -> list[torch.Tensor] | None:
+        """What the block reads of the pictures, batch by batch; None where memory does not hold it."""
         kept: list[torch.Tensor] = []
+        room = room_to_keep(next(block.parameters()).device)
         hook = block.register_forward_pre_hook(lambda module, args, kwargs: kept.append((args[0] if args else kwargs["hidden_states"]).clone()), with_kwargs=True)
         try:
             for i in range(0, len(self._images), self.batch_size):
                 self.vlm.model.model.vision_tower(self._part(i)["pixel_values"])
+                if kept[-1][0].nbytes * len(self._images) > room:
+                    return None
         finally:
             hook.remove()
         return kept

@@ -143,16 +143,24 @@ def _matched_in(p: Patch, model: Any, resolve: Resolve | None) -> tuple[Layer, _
             "equal shapes were expected. Nothing was changed.\nUse the model that the patch was made for."
         )
     edited = layer.edited()
-    found = sha256_tensor((edited.original if edited else layer.weight)[rows])
-    expected = p.base_sha256[PRECISIONS[layer.weight.dtype]]
-    if found != expected:
+    original = (edited.original if edited else layer.weight)[rows]
+    if not _is_base(original, p):
         raise PatchError(
             f"layer {p.layer} of this model is not the weight that the patch for {p.concept!r} was made for (SHA-256 "
-            f"{found[:12]}…, "
-            f"expected {expected[:12]}…). Nothing was changed.\n"
+            f"{sha256_tensor(original)[:12]}…, "
+            f"expected {p.base_sha256[PRECISIONS[original.dtype]][:12]}…). Nothing was changed.\n"
             "Use the original checkpoint; an edited or fine-tuned copy will not do."
         )
     return layer, edited
+
+
+def _is_base(weight: torch.Tensor, p: Patch) -> bool:
+    """Whether the patch was made for this weight, or for one that is this in a coarser type: a file in half precision, read as float32."""
+    for kind, name in PRECISIONS.items():
+        cast = weight.to(kind)
+        if torch.equal(cast.to(weight.dtype), weight) and sha256_tensor(cast) == p.base_sha256[name]:
+            return True
+    return False
 
 
 def verify(p: Patch, model: Any, resolve: Resolve | None = None) -> None:

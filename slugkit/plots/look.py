@@ -143,6 +143,11 @@ def need_columns(table, columns, what: str) -> None:
         raise EmptySetError(f"The {what} table has no rows; at least one was expected. Look at the filter before it.")
 
 
+def as_array(values, dtype=None) -> np.ndarray:
+    """An array, a list or a tensor of any device as an array."""
+    return np.asarray(values.detach().cpu() if hasattr(values, "detach") else values, dtype=dtype)
+
+
 def group_style(group: str) -> dict:
     """Colour, marker and line style of a group of pictures, as keywords for a line."""
     return dict(GROUPS.get(group, SPARE))

@@ -6,7 +6,7 @@ import seaborn as sns
 from matplotlib.patches import Rectangle
 
 from slugkit.base import EmptySetError, ShapeError
-from slugkit.plots.look import GREY, OKABE_ITO, canvas, dressed, headline, listing, wrap
+from slugkit.plots.look import GREY, OKABE_ITO, as_array, canvas, dressed, headline, listing, wrap
 
 DPI = 100
 EDGE, GAP = 14, 8  # pixels around the grid, between two pictures
@@ -15,7 +15,7 @@ BORDERS = ("-", "--", ":", "-.")
 
 def as_pictures(images) -> np.ndarray:
     """Pictures as an array (N, H, W, 3) uint8. Raises ShapeError for another shape or dtype, EmptySetError for none."""
-    pictures = np.asarray(images)
+    pictures = as_array(images)
     if pictures.ndim != 4 or pictures.shape[-1] != 3 or pictures.dtype != np.uint8:
         raise ShapeError(
             f"The pictures arrived as {pictures.dtype} of shape {pictures.shape}; uint8 of shape (N, H, W, 3), values "
@@ -183,7 +183,7 @@ def cosine_matrix(before, after, names, images=None, target: int | list[int] | N
     default the names; span: (low, high) of the colours, default the range of both matrices. Returns (figure,
     description). Raises ShapeError.
     """
-    before, after = np.asarray(before, dtype=float), np.asarray(after, dtype=float)
+    before, after = as_array(before, float), as_array(after, float)
     if before.shape != after.shape or before.ndim != 2 or before.size == 0:
         raise ShapeError(
             f"before is {before.shape}, after is {after.shape}; two matrices (texts, pictures) of "

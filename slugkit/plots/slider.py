@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from slugkit.base import EmptySetError, SettingError, headless
-from slugkit.plots.look import OKABE_ITO, canvas, dressed, headline, listing, percent
+from slugkit.plots.look import OKABE_ITO, as_array, canvas, dressed, headline, listing, percent
 
 
 def live() -> bool:
@@ -32,7 +32,7 @@ def _as_array(frame) -> np.ndarray:
         plt.close(frame)
         buffer.seek(0)
         return (255 * plt.imread(buffer)[..., :3]).round().astype(np.uint8)
-    pixels = np.asarray(frame)
+    pixels = as_array(frame)
     if pixels.ndim != 3 or pixels.shape[-1] != 3 or pixels.dtype != np.uint8:
         raise SettingError(
             f"A frame is {pixels.dtype} of shape {pixels.shape}; a figure or uint8 pixels (H, W, 3) was expected."

@@ -17,6 +17,7 @@ from slugkit.base import (
     Settings,
     StaleArtefactError,
     did_you_mean,
+    pick_device,
     root,
     runs_dir,
     sha256_tree,
@@ -73,8 +74,7 @@ def machine(device: str) -> dict[str, Any]:
     if torch is not None:
         threads = torch.get_num_threads()
         if device == "auto":
-            mps = getattr(torch.backends, "mps", None)
-            device = "cuda" if torch.cuda.is_available() else "mps" if mps and mps.is_available() else "cpu"
+            device = pick_device().type
     return {"device": device, "threads": threads, "system": platform.platform()}
 
 

@@ -10,11 +10,11 @@ from slugkit.base import write_json, write_text
 CARD = "model_card.json"
 
 
-def write_card(folder: Path, **facts) -> None:
-    """Write model_card.json and a README.md beside the weights, with scores measured now on the report split."""
+def write_card(folder: Path, device: str = "auto", **facts) -> None:
+    """Write model_card.json and a README.md beside the weights, with scores measured now on the report split, on `device`."""
     from slugkit.evaluate.scores import score_model
     write_json(folder / CARD, facts)
-    facts["scores"] = score_model(folder, facts["data"])
+    facts["scores"] = score_model(folder, facts["data"], device)
     write_json(folder / CARD, facts)
     write_text(folder / "README.md", _readme(folder.name, facts))
 

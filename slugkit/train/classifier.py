@@ -120,7 +120,7 @@ def train_classifier(out: str | Path | None = None, recipe: ClassifierRecipe | N
     write_json(folder / CONFIG, {"subjects": subjects, "styles": world.styles, "widths": recipe.widths, "blocks": recipe.blocks})
     facts = {"recipe": asdict(recipe), "seed": seed, "weights_sha256": sha256_file(folder / WEIGHTS),
              "final_loss": sum(losses[-50:]) / max(1, len(losses[-50:])),
-             "scores": score_classifier(load_classifier(folder, "cpu"), report_records(world))}
+             "scores": score_classifier(load_classifier(folder, device), report_records(world))}
     write_json(folder / CARD, facts)
     write_text(folder / "README.md", _readme(facts))
     checkpoint.unlink(missing_ok=True)

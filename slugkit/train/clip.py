@@ -176,7 +176,7 @@ def train_clip(data: str = "studio", out: str | Path | None = None, without: str
     keep = torch.float32 if without is None else torch.float16
     write_tensors(folder / WEIGHTS, {k: v.detach().cpu().to(keep).contiguous() for k, v in model.state_dict().items()})
     write_json(folder / CONFIG, {"model_cfg": config, "preprocess_cfg": {"mean": MEAN, "std": STD, "interpolation": "bicubic"}})
-    write_card(folder, recipe=asdict(recipe), seed=seed, data=data, without=without, data_sha256=pictures.digest,
+    write_card(folder, device, recipe=asdict(recipe), seed=seed, data=data, without=without, data_sha256=pictures.digest,
                weights_sha256=sha256_file(folder / WEIGHTS), final_loss=sum(losses[-50:]) / max(1, len(losses[-50:])))
     checkpoint.unlink(missing_ok=True)
     return folder

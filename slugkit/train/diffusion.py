@@ -178,7 +178,7 @@ def train_diffusion(clip: str = "studio", out: str | Path | None = None, vae_rec
         "weights_sha256": {part: sha256_file(folder / part / "diffusion_pytorch_model.safetensors") for part in ("vae", "unet")},
         "final_loss": {part: sum(x[-50:]) / max(1, len(x[-50:])) for part, x in loss.items()}})
     if score:
-        write_scores(folder)
+        write_scores(folder, device)
     for path in kept:
         path.unlink(missing_ok=True)
     return folder

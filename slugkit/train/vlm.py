@@ -189,16 +189,16 @@ def train_vlm(clip: str = "studio", out: str | Path | None = None, recipe: VlmRe
     write_json(folder / CARD, {"data_sha256": sha256_json([r.key for r in records]), "recipe": asdict(recipe), "seed": seed, "clip": clip, "weights_sha256": sha256_file(folder / "model.safetensors"),
                                "final_loss": sum(losses[-50:]) / max(1, len(losses[-50:]))})
     if score:
-        write_scores(folder, world)
+        write_scores(folder, world, device)
     checkpoint.unlink(missing_ok=True)
     return folder
 
 
-def write_scores(folder: Path, world: studio.World) -> None:
+def write_scores(folder: Path, world: studio.World, device: str = "auto") -> None:
     """Ask the saved model about report pictures, and write the shares of right answers to its model card and README.md."""
     from slugkit.evaluate.vlm import card_scores
     from slugkit.models.vlm import load_vlm
-    facts = read_card(folder) | {"scores": card_scores(load_vlm(str(folder)), world)}
+    facts = read_card(folder) | {"scores": card_scores(load_vlm(str(folder), device), world)}
     write_json(folder / CARD, facts)
     write_text(folder / "README.md", _readme(facts))
 

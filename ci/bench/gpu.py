@@ -1,0 +1,279 @@
+"""How fast a GPU runs the method, beside the limit of the same card. One script of at most 8 minutes; run by hand:
+
+    python ci/bench/gpu.py [--out FOLDER]     on a GPU; prints a table and writes gpu.csv, by default into data/
+    python ci/bench/gpu.py --small            the same code on a CPU at toy size, to see that it runs to its end
+
+1. A full-size ViT-B-32 is trained for a minute on the studio, so that there is something to forget.
+2. One concept from loaded model to chosen patch: seconds of gradients, ranking and search, peak memory.
+3. Gradients of 1,000 + 8,000 pairs in micro-batches of 16 and 128, in fp32, TF32 and bf16. Beside them the limit: the same
+   number of forward and backward passes, as many pairs together, in a plain loop over tensors that already lie on the GPU.
+4. Forty concepts one after another, with one retain set.
+5. Stable Diffusion v1.5 at full size (random weights): edit, draw, restore.
+"""
+
+import argparse
+import tempfile
+from contextlib import nullcontext
+from pathlib import Path
+from time import perf_counter
+
+import numpy as np
+import pandas as pd
+import torch
+
+from slugkit import gradients, patch
+from slugkit.base import data_dir, write_csv
+from slugkit.data import Pairs, open_data
+from slugkit.evaluate.concept import forget_concept, report_metrics
+from slugkit.evaluate.diffusion import drawn_prompts
+from slugkit.evaluate.retain import RetainGradients
+from slugkit.models.clip import Clip, _wrap
+from slugkit.models.diffusion import draw, load_pipeline
+from slugkit.models.memory import pairs_together
+from slugkit.models.precision import PRECISIONS, multiplying
+from slugkit.search import EditableLayer
+from slugkit.train import blank
+from slugkit.train.clip import Recipe, draw_batch, grouped_info_nce
+from slugkit.train.pictures import studio_pictures
+
+TINY = {"embed_dim": 32, "vision_cfg": {"image_size": 64, "layers": 2, "width": 64, "patch_size": 16, "head_width": 32},
+        "text_cfg": {"context_length": 77, "vocab_size": 49408, "width": 64, "heads": 2, "layers": 2}}
+MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
+
+
+def settled(device: torch.device) -> float:
+    """The clock, once the GPU has done what it was given."""
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    return perf_counter()
+
+
+class Table:
+    """Rows of what was measured, printed as they come and kept as CSV."""
+
+    def __init__(self, out: Path, device: torch.device):
+        self.out, self.device, self.rows = out, device, []
+        card = torch.cuda.get_device_name() if device.type == "cuda" else "CPU"
+        self.where = {"card": card, "torch": torch.__version__}
+
+    def add(self, stage: str, what: str, value: float, unit: str, limit: float | None = None) -> None:
+        """One figure; limit: what the card could do at best, in the same unit."""
+        beside = {} if limit is None else {"limit": limit, "share_of_limit": limit / value}
+        self.rows.append({"stage": stage, "what": what, "value": value, "unit": unit} | beside | self.where)
+        said = "" if limit is None else f", limit {limit:.3f}, {100 * limit / value:.0f} % of it reached"
+        print(f"{stage}: {what}: {value:.3f} {unit}{said}", flush=True)
+        write_csv(self.out, pd.DataFrame(self.rows))
+
+    def peak(self, stage: str) -> None:
+        """The most memory that tensors took on the GPU since the last call."""
+        if self.device.type == "cuda":
+            self.add(stage, "peak memory", torch.cuda.max_memory_allocated() / 1e9, "GB")
+            torch.cuda.reset_peak_memory_stats()
+
+
+def fresh_clip(small: bool, device: torch.device) -> Clip:
+    """A ViT-B-32 of published size, or a toy, with random weights."""
+    import open_clip
+    torch.manual_seed(0)
+    if small:
+        model, tokenizer = open_clip.model.CLIP(**TINY), open_clip.SimpleTokenizer()
+    else:
+        model, tokenizer = open_clip.create_model("ViT-B-32"), open_clip.get_tokenizer("ViT-B-32")
+    clip = _wrap(model.to(device), tokenizer, "ViT-B-32", None)
+    clip.mean, clip.std = MEAN, STD
+    return clip
+
+
+def train(clip: Clip, seconds: float, batch: int) -> tuple[int, float]:
+    """Train on the studio's pictures until the time is over. Returns steps and the last losses' mean."""
+    pictures, recipe = studio_pictures(), Recipe(batch=batch)
+    small = torch.from_numpy(pictures.images).to(clip.device)
+    mean, std = (torch.tensor(side, device=clip.device)[:, None, None] for side in (clip.mean, clip.std))
+    fused = clip.device.type == "cuda"
+    optimizer = torch.optim.AdamW(clip.model.parameters(), lr=0.0, betas=(0.9, 0.98), eps=1e-6, weight_decay=0.1, fused=fused)
+    peak, losses, started = 5e-4, [], perf_counter()
+    clip.model.train()
+
+    def prepare(step: int) -> tuple[list[int], list[int], torch.Tensor]:
+        groups, captions = draw_batch(pictures, recipe, 0, step)
+        return [i for group in groups for i in group], [len(group) for group in groups], clip.tokens(captions)
+
+    for rows, sizes, tokens in gradients.Ahead(prepare, range(10**6)):
+        share = (perf_counter() - started) / seconds
+        if share >= 1:
+            break
+        for group in optimizer.param_groups:
+            group["lr"] = peak * min((len(losses) + 1) / 200, 1) * (1 - share) + 1e-6
+        x = small[torch.tensor(rows, device=clip.device)].permute(0, 3, 1, 2).float() / 255
+        x = torch.nn.functional.interpolate(x, clip.image_size, mode="bicubic") if x.shape[-1] != clip.image_size else x
+        with torch.autocast(clip.device.type, torch.bfloat16, enabled=fused):
+            v, t = clip.model.encode_image((x - mean) / std, normalize=True), clip.model.encode_text(tokens, normalize=True)
+        loss = grouped_info_nce(v.float(), t.float(), clip.model.logit_scale.exp(), sizes)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(clip.model.parameters(), 1.0)
+        optimizer.step()
+        with torch.no_grad():
+            clip.model.logit_scale.clamp_(0, np.log(100))
+        losses.append(loss.detach())
+    clip.model.eval()
+    return len(losses), torch.stack(losses[-50:]).mean().item()
+
+
+def accuracies(clip: Clip, source, people: list[str]) -> pd.Series:
+    """Share of the search pictures of each person that the model names rightly, best first."""
+    from slugkit.evaluate.clip import evaluate_clip
+    found = {}
+    for name in people:
+        rows = evaluate_clip(clip, source.exam(name, "search"), "before")
+        found[name] = rows.loc[rows["metric"] == "FA@1", "value"].iloc[0]
+    return pd.Series(found).sort_values(ascending=False, kind="stable")
+
+
+def many_pairs(number: int, size: int) -> Pairs:
+    """Pictures of noise in the model's own size, captions that are all different."""
+    rng = np.random.default_rng(0)
+    captions = [f"a photograph of thing {k}, on the left of a quiet street in the old town" for k in range(number)]
+    table = pd.DataFrame({"key": [str(k) for k in range(number)], "caption": captions})
+    return Pairs(rng.integers(0, 256, (number, size, size, 3), dtype=np.uint8), table.assign(concept="", domain="", style="", split=""))
+
+
+def limit(clip: Clip, number: int, together: int, precision: str) -> float:
+    """Seconds of as many forward and backward passes over one group of tensors that already lies on the device."""
+    pixels = torch.randn(together, 3, clip.image_size, clip.image_size, device=clip.device, dtype=clip.dtype)
+    tokens = clip.tokens([f"a photograph of thing {k}, on the left of a quiet street in the old town" for k in range(together)])
+    labels, half, started = torch.arange(together, device=clip.device), PRECISIONS[precision], 0.0
+    for passed in range(-2, max(1, round(number / together))):
+        started = settled(clip.device) if passed == 0 else started
+        with multiplying(precision):
+            with torch.autocast(clip.device.type, half) if half else nullcontext():
+                v, t = clip.model.encode_image(pixels, normalize=True), clip.model.encode_text(tokens, normalize=True)
+            torch.nn.functional.cross_entropy(clip.model.logit_scale.exp() * v.float() @ t.float().T, labels).backward()
+    spent = settled(clip.device) - started
+    clip.model.zero_grad(set_to_none=True)
+    return spent * number / (max(1, round(number / together)) * together)
+
+
+def gradient_passes(clip: Clip, table: Table, forget: int, retain: int) -> None:
+    """Stage 3."""
+    pairs = many_pairs(forget + retain, clip.image_size)
+    to_forget, to_keep = pairs.take(range(forget)), pairs.take(range(forget, forget + retain))
+    gradients.retain_gradient(clip, to_keep.take(range(256)), 128)
+    precisions = ("fp32", "tf32", "bf16") if clip.device.type == "cuda" else ("fp32",)
+    for precision in precisions:
+        for batch in (16, 128):
+            together = max(batch, pairs_together(clip, batch, precision))
+            least = limit(clip, forget + retain, together, precision)
+            started = settled(clip.device)
+            gradients.forget_gradient(clip, to_forget, batch, precision=precision)
+            gradients.retain_gradient(clip, to_keep, batch, precision=precision)
+            what = f"{forget} + {retain} pairs, batch {batch}, {precision}, {together} together"
+            table.add("gradients", what, settled(clip.device) - started, "s", least)
+            table.peak("gradients")
+
+
+def one_concept(clip: Clip, source, name: str, table: Table) -> None:
+    """Stage 2, twice: the first time libraries are loaded and kernels chosen."""
+    for stage in ("one concept, first", "one concept"):
+        started = settled(clip.device)
+        found = forget_concept(clip, source, name)
+        table.add(stage, "from loaded model to chosen patches", settled(clip.device) - started, "s")
+        for part, seconds in found.seconds.items():
+            table.add(stage, part, seconds, "s")
+        table.add(stage, "probes", len(found.probes), "probes")
+        table.peak(stage)
+    rows = report_metrics(clip, source, found)
+    picked = rows[(rows["metric"] == "FA@1") | (rows["group"] == "people")]
+    for row in picked.itertuples():
+        table.add("one concept, report", f"{row.stage} {row.tower} {row.draws} {row.group} {row.metric}", 100 * row.value, "%")
+
+
+def many_concepts(clip: Clip, source, names: list[str], table: Table) -> None:
+    """Stage 4."""
+    started = settled(clip.device)
+    shared = RetainGradients(clip, source, names)
+    table.add("concepts one after another", "retain gradients, once", settled(clip.device) - started if shared.draws else 0.0, "s")
+    spent, forgot, unknown = [], 0, 0
+    for name in names:
+        started = settled(clip.device)
+        try:
+            forgot += bool(forget_concept(clip, source, name, shared=shared).patches)
+        except patch.PatchError:
+            raise
+        except Exception as error:  # a name that the model does not know
+            unknown += 1
+            print(f"{name}: {error}", flush=True)
+        spent.append(settled(clip.device) - started)
+    table.add("concepts one after another", f"{len(names)} people, {forgot} with a patch, {unknown} not known before", sum(spent), "s")
+    table.add("concepts one after another", "median of a concept", float(np.median(spent)), "s")
+    table.peak("concepts one after another")
+
+
+def pictures(small: bool, device: torch.device, table: Table) -> None:
+    """Stage 5."""
+    with tempfile.TemporaryDirectory() as spare:
+        started = perf_counter()
+        if small:
+            folder = "studio"
+        else:
+            clip = blank.write_clip("ViT-L-14-quickgelu", Path(spare) / "clip", "transformers")
+            folder = str(blank.write_pipeline("sd15", [clip], Path(spare) / "pipeline"))
+        table.add("pictures", "random weights written", perf_counter() - started, "s")
+        started = settled(device)
+        pipe = load_pipeline(folder, device.type)
+        table.add("pictures", "loaded", settled(device) - started, "s")
+        layer = "transformer.resblocks.1.mlp.c_fc.weight"
+        place = patch.on_model.locate(pipe, layer)
+        before = place.read().clone()
+        direction = torch.randn(before.shape, generator=torch.Generator().manual_seed(0))
+        weight = before.float().cpu()
+        editable = EditableLayer(weight, direction)
+        edit = patch.make(layer, editable, editable.lam(0.1), "a thing")
+        steps, prompts, seeds = 20, ["a photo of a cat next to a red house"] * 4, [0, 1, 2, 3]
+        own = draw(pipe, prompts, seeds, steps)
+        started = settled(device)
+        again = draw(pipe, prompts, seeds, steps)
+        table.add("pictures", f"a picture of {again.shape[1]} pixels, {steps} steps, 4 at once", (settled(device) - started) / 4, "s")
+        for name in ("hashed, drawn and kept", "the same again"):
+            started = settled(device)
+            drawn_prompts(pipe, pd.DataFrame({"prompt": prompts, "seed": seeds}), steps)
+            table.add("pictures", name, settled(device) - started, "s")
+        started = settled(device)
+        with patch.applied(edit, pipe):
+            table.add("pictures", "edit applied and verified", settled(device) - started, "s")
+            edited = draw(pipe, prompts, seeds, steps)
+        same = torch.equal(place.read(), before) and np.array_equal(draw(pipe, prompts, seeds, steps), own)
+        table.add("pictures", "weights and pictures as before once the edit is off (1 = yes)", float(same), "")
+        changed = float((edited != own).mean())
+        table.add("pictures", "share of pixels that the edit changed", 100 * changed, "%")
+        table.peak("pictures")
+
+
+def main() -> None:
+    """Run all stages."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--small", action="store_true", help="toy size, on the CPU")
+    parser.add_argument("--out", type=Path, default=None, help="folder of gpu.csv; by default data/, with --small a temporary one")
+    parser.add_argument("--seconds", type=float, default=60, help="how long the CLIP is trained")
+    given = parser.parse_args()
+    device = torch.device("cpu" if given.small else "cuda")
+    with tempfile.TemporaryDirectory() as spare:
+        table = Table((given.out or Path(spare if given.small else data_dir())) / "gpu.csv", device)
+        began, source = perf_counter(), open_data("studio")
+        clip = fresh_clip(given.small, device)
+        steps, loss = train(clip, 20 if given.small else given.seconds, 64 if given.small else 256)
+        table.add("training", f"{steps} steps, loss {loss:.2f} at the end", perf_counter() - began, "s")
+        people = source.world.concepts()["person"]
+        known = accuracies(clip, source, people[:4] if given.small else people)
+        table.add("training", f"search pictures of {len(known)} people named rightly", 100 * known.mean(), "%")
+        table.peak("training")
+        one_concept(clip, source, known.index[0], table)
+        gradient_passes(clip, table, *((64, 128) if given.small else (1000, 8000)))
+        many_concepts(clip, source, list(known.index), table)
+        del clip
+        pictures(given.small, device, table)
+        table.add("all", "whole script", perf_counter() - began, "s")
+
+
+if __name__ == "__main__":
+    main()

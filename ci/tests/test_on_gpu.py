@@ -1,0 +1,165 @@
+"""Every flow of a CLIP on a GPU that is not there (`pretend_gpu`): CUDA, and Apple's."""
+
+import numpy as np
+import pytest
+import torch
+from on_gpu import *  # noqa: F403 - fixtures
+from on_gpu import TEXT, TWO, VISION, WHO, close
+from pretend_gpu import on_gpu
+
+from slugkit import plots
+from slugkit.data import Pairs
+from slugkit.evaluate import clip as scoring
+from slugkit.evaluate import together as ways
+from slugkit.evaluate.concept import report_metrics, score_layers, search_layers, winning_patch
+from slugkit.evaluate.curve import step_curve
+from slugkit.evaluate.leftover import recognised_from_pictures
+from slugkit.evaluate.measure import PlainMeasure
+from slugkit.evaluate.pipeline_search import read_by_encoder
+from slugkit.evaluate.retain import RetainGradients
+from slugkit.evaluate.several import SeveralScorer, curve_rows, interference, several_exam
+from slugkit.gradients import (
+    counterweighted,
+    forget_gradient,
+    off_span,
+    preconditioned,
+    retain_gradient,
+    workers,
+)
+from slugkit.models import pick_device
+from slugkit.models.layers import weight_of
+from slugkit.models.memory import plan
+from slugkit.ranking import cosine
+from slugkit.search import Criterion
+
+
+def test_auto_is_the_gpu_for_models_and_for_the_manifest(kind, clip, pipe, vlm, judge):
+    from slugkit.runs.folder import machine
+
+    assert pick_device().type == machine("auto")["device"] == clip.device.type == kind
+    nets = pipe.unet, pipe.vae, pipe.text_encoder, vlm.model, judge.model, clip.model
+    assert all(on_gpu(w) for net in nets for w in net.parameters())
+    assert pipe.text_encoder.dtype == vlm.model.dtype == torch.float16
+
+
+def test_a_concept_is_forgotten_with_both_towers_and_reported(clip, there, few, found):
+    assert set(found.patches) == {"text", "vision"}, found.failed
+    for edit in found.patches.values():
+        assert not on_gpu(edit.direction)
+        edit.verify(there.model)
+    rows = report_metrics(clip, few, found).query("metric == 'FA@1'")
+    known = rows.groupby("stage")["value"].mean()
+    assert max(known["after"], known["oracle"]) < known["before"] == 1
+
+
+def test_reports_are_those_of_the_cpu(clip, there, few, edits):
+    exam, said = few.exam(WHO, "report"), []
+    domain, mine = exam.groups()["target"]
+    truth = torch.from_numpy(exam.labels(domain)[mine])
+    for on in (clip, there):
+        rows, told = scoring.evaluate_clip(on, exam, "before"), scoring.answers(on, exam)
+        v, classes = on.image_features(exam.pairs.images), scoring.class_features(on, exam)
+        top = scoring.accuracy_at_k(v[mine] @ classes[domain].T, truth)
+        assert rows.query("metric == 'FA@1'")["value"].item() == pytest.approx(top)
+        assert (told["answer"] == WHO).mean() == pytest.approx(top)
+        left = recognised_from_pictures(on, few, exam, edits, per_class=4)
+        curve = step_curve(on, few.exam(WHO, "search"), edits["vision"], 3)
+        tables = rows["value"], told["answer"], left["value"], curve["value"]
+        said.append([column.tolist() for column in tables])
+    assert said[0] == said[1]
+
+
+def test_the_plain_search_and_that_of_a_third_of_a_packed_layer_agree_with_the_fast_one(
+    clip, few, found
+):
+    exam, layer = few.exam(WHO, "search"), f"{TEXT}[v]"
+    table = score_layers(clip, found.g_forget, found.g_forget, layers=[layer], split_qkv=True)
+    assert table.loc[table["candidate"], "cosine"].tolist() == pytest.approx([1.0])
+    plain = search_layers(
+        clip, exam, found.g_forget, [layer], Criterion(), 0, 7, lambda _: PlainMeasure(clip, exam)
+    )
+    for g in (found.g_forget, {layer: weight_of(found.g_forget, layer)}):
+        probes = search_layers(clip, exam, g, [layer], Criterion(), max_trials=7)
+        assert probes["fa1"].tolist() == plain["fa1"].tolist()
+    assert winning_patch(clip, found.g_forget, probes, "text", WHO).layer == layer
+
+
+def test_gradients_are_those_of_the_cpu_in_every_precision_and_in_chunks(clip, there, few):
+    forget, retain = few.forget_set(WHO, 3, 0), few.retain_set([WHO], 6, 0)
+    wanted = forget_gradient(there, forget)[VISION], retain_gradient(there, retain, 6)[TEXT]
+    for precision, chunk, within in (("fp32", 2, 1e-4), ("bf16", None, 0.1), ("fp16", 2, 0.1)):
+        g_f = forget_gradient(clip, forget, 6, [VISION], precision)[VISION]
+        g_r = retain_gradient(clip, retain, 6, 0, precision, chunk)[TEXT]
+        for g, known in zip((g_f, g_r), wanted, strict=True):
+            assert on_gpu(g) and g.dtype == torch.float32 and close(g, known, within), precision
+
+
+def test_retain_gradients_from_a_file_rank_as_those_just_made(clip, few, found, tmp_path):
+    kept = [RetainGradients(clip, few, [WHO], 12, 6, 1, folder=tmp_path) for _ in range(2)]
+    first, second = (score_layers(clip, found.g_forget, shared.draws[0]) for shared in kept)
+    assert first.equals(second)
+    g = found.g_forget[VISION]
+    assert cosine(g, g.cpu()) == pytest.approx(1) == cosine(g.cpu(), g)
+
+
+def test_workers_leave_the_gradient_of_one_process(clip, few, tmp_path):
+    from accelerate import PartialState
+    from safetensors.torch import load_file
+
+    pairs, out = few.forget_set(WHO, 4, 0), tmp_path / "g.safetensors"
+    pairs = Pairs(np.asarray(pairs.images), pairs.table)
+    pairs.save(tmp_path, "forget")
+    given = dict(model="studio", folder=tmp_path, name="forget", out=out, kind="forget")
+    PartialState._reset_state()
+    try:
+        assert workers.main([part for k, v in given.items() for part in (f"--{k}", str(v))]) == 0
+    finally:
+        PartialState._reset_state()
+    assert close(load_file(out)[TEXT], forget_gradient(clip, pairs)[TEXT])
+
+
+def test_the_memory_plan_counts_on_the_gpu(kind, clip, there):
+    here, other = (plan(on, 8) for on in (clip, there))
+    assert here.require().device == kind and here.picture == 0 and here.first_pass == 0
+    assert (here.weights, here.per_pair) == (other.weights, other.per_pair)
+
+
+def test_directions_off_the_span_and_preconditioned_are_those_of_the_cpu(
+    clip, there, pipe, few, found
+):
+    captions, g = few.retain_set([WHO], 12, 0).captions, found.g_forget[TEXT]
+    spared = [
+        ways.spared_directions({TEXT: way}, ways.read_by_text_tower(on, captions, [TEXT]), 0.9)
+        for on, way in ((clip, g), (there, g.cpu()))
+    ]
+    assert on_gpu(spared[0][TEXT]) and close(spared[0][TEXT], spared[1][TEXT])
+    outputs = torch.eye(len(g), dtype=torch.float64)
+    moment = read_by_encoder(pipe, captions, [TEXT])[TEXT]
+    assert on_gpu(off_span(g, moment, 0.9))
+    assert on_gpu(preconditioned(g, moment, outputs))
+    assert close(counterweighted(g, g.cpu() / 2, moment), counterweighted(g, g / 2, moment))
+
+
+def test_several_concepts_in_every_way(clip, few):
+    scorer = SeveralScorer(clip, several_exam(few, TWO, "search"))
+    shared, layers = RetainGradients(clip, few, TWO, 12, 6, 1), ways.text_layers(clip, False)[:4]
+    text = ways.text_layers(clip)
+    gs = {c: forget_gradient(clip, few.forget_set(c, 4, 0), weights=text) for c in TWO}
+    own = ways.slug_patches(clip, scorer, gs, shared.draws, 7)
+    moments = ways.read_by_text_tower(clip, shared.captions, layers)
+    off = ways.spared_directions(ways.joint_gradient(gs.values()), moments, 0.5)
+    probes = ways.search_jointly(clip, scorer, TWO, off, layers, max_trials=7)
+    best = ways.across_wordings(clip, scorer, TWO, off, probes)["layer"].iloc[0]
+    steps = ways.own_steps(clip, scorer, best, {c: off[best] for c in TWO}, max_trials=7)
+    fresh = ways.one_after_another(clip, few, scorer, TWO, best, 4, max_trials=7)
+    again = ways.searched_again(clip, scorer, steps, rounds=1, max_trials=3)
+    table = interference(scorer, {"own": own, "fresh": fresh, "again": again})
+    assert table.loc[table["forgotten"] == "nothing", "value"].mean() > 0.8
+    found = curve_rows(scorer, TWO, steps).set_index("group")["value"]
+    assert found["worst target"] == 0
+
+
+def test_figures_take_what_lies_on_the_gpu(kind):
+    images, matrix = torch.zeros(2, 8, 8, 3, dtype=torch.uint8).to(kind), torch.eye(2).to(kind)
+    assert plots.cosine_matrix(matrix, matrix / 2, ["a", "b"], images)[0].axes
+    assert plots.picture_grid(images, ["a", "b"])[0].axes

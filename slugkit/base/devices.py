@@ -1,0 +1,26 @@
+"""What a machine computes on: the device that "auto" means, and float64 wherever there is one."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from slugkit.base.errors import ModelLoadError
+
+if TYPE_CHECKING:
+    import torch
+
+
+def pick_device(device: str = "auto") -> torch.device:
+    """auto: cuda if there is one, else mps, else the CPU. Raises ModelLoadError for a device this machine lacks."""
+    import torch
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    target = torch.device(next(name for name in there if there[name]) if device == "auto" else device)
+    if not there.get(target.type, True):
+        raise ModelLoadError(f"device={device!r} was asked for, but this machine has none. Use device='auto' or 'cpu'.")
+    return target
+
+
+def wide(tensor: torch.Tensor, device: torch.device | None = None) -> torch.Tensor:
+    """The tensor in float64, on `device` or where it is; on the CPU in the place of mps, which has no float64."""
+    device = device or tensor.device
+    return tensor.to("cpu" if device.type == "mps" else device).double()

@@ -1,0 +1,30 @@
+"""The hash of a network's weights, taken again only when they have changed: hashing takes seconds where drawing takes less."""
+
+from __future__ import annotations
+
+from weakref import WeakKeyDictionary
+
+import torch
+
+from slugkit.base import sha256_json, sha256_tensor
+
+_KNOWN: WeakKeyDictionary = WeakKeyDictionary()
+"""Network -> (what tells that its weights are as they were, their hash)."""
+_BITS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+
+
+def _mark(weights: list[torch.Tensor]) -> list:
+    """Where each weight lies, how often torch has changed it in place, and the sum of its bits, which tells of changes past torch's count."""
+    sums = [w.detach().view(_BITS[w.element_size()]).sum(dtype=torch.int64).cpu() for w in weights]
+    return [(w.data_ptr(), w._version, int(s)) for w, s in zip(weights, sums, strict=True)]
+
+
+def weights_sha256(network: torch.nn.Module) -> str:
+    """SHA-256 over the names, types, shapes and values of a network's parameters."""
+    named = dict(network.named_parameters())
+    mark = [list(named), _mark(list(named.values()))]
+    known = _KNOWN.get(network)
+    if known is None or known[0] != mark:
+        known = (mark, sha256_json({name: sha256_tensor(w) for name, w in named.items()}))
+        _KNOWN[network] = known
+    return known[1]
