@@ -129,11 +129,11 @@ def test_unreadable_pictures_are_counted_and_named(tmp_path):
     make_folder(tmp_path, 40)
     (tmp_path / "7.png").write_bytes(b"not a picture")
     source = FolderSource(tmp_path)
-    assert source.unreadable == ["7.png"] and len(source.pairs) == 39
+    assert list(source.unreadable) == ["7.png"] and len(source.pairs) == 39
     damaged = bytearray((tmp_path / "8.png").read_bytes())
     damaged[-20] ^= 1
     (tmp_path / "8.png").write_bytes(damaged)
-    assert FolderSource(tmp_path).unreadable == ["7.png", "8.png"]
+    assert list(FolderSource(tmp_path).unreadable) == ["7.png", "8.png"]
     for i in range(8):
         (tmp_path / f"{i}.png").write_bytes(b"not a picture")
     with pytest.raises(UnreadableImagesError, match="9 of 40"):

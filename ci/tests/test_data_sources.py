@@ -183,7 +183,7 @@ def test_a_picture_that_fails_only_when_it_is_decoded_is_named_then(tmp_path):
     table.loc[3, "path"] = "3.jpg"
     table.to_csv(tmp_path / "pairs.csv", index=False)
     source = open_data(str(tmp_path / "pairs.csv"))
-    assert source.unreadable == []
+    assert source.unreadable == {}
     with pytest.raises(UnreadableImagesError, match="3.jpg"):
         source.pairs.images[:]
 

@@ -9,6 +9,7 @@ from slugkit.base.atomic import (
     write_tensors,
     write_text,
 )
+from slugkit.base.cache import cached_json, cached_tensors, read_hashed, write_hashed
 from slugkit.base.devices import pick_device, wide
 from slugkit.base.errors import (
     CheckFailed,
@@ -62,6 +63,7 @@ from slugkit.base.texts import printable
 from slugkit.base.threads import (
     bound_threads,
     control_groups,
+
     each,
     thread_environment,
     usable_cpus,
@@ -91,6 +93,8 @@ __all__ = [
     "advice_on",
     "bound_threads",
     "cache_dir",
+    "cached_json",
+    "cached_tensors",
     "check_names",
     "check_settings",
     "control_groups",
@@ -110,6 +114,7 @@ __all__ = [
     "plain_name",
     "printable",
     "progress",
+    "read_hashed",
     "read_settings",
     "replace_atomically",
     "require_choice",
@@ -130,6 +135,7 @@ __all__ = [
     "wide",
     "write_bytes",
     "write_csv",
+    "write_hashed",
     "write_json",
     "write_parquet",
     "write_tensors",

@@ -14,8 +14,9 @@ import pandas as pd
 
 from slugkit.base import EmptySetError, UnknownConceptError, require_choice, sha256_bytes
 
+from .looked import Looked, noted
 from .pairs import Pairs
-from .source import Exam, as_list, choose, names_concept
+from .source import Exam, as_list, names_concept
 from .unlearncanvas import OBJECTS, SEED_IMAGES, STYLES, canvas_forget_set, canvas_retain_set, concept_kind, prompt, read_unlearncanvas, spoken
 
 DOMAINS = {"style": "styles", "object": "objects"}
@@ -64,7 +65,7 @@ class CanvasSource:
     def __init__(self, folder: str | Path, size: int = 224, fit: str = "crop"):
         self.path = Path(folder).expanduser().absolute()
         self.name = self.path.name
-        self.pairs = read_unlearncanvas(self.path, size, fit)
+        self.pairs, self.looked = read_unlearncanvas(self.path, size, fit), Looked()
         self.pairs.table["split"] = splits_of(self.pairs.table)
 
     def concepts(self) -> list[str]:
@@ -91,7 +92,7 @@ class CanvasSource:
         """Training pictures of the style over the objects, or of the object over the styles: `size` at most, drawn without replacement."""
         self.kind(concept)
         mine = canvas_forget_set(self.pairs.split("train"), concept)
-        return mine.take(choose(len(mine), size, [seed, 11], "forget set"))
+        return self.looked.draw(mine, size, [seed, 11], "forget set")
 
     def retain_set(self, concept: str | list[str], size: int, seed: int = 0, draw: int = 0) -> Pairs:
         """Training pictures that neither show the concept (or any of several) nor name it in their caption: `size` at most; `draw` numbers independent draws.
@@ -103,7 +104,7 @@ class CanvasSource:
             self.kind(name)
             rest = canvas_retain_set(rest, name)
             rest = rest.where([not names_concept(caption, spoken(name)) for caption in rest.captions])
-        return rest.take(choose(len(rest), size, [seed, 12, draw], "retain set"))
+        return self.looked.draw(rest, size, [seed, 12, draw], "retain set")
 
     def prompts(self, concept: str) -> dict[str, dict[str, list[str]]]:
         """`class_prompts` of the styles and objects that the folder holds: FA@1 is among up to 50 styles or 20 objects; photographs are no style here."""
@@ -120,10 +121,18 @@ class CanvasSource:
         require_choice(split, PER_CELL, "The split")
         kind = self.kind(concept)
         pairs, most = self.pairs.split(split), per_style or PER_CELL[split]
-        mine = pairs.table["style" if kind == "style" else "concept"] == concept
+        mine = (pairs.table["style" if kind == "style" else "concept"] == concept).to_numpy()
         if mine.all():
             raise EmptySetError(f"The {split} split of {self.name!r} holds pictures of {concept!r} alone; others were expected, to see what is lost. Unpack "
                                 "more of the data set.")
-        if most:
-            pairs = pairs.where(mine | (pairs.table.groupby(["style", "concept"]).cumcount() < most))
+        cell = pairs.table[["style", "concept"]]
+
+        def cut(rows: np.ndarray) -> np.ndarray:
+            return rows[mine[rows] | (cell.iloc[rows].groupby(["style", "concept"]).cumcount() < most)] if most else rows
+
+        pairs = self.looked.exam(pairs, mine, cut)
         return Exam(pairs, concept, kind, DOMAINS[kind], self.prompts(concept), self.neighbours(concept), split)
+
+    def left_out(self) -> pd.DataFrame:
+        """What was left out of the data and changed in them, in the sets that were drawn so far: columns what, why, pictures, which (`looked.noted`)."""
+        return noted(self.looked.listed())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -12,8 +11,9 @@ from PIL import Image
 
 from slugkit.base import UnreadableImagesError, sha256_bytes
 
+from .opening import READ_ERRORS, open_rgb
 from .pairs import Pairs
-from .pictures import FORMATS, READ_ERRORS, Pictures
+from .pictures import Pictures
 from .source import names_concept
 
 FEWEST_FORGET, FEWEST_TARGET, OFTEN = 20, 20, 0.05
@@ -52,9 +52,8 @@ def fingerprints(images: np.ndarray | Pictures) -> Fingerprints:
     for row in range(len(images)):
         try:
             data = images.encoded(row) if isinstance(images, Pictures) else None
-            with Image.open(io.BytesIO(data), formats=FORMATS) if data is not None else Image.fromarray(images[row]) as picture:
-                picture.draft("RGB", (64, 64))  # lets a JPEG be decoded at a fraction of its size
-                bits[row], usable[row] = difference_bits(picture)
+            picture = open_rgb(data, draft=64)[0] if data is not None else Image.fromarray(images[row])
+            bits[row], usable[row] = difference_bits(picture)
             exact.append(sha256_bytes(data if data is not None else images[row].tobytes()))
         except (*READ_ERRORS, UnreadableImagesError):
             exact.append("")

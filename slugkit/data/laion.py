@@ -11,7 +11,7 @@ import pandas as pd
 from slugkit.base import EmptySetError, SettingError, UnreadableImagesError, progress, write_parquet
 
 from .source import names_concept
-from .tables import CAPTIONS, first_column
+from .tables import caption_column, first_column
 
 LINKS = ("URL", "url")
 ALSO = ("similarity", "NSFW", "punsafe", "pwatermark", "WIDTH", "HEIGHT", "width", "height")
@@ -42,7 +42,13 @@ def _opened(file: Path):
     except (pyarrow.ArrowException, OSError) as error:
         raise UnreadableImagesError(f"{file.name} cannot be read: {error}. A parquet file was expected; fetch it again, or leave it out.") from error
     columns = opened.schema_arrow.names
-    return opened, first_column(columns, LINKS, file.name), first_column(columns, CAPTIONS, file.name), [c for c in ALSO if c in columns]
+    caption = caption_column(columns, file.name)
+    if pyarrow.types.is_nested(opened.schema_arrow.field(caption).type):
+        raise SettingError(
+            f"{file.name} holds lists of captions in {caption!r}; one text a link was expected. "
+            "Write one of each into a column of its own."
+        )
+    return opened, first_column(columns, LINKS, file.name), caption, [c for c in ALSO if c in columns]
 
 
 def _named(opened, link: str, caption: str, also: list[str], name: str):

@@ -6,7 +6,6 @@ file (a member of a tar shard), or a row of a data set that `datasets.save_to_di
 
 from __future__ import annotations
 
-import io
 from collections import OrderedDict
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,24 +16,21 @@ from PIL import Image
 
 from slugkit.base import SettingError, UnreadableImagesError, each, require_choice
 
+from .opening import READ_ERRORS, open_rgb, plain_file
+
 PLACE = ["file", "offset", "length", "row"]
 KEPT_BYTES = 2**30
 """Most that decoded pictures of one set may take in memory: about 7,000 of 224 pixels. Those beyond it are decoded each time."""
 FITS = ("crop", "squash")
-FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")
-"""What is decoded, whatever a file is called: for others Pillow may start a program, such as Ghostscript for EPS."""
-READ_ERRORS = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
-"""What Pillow and the file system raise for a picture that cannot be read."""
 
 
 def as_square(picture: Image.Image, size: int, fit: str = "crop") -> np.ndarray:
-    """A picture as a CLIP's preprocessing cuts it, before normalisation: (size, size, 3) uint8.
+    """An RGB picture as a CLIP's preprocessing cuts it, before normalisation: (size, size, 3) uint8.
 
     fit: "crop" brings the shorter edge to `size` (bicubic, antialiased) and takes the middle, "squash" changes the proportions; open_clip calls
     these resize_mode "shortest" and "squash".
     """
     from torchvision.transforms import functional as F
-    picture = picture if picture.mode == "RGB" else picture.convert("RGB")
     if picture.size != (size, size):
         picture = F.resize(picture, [size, size] if fit == "squash" else size, F.InterpolationMode.BICUBIC)
         picture = F.center_crop(picture, [size, size])
@@ -92,12 +88,12 @@ class Pictures:
         try:
             if number >= 0:
                 return self._of_set(file, int(number))
+            if offset < 0:
+                return plain_file(file).read_bytes()
             with open(file, "rb") as stream:
-                if offset < 0:
-                    return stream.read()
                 stream.seek(offset)
                 found = stream.read(length)
-        except OSError as error:
+        except (OSError, ValueError) as error:
             raise UnreadableImagesError(f"The picture in {file} cannot be read: {error}. The file was expected where the set was made; put it back, or run "
                                         "notebook 01 again.") from error
         if len(found) < length:
@@ -110,7 +106,7 @@ class Pictures:
             table = datasets.load_from_disk(folder)
             self._sets[folder] = table.cast_column("image", datasets.Image(decode=False)).with_format(None)
         found = self._sets[folder][number]["image"]
-        return found["bytes"] if found["bytes"] is not None else Path(found["path"]).read_bytes()
+        return found["bytes"] if found["bytes"] is not None else plain_file(found["path"]).read_bytes()
 
     def decode(self, row: int) -> np.ndarray:
         """(size, size, 3) uint8, not to be written into. Raises UnreadableImagesError."""
@@ -118,8 +114,7 @@ class Pictures:
         if known is not None:
             return known
         try:
-            with Image.open(io.BytesIO(self.encoded(row)), formats=FORMATS) as picture:
-                found = as_square(picture, self.size, self.fit)
+            found = as_square(open_rgb(self.encoded(row))[0], self.size, self.fit)
         except READ_ERRORS as error:
             where = self.places.loc[row]
             raise UnreadableImagesError(f"The picture in {where['file']} ({where['offset']}, {where['row']}) cannot be decoded: {error}. A PNG, JPEG or another "

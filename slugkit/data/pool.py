@@ -7,12 +7,14 @@ from collections import Counter
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from slugkit.base import EmptySetError, UnknownConceptError, nearest
 
+from .looked import LEFT_OUT, Looked, noted
 from .pairs import Pairs
 from .pictures import Pictures
-from .source import Exam, as_list, choose, names_concept
+from .source import Exam, as_list, names_concept
 
 PER_CLASS, ALL_CLASSES, EDGE = 16, 2000, 64
 """For neighbours: training pictures looked at of a class, of all classes together, and the largest edge in pixels at which they are read."""
@@ -23,13 +25,14 @@ class PairsSource:
 
     Labelled pairs (a non-empty `concept`) make classes: these are the concepts, and exams are set on them. Where no pair is labelled, any name that a
     training caption holds as whole words is a concept, and no exam can be set. name: for people. path: the file or folder whose change makes results
-    stale. unreadable, incomplete: what was left out at opening, by name.
+    stale. unreadable: pictures that were left out at opening, each with the reason. incomplete: what else was left out. looked: what was found in the pictures of the sets drawn so far.
     """
 
     def __init__(self, pairs: Pairs, name: str, path: str | Path):
         self.pairs, self.name, self.path = pairs, name, Path(path)
-        self.unreadable = pairs.table.attrs.get("unreadable", [])
+        self.unreadable = pairs.table.attrs.get("unreadable", {})
         self.incomplete = pairs.table.attrs.get("incomplete", [])
+        self.looked = Looked()
         self._means: dict[str, np.ndarray] | None = None
 
     @property
@@ -71,8 +74,9 @@ class PairsSource:
 
     def _mean_pictures(self) -> dict[str, np.ndarray]:
         train, classes = self.pairs.split("train"), self.concepts()
-        each = min(PER_CLASS, ALL_CLASSES // max(len(classes), 1))
-        rows = {c: np.flatnonzero((train.table["concept"] == c).to_numpy())[:each] for c in classes}
+        each, labels = min(PER_CLASS, ALL_CLASSES // max(len(classes), 1)), train.table["concept"]
+        some = self.looked.whole(train, np.flatnonzero(labels != ""), lambda rows: rows[labels[rows].groupby(labels[rows]).cumcount() < each])
+        rows = {c: some[(labels[some] == c).to_numpy()] for c in classes}
         images = train.images
         if isinstance(images, Pictures) and images.size > EDGE:
             images = Pictures(images.places, EDGE, images.fit)
@@ -83,13 +87,13 @@ class PairsSource:
         self.kind(concept)
         train = self.pairs.split("train")
         mine = train.where([c == concept or (not c and names_concept(t, concept)) for c, t in zip(train.table["concept"], train.captions)])
-        return mine.take(choose(len(mine), size, [seed, 11], "forget set"))
+        return self.looked.draw(mine, size, [seed, 11], "forget set")
 
     def retain_set(self, concept: str | list[str], size: int, seed: int = 0, draw: int = 0) -> Pairs:
         """Training pairs that neither carry nor name the concept (or any of several): `size` at most; `draw` numbers independent draws."""
         train, without = self.pairs.split("train"), as_list(concept)
         rest = train.where([c not in without and not any(names_concept(t, name) for name in without) for c, t in zip(train.table["concept"], train.captions)])
-        return rest.take(choose(len(rest), size, [seed, 12, draw], "retain set"))
+        return self.looked.draw(rest, size, [seed, 12, draw], "retain set")
 
     def prompts(self, concept: str) -> dict[str, dict[str, list[str]]]:
         """The three commonest caption templates of the training split, filled with each class; with captions only, plain prompts of the concept."""
@@ -100,13 +104,20 @@ class PairsSource:
         return {"classes": {c: [t.replace("{}", c) for t in common] for c in self.concepts() or [concept]}}
 
     def exam(self, concept: str, split: str, per_style: int = 0) -> Exam:
-        """All labelled pictures of a split (search or report). Raises EmptySetError where there are captions only, or no picture of the concept."""
+        """All labelled, whole pictures of a split (search or report). Raises EmptySetError where there are captions only, or no picture of the concept."""
         self.kind(concept)
         if not self.labelled:
             raise EmptySetError(f"The data {self.name!r} have captions only, so nothing can be examined; labelled pictures are needed. Add a concept column, "
                                 "or write a recipe that takes people and objects to examine from labelled data.")
         pairs = self.pairs.split(split)
         pairs = pairs.where(pairs.table["concept"] != "")
-        if not (pairs.table["concept"] == concept).any():
+        mine = (pairs.table["concept"] == concept).to_numpy()
+        if not mine.any():
             raise EmptySetError(f"The {split} split holds no picture of {concept!r}; expected at least one. Mark some rows of {self.name!r} with split {split}.")
+        pairs = self.looked.exam(pairs, mine)
         return Exam(pairs, concept, "class", "classes", self.prompts(concept), self.neighbours(concept), split)
+
+    def left_out(self) -> pd.DataFrame:
+        """What was left out of the data and changed in them, in the sets that were drawn so far: columns what, why, pictures, which (`looked.noted`)."""
+        incomplete = [(LEFT_OUT, why, name) for name, _, why in (entry.rpartition(": ") for entry in self.incomplete)]
+        return noted([(LEFT_OUT, "cannot be read", f"{name} ({why})") for name, why in self.unreadable.items()] + incomplete + self.looked.listed())

@@ -24,6 +24,7 @@ from slugkit.base import EmptySetError, SettingError, UnknownConceptError, look_
 
 from .celeba import CelebA, read_celeba
 from .imagenet import FRACTION, ImageNet, read_imagenet
+from .looked import Looked, noted
 from .pairs import COLUMNS, Pairs
 from .pictures import Pictures
 from .source import Exam, Source
@@ -74,7 +75,7 @@ class PaperSource:
 
     def __init__(self, recipe: Recipe, path: Path, pool: Source, forget: Source | None = None, people: CelebA | None = None, objects: ImageNet | None = None):
         self.recipe, self.path, self.name = recipe, path, path.stem
-        self.pool, self.forget, self.people, self.objects = pool, forget or pool, people, objects
+        self.pool, self.forget, self.people, self.objects, self.looked = pool, forget or pool, people, objects, Looked()
         for part in (people, objects):
             if part is not None:
                 part.pairs.table["split"] = thirds(part.pairs.table)
@@ -171,10 +172,19 @@ class PaperSource:
             wanted = every.table["concept"].isin([concept, *near]) | every.table["key"].isin(drawn.table["key"])
             parts.append(every.where(wanted))
         pairs = joined(parts).split(split)
-        if per_style:
-            place = pairs.table.groupby("concept").cumcount()
-            pairs = pairs.where((place < per_style) | (pairs.table["concept"] == concept))
+        shown = pairs.table["concept"]
+
+        def cut(rows: np.ndarray) -> np.ndarray:
+            return rows[(shown[rows].groupby(shown[rows]).cumcount() < per_style) | (shown[rows] == concept)] if per_style else rows
+
+        pairs = self.looked.exam(pairs, (shown == concept).to_numpy(), cut)
         return Exam(pairs, concept, self.kind(concept), domain, self.prompts(concept), near, split)
+
+    def left_out(self) -> pd.DataFrame:
+        """What was left out of the data and changed in them, in the sets that were drawn so far: columns what, why, pictures, which (`looked.noted`)."""
+        parts = [self.pool.left_out(), *([self.forget.left_out()] if self.forget is not self.pool else []), noted(self.looked.listed())]
+        together = pd.concat(parts, ignore_index=True)
+        return together.groupby(["what", "why"], sort=False, as_index=False).agg(pictures=("pictures", "sum"), which=("which", ", ".join))
 
 
 def _read(path: Path) -> Recipe:

@@ -11,7 +11,7 @@ from slugkit.base import SettingError, UnreadableImagesError
 
 from .pairs import Pairs
 from .pictures import Pictures
-from .tables import CAPTIONS, complete, first_column
+from .tables import CAPTIONS, caption_column, complete
 
 SPLIT_NAMES = {"train": "train", "validation": "search", "valid": "search", "val": "search", "search": "search", "test": "report", "report": "report"}
 """What the splits of a data set are called here."""
@@ -51,9 +51,8 @@ def _rows(folder: Path, split: str) -> pd.DataFrame:
     label = next((name for name in LABELS if name in data.column_names), None)
     table = pd.DataFrame({"key": [f"{split or folder.name}/{i:08d}" for i in range(len(data))]})
     table["concept"] = _names(data, label) if label else ""
-    caption = next((name for name in CAPTIONS if name in data.column_names), None)
-    if caption is None and label is None:
-        first_column(data.column_names, CAPTIONS, f"The data set {folder.name!r}")
+    with_captions = label is None or set(CAPTIONS) & set(data.column_names)
+    caption = caption_column(data.column_names, f"The data set {folder.name!r}") if with_captions else None
     table["caption"] = data[caption][:] if caption else [f"a photo of {c}" if c else "" for c in table["concept"]]
     if split:
         table["split"] = SPLIT_NAMES[split]
@@ -61,7 +60,7 @@ def _rows(folder: Path, split: str) -> pd.DataFrame:
     empty = data.data.column("image").is_null().to_numpy() if len(data.data) == len(data) else pd.Series(False, table.index).to_numpy()
     incomplete = [f"{key}: no picture" for key in table["key"][empty]]
     table = table[~empty]
-    table.attrs["incomplete"] = incomplete
+    table.attrs |= {"incomplete": incomplete, "caption": caption}
     return table
 
 
@@ -84,7 +83,7 @@ def read_saved_set(folder: str | Path, size: int = 64, fit: str = "crop") -> Pai
     folder = Path(folder).expanduser()
     tables = [_rows(part, split) for split, part in parts_of(folder).items()]
     table = pd.concat(tables, ignore_index=True)
-    table.attrs = {"incomplete": [name for t in tables for name in t.attrs["incomplete"]]}
+    table.attrs = {"incomplete": [name for t in tables for name in t.attrs["incomplete"]], "caption": tables[0].attrs["caption"]}
     table = complete(table, f"The data set {folder.name!r}")
     pictures = Pictures(table[["file", "row"]].assign(offset=-1, length=-1), size, fit)
     return Pairs(pictures, table.drop(columns=["file", "row"]))

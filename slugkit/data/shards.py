@@ -1,13 +1,14 @@
 """Webdataset shards, as LAION's users and img2dataset write them: tar files whose members are 000000012.jpg, 000000012.txt, 000000012.json, ...
 
-A shard is read once, header by header; pictures stay inside it and are decoded when they are asked for. Nothing is ever unpacked.
+A shard is read once, header by header; pictures stay inside it and are decoded when they are asked for. Nothing is ever unpacked. The name of a member is cut at
+its first dot, as webdataset cuts it: before it the sample, behind it the part. So 12.5mm.jpg is the part "5mm.jpg" of the sample "12", and no picture of it.
 """
 
 from __future__ import annotations
 
 import json
+import re
 import tarfile
-from itertools import islice
 from pathlib import Path, PurePosixPath
 
 import pandas as pd
@@ -41,12 +42,12 @@ def find_shards(data: str | Path) -> list[Path]:
         raise SettingError(f"{str(data)!r} has braces in the name of a folder; expected them in the file's name only, as in shards/{{00000..00009}}.tar.")
     if "{" in path.name and not path.is_file():
         import braceexpand
+        if _at_most(path.name) > MOST_SHARDS:
+            raise SettingError(f"The pattern {path.name[:80]!r} names more than {MOST_SHARDS} shards; expected fewer. Check the range in braces.")
         try:
-            names = list(islice(braceexpand.braceexpand(str(path)), MOST_SHARDS + 1))
-        except braceexpand.UnbalancedBracesError as error:
-            raise SettingError(f"The pattern {path.name!r} has a brace without its partner; expected for instance {{00000..00009}}.tar.") from error
-    if len(names) > MOST_SHARDS:
-        raise SettingError(f"The pattern {path.name!r} names more than {MOST_SHARDS} shards; expected fewer. Check the range in braces.")
+            names = list(braceexpand.braceexpand(str(path)))
+        except (braceexpand.UnbalancedBracesError, RecursionError) as error:
+            raise SettingError(f"The pattern {path.name[:80]!r} has a brace without its partner, or too many; expected for instance {{00000..00009}}.tar.") from error
     files = [Path(name) for name in names]
     missing = [file for file in files if not file.is_file()]
     if missing:
@@ -56,11 +57,31 @@ def find_shards(data: str | Path) -> list[Path]:
     return files
 
 
+def _at_most(pattern: str) -> int:
+    """How many names a brace pattern has, or more; never expanded for this. Braces without a partner count for nothing."""
+    levels = [[0, 1]]  # of each open brace: names of the alternatives before the last comma, names of the one at hand
+    for part in re.findall(r"\{-?\d+\.\.-?\d+(?:\.\.-?\d+)?\}|\{[A-Za-z]\.\.[A-Za-z](?:\.\.-?\d+)?\}|[{},]", pattern):
+        if part == "{":
+            levels.append([0, 1])
+        elif part == "," and len(levels) > 1:
+            levels[-1] = [sum(levels[-1]), 1]
+        elif part == "}" and len(levels) > 1:
+            names = sum(levels.pop())
+            levels[-1][1] *= names
+        elif len(part) > 1:
+            first, last, *step = part[1:-1].split("..")
+            if max(map(len, (first, last))) > 18:
+                return MOST_SHARDS + 1
+            span = abs(int(last) - int(first)) if first.lstrip("-").isdigit() else abs(ord(last) - ord(first))
+            levels[-1][1] *= span // max(abs(int(step[0])) if step and len(step[0]) < 18 else 1, 1) + 1
+    return sum(map(sum, levels))
+
+
 class Shard:
     """The samples of one tar file, indexed by its headers.
 
-    samples: key -> extension -> (offset, length) in bytes. ignored: names of members that are no plain file with a plain relative name (links, devices,
-    paths that leave the folder). whole: whether the file ends as a tar does. Raises UnreadableImagesError for a file that is no plain tar.
+    samples: key -> extension -> (offset, length) in bytes. ignored: members that are left out, each with its reason: no plain file with a plain relative name
+    (links, devices, paths that leave the folder), or a second one of a name. whole: whether the file ends as a tar does. Raises UnreadableImagesError for a file that is no plain tar.
     """
 
     def __init__(self, path: Path):
@@ -84,21 +105,29 @@ class Shard:
         if member.isdir():
             return
         if not member.isreg() or member.issparse() or name.is_absolute() or ".." in name.parts:
-            self.ignored.append(member.name)
+            self.ignored.append(f"{member.name}: no plain file")
             return
         stem, _, extension = name.name.partition(".")
         if member.offset_data + member.size <= self._size:
-            self.samples.setdefault(str(name.parent / stem), {})[extension.lower()] = (member.offset_data, member.size)
+            parts, extension = self.samples.setdefault(str(name.parent / stem), {}), extension.lower()
+            if extension in parts:
+                self.ignored.append(f"{member.name}: the second file of this name, the first is taken")
+            else:
+                parts[extension] = (member.offset_data, member.size)
 
     def rows(self, label: str) -> tuple[list[dict], list[str]]:
         """One row a whole pair (key, caption, concept, split, file, offset, length), and the names of samples that lack a picture or a caption."""
-        rows, incomplete = [], [f"{label}/{name}: no plain file" for name in self.ignored]
+        rows, incomplete = [], [f"{label}/{entry}" for entry in self.ignored]
         with open(self.path, "rb") as stream:
             for key, parts in self.samples.items():
                 about = self._about(stream, parts)
-                picture = next((parts[extension] for extension in PICTURES if extension in parts), None)
+                there = [extension for extension in PICTURES if extension in parts]
+                incomplete += [f"{label}/{key}.{extension}: another picture of the sample, the .{there[0]} is taken" for extension in there[1:]]
+                picture = parts[there[0]] if there else None
                 if picture is None or not about["caption"]:
-                    incomplete.append(f"{label}/{key}: no {'caption' if picture else 'picture'}")
+                    dotted = [extension for extension in parts if "." in extension]
+                    cut = f" (cut at the first dot: {PurePosixPath(key).name}.{dotted[0]} is its part {dotted[0]!r})" if dotted else ""
+                    incomplete.append(f"{label}/{key}{cut}: no {'caption' if picture else 'picture'}")
                     continue
                 rows.append({"key": f"{label}/{key}", **about, "file": str(self.path.absolute()), "offset": picture[0], "length": picture[1]})
         return rows, incomplete
@@ -116,15 +145,17 @@ class Shard:
             said = json.loads(text("json") or "{}")
         except (ValueError, RecursionError):
             said = {}
-        said = {name: value.strip() for name, value in said.items() if isinstance(value, str)} if isinstance(said, dict) else {}
-        return {"caption": text("txt") or said.get("caption", ""), "concept": said.get("concept", ""), "split": said.get("split", "")}
+        said = said if isinstance(said, dict) else {}
+        several = said.get("caption") if isinstance(said.get("caption"), (list, dict)) else None
+        said = {name: value.strip() for name, value in said.items() if isinstance(value, str)}
+        return {"caption": text("txt") or (json.dumps(several) if several else said.get("caption", "")), "concept": said.get("concept", ""), "split": said.get("split", "")}
 
 
 def read_shards(data: str | Path, size: int = 64, fit: str = "crop") -> Pairs:
     """The pairs of one or more shards (see `find_shards`), left in their tar files and read at `size` x `size` pixels (see `Pictures`).
 
     The caption is the sample's .txt, or "caption" of its .json; "concept" and "split" of the .json are taken where they are there. Samples without a
-    picture or a caption, and members that are no plain files, are left out and named in `table.attrs["incomplete"]`. Raises SettingError as
+    picture or a caption, members that are no plain files, and the second file of a name are left out and named in `table.attrs["incomplete"]`. Raises SettingError as
     `find_shards` does, EmptySetError when no pair is whole, UnreadableImagesError for shards that are cut off, with how many whole pairs each has.
     """
     files, rows, incomplete, cut = find_shards(data), [], [], []
@@ -142,7 +173,7 @@ def read_shards(data: str | Path, size: int = 64, fit: str = "crop") -> Pairs:
     table = pd.DataFrame(rows, columns=["key", "caption", "concept", "split", "file", "offset", "length"])
     if not table["split"].any():
         table = table.drop(columns="split")
-    table.attrs["incomplete"] = incomplete
+    table.attrs |= {"incomplete": incomplete, "caption": "caption"}
     table = complete(table, f"The shards {Path(data).name!r}")
     pictures = Pictures(table[["file", "offset", "length"]].assign(row=-1), size, fit)
     return Pairs(pictures, table.drop(columns=["file", "offset", "length"]))

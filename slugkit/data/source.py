@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Protocol
 
 import numpy as np
+import pandas as pd
 
 from slugkit.base import EmptySetError
 
@@ -90,6 +91,9 @@ class Source(Protocol):
     def exam(self, concept: str, split: str, per_style: int = 0) -> Exam:
         """The search or the report exam."""
 
+    def left_out(self) -> pd.DataFrame:
+        """What was left out of the data and changed in them, in the sets that were drawn so far: columns what, why, pictures, which (`looked.noted`)."""
+
 
 def names_concept(caption: str, concept: str) -> bool:
     """Whether the caption holds the concept as whole words, whatever the case.
@@ -99,13 +103,17 @@ def names_concept(caption: str, concept: str) -> bool:
     return re.search(rf"(?<!\w){re.escape(concept)}(?!\w)", caption, flags=re.IGNORECASE) is not None
 
 
-def choose(count: int, size: int, seed, what: str) -> np.ndarray:
-    """`size` of `count` rows, drawn without replacement and sorted. Raises EmptySetError when there is nothing to draw from."""
+def shuffled(count: int, seed, what: str) -> np.ndarray:
+    """`count` rows in the order in which they are drawn. Raises EmptySetError when there is nothing to draw from."""
     if count == 0:
         raise EmptySetError(f"The {what} is empty: no training pair qualifies. Expected at least one; check the concept's "
                             "spelling in the captions and the split column.")
-    rng = np.random.Generator(np.random.PCG64(seed))
-    return np.sort(rng.permutation(count)[:min(size, count)])
+    return np.random.Generator(np.random.PCG64(seed)).permutation(count)
+
+
+def choose(count: int, size: int, seed, what: str) -> np.ndarray:
+    """`size` of `count` rows, drawn without replacement and sorted. Raises EmptySetError when there is nothing to draw from."""
+    return np.sort(shuffled(count, seed, what)[:size])
 
 
 def as_list(concept: str | list[str]) -> list[str]:

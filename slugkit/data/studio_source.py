@@ -8,8 +8,9 @@ import numpy as np
 import pandas as pd
 
 from slugkit import studio
-from slugkit.base import cache_dir, usable_cpus, data_dir, sha256_json, write_tensors
+from slugkit.base import cache_dir, cached_tensors, data_dir, sha256_json, usable_cpus
 
+from .looked import noted
 from .pairs import Pairs
 from .source import Exam, as_list, choose
 
@@ -23,15 +24,11 @@ NAME_PROMPTS = ["{}", "a picture of {}", "a photo of {}"]
 def drawn(records: list) -> np.ndarray:
     """Draw records, keeping the pictures under cache_dir() so that the next call reads them. (N, 64, 64, 3) uint8."""
     import torch
-    from safetensors.torch import load_file
     code = [(Path(studio.__file__).parent / f).read_text(encoding="utf-8") for f in
             ("canvas.py", "people.py", "characters.py", "objects.py", "styles.py", "scenes.py")]
     path = cache_dir() / f"pictures-{sha256_json([code, [r.key for r in records]])[:20]}.safetensors"
-    if path.is_file():
-        return load_file(path)["images"].numpy()
-    images = studio.draw_many(records, workers=usable_cpus() if len(records) > 1500 else 0)
-    write_tensors(path, {"images": torch.from_numpy(images)})
-    return images
+    workers = usable_cpus() if len(records) > 1500 else 0
+    return cached_tensors(path, lambda: {"images": torch.from_numpy(studio.draw_many(records, workers=workers))})["images"].numpy()
 
 
 def as_pairs(records: list, odd: bool = False) -> Pairs:
@@ -134,3 +131,7 @@ class StudioSource:
             added = as_pairs(more, kind == "novel")
             pairs = Pairs(np.concatenate([pairs.images, added.images]), pd.concat([pairs.table, added.table]))
         return Exam(pairs, concept, kind, studio.KINDS[kind], self.prompts(concept), self.neighbours(concept), split)
+
+    def left_out(self) -> pd.DataFrame:
+        """Nothing: the studio's pictures are drawn when they are asked for."""
+        return noted([])

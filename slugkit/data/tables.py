@@ -6,15 +6,16 @@ class that a picture shows) and `split` (train, search, report) are optional.
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pandas as pd
-from PIL import Image
 
 from slugkit.base import EmptySetError, SettingError, UnreadableImagesError, sha256_bytes
 
+from .opening import READ_ERRORS, opened
 from .pairs import Pairs
-from .pictures import FORMATS, READ_ERRORS, Pictures, whole_files
+from .pictures import Pictures, whole_files
 
 FILES = ("file", "path", "image_path")
 CAPTIONS = ("caption", "TEXT", "text")
@@ -30,24 +31,52 @@ def first_column(columns, names: tuple[str, ...], where: str) -> str:
     return found
 
 
+NUMBERED = re.compile(r"(?i)(caption|text|sentence)s?[ _-]?\d+")
+"""Columns that hold the first, second, ... caption of a picture."""
+LISTED = re.compile(r"""[\[{]\s*['"].*[]}]""", re.DOTALL)
+"""A list or a dictionary of texts, as Python, numpy and JSON write it."""
+
+
+def caption_column(columns, where: str) -> str:
+    """The column of captions, one of CAPTIONS. Raises SettingError where there is none or where several may be meant: the others could name the concept unseen."""
+    several = [name for name in columns if name in CAPTIONS or NUMBERED.fullmatch(str(name))]
+    if len(several) > 1:
+        raise SettingError(f"{where} has several columns of captions, {several}; one caption a picture was expected. Keep one of them and drop or rename the others.")
+    return first_column(columns, CAPTIONS, where)
+
+
+def _one_caption_each(table: pd.DataFrame, where: str) -> list[str]:
+    """Keys of the rows whose caption is a list of captions. Raises SettingError, naming the column, where they are more than strays."""
+    listed = table["key"][[LISTED.fullmatch(text) is not None for text in table["caption"]]].tolist()
+    if len(listed) > TOO_MANY_UNREADABLE * len(table):
+        column = table.attrs.get("caption", "caption")
+        raise SettingError(f"{where} holds lists of captions in {column!r} ({len(listed)} of {len(table)} rows, the first {listed[0]!r}); one text a picture was expected, since "
+                           f"a caption that is not drawn could name the concept unseen. Keep one of each, for instance table[{column!r}] = table[{column!r}].str[0].")
+    return listed
+
+
 def complete(table: pd.DataFrame, where: str) -> pd.DataFrame:
     """The table with the columns that `Pairs` needs, from `key` (unique text) and `caption`, and from `concept` and `split` where it has them.
 
     Without `split` it is assigned by a hash of the key, train : search : report as 60 : 20 : 20; where no picture has a concept every pair is train,
-    since no exam can be set. A row without a caption is left out and named in `attrs["incomplete"]`. where: what messages call the table. Raises
-    SettingError for another split or a key that occurs twice, EmptySetError when no row is left.
+    since no exam can be set. A row without a caption, or with a list of several, is left out and named in `attrs["incomplete"]`. where: what messages call
+    the table; attrs["caption"]: what its column of captions is called. Raises SettingError for another split, a key that occurs twice or lists of captions in
+    more than 5 % of the rows, EmptySetError when no row is left.
     """
-    attrs = {"unreadable": [], "incomplete": [], **table.attrs}
+    attrs = {"unreadable": {}, "incomplete": [], **table.attrs}
     for name in ("caption", "concept", "split"):
         if name in table:
             table[name] = table[name].fillna("").astype(str).str.strip()
-    empty = table["caption"] == ""
-    attrs["incomplete"] = attrs["incomplete"] + [f"{key}: no caption" for key in table["key"][empty]]
+    empty, listed = table["caption"] == "", _one_caption_each(table, where)
+    attrs["incomplete"] = attrs["incomplete"] + [f"{key}: no caption" for key in table["key"][empty]] + [f"{key}: a list of captions" for key in listed]
+    empty |= table["key"].isin(listed)
     table = table[~empty].reset_index(drop=True)
     if table.empty:
         raise EmptySetError(f"{where} has no rows with a picture and a caption; expected one for each picture. First left out: {attrs['incomplete'][:1]}.")
-    if table["key"].duplicated().any():
-        raise SettingError(f"{where} names a file twice: {table['key'][table['key'].duplicated()].iloc[0]!r}. Expected one row a file.")
+    again = table["key"][table["key"].duplicated()]
+    if len(again):
+        raise SettingError(f"{where} names a file twice: {again.iloc[0]!r}, and {again.nunique()} such files in all. Expected one row a file, with one caption: keep one row of "
+                           "each, for instance by table.drop_duplicates.")
     if "concept" not in table:
         table["concept"] = ""
     if "split" not in table:
@@ -65,16 +94,14 @@ def assigned(keys) -> list[str]:
     return [("train", "train", "train", "search", "report")[int(sha256_bytes(key.encode())[:8], 16) % 5] for key in keys]
 
 
-def readable(path: Path) -> bool:
-    """Whether a file is a picture by its header (for PNG its checksums as well). Nothing is decoded."""
+def fault_of(path: Path) -> str:
+    """Why a file is no picture within bounds by its header (for PNG its checksums as well); "" for one that is. Nothing is decoded."""
     try:
-        if not path.is_file():
-            return False
-        with Image.open(path, formats=FORMATS) as picture:
+        with opened(path) as picture:
             picture.verify()
-    except READ_ERRORS:
-        return False
-    return True
+    except READ_ERRORS as error:
+        return str(error).replace(str(path), path.name) or "broken"
+    return ""
 
 
 def read_columns(path: Path) -> pd.DataFrame:
@@ -84,10 +111,10 @@ def read_columns(path: Path) -> pd.DataFrame:
         table = pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path, dtype=str, keep_default_na=False)
     except (pyarrow.ArrowException, pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
         raise SettingError(f"{path.name} cannot be read: {error}. A {path.suffix[1:]} file was expected, a CSV in UTF-8; write it again.") from error
-    file, caption = first_column(table, FILES, path.name), first_column(table, CAPTIONS, path.name)
+    file, caption = first_column(table, FILES, path.name), caption_column(table, path.name)
     extra = [name for name in ("concept", "split") if name in table]
     table = table[[file, caption, *extra]].set_axis(["key", "caption", *extra], axis=1).astype({"key": str})
-    table.attrs = {}
+    table.attrs = {"caption": caption}
     return table
 
 
@@ -95,7 +122,7 @@ def read_table(path: str | Path, size: int = 64, fit: str = "crop", inside: bool
     """The pairs of a CSV or parquet file. Pictures stay on disk and are read at `size` x `size` pixels (see `Pictures` for size and fit).
 
     Paths are relative to the table's folder or absolute. inside: they must lie in that folder. Pictures whose header cannot be read are left out and
-    named in `table.attrs["unreadable"]`, rows without a caption in `attrs["incomplete"]`. Raises SettingError for missing columns, links instead of
+    named with the reason in `table.attrs["unreadable"]`, rows without a caption in `attrs["incomplete"]`. Raises SettingError for missing columns, links instead of
     paths or a path that leaves the folder, EmptySetError for an empty table, UnreadableImagesError when more than 5 % cannot be read.
     """
     path = Path(path).expanduser().resolve()
@@ -109,10 +136,12 @@ def read_table(path: str | Path, size: int = 64, fit: str = "crop", inside: bool
         for name, file in zip(table["key"], files):
             if not file.resolve().is_relative_to(path.parent):
                 raise SettingError(f"{path.name} names {name!r}, which lies outside the folder; expected paths inside it.")
-    fine = [readable(file) for file in files]
-    broken = [name for name, good in zip(table["key"], fine) if not good]
+    faults = [fault_of(file) for file in files]
+    fine = [not fault for fault in faults]
+    broken = {name: fault for name, fault in zip(table["key"], faults) if fault}
     if len(broken) > TOO_MANY_UNREADABLE * len(table) or not any(fine):
-        raise UnreadableImagesError(f"{len(broken)} of {len(table)} pictures cannot be read (first: {broken[0]!r}); expected at most "
+        first = next(iter(broken))
+        raise UnreadableImagesError(f"{len(broken)} of {len(table)} pictures cannot be read (first: {first!r}, {broken[first]}); expected at most "
                                     f"{TOO_MANY_UNREADABLE:.0%}. Mend or remove those rows of {path.name}.")
     table = table[fine]
     table.attrs["unreadable"] = broken

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from slugkit.base import SettingError, cache_dir, progress, sha256_json, write_tensors
+from slugkit.base import SettingError, cache_dir, cached_tensors, progress, sha256_json
 from slugkit.data.source import GROUP_NAMES
 from slugkit.evaluate.prompts import FIRST_SEED
 from slugkit.evaluate.statistics import bootstrap_mean, share
@@ -43,15 +43,10 @@ def drawn_prompts(pipe, table: pd.DataFrame, steps: int = STEPS, guidance: float
 
 def _drawn(pipe, table: pd.DataFrame, weights: list[str], sampling: tuple[int, float, int]) -> np.ndarray:
     """The pictures of a table as `drawn_prompts` keeps them, from its file or drawn into it. weights: the networks' hashes. sampling: steps, guidance, batch size."""
-    from safetensors.torch import load_file
     prompts, seeds = table["prompt"].tolist(), table["seed"].tolist()
     key = sha256_json([weights, prompts, seeds, *sampling[:2], dict(pipe.scheduler.config.items())])
     path = cache_dir() / f"generated-{key[:20]}.safetensors"
-    if path.is_file():
-        return load_file(path)["images"].numpy()
-    images = draw(pipe, prompts, seeds, *sampling)
-    write_tensors(path, {"images": torch.from_numpy(images)})
-    return images
+    return cached_tensors(path, lambda: {"images": torch.from_numpy(draw(pipe, prompts, seeds, *sampling))})["images"].numpy()
 
 
 def judged(judge: Classifier, table: pd.DataFrame, images: np.ndarray) -> pd.DataFrame:

@@ -16,6 +16,7 @@ import pandas as pd
 from PIL import Image
 
 from slugkit.base import SettingError, progress, write_bytes, write_csv, write_json
+from slugkit.data.tables import fault_of
 from slugkit.evaluate.prompts import FIRST_SEED
 from slugkit.models.diffusion import GUIDANCE, STEPS, draw, load_pipeline, require_pictures
 
@@ -60,8 +61,8 @@ def write_drawn_set(folder: str | Path, concepts: Sequence[str], pipeline: str =
                     steps: int = STEPS, guidance: float = GUIDANCE, device: str = "auto") -> Path:
     """Draw the table of `drawn_table` and leave PNG files, captions.csv and a record of how they were drawn. Returns the folder.
 
-    pipeline, device: as of `load_pipeline`. A call that was cut off goes on where it was and draws a batch that was begun as a whole
-    again, since a picture depends on its batch by rounding; captions.csv comes last. Raises SettingError for a folder that holds something else or
+    pipeline, device: as of `load_pipeline`. A call that was cut off goes on where it was, with what is cut short or altered; it draws a
+    batch that was begun as a whole again, since a picture depends on its batch by rounding; captions.csv comes last. Raises SettingError for a folder that holds something else or
     was drawn in another way, ModelLoadError for a pipeline that cannot be loaded or draws blank pictures, and what `drawn_table` raises, before anything is drawn.
     """
     folder, table = Path(folder).expanduser(), drawn_table(concepts, count, exam, prompts)
@@ -75,14 +76,14 @@ def write_drawn_set(folder: str | Path, concepts: Sequence[str], pipeline: str =
                                "one, or repeat the call it was drawn with.")
     write_json(folder / RECORD, how)
     parts = [table.iloc[start:start + AT_ONCE] for start in range(0, len(table), AT_ONCE)]
-    left = [part for part in parts if not all((folder / name).is_file() for name in part["file"])]
+    left = [part for part in parts if any(fault_of(folder / name) for name in part["file"])]
     if left:
         pipe = load_pipeline(pipeline, device)
         for part in progress(left, "drawing"):
             images = draw(pipe, part["caption"].tolist(), part["seed"].tolist(), steps, guidance)
             require_pictures(images, type(pipe).__name__)
             for name, image in zip(part["file"], images):
-                if not (folder / name).is_file():
+                if fault_of(folder / name):
                     write_bytes(folder / name, _png(image))
     write_csv(folder / "captions.csv", table)
     return folder

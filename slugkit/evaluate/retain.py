@@ -6,11 +6,8 @@ from functools import cached_property
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
-from safetensors.torch import save as bytes_of
 
-from slugkit.base import SettingError, sha256_json, write_bytes
+from slugkit.base import SettingError, cached_tensors, sha256_json
 from slugkit.data import Source
 from slugkit.gradients import retain_gradient
 from slugkit.models import Clip
@@ -21,8 +18,7 @@ class RetainGradients:
     """g_r of several retain draws, none of whose pictures show any of the concepts. Computed when first asked for.
 
     concepts: everything that will be forgotten with them. size: pairs of each draw; batch_size: the micro-batch, part of the retain loss's
-    definition; draws: how many. folder: where they are kept between processes, under a name made of `key`; None keeps them in memory only. A file that cannot be read
-    is computed again.
+    definition; draws: how many. folder: where they are kept between processes, under a name made of `key`; None keeps them in memory only.
     """
 
     def __init__(self, clip: Clip, source: Source, concepts: list[str], size: int = 512, batch_size: int = 128, draws: int = 5, seed: int = 0,
@@ -42,13 +38,13 @@ class RetainGradients:
     @cached_property
     def draws(self) -> list[dict[str, torch.Tensor]]:
         """One dictionary for each draw: parameter name -> gradient, float32 on the CPU, where several of them have room."""
-        kept = self._kept()
-        if kept is None:
-            found = (retain_gradient(self.clip, pairs, self.batch_size, self.seed) for pairs in self._sets)
-            kept = [{name: g.cpu() for name, g in draw.items()} for draw in found]
-            if self.folder is not None:
-                write_bytes(self._file, bytes_of({f"{k}/{name}": g.contiguous() for k, draw in enumerate(kept) for name, g in draw.items()}))
-        return kept
+        def computed() -> dict[str, torch.Tensor]:
+            draws = (retain_gradient(self.clip, pairs, self.batch_size, self.seed) for pairs in self._sets)
+            return {f"{k}/{name}": g.cpu() for k, draw in enumerate(draws) for name, g in draw.items()}
+
+        kept = computed() if self.folder is None else cached_tensors(self._file, computed)
+        names = [name for name, _ in self.clip.model.named_parameters()]
+        return [{name: kept[f"{k}/{name}"] for name in names if f"{k}/{name}" in kept} for k in range(len(self._sets))]
 
     @property
     def captions(self) -> list[str]:
@@ -58,16 +54,6 @@ class RetainGradients:
     @property
     def _file(self) -> Path:
         return self.folder / f"retain-{self.key[:24]}.safetensors"
-
-    def _kept(self) -> list[dict[str, torch.Tensor]] | None:
-        if self.folder is None or not self._file.is_file():
-            return None
-        try:
-            stored = load_file(self._file)
-            names = [name for name, _ in self.clip.model.named_parameters()]
-            return [{name: stored[f"{k}/{name}"] for name in names} for k in range(len(self._sets))]
-        except (OSError, SafetensorError, KeyError):
-            return None
 
     def of(self, concept: str) -> list[dict[str, torch.Tensor]]:
         """The gradients, for one of the concepts. Raises SettingError for another, whose pictures may be among them."""

@@ -11,6 +11,7 @@ from PIL import Image
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from slugkit.base import ModelLoadError, UnreadableImagesError, data_dir, progress
+from slugkit.data.opening import READ_ERRORS, check_bounds, open_rgb, seen
 from slugkit.data.pictures import Pictures
 from slugkit.models import convert
 from slugkit.models.clip import Clip, pick_device
@@ -62,19 +63,22 @@ def as_batch(tokenizer, image_token: int, patches: int, talks: list[tuple[str, s
 
 
 def opened(images) -> list:
-    """Pictures as a processor takes them. images: (N, H, W, 3) uint8, or a list of arrays, Pillow images and paths.
+    """Pictures as a processor takes them. images: (N, H, W, 3) uint8, or a list of arrays, Pillow images and paths, which are turned upright, laid on white, ...
+    (`slugkit.data.opening.seen`).
 
     Raises UnreadableImagesError, naming the file, for one that cannot be read; ModelLoadError where there is no picture.
     """
     found = []
     for number, image in enumerate(images):
-        if isinstance(image, (str, Path)):
-            try:
-                with Image.open(image) as file:
-                    image = file.convert("RGB")
-            except (OSError, SyntaxError, Image.DecompressionBombError) as error:
-                raise UnreadableImagesError(f"The picture {str(image)!r} cannot be read: {error}. A PNG, JPEG or another format that Pillow opens was "
-                                            "expected. Nothing was asked.") from error
+        try:
+            if isinstance(image, (str, Path)):
+                image, _ = open_rgb(image)
+            elif isinstance(image, Image.Image):
+                check_bounds(image)
+                image, _ = seen(image)
+        except READ_ERRORS as error:
+            raise UnreadableImagesError(f"The picture {str(image)!r} cannot be read: {error}. A PNG, JPEG or another format that Pillow opens was "
+                                        "expected. Nothing was asked.") from error
         if not isinstance(image, (np.ndarray, Image.Image)):
             raise ModelLoadError(f"Question {number} came with {type(image).__name__} in the place of its picture; an array, a Pillow image or a path "
                                  "was expected. The model answers questions about pictures alone.")

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from slugkit.base import data_dir, runs_dir, seed_everything, sha256_file, write_json, write_tensors, write_text
+from slugkit.base import cached_tensors, data_dir, runs_dir, seed_everything, sha256_file, write_json, write_text
 from slugkit.models.classifier import load_classifier
 from slugkit.models.clip import load_clip, model_folder, pick_device
 from slugkit.models.diffusion import GUIDANCE, STEPS, load_pipeline, text_encoder
@@ -104,10 +104,7 @@ def cycle_state(checkpoint: Path | None, cycle: int) -> Path | None:
 
 def _coded(vae, pictures: TrainingPictures, device, path: Path) -> torch.Tensor:
     """Latents of all pictures, kept in `path` while the UNet is trained."""
-    from safetensors.torch import load_file
-    if not path.is_file():
-        write_tensors(path, {"latents": encode_all(vae, pictures.images, device)})
-    return load_file(path)["latents"]
+    return cached_tensors(path, lambda: {"latents": encode_all(vae, pictures.images, device)})["latents"]
 
 
 def write_scores(folder: Path, device: str = "auto") -> None:

@@ -9,10 +9,8 @@ from pathlib import Path
 from typing import Callable, Protocol
 
 import torch
-from safetensors import safe_open
-from safetensors.torch import load_file
 
-from slugkit.base import SettingError, progress, seed_everything, write_tensors
+from slugkit.base import SettingError, progress, read_hashed, seed_everything, write_hashed
 
 KEEP_EVERY = 100
 """Steps between two checkpoints."""
@@ -43,22 +41,25 @@ def learning_rate(recipe: Schedule, step: int) -> float:
 
 
 def save_state(path: Path, modules: dict[str, torch.nn.Module], optimizer, step: int, loss: float, recipe: Schedule) -> None:
-    """Write weights, optimizer and step as safetensors, atomically."""
+    """Write weights, optimizer and step as safetensors with their hash, atomically."""
     tensors = {f"{name}.{k}": v for name, module in modules.items() for k, v in module.state_dict().items()}
     for index, state in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{index}.{k}": v for k, v in state.items()}
-    write_tensors(path, {k: v.detach().cpu().clone().contiguous() for k, v in tensors.items()},
-                  {"step": str(step), "loss": str(loss), "recipe": json.dumps(asdict(recipe))})
+    write_hashed(path, {k: v.detach().cpu().clone().contiguous() for k, v in tensors.items()},
+                 {"step": str(step), "loss": str(loss), "recipe": json.dumps(asdict(recipe))})
 
 
-def load_state(path: Path, modules: dict[str, torch.nn.Module], optimizer, recipe: Schedule) -> tuple[int, float]:
-    """Read what `save_state` wrote, in place; returns the step to go on with and the last loss. Raises SettingError for another
-    recipe's state."""
-    with safe_open(path, "pt") as handle:
-        header = handle.metadata()
+def load_state(path: Path, modules: dict[str, torch.nn.Module], optimizer, recipe: Schedule) -> tuple[int, float | None]:
+    """Read what `save_state` wrote, in place; returns the step to go on with and the last loss. A file that is cut short or altered
+    is not gone on from: step 0, and a word that says so. Raises SettingError for another recipe's state."""
+    kept = read_hashed(path)
+    if kept is None:
+        print(f"The checkpoint {path.name} is cut short or altered; the training begins anew.")
+        return 0, None
+    tensors, header = kept
     if json.loads(header["recipe"]) != json.loads(json.dumps(asdict(recipe))):  # JSON has no tuples
         raise SettingError(f"The checkpoint {path.name} was made by another recipe. Remove it, or pass --no-resume to start anew.")
-    tensors, whole = load_file(path), optimizer.state_dict()
+    whole = optimizer.state_dict()
     for name, module in modules.items():
         module.load_state_dict({k.removeprefix(f"{name}."): v for k, v in tensors.items() if k.startswith(f"{name}.")})
     state: dict = {}

@@ -9,8 +9,9 @@ from typing import Callable
 import numpy as np
 
 from slugkit import studio
-from slugkit.base import EmptySetError, sha256_bytes
+from slugkit.base import EmptySetError, UnreadableImagesError, sha256_bytes
 from slugkit.data import drawn, read_folder
+from slugkit.data.looked import Looked
 
 
 @dataclass
@@ -54,7 +55,12 @@ def folder_pictures(folder: str | Path, without: str | None = None) -> TrainingP
     keep = [i for i, c in enumerate(pairs.table["concept"]) if c != without]
     if not keep:
         raise EmptySetError(f"{folder} holds no training picture; expected rows with split 'train' in captions.csv.")
-    pairs = pairs.take(keep)
+    pairs, looked = pairs.take(keep), Looked()
+    pairs = pairs.take(looked.whole(pairs))
+    for what, why, name in looked.listed():
+        print(f"{what}, {why}: {name}")
+    if not len(pairs):
+        raise UnreadableImagesError(f"No training picture of {folder} can be decoded; expected whole ones. Mend or replace them.")
     captions = list(pairs.captions)
     keys = [c or t for c, t in zip(pairs.table["concept"].fillna(""), captions)]
     return TrainingPictures(np.asarray(pairs.images), lambda i, rng: captions[i], keys, captions)
