@@ -32,6 +32,7 @@ from slugkit.base.settings import (
     require_choice,
     seed_everything,
 )
+from slugkit.base.texts import from_cell, printable, to_cell
 
 __all__ = [
     "CheckFailed",
@@ -56,9 +57,11 @@ __all__ = [
     "check_settings",
     "data_dir",
     "did_you_mean",
+    "from_cell",
     "headless",
     "nearest",
     "notebooks_dir",
+    "printable",
     "progress",
     "read_settings",
     "replace_atomically",
@@ -71,6 +74,7 @@ __all__ = [
     "sha256_json",
     "sha256_tensor",
     "sha256_tree",
+    "to_cell",
     "write_bytes",
     "write_csv",
     "write_json",

@@ -7,12 +7,13 @@ from slugkit.base import SettingError, nearest, require_choice
 from .canvas_source import CanvasSource
 from .checks import check_sets
 from .folder import FolderSource, read_folder
+from .names import names_concept
 from .pairs import Pairs, load_pairs
 from .pictures import FITS
 from .pool import PairsSource
 from .saved_set import is_saved_set, read_saved_set
 from .shards import read_shards
-from .source import Exam, Source, names_concept
+from .source import Exam, Source
 from .studio_source import StudioSource, drawn
 from .tables import read_table
 from .unlearncanvas import is_unlearncanvas

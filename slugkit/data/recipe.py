@@ -182,7 +182,7 @@ def _read(path: Path) -> Recipe:
     try:
         text = path.read_text(encoding="utf-8")
         said = json.loads(text) if path.suffix.lower() == ".json" else yaml.safe_load(text)
-    except (OSError, UnicodeDecodeError, ValueError, yaml.YAMLError) as error:
+    except (OSError, UnicodeDecodeError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise SettingError(f"The recipe {path.name} cannot be read: {str(error).splitlines()[0]}. A YAML or JSON file with the entry `pairs` was "
                            "expected.") from error
     if not isinstance(said, dict):

@@ -16,7 +16,7 @@ from slugkit.base import SettingError, UnreadableImagesError, did_you_mean, prog
 
 from .pairs import Pairs
 from .pictures import Pictures
-from .tables import complete
+from .tables import complete, text_of
 
 PICTURES = ("jpg", "jpeg", "png", "webp")
 LONGEST_TEXT = 1 << 20
@@ -116,7 +116,7 @@ class Shard:
             said = json.loads(text("json") or "{}")
         except (ValueError, RecursionError):
             said = {}
-        said = {name: value.strip() for name, value in said.items() if isinstance(value, str)} if isinstance(said, dict) else {}
+        said = {name: text_of(value) for name, value in said.items() if isinstance(value, (str, int, float))} if isinstance(said, dict) else {}
         return {"caption": text("txt") or said.get("caption", ""), "concept": said.get("concept", ""), "split": said.get("split", "")}
 
 

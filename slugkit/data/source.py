@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -89,14 +88,6 @@ class Source(Protocol):
 
     def exam(self, concept: str, split: str, per_style: int = 0) -> Exam:
         """The search or the report exam."""
-
-
-def names_concept(caption: str, concept: str) -> bool:
-    """Whether the caption holds the concept as whole words, whatever the case.
-
-    The paper's search takes any substring, so that "Bezos" would also be found inside a longer word.
-    """
-    return re.search(rf"(?<!\w){re.escape(concept)}(?!\w)", caption, flags=re.IGNORECASE) is not None
 
 
 def choose(count: int, size: int, seed, what: str) -> np.ndarray:
