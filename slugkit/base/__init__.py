@@ -32,7 +32,7 @@ from slugkit.base.settings import (
     require_choice,
     seed_everything,
 )
-from slugkit.base.texts import from_cell, printable, to_cell
+from slugkit.base.texts import as_file_name, from_cell, printable, to_cell
 
 __all__ = [
     "CheckFailed",
@@ -52,6 +52,7 @@ __all__ = [
     "UnknownConceptError",
     "UnreadableImagesError",
     "ZeroWeightError",
+    "as_file_name",
     "cache_dir",
     "check_names",
     "check_settings",

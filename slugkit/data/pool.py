@@ -97,14 +97,17 @@ class PairsSource:
     def _train(self) -> Pairs:
         return self.pairs.split("train")
 
-    def _told(self, concept: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Of every training pair whether it is about the concept, whether it carries or names it, and whether it does so in another spelling only: (N,) bool each."""
-        name, rows = name_of(concept), list(zip(self._train.table["concept"], self._train.captions))
-        labelled = np.array([c == concept for c, _ in rows], bool)
-        named = np.array([name.is_in(t) for _, t in rows], bool)
-        mine = labelled | (named & np.array([not c for c, _ in rows], bool))
-        near = np.array([not at and (name.is_near(t) or name.is_near(c)) for at, (c, t) in zip(labelled | named, rows)], bool)
-        return mine, labelled | named, near
+    def _mine(self, concept: str) -> np.ndarray:
+        """(N,) bool: the training pairs about the concept, which carry it or, where they carry none, name it."""
+        name, train = name_of(concept), self._train.table
+        return np.array([c == concept or (not c and name.is_in(t)) for c, t in zip(train["concept"], train["caption"])], bool)
+
+    def _other(self, concept: str) -> tuple[np.ndarray, np.ndarray]:
+        """(N,) bool each: the training pairs that carry or name the concept, and those that do so in another spelling only."""
+        name, train = name_of(concept), self._train.table
+        named = np.array([c == concept or name.is_in(t) for c, t in zip(train["concept"], train["caption"])], bool)
+        near = np.array([not at and (name.is_near(t) or name.is_near(c)) for at, c, t in zip(named, train["concept"], train["caption"])], bool)
+        return named, near
 
     def _unheard(self, names: list[str]) -> np.ndarray:
         """(N,) bool: training pairs whose caption holds the name at their place, but only behind what the model reads. names: N, "" where none is asked for."""
@@ -120,6 +123,9 @@ class PairsSource:
     def _drawn(self, these: np.ndarray, size: int, seed: list[int], what: str, left_out: dict[tuple[str, str], np.ndarray]) -> Pairs:
         """`size` of the training pairs at most; what was left out, by (what, advice), is counted and its first named."""
         rows = np.flatnonzero(these)
+        if not len(rows) and any(out.any() for out in left_out.values()):
+            why = "; ".join(f"{int(out.sum())} of {len(out)} training pairs are left out: {reason}. {advice}" for (reason, advice), out in left_out.items() if out.any())
+            raise EmptySetError(f"The {what} is empty; at least one pair was expected. {why}")
         found = self._train.take(rows[choose(len(rows), size, seed, what)])
         keys = self._train.table["key"]
         found.table.attrs = {**found.table.attrs, "left_out": [[why, int(out.sum()), len(out), f"First: {keys[out].iloc[0]}. {advice}" if out.any() else ""]
@@ -132,7 +138,7 @@ class PairsSource:
         Left out and counted: pairs whose caption holds the name behind the model's context only. Raises EmptySetError.
         """
         self.kind(concept)
-        mine, _, _ = self._told(concept)
+        mine = self._mine(concept)
         cut = mine & self._unheard([concept if m else "" for m in mine])
         return self._drawn(mine & ~cut, size, [seed, 11], "forget set", {BEHIND: cut})
 
@@ -141,8 +147,7 @@ class PairsSource:
 
         Left out and counted: pairs that hold it in another spelling (see `slugkit.data.names`), and those whose own class is named behind the model's context only.
         """
-        told = [self._told(name) for name in as_list(concept)]
-        named, near = (np.any([t[k] for t in told], axis=0) for k in (1, 2))
+        named, near = (np.any(found, axis=0) for found in zip(*map(self._other, as_list(concept))))
         cut = self._classes_unheard & ~named & ~near
         return self._drawn(~named & ~near & ~cut, size, [seed, 12, draw], "retain set", {SPELT: near & ~named, BEHIND: cut})
 

@@ -26,6 +26,7 @@ from .celeba import CelebA, read_celeba
 from .imagenet import FRACTION, ImageNet, read_imagenet
 from .pairs import COLUMNS, Pairs
 from .pictures import Pictures
+from .reading import Reading
 from .source import Exam, Source
 
 LEAST = 6
@@ -199,8 +200,8 @@ def _read(path: Path) -> Recipe:
                            "places, `concepts` is a list of names, `neighbours` gives a list of names for a name. Mend that entry.") from None
 
 
-def read_recipe(path: str | Path, size: int = 224, fit: str = "crop") -> PaperSource:
-    """The source that a recipe file (.yaml, .yml or .json) describes. size, fit: of its pictures, see `Pictures`.
+def read_recipe(path: str | Path, size: int = 224, fit: str = "crop", reading: Reading | None = None) -> PaperSource:
+    """The source that a recipe file (.yaml, .yml or .json) describes. size, fit: of its pictures, see `Pictures`. reading: as of `open_data`.
 
     Places are relative to the recipe's folder. Raises SettingError for an unknown or wrong entry, UnknownConceptError for a concept or a neighbour that
     nothing knows, and what `open_data`, `read_celeba` and `read_imagenet` raise, before any picture is decoded.
@@ -217,6 +218,6 @@ def read_recipe(path: str | Path, size: int = 224, fit: str = "crop") -> PaperSo
 
     people = read_celeba(place(recipe.people), size, fit) if recipe.people else None
     objects = read_imagenet(place(recipe.objects), size, fit) if recipe.objects else None
-    pool = open_data(place(recipe.pairs), size, fit)
-    forget = open_data(place(recipe.forget), size, fit) if recipe.forget else None
+    pool = open_data(place(recipe.pairs), size, fit, reading)
+    forget = open_data(place(recipe.forget), size, fit, reading) if recipe.forget else None
     return PaperSource(recipe, path, pool, forget, people, objects)

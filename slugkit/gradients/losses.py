@@ -9,7 +9,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from slugkit.base import SettingError, require_choice
+from slugkit.base import EmptySetError, SettingError, require_choice
 from slugkit.data import Pairs
 from slugkit.models import Clip
 
@@ -109,7 +109,7 @@ def distinct_batches(labels: list[str], batch_size: int, seed: int = 0) -> list[
     """Rows in batches of at most `batch_size` in which no label occurs twice, so that InfoNCE's negatives are negatives.
 
     Each row, in a seeded order, goes to the first batch that has room and not yet its label; batches of a single row are
-    dropped, since InfoNCE has nothing to compare there.
+    dropped, since InfoNCE has nothing to compare there. Raises EmptySetError where no batch is left.
     """
     order = np.random.Generator(np.random.PCG64([seed, 13])).permutation(len(labels))
     filled: list[tuple[set, list[int]]] = []
@@ -122,7 +122,11 @@ def distinct_batches(labels: list[str], batch_size: int, seed: int = 0) -> list[
             filled.append((seen, rows))
         seen.add(labels[row])
         rows.append(row)
-    return [sorted(rows) for _, rows in filled if len(rows) > 1]
+    found = [sorted(rows) for _, rows in filled if len(rows) > 1]
+    if not found:
+        raise EmptySetError(f"The {len(labels)} retain pairs all show {(labels or ['nothing'])[0].split('|')[0]!r}; two different classes or captions beside the concept were "
+                            "expected, since InfoNCE tells them apart. Add pictures of something else: data with two classes leave one to retain.")
+    return found
 
 
 def micro_batches(pairs: Pairs, kind: str, batch_size: int = 128, seed: int = 0, chunk: int | None = None) -> list[Pairs]:
