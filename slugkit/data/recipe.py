@@ -15,15 +15,17 @@ from __future__ import annotations
 import json
 from contextlib import suppress
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import pandas as pd
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from slugkit.base import EmptySetError, SettingError, UnknownConceptError, nearest, require_choice, sha256_bytes
 
 from .celeba import CelebA, read_celeba
 from .imagenet import FRACTION, ImageNet, read_imagenet
+from .names import written
 from .pairs import COLUMNS, Pairs
 from .pictures import Pictures
 from .reading import Reading
@@ -34,6 +36,8 @@ LEAST = 6
 ENOUGH = 2500
 """Pictures of ImageNet in an exam: the paper's 5 % of the whole set; of a smaller set as many as there are."""
 SPLITS = ("search", "report")
+Written = Annotated[str, AfterValidator(written)]
+"""A name as `slugkit.data.names.written` writes it, which is how tables of names are read."""
 
 
 class Recipe(BaseModel):
@@ -45,8 +49,8 @@ class Recipe(BaseModel):
     forget: str | None = Field(None, min_length=1)
     people: str | None = Field(None, min_length=1)
     objects: str | None = Field(None, min_length=1)
-    concepts: list[str] = []
-    neighbours: dict[str, list[str]] = {}
+    concepts: list[Written] = []
+    neighbours: dict[Written, list[Written]] = {}
 
 
 def thirds(table: pd.DataFrame) -> list[str]:
