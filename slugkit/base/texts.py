@@ -1,4 +1,4 @@
-"""Texts of unknown origin where a program would act on them: on a terminal, and in a spreadsheet."""
+"""Texts of unknown origin where a program would act on them: terminal, spreadsheet, file name."""
 
 import re
 import unicodedata
@@ -7,12 +7,21 @@ from typing import Any
 from slugkit.base.hashing import sha256_bytes
 
 FORMULA = re.compile(r"'*(?:\s*[=+\-@\uff1d\uff0b\uff0d\uff20]|[\t\r\n])")
-"""How a cell begins that a spreadsheet takes for a formula; quotes before it are one more than were in the text."""
+"""How a cell begins that a spreadsheet takes for a formula; quotes before it are one more than were
+in the text.
+"""
 
 
 def printable(text: Any) -> str:
-    """A text in one line that does nothing to a terminal: control characters, line breaks and marks that turn the direction are written as \\x1b, \\n, \\u202e."""
-    return "".join(c if c.isprintable() or unicodedata.category(c) == "Zs" else c.encode("unicode_escape").decode() for c in str(text))
+    """A text in one line that does nothing to a terminal: control characters, line breaks and marks
+    that turn the direction are written as \\x1b, \\n, \\u202e.
+    """
+    return "".join(
+        c
+        if c.isprintable() or unicodedata.category(c) == "Zs"
+        else c.encode("unicode_escape").decode()
+        for c in str(text)
+    )
 
 
 def as_file_name(text: str) -> str:
@@ -28,7 +37,9 @@ def as_file_name(text: str) -> str:
 
 
 def to_cell(value: Any) -> Any:
-    """A value for a CSV: a text that a spreadsheet would run gets an apostrophe before it. Everything else stays as it is."""
+    """A value for a CSV: a text that a spreadsheet would run gets an apostrophe before it.
+    Everything else stays as it is.
+    """
     return f"'{value}" if isinstance(value, str) and FORMULA.match(value) else value
 
 

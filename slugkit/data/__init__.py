@@ -26,12 +26,17 @@ EXPECTED = ("'studio', a folder with captions.csv, a .csv or .parquet file with 
             "pattern such as shards/{00000..00009}.tar), a folder that datasets' save_to_disk wrote, UnlearnCanvas's folder, or a recipe (.yaml or .json)")
 
 
-def open_data(data: str = "studio", size: int = 64, fit: str = "crop", reading: Reading | None = None) -> Source:
-    """The source that a notebook's `data` parameter names; `slugkit/data/pages/own_pictures.md` shows every layout.
+def open_data(
+    data: str = "studio", size: int = 64, fit: str = "crop", reading: Reading | None = None
+) -> Source:
+    """The source that a notebook's `data` parameter names; `slugkit/data/pages/own_pictures.md`
+    shows every layout.
 
-    size: edge in pixels at which pictures are read, that of the CLIP's input. fit: "crop" or "squash" (see `Pictures`). The studio has its own 64 pixels.
-    reading: how the CLIP reads texts, so that no set rests on a name behind its context; `Clip.inputs` and `slugkit.models.reading.inputs_of` give the three.
-    Raises SettingError for anything else, naming what was expected and the nearest files; and what the readers raise.
+    size: edge in pixels at which pictures are read, that of the CLIP's input. fit: "crop" or
+    "squash" (see `Pictures`). The studio has its own 64 pixels. reading: how the CLIP reads texts,
+    so that no set rests on a name behind its context; `Clip.inputs` and
+    `slugkit.models.reading.inputs_of` give the three. Raises SettingError for anything else, naming
+    what was expected and the nearest files; and what the readers raise.
     """
     require_choice(fit, FITS, "The way to fit a picture")
     if data == "studio":
@@ -40,7 +45,12 @@ def open_data(data: str = "studio", size: int = 64, fit: str = "crop", reading: 
     if path.is_dir():
         return _of_folder(path, size, fit, reading)
     if path.suffix == ".tar":
-        return PairsSource(read_shards(path, size, fit), path.stem, path if path.is_file() else path.parent, reading)
+        return PairsSource(
+            read_shards(path, size, fit),
+            path.stem,
+            path if path.is_file() else path.parent,
+            reading,
+        )
     if path.is_file() and path.suffix in (".csv", ".parquet"):
         return PairsSource(read_table(path, size, fit), path.stem, path, reading)
     if path.is_file() and path.suffix in (".yaml", ".yml", ".json"):

@@ -204,11 +204,15 @@ def _read(path: Path) -> Recipe:
                            "places, `concepts` is a list of names, `neighbours` gives a list of names for a name. Mend that entry.") from None
 
 
-def read_recipe(path: str | Path, size: int = 224, fit: str = "crop", reading: Reading | None = None) -> PaperSource:
-    """The source that a recipe file (.yaml, .yml or .json) describes. size, fit: of its pictures, see `Pictures`. reading: as of `open_data`.
+def read_recipe(
+    path: str | Path, size: int = 224, fit: str = "crop", reading: Reading | None = None
+) -> PaperSource:
+    """The source that a recipe file (.yaml, .yml or .json) describes. size, fit: of its pictures,
+    see `Pictures`. reading: as of `open_data`.
 
-    Places are relative to the recipe's folder. Raises SettingError for an unknown or wrong entry, UnknownConceptError for a concept or a neighbour that
-    nothing knows, and what `open_data`, `read_celeba` and `read_imagenet` raise, before any picture is decoded.
+    Places are relative to the recipe's folder. Raises SettingError for an unknown or wrong entry,
+    UnknownConceptError for a concept or a neighbour that nothing knows, and what `open_data`,
+    `read_celeba` and `read_imagenet` raise, before any picture is decoded.
     """
     from . import open_data
     path = Path(path).expanduser().absolute()

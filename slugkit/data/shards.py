@@ -116,7 +116,15 @@ class Shard:
             said = json.loads(text("json") or "{}")
         except (ValueError, RecursionError):
             said = {}
-        said = {name: text_of(value) for name, value in said.items() if isinstance(value, (str, int, float))} if isinstance(said, dict) else {}
+        said = (
+            {
+                name: text_of(value)
+                for name, value in said.items()
+                if isinstance(value, (str, int, float))
+            }
+            if isinstance(said, dict)
+            else {}
+        )
         return {"caption": text("txt") or said.get("caption", ""), "concept": said.get("concept", ""), "split": said.get("split", "")}
 
 

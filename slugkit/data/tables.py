@@ -1,7 +1,9 @@
-"""Tables of pictures and captions: a captions.csv, or any CSV or parquet file with paths and captions.
+"""Tables of pictures and captions: a captions.csv, or any CSV or parquet file with paths and
+captions.
 
-Columns (of a CSV parted by commas, semicolons or tabs): a path (`file`, `path` or `image_path`) and a caption (`caption`, `TEXT` or `text`, the first two as LAION writes them); `concept` (the
-class that a picture shows) and `split` (train, search, report) are optional.
+Columns (of a CSV parted by commas, semicolons or tabs): a path (`file`, `path` or `image_path`) and
+a caption (`caption`, `TEXT` or `text`, the first two as LAION writes them); `concept` (the class
+that a picture shows) and `split` (train, search, report) are optional.
 """
 
 from __future__ import annotations
@@ -34,12 +36,15 @@ def first_column(columns, names: tuple[str, ...], where: str) -> str:
 
 
 def complete(table: pd.DataFrame, where: str) -> pd.DataFrame:
-    """The table with the columns that `Pairs` needs, from `key` (unique text) and `caption`, and from `concept` and `split` where it has them.
+    """The table with the columns that `Pairs` needs, from `key` (unique text) and `caption`, and
+    from `concept` and `split` where it has them.
 
-    Without `split` it is assigned by a hash of the key, train : search : report as 60 : 20 : 20; where no picture has a concept every pair is train,
-    since no exam can be set. Classes that differ in blanks, case and the like alone (`normalised`) are one, in its commonest spelling; attrs["merged"] names the
-    others. A row without a caption is left out and named in `attrs["incomplete"]`. where: what messages call the table. Raises SettingError for another split or a
-    key that occurs twice, EmptySetError when no row is left.
+    Without `split` it is assigned by a hash of the key, train : search : report as 60 : 20 : 20;
+    where no picture has a concept every pair is train, since no exam can be set. Classes that
+    differ in blanks, case and the like alone (`normalised`) are one, in its commonest spelling;
+    attrs["merged"] names the others. A row without a caption is left out and named in
+    `attrs["incomplete"]`. where: what messages call the table. Raises SettingError for another
+    split or a key that occurs twice, EmptySetError when no row is left.
     """
     attrs = {"unreadable": [], "incomplete": [], **table.attrs}
     for name in ("caption", "concept", "split"):
@@ -70,22 +75,39 @@ def text_of(value) -> str:
     """A value as text without blanks around it: "" for what is missing, 7 for 7.0."""
     if pd.api.types.is_scalar(value) and pd.isna(value):
         return ""
-    return str(int(value) if isinstance(value, (float, np.floating)) and float(value).is_integer() else value).strip()
+    return str(
+        int(value)
+        if isinstance(value, (float, np.floating)) and float(value).is_integer()
+        else value
+    ).strip()
 
 
 def as_text(column: pd.Series) -> pd.Series:
-    """A column as text, value by value (`text_of`), whatever pandas made of it: categories, nullable numbers, numbers with gaps."""
+    """A column as text, value by value (`text_of`), whatever pandas made of it: categories,
+    nullable numbers, numbers with gaps.
+    """
     return column.astype(object).map(text_of).astype(object)
 
 
 def one_spelling(concepts: pd.Series) -> tuple[pd.Series, list[str]]:
-    """The classes in one spelling each, the commonest of those that `normalised` makes one, and a sentence for every other that was there."""
-    if concepts[concepts != ""].str.fullmatch(r"-?\d+\.0").all():  # how a CSV shows whole numbers that pandas held beside a gap
+    """The classes in one spelling each, the commonest of those that `normalised` makes one, and a
+    sentence for every other that was there.
+    """
+    # how a CSV shows whole numbers that pandas held beside a gap
+    if concepts[concepts != ""].str.fullmatch(r"-?\d+\.0").all():
         concepts = concepts.str.removesuffix(".0")
-    counts = concepts.value_counts().sort_index(kind="stable").sort_values(ascending=False, kind="stable")
+    counts = (
+        concepts.value_counts()
+        .sort_index(kind="stable")
+        .sort_values(ascending=False, kind="stable")
+    )
     taken: dict[str, str] = {}
     spelt = {said: taken.setdefault(normalised(said), written(said)) for said in counts.index}
-    merged = [f"{said!r} ({count} pairs) is read as {spelt[said]!r}" for said, count in counts.items() if said != spelt[said]]
+    merged = [
+        f"{said!r} ({count} pairs) is read as {spelt[said]!r}"
+        for said, count in counts.items()
+        if said != spelt[said]
+    ]
     return concepts.map(spelt), merged
 
 
@@ -107,20 +129,31 @@ def readable(path: Path) -> bool:
 
 
 def _read_csv(path: Path) -> pd.DataFrame:
-    """A CSV in UTF-8 as text, its fields parted by the comma, semicolon or tab that makes the columns known. Raises SettingError, csv.Error, UnicodeDecodeError."""
+    """A CSV in UTF-8 as text, its fields parted by the comma, semicolon or tab that makes the
+    columns known. Raises SettingError, csv.Error, UnicodeDecodeError.
+    """
     with open(path, newline="", encoding="utf-8-sig") as stream:
         first = stream.readline()
         known = {mark: set(next(csv.reader([first], delimiter=mark), [])) for mark in ",;\t"}
-        mark = next((m for m, names in known.items() if names & set(FILES) and names & set(CAPTIONS)), ",")
+        mark = next(
+            (m for m, names in known.items() if names & set(FILES) and names & set(CAPTIONS)), ","
+        )
         stream.seek(0)
         reader = csv.reader(stream, delimiter=mark)
         header, rows = [name.strip() for name in next(reader, [])], []
         for row in reader:
-            if any(field.strip() for field in row[len(header):]):
-                raise SettingError(f"{path.name} has {len(row)} fields in the row that ends in line {reader.line_num} and {len(header)} in its header; as many were "
-                                   f"expected. Put a text that holds {mark!r} in quotes, or name the column.")
+            if any(field.strip() for field in row[len(header) :]):
+                raise SettingError(
+                    f"{path.name} has {len(row)} fields in the row that ends in line "
+                    f"{reader.line_num} and {len(header)} in its header; as many were "
+                    f"expected. Put a text that holds {mark!r} in quotes, or "
+                    "name the column."
+                )
             if row:
-                rows.append([from_cell(field) for field in row[:len(header)]] + [""] * (len(header) - len(row)))
+                rows.append(
+                    [from_cell(field) for field in row[: len(header)]]
+                    + [""] * (len(header) - len(row))
+                )
     table = pd.DataFrame(rows, columns=header, dtype=object)
     return table.loc[:, ~table.columns.duplicated()]
 
@@ -138,7 +171,10 @@ def read_columns(path: Path) -> pd.DataFrame:
     table = table.assign(key=as_text(table["key"]))
     broken = table["key"].str.contains("\0", regex=False)
     if broken.any():
-        raise SettingError(f"{path.name} names {table['key'][broken].iloc[0]!r}, which no file can be called; a path was expected. Write the table again.")
+        raise SettingError(
+            f"{path.name} names {table['key'][broken].iloc[0]!r}, which no file can be called; a "
+            "path was expected. Write the table again."
+        )
     table.attrs = {}
     return table
 

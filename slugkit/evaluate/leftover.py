@@ -17,9 +17,11 @@ from slugkit.models import Clip
 
 
 def class_pictures(source: Source, exam: Exam, per_class: int, seed: int) -> dict[str, np.ndarray]:
-    """A few pictures of every class of the target's domain that are not the exam's: class -> (per_class at most, H, W, 3) uint8.
+    """A few pictures of every class of the target's domain that are not the exam's: class ->
+    (per_class at most, H, W, 3) uint8.
 
-    Training pictures, of the classes that have any; where people and objects are examined in data of their own (a recipe), the pictures of the search, of the classes that have some.
+    Training pictures, of the classes that have any; where people and objects are examined in data
+    of their own (a recipe), the pictures of the search, of the classes that have some.
     """
     if not getattr(source, "examined_apart", lambda concept: False)(exam.concept):
         found = {}

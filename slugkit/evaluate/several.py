@@ -224,9 +224,11 @@ def several_exam(source: Source, concepts: list[str], split: str, per_style: int
 
 
 class SeveralScorer:
-    """The exam with the features of its pictures by one model, taken once: edits of the text tower leave them as they are.
+    """The exam with the features of its pictures by one model, taken once: edits of the text tower
+    leave them as they are.
 
-    On a search exam the model is to know every concept; raises SearchFailedError for one whose pictures it gets right no more often than by chance.
+    On a search exam the model is to know every concept; raises SearchFailedError for one whose
+    pictures it gets right no more often than by chance.
     """
 
     def __init__(self, clip: Clip, exam: SeveralExam):
@@ -238,9 +240,14 @@ class SeveralScorer:
             for concept in exam.concepts:
                 hits, classes = self.of(concept, t) < 1, len(exam.prompts[exam.domain(concept)])
                 if not above_chance(int(hits.sum()), len(hits), classes):
-                    raise SearchFailedError(f"Before any edit the model is right about {hits.sum()} of the {len(hits)} search pictures of {concept!r}, which is no more than "
-                                            f"chance among {classes} classes; more was expected of every concept, or there is nothing to forget. Leave it out, take a "
-                                            "model that knows it, or add search pictures.")
+                    raise SearchFailedError(
+                        f"Before any edit the model is right about {hits.sum()} of the "
+                        f"{len(hits)} search pictures of {concept!r}, which is no more than "
+                        f"chance among {classes} classes; more was "
+                        "expected of every concept, or there is nothing "
+                        "to forget. Leave it out, take a "
+                        "model that knows it, or add search pictures."
+                    )
 
     def ranks(self, domain: str, rows: np.ndarray, t: torch.Tensor) -> np.ndarray:
         """How many classes of the domain score higher than the true one, for these rows. t: (C, d) class features. Returns (n,) int64."""

@@ -54,7 +54,9 @@ def share(hits) -> dict:
 
 
 def above_chance(hits: int, n: int, classes: int) -> bool:
-    """Whether `hits` right answers out of n lie above chance, one in so many classes, with their whole 95 % Wilson interval."""
+    """Whether `hits` right answers out of n lie above chance, one in so many classes, with their
+    whole 95 % Wilson interval.
+    """
     return n > 0 and wilson(hits, n)[0] > 1 / max(classes, 1)
 
 

@@ -106,10 +106,12 @@ def batches(pairs: Pairs, batch_size: int) -> list[Pairs]:
 
 
 def distinct_batches(labels: list[str], batch_size: int, seed: int = 0) -> list[list[int]]:
-    """Rows in batches of at most `batch_size` in which no label occurs twice, so that InfoNCE's negatives are negatives.
+    """Rows in batches of at most `batch_size` in which no label occurs twice, so that InfoNCE's
+    negatives are negatives.
 
-    Each row, in a seeded order, goes to the first batch that has room and not yet its label; batches of a single row are
-    dropped, since InfoNCE has nothing to compare there. Raises EmptySetError where no batch is left.
+    Each row, in a seeded order, goes to the first batch that has room and not yet its label;
+    batches of a single row are dropped, since InfoNCE has nothing to compare there. Raises
+    EmptySetError where no batch is left.
     """
     order = np.random.Generator(np.random.PCG64([seed, 13])).permutation(len(labels))
     filled: list[tuple[set, list[int]]] = []
@@ -124,8 +126,13 @@ def distinct_batches(labels: list[str], batch_size: int, seed: int = 0) -> list[
         rows.append(row)
     found = [sorted(rows) for _, rows in filled if len(rows) > 1]
     if not found:
-        raise EmptySetError(f"The {len(labels)} retain pairs all show {(labels or ['nothing'])[0].split('|')[0]!r}; two different classes or captions beside the concept were "
-                            "expected, since InfoNCE tells them apart. Add pictures of something else: data with two classes leave one to retain.")
+        raise EmptySetError(
+            f"The {len(labels)} retain pairs all show "
+            f"{(labels or ['nothing'])[0].split('|')[0]!r}; two different classes or captions "
+            "beside the concept were "
+            "expected, since InfoNCE tells them apart. Add pictures of "
+            "something else: data with two classes leave one to retain."
+        )
     return found
 
 

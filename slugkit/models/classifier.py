@@ -32,7 +32,8 @@ class Classifier:
 
     @torch.no_grad()
     def name(self, images: np.ndarray, batch_size: int = 128) -> pd.DataFrame:
-        """(N, H, W, 3) uint8 -> columns subject, style, and subject_share, style_share: the softmax of the answer, 0..1.
+        """(N, H, W, 3) uint8 -> columns subject, style, and subject_share, style_share: the softmax
+        of the answer, 0..1.
 
         Pictures of another size than it was trained on are brought to that.
         """

@@ -76,12 +76,20 @@ class Clip:
 
     @property
     def inputs(self) -> tuple[int, str, Reading]:
-        """What `slugkit.data.open_data` is to know of the model: edge of its pictures, their fit, how it reads texts."""
+        """What `slugkit.data.open_data` is to know of the model: edge of its pictures, their fit,
+        how it reads texts.
+        """
         return self.image_size, self.fit, reading_of(self.tokenizer)
 
     def wordings(self, prompts: list[list[str]]) -> list[list[str]]:
-        """Of each class's prompts those that are read to their end; all where none is. Raises SettingError where two classes get the same tokens."""
-        return worded(self.tokens([p for group in prompts for p in group]), reading_of(self.tokenizer), prompts)
+        """Of each class's prompts those that are read to their end; all where none is. Raises
+        SettingError where two classes get the same tokens.
+        """
+        return worded(
+            self.tokens([p for group in prompts for p in group]),
+            reading_of(self.tokenizer),
+            prompts,
+        )
 
     @property
     def batch(self) -> int:
@@ -105,7 +113,9 @@ class Clip:
 
     @torch.no_grad()
     def class_features(self, prompts: list[list[str]]) -> torch.Tensor:
-        """One list of prompts per class -> (C, d): the mean of the prompts' features, brought back to unit length. The prompts are those of `wordings`."""
+        """One list of prompts per class -> (C, d): the mean of the prompts' features, brought back
+        to unit length. The prompts are those of `wordings`.
+        """
         prompts = self.wordings(prompts)
         flat = self.text_features([p for group in prompts for p in group])
         groups = torch.split(flat, [len(g) for g in prompts])

@@ -179,9 +179,15 @@ def listing(names, most: int = 4) -> str:
 
 
 def wrap(label: str, width: int) -> str:
-    """A label in lines of at most `width` characters, its own line breaks kept, MOST_LINES at most; only words longer than that are cut."""
-    lines = [part for line in str(label).split("\n") for part in textwrap.wrap(line, max(int(width), 4))]
-    return "\n".join(lines if len(lines) <= MOST_LINES else [*lines[: MOST_LINES - 1], "…"]) or " "
+    """A label in lines of at most `width` characters, its own line breaks kept, MOST_LINES at most;
+    only words longer than that are cut.
+    """
+    lines = [
+        part for line in str(label).split("\n") for part in textwrap.wrap(line, max(int(width), 4))
+    ]
+    if len(lines) > MOST_LINES:
+        lines = [*lines[: MOST_LINES - 1], "…"]
+    return "\n".join(lines) or " "
 
 
 def spread(positions, gap: float, low: float, high: float) -> np.ndarray:
