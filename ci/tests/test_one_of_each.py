@@ -12,6 +12,7 @@ from test_data_sources import CAPTIONS, encoded, samples, saved, write_pictures,
 
 from slugkit.base import SettingError
 from slugkit.data import open_data
+from slugkit.data.laion import search_names
 
 
 def member(tar, name, data):
@@ -125,3 +126,12 @@ def test_several_rows_of_a_file_are_refused_with_how_many(tmp_path):
     pd.concat([table, table.head(3).assign(TEXT="another")]).to_csv(tmp_path / "pairs.csv", index=False)
     with pytest.raises(SettingError, match="names a file twice: '0.png', and 3 such files in all.*keep one row of each"):
         open_data(str(tmp_path / "pairs.csv"))
+
+
+@pytest.mark.parametrize(("columns", "words"), [({"TEXT": [CAPTIONS]}, "m.parquet holds lists of captions in 'TEXT'"),
+                                                ({"caption": [{"en": "a", "de": "b"}]}, "m.parquet holds lists of captions in 'caption'"),
+                                                ({"TEXT": ["a"], "caption": ["b"]}, "m.parquet has several columns of captions")])
+def test_metadata_with_several_captions_are_refused_too(tmp_path, columns, words):
+    pd.DataFrame({"url": ["http://a/0"], **columns}).to_parquet(tmp_path / "m.parquet")
+    with pytest.raises(SettingError, match=words):
+        search_names(tmp_path, "Ada Vell")

@@ -35,6 +35,7 @@ from slugkit.base.settings import (
     require_choice,
     seed_everything,
 )
+from slugkit.base.texts import as_file_name, from_cell, printable, to_cell
 
 __all__ = [
     "CheckFailed",
@@ -54,6 +55,7 @@ __all__ = [
     "UnknownConceptError",
     "UnreadableImagesError",
     "ZeroWeightError",
+    "as_file_name",
     "cache_dir",
     "cached_json",
     "cached_tensors",
@@ -63,10 +65,12 @@ __all__ = [
     "data_dir",
     "did_you_mean",
     "each",
+    "from_cell",
     "headless",
     "nearest",
     "notebooks_dir",
     "pick_device",
+    "printable",
     "progress",
     "read_hashed",
     "read_settings",
@@ -80,6 +84,7 @@ __all__ = [
     "sha256_json",
     "sha256_tensor",
     "sha256_tree",
+    "to_cell",
     "wide",
     "write_bytes",
     "write_csv",

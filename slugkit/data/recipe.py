@@ -15,18 +15,21 @@ from __future__ import annotations
 import json
 from contextlib import suppress
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import pandas as pd
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from slugkit.base import EmptySetError, SettingError, UnknownConceptError, nearest, require_choice, sha256_bytes
 
 from .celeba import CelebA, read_celeba
 from .imagenet import FRACTION, ImageNet, read_imagenet
 from .looked import Looked, noted
+from .names import written
 from .pairs import COLUMNS, Pairs
 from .pictures import Pictures
+from .reading import Reading
 from .source import Exam, Source
 
 LEAST = 6
@@ -34,6 +37,8 @@ LEAST = 6
 ENOUGH = 2500
 """Pictures of ImageNet in an exam: the paper's 5 % of the whole set; of a smaller set as many as there are."""
 SPLITS = ("search", "report")
+Written = Annotated[str, AfterValidator(written)]
+"""A name as `slugkit.data.names.written` writes it, which is how tables of names are read."""
 
 
 class Recipe(BaseModel):
@@ -45,8 +50,8 @@ class Recipe(BaseModel):
     forget: str | None = Field(None, min_length=1)
     people: str | None = Field(None, min_length=1)
     objects: str | None = Field(None, min_length=1)
-    concepts: list[str] = []
-    neighbours: dict[str, list[str]] = {}
+    concepts: list[Written] = []
+    neighbours: dict[Written, list[Written]] = {}
 
 
 def thirds(table: pd.DataFrame) -> list[str]:
@@ -192,7 +197,7 @@ def _read(path: Path) -> Recipe:
     try:
         text = path.read_text(encoding="utf-8")
         said = json.loads(text) if path.suffix.lower() == ".json" else yaml.safe_load(text)
-    except (OSError, UnicodeDecodeError, ValueError, yaml.YAMLError) as error:
+    except (OSError, UnicodeDecodeError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise SettingError(f"The recipe {path.name} cannot be read: {str(error).splitlines()[0]}. A YAML or JSON file with the entry `pairs` was "
                            "expected.") from error
     if not isinstance(said, dict):
@@ -209,11 +214,15 @@ def _read(path: Path) -> Recipe:
                            "places, `concepts` is a list of names, `neighbours` gives a list of names for a name. Mend that entry.") from None
 
 
-def read_recipe(path: str | Path, size: int = 224, fit: str = "crop") -> PaperSource:
-    """The source that a recipe file (.yaml, .yml or .json) describes. size, fit: of its pictures, see `Pictures`.
+def read_recipe(
+    path: str | Path, size: int = 224, fit: str = "crop", reading: Reading | None = None
+) -> PaperSource:
+    """The source that a recipe file (.yaml, .yml or .json) describes. size, fit: of its pictures,
+    see `Pictures`. reading: as of `open_data`.
 
-    Places are relative to the recipe's folder. Raises SettingError for an unknown or wrong entry, UnknownConceptError for a concept or a neighbour that
-    nothing knows, and what `open_data`, `read_celeba` and `read_imagenet` raise, before any picture is decoded.
+    Places are relative to the recipe's folder. Raises SettingError for an unknown or wrong entry,
+    UnknownConceptError for a concept or a neighbour that nothing knows, and what `open_data`,
+    `read_celeba` and `read_imagenet` raise, before any picture is decoded.
     """
     from . import open_data
     path = Path(path).expanduser().absolute()
@@ -227,6 +236,6 @@ def read_recipe(path: str | Path, size: int = 224, fit: str = "crop") -> PaperSo
 
     people = read_celeba(place(recipe.people), size, fit) if recipe.people else None
     objects = read_imagenet(place(recipe.objects), size, fit) if recipe.objects else None
-    pool = open_data(place(recipe.pairs), size, fit)
-    forget = open_data(place(recipe.forget), size, fit) if recipe.forget else None
+    pool = open_data(place(recipe.pairs), size, fit, reading)
+    forget = open_data(place(recipe.forget), size, fit, reading) if recipe.forget else None
     return PaperSource(recipe, path, pool, forget, people, objects)

@@ -65,7 +65,8 @@ def sweep(concepts: list[str] | None = None, out: str | Path | None = None, mode
     made with the same weights (column `weights`, the start of their SHA-256). A concept that the model does not know is left out and said so. Raises
     UnknownConceptError, SearchFailedError where it knows none.
     """
-    clip, source = load_clip(model, device), open_data(data)
+    clip = load_clip(model, device)
+    source = open_data(data, *clip.inputs)
     order = [c for names in source.world.report.values() for c in names] if data == "studio" else source.concepts()
     for concept in concepts or []:
         source.kind(concept)

@@ -9,9 +9,18 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from slugkit.base import data_dir, runs_dir, seed_everything, sha256_file, write_json, write_tensors
+from slugkit.base import (
+    as_file_name,
+    data_dir,
+    runs_dir,
+    seed_everything,
+    sha256_file,
+    write_json,
+    write_tensors,
+)
 from slugkit.gradients import info_nce
 from slugkit.models.clip import CONFIG, WEIGHTS, pick_device
+from slugkit.models.reading import reading_of
 
 from . import loop
 from .pictures import TrainingPictures, folder_pictures, studio_pictures
@@ -140,8 +149,29 @@ def fit(model, tokenizer, pictures: TrainingPictures, recipe: Recipe, seed: int,
 def default_folder(data: str, without: str | None) -> Path:
     """Where a trained model goes unless told otherwise."""
     if data == "studio":
-        return data_dir() / "studio" / ("clip" if without is None else f"clip-without-{without.lower().replace(' ', '-')}")
-    return runs_dir() / "models" / (Path(data).name + ("" if without is None else f"-without-{without.lower().replace(' ', '-')}"))
+        return (
+            data_dir()
+            / "studio"
+            / ("clip" if without is None else f"clip-without-{as_file_name(without)}")
+        )
+    return (
+        runs_dir()
+        / "models"
+        / (Path(data).name + ("" if without is None else f"-without-{as_file_name(without)}"))
+    )
+
+
+def cut_captions(captions: list[str], tokenizer) -> int:
+    """How many captions are longer than the tokenizer's context; says so where there are any."""
+    reading = reading_of(tokenizer)
+    cut = [caption for caption in captions if not reading.fits(caption)]
+    if cut:
+        print(
+            f"{len(cut)} of {len(captions)} captions are longer than the {reading.context} "
+            f"tokens that the model reads and are cut, the first {cut[0][:100]!r}. What stands "
+            "behind is not learned: shorten them, or let them begin with the name."
+        )
+    return len(cut)
 
 
 def train_clip(data: str = "studio", out: str | Path | None = None, without: str | None = None, steps: int | None = None, seed: int = 0,
@@ -166,6 +196,7 @@ def train_clip(data: str = "studio", out: str | Path | None = None, without: str
         learn_tokenizer(pictures.texts, folder, recipe.vocabulary, recipe.context)
     from open_clip.tokenizer import HFTokenizer
     tokenizer = HFTokenizer(str(folder), context_length=recipe.context)
+    cut = cut_captions(pictures.texts, tokenizer)
     config = model_config(recipe, len(tokenizer.tokenizer))
     target = pick_device(device)
     model = build_model(config).to(target)
@@ -176,7 +207,17 @@ def train_clip(data: str = "studio", out: str | Path | None = None, without: str
     keep = torch.float32 if without is None else torch.float16
     write_tensors(folder / WEIGHTS, {k: v.detach().cpu().to(keep).contiguous() for k, v in model.state_dict().items()})
     write_json(folder / CONFIG, {"model_cfg": config, "preprocess_cfg": {"mean": MEAN, "std": STD, "interpolation": "bicubic"}})
-    write_card(folder, device, recipe=asdict(recipe), seed=seed, data=data, without=without, data_sha256=pictures.digest,
-               weights_sha256=sha256_file(folder / WEIGHTS), final_loss=sum(losses[-50:]) / max(1, len(losses[-50:])))
+    write_card(
+        folder,
+        device,
+        recipe=asdict(recipe),
+        seed=seed,
+        data=data,
+        without=without,
+        data_sha256=pictures.digest,
+        weights_sha256=sha256_file(folder / WEIGHTS),
+        captions_cut=cut,
+        final_loss=sum(losses[-50:]) / max(1, len(losses[-50:])),
+    )
     checkpoint.unlink(missing_ok=True)
     return folder
