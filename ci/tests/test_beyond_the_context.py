@@ -15,7 +15,7 @@ from slugkit.base import (
 from slugkit.data import check_sets, open_data
 from slugkit.data.reading import Reading, fitting
 from slugkit.evaluate.clip import class_features
-from slugkit.evaluate.diffusion import require_askable
+from slugkit.evaluate.diffusion import require_askable, told_by
 from slugkit.evaluate.measure import CutClasses
 from slugkit.models import load_clip
 from slugkit.models.classifier import load_classifier
@@ -227,7 +227,7 @@ def test_an_answer_set_asks_only_what_pipeline_and_judge_can_answer(
         pd.DataFrame({"prompt": [prompt], "subject": [subject], "style": [style]}),
     )
     with pytest.raises(SettingError, match=says):
-        require_askable(pipe, judge, table)
+        told_by(pipe, judge, table)
     require_askable(
         pipe,
         judge,
