@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 import torch
 from PIL import Image
+from test_paper_data import place  # noqa: F401  a fixture
 
 from slugkit import studio
 from slugkit.base import (
@@ -14,8 +15,9 @@ from slugkit.base import (
 )
 from slugkit.data import check_sets, open_data
 from slugkit.data.reading import Reading, fitting
+from slugkit.data.recipe import read_recipe
 from slugkit.evaluate.clip import class_features
-from slugkit.evaluate.diffusion import require_askable
+from slugkit.evaluate.diffusion import require_askable, told_by
 from slugkit.evaluate.measure import CutClasses
 from slugkit.models import load_clip
 from slugkit.models.classifier import load_classifier
@@ -196,6 +198,16 @@ def test_the_names_of_two_classes_that_are_cut_alike_are_said_before_anything_el
         source.exam("Oskar Marlow", "search")
 
 
+def test_people_and_objects_of_a_recipe_are_told_apart_by_their_tokens_before_anything_else(place):
+    blind = Reading(lambda text: [0, *(ord(c) for c in text if not c.isalpha()), 0], 77)
+    source = read_recipe(place / "recipe.yaml", 16, "crop", blind)
+    with pytest.raises(SettingError, match="these are the same for"):
+        source.exam("Ada Example", "search")
+    source = read_recipe(place / "recipe.yaml", 16, *inputs_of("ViT-B-32:laion400m_e32")[1:])
+    plain = read_recipe(place / "recipe.yaml", 16)
+    assert source.prompts("Ada Example") == plain.prompts("Ada Example")
+
+
 def test_training_says_how_many_captions_it_cuts(clip, capsys):
     assert cut_captions([f"{LONG} Kofi Okoye", "a cat", f"{LONG} Petra"], clip.tokenizer) == 2
     assert (
@@ -227,7 +239,7 @@ def test_an_answer_set_asks_only_what_pipeline_and_judge_can_answer(
         pd.DataFrame({"prompt": [prompt], "subject": [subject], "style": [style]}),
     )
     with pytest.raises(SettingError, match=says):
-        require_askable(pipe, judge, table)
+        told_by(pipe, judge, table)
     require_askable(
         pipe,
         judge,

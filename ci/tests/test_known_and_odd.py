@@ -143,12 +143,13 @@ def test_a_name_is_drawn_as_it_is_written(name, tmp_path):
 
 
 def test_a_readers_own_figures_show_dollars_too_and_formulas_of_pages_are_still_drawn():
+    formula = draw_formula(r"\frac{a}{b}")
     with plots.look.plt.rc_context():
         plots.use_style()
         figure = plots.look.plt.figure()
         assert not figure.suptitle("$\\frac{$").get_parse_math()
         figure.canvas.draw()
-        assert "svg" in draw_formula(r"\frac{a}{b}")
+        assert draw_formula(r"\frac{a}{b}") == formula is not None
 
 
 @pytest.mark.parametrize("name", ODD)

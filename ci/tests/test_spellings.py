@@ -14,6 +14,7 @@ from slugkit.base import SettingError, UnknownConceptError, from_cell, printable
 from slugkit.data import check_sets, names_concept, open_data
 from slugkit.data.laion import search_names
 from slugkit.data.names import nearly_names, written
+from slugkit.evaluate.sweep import one_at_a_time
 from slugkit.train.pictures import folder_pictures
 
 NFD = unicodedata.normalize("NFD", "José Núñez")
@@ -258,8 +259,8 @@ def test_columns_are_read_as_text_whatever_pandas_made_of_them(tmp_path, column)
 
 def test_numbers_of_shards_and_saved_sets_are_classes_too(tmp_path):
     assert open_data(
-        str(write_source(tmp_path, "shards", ["a", "b", "c"], concept=[7, 7.0, 8])), 16
-    ).concepts() == ["7", "8"]
+        str(write_source(tmp_path, "shards", ["a", "b", "c"], concept=[7, 7.0, "eight"])), 16
+    ).concepts() == ["7", "eight"]
     assert open_data(
         str(write_source(tmp_path, "saved", ["a", "b", "c"], concept=[7.0, 7.0, 8.0])), 16
     ).concepts() == ["7", "8"]
@@ -366,3 +367,29 @@ def test_other_cells_stay_as_they_are(text):
 )
 def test_a_text_does_nothing_to_a_terminal(text, shown):
     assert printable(text) == shown
+
+
+@pytest.mark.parametrize("concept", ["7", "007", "None", "=cmd", "nan", "Kofi Okoye"])
+def test_a_sweep_goes_on_with_a_table_whatever_its_concepts_are_called(tmp_path, concept):
+    for name in (concept, "car", concept):
+        table = one_at_a_time(
+            lambda said: [{"concept": said, "rho": 0.5}],
+            [name],
+            ["car", concept],
+            tmp_path / "table.csv",
+            "1234567890123456",
+        )
+    assert table["concept"].tolist() == ["car", concept]
+
+
+def test_a_nul_is_refused_in_a_path_and_stays_in_a_text(tmp_path):
+    (tmp_path / "0.png").write_bytes(encoded(0))
+    table = pd.DataFrame({"file": ["0.png"], "caption": ["a\0cat"], "concept": ["c\0t"]})
+    table.to_parquet(tmp_path / "fine.parquet")
+    assert open_data(str(tmp_path / "fine.parquet"), 16).pairs.captions == ["a\0cat"]
+    table.assign(file="a\0.png").to_parquet(tmp_path / "a.parquet")
+    with pytest.raises(SettingError, match="no file can be called"):
+        open_data(str(tmp_path / "a.parquet"), 16)
+    (tmp_path / "captions.csv").write_text("file\0,caption\n0.png,a cat\n")
+    with pytest.raises(SettingError, match="none of the columns"):
+        open_data(str(tmp_path), 16)

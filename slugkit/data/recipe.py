@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 from contextlib import suppress
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated
 
@@ -29,7 +30,7 @@ from .looked import Looked, noted
 from .names import written
 from .pairs import COLUMNS, Pairs
 from .pictures import Pictures
-from .reading import Reading
+from .reading import Reading, fitting
 from .source import Exam, Source
 
 LEAST = 6
@@ -78,9 +79,11 @@ class PaperSource:
     that `pairs` or `forget` knows, which is then examined there. Search and report pictures are disjoint: see `thirds`.
     """
 
-    def __init__(self, recipe: Recipe, path: Path, pool: Source, forget: Source | None = None, people: CelebA | None = None, objects: ImageNet | None = None):
-        self.recipe, self.path, self.name = recipe, path, path.stem
-        self.pool, self.forget, self.people, self.objects, self.looked = pool, forget or pool, people, objects, Looked()
+    def __init__(self, recipe: Recipe, path: Path, pool: Source, forget: Source | None = None, people: CelebA | None = None, objects: ImageNet | None = None,
+                 reading: Reading | None = None):
+        self.recipe, self.path, self.name, self.reading = recipe, path, path.stem, reading
+        self.pool, self.forget, self.people, self.objects = pool, forget or pool, people, objects
+        self.looked = Looked()
         for part in (people, objects):
             if part is not None:
                 part.pairs.table["split"] = thirds(part.pairs.table)
@@ -150,8 +153,20 @@ class PaperSource:
         """figures: every CelebA name with the one prompt "{name}."; objects: every class with the 7 simple templates. For another concept those of its source."""
         if self._domain(concept) is None:
             return self._knowing(concept).prompts(concept)
-        figures = {"figures": {name: [f"{name}."] for name in self.people.names}} if self.people else {}
-        return {**figures, **({"objects": self.objects.prompts} if self.objects else {})}
+        return dict(self._prompts)
+
+    @cached_property
+    def _prompts(self) -> dict[str, dict[str, list[str]]]:
+        """Of people and objects the prompts that the model reads to their end."""
+        found = {"objects": self.objects.prompts} if self.objects else {}
+        if self.people:
+            found = {"figures": {name: [f"{name}."] for name in self.people.names}, **found}
+        if self.reading is None:
+            return found
+        return {
+            domain: dict(zip(said, fitting(list(said.values()), self.reading)))
+            for domain, said in found.items()
+        }
 
     def exam(self, concept: str, split: str, per_style: int = 0) -> Exam:
         """All pictures of the target and its neighbours, those of the 100 frequent people (TA_CA) and of the 5 % of ImageNet (TA_IN), of one split.
@@ -238,4 +253,4 @@ def read_recipe(
     objects = read_imagenet(place(recipe.objects), size, fit) if recipe.objects else None
     pool = open_data(place(recipe.pairs), size, fit, reading)
     forget = open_data(place(recipe.forget), size, fit, reading) if recipe.forget else None
-    return PaperSource(recipe, path, pool, forget, people, objects)
+    return PaperSource(recipe, path, pool, forget, people, objects, reading)

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from slugkit.base import SearchFailedError, data_dir, progress, sha256_file, sha256_json, write_csv
+from slugkit.base import SearchFailedError, data_dir, from_cell, progress, sha256_file, sha256_json, write_csv
 from slugkit.data import open_data
 from slugkit.evaluate.concept import Forgetting, forget_concept, front_layers, report_metrics
 from slugkit.evaluate.statistics import bootstrap_mean
@@ -41,6 +41,9 @@ def kept_rows(path: Path, weights: str, concepts: list[str]) -> pd.DataFrame:
     if not path.is_file():
         return pd.DataFrame()
     table = pd.read_csv(path)
+    as_written = pd.read_csv(path, dtype=str, keep_default_na=False)  # 7 and None are names too
+    for name in {"concept", "weights"} & set(table):
+        table[name] = as_written[name].map(from_cell)
     return table[(table["weights"] == weights) & ~table["concept"].isin(concepts)] if "weights" in table else pd.DataFrame()
 
 
