@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from slugkit import studio
-from slugkit.base import cache_dir, cached_tensors, data_dir, sha256_json
+from slugkit.base import cache_dir, cached_tensors, cores, data_dir, sha256_json
 
 from .looked import noted
 from .pairs import Pairs
@@ -21,13 +21,13 @@ SOLO = ("person", "character", "object", "novel")
 NAME_PROMPTS = ["{}", "a picture of {}", "a photo of {}"]
 
 
-def drawn(records: list, workers: int = 2) -> np.ndarray:
+def drawn(records: list) -> np.ndarray:
     """Draw records, keeping the pictures under cache_dir() so that the next call reads them. (N, 64, 64, 3) uint8."""
     import torch
     code = [(Path(studio.__file__).parent / f).read_text(encoding="utf-8") for f in
             ("canvas.py", "people.py", "characters.py", "objects.py", "styles.py", "scenes.py")]
     path = cache_dir() / f"pictures-{sha256_json([code, [r.key for r in records]])[:20]}.safetensors"
-    workers = workers if len(records) > 1500 else 0
+    workers = cores() if len(records) > 1500 else 0
     return cached_tensors(path, lambda: {"images": torch.from_numpy(studio.draw_many(records, workers=workers))})["images"].numpy()
 
 
