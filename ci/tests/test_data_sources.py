@@ -250,10 +250,15 @@ def test_a_name_is_found_in_metadata_whatever_its_case_and_never_twice(tmp_path)
     write_metadata(tmp_path)
     found = search_names(tmp_path, "Ada Vell", out=tmp_path / "out" / "ada.parquet")
     assert list(found["url"]) == ["http://a/0", "http://a/1", "http://b/1"] and found["similarity"].notna().sum() == 2
-    assert found.attrs == {"read": 9, "duplicates": 1, "complete": True}
+    assert found.attrs == {"read": 9, "duplicates": 1, "near": 0, "complete": True}
     assert list(pd.read_parquet(tmp_path / "out" / "ada.parquet").columns) == ["url", "caption"]
     first = search_names([tmp_path / "part-0.parquet", tmp_path / "part-1.parquet"], "Ada Vell", limit=1)
-    assert list(first["url"]) == ["http://a/0"] and first.attrs == {"read": 6, "duplicates": 0, "complete": False}
+    assert list(first["url"]) == ["http://a/0"] and first.attrs == {
+        "read": 6,
+        "duplicates": 0,
+        "near": 0,
+        "complete": False,
+    }
     with pytest.raises(EmptySetError, match="None of the 9 captions"):
         search_names(tmp_path, "Bel Vell")
     (tmp_path / "empty").mkdir()

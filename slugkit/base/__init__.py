@@ -37,7 +37,6 @@ from slugkit.base.paths import (
     absolute_path,
     cache_dir,
     data_dir,
-    file_name,
     look_for,
     looked_for,
     mistyped,
@@ -59,11 +58,10 @@ from slugkit.base.settings import (
     seed_everything,
     setting_type,
 )
-from slugkit.base.texts import printable
+from slugkit.base.texts import as_file_name, from_cell, printable, to_cell
 from slugkit.base.threads import (
     bound_threads,
     control_groups,
-
     each,
     thread_environment,
     usable_cpus,
@@ -91,6 +89,7 @@ __all__ = [
     "ZeroWeightError",
     "absolute_path",
     "advice_on",
+    "as_file_name",
     "bound_threads",
     "cache_dir",
     "cached_json",
@@ -101,7 +100,7 @@ __all__ = [
     "data_dir",
     "did_you_mean",
     "each",
-    "file_name",
+    "from_cell",
     "headless",
     "is_ours",
     "look_for",
@@ -130,6 +129,7 @@ __all__ = [
     "sha256_tensor",
     "sha256_tree",
     "thread_environment",
+    "to_cell",
     "too_old",
     "usable_cpus",
     "wide",

@@ -11,6 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from slugkit.base.texts import to_cell
+
 
 def replace_atomically(path: str | Path, write: Callable[[Path], Any]) -> Path:
     """Have `write` fill a file beside `path`, and rename it into place when it is whole. Returns the path."""
@@ -54,7 +56,16 @@ def write_parquet(path: str | Path, frame: Any) -> Path:
 
 
 def write_csv(path: str | Path, frame: Any) -> Path:
-    """Write a pandas DataFrame to `path` as CSV, without its index, atomically. Returns the path."""
+    """Write a pandas DataFrame to `path` as CSV, without its index, atomically. Returns the path.
+
+    Texts that a spreadsheet would run as formulas get an apostrophe before them, which
+    `slugkit.data` takes off again.
+    """
+    frame = frame.rename(columns=to_cell)
+    for name in frame.columns[
+        [kind.kind not in "biufcmM" if hasattr(kind, "kind") else True for kind in frame.dtypes]
+    ]:
+        frame[name] = frame[name].astype(object).map(to_cell)
     return replace_atomically(path, lambda beside: frame.to_csv(beside, index=False, lineterminator="\n"))
 
 

@@ -62,13 +62,6 @@ def plain_name(name: str) -> str:
     return name
 
 
-def file_name(name: str) -> str:
-    """Any name as a part of a file's name: in small letters, with a hyphen for each blank and for
-    whatever could lead elsewhere.
-    """
-    return re.sub(r"[\s/\\:\x00-\x1f]", "-", name.lower())
-
-
 def run_folder(run: str) -> Path:
     """Folder of one run, which need not exist. Raises SettingError for a name that is no plain
     folder name.

@@ -15,8 +15,9 @@ import pandas as pd
 from slugkit.base import EmptySetError, UnknownConceptError, require_choice, sha256_bytes
 
 from .looked import Looked, noted
+from .names import names_concept
 from .pairs import Pairs
-from .source import Exam, as_list, names_concept
+from .source import Exam, as_list
 from .unlearncanvas import OBJECTS, SEED_IMAGES, STYLES, canvas_forget_set, canvas_retain_set, concept_kind, prompt, read_unlearncanvas, spoken
 
 DOMAINS = {"style": "styles", "object": "objects"}

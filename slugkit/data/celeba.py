@@ -12,6 +12,7 @@ import pandas as pd
 
 from slugkit.base import EmptySetError, MissingArtefactError, SettingError
 
+from .names import written
 from .pairs import Pairs
 from .pictures import Pictures, whole_files
 
@@ -48,7 +49,7 @@ class CelebA:
 
 
 def _name(text: str) -> str:
-    return text.strip().replace("_", " ")
+    return written(text.replace("_", " "))
 
 
 def _columns(path: Path, skip: int) -> dict[str, str]:

@@ -11,10 +11,10 @@ from PIL import Image
 
 from slugkit.base import UnreadableImagesError, sha256_bytes
 
+from .names import names_concept
 from .opening import READ_ERRORS, open_rgb
 from .pairs import Pairs
 from .pictures import Pictures
-from .source import names_concept
 
 FEWEST_FORGET, FEWEST_TARGET, OFTEN = 20, 20, 0.05
 """Pairs of a forget set and pictures of the target in an exam below which a check speaks up; share of a set above which a caption occurs often."""
@@ -127,22 +127,42 @@ def _captions(sets: dict[str, Pairs], concept: str) -> list[tuple]:
     for name, advice in vary.items():
         count = often(sets[name].captions)
         rows.append((f"{name} pairs with a caption that occurs often", count, len(sets[name]), advice if count else ""))
-    return rows
+    merged = sets["forget"].table.attrs.get("merged", [])
+    rows.append(
+        (
+            "other spellings of a class",
+            len(merged),
+            len(sets["forget"]),
+            f"Check that it is the same: {'; '.join(merged[:3])}." if merged else "",
+        )
+    )
+    return rows + [
+        (f"left out of {name}: {what}", *rest)
+        for name in ("forget", "retain")
+        for what, *rest in sets[name].table.attrs.get("left_out", [])
+    ]
 
 
 def check_sets(forget: Pairs, retain: Pairs, search: Pairs | None = None, report: Pairs | None = None, *, concept: str) -> pd.DataFrame:
     """What is doubtful about the sets of a concept.
 
-    Columns: check, count (of pairs), of (how many it is counted in or compared with), what to do ("": nothing).
+    Columns: check, count (of pairs), of (how many it is counted in or compared with), what to do
+    ("": nothing).
 
-    Checked: sizes; unreadable pictures; exact copies within and across sets; near copies across sets; captions of the forget set that do not name the
-    concept (a style or a character may rightly go unnamed), captions of the retain set that do, captions that occur in more than 5 % of a set. Pictures
-    on disk are compared by their encoded bytes, those in memory by their pixels, so an exact copy of one among the others is found as a near copy only.
+    Checked: sizes; unreadable pictures; exact copies within and across sets; near copies across
+    sets; captions of the forget set that do not name the concept (a style or a character may
+    rightly go unnamed), captions of the retain set that do, captions that occur in more than 5 % of
+    a set; and what the sets left out. Pictures on disk are compared by their encoded bytes, those
+    in memory by their pixels, so an exact copy of one among the others is found as a near copy
+    only.
 
-    Near copies differ in at most 6 of the 128 bits of a difference hash. On the studio's pictures that finds about 8 of 10 copies saved again as JPEG at
-    quality 60 or made a tenth brighter, and 96 % of those scaled to three quarters and back; of 3,024 report pictures 19 are wrongly taken for copies of
-    one of 2,000 training pictures. It cannot see copies that were cropped, mirrored, turned or redrawn, nor flat pictures, nor the same person photographed
-    twice. Every picture is read once (about 2 ms for a JPEG of 256 pixels), then all pairs are compared: 10,000 against 10,000 in a second or two.
+    Near copies differ in at most 6 of the 128 bits of a difference hash. On the studio's pictures
+    that finds about 8 of 10 copies saved again as JPEG at quality 60 or made a tenth brighter, and
+    96 % of those scaled to three quarters and back; of 3,024 report pictures 19 are wrongly taken
+    for copies of one of 2,000 training pictures. It cannot see copies that were cropped, mirrored,
+    turned or redrawn, nor flat pictures, nor the same person photographed twice. Every picture is
+    read once (about 2 ms for a JPEG of 256 pixels), then all pairs are compared: 10,000 against
+    10,000 in a second or two.
     """
     sets = {"forget": forget, "retain": retain, "search": search, "report": report}
     sets = {name: pairs for name, pairs in sets.items() if pairs is not None}

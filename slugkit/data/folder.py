@@ -8,6 +8,7 @@ from slugkit.base import SettingError
 
 from .pairs import Pairs
 from .pool import PairsSource
+from .reading import Reading
 from .tables import read_table
 
 
@@ -27,6 +28,8 @@ def read_folder(folder: str | Path, size: int = 64, fit: str = "crop") -> Pairs:
 class FolderSource(PairsSource):
     """A folder with captions.csv as a source. Concepts are the classes of the `concept` column, or the names in the captions where it has none."""
 
-    def __init__(self, folder: str | Path, size: int = 64, fit: str = "crop"):
+    def __init__(
+        self, folder: str | Path, size: int = 64, fit: str = "crop", reading: Reading | None = None
+    ):
         path = Path(folder).expanduser()
-        super().__init__(read_folder(path, size, fit), path.name, path)
+        super().__init__(read_folder(path, size, fit), path.name, path, reading)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pandas as pd
 
 from slugkit.base import EmptySetError, SettingError, UnreadableImagesError, progress, write_parquet
 
-from .source import names_concept
+from .names import Name, name_of, normalised
 from .tables import caption_column, first_column
 
 LINKS = ("URL", "url")
@@ -51,43 +52,76 @@ def _opened(file: Path):
     return opened, first_column(columns, LINKS, file.name), caption, [c for c in ALSO if c in columns]
 
 
-def _named(opened, link: str, caption: str, also: list[str], name: str):
-    """(rows read, rows whose caption names `name` as a table url, caption, ...) of each batch of a file."""
+def _maybe(name: Name) -> str:
+    """RE2 pattern of captions that may hold the name, in whatever spelling: its longest plain word,
+    or anything that only `normalised` can read.
+    """
+    words = {
+        max(re.findall("[a-z0-9]+", form), key=len, default="")
+        for form in (name.normal, *name.plain)
+    }
+    return "(?i)" + "|".join([*sorted(words - {""}), "&", r"[^\x00-\x7F]"])
+
+
+def _named(opened, link: str, caption: str, also: list[str], name: Name):
+    """(rows read, rows that hold the name in another spelling only, rows whose caption names it as
+    a table url, caption, ...) of each batch of a file.
+    """
     import pyarrow
     import pyarrow.compute
     for batch in opened.iter_batches(batch_size=ROWS_AT_ONCE, columns=[link, caption, *also]):
         captions = batch.column(caption).cast(pyarrow.string())
-        some = batch.filter(pyarrow.compute.fill_null(pyarrow.compute.match_substring(captions, name, ignore_case=True), False))
+        some = batch.filter(
+            pyarrow.compute.fill_null(
+                pyarrow.compute.match_substring_regex(captions, _maybe(name)), False
+            )
+        )
         table = some.select([link, caption, *also]).to_pandas().set_axis(["url", "caption", *(c.lower() if c != "NSFW" else c for c in also)], axis=1)
-        whole = [isinstance(url, str) and names_concept(text, name) for url, text in zip(table["url"], table["caption"])]
-        yield batch.num_rows, table[np.array(whole, bool)]
+        table = table[[isinstance(url, str) for url in table["url"]]]
+        near = sum(map(name.is_near, table["caption"]))
+        yield (
+            batch.num_rows,
+            near,
+            table[np.array([name.is_in(text) for text in table["caption"]], bool)],
+        )
 
 
 def search_names(metadata: str | Path | list[str | Path], name: str, limit: int = 6000, out: str | Path | None = None) -> pd.DataFrame:
-    """Links whose caption holds `name` as whole words, whatever the case: a table url, caption, and similarity, NSFW, width, ... where the metadata have them.
+    """Links whose caption holds `name` as whole words (`slugkit.data.names`): a table url, caption,
+    and similarity, NSFW, width, ... where the metadata have them.
 
-    metadata: parquet files with `URL` or `url` and `TEXT`, `caption` or `text`, or a folder of them; read a batch of rows at a time, so memory stays small.
-    limit: stop at this many links (the paper used 1,000 to 6,000 pairs a person). out: a parquet file for the columns url and caption, which
-    `img2dataset_command` takes. A link that occurs again is dropped. `attrs` of the table: read (rows), duplicates (dropped), complete (false where the
-    limit ended the search). Raises SettingError for missing files or columns and an empty name, UnreadableImagesError for a broken file, EmptySetError
-    when nothing was found.
+    metadata: parquet files with `URL` or `url` and `TEXT`, `caption` or `text`, or a folder of
+    them; read a batch of rows at a time, so memory stays small. limit: stop at this many links (the
+    paper used 1,000 to 6,000 pairs a person). out: a parquet file for the columns url and caption,
+    which `img2dataset_command` takes. A link that occurs again is dropped. `attrs` of the table:
+    read (rows), duplicates (dropped), near (rows left out that hold the name in another spelling
+    only), complete (false where the limit ended the search). Raises SettingError for missing files
+    or columns and an empty name, UnreadableImagesError for a broken file, EmptySetError when
+    nothing was found.
     """
-    if not name.strip() or limit < 1:
+    if not normalised(name) or limit < 1:
         raise SettingError(f"A name to search for and a limit of 1 or more were expected; {name!r} and {limit} came instead.")
     opened = [_opened(file) for file in metadata_files(metadata)]
-    parts, seen, read, duplicates, found = [], set(), 0, 0, 0
-    for rows, table in (batch for file in progress(opened, f"metadata searched for {name}") for batch in _named(*file, name)):
+    parts, seen, read, duplicates, found, spelt = [], set(), 0, 0, 0, 0
+    for rows, near, table in (
+        batch
+        for file in progress(opened, f"metadata searched for {name}")
+        for batch in _named(*file, name_of(name))
+    ):
         fresh = ~(table["url"].isin(seen) | table["url"].duplicated())
-        read, duplicates = read + rows, duplicates + int((~fresh).sum())
+        read, duplicates, spelt = read + rows, duplicates + int((~fresh).sum()), spelt + near
         parts.append(table[fresh].head(limit - found))
         seen |= set(parts[-1]["url"])
         found += len(parts[-1])
         if found >= limit:
             break
     if not found:
-        raise EmptySetError(f"None of the {read} captions names {name!r}; expected at least one. Check the spelling, or search more of the metadata.")
+        raise EmptySetError(
+            f"None of the {read} captions names {name!r}; expected at least one. {spelt} hold it "
+            "in another spelling. Check the spelling, or search more of the metadata."
+        )
     table = pd.concat([part for part in parts if len(part)], ignore_index=True)
-    table.attrs = {"read": read, "duplicates": duplicates, "complete": found < limit}
+    table.attrs = {"read": read, "duplicates": duplicates, "near": spelt, "complete": found < limit}
     if out is not None:
         write_parquet(out, table[["url", "caption"]])
     return table

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
+from functools import cached_property
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -12,24 +13,43 @@ import pandas as pd
 from slugkit.base import EmptySetError, UnknownConceptError, nearest
 
 from .looked import LEFT_OUT, Looked, noted
+from .names import name_of, normalised
 from .pairs import Pairs
 from .pictures import Pictures
-from .source import Exam, as_list, names_concept
+from .reading import Reading, fitting
+from .source import Exam, as_list
 
 PER_CLASS, ALL_CLASSES, EDGE = 16, 2000, 64
 """For neighbours: training pictures looked at of a class, of all classes together, and the largest edge in pixels at which they are read."""
+TEMPLATES, TRIED, PLAIN = 3, 200, ("{}", "a photo of {}")
+"""Caption templates that stand for a class, the commonest that are looked at for them, and what
+stands in where none fits.
+"""
+
+SPELT = (
+    "in neither set, the concept in another spelling",
+    "Write the name there as the concept is written, or leave these pairs out.",
+)
+BEHIND = (
+    "the name behind what the model reads",
+    "Shorten these captions, or begin them with the name.",
+)
 
 
 class PairsSource:
     """Pairs as a source: pictures in memory or on disk, labelled or with captions only.
 
-    Labelled pairs (a non-empty `concept`) make classes: these are the concepts, and exams are set on them. Where no pair is labelled, any name that a
-    training caption holds as whole words is a concept, and no exam can be set. name: for people. path: the file or folder whose change makes results
-    stale. unreadable: pictures that were left out at opening, each with the reason. incomplete: what else was left out. looked: what was found in the pictures of the sets drawn so far.
+    Labelled pairs (a non-empty `concept`) make classes: these are the concepts, and exams are set
+    on them. Where no pair is labelled, any name that a training caption holds as whole words is a
+    concept, and no exam can be set. name: for people. path: the file or folder whose change makes
+    results stale. reading: how the model reads texts, so that nothing rests on what lies behind its
+    context. unreadable: pictures that were left out at opening, each with the reason. incomplete:
+    what else was left out then. looked: what was found in the pictures of the sets drawn so far.
+    What a set left out stands in its `table.attrs["left_out"]`: (what, pairs, of, advice) each.
     """
 
-    def __init__(self, pairs: Pairs, name: str, path: str | Path):
-        self.pairs, self.name, self.path = pairs, name, Path(path)
+    def __init__(self, pairs: Pairs, name: str, path: str | Path, reading: Reading | None = None):
+        self.pairs, self.name, self.path, self.reading = pairs, name, Path(path), reading
         self.unreadable = pairs.table.attrs.get("unreadable", {})
         self.incomplete = pairs.table.attrs.get("incomplete", [])
         self.looked = Looked()
@@ -48,16 +68,30 @@ class PairsSource:
         """"class", or "name" where there are captions only. Raises UnknownConceptError: with the nearest classes, or with the number of captions searched."""
         if not self.labelled:
             table = self.pairs.table
-            captions = table["caption"][table["split"] == "train"]
-            if any(names_concept(t, concept) for t in captions):
+            captions, name = table["caption"][table["split"] == "train"], name_of(concept)
+            if any(map(name.is_in, captions)):
                 return "name"
+            near = [t for t in captions if name.is_near(t)]
+            also = (
+                f" {len(near)} hold it in another spelling, the first {near[0][:80]!r}."
+                if near
+                else ""
+            )
             raise UnknownConceptError(f"None of the {len(captions)} training captions of {self.name!r} names {concept!r}; expected a name that at least one "
-                                      "holds as whole words. Check the spelling, or add data that name it (slugkit.data.laion.search_names).")
+                                      f"holds as whole words.{also} Check the spelling, or "
+                                      "add data that name it "
+                                      "(slugkit.data.laion.search_names).")
         if concept not in self.concepts():
-            close = ", ".join(repr(n) for n in nearest(concept, self.concepts()))
+            close = ", ".join(repr(n) for n in self._close_to(concept))
             raise UnknownConceptError(f"The data {self.name!r} have no concept {concept!r}; expected a value of the concept column, which has "
                                       f"{len(self.concepts())}. Nearest: {close or 'none comes near'}.")
         return "class"
+
+    def _close_to(self, concept: str) -> list[str]:
+        """The class whose name differs in blanks, case and the like alone, or the nearest ones."""
+        return [n for n in self.concepts() if normalised(n) == normalised(concept)] or nearest(
+            concept, self.concepts()
+        )
 
     def neighbours(self, concept: str) -> list[str]:
         """Classes whose mean training picture is nearest in pixels: three at most, nearest first; none where there are captions only.
@@ -82,26 +116,155 @@ class PairsSource:
             images = Pictures(images.places, EDGE, images.fit)
         return {c: images[found].astype(np.float32).mean(0) for c, found in rows.items() if len(found)}
 
+    @cached_property
+    def _train(self) -> Pairs:
+        return self.pairs.split("train")
+
+    def _mine(self, concept: str) -> np.ndarray:
+        """(N,) bool: the training pairs about the concept, which carry it or, where they carry
+        none, name it.
+        """
+        name, train = name_of(concept), self._train.table
+        return np.array(
+            [
+                c == concept or (not c and name.is_in(t))
+                for c, t in zip(train["concept"], train["caption"])
+            ],
+            bool,
+        )
+
+    def _other(self, concept: str) -> tuple[np.ndarray, np.ndarray]:
+        """(N,) bool each: the training pairs that carry or name the concept, and those that do so
+        in another spelling only.
+        """
+        name, train = name_of(concept), self._train.table
+        named = np.array(
+            [c == concept or name.is_in(t) for c, t in zip(train["concept"], train["caption"])],
+            bool,
+        )
+        near = np.array(
+            [
+                not at and (name.is_near(t) or name.is_near(c))
+                for at, c, t in zip(named, train["concept"], train["caption"])
+            ],
+            bool,
+        )
+        return named, near
+
+    def _unheard(self, names: list[str]) -> np.ndarray:
+        """(N,) bool: training pairs whose caption holds the name at their place, but only behind
+        what the model reads. names: N, "" where none is asked for.
+        """
+        if self.reading is None:
+            return np.zeros(len(self._train), bool)
+        return np.array(
+            [
+                bool(n)
+                and name_of(n).is_in(t)
+                and not self.reading.fits(t)
+                and not name_of(n).is_in(self.reading.part(t))
+                for n, t in zip(names, self._train.captions)
+            ],
+            bool,
+        )
+
+    @cached_property
+    def _classes_unheard(self) -> np.ndarray:
+        return self._unheard(self._train.table["concept"].tolist())
+
+    def _drawn(
+        self,
+        these: np.ndarray,
+        size: int,
+        seed: list[int],
+        what: str,
+        left_out: dict[tuple[str, str], np.ndarray],
+    ) -> Pairs:
+        """`size` of the training pairs at most; what was left out, by (what, advice), is counted
+        and its first named.
+        """
+        if not these.any() and any(out.any() for out in left_out.values()):
+            why = "; ".join(
+                f"{int(out.sum())} of {len(out)} training pairs are left out: {reason}. {advice}"
+                for (reason, advice), out in left_out.items()
+                if out.any()
+            )
+            raise EmptySetError(f"The {what} is empty; at least one pair was expected. {why}")
+        found = self.looked.draw(self._train.where(these), size, seed, what)
+        keys = self._train.table["key"]
+        found.table.attrs = {
+            **found.table.attrs,
+            "left_out": [
+                [
+                    why,
+                    int(out.sum()),
+                    len(out),
+                    f"First: {keys[out].iloc[0]}. {advice}" if out.any() else "",
+                ]
+                for (why, advice), out in left_out.items()
+            ],
+        }
+        return found
+
     def forget_set(self, concept: str, size: int, seed: int = 0) -> Pairs:
-        """Training pairs that carry the concept or, where they carry none, name it in their caption: `size` at most, drawn without replacement."""
+        """Training pairs that carry the concept or, where they carry none, name it in their
+        caption: `size` at most, drawn without replacement.
+
+        Left out and counted: pairs whose caption holds the name behind the model's context only.
+        Raises EmptySetError.
+        """
         self.kind(concept)
-        train = self.pairs.split("train")
-        mine = train.where([c == concept or (not c and names_concept(t, concept)) for c, t in zip(train.table["concept"], train.captions)])
-        return self.looked.draw(mine, size, [seed, 11], "forget set")
+        mine = self._mine(concept)
+        cut = mine & self._unheard([concept if m else "" for m in mine])
+        return self._drawn(mine & ~cut, size, [seed, 11], "forget set", {BEHIND: cut})
 
     def retain_set(self, concept: str | list[str], size: int, seed: int = 0, draw: int = 0) -> Pairs:
-        """Training pairs that neither carry nor name the concept (or any of several): `size` at most; `draw` numbers independent draws."""
-        train, without = self.pairs.split("train"), as_list(concept)
-        rest = train.where([c not in without and not any(names_concept(t, name) for name in without) for c, t in zip(train.table["concept"], train.captions)])
-        return self.looked.draw(rest, size, [seed, 12, draw], "retain set")
+        """Training pairs that neither carry nor name the concept (or any of several): `size` at
+        most; `draw` numbers independent draws.
+
+        Left out and counted: pairs that hold it in another spelling (see `slugkit.data.names`), and
+        those whose own class is named behind the model's context only.
+        """
+        named, near = (np.any(found, axis=0) for found in zip(*map(self._other, as_list(concept))))
+        cut = self._classes_unheard & ~named & ~near
+        return self._drawn(
+            ~named & ~near & ~cut,
+            size,
+            [seed, 12, draw],
+            "retain set",
+            {SPELT: near & ~named, BEHIND: cut},
+        )
 
     def prompts(self, concept: str) -> dict[str, dict[str, list[str]]]:
-        """The three commonest caption templates of the training split, filled with each class; with captions only, plain prompts of the concept."""
-        train = self.pairs.split("train").table
-        templates = Counter(re.sub(re.escape(c), "{}", t, count=1, flags=re.IGNORECASE)
-                            for c, t in zip(train["concept"], train["caption"]) if c and names_concept(t, c))
-        common = [t for t, _ in templates.most_common(3)] or ["{}", "a photo of {}"]
-        return {"classes": {c: [t.replace("{}", c) for t in common] for c in self.concepts() or [concept]}}
+        """The three commonest caption templates of the training split, filled with each class; with
+        captions only, plain prompts of the concept.
+
+        Where the source knows how the model reads, the commonest in which every class is read to
+        its end, else plain prompts. Raises SettingError where two classes would get the same
+        tokens.
+        """
+        train, classes = self._train.table, self.concepts() or [concept]
+        templates = Counter(
+            found
+            for c, t in zip(train["concept"], train["caption"])
+            if c and (found := name_of(c).template(t))
+        )
+        common = [t for t, _ in templates.most_common(TEMPLATES if self.reading is None else TRIED)]
+        if self.reading is not None:
+            longest = max(classes, key=lambda c: len(self.reading.ids(c)))
+            fine = (
+                t
+                for t in common
+                if self.reading.fits(t.replace("{}", longest))
+                and all(self.reading.fits(t.replace("{}", c)) for c in classes)
+            )
+            common = list(islice(fine, TEMPLATES))
+        said = {c: [t.replace("{}", c) for t in common or PLAIN] for c in classes}
+        return {
+            "classes": said
+            if self.reading is None
+            else dict(zip(said, fitting(list(said.values()), self.reading)))
+        }
 
     def exam(self, concept: str, split: str, per_style: int = 0) -> Exam:
         """All labelled, whole pictures of a split (search or report). Raises EmptySetError where there are captions only, or no picture of the concept."""

@@ -14,19 +14,23 @@ from __future__ import annotations
 
 import json
 from contextlib import suppress
+from functools import cached_property
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import pandas as pd
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from slugkit.base import EmptySetError, SettingError, UnknownConceptError, look_for, nearest, require_choice, sha256_bytes
 
 from .celeba import CelebA, read_celeba
 from .imagenet import FRACTION, ImageNet, read_imagenet
 from .looked import Looked, noted
+from .names import written
 from .pairs import COLUMNS, Pairs
 from .pictures import Pictures
+from .reading import Reading, fitting
 from .source import Exam, Source
 
 LEAST = 6
@@ -34,6 +38,8 @@ LEAST = 6
 ENOUGH = 2500
 """Pictures of ImageNet in an exam: the paper's 5 % of the whole set; of a smaller set as many as there are."""
 SPLITS = ("search", "report")
+Written = Annotated[str, AfterValidator(written)]
+"""A name as `slugkit.data.names.written` writes it, which is how tables of names are read."""
 
 
 class Recipe(BaseModel):
@@ -45,8 +51,8 @@ class Recipe(BaseModel):
     forget: str | None = Field(None, min_length=1)
     people: str | None = Field(None, min_length=1)
     objects: str | None = Field(None, min_length=1)
-    concepts: list[str] = []
-    neighbours: dict[str, list[str]] = {}
+    concepts: list[Written] = []
+    neighbours: dict[Written, list[Written]] = {}
 
 
 def thirds(table: pd.DataFrame) -> list[str]:
@@ -73,9 +79,11 @@ class PaperSource:
     that `pairs` or `forget` knows, which is then examined there. Search and report pictures are disjoint: see `thirds`.
     """
 
-    def __init__(self, recipe: Recipe, path: Path, pool: Source, forget: Source | None = None, people: CelebA | None = None, objects: ImageNet | None = None):
-        self.recipe, self.path, self.name = recipe, path, path.stem
-        self.pool, self.forget, self.people, self.objects, self.looked = pool, forget or pool, people, objects, Looked()
+    def __init__(self, recipe: Recipe, path: Path, pool: Source, forget: Source | None = None, people: CelebA | None = None, objects: ImageNet | None = None,
+                 reading: Reading | None = None):
+        self.recipe, self.path, self.name, self.reading = recipe, path, path.stem, reading
+        self.pool, self.forget, self.people, self.objects = pool, forget or pool, people, objects
+        self.looked = Looked()
         for part in (people, objects):
             if part is not None:
                 part.pairs.table["split"] = thirds(part.pairs.table)
@@ -145,8 +153,20 @@ class PaperSource:
         """figures: every CelebA name with the one prompt "{name}."; objects: every class with the 7 simple templates. For another concept those of its source."""
         if self._domain(concept) is None:
             return self._knowing(concept).prompts(concept)
-        figures = {"figures": {name: [f"{name}."] for name in self.people.names}} if self.people else {}
-        return {**figures, **({"objects": self.objects.prompts} if self.objects else {})}
+        return dict(self._prompts)
+
+    @cached_property
+    def _prompts(self) -> dict[str, dict[str, list[str]]]:
+        """Of people and objects the prompts that the model reads to their end."""
+        found = {"objects": self.objects.prompts} if self.objects else {}
+        if self.people:
+            found = {"figures": {name: [f"{name}."] for name in self.people.names}, **found}
+        if self.reading is None:
+            return found
+        return {
+            domain: dict(zip(said, fitting(list(said.values()), self.reading)))
+            for domain, said in found.items()
+        }
 
     def exam(self, concept: str, split: str, per_style: int = 0) -> Exam:
         """All pictures of the target and its neighbours, those of the 100 frequent people (TA_CA) and of the 5 % of ImageNet (TA_IN), of one split.
@@ -192,7 +212,7 @@ def _read(path: Path) -> Recipe:
     try:
         text = path.read_text(encoding="utf-8")
         said = json.loads(text) if path.suffix.lower() == ".json" else yaml.safe_load(text)
-    except (OSError, UnicodeDecodeError, ValueError, yaml.YAMLError) as error:
+    except (OSError, UnicodeDecodeError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise SettingError(f"The recipe {path.name} cannot be read: {str(error).splitlines()[0]}. A YAML or JSON file with the entry `pairs` was "
                            "expected.") from error
     if not isinstance(said, dict):
@@ -209,11 +229,15 @@ def _read(path: Path) -> Recipe:
                            "places, `concepts` is a list of names, `neighbours` gives a list of names for a name. Mend that entry.") from None
 
 
-def read_recipe(path: str | Path, size: int = 224, fit: str = "crop") -> PaperSource:
-    """The source that a recipe file (.yaml, .yml or .json) describes. size, fit: of its pictures, see `Pictures`.
+def read_recipe(
+    path: str | Path, size: int = 224, fit: str = "crop", reading: Reading | None = None
+) -> PaperSource:
+    """The source that a recipe file (.yaml, .yml or .json) describes. size, fit: of its pictures,
+    see `Pictures`. reading: as of `open_data`.
 
-    Places are relative to the recipe's folder. Raises SettingError for an unknown or wrong entry, UnknownConceptError for a concept or a neighbour that
-    nothing knows, and what `open_data`, `read_celeba` and `read_imagenet` raise, before any picture is decoded.
+    Places are relative to the recipe's folder. Raises SettingError for an unknown or wrong entry,
+    UnknownConceptError for a concept or a neighbour that nothing knows, and what `open_data`,
+    `read_celeba` and `read_imagenet` raise, before any picture is decoded.
     """
     from . import open_data
     path = Path(path).expanduser().absolute()
@@ -227,9 +251,9 @@ def read_recipe(path: str | Path, size: int = 224, fit: str = "crop") -> PaperSo
 
     people = read_celeba(place(recipe.people), size, fit) if recipe.people else None
     objects = read_imagenet(place(recipe.objects), size, fit) if recipe.objects else None
-    pool = open_data(place(recipe.pairs), size, fit)
-    forget = open_data(place(recipe.forget), size, fit) if recipe.forget else None
+    pool = open_data(place(recipe.pairs), size, fit, reading)
+    forget = open_data(place(recipe.forget), size, fit, reading) if recipe.forget else None
     for part in (pool, forget, recipe.people, recipe.objects):
         if part is not None:
             look_for(place(part) if isinstance(part, str) else part.path)
-    return PaperSource(recipe, path, pool, forget, people, objects)
+    return PaperSource(recipe, path, pool, forget, people, objects, reading)

@@ -11,7 +11,7 @@ from slugkit.base import SettingError, UnreadableImagesError
 
 from .pairs import Pairs
 from .pictures import Pictures
-from .tables import CAPTIONS, caption_column, complete
+from .tables import CAPTIONS, as_text, caption_column, complete
 
 SPLIT_NAMES = {"train": "train", "validation": "search", "valid": "search", "val": "search", "search": "search", "test": "report", "report": "report"}
 """What the splits of a data set are called here."""
@@ -64,13 +64,13 @@ def _rows(folder: Path, split: str) -> pd.DataFrame:
     return table
 
 
-def _names(data, label: str) -> list[str]:
+def _names(data, label: str) -> pd.Series:
     """Class of each row as text; "" for none."""
     import datasets
     feature, values = data.features[label], data[label][:]
     if isinstance(feature, datasets.ClassLabel):
-        return [feature.names[v] if v is not None and v >= 0 else "" for v in values]
-    return ["" if v is None else str(v) for v in values]
+        values = [feature.names[v] if v is not None and v >= 0 else "" for v in values]
+    return as_text(pd.Series(values, dtype=object))
 
 
 def read_saved_set(folder: str | Path, size: int = 64, fit: str = "crop") -> Pairs:

@@ -17,7 +17,7 @@ from slugkit.base import SettingError, UnreadableImagesError, did_you_mean, prog
 
 from .pairs import Pairs
 from .pictures import Pictures
-from .tables import complete
+from .tables import complete, text_of
 
 PICTURES = ("jpg", "jpeg", "png", "webp")
 LONGEST_TEXT = 1 << 20
@@ -147,7 +147,11 @@ class Shard:
             said = {}
         said = said if isinstance(said, dict) else {}
         several = said.get("caption") if isinstance(said.get("caption"), (list, dict)) else None
-        said = {name: value.strip() for name, value in said.items() if isinstance(value, str)}
+        said = {
+            name: text_of(value)
+            for name, value in said.items()
+            if isinstance(value, (str, int, float))
+        }
         return {"caption": text("txt") or (json.dumps(several) if several else said.get("caption", "")), "concept": said.get("concept", ""), "split": said.get("split", "")}
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -93,14 +92,6 @@ class Source(Protocol):
 
     def left_out(self) -> pd.DataFrame:
         """What was left out of the data and changed in them, in the sets that were drawn so far: columns what, why, pictures, which (`looked.noted`)."""
-
-
-def names_concept(caption: str, concept: str) -> bool:
-    """Whether the caption holds the concept as whole words, whatever the case.
-
-    The paper's search takes any substring, so that "Bezos" would also be found inside a longer word.
-    """
-    return re.search(rf"(?<!\w){re.escape(concept)}(?!\w)", caption, flags=re.IGNORECASE) is not None
 
 
 def shuffled(count: int, seed, what: str) -> np.ndarray:

@@ -1,18 +1,23 @@
-"""Tables of pictures and captions: a captions.csv, or any CSV or parquet file with paths and captions.
+"""Tables of pictures and captions: a captions.csv, or any CSV or parquet file with paths and
+captions.
 
-Columns: a path (`file`, `path` or `image_path`) and a caption (`caption`, `TEXT` or `text`, the first two as LAION writes them); `concept` (the
-class that a picture shows) and `split` (train, search, report) are optional.
+Columns (of a CSV parted by commas, semicolons or tabs): a path (`file`, `path` or `image_path`) and
+a caption (`caption`, `TEXT` or `text`, the first two as LAION writes them); `concept` (the class
+that a picture shows) and `split` (train, search, report) are optional.
 """
 
 from __future__ import annotations
 
+import csv
 import re
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
-from slugkit.base import EmptySetError, SettingError, UnreadableImagesError, sha256_bytes
+from slugkit.base import EmptySetError, SettingError, UnreadableImagesError, from_cell, sha256_bytes
 
+from .names import normalised, written
 from .opening import READ_ERRORS, opened
 from .pairs import Pairs
 from .pictures import Pictures, whole_files
@@ -56,17 +61,23 @@ def _one_caption_each(table: pd.DataFrame, where: str) -> list[str]:
 
 
 def complete(table: pd.DataFrame, where: str) -> pd.DataFrame:
-    """The table with the columns that `Pairs` needs, from `key` (unique text) and `caption`, and from `concept` and `split` where it has them.
+    """The table with the columns that `Pairs` needs, from `key` (unique text) and `caption`, and
+    from `concept` and `split` where it has them.
 
-    Without `split` it is assigned by a hash of the key, train : search : report as 60 : 20 : 20; where no picture has a concept every pair is train,
-    since no exam can be set. A row without a caption, or with a list of several, is left out and named in `attrs["incomplete"]`. where: what messages call
-    the table; attrs["caption"]: what its column of captions is called. Raises SettingError for another split, a key that occurs twice or lists of captions in
-    more than 5 % of the rows, EmptySetError when no row is left.
+    Without `split` it is assigned by a hash of the key, train : search : report as 60 : 20 : 20;
+    where no picture has a concept every pair is train, since no exam can be set. Classes that
+    differ in blanks, case and the like alone (`normalised`) are one, in its commonest spelling;
+    attrs["merged"] names the others. A row without a caption, or with a list of several, is left
+    out and named in `attrs["incomplete"]`. where: what messages call the table; attrs["caption"]:
+    what its column of captions is called. Raises SettingError for another split, a key that occurs
+    twice or lists of captions in more than 5 % of the rows, EmptySetError when no row is left.
     """
     attrs = {"unreadable": {}, "incomplete": [], **table.attrs}
     for name in ("caption", "concept", "split"):
         if name in table:
-            table[name] = table[name].fillna("").astype(str).str.strip()
+            table[name] = as_text(table[name])
+    if "concept" in table:
+        table["concept"], attrs["merged"] = one_spelling(table["concept"])
     empty, listed = table["caption"] == "", _one_caption_each(table, where)
     attrs["incomplete"] = attrs["incomplete"] + [f"{key}: no caption" for key in table["key"][empty]] + [f"{key}: a list of captions" for key in listed]
     empty |= table["key"].isin(listed)
@@ -89,6 +100,46 @@ def complete(table: pd.DataFrame, where: str) -> pd.DataFrame:
     return table
 
 
+def text_of(value) -> str:
+    """A value as text without blanks around it: "" for what is missing, 7 for 7.0."""
+    if pd.api.types.is_scalar(value) and pd.isna(value):
+        return ""
+    return str(
+        int(value)
+        if isinstance(value, (float, np.floating)) and float(value).is_integer()
+        else value
+    ).strip()
+
+
+def as_text(column: pd.Series) -> pd.Series:
+    """A column as text, value by value (`text_of`), whatever pandas made of it: categories,
+    nullable numbers, numbers with gaps.
+    """
+    return column.astype(object).map(text_of).astype(object)
+
+
+def one_spelling(concepts: pd.Series) -> tuple[pd.Series, list[str]]:
+    """The classes in one spelling each, the commonest of those that `normalised` makes one, and a
+    sentence for every other that was there.
+    """
+    # how a CSV shows whole numbers that pandas held beside a gap
+    if concepts[concepts != ""].str.fullmatch(r"-?\d+\.0").all():
+        concepts = concepts.str.removesuffix(".0")
+    counts = (
+        concepts.value_counts()
+        .sort_index(kind="stable")
+        .sort_values(ascending=False, kind="stable")
+    )
+    taken: dict[str, str] = {}
+    spelt = {said: taken.setdefault(normalised(said), written(said)) for said in counts.index}
+    merged = [
+        f"{said!r} ({count} pairs) is read as {spelt[said]!r}"
+        for said, count in counts.items()
+        if said != spelt[said]
+    ]
+    return concepts.map(spelt), merged
+
+
 def assigned(keys) -> list[str]:
     """train, search or report for each key by its hash, 60 : 20 : 20; the same key always gets the same."""
     return [("train", "train", "train", "search", "report")[int(sha256_bytes(key.encode())[:8], 16) % 5] for key in keys]
@@ -104,16 +155,53 @@ def fault_of(path: Path) -> str:
     return ""
 
 
+def _read_csv(path: Path) -> pd.DataFrame:
+    """A CSV in UTF-8 as text, its fields parted by the comma, semicolon or tab that makes the
+    columns known. Raises SettingError, csv.Error, UnicodeDecodeError.
+    """
+    with open(path, newline="", encoding="utf-8-sig") as stream:
+        first = stream.readline()
+        known = {mark: set(next(csv.reader([first], delimiter=mark), [])) for mark in ",;\t"}
+        mark = next(
+            (m for m, names in known.items() if names & set(FILES) and names & set(CAPTIONS)), ","
+        )
+        stream.seek(0)
+        reader = csv.reader(stream, delimiter=mark)
+        header, rows = [name.strip() for name in next(reader, [])], []
+        for row in reader:
+            if any(field.strip() for field in row[len(header) :]):
+                raise SettingError(
+                    f"{path.name} has {len(row)} fields in the row that ends in line "
+                    f"{reader.line_num} and {len(header)} in its header; as many were "
+                    f"expected. Put a text that holds {mark!r} in quotes, or "
+                    "name the column."
+                )
+            if row:
+                rows.append(
+                    [from_cell(field) for field in row[: len(header)]]
+                    + [""] * (len(header) - len(row))
+                )
+    table = pd.DataFrame(rows, columns=header, dtype=object)
+    return table.loc[:, ~table.columns.duplicated()]
+
+
 def read_columns(path: Path) -> pd.DataFrame:
     """A CSV or parquet file as a table of text with the columns key, caption and, where it has them, concept and split. Raises SettingError."""
     import pyarrow
     try:
-        table = pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path, dtype=str, keep_default_na=False)
-    except (pyarrow.ArrowException, pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
+        table = pd.read_parquet(path) if path.suffix == ".parquet" else _read_csv(path)
+    except (pyarrow.ArrowException, csv.Error, UnicodeDecodeError) as error:
         raise SettingError(f"{path.name} cannot be read: {error}. A {path.suffix[1:]} file was expected, a CSV in UTF-8; write it again.") from error
     file, caption = first_column(table, FILES, path.name), caption_column(table, path.name)
     extra = [name for name in ("concept", "split") if name in table]
-    table = table[[file, caption, *extra]].set_axis(["key", "caption", *extra], axis=1).astype({"key": str})
+    table = table[[file, caption, *extra]].set_axis(["key", "caption", *extra], axis=1)
+    table = table.assign(key=as_text(table["key"]))
+    broken = table["key"].str.contains("\0", regex=False)
+    if broken.any():
+        raise SettingError(
+            f"{path.name} names {table['key'][broken].iloc[0]!r}, which no file can be called; a "
+            "path was expected. Write the table again."
+        )
     table.attrs = {"caption": caption}
     return table
 

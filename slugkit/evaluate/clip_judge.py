@@ -98,10 +98,16 @@ def canvas_judge(clip: Clip, model: str = "") -> CanvasJudge | ClipJudge:
 
 
 def judge_of(source: Source, clip: Clip, table: pd.DataFrame, model: str = "") -> Classifier | CanvasJudge | ClipJudge:
-    """The judge for a source: of the studio its trained classifier, of UnlearnCanvas `canvas_judge`, of other data `clip_judge`; arguments as there.
+    """The judge for a source: of the studio its trained classifier (or one in the folder that
+    `model` names), of UnlearnCanvas `canvas_judge`, of other data `clip_judge`; arguments as there.
+    The studio's styles are told apart by a classifier alone.
 
     Raises ModelLoadError, SettingError.
     """
     if isinstance(source, CanvasSource):
         return canvas_judge(clip, model)
-    return load_classifier(device=clip.device.type) if isinstance(source, StudioSource) else clip_judge(clip, table, model)
+    return (
+        load_classifier(model or "studio", clip.device.type)
+        if isinstance(source, StudioSource)
+        else clip_judge(clip, table, model)
+    )

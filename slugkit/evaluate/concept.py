@@ -11,11 +11,12 @@ import pandas as pd
 import torch
 
 from slugkit import patch
-from slugkit.base import SearchFailedError, file_name, look_for
+from slugkit.base import SearchFailedError, as_file_name, look_for
 from slugkit.data import Exam, Pairs, Source
 from slugkit.evaluate.clip import evaluate_clip
 from slugkit.evaluate.measure import FastMeasure, FixedFeatures
 from slugkit.evaluate.retain import RetainGradients
+from slugkit.evaluate.statistics import above_chance, wilson
 from slugkit.gradients import forget_gradient
 from slugkit.models import Clip, load_clip, model_folder
 from slugkit.models.clip import WEIGHTS
@@ -70,12 +71,29 @@ def front_layers(table: pd.DataFrame, tower: str | None = None, draws: str = "an
     return table.loc[on & ((table["tower"] == tower) if tower else True), "layer"].tolist()
 
 
-def require_known(shares: dict[str, float], pictures: int, concept: str, criterion: Criterion) -> None:
-    """Raises SearchFailedError where the model as it stands meets the criterion already, so that any step would seem to forget. shares: fa1 and fa5, 0..1."""
+def require_known(
+    shares: dict[str, float], pictures: int, concept: str, criterion: Criterion, classes: int
+) -> None:
+    """Raises SearchFailedError where the model as it stands does not know the concept, so that any
+    step would seem to forget: it meets the criterion already, or tells the concept from the others
+    no better than by chance. shares: fa1 and fa5, 0..1, over `pictures`. classes: how many the
+    concept stands among.
+    """
     if criterion.forgotten(shares):
         raise SearchFailedError(f"Before any edit the model recognises {concept!r} in {100 * criterion.value(shares):.1f} % of its {pictures} search pictures "
                                 f"({criterion.target.upper()[:2]}@{criterion.target[2:]}); more than {100 * criterion.at_most:g} % was expected, or there is nothing to "
                                 "forget. Choose a concept that the model knows, or a model that knows it; random weights know none.")
+    hits = round(pictures * shares["fa1"])
+    if not above_chance(hits, pictures, classes):
+        raise SearchFailedError(
+            f"Before any edit the model is right about {hits} of the {pictures} search pictures "
+            f"of {concept!r}, which is no more than chance among {classes} "
+            "classes (the 95 % interval begins at "
+            f"{100 * wilson(hits, pictures)[0]:.1f} %, chance is "
+            f"{100 / classes:.1f} %), so forgetting could not be "
+            "told from guessing. Choose a concept that the model knows, "
+            "a model that knows it, or add search pictures."
+        )
 
 
 def search_layers(clip: Clip, exam: Exam, g_forget: dict, layers: list[str], criterion: Criterion, lam_init: float = 0.0,
@@ -86,7 +104,13 @@ def search_layers(clip: Clip, exam: Exam, g_forget: dict, layers: list[str], cri
     """
     if make_measure is None:
         fixed = FixedFeatures(clip, exam, layers)
-        require_known(fixed.scorer.forget(fixed.images, fixed.classes), len(fixed.scorer.target_rows), exam.concept, criterion)
+        require_known(
+            fixed.scorer.forget(fixed.images, fixed.classes),
+            len(fixed.scorer.target_rows),
+            exam.concept,
+            criterion,
+            len(exam.prompts[exam.target_domain]),
+        )
         make_measure = lambda layer: FastMeasure(fixed, layer)  # noqa: E731
     return search_front(layers, lambda layer: EditableLayer.of(clip.model, layer, weight_of(g_forget, layer)), make_measure,
                         criterion, lam_init, max_trials)
@@ -167,7 +191,7 @@ def load_oracle(clip: Clip, concept: str) -> Clip | None:
     folder = model_folder(clip.source)
     if folder is None:
         return None
-    beside = look_for(folder.with_name(f"{folder.name}-without-{file_name(concept)}"))
+    beside = look_for(folder.with_name(f"{folder.name}-without-{as_file_name(concept)}"))
     if not (beside / WEIGHTS).is_file():
         return None
     card = beside / "model_card.json"

@@ -23,6 +23,7 @@ from slugkit.models import Clip
 from slugkit.models.classifier import Classifier
 from slugkit.models.diffusion import GUIDANCE, STEPS, draw
 from slugkit.models.fingerprint import weights_sha256
+from slugkit.models.reading import reading_of
 
 COSINE = "text-image cosine"
 KEPT_AT_ONCE = 128
@@ -117,8 +118,40 @@ def similarity(clip: Clip, table: pd.DataFrame, images: np.ndarray) -> pd.DataFr
     return pd.DataFrame(rows)
 
 
+def require_askable(pipe, judge: Classifier, table: pd.DataFrame) -> None:
+    """Raises SettingError where an answer set asks what cannot be answered: a subject or style that
+    the judge does not tell apart, a prompt that the pipeline cuts.
+    """
+    for column, known in (("subject", judge.subjects), ("style", judge.styles)):
+        strange = (
+            sorted(set(table[column]) - set(known))
+            if column == "subject" or has_styles(table)
+            else []
+        )
+        if strange:
+            raise SettingError(
+                f"The judge tells {len(known)} {column}s apart, and "
+                f"{', '.join(map(repr, strange[:3]))} of the answer set "
+                f"{'is' if len(strange) == 1 else 'are'} not "
+                "among them: whatever were drawn, it would be called "
+                "something else. Take another judge_model, or a concept that "
+                "this judge knows."
+            )
+    reading = reading_of(pipe.tokenizer)
+    cut = [prompt for prompt in table["prompt"].unique() if not reading.fits(prompt)]
+    if cut:
+        raise SettingError(
+            f"{len(cut)} prompts are longer than the {reading.context} tokens that "
+            f"{type(pipe).__name__} reads, the first {cut[0][:120]!r}; names that fit were "
+            "expected, or the pictures are of something else. Shorten them."
+        )
+
+
 def told_by(pipe, judge: Classifier, table: pd.DataFrame, steps: int = STEPS, guidance: float = GUIDANCE) -> pd.DataFrame:
-    """The answer set drawn by the pipeline as it stands and judged, as `judged` gives it."""
+    """The answer set drawn by the pipeline as it stands and judged, as `judged` gives it. Raises
+    SettingError before drawing as `require_askable`.
+    """
+    require_askable(pipe, judge, table)
     return judged(judge, table, drawn_prompts(pipe, table, steps, guidance))
 
 

@@ -2,24 +2,33 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext, suppress
+
 import numpy as np
 import pandas as pd
 import torch
 import torch.nn.functional as F
 
 from slugkit import patch
+from slugkit.base import EmptySetError
 from slugkit.data import Exam, Source
 from slugkit.evaluate.statistics import wilson
 from slugkit.models import Clip
 
 
 def class_pictures(source: Source, exam: Exam, per_class: int, seed: int) -> dict[str, np.ndarray]:
-    """A few pictures of every class of the target's domain that are not the exam's: class -> (per_class at most, H, W, 3) uint8.
+    """A few pictures of every class of the target's domain that are not the exam's: class ->
+    (per_class at most, H, W, 3) uint8.
 
-    Training pictures; where people and objects are examined in data of their own (a recipe), the pictures of the search, of the classes that have some.
+    Training pictures, of the classes that have any; where people and objects are examined in data
+    of their own (a recipe), the pictures of the search, of the classes that have some.
     """
     if not getattr(source, "examined_apart", lambda concept: False)(exam.concept):
-        return {name: np.asarray(source.forget_set(name, per_class, seed).images) for name in exam.prompts[exam.target_domain]}
+        found = {}
+        for name in exam.prompts[exam.target_domain]:
+            with suppress(EmptySetError) if name != exam.concept else nullcontext():
+                found[name] = np.asarray(source.forget_set(name, per_class, seed).images)
+        return found
     pairs = source.exam(exam.concept, "search").pairs
     pairs = pairs.where(pairs.table["domain"] == exam.target_domain)
     return {name: pairs.images[rows[:per_class]] for name, rows in pairs.table.groupby("concept").indices.items()}

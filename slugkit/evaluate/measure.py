@@ -44,6 +44,10 @@ class CutClasses:
     """
 
     def __init__(self, clip: Clip, prompts: dict[str, dict[str, list[str]]], layer: str):
+        prompts = {
+            d: dict(zip(classes, clip.wordings(list(classes.values()))))
+            for d, classes in prompts.items()
+        }
         self._sizes = {d: [len(g) for g in classes.values()] for d, classes in prompts.items()}
         self._texts = {d: CutTexts(clip, [p for g in classes.values() for p in g], layer) for d, classes in prompts.items()}
 

@@ -17,6 +17,7 @@ from slugkit.base import SearchFailedError, SettingError, require_choice
 from slugkit.data import Pairs, Source, StudioSource, names_concept
 from slugkit.data.source import GROUP_NAMES, choose
 from slugkit.evaluate import vlm as studio
+from slugkit.evaluate.statistics import above_chance
 from slugkit.evaluate.vlm import ASKED, Asked, answered, judged, words_for
 from slugkit.models.vlm import Vlm
 from slugkit.studio.questions import wordings
@@ -172,10 +173,12 @@ def own_words(vlm: Vlm, asked: Asked) -> Asked:
 
 
 def choose_words(vlm: Vlm, source: Source, concept: str, size: int = 2, target_size: int = 28) -> tuple[str, str]:
-    """The set of wordings under which the unedited model gives most right names on *search* pictures, ties to the first of WORDS, and a sentence that says so.
+    """The set of wordings under which the unedited model gives most right names on *search*
+    pictures, ties to the first of WORDS, and a sentence that says so.
 
-    The studio's wordings are its own, and nothing is asked. size, target_size: pictures, as in `questions_about`. Raises SearchFailedError where the model does
-    not name the target once in any wording, so that there is nothing to forget.
+    The studio's wordings are its own, and nothing is asked. size, target_size: pictures, as in
+    `questions_about`. Raises SearchFailedError where the model names the target in no wording more
+    often than by chance, so that there is nothing to forget.
     """
     if isinstance(source, StudioSource):
         return "studio", "The wordings are those that the studio's model was taught."
@@ -185,9 +188,17 @@ def choose_words(vlm: Vlm, source: Source, concept: str, size: int = 2, target_s
         told = answered(vlm, asked.take((asked.table["name"] != "").to_numpy()))
         mine = told["group"] == "target"
         shares[words], target[words] = float(told["right"].mean()), int(told.loc[mine, "right"].sum())
-    if not any(target.values()):
-        raise SearchFailedError(f"{vlm.source} names {concept!r} on none of its {int(mine.sum())} search pictures, in no wording ({', '.join(WORDS)}), so there is "
-                                "nothing to forget. Take a model that knows the name, or a concept that the model knows.")
-    best = max((words for words in WORDS if target[words]), key=shares.__getitem__)
+    n = int(mine.sum())
+    known = [words for words in WORDS if above_chance(target[words], n, len(asked.names))]
+    if not known:
+        raise SearchFailedError(
+            f"{vlm.source} names {concept!r} on {max(target.values()) or 'none'} of its {n} "
+            f"search pictures, in no wording ({', '.join(WORDS)}) on more than "
+            f"by chance among {len(asked.names)} names, so there is "
+            "nothing to forget. Take a model that knows the name, or a "
+            "concept that the model "
+            "knows."
+        )
+    best = max(known, key=shares.__getitem__)
     named = ", ".join(f"{100 * share:.1f} % ({words})" for words, share in shares.items())
     return best, f"Wordings: {best}. The unedited model gives the right name on {named} of the search pictures; those under which it names most are used."

@@ -11,6 +11,7 @@ from slugkit.data import Source
 from slugkit.evaluate.clip_judge import ClipJudge
 from slugkit.evaluate.concept import search_layers
 from slugkit.evaluate.diffusion import PipelineMeasure, told_by
+from slugkit.evaluate.statistics import above_chance
 from slugkit.evaluate.together import ENERGY, spared_directions, text_layers
 from slugkit.evaluate.transfer import transferable
 from slugkit.models import Clip
@@ -63,10 +64,13 @@ def spared(clip: Clip, pipe, source: Source, concept: str, g_forget: dict, energ
 
 def require_drawn(pipe, judge: Classifier | ClipJudge, table: pd.DataFrame, domain: str, ua: float = UA, steps: int = STEPS,
                   guidance: float = GUIDANCE) -> None:
-    """Raises SearchFailedError where a search could find nothing: the pipeline as it stands does not draw the target, or the judge calls whatever it draws the target.
+    """Raises SearchFailedError where a search could find nothing: the pipeline as it stands does
+    not draw the target (or no more often than chance among the judge's classes), or the judge calls
+    whatever it draws the target.
 
-    table: an answer set of the search split. ua: share of the target's pictures that must no longer show it, as of `search_on_pipeline`. Of the others one picture
-    each is asked for, OTHERS_ASKED at most, and only where the judge finds the target in all of its own.
+    table: an answer set of the search split. ua: share of the target's pictures that must no longer
+    show it, as of `search_on_pipeline`. Of the others one picture each is asked for, OTHERS_ASKED
+    at most, and only where the judge finds the target in all of its own.
     """
     own, mine = "style" if domain == "styles" else "subject", table[table["group"] == "target"]
     told = told_by(pipe, judge, mine, steps, guidance)
@@ -75,6 +79,17 @@ def require_drawn(pipe, judge: Classifier | ClipJudge, table: pd.DataFrame, doma
         raise SearchFailedError(f"Before any edit the judge finds {name!r} in {seen} of {len(told)} pictures that {type(pipe).__name__} draws of it; more "
                                 f"than {100 * (1 - ua):g} % were expected, or there is nothing to forget. Look at the pictures: choose a concept that the pipeline "
                                 "knows, more sampling_steps, or another judge_model.")
+    classes = len(judge.styles if own == "style" else judge.subjects)
+    if not above_chance(seen, len(told), classes):
+        raise SearchFailedError(
+            f"Before any edit the judge finds {name!r} in {seen} of {len(told)} pictures that "
+            f"{type(pipe).__name__} draws of it, which is no more than chance "
+            f"among the {classes} that it tells apart; more was "
+            "expected, or forgetting could not be told from guessing. "
+            "Look at the pictures: choose "
+            "a concept that the pipeline knows, more sampling_steps, or "
+            "another judge_model."
+        )
     others = table[table["group"] != "target"].drop_duplicates(own).head(OTHERS_ASKED)
     if seen == len(told) and len(others) and (told_by(pipe, judge, others, steps, guidance)["called_style" if own == "style" else "called"] == name).all():
         raise SearchFailedError(f"Before any edit the judge calls everything {name!r} that {type(pipe).__name__} draws, also {len(others)} of {len(others)} pictures of others; "

@@ -22,7 +22,8 @@ WHAT = {"figures": "people and characters", "objects": "objects", "styles": "sty
 
 def score_model(folder: Path | str, data: str = "studio", device: str = "auto") -> list[dict]:
     """Zero-shot top-1 on the report split, by domain: on photos and over all styles. One dict a row: what, value (0..1), low, high, n."""
-    clip, source = load_clip(str(folder), device), open_data(data)
+    clip = load_clip(str(folder), device)
+    source = open_data(data, *clip.inputs)
     exam = source.exam(source.concepts()[0], "report")
     scorer = ExamScorer(exam)
     v, classes = clip.image_features(exam.pairs.images), class_features(clip, exam)

@@ -12,7 +12,7 @@ import pandas as pd
 import torch
 
 from slugkit import patch
-from slugkit.base import EmptySetError, SettingError, UnknownConceptError
+from slugkit.base import EmptySetError, SearchFailedError, SettingError, UnknownConceptError
 from slugkit.data import CanvasSource, Pairs, Source, StudioSource, names_concept
 from slugkit.data.pictures import Pictures
 from slugkit.data.recipe import joined
@@ -21,7 +21,7 @@ from slugkit.data.unlearncanvas import spoken
 from slugkit.evaluate.clip import STEERING, class_features, ranks
 from slugkit.evaluate.measure import CutClasses
 from slugkit.evaluate.paper_prompts import phrase
-from slugkit.evaluate.statistics import share
+from slugkit.evaluate.statistics import above_chance, share
 from slugkit.models import Clip
 from slugkit.models.layers import tower_of
 from slugkit.patch import Patch
@@ -224,12 +224,30 @@ def several_exam(source: Source, concepts: list[str], split: str, per_style: int
 
 
 class SeveralScorer:
-    """The exam with the features of its pictures by one model, taken once: edits of the text tower leave them as they are."""
+    """The exam with the features of its pictures by one model, taken once: edits of the text tower
+    leave them as they are.
+
+    On a search exam the model is to know every concept; raises SearchFailedError for one whose
+    pictures it gets right no more often than by chance.
+    """
 
     def __init__(self, clip: Clip, exam: SeveralExam):
         self.clip, self.exam = clip, exam
         self.v = clip.image_features(exam.pairs.images)
         self.labels = {d: torch.from_numpy(exam.labels(d)).to(self.v.device) for d in exam.prompts}
+        if exam.split == "search":
+            t = self.classes()
+            for concept in exam.concepts:
+                hits, classes = self.of(concept, t) < 1, len(exam.prompts[exam.domain(concept)])
+                if not above_chance(int(hits.sum()), len(hits), classes):
+                    raise SearchFailedError(
+                        f"Before any edit the model is right about {hits.sum()} of the "
+                        f"{len(hits)} search pictures of {concept!r}, which is no more than "
+                        f"chance among {classes} classes; more was "
+                        "expected of every concept, or there is nothing "
+                        "to forget. Leave it out, take a "
+                        "model that knows it, or add search pictures."
+                    )
 
     def ranks(self, domain: str, rows: np.ndarray, t: torch.Tensor) -> np.ndarray:
         """How many classes of the domain score higher than the true one, for these rows. t: (C, d) class features. Returns (n,) int64."""

@@ -53,6 +53,13 @@ def share(hits) -> dict:
     return {"value": float(hits.mean()), "low": low, "high": high, "n": len(hits)}
 
 
+def above_chance(hits: int, n: int, classes: int) -> bool:
+    """Whether `hits` right answers out of n lie above chance, one in so many classes, with their
+    whole 95 % Wilson interval.
+    """
+    return n > 0 and wilson(hits, n)[0] > 1 / max(classes, 1)
+
+
 def tidy(found, family: str, concept: str, stage: str, method: str = "SLUG", model: str = "studio"):
     """Rows of scores on the report split with the columns of a run's one table (design, section 5).
 

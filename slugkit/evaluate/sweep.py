@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from slugkit.base import SearchFailedError, data_dir, progress, sha256_file, sha256_json, write_csv
+from slugkit.base import SearchFailedError, data_dir, from_cell, progress, sha256_file, sha256_json, write_csv
 from slugkit.data import open_data
 from slugkit.evaluate.concept import Forgetting, forget_concept, front_layers, report_metrics
 from slugkit.evaluate.statistics import bootstrap_mean
@@ -41,6 +41,9 @@ def kept_rows(path: Path, weights: str, concepts: list[str]) -> pd.DataFrame:
     if not path.is_file():
         return pd.DataFrame()
     table = pd.read_csv(path)
+    as_written = pd.read_csv(path, dtype=str, keep_default_na=False)  # 7 and None are names too
+    for name in {"concept", "weights"} & set(table):
+        table[name] = as_written[name].map(from_cell)
     return table[(table["weights"] == weights) & ~table["concept"].isin(concepts)] if "weights" in table else pd.DataFrame()
 
 
@@ -65,7 +68,8 @@ def sweep(concepts: list[str] | None = None, out: str | Path | None = None, mode
     made with the same weights (column `weights`, the start of their SHA-256). A concept that the model does not know is left out and said so. Raises
     UnknownConceptError, SearchFailedError where it knows none.
     """
-    clip, source = load_clip(model, device), open_data(data)
+    clip = load_clip(model, device)
+    source = open_data(data, *clip.inputs)
     order = [c for names in source.world.report.values() for c in names] if data == "studio" else source.concepts()
     for concept in concepts or []:
         source.kind(concept)

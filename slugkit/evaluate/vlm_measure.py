@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 
 from slugkit.base import SearchFailedError, SettingError, progress, wide
+from slugkit.evaluate.statistics import above_chance
 from slugkit.evaluate.vlm import Asked, answered, judged, kept
 from slugkit.gradients import learning, mean_gradient
 from slugkit.models import Clip
@@ -160,11 +161,20 @@ class VlmMeasure:
 
 
 def need_named(vlm: Vlm, asked: Asked) -> None:
-    """Raise SearchFailedError where the model gives the target's name on none of its pictures: there is nothing to forget. asked: see `search_on_vlm`."""
+    """Raise SearchFailedError where the model gives the target's name on no more of its pictures
+    than by chance among the names: there is nothing to forget. asked: see `search_on_vlm`."""
     target = asked.take((asked.table["group"] == "target").to_numpy())
-    if not len(target.table) or not Script(vlm, target).right().any():
-        raise SearchFailedError(f"{vlm.source} gives the right name on none of the {len(target.table)} search pictures of the target before any edit, so there "
-                                "is nothing to forget and no step can be searched. Take a model that knows the target, or a concept that it knows.")
+    n = len(target.table)
+    hits = int(Script(vlm, target).right().sum()) if n else 0
+    if not hits or asked.names and not above_chance(hits, n, len(asked.names)):
+        raise SearchFailedError(
+            f"{vlm.source} gives the right name on {hits or 'none'} of the {n} search pictures "
+            "of the target before any edit, which is no more than "
+            f"chance among {len(asked.names)} names, so there is nothing "
+            "to forget and no step can be searched. Take a model that "
+            "knows the target, or "
+            "a concept that it knows."
+        )
 
 
 def search_on_vlm(clip: Clip, vlm: Vlm, directions: dict[str, torch.Tensor], asked: Asked, layers: list[str], max_trials: int = 10,

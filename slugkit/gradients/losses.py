@@ -10,7 +10,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from slugkit.base import SettingError, require_choice
+from slugkit.base import EmptySetError, SettingError, require_choice
 from slugkit.data import Pairs
 from slugkit.models import Clip
 from slugkit.models.precision import PRECISIONS
@@ -152,10 +152,12 @@ def batches(pairs: Pairs, batch_size: int) -> list[Pairs]:
 
 
 def distinct_batches(labels: list[str], batch_size: int, seed: int = 0) -> list[list[int]]:
-    """Rows in batches of at most `batch_size` in which no label occurs twice, so that InfoNCE's negatives are negatives.
+    """Rows in batches of at most `batch_size` in which no label occurs twice, so that InfoNCE's
+    negatives are negatives.
 
-    Each row, in a seeded order, goes to the first batch that has room and not yet its label; batches of a single row are
-    dropped, since InfoNCE has nothing to compare there.
+    Each row, in a seeded order, goes to the first batch that has room and not yet its label;
+    batches of a single row are dropped, since InfoNCE has nothing to compare there. Raises
+    EmptySetError where no batch is left.
     """
     order = np.random.Generator(np.random.PCG64([seed, 13])).permutation(len(labels))
     batches, room = [], []  # room: (labels, rows) of the batches that are not full, in the order they were begun
@@ -169,7 +171,16 @@ def distinct_batches(labels: list[str], batch_size: int, seed: int = 0) -> list[
         rows.append(row)
         if len(rows) == batch_size:
             del room[place]
-    return [sorted(rows) for rows in batches if len(rows) > 1]
+    found = [sorted(rows) for rows in batches if len(rows) > 1]
+    if not found:
+        raise EmptySetError(
+            f"The {len(labels)} retain pairs all show "
+            f"{(labels or ['nothing'])[0].split('|')[0]!r}; two different classes or captions "
+            "beside the concept were "
+            "expected, since InfoNCE tells them apart. Add pictures of "
+            "something else: data with two classes leave one to retain."
+        )
+    return found
 
 
 def micro_batches(pairs: Pairs, kind: str, batch_size: int = 128, seed: int = 0, chunk: int | None = None) -> list[list[int]]:

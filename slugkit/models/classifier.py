@@ -12,11 +12,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
+from PIL import Image
 
 from slugkit.base import ModelLoadError, data_dir
+from slugkit.data.pictures import as_square
 from slugkit.models.clip import pick_device
 
-CONFIG, WEIGHTS = "config.json", "model.safetensors"
+CONFIG, WEIGHTS, EDGE = "config.json", "model.safetensors", 64
+"""Its files, and the edge in pixels of the pictures that it was trained on."""
 
 
 @dataclass
@@ -29,7 +32,13 @@ class Classifier:
 
     @torch.no_grad()
     def name(self, images: np.ndarray, batch_size: int = 128) -> pd.DataFrame:
-        """(N, H, W, 3) uint8 -> columns subject, style, and subject_share, style_share: the softmax of the answer, 0..1."""
+        """(N, H, W, 3) uint8 -> columns subject, style, and subject_share, style_share: the softmax
+        of the answer, 0..1.
+
+        Pictures of another size than it was trained on are brought to that.
+        """
+        if images.ndim == 4 and images.shape[1:3] != (EDGE, EDGE):
+            images = np.stack([as_square(Image.fromarray(image), EDGE) for image in images])
         device = next(self.model.parameters()).device
         parts = [self.model(pixels(images[i:i + batch_size], device)).float().cpu() for i in range(0, len(images), batch_size)]
         subject, style = torch.split(torch.cat(parts), [len(self.subjects), len(self.styles)], dim=1)

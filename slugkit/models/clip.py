@@ -20,9 +20,11 @@ import torch.nn.functional as F
 from PIL import Image
 
 from slugkit.base import ModelLoadError, data_dir, each, mistyped, pick_device, require_choice
+from slugkit.data.reading import Reading
 from slugkit.models.convert import from_transformers, said_activation
 from slugkit.models.hub import in_cache, no_loading_bars, plain_classes, read_json, require_repository, variant
 from slugkit.models.precision import multiplying
+from slugkit.models.reading import reading_of, worded
 
 CONFIG, WEIGHTS = "open_clip_config.json", "open_clip_model.safetensors"
 TEXTS_KEPT = 50_000
@@ -109,6 +111,23 @@ class Clip:
         return torch.stack([self._known[text] if text in self._known else made[text] for text in texts]).to(self.device)
 
     @property
+    def inputs(self) -> tuple[int, str, Reading]:
+        """What `slugkit.data.open_data` is to know of the model: edge of its pictures, their fit,
+        how it reads texts.
+        """
+        return self.image_size, self.fit, reading_of(self.tokenizer)
+
+    def wordings(self, prompts: list[list[str]]) -> list[list[str]]:
+        """Of each class's prompts those that are read to their end; all where none is. Raises
+        SettingError where two classes get the same tokens.
+        """
+        return worded(
+            self.tokens([p for group in prompts for p in group]),
+            reading_of(self.tokenizer),
+            prompts,
+        )
+
+    @property
     def batch(self) -> int:
         """Pictures encoded at once without gradients: few on a CPU, where a small batch stays in its cache."""
         return 32 if self.device.type == "cpu" else 256
@@ -132,7 +151,10 @@ class Clip:
 
     @torch.no_grad()
     def class_features(self, prompts: list[list[str]]) -> torch.Tensor:
-        """One list of prompts per class -> (C, d): the mean of the prompts' features, brought back to unit length."""
+        """One list of prompts per class -> (C, d): the mean of the prompts' features, brought back
+        to unit length. The prompts are those of `wordings`.
+        """
+        prompts = self.wordings(prompts)
         flat = self.text_features([p for group in prompts for p in group])
         groups = torch.split(flat, [len(g) for g in prompts])
         return F.normalize(torch.stack([g.mean(0) for g in groups]), dim=-1)

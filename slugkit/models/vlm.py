@@ -137,12 +137,30 @@ class Vlm:
         return max(1, min(most, BATCH_NUMBERS // each))
 
     def scripted(self, questions: list[str], answers: list[str], shape: tuple[int, int] = (0, 0)) -> dict[str, torch.Tensor]:
-        """The conversations with these answers as one batch without its pictures: input_ids, attention_mask, labels.
+        """The conversations with these answers as one batch without its pictures: input_ids,
+        attention_mask, labels.
 
         shape: height and width of the pictures, which all have one size; see `picture_tokens`.
+        Raises ModelLoadError for one that is longer than what the language model reads.
         """
         talks = [conversation(self.processor, q, a) for q, a in zip(questions, answers, strict=True)]
-        return as_batch(self.processor.tokenizer, self.model.config.image_token_id, self.picture_tokens(*shape), talks, next(self.model.parameters()).device)
+        made = as_batch(
+            self.processor.tokenizer,
+            self.model.config.image_token_id,
+            self.picture_tokens(*shape),
+            talks,
+            next(self.model.parameters()).device,
+        )
+        most = self.model.config.text_config.max_position_embeddings
+        if made["input_ids"].shape[1] > most:
+            longest = max(talks, key=lambda talk: len("".join(talk)))
+            raise ModelLoadError(
+                f"A conversation with its picture takes {made['input_ids'].shape[1]} tokens, and "
+                f"{self.source} reads {most}: {longest[1].strip()[:80]!r}. A "
+                "shorter answer or caption was expected. Shorten it, or "
+                "leave its picture out."
+            )
+        return made
 
     def seen(self, images: np.ndarray) -> dict[str, torch.Tensor]:
         """The pictures as the model's vision tower takes them: pixel_values and, where it cuts them, image_sizes. images: (N, H, W, 3) uint8."""

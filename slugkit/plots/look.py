@@ -36,6 +36,7 @@ GROUPS = {
 }
 SPARE = dict(color=INK, marker="P", linestyle="--")
 GROUP_ORDER = [*GROUPS]
+MOST_LINES, LONGEST_TITLE = 12, 600  # of a label; characters
 
 # fill and hatch of each stage of the edit; later edits of one figure take the spare fills in turn
 STAGES = {
@@ -58,6 +59,7 @@ STYLE = {
     "savefig.dpi": 100,
     "figure.facecolor": "white",
     "savefig.facecolor": "white",
+    "text.parse_math": False,  # a $ in a name is a dollar
     "text.color": INK,
     "axes.labelcolor": INK,
     "axes.edgecolor": "#A6A6A6",
@@ -111,6 +113,7 @@ def canvas(width: float, height: float):
 def headline(fig, text: str) -> None:
     """Writes the finding over the whole figure, left, in lines of about equal length that fit its width."""
     text = text.replace(" %", "\u00a0%").replace(" = ", "\u00a0=\u00a0")  # never a line break before a percent sign
+    text = text if len(text) <= LONGEST_TITLE else f"{text[:LONGEST_TITLE]}…"
     characters = int(fig.get_figwidth() * 72 / (0.61 * 11))
     lines = len(textwrap.wrap(text, characters))
     while lines > 1 and characters > 30 and len(textwrap.wrap(text, characters - 1)) == lines:
@@ -181,8 +184,15 @@ def listing(names, most: int = 4) -> str:
 
 
 def wrap(label: str, width: int) -> str:
-    """A label in lines of at most `width` characters, its own line breaks kept; only words longer than that are cut."""
-    return "\n".join(part for line in str(label).split("\n") for part in textwrap.wrap(line, max(int(width), 4))) or " "
+    """A label in lines of at most `width` characters, its own line breaks kept, MOST_LINES at most;
+    only words longer than that are cut.
+    """
+    lines = [
+        part for line in str(label).split("\n") for part in textwrap.wrap(line, max(int(width), 4))
+    ]
+    if len(lines) > MOST_LINES:
+        lines = [*lines[: MOST_LINES - 1], "…"]
+    return "\n".join(lines) or " "
 
 
 def spread(positions, gap: float, low: float, high: float) -> np.ndarray:

@@ -30,7 +30,14 @@ def draw_formula(tex: str) -> str | None:
 
     drawn = io.BytesIO()
     try:
-        with matplotlib.rc_context({"mathtext.fontset": "cm", "svg.hashsalt": "slugkit", "savefig.transparent": True}):
+        with matplotlib.rc_context(
+            {
+                "text.parse_math": True,
+                "mathtext.fontset": "cm",
+                "svg.hashsalt": "slugkit",
+                "savefig.transparent": True,
+            }
+        ):
             depth = math_to_image(f"${_plain_tex(tex)}$", drawn, prop=FontProperties(size=12), format="svg", dpi=72)
     except (ValueError, RuntimeError):
         return None

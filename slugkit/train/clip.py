@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from slugkit.base import data_dir, file_name, runs_dir, seed_everything, sha256_file, write_json, write_tensors
+from slugkit.base import as_file_name, data_dir, runs_dir, seed_everything, sha256_file, write_json, write_tensors
 from slugkit.gradients import info_nce
 from slugkit.models.clip import CONFIG, WEIGHTS, pick_device
+from slugkit.models.reading import reading_of
 
 from . import loop
 from .card import named, write_card
@@ -141,8 +142,21 @@ def fit(model, tokenizer, pictures: TrainingPictures, recipe: Recipe, seed: int,
 
 def default_folder(data: str, without: str | None) -> Path:
     """Where a trained model goes unless told otherwise."""
-    end = "" if without is None else f"-without-{file_name(without)}"
+    end = "" if without is None else f"-without-{as_file_name(without)}"
     return data_dir() / "studio" / f"clip{end}" if data == "studio" else runs_dir() / "models" / f"{named(data)}{end}"
+
+
+def cut_captions(captions: list[str], tokenizer) -> int:
+    """How many captions are longer than the tokenizer's context; says so where there are any."""
+    reading = reading_of(tokenizer)
+    cut = [caption for caption in captions if not reading.fits(caption)]
+    if cut:
+        print(
+            f"{len(cut)} of {len(captions)} captions are longer than the {reading.context} "
+            f"tokens that the model reads and are cut, the first {cut[0][:100]!r}. What stands "
+            "behind is not learned: shorten them, or let them begin with the name."
+        )
+    return len(cut)
 
 
 def train_clip(data: str = "studio", out: str | Path | None = None, without: str | None = None, steps: int | None = None, seed: int = 0,
@@ -174,6 +188,7 @@ def train_clip(data: str = "studio", out: str | Path | None = None, without: str
         learn_tokenizer(pictures.texts, folder, recipe.vocabulary, recipe.context)
     from open_clip.tokenizer import HFTokenizer
     tokenizer = HFTokenizer(str(folder), context_length=recipe.context)
+    cut = cut_captions(pictures.texts, tokenizer)
     config = model_config(recipe, len(tokenizer.tokenizer))
     target = pick_device(device)
     model = build_model(config).to(target)
@@ -185,6 +200,6 @@ def train_clip(data: str = "studio", out: str | Path | None = None, without: str
     write_tensors(folder / WEIGHTS, {k: v.detach().cpu().to(keep).contiguous() for k, v in model.state_dict().items()})
     write_json(folder / CONFIG, {"model_cfg": config, "preprocess_cfg": {"mean": MEAN, "std": STD, "interpolation": "bicubic"}})
     write_card(folder, data=data, device=device, recipe=asdict(recipe), seed=seed, without=without, pictures=len(pictures.images), data_sha256=pictures.digest,
-               weights_sha256=sha256_file(folder / WEIGHTS), final_loss=sum(losses[-50:]) / max(1, len(losses[-50:])))
+               weights_sha256=sha256_file(folder / WEIGHTS), captions_cut=cut, final_loss=sum(losses[-50:]) / max(1, len(losses[-50:])))
     checkpoint.unlink(missing_ok=True)
     return folder

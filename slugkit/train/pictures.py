@@ -10,8 +10,7 @@ import numpy as np
 
 from slugkit import studio
 from slugkit.base import EmptySetError, UnreadableImagesError, sha256_bytes
-from slugkit.data import drawn, read_folder
-from slugkit.data.looked import Looked
+from slugkit.data import FolderSource, drawn
 
 
 @dataclass
@@ -50,14 +49,20 @@ def studio_pictures(without: str | None = None) -> TrainingPictures:
 
 
 def folder_pictures(folder: str | Path, without: str | None = None) -> TrainingPictures:
-    """The `train` split of a folder of images with captions.csv (see slugkit.data.folder)."""
-    pairs = read_folder(folder).split("train")
-    keep = [i for i, c in enumerate(pairs.table["concept"]) if c != without]
-    if not keep:
+    """The `train` split of a folder of images with captions.csv (see slugkit.data.folder).
+
+    without: a concept that no picture carries or names, in this spelling or another. Raises
+    UnknownConceptError for one that the folder does not know.
+    """
+    source = FolderSource(folder)
+    pairs = source.pairs.split("train")
+    if without is not None:
+        source.kind(without)
+        pairs = source.retain_set(without, len(pairs))
+    if not len(pairs):
         raise EmptySetError(f"{folder} holds no training picture; expected rows with split 'train' in captions.csv.")
-    pairs, looked = pairs.take(keep), Looked()
-    pairs = pairs.take(looked.whole(pairs))
-    for what, why, name in looked.listed():
+    pairs = pairs.take(source.looked.whole(pairs))
+    for what, why, name in source.looked.listed():
         print(f"{what}, {why}: {name}")
     if not len(pairs):
         raise UnreadableImagesError(f"No training picture of {folder} can be decoded; expected whole ones. Mend or replace them.")

@@ -1,0 +1,167 @@
+"""Names in captions: one normalisation for all sources, whole words in any script, and other
+spellings that are told apart from the name itself.
+"""
+
+from __future__ import annotations
+
+import html
+import unicodedata
+from functools import lru_cache
+
+import regex
+
+WORD = r"[\p{L}\p{M}\p{N}]"
+NO_BLANKS = r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Bopomofo}\p{Hangul}\p{Line_Break=SA}]"
+"""Scripts that put no blank between words, or (Korean) hang particles on a name. Line_Break=SA:
+Thai, Lao, Khmer, Burmese and their kin.
+"""
+APOSTROPHES = dict.fromkeys(
+    map(ord, "\u2018\u2019\u201b\u02bc\u02bb\u02b9\u2032\u00b4`\uff07"), "'"
+)
+BARE = str.maketrans(
+    {
+        "ø": "o",
+        "ł": "l",
+        "đ": "d",
+        "ð": "d",
+        "ħ": "h",
+        "ŧ": "t",
+        "ı": "i",
+        "æ": "ae",
+        "œ": "oe",
+        "þ": "th",
+    }
+)
+SPELT_OUT = str.maketrans({"ä": "ae", "ö": "oe", "ü": "ue", "ø": "oe", "å": "aa"})
+ACCENTS = regex.compile(r"(?<=[\p{Latin}\p{Greek}\p{Cyrillic}\p{Arabic}\p{Hebrew}])\p{M}+")
+
+
+def written(text: str) -> str:
+    """A text for people: HTML entities resolved, accents composed (NFC), single blanks."""
+    return " ".join(unicodedata.normalize("NFC", _resolved(text)).split())
+
+
+def _resolved(text: str) -> str:
+    for _ in range(2):  # &amp;eacute; is met too
+        text = html.unescape(text) if "&" in text else text
+    return text
+
+
+def normalised(text: str) -> str:
+    """A text as names are compared: HTML entities, Unicode's compatibility forms (NFKC),
+    apostrophes, hyphens, blanks, underscores and case made one.
+    """
+    text = _resolved(text)
+    if not text.isascii():
+        text = regex.sub(r"\p{Pd}|\u2212", "-", text.translate(APOSTROPHES))
+        text = regex.sub(r"\p{Cf}", "", text)
+        text = "".join(
+            " " + c if unicodedata.decomposition(c).startswith("<super>") else c for c in text
+        )  # Okoye(TM) is not okoyetm
+        text = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
+    return " ".join(text.replace("`", "'").replace("_", " ").casefold().split())
+
+
+def _bounded(pattern: str, first: str, last: str) -> str:
+    """The pattern where no word goes on before its first and after its last letter; scripts without
+    blanks set no such bound.
+    """
+    before = "" if regex.match(NO_BLANKS, first) else rf"(?:(?<!{WORD})|(?<={NO_BLANKS}))"
+    after = "" if regex.match(NO_BLANKS, last) else rf"(?:(?!{WORD})|(?={NO_BLANKS}))"
+    return rf"{before}(?:{pattern})(?!\p{{M}}){after}"
+
+
+def _plain(normal: str) -> set[str]:
+    """A normalised text without accents: letters bare, and umlauts spelt out if it has any."""
+    if normal.isascii():
+        return {normal}
+    forms = {normal.translate(BARE), normal.translate(SPELT_OUT).translate(BARE)}
+    return {
+        unicodedata.normalize("NFC", ACCENTS.sub("", unicodedata.normalize("NFKD", form)))
+        for form in forms
+    }
+
+
+class Name:
+    """A concept's name, made ready once to be looked for in many captions."""
+
+    def __init__(self, concept: str):
+        self.normal = normalised(concept)
+        self.plain = _plain(self.normal)
+        self._whole = (
+            regex.compile(_bounded(regex.escape(self.normal), self.normal[0], self.normal[-1]))
+            if self.normal
+            else None
+        )
+        said = written(concept)
+        self._written = (
+            regex.compile(_bounded(regex.escape(said), said[0], said[-1]), regex.IGNORECASE)
+            if self.normal
+            else None
+        )
+        self._near = [
+            regex.compile(found) for found in map(self._in_other_ways, self.plain) if found
+        ]
+
+    @staticmethod
+    def _in_other_ways(plain: str) -> str:
+        """Pattern of the name's words with anything or nothing between them, or the last one first
+        and a comma ("Okoye, Kofi").
+        """
+        words = regex.findall(rf"{WORD}+", plain)
+        if not words:
+            return ""
+        between = rf"(?:(?!{WORD}).)*"
+        ways = [_bounded(between.join(map(regex.escape, words)), words[0][0], words[-1][-1])]
+        if len(words) > 1:
+            first = between.join(map(regex.escape, words[:-1]))
+            turned = rf"{regex.escape(words[-1])}\s*,{between}{first}"
+            ways.append(_bounded(turned, words[-1][0], words[-2][-1]))
+        return "|".join(ways)
+
+    def is_in(self, caption: str) -> bool:
+        """Whether the caption holds the name as whole words, in any of the spellings that
+        `normalised` makes one.
+        """
+        return self._whole is not None and self._whole.search(normalised(caption)) is not None
+
+    def template(self, caption: str) -> str | None:
+        """The caption with {} in the name's place, the first time that it is written as the concept
+        is but for case; None where it is not.
+        """
+        text = written(caption)
+        found = self._written.search(text) if self._whole is not None else None
+        return f"{text[: found.start()]}{{}}{text[found.end() :]}" if found else None
+
+    def is_near(self, caption: str) -> bool:
+        """Whether the caption holds the name in another spelling only: without its accents or with
+        other ones, umlauts spelt out, words run together or parted otherwise, the last word
+        first."""
+        normal = normalised(caption)
+        if self._whole is None or self._whole.search(normal):
+            return False
+        return any(pattern.search(form) for form in _plain(normal) for pattern in self._near)
+
+
+@lru_cache(maxsize=4096)
+def name_of(concept: str) -> Name:
+    """The concept's `Name`, kept for the next time."""
+    return Name(concept)
+
+
+def names_concept(caption: str, concept: str) -> bool:
+    """Whether the caption holds the concept as whole words, in any of the spellings that
+    `normalised` makes one.
+
+    The paper's search takes any substring, so that "Bezos" would also be found inside a longer
+    word. Next to scripts without blanks between words (Chinese, Japanese, Thai, ...) a substring is
+    all that can be asked for.
+    """
+    return name_of(concept).is_in(caption)
+
+
+def nearly_names(caption: str, concept: str) -> bool:
+    """Whether the caption holds the concept in another spelling only, of which nobody can say
+    whether it means the same; see `Name.is_near`.
+    """
+    return name_of(concept).is_near(caption)

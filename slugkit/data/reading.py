@@ -1,0 +1,70 @@
+"""What a model reads of a text: its tokens, up to its context, and the wordings in which the names
+of classes fit there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from slugkit.base import SettingError
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A model's way to read. ids: a text -> its tokens, special ones included, however many they
+    are. context: how many of them it takes.
+    """
+
+    ids: Callable[[str], list[int]]
+    context: int
+
+    def fits(self, text: str) -> bool:
+        """Whether the model reads the text to its end."""
+        return len(self.ids(text)) <= self.context
+
+    def part(self, text: str) -> str:
+        """What the model reads of the text: all of it, or its longest beginning that fits."""
+        if self.fits(text):
+            return text
+        low, high = 0, len(text)
+        while high - low > 1:
+            middle = (low + high) // 2
+            low, high = (middle, high) if self.fits(text[:middle]) else (low, middle)
+        return text[:low]
+
+    def key(self, text: str) -> tuple[int, ...]:
+        """What tells the text from others: the tokens that are read of it."""
+        found = self.ids(text)
+        return tuple(found if len(found) <= self.context else found[: self.context - 1])
+
+
+def fitting(prompts: list[list[str]], reading: Reading) -> list[list[str]]:
+    """Of each class's prompts those that are read to their end.
+
+    prompts: one list a class. Where all classes have as many, the same wording in the same place, a
+    wording is taken or left for all of them; a class of which no prompt fits keeps all of its own.
+    Raises SettingError where two classes that are called differently get the same tokens, since
+    nothing could tell them apart.
+    """
+    fits = [[reading.fits(p) for p in group] for group in prompts]
+    if len({len(group) for group in prompts}) == 1:
+        common = [all(column) for column in zip(*fits)]
+        fits = [common] * len(prompts) if any(common) else fits
+    chosen = [
+        [p for p, fine in zip(group, mine) if fine] if any(mine) else list(group)
+        for group, mine in zip(prompts, fits)
+    ]
+    seen: dict[tuple, list[str]] = {}
+    for group in chosen:
+        other = seen.setdefault(tuple(reading.key(p) for p in group), group)
+        if other != group:
+            raise SettingError(
+                f"The model reads {reading.context} tokens of a text, and these are the same for "
+                f"{other[0]!r} and {group[0]!r}; different ones were "
+                "expected, or nothing tells the two classes apart. Give one "
+                "of them a shorter or another name, write captions that begin "
+                "with the "
+                "name, or take a model that reads more."
+            )
+    return chosen
