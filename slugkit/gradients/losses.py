@@ -173,12 +173,11 @@ def distinct_batches(labels: list[str], batch_size: int, seed: int = 0) -> list[
             del room[place]
     found = [sorted(rows) for rows in batches if len(rows) > 1]
     if not found:
+        only = labels[0].split("|")[0] if labels else "nothing"
         raise EmptySetError(
-            f"The {len(labels)} retain pairs all show "
-            f"{(labels or ['nothing'])[0].split('|')[0]!r}; two different classes or captions "
-            "beside the concept were "
-            "expected, since InfoNCE tells them apart. Add pictures of "
-            "something else: data with two classes leave one to retain."
+            f"The retain set ({len(labels)} pairs) shows {only!r} alone; at least two classes, or "
+            "pairs with distinct captions, beside the concept were expected, since InfoNCE tells "
+            "them apart. Add pictures of something else: data with two classes leave one to retain."
         )
     return found
 
