@@ -54,8 +54,8 @@ NEW = "new_zeros new_ones new_empty new_full new_tensor new_empty_strided".split
 
 
 def on_gpu(x) -> bool:
-    """Whether a tensor is on the pretended GPU."""
-    return isinstance(x, GpuTensor)
+    """Whether a tensor is on the GPU, pretended or real."""
+    return isinstance(x, GpuTensor) or isinstance(x, torch.Tensor) and x.is_cuda
 
 
 def _means_gpu(device) -> bool:
