@@ -1,4 +1,5 @@
-"""What can be made again at any time, kept in a file with its hash: a file that is cut short or altered is made again.
+"""What can be made again at any time, kept in a file with its hash: a file that is cut short or
+altered is made again.
 
 A cache that cannot be written costs time and stops nothing.
 """
@@ -16,11 +17,15 @@ HASH = "sha256"
 
 
 def _hash(tensors: dict[str, Any], metadata: dict[str, str]) -> str:
-    return sha256_json([{name: sha256_tensor(tensor) for name, tensor in tensors.items()}, metadata])
+    return sha256_json(
+        [{name: sha256_tensor(tensor) for name, tensor in tensors.items()}, metadata]
+    )
 
 
 def read_hashed(path: str | Path) -> tuple[dict[str, Any], dict[str, str]] | None:
-    """The tensors and the metadata that `write_hashed` left; None where the file is not there, broken, or not what was written."""
+    """The tensors and the metadata that `write_hashed` left; None where the file is not there,
+    broken, or not what was written.
+    """
     from safetensors import SafetensorError, safe_open
     from safetensors.torch import load_file
 
@@ -34,14 +39,20 @@ def read_hashed(path: str | Path) -> tuple[dict[str, Any], dict[str, str]] | Non
     return None
 
 
-def write_hashed(path: str | Path, tensors: dict[str, Any], metadata: dict[str, str] | None = None) -> Path:
-    """Write tensors as `write_tensors` does, with a hash of them and of the metadata. Returns the path."""
+def write_hashed(
+    path: str | Path, tensors: dict[str, Any], metadata: dict[str, str] | None = None
+) -> Path:
+    """Write tensors as `write_tensors` does, with a hash of them and of the metadata. Returns the
+    path.
+    """
     metadata = metadata or {}
     return write_tensors(path, tensors, {**metadata, HASH: _hash(tensors, metadata)})
 
 
 def cached_tensors(path: str | Path, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """The tensors that `make` gives, from the file that an earlier call left if it is whole, else made and left there."""
+    """The tensors that `make` gives, from the file that an earlier call left if it is whole, else
+    made and left there.
+    """
     kept = read_hashed(path)
     if kept is not None:
         return kept[0]
@@ -52,7 +63,9 @@ def cached_tensors(path: str | Path, make: Callable[[], dict[str, Any]]) -> dict
 
 
 def cached_json(path: str | Path, make: Callable[[], Any]) -> Any:
-    """The JSON value that `make` gives, from the file that an earlier call left if it is whole, else made and left there."""
+    """The JSON value that `make` gives, from the file that an earlier call left if it is whole,
+    else made and left there.
+    """
     with suppress(OSError, ValueError, KeyError, TypeError, RecursionError):
         kept = json.loads(Path(path).read_text(encoding="utf-8"))
         if kept[HASH] == sha256_json(kept["value"]):
