@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from slugkit.base import ModelLoadError
 from slugkit.data.reading import Reading, fitting
+from slugkit.models.hub import plain_classes
 
 
 def reading_of(tokenizer) -> Reading:
@@ -32,25 +33,25 @@ def inputs_of(model: str) -> tuple[int, str, Reading]:
 
     size, folder = picture_size(model), model_folder(model)
     schema, _, _ = model.rpartition(":")
+    where = str(folder or model)
     try:
-        if folder is not None and (folder / CONFIG).is_file():
-            tokenizer = open_clip.get_tokenizer(f"local-dir:{folder}")
-        elif folder is not None or not schema:
-            from transformers import AutoConfig
+        with plain_classes(model, folder or model):
+            if folder is not None and (folder / CONFIG).is_file():
+                tokenizer = open_clip.get_tokenizer(f"local-dir:{folder}")
+            elif folder is not None or not schema:
+                from transformers import AutoConfig
 
-            context = AutoConfig.from_pretrained(
-                str(folder or model)
-            ).text_config.max_position_embeddings
-            tokenizer = open_clip.tokenizer.HFTokenizer(
-                str(folder or model), context_length=context
-            )
-        else:
-            tokenizer = open_clip.get_tokenizer(model if schema == "hf-hub" else schema)
+                config = AutoConfig.from_pretrained(where, trust_remote_code=False)
+                context = config.text_config.max_position_embeddings
+                tokenizer = open_clip.tokenizer.HFTokenizer(where, context_length=context)
+            else:
+                tokenizer = open_clip.get_tokenizer(model if schema == "hf-hub" else schema)
+    except ModelLoadError:
+        raise
     except Exception as error:
         raise ModelLoadError(
             f"The tokenizer of {model!r} could not be read: {error}. The one that the model was "
-            "trained with was expected beside it. Nothing was "
-            "changed."
+            "trained with was expected beside it. Nothing was changed."
         ) from error
     return *size, reading_of(tokenizer)
 
