@@ -9,6 +9,7 @@ from test_paper_data import place  # noqa: F401  a fixture
 
 from slugkit import studio
 from slugkit.base import (
+    AllLeftOutError,
     EmptySetError,
     ModelLoadError,
     SettingError,
@@ -189,6 +190,24 @@ def test_captions_without_labels_are_left_out_too(clip, tmp_path):
         1:3
     ] == [1, 5]
     assert list(source.retain_set("Kofi Okoye", 9).table["key"]) == ["3.png", "4.png"]
+    told = source.left_out().to_dict("records")
+    assert [(row["pictures"], row["which"]) for row in told] == [(1, "1.png")]
+    assert told[0]["why"] == "forget set: the name behind what the model reads"
+
+
+def test_a_recipe_does_not_take_other_pairs_for_those_whose_names_are_cut(clip, tmp_path):
+    for name, text in (("own", f"{LONG} Kofi Okoye"), ("pairs", "Kofi Okoye at sea")):
+        (tmp_path / name).mkdir()
+        Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(tmp_path / name / "0.png")
+        (tmp_path / name / "captions.csv").write_text(f"file,caption\n0.png,{text}\n")
+    for forget, found in (("own", None), ("pairs", "Kofi Okoye at sea")):
+        (tmp_path / "recipe.yaml").write_text(f"pairs: pairs\nforget: {forget}\n")
+        source = read_recipe(tmp_path / "recipe.yaml", *clip.inputs)
+        if found:
+            assert source.forget_set("Kofi Okoye", 9).captions == [found]
+        else:
+            with pytest.raises(AllLeftOutError, match="1 of 1 training pairs are left out"):
+                source.forget_set("Kofi Okoye", 9)
 
 
 def test_the_names_of_two_classes_that_are_cut_alike_are_said_before_anything_else(clip, tmp_path):

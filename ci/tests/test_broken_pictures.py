@@ -2,6 +2,7 @@
 computed, whatever the source.
 """
 
+import errno
 import os
 import re
 
@@ -98,6 +99,28 @@ def test_a_set_is_looked_at_once_whichever_notebook_asks(tmp_path, monkeypatch):
         len(open_data(place, 16).forget_set("Ada", 31)) == 30
         and len(list((tmp_path / "cache").iterdir())) > before
     )
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.EIO, errno.EACCES])
+def test_what_the_system_refuses_once_is_asked_for_again(tmp_path, monkeypatch, number):
+    place, read = write("folder", tmp_path, [encoded(picture(k)) for k in range(12)]), []
+    whole = looked.Pictures.encoded
+
+    def refused(self, row):
+        read.append(row)
+        if len(read) == 3:
+            fault = OSError(number, os.strerror(number))
+            raise UnreadableImagesError("The picture cannot be read.") from fault
+        return whole(self, row)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(looked.Pictures, "encoded", refused)
+        source = open_data(str(place), 16)
+        source.forget_set("Ada", 50)
+        assert source.left_out()["pictures"].sum() == 1
+    source = open_data(str(place), 16)
+    source.forget_set("Ada", 50)
+    assert source.left_out().empty
 
 
 @pytest.mark.parametrize("kind", ["folder", "unlearncanvas", "recipe"])

@@ -186,6 +186,9 @@ def test_a_loader_offers_the_folder_too(tmp_path, monkeypatch):
         == mistyped("runs/my-clip")
         == ""
     )
+    for name in ("studio2", "studi", "studio-without-x"):
+        (tmp_path / name).mkdir()
+    assert mistyped("studio") == mistyped("studio-without-y") == "" != mistyped("studi2")
 
 
 # -- names that become paths ----------------------------------------------------------------------

@@ -13,7 +13,7 @@ from test_data_sources import encoded, write_tar
 from slugkit.base import SettingError, UnknownConceptError, from_cell, printable, to_cell, write_csv
 from slugkit.data import check_sets, names_concept, open_data
 from slugkit.data.laion import search_names
-from slugkit.data.names import nearly_names, written
+from slugkit.data.names import name_of, written
 from slugkit.evaluate.sweep import one_at_a_time
 from slugkit.train.pictures import folder_pictures
 
@@ -68,17 +68,17 @@ UNPARTED = [
 
 @pytest.mark.parametrize(("concept", "caption"), SAME + UNPARTED)
 def test_a_name_is_found_in_every_spelling_that_means_the_same(concept, caption):
-    assert names_concept(caption, concept) and not nearly_names(caption, concept)
+    assert names_concept(caption, concept) and not name_of(concept).is_near(caption)
 
 
 @pytest.mark.parametrize(("concept", "caption"), OTHER)
 def test_another_spelling_is_near_and_no_more(concept, caption):
-    assert nearly_names(caption, concept) and not names_concept(caption, concept)
+    assert name_of(concept).is_near(caption) and not names_concept(caption, concept)
 
 
 @pytest.mark.parametrize(("concept", "caption"), APART)
 def test_a_longer_word_is_another_word(concept, caption):
-    assert not names_concept(caption, concept) and not nearly_names(caption, concept)
+    assert not names_concept(caption, concept) and not name_of(concept).is_near(caption)
 
 
 CAPTIONS = [
@@ -224,7 +224,7 @@ def test_an_oracle_never_sees_the_name_in_any_spelling(tmp_path, without):
     write_source(tmp_path, "folder", captions)
     seen = folder_pictures(tmp_path, without).texts
     assert 0 < len(seen) < len(captions) and not any(
-        names_concept(t, without) or nearly_names(t, without) for t in seen
+        names_concept(t, without) or name_of(without).is_near(t) for t in seen
     )
     assert folder_pictures(tmp_path).texts == captions
     with pytest.raises(UnknownConceptError):

@@ -12,6 +12,7 @@ from slugkit.base.atomic import (
 from slugkit.base.cache import cached_json, cached_tensors, read_hashed, write_hashed
 from slugkit.base.devices import pick_device, wide
 from slugkit.base.errors import (
+    AllLeftOutError,
     CheckFailed,
     EmptySetError,
     GradientError,
@@ -69,6 +70,7 @@ from slugkit.base.threads import (
 from slugkit.base.versions import require_versions, too_old
 
 __all__ = [
+    "AllLeftOutError",
     "CheckFailed",
     "EmptySetError",
     "GradientError",

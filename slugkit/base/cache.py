@@ -62,15 +62,18 @@ def cached_tensors(path: str | Path, make: Callable[[], dict[str, Any]]) -> dict
     return tensors
 
 
-def cached_json(path: str | Path, make: Callable[[], Any]) -> Any:
+def cached_json(
+    path: str | Path, make: Callable[[], Any], lasting: Callable[[Any], bool] = lambda value: True
+) -> Any:
     """The JSON value that `make` gives, from the file that an earlier call left if it is whole,
-    else made and left there.
+    else made and left there. lasting: whether a value that was made is worth keeping.
     """
     with suppress(OSError, ValueError, KeyError, TypeError, RecursionError):
         kept = json.loads(Path(path).read_text(encoding="utf-8"))
         if kept[HASH] == sha256_json(kept["value"]):
             return kept["value"]
     value = make()
-    with suppress(OSError):
-        write_json(path, {HASH: sha256_json(value), "value": value})
+    if lasting(value):
+        with suppress(OSError):
+            write_json(path, {HASH: sha256_json(value), "value": value})
     return value

@@ -53,6 +53,10 @@ class EmptySetError(SlugError):
     """A set of pairs (forget, retain, search, report) has no members, or fewer than are needed."""
 
 
+class AllLeftOutError(EmptySetError):
+    """A set is empty because every pair that it could hold was left out, for reasons that it names."""
+
+
 class UnreadableImagesError(SlugError):
     """Pictures that a set refers to cannot be opened."""
 

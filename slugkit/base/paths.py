@@ -109,7 +109,7 @@ def mistyped(name: str) -> str:
     """
     path = Path(name).expanduser()
     like = name.startswith((".", "~", "/"))
-    if path.exists() or ":" in name and not like:
+    if path.exists() or name.startswith("studio") or ":" in name and not like:
         return ""
     beside = sorted(found.name for found in path.parent.iterdir()) if path.parent.is_dir() else []
     close = difflib.get_close_matches(path.name, beside, n=1, cutoff=0.75)

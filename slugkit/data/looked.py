@@ -28,6 +28,8 @@ from .source import shuffled
 
 LEFT_OUT, CHANGED = "left out", "changed"
 BROKEN = "cannot be decoded"
+PASSING = "it could not be opened: "
+"""Begins the reason where the system refused, which says nothing about the picture: too many open files, no permission."""
 VERSION = 1
 """Of what is kept about a list of pictures; one more whenever `slugkit.data.opening` takes or
 changes others.
@@ -167,12 +169,12 @@ class Looked:
             SettingError
         ):  # installed without the repository, and no folder named: nothing is kept
             return _look(pictures)
-        return cached_json(path, lambda: _look(pictures))
+        return cached_json(path, lambda: _look(pictures), lasting=lambda notes: not any(
+            note.startswith(f"{BROKEN}: {PASSING}") for found in notes for note in found
+        ))
 
 
 def _look(pictures: Pictures) -> list[list[str]]:
-    with suppress(UnreadableImagesError, *READ_ERRORS):
-        pictures.encoded(0)  # a data set is opened here, not by several threads at once
     parts = [
         range(start, min(start + AT_ONCE, len(pictures)))
         for start in range(0, len(pictures), AT_ONCE)
@@ -195,4 +197,6 @@ def _seen(pictures: Pictures, row: int) -> list[str]:
             )
         return open_rgb(pictures.encoded(row), draft=64)[1]
     except (UnreadableImagesError, *READ_ERRORS) as error:
-        return [f"{BROKEN}: {error}"]
+        cause = error.__cause__ or error
+        passing = isinstance(cause, OSError) and cause.errno is not None  # Pillow's own have none
+        return [f"{BROKEN}: {PASSING if passing else ''}{error}"]

@@ -158,10 +158,3 @@ def names_concept(caption: str, concept: str) -> bool:
     all that can be asked for.
     """
     return name_of(concept).is_in(caption)
-
-
-def nearly_names(caption: str, concept: str) -> bool:
-    """Whether the caption holds the concept in another spelling only, of which nobody can say
-    whether it means the same; see `Name.is_near`.
-    """
-    return name_of(concept).is_near(caption)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Lock
 
 import numpy as np
 import pandas as pd
@@ -35,6 +36,10 @@ def as_square(picture: Image.Image, size: int, fit: str = "crop") -> np.ndarray:
         picture = F.resize(picture, [size, size] if fit == "squash" else size, F.InterpolationMode.BICUBIC)
         picture = F.center_crop(picture, [size, size])
     return np.asarray(picture)
+
+
+_OPENING = Lock()
+"""A data set is opened by one thread."""
 
 
 @dataclass
@@ -101,10 +106,11 @@ class Pictures:
         return found
 
     def _of_set(self, folder: str, number: int) -> bytes:
-        if folder not in self._sets:
-            import datasets
-            table = datasets.load_from_disk(folder)
-            self._sets[folder] = table.cast_column("image", datasets.Image(decode=False)).with_format(None)
+        with _OPENING:
+            if folder not in self._sets:
+                import datasets
+                table = datasets.load_from_disk(folder)
+                self._sets[folder] = table.cast_column("image", datasets.Image(decode=False)).with_format(None)
         found = self._sets[folder][number]["image"]
         return found["bytes"] if found["bytes"] is not None else plain_file(found["path"]).read_bytes()
 

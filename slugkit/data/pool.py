@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from slugkit.base import EmptySetError, UnknownConceptError, nearest
+from slugkit.base import AllLeftOutError, EmptySetError, UnknownConceptError, nearest
 
 from .looked import LEFT_OUT, Looked, noted
 from .names import name_of, normalised
@@ -52,7 +52,7 @@ class PairsSource:
         self.pairs, self.name, self.path, self.reading = pairs, name, Path(path), reading
         self.unreadable = pairs.table.attrs.get("unreadable", {})
         self.incomplete = pairs.table.attrs.get("incomplete", [])
-        self.looked = Looked()
+        self.looked, self._passed_over = Looked(), {}
         self._means: dict[str, np.ndarray] | None = None
 
     @property
@@ -189,9 +189,11 @@ class PairsSource:
                 for (reason, advice), out in left_out.items()
                 if out.any()
             )
-            raise EmptySetError(f"The {what} is empty; at least one pair was expected. {why}")
+            raise AllLeftOutError(f"The {what} is empty; at least one pair was expected. {why}")
         found = self.looked.draw(self._train.where(these), size, seed, what)
         keys = self._train.table["key"]
+        for (why, _), out in left_out.items():
+            self._passed_over |= {(LEFT_OUT, f"{what}: {why}", key): None for key in keys[out]}
         found.table.attrs = {
             **found.table.attrs,
             "left_out": [
@@ -283,4 +285,4 @@ class PairsSource:
     def left_out(self) -> pd.DataFrame:
         """What was left out of the data and changed in them, in the sets that were drawn so far: columns what, why, pictures, which (`looked.noted`)."""
         incomplete = [(LEFT_OUT, why, name) for name, _, why in (entry.rpartition(": ") for entry in self.incomplete)]
-        return noted([(LEFT_OUT, "cannot be read", f"{name} ({why})") for name, why in self.unreadable.items()] + incomplete + self.looked.listed())
+        return noted([(LEFT_OUT, "cannot be read", f"{name} ({why})") for name, why in self.unreadable.items()] + incomplete + self.looked.listed() + list(self._passed_over))

@@ -22,7 +22,16 @@ import numpy as np
 import pandas as pd
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
-from slugkit.base import EmptySetError, SettingError, UnknownConceptError, look_for, nearest, require_choice, sha256_bytes
+from slugkit.base import (
+    AllLeftOutError,
+    EmptySetError,
+    SettingError,
+    UnknownConceptError,
+    look_for,
+    nearest,
+    require_choice,
+    sha256_bytes,
+)
 
 from .celeba import CelebA, read_celeba
 from .imagenet import FRACTION, ImageNet, read_imagenet
@@ -141,8 +150,12 @@ class PaperSource:
     def forget_set(self, concept: str, size: int, seed: int = 0) -> Pairs:
         """Training pairs about the concept, from `forget` where the recipe has it and it holds any, else from `pairs`."""
         if self.forget is not self.pool:
-            with suppress(UnknownConceptError, EmptySetError):
+            try:
                 return self.forget.forget_set(concept, size, seed)
+            except AllLeftOutError:
+                raise
+            except (UnknownConceptError, EmptySetError):
+                pass
         return self.pool.forget_set(concept, size, seed)
 
     def retain_set(self, concept: str | list[str], size: int, seed: int = 0, draw: int = 0) -> Pairs:
