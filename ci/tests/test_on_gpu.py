@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from on_gpu import *  # noqa: F403 - fixtures
-from on_gpu import TEXT, TWO, VISION, WHO, close
+from on_gpu import REAL, TEXT, TWO, VISION, WHO, close
 from pretend_gpu import on_gpu
 
 from slugkit import plots
@@ -121,7 +121,9 @@ def test_workers_leave_the_gradient_of_one_process(clip, few, tmp_path):
 def test_the_memory_plan_counts_on_the_gpu(kind, clip, there):
     here, other = (plan(on, 8) for on in (clip, there))
     assert here.require().device == kind and here.picture == 0 and here.first_pass == 0
-    assert (here.weights, here.per_pair) == (other.weights, other.per_pair)
+    assert here.weights == other.weights
+    # a real GPU's attention keeps other tensors for its way back
+    assert here.per_pair == pytest.approx(other.per_pair, rel=0.2 if REAL else 0)
 
 
 def test_directions_off_the_span_and_preconditioned_are_those_of_the_cpu(
