@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from conftest import REPOSITORY
 from PIL import Image
 from test_paper_data import place  # noqa: F401  a fixture
 
@@ -19,6 +20,7 @@ from slugkit.data.reading import Reading, fitting
 from slugkit.data.recipe import read_recipe
 from slugkit.evaluate.clip import class_features
 from slugkit.evaluate.diffusion import require_askable, told_by
+from slugkit.evaluate.paper_prompts import answer_set_of
 from slugkit.evaluate.measure import CutClasses
 from slugkit.models import load_clip
 from slugkit.models.classifier import load_classifier
@@ -266,6 +268,19 @@ def test_an_answer_set_asks_only_what_pipeline_and_judge_can_answer(
             {"prompt": ["a photo of Kofi Okoye"], "subject": ["Kofi Okoye"], "style": ["photo"]}
         ),
     )
+
+
+@pytest.mark.parametrize("concept", ["Mira Kestrel", "car", "neon", "star-shaped house"])
+def test_the_studios_answer_sets_are_all_askable(concept):
+    pipe, judge, source = load_pipeline("studio", "cpu"), load_classifier(), open_data("studio")
+    for split in ("search", "report"):
+        table = answer_set_of(source, concept, split)
+        assert len(table) and require_askable(pipe, judge, table) is None
+
+
+def test_notebook_6_asks_before_it_draws_the_report_set():
+    text = (REPOSITORY / "notebooks" / "06_evaluate_stable_diffusion.ipynb").read_text("utf-8")
+    assert 0 < text.index("require_askable(pipe, judge, report)") < text.index("drawn_prompts(pipe")
 
 
 def test_the_judge_looks_at_pictures_of_any_size_as_at_its_own():

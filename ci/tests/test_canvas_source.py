@@ -7,9 +7,10 @@ import pytest
 import torch
 from PIL import Image
 
-from slugkit.base import EmptySetError, ModelLoadError, SettingError, UnknownConceptError, write_tensors
+from slugkit.base import EmptySetError, ModelLoadError, SettingError, UnknownConceptError, data_dir, write_tensors
 from slugkit.data import CanvasSource, names_concept, open_data
 from slugkit.data.pictures import Pictures
+from slugkit.data.reading import Reading
 from slugkit.data.unlearncanvas import OBJECTS, STYLES
 from slugkit.evaluate import unlearncanvas as canvas
 from slugkit.evaluate.canvas_prompts import canvas_answer_set, frechet_sets
@@ -52,6 +53,15 @@ def test_a_folder_of_styles_and_objects_is_known_by_looking(source, tmp_path):
     (tmp_path / "Monet").mkdir()
     with pytest.raises(SettingError, match="no style of UnlearnCanvas"):
         open_data(str(tmp_path))
+
+
+def test_its_captions_are_taken_whole_as_the_page_about_names_says(source, folder):
+    page = (data_dir().parent / "slugkit" / "data" / "pages" / "own_pictures.md").read_text("utf-8")
+    assert "Not so in an\nUnlearnCanvas folder" in page.split("## Names in captions")[1]
+    blind = open_data(str(folder), 16, "crop", Reading(lambda text: [0, *text.split(), 0], 3))
+    for name in ("Sketch", "Monet", "Dogs"):
+        assert blind.forget_set(name, 99).captions == source.forget_set(name, 99).captions
+        assert blind.prompts(name) == source.prompts(name)
 
 
 def test_no_photograph_is_in_two_splits_in_whatever_style(source):

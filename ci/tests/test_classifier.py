@@ -8,7 +8,10 @@ import pytest
 import torch
 
 from slugkit import studio
-from slugkit.base import ModelLoadError, SettingError
+from slugkit.base import ModelLoadError, SettingError, data_dir
+from slugkit.data import open_data
+from slugkit.evaluate.clip_judge import judge_of
+from slugkit.models import load_clip
 from slugkit.models.classifier import load_classifier
 from slugkit.train import classifier as training
 
@@ -53,6 +56,20 @@ def test_the_card_and_the_half_precision(folder):
     assert all(v.dtype in (torch.float16, torch.int64) for v in load_file(folder / "model.safetensors").values())
     scores = json.loads((folder / "model_card.json").read_text(encoding="utf-8"))["scores"]
     assert {s["what"] for s in scores} == {"people", "objects", "styles"} and all(s["low"] <= s["value"] <= s["high"] for s in scores)
+
+
+def test_a_judge_says_which_folder_a_notebook_is_to_note(folder):
+    source, clip = open_data("studio"), load_clip("studio", "cpu")
+    assert judge_of(source, clip, None, str(folder)).weights == folder
+    assert judge_of(source, clip, None).weights == data_dir() / "studio" / "classifier"
+    assert load_classifier(str(folder), "cpu").weights == folder
+
+
+@pytest.mark.parametrize("named", ["", "ViT-B-32:laion400m_e32", "openai/clip-vit-large-patch14"])
+def test_a_judge_that_is_no_classifiers_folder_is_said_with_its_setting(named, tmp_path):
+    says = "has no config.json. .*slugkit train classifier.*`judge_model` is the folder"
+    with pytest.raises(ModelLoadError, match=says):
+        judge_of(open_data("studio"), load_clip("studio", "cpu"), None, named or str(tmp_path))
 
 
 def test_missing_and_unfit_files_say_what_to_do(folder, tmp_path):

@@ -16,11 +16,12 @@ from tiny_clip import tiny_clip
 from tiny_patch import OUT_PROJ, patch_for, vars_of
 
 from slugkit import patch
-from slugkit.base import ModelLoadError, PatchError, data_dir
+from slugkit.base import ModelLoadError, PatchError, data_dir, looked_for
 from slugkit.models import load_clip
 from slugkit.models.clip import picture_size
 from slugkit.models.convert import activation_of, text_tower, to_transformers, vision_tower
 from slugkit.models.diffusion import load_pipeline
+from slugkit.models.reading import inputs_of
 from slugkit.models.vlm import load_vlm
 from slugkit.patch.checkpoint import apply_to_files, verify_files
 from slugkit.train.blank import write_clip
@@ -90,7 +91,8 @@ def by_encoder(folder):
 @pytest.mark.parametrize(("name", "load", "change"), [
     ("hf", load_clip, by_config), ("hf", load_clip, by_tokenizer), ("clip", load_clip, by_tokenizer), ("vlm", load_vlm, by_config), ("vlm", load_vlm, by_tokenizer),
     ("vlm", load_vlm, by_processor), ("diffusion", load_pipeline, by_class), ("diffusion", load_pipeline, by_part), ("diffusion", load_pipeline, by_encoder),
-    ("hf", lambda model, device: picture_size(model), by_config)])
+    ("hf", lambda model, device: picture_size(model), by_config), ("clip", lambda model, device: inputs_of(model), by_tokenizer),
+    ("hf", lambda model, device: inputs_of(model), by_tokenizer), ("hf", lambda model, device: inputs_of(model), by_config)])
 def test_a_model_that_brings_code_is_refused_in_a_sentence_and_nothing_runs_or_asks(name, load, change, folders, tmp_path, monkeypatch):
     folder = shutil.copytree(folders / name, tmp_path / "model")
     change(folder)
@@ -98,6 +100,16 @@ def test_a_model_that_brings_code_is_refused_in_a_sentence_and_nothing_runs_or_a
     with pytest.raises(ModelLoadError, match="slugkit runs no code that comes with a model") as caught:
         load(str(folder), "cpu")
     assert not list(folder.rglob("RAN")) and str(caught.value).count("\n") == 0 and sys.stdin.read().count("y") == 9
+
+
+@pytest.mark.parametrize("name", ["clip", "hf", "studio"])
+def test_what_says_how_a_model_reads_is_noted_and_its_weights_are_not(name, folders):
+    before = len(looked_for())
+    inputs_of(name if name == "studio" else str(folders / name))
+    folder = STUDIO / "clip" if name == "studio" else folders / name
+    noted = {path for path in looked_for()[before:] if path.startswith(str(folder))}
+    assert {str(f) for end in ("*.json", "*.txt") for f in folder.glob(end)} == noted
+    assert str(folder / "tokenizer.json") in noted
 
 
 @pytest.mark.parametrize("change", [by_config, lambda folder: said(folder / "config.json", model_type="evil")])

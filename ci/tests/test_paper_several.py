@@ -3,14 +3,18 @@
 The data name the studio's people and things in the published layouts, so that the studio's trained models know them.
 """
 
+import ast
 import copy
+import json
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 import yaml
+from conftest import REPOSITORY
 from PIL import Image
+from test_beyond_the_context import make_folder
 
 from slugkit import studio
 from slugkit.base import EmptySetError, PatchError, SearchFailedError, SettingError, UnknownConceptError
@@ -179,6 +183,40 @@ def test_the_settings_names_are_taken_as_they_are_and_one_alone_is_refused(place
             concepts_to_forget(source, named, MIRA)
     with pytest.raises(UnknownConceptError, match="Mira Kestrel"):
         concepts_to_forget(source, [OSKAR, "Mira Kestrle"], MIRA)
+
+
+@pytest.mark.parametrize("unknown", [[SELIN], [OSKAR], [SELIN, "Kofi Okoye"]])
+def test_by_default_only_those_are_chosen_whom_the_model_knows(tmp_path, clip, unknown):
+    names = [MIRA, SELIN, OSKAR, "Kofi Okoye", "Petra Quillon", "Bram Hollick", "Inka Tarrow", "Lotte Strand"]
+    source = open_data(make_folder(tmp_path, names, shown=["car" if n in unknown else n for n in names]), *clip.inputs)
+    unasked, chosen = several_concepts(source, MIRA, 4), several_concepts(source, MIRA, 4, clip)
+    alike = [name for name in source.concepts() if name != MIRA]
+    assert unasked == [MIRA, alike[0]] and chosen == [MIRA, next(n for n in alike if n not in unknown)]
+    assert concepts_to_forget(source, [], MIRA, clip) == chosen
+    for split in ("search", "report"):
+        assert SeveralScorer(clip, several_exam(source, chosen, split)).exam.concepts == chosen
+
+
+def test_another_kind_is_one_that_the_model_knows(place, clip):
+    both = recipe(place)  # its things are one colour each: nobody knows them
+    assert another_kind(both, MIRA) and another_kind(both, MIRA, clip) == []
+    found = another_kind(both, "umbrella", clip)
+    assert {*THREE} <= {*found} and SeveralScorer(clip, several_exam(both, found, "search")).exam.concepts == found
+
+
+@pytest.mark.parametrize(("call", "errors"), [
+    ("several_exam(source, things", {"EmptySetError", "SearchFailedError", "SettingError"}),
+    ("search_jointly(clip, of_search", {"SearchFailedError"}),
+    ("require_all_drawn(", {"SearchFailedError", "SettingError"}),
+    ('require_askable(pipe, judge, tables["report"]', {"SettingError"})])
+def test_what_notebook_8_chose_itself_does_not_stop_it(call, errors):
+    book = json.loads((REPOSITORY / "notebooks" / "08_several_concepts.ipynb").read_text("utf-8"))
+    cell = next(text for text in ("".join(c["source"]) for c in book["cells"]) if call in text)
+    caught = [
+        {node.id for handler in block.handlers for node in ast.walk(handler.type) if isinstance(node, ast.Name)}
+        for block in ast.walk(ast.parse(cell))
+        if isinstance(block, ast.Try) and any(call in ast.get_source_segment(cell, line) for line in block.body)]
+    assert caught and errors <= caught[0]
 
 
 def test_another_kind_are_things_for_people_and_people_for_things_or_nobody(place, own, source):

@@ -145,6 +145,7 @@ def test_an_answer_set_is_drawn_with_ddim_and_the_scheduler_is_put_back(files, t
     from slugkit.models.diffusion import draw, load_pipeline
     monkeypatch.setenv("SLUGKIT_RUNS", str(tmp_path))
     pipe, table = load_pipeline("studio", "cpu"), canvas.answer_set("Dogs", "smoke").head(3)
+    table["prompt"] = ["Dogs", "Dogs in fog", "A Dogs image"]  # the studio's pipeline reads no more than 16 tokens
     judge = canvas.load_canvas_judge(*files, "cpu", SMALL)
     pipe.scheduler = DDIMScheduler.from_config(pipe.scheduler.config, clip_sample=False, set_alpha_to_one=False, steps_offset=1)
     expected = judge.name(draw(pipe, table["prompt"].tolist(), table["seed"].tolist(), 2, 9.0))
@@ -156,6 +157,20 @@ def test_an_answer_set_is_drawn_with_ddim_and_the_scheduler_is_put_back(files, t
     drawn = {load_file(path)["images"].numpy().tobytes() for path in kept}
     pipe.scheduler = DDIMScheduler.from_config(before.config, clip_sample=False, set_alpha_to_one=False, steps_offset=1)
     assert drawn == {draw(pipe, part["prompt"].tolist(), part["seed"].tolist(), 2, 9.0).tobytes() for part in (table.iloc[:2], table.iloc[2:])}
+
+
+@pytest.mark.parametrize(("column", "other"), [
+    ("subject", "Mira Kestrel"), ("style", "fresco"), ("prompt", "A Dogs image in Van Gogh style. " * 9)])
+def test_what_pipeline_and_judge_cannot_answer_is_not_drawn(files, tmp_path, monkeypatch, column, other):
+    from slugkit.models.diffusion import load_pipeline
+    monkeypatch.setenv("SLUGKIT_RUNS", str(tmp_path))
+    pipe, judge = load_pipeline("studio", "cpu"), canvas.load_canvas_judge(*files, "cpu", SMALL)
+    table = canvas.answer_set("Dogs", "smoke").head(3)
+    table["prompt"] = "Dogs"
+    table.loc[2, column] = other
+    with pytest.raises(SettingError, match="longer than the 16 tokens" if column == "prompt" else f"{column}s apart, and {other!r}"):
+        canvas.told_by_canvas(pipe, judge, table, steps=2, chunk=2)
+    assert not list((tmp_path / ".cache").glob("generated-*"))
 
 
 @pytest.fixture

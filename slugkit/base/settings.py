@@ -54,7 +54,10 @@ class Settings(BaseModel):
     device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="auto, cpu, cuda or mps")
     pipeline: str = Field("studio", min_length=1, description="studio, or a folder or hub id of a Stable Diffusion pipeline whose text encoder is the CLIP's")
     judge_model: str = Field(
-        "", description="CLIP that judges pictures of other data than the studio's, or folder of UnlearnCanvas's classifiers; empty takes the unedited CLIP"
+        "",
+        description="CLIP that judges pictures of other data than the studio's, or folder of "
+        "UnlearnCanvas's classifiers; with the studio, folder of a classifier; empty takes the "
+        "unedited CLIP, with the studio its own classifier",
     )
     answer_tier: Literal["smoke", "lite", "full"] = Field(
         "smoke", description="how much of UnlearnCanvas's answer set is drawn: smoke (70 pictures), lite (about 1,100) or full (5,100)"

@@ -18,7 +18,7 @@ from slugkit.data.pictures import Pictures
 from slugkit.data.recipe import joined
 from slugkit.data.source import GROUP_NAMES, Exam
 from slugkit.data.unlearncanvas import spoken
-from slugkit.evaluate.clip import STEERING, class_features, ranks
+from slugkit.evaluate.clip import STEERING, answers, class_features, ranks
 from slugkit.evaluate.measure import CutClasses
 from slugkit.evaluate.paper_prompts import phrase
 from slugkit.evaluate.statistics import above_chance, share
@@ -91,21 +91,34 @@ class SeveralExam:
         return {group: (domain, rows) for group, (domain, rows) in out.items() if len(rows)}
 
 
-def _usable(source: Source, concept: str) -> bool:
-    """Whether a concept can be forgotten and examined: there is a training pair about it, and both exams can be set."""
+def _usable(source: Source, concept: str, clip: Clip | None) -> bool:
+    """Whether a concept can be forgotten and examined: there is a training pair about it, both
+    exams can be set, and the model, if one is given, knows it.
+    """
     try:
-        for split in ("search", "report"):
-            source.exam(concept, split)
-        return len(source.forget_set(concept, 1, 0)) > 0
+        exam, _ = (source.exam(concept, split) for split in ("search", "report"))
+        if not len(source.forget_set(concept, 1, 0)):
+            return False
     except (EmptySetError, UnknownConceptError):
         return False
+    return clip is None or _known(clip, exam)
 
 
-def several_concepts(source: Source, concept: str, most: int = 10) -> list[str]:
+def _known(clip: Clip, exam: Exam) -> bool:
+    """Whether the model is right about the concept's pictures more often than by chance."""
+    told = answers(clip, exam)
+    hits = int((told["true"] == told["answer"]).sum())
+    return above_chance(hits, len(told), len(exam.prompts[exam.target_domain]))
+
+
+def several_concepts(
+    source: Source, concept: str, most: int = 10, clip: Clip | None = None
+) -> list[str]:
     """The concept and others of its kind: at most a quarter of all, but two, so that enough is left to lose.
 
     The studio's report concepts come first, and of a recipe's people the best known. In data other than the studio's all of the kind are those whom the concept's
-    report exam shows, and the others are taken, among the first 100 names, that have a training pair and pictures for both exams: they may be fewer, or none.
+    report exam shows, and the others are taken, among the first 100 names, that have a training pair and pictures for both exams and that `clip`, if
+    given, knows: they may be fewer, or none. The studio's are taken unasked.
     Raises UnknownConceptError; for data other than the studio's what `source.exam` raises.
     """
     kind, world, people = source.kind(concept), getattr(source, "world", None), getattr(source, "people", None)
@@ -117,26 +130,28 @@ def several_concepts(source: Source, concept: str, most: int = 10) -> list[str]:
         return [concept, *alike][:min(most, max(2, (len(alike) + 1) // 4))]
     exam = source.exam(concept, "report")
     shown = len(set(exam.labels(exam.target_domain)) - {-1})
-    found = (name for name in alike[:TRIED] if _usable(source, name))
+    found = (name for name in alike[:TRIED] if _usable(source, name, clip))
     return [concept, *islice(found, min(most, max(2, shown // 4)) - 1)]
 
 
-def concepts_to_forget(source: Source, named: list[str], concept: str) -> list[str]:
+def concepts_to_forget(
+    source: Source, named: list[str], concept: str, clip: Clip | None = None
+) -> list[str]:
     """The concepts that the settings name or, where they name none, those of `several_concepts`.
 
     Raises UnknownConceptError for a name that the source does not know, SettingError for fewer than two, and what `several_concepts` raises.
     """
-    concepts = list(named) or several_concepts(source, concept)
+    concepts = list(named) or several_concepts(source, concept, clip=clip)
     for name in concepts:
         source.kind(name)
     if len(concepts) < 2:
         raise SettingError(f"There is one concept to forget, {concepts[0]!r}; two or more were expected. " + (
-            "Name more in `concepts`." if named else f"No other of its kind in {source.name!r} was found that has training pairs and pictures for both exams; name "
-                                                     "them in `concepts`."))
+            "Name more in `concepts`." if named else f"No other of its kind in {source.name!r} was found that has training pairs and pictures for both exams"
+                                                     f"{' and that the model knows' if clip else ''}; name them in `concepts`."))
     return concepts
 
 
-def another_kind(source: Source, concept: str) -> list[str]:
+def another_kind(source: Source, concept: str, clip: Clip | None = None) -> list[str]:
     """Concepts of another kind than this one's, as of `several_concepts`; none where the source has no other kind, or fewer than two of it that can be examined.
 
     On the studio objects, and people where the concept is an object. Raises UnknownConceptError.
@@ -145,8 +160,8 @@ def another_kind(source: Source, concept: str) -> list[str]:
     if world:
         return several_concepts(source, world.report["person" if kind == "object" else "object"][0])
     others = islice((name for name in source.concepts() if source.kind(name) != kind), TRIED)
-    first = next((name for name in others if _usable(source, name)), None)
-    found = several_concepts(source, first) if first else []
+    first = next((name for name in others if _usable(source, name, clip)), None)
+    found = several_concepts(source, first, clip=clip) if first else []
     return found if len(found) > 1 else []
 
 

@@ -17,7 +17,7 @@ import torch
 
 from slugkit.base import ModelLoadError, ShapeError, progress, require_choice
 from slugkit.data.unlearncanvas import OBJECTS, STYLES, concept_kind, prompt
-from slugkit.evaluate.diffusion import drawn_prompts, ua_ira_cra
+from slugkit.evaluate.diffusion import drawn_prompts, require_askable, ua_ira_cra
 from slugkit.evaluate.statistics import wilson
 from slugkit.models.classifier import pixels
 from slugkit.models.clip import pick_device
@@ -202,7 +202,9 @@ def told_by_canvas(pipe, judge: CanvasJudge, table: pd.DataFrame, steps: int = S
 
     Sampled with `ddim`, the pipeline's own size (512 x 512 for the benchmark's model), each picture from noise of its seed. `chunk` pictures at a time are in
     memory; each chunk is kept under cache_dir(), so a run that was cut off goes on. The pipeline's scheduler is put back at the end.
+    Raises SettingError before drawing as `require_askable`.
     """
+    require_askable(pipe, judge, table)
     before, parts = pipe.scheduler, []
     pipe.scheduler = ddim(pipe)
     try:

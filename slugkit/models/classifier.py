@@ -24,11 +24,14 @@ CONFIG, WEIGHTS, EDGE = "config.json", "model.safetensors", 64
 
 @dataclass
 class Classifier:
-    """A loaded judge. subjects, styles: the classes it tells apart; a novel subject is written "star-shaped house"."""
+    """A loaded judge. subjects, styles: the classes it tells apart; a novel subject is written "star-shaped house".
+    weights: the folder that it was loaded from, if it was.
+    """
 
     model: torch.nn.Module
     subjects: list[str]
     styles: list[str]
+    weights: Path | None = None
 
     @torch.no_grad()
     def name(self, images: np.ndarray, batch_size: int = 128) -> pd.DataFrame:
@@ -63,14 +66,18 @@ def build_classifier(classes: int, widths: tuple[int, ...], blocks: tuple[int, .
 def load_classifier(folder: str | Path = "studio", device: str = "auto") -> Classifier:
     """Load the judge. Raises ModelLoadError, saying what is missing and how to make it."""
     from safetensors.torch import load_file
-    place = data_dir() / "studio" / "classifier" if folder == "studio" else Path(folder)
+    place = data_dir() / "studio" / "classifier" if folder == "studio" else Path(folder).expanduser()
     for needed in (CONFIG, WEIGHTS):
         if not (place / needed).is_file():
-            raise ModelLoadError(f"The classifier folder {place.name!r} has no {needed}. `slugkit train classifier` makes the studio's.")
+            raise ModelLoadError(
+                f"The classifier folder {place.name!r} has no {needed}. `slugkit train classifier` "
+                "makes the studio's; with the studio, `judge_model` is the folder of such a "
+                "classifier or empty."
+            )
     config = json.loads((place / CONFIG).read_text(encoding="utf-8"))
     model = build_classifier(len(config["subjects"]) + len(config["styles"]), config["widths"], config["blocks"])
     try:
         model.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in load_file(place / WEIGHTS).items()})
     except (RuntimeError, OSError) as error:
         raise ModelLoadError(f"The weights in {place.name!r} do not fit its config.json: {error}") from error
-    return Classifier(model.eval().to(pick_device(device)), config["subjects"], config["styles"])
+    return Classifier(model.eval().to(pick_device(device)), config["subjects"], config["styles"], place)

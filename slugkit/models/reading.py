@@ -4,7 +4,7 @@ from its files alone, before any weight is loaded.
 
 from __future__ import annotations
 
-from slugkit.base import ModelLoadError
+from slugkit.base import ModelLoadError, look_for
 from slugkit.data.reading import Reading, fitting
 from slugkit.models.hub import plain_classes
 
@@ -23,7 +23,8 @@ def reading_of(tokenizer) -> Reading:
 
 def inputs_of(model: str) -> tuple[int, str, Reading]:
     """What `slugkit.data.open_data` is to know of a model (any name of `slugkit.models.load_clip`):
-    edge of its pictures, their fit, how it reads texts.
+    edge of its pictures, their fit, how it reads texts. A folder's files that say so are noted
+    (`slugkit.base.look_for`).
 
     Raises ModelLoadError as `load_clip`. No weights are loaded.
     """
@@ -34,6 +35,9 @@ def inputs_of(model: str) -> tuple[int, str, Reading]:
     size, folder = picture_size(model), model_folder(model)
     schema, _, _ = model.rpartition(":")
     where = str(folder or model)
+    for end in ("*.json", "*.txt"):
+        for file in folder.glob(end) if folder else ():
+            look_for(file)
     try:
         with plain_classes(model, folder or model):
             if folder is not None and (folder / CONFIG).is_file():
