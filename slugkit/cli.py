@@ -11,7 +11,7 @@ from typing import Annotated, Any, Optional
 import typer
 from typer.core import TyperCommand
 
-from slugkit.base import SettingError, SlugError, advice_on, new_path, notebooks_dir, printable, require_choice
+from slugkit.base import SettingError, SlugError, advice_on, is_finished, new_path, notebooks_dir, printable, require_choice
 from slugkit.cli_patch import Force, patch_app
 
 INTERRUPTED = 130
@@ -111,7 +111,7 @@ def train_clip_command(
     """Train the studio CLIP, or a CLIP on a folder of your own."""
     from slugkit.train.clip import train_clip
 
-    out = out and new_path(out, data, ours=force or not (out / "model_card.json").exists())
+    out = out and new_path(out, data, ours=force or not is_finished(out))
     train_clip(data=data, out=out, without=without, steps=steps, seed=seed, device=device, resume=resume)
 
 
@@ -129,7 +129,7 @@ def train_diffusion_command(
     """Train the studio's Stable Diffusion on the CLIP's text tower."""
     from slugkit.train.diffusion import train_diffusion
 
-    out = out and new_path(out, clip, ours=force or not (out / "model_card.json").exists())
+    out = out and new_path(out, clip, ours=force or not is_finished(out))
     train_diffusion(clip=clip, out=out, vae_steps=vae_steps, steps=steps, seed=seed, device=device, resume=resume)
 
 
@@ -145,7 +145,7 @@ def train_classifier_command(
     """Train the classifier that judges generated pictures."""
     from slugkit.train.classifier import train_classifier
 
-    out = out and new_path(out, ours=force or not (out / "model_card.json").exists())
+    out = out and new_path(out, ours=force or not is_finished(out))
     train_classifier(out=out, steps=steps, seed=seed, device=device, resume=resume)
 
 
@@ -162,7 +162,7 @@ def train_vlm_command(
     """Train the studio's LLaVA on the CLIP's vision tower."""
     from slugkit.train.vlm import train_vlm
 
-    out = out and new_path(out, clip, ours=force or not (out / "model_card.json").exists())
+    out = out and new_path(out, clip, ours=force or not is_finished(out))
     train_vlm(clip=clip, out=out, steps=steps, seed=seed, device=device, resume=resume)
 
 

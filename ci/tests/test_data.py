@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from slugkit.base import EmptySetError, MissingArtefactError, SettingError, UnknownConceptError, UnreadableImagesError
-from slugkit.data import FolderSource, Pairs, PairsSource, load_pairs, names_concept, open_data, read_folder
+from slugkit.data import FolderSource, Pairs, PairsSource, load_pairs, names_concept, open_data, pool, read_folder
 from slugkit.data.pictures import Pictures
 from slugkit.gradients import distinct_batches
 
@@ -38,6 +38,18 @@ def test_forget_and_retain_sets_are_training_pictures_and_disjoint(source):
     assert set(forget.table["concept"]) == {"Mira Kestrel"}
     assert not any("Mira Kestrel" in s for s in retain.table["subjects"])
     assert not any(names_concept(c, "Mira Kestrel") for c in retain.captions)
+
+
+def test_captions_are_matched_once_for_all_draws_of_a_concept(tmp_path, monkeypatch):
+    make_folder(tmp_path)
+    source, asked, name_of = FolderSource(tmp_path), [], pool.name_of
+    monkeypatch.setattr(pool, "name_of", lambda name: asked.append(name) or name_of(name))
+    first = [source.retain_set("red", 5, 0, draw).table["key"].tolist() for draw in range(3)]
+    assert asked.count("red") == 1
+    assert set(source.retain_set("green", 5).table["concept"]) == {"red"}
+    assert source.retain_set(["red"], 5, 0, 2).table["key"].tolist() == first[2]
+    again = [FolderSource(tmp_path).retain_set("red", 5, 0, k).table["key"].tolist() for k in range(3)]
+    assert again == first and first[0] != first[1]
 
 
 def test_a_style_is_left_out_of_its_retain_set(source):

@@ -3,16 +3,19 @@
 import base64
 import dataclasses
 import re
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from picture_files import BROKEN
 from test_beyond_the_context import PEOPLE, make_folder
 
 from slugkit import plots
 from slugkit.base import (
     EmptySetError,
     SearchFailedError,
+    UnreadableImagesError,
     as_file_name,
 )
 from slugkit.data import open_data
@@ -192,7 +195,7 @@ def test_two_classes_leave_one_to_retain_and_that_is_said(tmp_path, names):
 
 
 def test_a_class_without_training_pictures_is_passed_over_where_classes_are_compared_by_pictures(
-    tmp_path,
+    tmp_path, capsys
 ):
     source = open_data(make_folder(tmp_path, PEOPLE[:3]))
     whole = source.pairs
@@ -203,3 +206,24 @@ def test_a_class_without_training_pictures_is_passed_over_where_classes_are_comp
         "Kofi Okoye",
         "Petra Quillon",
     }
+    assert "1 class has no whole training picture" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("broken", [["Oskar Marlow"], ["Petra Quillon", "Oskar Marlow"], []])
+def test_a_class_of_broken_training_pictures_is_passed_over_and_named(tmp_path, broken, capsys):
+    table = pd.read_csv(Path(make_folder(tmp_path, PEOPLE)) / "captions.csv")
+
+    def damage(names):
+        for file in table["file"][table["concept"].isin(names) & (table["split"] == "train")]:
+            (tmp_path / file).write_bytes(BROKEN["half a JPEG"])
+
+    damage(broken)
+    source = open_data(str(tmp_path))
+    found = class_pictures(source, source.exam("Kofi Okoye", "report"), 4, 0)
+    assert set(found) == set(PEOPLE) - set(broken)
+    said = capsys.readouterr().out
+    assert all(repr(name) in said for name in broken) and bool(said) is bool(broken)
+    damage(["Kofi Okoye"])
+    source = open_data(str(tmp_path))
+    with pytest.raises(UnreadableImagesError):
+        class_pictures(source, source.exam("Kofi Okoye", "report"), 4, 0)

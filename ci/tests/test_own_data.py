@@ -179,7 +179,7 @@ def test_only_a_clip_of_the_studio_carries_the_studios_models(tmp_path, train):
         assert require_of_studio(clip, "a pipeline") is None
 
 
-def test_an_oracle_is_that_of_its_concept(tmp_path):
+def test_an_oracle_is_that_of_its_concept(tmp_path, capsys):
     base = tmp_path / "clip"
     shutil.copytree(data_dir() / "studio" / "clip", base)
     shutil.copytree(
@@ -191,3 +191,12 @@ def test_an_oracle_is_that_of_its_concept(tmp_path):
         and load_oracle(clip, "Selin Drover") is None
     )
     assert load_oracle(clip, "Mira/Kestrel") is None, "another name that is written alike in a path"
+    card = tmp_path / "clip-without-mira-kestrel" / "model_card.json"
+    assert not capsys.readouterr().out
+    card.write_text(json.dumps({"without": "Mira  Kestrel"}))
+    assert load_oracle(clip, "Mira Kestrel") is None
+    said = capsys.readouterr().out
+    assert "trained without 'Mira  Kestrel', not without 'Mira Kestrel'" in said
+    for broken in ("{", "[1]", "", '"Mira Kestrel"'):
+        card.write_text(broken)
+        assert load_oracle(clip, "Mira Kestrel").source == str(base), broken

@@ -33,7 +33,7 @@ from slugkit.base.errors import (
     advice_on,
 )
 from slugkit.base.hashing import sha256_bytes, sha256_file, sha256_json, sha256_tensor, sha256_tree
-from slugkit.base.outputs import is_ours, new_path
+from slugkit.base.outputs import is_finished, is_ours, new_path
 from slugkit.base.paths import (
     absolute_path,
     cache_dir,
@@ -104,6 +104,7 @@ __all__ = [
     "each",
     "from_cell",
     "headless",
+    "is_finished",
     "is_ours",
     "look_for",
     "looked_for",

@@ -21,6 +21,14 @@ BEFORE_WEIGHTS = {
 """What a training leaves in its folder before its weights."""
 
 
+def is_finished(folder: str | Path) -> bool:
+    """Whether a training wrote its folder to the end: its card holds scores, which come last."""
+    try:
+        return "scores" in json.loads((Path(folder) / "model_card.json").read_bytes()[:HEADER])
+    except (OSError, ValueError, TypeError, RecursionError):
+        return False
+
+
 def is_ours(path: str | Path) -> bool:
     """Whether slugkit wrote a file or a model's folder: a patch, a record, a sweep's table, pairs
     of LAION, a training with its card.

@@ -54,6 +54,7 @@ class PairsSource:
         self.incomplete = pairs.table.attrs.get("incomplete", [])
         self.looked, self._passed_over = Looked(), {}
         self._means: dict[str, np.ndarray] | None = None
+        self._others: dict[str, tuple[np.ndarray, np.ndarray]] = {}
 
     @property
     def labelled(self) -> bool:
@@ -135,8 +136,10 @@ class PairsSource:
 
     def _other(self, concept: str) -> tuple[np.ndarray, np.ndarray]:
         """(N,) bool each: the training pairs that carry or name the concept, and those that do so
-        in another spelling only.
+        in another spelling only. Looked for once: every draw of a concept asks again.
         """
+        if concept in self._others:
+            return self._others[concept]
         name, train = name_of(concept), self._train.table
         named = np.array(
             [c == concept or name.is_in(t) for c, t in zip(train["concept"], train["caption"])],
@@ -149,6 +152,7 @@ class PairsSource:
             ],
             bool,
         )
+        self._others[concept] = named, near
         return named, near
 
     def _unheard(self, names: list[str]) -> np.ndarray:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field, replace
 from time import perf_counter
 
@@ -20,6 +19,7 @@ from slugkit.evaluate.statistics import above_chance, wilson
 from slugkit.gradients import forget_gradient
 from slugkit.models import Clip, load_clip, model_folder
 from slugkit.models.clip import WEIGHTS
+from slugkit.models.hub import read_json
 from slugkit.models.layers import EXCLUDE, candidates, layer_table, weight_of
 from slugkit.ranking import front_share, rank_layers
 from slugkit.search import Criterion, EditableLayer, search_front, winner
@@ -194,8 +194,9 @@ def load_oracle(clip: Clip, concept: str) -> Clip | None:
     beside = look_for(folder.with_name(f"{folder.name}-without-{as_file_name(concept)}"))
     if not (beside / WEIGHTS).is_file():
         return None
-    card = beside / "model_card.json"
-    known = json.loads(card.read_text(encoding="utf-8")) if card.is_file() else {}
-    if known.get("without", concept) != concept:  # another name that is written alike in a path
+    without = read_json(beside / "model_card.json").get("without", concept)
+    if without != concept:  # another name that is written alike in a path
+        print(f"The folder {beside.name} was trained without {without!r}, not without {concept!r}; "
+              "it is not compared with.")
         return None
     return replace(load_clip(str(beside), clip.device.type), source=clip.source)

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext, suppress
-
 import numpy as np
 import pandas as pd
 import torch
 import torch.nn.functional as F
 
 from slugkit import patch
-from slugkit.base import EmptySetError
+from slugkit.base import EmptySetError, UnreadableImagesError
 from slugkit.data import Exam, Source
 from slugkit.evaluate.statistics import wilson
 from slugkit.models import Clip
@@ -20,14 +18,22 @@ def class_pictures(source: Source, exam: Exam, per_class: int, seed: int) -> dic
     """A few pictures of every class of the target's domain that are not the exam's: class ->
     (per_class at most, H, W, 3) uint8.
 
-    Training pictures, of the classes that have any; where people and objects are examined in data
+    Training pictures, of the classes that have whole ones, and the others are named; where people and objects are examined in data
     of their own (a recipe), the pictures of the search, of the classes that have some.
     """
     if not getattr(source, "examined_apart", lambda concept: False)(exam.concept):
-        found = {}
+        found, without = {}, []
         for name in exam.prompts[exam.target_domain]:
-            with suppress(EmptySetError) if name != exam.concept else nullcontext():
+            try:
                 found[name] = np.asarray(source.forget_set(name, per_class, seed).images)
+            except (EmptySetError, UnreadableImagesError):
+                if name == exam.concept:
+                    raise
+                without.append(name)
+        if without:
+            have = "class has" if len(without) == 1 else "classes have"
+            print(f"{len(without)} {have} no whole training picture to be compared by and left out: "
+                  f"{', '.join(map(repr, without[:5]))}{', ...' if without[5:] else ''}.")
         return found
     pairs = source.exam(exam.concept, "search").pairs
     pairs = pairs.where(pairs.table["domain"] == exam.target_domain)

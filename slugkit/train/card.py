@@ -18,6 +18,13 @@ def named(place: str) -> str:
     return path.resolve().name if path.exists() else place
 
 
+def begin_card(folder: Path) -> None:
+    """Mark a folder as slugkit's before weights are written into it, so that a training that is
+    cut off there may go on in it; the whole card takes the place of this one.
+    """
+    write_json(folder / CARD, {"weights_sha256": None})
+
+
 def write_card(folder: Path, *, data: str, pictures: int, device: str = "auto", **facts) -> None:
     """Write model_card.json and a README.md beside the weights, with scores measured now on the
     report split of `data`, on `device`, and print what was reached.

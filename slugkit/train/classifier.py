@@ -17,7 +17,7 @@ from slugkit.models.classifier import CONFIG, WEIGHTS, Classifier, build_classif
 from slugkit.models.clip import pick_device
 
 from . import loop
-from .card import CARD, recipe_rows, score_rows
+from .card import CARD, begin_card, recipe_rows, score_rows
 
 KINDS = {"person": "people", "character": "characters", "object": "objects", "novel": "novel concepts"}
 """Kinds of picture that show one thing, and what they are called on the card."""
@@ -116,6 +116,7 @@ def train_classifier(out: str | Path | None = None, recipe: ClassifierRecipe | N
     seed_everything(seed)
     model = build_classifier(len(subjects) + len(world.styles), recipe.widths, recipe.blocks).to(target)
     losses = fit_classifier(model, drawn(records), targets, len(subjects), recipe, seed, target, checkpoint)
+    begin_card(folder)
     write_tensors(folder / WEIGHTS, {k: v.half() if v.is_floating_point() else v for k, v in model.state_dict().items()})
     write_json(folder / CONFIG, {"subjects": subjects, "styles": world.styles, "widths": recipe.widths, "blocks": recipe.blocks})
     facts = {"recipe": asdict(recipe), "seed": seed, "weights_sha256": sha256_file(folder / WEIGHTS),

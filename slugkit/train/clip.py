@@ -15,7 +15,7 @@ from slugkit.models.clip import CONFIG, WEIGHTS, pick_device
 from slugkit.models.reading import reading_of
 
 from . import loop
-from .card import named, write_card
+from .card import begin_card, named, write_card
 from .own_data import require_examinable, steps_for
 from .pictures import TrainingPictures, folder_pictures, studio_pictures
 from .tokenizer import learn_tokenizer
@@ -192,11 +192,12 @@ def train_clip(data: str = "studio", out: str | Path | None = None, without: str
     config = model_config(recipe, len(tokenizer.tokenizer))
     target = pick_device(device)
     model = build_model(config).to(target)
-    checkpoint = runs_dir() / "training" / f"{folder.name}-{pictures.digest[:8]}-seed{seed}.safetensors"
+    checkpoint = runs_dir() / "training" / f"{folder.name}-{pictures.told[:8]}-seed{seed}.safetensors"
     if not resume:
         checkpoint.unlink(missing_ok=True)
     losses = fit(model, tokenizer, pictures, recipe, seed, target, checkpoint)
     keep = torch.float32 if without is None else torch.float16
+    begin_card(folder)
     write_tensors(folder / WEIGHTS, {k: v.detach().cpu().to(keep).contiguous() for k, v in model.state_dict().items()})
     write_json(folder / CONFIG, {"model_cfg": config, "preprocess_cfg": {"mean": MEAN, "std": STD, "interpolation": "bicubic"}})
     write_card(folder, data=data, device=device, recipe=asdict(recipe), seed=seed, without=without, pictures=len(pictures.images), data_sha256=pictures.digest,

@@ -6,6 +6,7 @@ The text encoder is the studio CLIP's and is not trained.
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,9 +16,10 @@ from slugkit.base import cached_tensors, data_dir, runs_dir, seed_everything, sh
 from slugkit.models.classifier import load_classifier
 from slugkit.models.clip import load_clip, model_folder, pick_device
 from slugkit.models.diffusion import GUIDANCE, STEPS, load_pipeline, text_encoder
+from slugkit.models.fingerprint import weights_sha256
 
 from . import loop
-from .card import CARD, named, of_clip, read_card, recipe_rows, require_of_studio, score_rows
+from .card import CARD, begin_card, named, of_clip, read_card, recipe_rows, require_of_studio, score_rows
 from .pictures import TrainingPictures, studio_pictures
 from .vae import VaeRecipe, build_vae, encode_all, fit_vae
 
@@ -102,6 +104,17 @@ def cycle_state(checkpoint: Path | None, cycle: int) -> Path | None:
     return None if checkpoint is None else checkpoint.with_stem(f"{checkpoint.stem}-cycle{cycle + 1}")
 
 
+def _state(training: str, part: str, *made_from: str) -> Path:
+    """Where a part's state is kept while it is trained. made_from: hashes of what decides it."""
+    name = "-".join([training, part, *(digest[:8] for digest in made_from)])
+    return runs_dir() / "training" / f"{name}.safetensors"
+
+
+def _remove(states: list[Path]) -> None:
+    for path in states:
+        path.unlink(missing_ok=True)
+
+
 def _coded(vae, pictures: TrainingPictures, device, path: Path) -> torch.Tensor:
     """Latents of all pictures, kept in `path` while the UNet is trained."""
     return cached_tensors(path, lambda: {"latents": encode_all(vae, pictures.images, device)})["latents"]
@@ -147,9 +160,8 @@ def train_diffusion(clip: str = "studio", out: str | Path | None = None, vae_rec
     clip: the CLIP whose text tower becomes the text encoder. vae_steps, steps: of coder and UNet; None takes the recipes'.
     pictures: other pictures than the studio's, for a test. score: have the trained judge name generated pictures for the card.
     Returns the folder. A killed training goes on from its last checkpoint. Coder and UNet are kept
-    in half precision. Raises SettingError for a CLIP that was
-    not trained on the studio, ModelLoadError where there is no judge for the card, before the first
-    step.
+    in half precision. Raises SettingError for a CLIP that was not trained on the studio,
+    ModelLoadError where there is no judge for the card, before the first step.
     """
     from diffusers import StableDiffusionPipeline
     from transformers import CLIPTokenizer
@@ -161,23 +173,26 @@ def train_diffusion(clip: str = "studio", out: str | Path | None = None, vae_rec
     unet_recipe = replace(unet_recipe, steps=steps or unet_recipe.steps)
     folder, target = Path(out) if out else data_dir() / "studio" / "diffusion", pick_device(device)
     pictures = pictures or studio_pictures()
-    encoder = text_encoder(load_clip(clip, "cpu")).to(target)
+    reader = load_clip(clip, "cpu")
+    encoder = text_encoder(reader).to(target)
     tokenizer = CLIPTokenizer.from_pretrained(model_folder(clip), trust_remote_code=False)
-    states = {part: runs_dir() / "training" / f"{folder.name}-{part}-seed{seed}.safetensors" for part in ("vae", "latents", "unet")}
-    kept = [states["vae"], states["latents"], *(cycle_state(states["unet"], k) for k in range(unet_recipe.cycles))]
+    state = partial(_state, f"{folder.name}-seed{seed}")
+    coder, learner = state("vae", pictures.digest), state("unet", weights_sha256(reader.model), pictures.told)
+    kept = [coder, *(cycle_state(learner, k) for k in range(unet_recipe.cycles))]
     if not resume:
-        for path in kept:
-            path.unlink(missing_ok=True)
+        _remove(kept)
     seed_everything(seed)
     vae = build_vae(vae_recipe, pictures.images.shape[1]).to(target)
-    loss = {"vae": fit_vae(vae, pictures.images, vae_recipe, seed, target, states["vae"])}
+    loss = {"vae": fit_vae(vae, pictures.images, vae_recipe, seed, target, coder)}
     vae.half().float()  # pictures are coded by the coder that is kept
-    latents = _coded(vae, pictures, target, states["latents"])
+    kept.append(state("latents", weights_sha256(vae), pictures.digest))
+    latents = _coded(vae, pictures, target, kept[-1])
     scale = 1 / latents.float().std().item()
     vae.register_to_config(scaling_factor=scale)
     unet = build_unet(unet_recipe, vae, encoder.config.hidden_size).to(target)
-    loss["unet"] = fit_unet(unet, latents * scale, pictures, encoder, tokenizer, unet_recipe, seed, target, states["unet"])
+    loss["unet"] = fit_unet(unet, latents * scale, pictures, encoder, tokenizer, unet_recipe, seed, target, learner)
     pipe = StableDiffusionPipeline(vae.half(), encoder, tokenizer, unet.half(), build_scheduler(), None, None, requires_safety_checker=False)
+    begin_card(folder)
     pipe.to("cpu").save_pretrained(folder)
     write_json(folder / CARD, {
         "recipe": {"coder": asdict(vae_recipe), "unet": asdict(unet_recipe)}, "seed": seed, "clip": named(clip), "data_sha256": pictures.digest,
@@ -185,6 +200,5 @@ def train_diffusion(clip: str = "studio", out: str | Path | None = None, vae_rec
         "final_loss": {part: sum(x[-50:]) / max(1, len(x[-50:])) for part, x in loss.items()}})
     if score:
         write_scores(folder, device)
-    for path in kept:
-        path.unlink(missing_ok=True)
+    _remove(kept)
     return folder

@@ -9,7 +9,7 @@ from typing import Callable
 import numpy as np
 
 from slugkit import studio
-from slugkit.base import EmptySetError, UnreadableImagesError, sha256_bytes
+from slugkit.base import EmptySetError, UnreadableImagesError, sha256_bytes, sha256_json
 from slugkit.data import FolderSource, drawn
 
 
@@ -29,6 +29,11 @@ class TrainingPictures:
     def digest(self) -> str:
         """SHA-256 over the pixels: which data this was."""
         return sha256_bytes(np.ascontiguousarray(self.images).tobytes())
+
+    @property
+    def told(self) -> str:
+        """SHA-256 over the pixels and what is said of them: what a checkpoint was trained on."""
+        return sha256_json([self.digest, self.texts, self.keys])
 
 
 def studio_pictures(without: str | None = None) -> TrainingPictures:

@@ -13,12 +13,13 @@ from slugkit import studio
 from slugkit.base import data_dir, progress, runs_dir, seed_everything, sha256_file, sha256_json, write_json, write_text
 from slugkit.data import drawn
 from slugkit.models.clip import load_clip, pick_device
+from slugkit.models.fingerprint import weights_sha256
 from slugkit.models.vlm import FEATURE_LAYER, as_batch, conversation, hidden_states, vision_tower
 from slugkit.studio.questions import UNKNOWN, WORDINGS, Question, answers, questions
 from slugkit.studio.world import PASSER_BY
 
 from . import loop
-from .card import CARD, named, of_clip, read_card, recipe_rows, require_of_studio, score_rows
+from .card import CARD, begin_card, named, of_clip, read_card, recipe_rows, require_of_studio, score_rows
 
 TEMPLATE = ("{% for m in messages %}{% if m['role'] == 'user' %}USER: {% for c in m['content'] %}{% if c['type'] == 'image' %}<image>\n"
             "{% else %}{{ c['text'] }}{% endif %}{% endfor %} {% else %}ASSISTANT: {{ m['content'][0]['text'] }}</s>{% endif %}{% endfor %}"
@@ -178,15 +179,17 @@ def train_vlm(clip: str = "studio", out: str | Path | None = None, recipe: VlmRe
     recipe = replace(recipe, steps=steps or recipe.steps)
     folder, target = Path(out) if out else data_dir() / "studio" / "vlm", pick_device(device)
     records = records or training_pictures(recipe, world)
-    checkpoint = runs_dir() / "training" / f"{folder.name}-seed{seed}.safetensors"
+    seed_everything(seed)
+    seeing = load_clip(clip, "cpu")
+    checkpoint = runs_dir() / "training" / f"{folder.name}-{weights_sha256(seeing.model)[:8]}-seed{seed}.safetensors"
     if not resume:
         checkpoint.unlink(missing_ok=True)
-    seed_everything(seed)
-    tower = vision_tower(load_clip(clip, "cpu")).to(target)
+    tower = vision_tower(seeing).to(target)
     tokenizer = learn_vocabulary(all_texts(world, records), recipe.vocabulary)
     processor = build_processor(tokenizer, tower.config.image_size, tower.config.patch_size)
     model = build_llava(tower, tokenizer, recipe).to(target)
     losses = fit_vlm(model, processor, records, patch_features(tower, processor, drawn(records), target), world, recipe, seed, target, checkpoint)
+    begin_card(folder)
     model.to("cpu").save_pretrained(folder)
     processor.save_pretrained(folder)
     write_json(folder / CARD, {"data_sha256": sha256_json([r.key for r in records]), "recipe": asdict(recipe), "seed": seed, "clip": named(clip), "weights_sha256": sha256_file(folder / "model.safetensors"),
