@@ -121,7 +121,7 @@ def test_a_notebook_without_finish_is_reported_and_one_without_a_run_is_fine(pro
         go("01")
     project.write("00_start_here", notebook(code('# Settings\nrun: str = "workbook"  # run', "parameters"), code("print(run)")))
     assert go("00")[0] == ["ran"] and go("00")[0] == ["unchanged"]
-    assert capfd.readouterr().err == "", "a kernel that talks in the open says so"
+    assert "encryption" not in capfd.readouterr().err, "a kernel that talks in the open says so"
 
 
 def test_two_at_once_in_one_run_are_refused(project):
