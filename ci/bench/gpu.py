@@ -1,12 +1,14 @@
-"""How fast a GPU runs the method, beside the limit of the same card. One script of at most 8 minutes; run by hand:
+"""How fast a GPU runs the method, beside the limit of the same card, in at most 8 minutes. By hand:
 
-    python ci/bench/gpu.py [--out FOLDER]     on a GPU; prints a table and writes gpu.csv, by default into data/
-    python ci/bench/gpu.py --small            the same code on a CPU at toy size, to see that it runs to its end
+    python ci/bench/gpu.py [--out FOLDER]   on a GPU; prints a table, writes gpu.csv (into data/)
+    python ci/bench/gpu.py --small          the same code on a CPU at toy size, to its end
 
 1. A full-size ViT-B-32 is trained for a minute on the studio, so that there is something to forget.
-2. One concept from loaded model to chosen patch: seconds of gradients, ranking and search, peak memory.
-3. Gradients of 1,000 + 8,000 pairs in micro-batches of 16 and 128, in fp32, TF32 and bf16. Beside them the limit: the same
-   number of forward and backward passes, as many pairs together, in a plain loop over tensors that already lie on the GPU.
+2. One concept from loaded model to chosen patch: seconds of gradients, ranking and search, peak
+   memory.
+3. Gradients of 1,000 + 8,000 pairs in micro-batches of 16 and 128, in fp32, TF32 and bf16. Beside
+   them the limit: the same number of forward and backward passes, as many pairs together, in a
+   plain loop over tensors that already lie on the GPU.
 4. Forty concepts one after another, with one retain set, as far as a minute and a half goes.
 5. Stable Diffusion v1.5 at full size (random weights): edit, draw, restore.
 """
@@ -36,8 +38,11 @@ from slugkit.train import blank
 from slugkit.train.clip import Recipe, draw_batch, grouped_info_nce
 from slugkit.train.pictures import studio_pictures
 
-TINY = {"embed_dim": 32, "vision_cfg": {"image_size": 64, "layers": 2, "width": 64, "patch_size": 16, "head_width": 32},
-        "text_cfg": {"context_length": 77, "vocab_size": 49408, "width": 64, "heads": 2, "layers": 2}}
+TINY = {
+    "embed_dim": 32,
+    "vision_cfg": {"image_size": 64, "layers": 2, "width": 64, "patch_size": 16, "head_width": 32},
+    "text_cfg": {"context_length": 77, "vocab_size": 49408, "width": 64, "heads": 2, "layers": 2},
+}
 MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 
 
@@ -56,11 +61,19 @@ class Table:
         card = torch.cuda.get_device_name() if device.type == "cuda" else "CPU"
         self.where = {"card": card, "torch": torch.__version__}
 
-    def add(self, stage: str, what: str, value: float, unit: str, limit: float | None = None) -> None:
+    def add(
+        self, stage: str, what: str, value: float, unit: str, limit: float | None = None
+    ) -> None:
         """One figure; limit: what the card could do at best, in the same unit."""
         beside = {} if limit is None else {"limit": limit, "share_of_limit": limit / value}
-        self.rows.append({"stage": stage, "what": what, "value": value, "unit": unit} | beside | self.where)
-        said = "" if limit is None else f", limit {limit:.3f}, {100 * limit / value:.0f} % of it reached"
+        self.rows.append(
+            {"stage": stage, "what": what, "value": value, "unit": unit} | beside | self.where
+        )
+        said = (
+            ""
+            if limit is None
+            else f", limit {limit:.3f}, {100 * limit / value:.0f} % of it reached"
+        )
         print(f"{stage}: {what}: {value:.3f} {unit}{said}", flush=True)
         write_csv(self.out, pd.DataFrame(self.rows))
 
@@ -74,6 +87,7 @@ class Table:
 def fresh_clip(small: bool, device: torch.device) -> Clip:
     """A ViT-B-32 of published size, or a toy, with random weights."""
     import open_clip
+
     torch.manual_seed(0)
     if small:
         model, tokenizer = open_clip.model.CLIP(**TINY), open_clip.SimpleTokenizer()
@@ -84,19 +98,35 @@ def fresh_clip(small: bool, device: torch.device) -> Clip:
     return clip
 
 
+def enlarged(images: torch.Tensor, clip: Clip) -> torch.Tensor:
+    """(n, H, W, 3) uint8 on the device -> normalised pixels of the model's size, made there."""
+    x = images.permute(0, 3, 1, 2).float() / 255
+    if x.shape[-1] != clip.image_size:
+        x = torch.nn.functional.interpolate(x, clip.image_size, mode="bicubic")
+    mean, std = (x.new_tensor(side)[:, None, None] for side in (clip.mean, clip.std))
+    return (x - mean) / std
+
+
 def train(clip: Clip, seconds: float, batch: int) -> tuple[int, float]:
-    """Train on the studio's pictures until the time is over. Returns steps and the last losses' mean."""
+    """Train on the studio's pictures until the time is over. Returns steps and the mean of the
+    last losses.
+    """
     pictures, recipe = studio_pictures(), Recipe(batch=batch)
     small = torch.from_numpy(pictures.images).to(clip.device)
-    mean, std = (torch.tensor(side, device=clip.device)[:, None, None] for side in (clip.mean, clip.std))
     fused = clip.device.type == "cuda"
-    optimizer = torch.optim.AdamW(clip.model.parameters(), lr=0.0, betas=(0.9, 0.98), eps=1e-6, weight_decay=0.1, fused=fused)
+    optimizer = torch.optim.AdamW(
+        clip.model.parameters(), lr=0.0, betas=(0.9, 0.98), eps=1e-6, weight_decay=0.1, fused=fused
+    )
     peak, losses, started = 5e-4, [], perf_counter()
     clip.model.train()
 
     def prepare(step: int) -> tuple[list[int], list[int], torch.Tensor]:
         groups, captions = draw_batch(pictures, recipe, 0, step)
-        return [i for group in groups for i in group], [len(group) for group in groups], clip.tokens(captions)
+        return (
+            [i for group in groups for i in group],
+            [len(group) for group in groups],
+            clip.tokens(captions),
+        )
 
     for rows, sizes, tokens in gradients.Ahead(prepare, range(10**6)):
         share = (perf_counter() - started) / seconds
@@ -104,10 +134,12 @@ def train(clip: Clip, seconds: float, batch: int) -> tuple[int, float]:
             break
         for group in optimizer.param_groups:
             group["lr"] = peak * min((len(losses) + 1) / 200, 1) * (1 - share) + 1e-6
-        x = small[torch.tensor(rows, device=clip.device)].permute(0, 3, 1, 2).float() / 255
-        x = torch.nn.functional.interpolate(x, clip.image_size, mode="bicubic") if x.shape[-1] != clip.image_size else x
+        x = enlarged(small[torch.tensor(rows, device=clip.device)], clip)
         with torch.autocast(clip.device.type, torch.bfloat16, enabled=fused):
-            v, t = clip.model.encode_image((x - mean) / std, normalize=True), clip.model.encode_text(tokens, normalize=True)
+            v, t = (
+                clip.model.encode_image(x, normalize=True),
+                clip.model.encode_text(tokens, normalize=True),
+            )
         loss = grouped_info_nce(v.float(), t.float(), clip.model.logit_scale.exp(), sizes)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
@@ -123,6 +155,7 @@ def train(clip: Clip, seconds: float, batch: int) -> tuple[int, float]:
 def accuracies(clip: Clip, source, people: list[str]) -> pd.Series:
     """Share of the search pictures of each person that the model names rightly, best first."""
     from slugkit.evaluate.clip import evaluate_clip
+
     found = {}
     for name in people:
         rows = evaluate_clip(clip, source.exam(name, "search"), "before")
@@ -133,22 +166,40 @@ def accuracies(clip: Clip, source, people: list[str]) -> pd.Series:
 def many_pairs(number: int, size: int) -> Pairs:
     """Pictures of noise in the model's own size, captions that are all different."""
     rng = np.random.default_rng(0)
-    captions = [f"a photograph of thing {k}, on the left of a quiet street in the old town" for k in range(number)]
+    captions = [
+        f"a photograph of thing {k}, on the left of a quiet street in the old town"
+        for k in range(number)
+    ]
     table = pd.DataFrame({"key": [str(k) for k in range(number)], "caption": captions})
-    return Pairs(rng.integers(0, 256, (number, size, size, 3), dtype=np.uint8), table.assign(concept="", domain="", style="", split=""))
+    return Pairs(
+        rng.integers(0, 256, (number, size, size, 3), dtype=np.uint8),
+        table.assign(concept="", domain="", style="", split=""),
+    )
 
 
 def limit(clip: Clip, number: int, together: int, precision: str) -> float:
-    """Seconds of as many forward and backward passes over one group of tensors that already lies on the device."""
-    pixels = torch.randn(together, 3, clip.image_size, clip.image_size, device=clip.device, dtype=clip.dtype)
-    tokens = clip.tokens([f"a photograph of thing {k}, on the left of a quiet street in the old town" for k in range(together)])
+    """Seconds of as many forward and backward passes over one group of tensors on the device."""
+    pixels = torch.randn(
+        together, 3, clip.image_size, clip.image_size, device=clip.device, dtype=clip.dtype
+    )
+    tokens = clip.tokens(
+        [
+            f"a photograph of thing {k}, on the left of a quiet street in the old town"
+            for k in range(together)
+        ]
+    )
     labels, half, started = torch.arange(together, device=clip.device), PRECISIONS[precision], 0.0
     for passed in range(-2, max(1, round(number / together))):
         started = settled(clip.device) if passed == 0 else started
         with multiplying(precision):
             with torch.autocast(clip.device.type, half) if half else nullcontext():
-                v, t = clip.model.encode_image(pixels, normalize=True), clip.model.encode_text(tokens, normalize=True)
-            torch.nn.functional.cross_entropy(clip.model.logit_scale.exp() * v.float() @ t.float().T, labels).backward()
+                v, t = (
+                    clip.model.encode_image(pixels, normalize=True),
+                    clip.model.encode_text(tokens, normalize=True),
+                )
+            torch.nn.functional.cross_entropy(
+                clip.model.logit_scale.exp() * v.float() @ t.float().T, labels
+            ).backward()
     spent = settled(clip.device) - started
     clip.model.zero_grad(set_to_none=True)
     return spent * number / (max(1, round(number / together)) * together)
@@ -186,21 +237,37 @@ def one_concept(clip: Clip, source, name: str, small: bool, table: Table) -> Non
     rows = report_metrics(clip, source, found)
     picked = rows[(rows["metric"] == "FA@1") | (rows["group"] == "people")]
     for row in picked.itertuples():
-        table.add("one concept, report", f"{row.stage} {row.tower} {row.draws} {row.group} {row.metric}", 100 * row.value, "%")
+        table.add(
+            "one concept, report",
+            f"{row.stage} {row.tower} {row.draws} {row.group} {row.metric}",
+            100 * row.value,
+            "%",
+        )
 
 
 def many_concepts(clip: Clip, source, names: list[str], small: bool, table: Table) -> None:
-    """Stage 4: as many of forty people as fit into a minute and a half, each with the paper's rule, one retain gradient for all."""
+    """Stage 4: as many of forty people as fit into a minute and a half, each with the paper's rule,
+    one retain gradient for all.
+    """
     started = settled(clip.device)
     shared = RetainGradients(clip, source, names, draws=1, size=128 if small else 512)
-    table.add("concepts one after another", "retain gradient, once", settled(clip.device) - started if shared.draws else 0.0, "s")
+    table.add(
+        "concepts one after another",
+        "retain gradient, once",
+        settled(clip.device) - started if shared.draws else 0.0,
+        "s",
+    )
     spent, forgot, unknown = [], 0, 0
     for name in names:
         if sum(spent) > 90:
             break
         started = settled(clip.device)
         try:
-            forgot += bool(forget_concept(clip, source, name, shared=shared, max_trials=4 if small else 10).patches)
+            forgot += bool(
+                forget_concept(
+                    clip, source, name, shared=shared, max_trials=4 if small else 10
+                ).patches
+            )
         except SearchFailedError as error:  # a name that the model does not know
             unknown += 1
             print(error, flush=True)
@@ -235,7 +302,12 @@ def pictures(small: bool, device: torch.device, table: Table) -> None:
         own = draw(pipe, prompts, seeds, steps)
         started = settled(device)
         again = draw(pipe, prompts, seeds, steps)
-        table.add("pictures", f"a picture of {again.shape[1]} pixels, {steps} steps, 4 at once", (settled(device) - started) / 4, "s")
+        table.add(
+            "pictures",
+            f"a picture of {again.shape[1]} pixels, {steps} steps, 4 at once",
+            (settled(device) - started) / 4,
+            "s",
+        )
         for name in ("hashed, drawn and kept", "the same again"):
             started = settled(device)
             drawn_prompts(pipe, pd.DataFrame({"prompt": prompts, "seed": seeds}), steps)
@@ -244,8 +316,15 @@ def pictures(small: bool, device: torch.device, table: Table) -> None:
         with patch.applied(edit, pipe):
             table.add("pictures", "edit applied and verified", settled(device) - started, "s")
             edited = draw(pipe, prompts, seeds, steps)
-        same = torch.equal(place.read(), before) and np.array_equal(draw(pipe, prompts, seeds, steps), own)
-        table.add("pictures", "weights and pictures as before once the edit is off (1 = yes)", float(same), "")
+        same = torch.equal(place.read(), before) and np.array_equal(
+            draw(pipe, prompts, seeds, steps), own
+        )
+        table.add(
+            "pictures",
+            "weights and pictures as before once the edit is off (1 = yes)",
+            float(same),
+            "",
+        )
         changed = float((edited != own).mean())
         table.add("pictures", "share of pixels that the edit changed", 100 * changed, "%")
         table.peak("pictures")
@@ -255,7 +334,12 @@ def main() -> None:
     """Run all stages."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--small", action="store_true", help="toy size, on the CPU")
-    parser.add_argument("--out", type=Path, default=None, help="folder of gpu.csv; by default data/, with --small a temporary one")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=None,
+        help="folder of gpu.csv; by default data/, with --small a temporary one",
+    )
     parser.add_argument("--seconds", type=float, default=60, help="how long the CLIP is trained")
     given = parser.parse_args()
     device = torch.device("cpu" if given.small else "cuda")
@@ -264,11 +348,20 @@ def main() -> None:
         began, source = perf_counter(), open_data("studio")
         clip = fresh_clip(given.small, device)
         steps, loss = train(clip, 5 if given.small else given.seconds, 32 if given.small else 256)
-        table.add("training", f"{steps} steps, loss {loss:.2f} at the end", perf_counter() - began, "s")
-        clip = load_clip("studio", "cpu") if given.small else clip  # a toy learns nobody in five seconds
+        table.add(
+            "training", f"{steps} steps, loss {loss:.2f} at the end", perf_counter() - began, "s"
+        )
+        clip = (
+            load_clip("studio", "cpu") if given.small else clip
+        )  # a toy learns nobody in five seconds
         people = source.world.concepts()["person"]
         known = accuracies(clip, source, people[:4] if given.small else people)
-        table.add("training", f"search pictures of {len(known)} people named rightly", 100 * known.mean(), "%")
+        table.add(
+            "training",
+            f"search pictures of {len(known)} people named rightly",
+            100 * known.mean(),
+            "%",
+        )
         table.peak("training")
         one_concept(clip, source, known.index[0], given.small, table)
         gradient_passes(clip, table, *((64, 128) if given.small else (1000, 8000)))

@@ -1,4 +1,6 @@
-"""What is made once, by several threads, or only as far as memory allows; and what the names of precisions switch on."""
+"""What is made once, by several threads, or only as far as memory allows; and what the names of
+precisions switch on.
+"""
 
 import dataclasses
 import threading
@@ -59,7 +61,14 @@ def test_no_more_pictures_are_kept_than_there_is_room_for(files, monkeypatch, ke
     monkeypatch.setattr(pictures, "KEPT_BYTES", kept * 20 * 20 * 3)
     whole = Pictures(whole_files(files), 20)
     assert whole[:].max(axis=(1, 2, 3)).tolist() == [0, 40, 80, 120, 160, 200]
-    assert len(whole._kept) <= kept + 1 and whole[:].max(axis=(1, 2, 3)).tolist() == [0, 40, 80, 120, 160, 200]
+    assert len(whole._kept) <= kept + 1 and whole[:].max(axis=(1, 2, 3)).tolist() == [
+        0,
+        40,
+        80,
+        120,
+        160,
+        200,
+    ]
 
 
 def test_pixels_are_what_their_definition_says(clip):
@@ -69,18 +78,24 @@ def test_pixels_are_what_their_definition_says(clip):
     assert torch.equal(clip.pixels(images), (plain - mean) / std)
     assert torch.equal(clip.pixels(torch.from_numpy(images)), clip.pixels(images))
     other = np.random.default_rng(0).integers(0, 256, (3, 30, 40, 3), dtype=np.uint8)
-    square = [np.asarray(Image.fromarray(i).resize((64, 64), Image.Resampling.BICUBIC)) for i in other]
+    square = [
+        np.asarray(Image.fromarray(i).resize((64, 64), Image.Resampling.BICUBIC)) for i in other
+    ]
     assert np.array_equal(clip.resized(other), np.stack(square)) and clip.resized(images) is images
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
 def test_a_model_in_any_precision_reads_pixels_of_its_own_type(dtype):
     from slugkit.models import load_clip
+
     clip = load_clip("studio", "cpu")
     clip.model.to(dtype)
     images = np.random.default_rng(0).integers(0, 256, (3, 64, 64, 3), dtype=np.uint8)
     assert clip.pixels(images).dtype == dtype and clip.image_features(images).dtype == torch.float32
-    assert clip.image_features(images).isfinite().all() and clip.text_features(["a photo"]).isfinite().all()
+    assert (
+        clip.image_features(images).isfinite().all()
+        and clip.text_features(["a photo"]).isfinite().all()
+    )
 
 
 # -- texts ---------------------------------------------------------------------------------------
@@ -88,13 +103,20 @@ def test_a_model_in_any_precision_reads_pixels_of_its_own_type(dtype):
 
 def test_a_text_is_cut_into_tokens_once(clip, monkeypatch):
     asked = []
-    counted = dataclasses.replace(clip, tokenizer=lambda texts: asked.extend(texts) or clip.tokenizer(texts), _known={})
+    counted = dataclasses.replace(
+        clip, tokenizer=lambda texts: asked.extend(texts) or clip.tokenizer(texts), _known={}
+    )
     texts = ["a photo of a cat", "Mira Kestrel", "a photo of a cat", "neon"]
-    assert torch.equal(counted.tokens(texts), clip.tokenizer(texts)) and asked == texts[:2] + texts[3:]
+    assert (
+        torch.equal(counted.tokens(texts), clip.tokenizer(texts)) and asked == texts[:2] + texts[3:]
+    )
     assert torch.equal(counted.tokens(texts[::-1]), clip.tokenizer(texts[::-1])) and len(asked) == 3
     monkeypatch.setattr(clip_module, "TEXTS_KEPT", 4)
     more = [f"thing {k}" for k in range(3)]
-    assert torch.equal(counted.tokens(more + texts), clip.tokenizer(more + texts)) and len(counted._known) == 3
+    assert (
+        torch.equal(counted.tokens(more + texts), clip.tokenizer(more + texts))
+        and len(counted._known) == 3
+    )
 
 
 # -- precision -----------------------------------------------------------------------------------
@@ -115,10 +137,14 @@ def test_fp32_means_fp32_and_the_process_keeps_its_own_settings(precision):
 
 
 @pytest.mark.parametrize("precision", ["fp32", "tf32", "bf16"])
-def test_gradients_and_features_are_computed_under_the_setting(clip, source, monkeypatch, precision):
+def test_gradients_and_features_are_computed_under_the_setting(
+    clip, source, monkeypatch, precision
+):
     few, seen = source.forget_set("Kofi Okoye", 4, 0), []
     forward = clip.model.encode_image
-    monkeypatch.setattr(clip.model, "encode_image", lambda x, **more: seen.append(flags()) or forward(x, **more))
+    monkeypatch.setattr(
+        clip.model, "encode_image", lambda x, **more: seen.append(flags()) or forward(x, **more)
+    )
     handle = clip.model.visual.conv1.weight.register_hook(lambda g: seen.append(flags()))
     try:
         found = gradients.forget_gradient(clip, few, precision=precision)
@@ -126,7 +152,13 @@ def test_gradients_and_features_are_computed_under_the_setting(clip, source, mon
     finally:
         handle.remove()
     exact = (False, False)
-    assert len(seen) > 2 and set(seen[:-1]) == {(True, True) if precision == "tf32" else exact} and seen[-1] == exact
+    assert (
+        len(seen) > 2
+        and set(seen[:-1]) == {(True, True) if precision == "tf32" else exact}
+        and seen[-1] == exact
+    )
     if precision == "tf32":
         plain = gradients.forget_gradient(clip, few)
-        assert all(torch.equal(found[n], g) for n, g in plain.items()), "without a GPU nothing is rounded"
+        assert all(torch.equal(found[n], g) for n, g in plain.items()), (
+            "without a GPU nothing is rounded"
+        )
