@@ -28,7 +28,7 @@ sys.path[:0] = [str(HERE), str(HERE.parent)]
 import clean  # noqa: E402
 
 from slugkit.base.threads import ONE_THREAD  # noqa: E402
-from slugkit.runs.memory import peak_of_children  # noqa: E402
+from slugkit.base.memory import peak_memory  # noqa: E402
 
 ROOT = clean.ROOT
 CODE = HERE.parent
@@ -51,7 +51,7 @@ def call(command, runs):
     process = subprocess.Popen(
         command, cwd=CODE, env=environment(runs), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
-    with peak_of_children(process.pid) as peak:
+    with peak_memory(True, process.pid) as peak:
         output, _ = process.communicate()
     return process.returncode, output, time.monotonic() - started, peak[0]
 

@@ -156,30 +156,39 @@ def rank_layers(
     return table
 
 
-def front_share(
-    weights: dict[str, torch.Tensor],
-    g_forget: dict[str, torch.Tensor],
-    g_retains: list[dict[str, torch.Tensor]],
-    towers: dict[str, str],
-) -> pd.Series:
-    """How often each layer is on its tower's front when the retain gradient is drawn anew.
+def cosine_noise(g_f: torch.Tensor, parts: list[torch.Tensor]) -> float:
+    """How far sampling moves the cosine of g_f with a retain gradient: its standard error by the
+    jackknife over the parts that the retain set was cut into.
 
-    g_retains: one table of retain gradients per draw; the rest as in `rank_layers`. Returns a Series "front_share" of
-    numbers in 0..1, indexed by layer: 1 means on the front in every draw. Raises what `rank_layers` raises, and
-    GradientError if there is no draw.
+    parts: the retain gradients of two or more parts of one size. Returns a number >= 0, nan for
+    fewer. Source: B. Efron and C. Stein, Ann. Stat. 9 (1981) 586.
     """
-    if not g_retains:
-        raise GradientError(
-            "there is no retain gradient; at least one draw was expected.\nCompute one or more retain gradients first."
-        )
-    table = rank_layers(weights, g_forget, g_retains[0], towers)
-    fronts = [table["front"].to_numpy()]
-    for g_retain in g_retains[1:]:
-        table["alignment"] = [
-            alignment(g_forget[layer], _entry(g_retain, layer, "retain gradient")) for layer in table["layer"]
-        ]
-        fronts.append(_front_per_tower(table))
-    return pd.Series(np.mean(fronts, axis=0), index=table["layer"], name="front_share")
+    if len(parts) < 2:
+        return math.nan
+    total = sum(parts)
+    without = np.array([cosine(g_f, total - part) for part in parts])
+    return float(np.sqrt((len(parts) - 1) * np.mean((without - without.mean()) ** 2)))
+
+
+def front_share(table: pd.DataFrame, redraws: int = 2000, seed: int = 0) -> pd.Series:
+    """How often each layer is on its tower's front when the cosines are redrawn within their noise.
+
+    table: of `rank_layers`, with a column noise (`cosine_noise`). Cosines are drawn from normal
+    distributions around those measured, each layer's on its own; importance stays. Returns a Series
+    "front_share" in 0..1, indexed by layer: 1 is on the front whatever the sample; nan where the
+    noise is not known.
+    """
+    known = table["noise"].notna().to_numpy()
+    if not known.any():
+        return pd.Series(math.nan, index=table["layer"], name="front_share")
+    rng, drawn = np.random.default_rng(seed), table.copy()
+    count = np.zeros(len(table))
+    for _ in range(redraws):
+        moved = table["cosine"] + table["noise"].fillna(0) * rng.standard_normal(len(table))
+        drawn["alignment"] = moved.abs()
+        count += _front_per_tower(drawn)
+    share = np.where(known, count / redraws, math.nan)
+    return pd.Series(share, index=table["layer"], name="front_share")
 
 
 def split_layer(layer: str) -> tuple[str, str]:

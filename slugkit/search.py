@@ -15,6 +15,8 @@ import torch
 from slugkit.base import EmptySetError, GradientError, SearchFailedError, SettingError, ShapeError, progress
 from slugkit.ranking import importance, part_rows, split_layer, tower_of
 
+PICTURES = "pictures"
+"""Key of a retain measure: how many pictures its share is of."""
 FIRST_RHO = 0.10
 RHO_MAX = 100.0
 STOP_RATIO = 1.02
@@ -105,24 +107,47 @@ class EditableLayer:
         self.restore()
 
 
+TOP = {"fa1": 1, "fa5": 5}
+"""What a criterion looks at -> its k."""
+MANY = 20
+"""Classes from which on the criterion asks that the name be not among the first five."""
+
+
 @dataclass(frozen=True)
 class Criterion:
-    """When the model counts as having forgotten: the target's forget accuracy is exactly 0, or at most `at_most`.
+    """When the model counts as having forgotten: the target's forget accuracy FA@k is exactly 0, or at most `at_most`.
 
-    target: "fa1" (FA@1 = 0, the workbook's default) or "fa5" (FA@5 = 0, the authors' code; slug-method.md section 3.3).
-    at_most: 0 to less than 1.
+    target: "fa1" (no picture is called by the name) or "fa5" (the name is not among the first five
+    answers; the authors' code, slug-method.md section 3.3). at_most: 0 to less than 1. A measure
+    gives the accuracy in the search wording in which it is largest.
     """
 
-    target: str = "fa1"
+    target: str = "fa5"
     at_most: float = 0.0
 
     def __post_init__(self) -> None:
         if not 0 <= self.at_most < 1:
-            raise SettingError(f"at_most is {self.at_most}; a share of 0 or more and less than 1 was expected.\nUse 0: none is recognised.")
-        if self.target not in ("fa1", "fa5"):
             raise SettingError(
-                f"target is {self.target!r}; 'fa1' or 'fa5' was expected.\nUse target='fa1' to forget at top 1."
+                f"at_most is {self.at_most}; a share of 0 or more and less than 1 was expected.\n"
+                "Use 0: none is recognised."
             )
+        if self.target not in TOP:
+            raise SettingError(
+                f"target is {self.target!r}; 'fa1' or 'fa5' was expected.\n"
+                "Use target='fa1' to forget at top 1."
+            )
+
+    @classmethod
+    def among(cls, classes: int, target: str = "auto") -> "Criterion":
+        """The criterion for a name among so many classes. target: "auto" is FA@5 from 20 classes up,
+        else FA@1 (among seven, "not in the first five" is no sensible demand); "fa1", "fa5".
+        """
+        return cls(("fa5" if classes >= MANY else "fa1") if target == "auto" else target)
+
+    @property
+    def name(self) -> str:
+        """As it is written: FA@1 or FA@5."""
+        return f"FA@{TOP[self.target]}"
 
     def value(self, forget: dict[str, float]) -> float:
         """The forget accuracy the criterion looks at, 0..1."""
@@ -140,7 +165,9 @@ class Measure(Protocol):
         """Forget accuracy of the target: keys fa1 and fa5, shares in 0..1 (lower is more forgotten)."""
 
     def retain(self) -> dict[str, float]:
-        """What must stay: the key "retain", which steers the search (higher is better), and one key per group."""
+        """What must stay: the key "retain", which steers the search (higher is better), and one key
+        per group; "pictures", how many `retain` is a share of, where it is one.
+        """
 
 
 @dataclass(frozen=True)
@@ -170,17 +197,23 @@ class SearchResult:
 
     @property
     def chosen(self) -> Probe | None:
-        """The forgetting probe with the best retain measure, ties to the smaller step; None if no probe forgets."""
-        forgetting = [probe for probe in self.probes if probe.forgotten and probe.retain is not None]
-        return max(forgetting, key=lambda probe: (probe.retain["retain"], -probe.lam)) if forgetting else None
+        """The forgetting probe with the best retain measure, of several within one picture of it the
+        one with the smallest step; None if no probe forgets.
+        """
+        found = [p for p in self.probes if p.forgotten and p.retain is not None]
+        if not found:
+            return None
+        least = max(p.retain["retain"] - _one_picture(p.retain.get(PICTURES)) for p in found)
+        return min((p for p in found if p.retain["retain"] >= least), key=lambda p: p.lam)
 
     def frame(self) -> pd.DataFrame:
         """One row per probe.
 
         Columns: layer, tower, probe, lam, rho, fa1, fa5, forget (what the criterion looks at), forgotten, retain,
-        retain_<group>…, chosen. Retain columns are nan for probes that did not forget.
+        pictures, retain_<group>…, chosen. Retain columns are nan for probes that did not forget.
         """
-        groups = list(dict.fromkeys(key for probe in self.probes for key in probe.retain or {} if key != "retain"))
+        keys = dict.fromkeys(key for probe in self.probes for key in probe.retain or {})
+        groups = [key for key in keys if key not in ("retain", PICTURES)]
         rows = []
         for probe in self.probes:
             retain = probe.retain or {}
@@ -188,10 +221,16 @@ class SearchResult:
                 {"layer": self.layer, "tower": self.tower, "probe": probe.number, "lam": probe.lam, "rho": probe.rho}
                 | {"fa1": probe.forget["fa1"], "fa5": probe.forget["fa5"], "forget": self.criterion.value(probe.forget)}
                 | {"forgotten": probe.forgotten, "retain": retain.get("retain", math.nan)}
+                | {PICTURES: retain.get(PICTURES, math.nan)}
                 | {f"retain_{group}": retain.get(group, math.nan) for group in groups}
                 | {"chosen": probe is self.chosen}
             )
         return pd.DataFrame(rows)
+
+
+def _one_picture(pictures: float | None) -> float:
+    """What one picture more or less changes in a share of so many; nothing where that is unknown."""
+    return 1 / pictures + 1e-9 if pictures and math.isfinite(pictures) else 0.0
 
 
 def _checked(measured: dict[str, float], keys: tuple[str, ...], what: str) -> dict[str, float]:
@@ -309,8 +348,7 @@ def search_step(
     if result.chosen is None:
         best = min(result.probes, key=lambda probe: criterion.value(probe.forget))
         raise SearchFailedError(
-            f"no step on layer {layer} made the model forget: the lowest "
-            f"{criterion.target.upper()[:2]}@{criterion.target[2:]} in "
+            f"no step on layer {layer} made the model forget: the lowest {criterion.name} in "
             f"{len(result.probes)} probes was {100 * criterion.value(best.forget):.1f} %, at lambda {best.lam:.4g} "
             f"(rho {100 * best.rho:.1f} %); "
             f"{100 * criterion.at_most:g} % or less was expected.\n"
@@ -349,15 +387,23 @@ def search_front(
 
 
 def winners(frame: pd.DataFrame, at_most: float = 0.0) -> pd.DataFrame:
-    """The winning probe of each tower: lowest forget, then highest retain, then smaller rho (then layer name).
+    """The winning probe of each tower: lowest forget, then highest retain, of those within one
+    picture of it the one with the smallest rho (then by layer name).
 
-    frame: from `search_front`. at_most: that of the criterion; what is forgotten by it counts alike. Returns at most one row per tower, with the index of `frame`; a tower in which no layer
+    frame: from `search_front`. at_most: that of the criterion; what is forgotten by it counts
+    alike. Returns at most one row per tower, with the index of `frame`; a tower in which no layer
     forgets has none.
     """
     chosen = frame[frame["chosen"].astype(bool)]
-    ranked = chosen.assign(forget=chosen["forget"].clip(lower=at_most)).sort_values(["forget", "retain", "rho", "layer"], ascending=[True, False, True, True])
-    order = chosen.loc[ranked.index]
-    return order.drop_duplicates("tower").sort_values("tower")
+    found = []
+    for _, mine in chosen.groupby("tower"):
+        forget = mine["forget"].clip(lower=at_most)
+        mine = mine[forget == forget.min()]
+        pictures = mine.get(PICTURES, pd.Series(math.nan, mine.index))
+        slack = pictures.map(_one_picture)
+        near = mine[mine["retain"] >= (mine["retain"] - slack).max()]
+        found.append(near.sort_values(["rho", "layer"]).index[0])
+    return frame.loc[found]
 
 
 def winner(frame: pd.DataFrame, tower: str, at_most: float = 0.0) -> pd.Series:

@@ -24,11 +24,11 @@ from slugkit.data import drawn, open_data
 from slugkit.evaluate.clip import answers
 from slugkit.models import load_clip
 from slugkit.runs import run_series
-from slugkit.runs.memory import peak_of_children
+from slugkit.base.memory import peak_memory
 from slugkit.runs.stages import parameters_of, select
 
 PEOPLE, EDGE = 6, 256
-SMALL = {"forget_size": 8, "retain_size": 16, "batch_size": 8, "retain_draws": 1, "search_front": "first", "max_trials": 6, "device": "cpu"}
+SMALL = {"forget_size": 8, "retain_size": 16, "batch_size": 8, "max_trials": 6, "device": "cpu"}
 LARGE = {"forget_size": 4, "retain_size": 4, "batch_size": 4, "max_trials": 3}
 """Of the settings in SMALL, those of the towers that take seconds for a single pair on two cores. They also get fewer pictures."""
 COUNTS = {"pictures": (8, 3, 4), "few-pictures": (8, 1, 2)}
@@ -85,7 +85,7 @@ def run_notebooks(root: Path, name: str, pictures: Path, concept: str, what: str
         notebook = select(number)[0]
         given = {k: v for k, v in settings.items() if k in parameters_of(notebook)}
         started, ended, peak_mb = perf_counter(), "ran", 0
-        with peak_of_children() as peak:
+        with peak_memory(children=True) as peak:
             try:
                 done = run_series("".join(c if c.isalnum() else "-" for c in f"{name} {what}"), number, given, cell_timeout=7200, echo=lambda line: print(line, flush=True))
                 peak_mb = done[0]["peak_mb"]

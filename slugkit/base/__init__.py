@@ -33,6 +33,7 @@ from slugkit.base.errors import (
     advice_on,
 )
 from slugkit.base.hashing import sha256_bytes, sha256_file, sha256_json, sha256_tensor, sha256_tree
+from slugkit.base.memory import peak_memory
 from slugkit.base.outputs import is_finished, is_ours, new_path
 from slugkit.base.paths import (
     absolute_path,
@@ -112,6 +113,7 @@ __all__ = [
     "nearest",
     "new_path",
     "notebooks_dir",
+    "peak_memory",
     "pick_device",
     "plain_name",
     "printable",

@@ -25,27 +25,33 @@ class Settings(BaseModel):
 
     model: str = Field("studio", min_length=1, description="studio, an open_clip tag such as ViT-B-32:laion400m_e32, a hub id, or a folder")
     data: str = Field("studio", min_length=1, description="studio, or your own pictures: a folder, table, shards or recipe")
-    concept: str = Field("Mira Kestrel", min_length=1, description="name to forget, as the data writes it")
+    concept: str = Field("Oskar Marlow", min_length=1, description="name to forget, as the data writes it")
     tower: Literal["text", "vision"] = Field("text", description="the tower whose edit notebook 05 shows: text or vision")
     seed: int = Field(0, ge=0, le=2**32 - 1, description="seeds python, numpy and torch; 0 to 4294967295")
     run: str = Field("workbook", description="name of the run folder under runs/: letters, digits, . _ and -")
     forget_size: int = Field(120, ge=1, description="pairs in the forget set, 1 or more")
-    retain_size: int = Field(512, ge=2, description="pairs in the retain set, 2 or more")
+    retain_size: int = Field(2560, ge=2, description="pairs in the retain set, 2 or more")
     batch_size: int = Field(128, ge=2, le=4096, description="micro-batch of the retain loss, 2 to 4096 pairs")
     precision: Literal["fp32", "tf32", "bf16", "fp16"] = Field(
         "fp32", description="what the towers multiply in: fp32, tf32 (float32 that a GPU rounds), bf16 or fp16; sums stay in fp32"
     )
     chunk: int = Field(0, ge=0, le=4096, description="pairs encoded at a time, for the same gradient in less memory; 0 takes what memory allows")
     workers: int = Field(1, ge=1, le=64, description="processes that share the micro-batches, one for each GPU, 1 to 64")
-    retain_draws: int = Field(5, ge=1, le=20, description="retain draws that front membership is counted over, 1 to 20")
     layers: list[str] = Field([], description="canonical layer names to rank; empty means every candidate")
     exclude: list[str] = Field(
         ["bias", "ln_", "embedding", "logit_scale"], description="a weight whose name holds one of these is no candidate"
     )
     split_qkv: bool = Field(False, description="rank the three slices of packed q/k/v apart")
-    target: Literal["fa1", "fa5"] = Field("fa1", description="forgotten when the search pictures have FA@1 of 0 (fa1) or FA@5 of 0 (fa5)")
-    search_front: Literal["any", "first", "all"] = Field(
-        "any", description="search the front of any retain draw, of the first alone (the paper), or all candidates: any, first or all"
+    target: Literal["auto", "fa1", "fa5"] = Field(
+        "auto",
+        description="forgotten when, in every search wording, FA@1 is 0 (fa1) or FA@5 is 0 (fa5); "
+        "auto takes fa5 among 20 classes or more, else fa1",
+    )
+    search_front: Literal["front", "all"] = Field(
+        "front", description="layers searched: those on the Pareto front (the paper), or all candidates"
+    )
+    damping: Annotated[float, Field(gt=0, allow_inf_nan=False)] = Field(
+        0.01, description="SLUG-R: how far the retain set's inputs are spared, above 0; large is SLUG"
     )
     lam_init: Annotated[float, Field(ge=0, allow_inf_nan=False)] = Field(
         0.0, description="first step length, unitless, 0 or more; 0 starts at rho = 10 %"
@@ -74,28 +80,16 @@ class Settings(BaseModel):
     pipeline_ua: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)] = Field(
         0.95, description="share of the target's search pictures that must no longer show it, above 0 to 1"
     )
-    pipeline_energy: Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)] = Field(
-        0.99, description="share of what the layers read of the retain captions that the step is taken off, 0 (nothing) to below 1"
-    )
     frechet_size: int = Field(0, ge=0, description="pictures for the Frechet distance, 1000 or more; 0 leaves it out")
     vision_language_model: str = Field(
         "studio", min_length=1, description="studio, or a folder or hub id of a LLaVA whose vision tower is the CLIP's"
     )
     questions: int = Field(4, ge=1, le=100, description="report pictures of every other subject that questions are about, 28 times as many of the target; 1 to 100")
     answer_trials: int = Field(10, ge=1, le=60, description="upper bound on step lengths tried per layer on answers, 1 to 60")
-    answer_damping: Annotated[float, Field(gt=0, allow_inf_nan=False)] = Field(
-        0.1, description="damping of the preconditioned direction, above 0; large keeps the gradient as it is"
-    )
-    answer_counterweight: Annotated[float, Field(ge=0, allow_inf_nan=False)] = Field(
-        2.0, description="how often the retain gradient's share is taken off the preconditioned direction, 0 (never) or more"
-    )
     answer_forgotten: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)] = Field(
         0.97, description="share of the target's search pictures that must lose the right name, above 0 to 1"
     )
     concepts: list[str] = Field([], description="names to forget together; empty means concept and others of its kind, up to ten")
-    span_energy: Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)] = Field(
-        0.99, description="share of what a layer reads of the retain captions that a step is taken off, 0 (nothing) to below 1"
-    )
     drawn_concepts: int = Field(3, ge=0, le=20, description="how many of the concepts the pipeline forgets too; 0 or 1 leaves the pictures out")
     report_per_style: int = Field(0, ge=0, description="report pictures per style and class; 0 means all")
 

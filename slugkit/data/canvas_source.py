@@ -17,7 +17,7 @@ from slugkit.base import EmptySetError, UnknownConceptError, require_choice, sha
 from .looked import Looked, noted
 from .names import names_concept
 from .pairs import Pairs
-from .source import Exam, as_list
+from .source import Exam, Prompts, as_list
 from .unlearncanvas import OBJECTS, SEED_IMAGES, STYLES, canvas_forget_set, canvas_retain_set, concept_kind, prompt, read_unlearncanvas, spoken
 
 DOMAINS = {"style": "styles", "object": "objects"}
@@ -46,14 +46,29 @@ def _partners(names: Sequence[str], without: str) -> list[str]:
     return [left[i] for i in dict.fromkeys(np.linspace(0, len(left) - 1, PARTNERS).round().astype(int).tolist())]
 
 
-def class_prompts(concept: str = "", styles: Sequence[str] = STYLES, objects: Sequence[str] = OBJECTS) -> dict[str, dict[str, list[str]]]:
-    """Domain -> class -> up to five of the benchmark's prompts, for these styles and objects.
+def class_prompts(
+    concept: str = "",
+    styles: Sequence[str] = STYLES,
+    objects: Sequence[str] = OBJECTS,
+    split: str = "search",
+) -> Prompts:
+    """The styles about up to five objects, and the objects in up to five styles, each of which is a
+    wording: in the search the benchmark's prompts, in the report others.
 
-    concept: named in the prompts of no other class, since what is to be forgotten must not stand for what is to be kept.
+    concept: named in the prompts of no other class, since what is to be forgotten must not stand
+    for what is to be kept.
     """
     things, looks = _partners(objects or OBJECTS, concept), _partners(styles or STYLES, concept)
-    return {"styles": {style: [prompt(name, style) for name in things] for style in styles},
-            "objects": {name: [prompt(name, style) for style in looks] for name in objects}}
+    say = prompt if split == "search" else _other_words
+    return {
+        "styles": {f"about {t}": {s: [say(t, s)] for s in styles} for t in things},
+        "objects": {f"in {s} style": {t: [say(t, s)] for t in objects} for s in looks},
+    }
+
+
+def _other_words(name: str, style: str) -> str:
+    """An object in a style as no prompt of the benchmark says it."""
+    return f"{spoken(name)} painted in the manner of {spoken(style)}"
 
 
 class CanvasSource:
@@ -95,8 +110,8 @@ class CanvasSource:
         mine = canvas_forget_set(self.pairs.split("train"), concept)
         return self.looked.draw(mine, size, [seed, 11], "forget set")
 
-    def retain_set(self, concept: str | list[str], size: int, seed: int = 0, draw: int = 0) -> Pairs:
-        """Training pictures that neither show the concept (or any of several) nor name it in their caption: `size` at most; `draw` numbers independent draws.
+    def retain_set(self, concept: str | list[str], size: int, seed: int = 0) -> Pairs:
+        """Training pictures that neither show the concept (or any of several) nor name it in their caption: `size` at most.
 
         The caption of Artist_Sketch names Sketch, so where Sketch is forgotten Artist_Sketch is not retained either.
         """
@@ -105,13 +120,16 @@ class CanvasSource:
             self.kind(name)
             rest = canvas_retain_set(rest, name)
             rest = rest.where([not names_concept(caption, spoken(name)) for caption in rest.captions])
-        return self.looked.draw(rest, size, [seed, 12, draw], "retain set")
+        return self.looked.draw(rest, size, [seed, 12, 0], "retain set")
 
-    def prompts(self, concept: str) -> dict[str, dict[str, list[str]]]:
-        """`class_prompts` of the styles and objects that the folder holds: FA@1 is among up to 50 styles or 20 objects; photographs are no style here."""
+    def prompts(self, concept: str, split: str) -> Prompts:
+        """`class_prompts` of the styles and objects that the folder holds: FA@1 is among up to 50
+        styles or 20 objects; photographs are no style here.
+        """
         self.kind(concept)
         there = self.concepts()
-        return class_prompts(concept, [name for name in there if name in STYLES], [name for name in there if name in OBJECTS])
+        styles, objects = ([n for n in there if n in kind] for kind in (STYLES, OBJECTS))
+        return class_prompts(concept, styles, objects, split)
 
     def exam(self, concept: str, split: str, per_style: int = 0) -> Exam:
         """All pictures of the concept in one split, and of everything else one (search) or all (report) of each object in each style.
@@ -132,7 +150,7 @@ class CanvasSource:
             return rows[mine[rows] | (cell.iloc[rows].groupby(["style", "concept"]).cumcount() < most)] if most else rows
 
         pairs = self.looked.exam(pairs, mine, cut)
-        return Exam(pairs, concept, kind, DOMAINS[kind], self.prompts(concept), self.neighbours(concept), split)
+        return Exam(pairs, concept, kind, DOMAINS[kind], self.prompts(concept, split), self.neighbours(concept), split)
 
     def left_out(self) -> pd.DataFrame:
         """What was left out of the data and changed in them, in the sets that were drawn so far: columns what, why, pictures, which (`looked.noted`)."""

@@ -17,14 +17,13 @@ from .names import name_of, normalised
 from .pairs import Pairs
 from .pictures import Pictures
 from .reading import Reading, fitting
-from .source import Exam, as_list
+from .source import Exam, Prompts, as_list
+from .wordings import dealt
 
 PER_CLASS, ALL_CLASSES, EDGE = 16, 2000, 64
 """For neighbours: training pictures looked at of a class, of all classes together, and the largest edge in pixels at which they are read."""
-TEMPLATES, TRIED, PLAIN = 3, 200, ("{}", "a photo of {}")
-"""Caption templates that stand for a class, the commonest that are looked at for them, and what
-stands in where none fits.
-"""
+TEMPLATES, TRIED = 12, 200
+"""Caption templates in which classes are asked for, and the commonest that are looked at for them."""
 
 SPELT = (
     "in neither set, the concept in another spelling",
@@ -224,9 +223,9 @@ class PairsSource:
         cut = mine & self._unheard([concept if m else "" for m in mine])
         return self._drawn(mine & ~cut, size, [seed, 11], "forget set", {BEHIND: cut})
 
-    def retain_set(self, concept: str | list[str], size: int, seed: int = 0, draw: int = 0) -> Pairs:
+    def retain_set(self, concept: str | list[str], size: int, seed: int = 0) -> Pairs:
         """Training pairs that neither carry nor name the concept (or any of several): `size` at
-        most; `draw` numbers independent draws.
+        most.
 
         Left out and counted: pairs that hold it in another spelling (see `slugkit.data.names`), and
         those whose own class is named behind the model's context only.
@@ -236,41 +235,42 @@ class PairsSource:
         return self._drawn(
             ~named & ~near & ~cut,
             size,
-            [seed, 12, draw],
+            [seed, 12, 0],
             "retain set",
             {SPELT: near & ~named, BEHIND: cut},
         )
 
-    def prompts(self, concept: str) -> dict[str, dict[str, list[str]]]:
-        """The three commonest caption templates of the training split, filled with each class; with
-        captions only, plain prompts of the concept.
+    def prompts(self, concept: str, split: str) -> Prompts:
+        """The commonest caption templates of the training split, filled with each class; half of
+        them are the search's, half the report's, with plain words where there are too few.
 
-        Where the source knows how the model reads, the commonest in which every class is read to
-        its end, else plain prompts. Raises SettingError where two classes would get the same
-        tokens.
+        Where the source knows how the model reads, only those in which every class is read to its
+        end, if there are any. Raises SettingError where two classes would get the same tokens.
         """
-        train, classes = self._train.table, self.concepts() or [concept]
-        templates = Counter(
+        wordings = dealt(self._templates, split)
+        said = {w: {c: [w.replace("{}", c)] for c in self.concepts() or [concept]} for w in wordings}
+        return {"classes": said if self.reading is None else fitting(said, self.reading)}
+
+    @cached_property
+    def _templates(self) -> list[str]:
+        """The commonest caption templates in which every class is read to its end."""
+        train, classes = self._train.table, self.concepts()
+        counted = Counter(
             found
             for c, t in zip(train["concept"], train["caption"])
             if c and (found := name_of(c).template(t))
         )
-        common = [t for t, _ in templates.most_common(TEMPLATES if self.reading is None else TRIED)]
-        if self.reading is not None:
-            longest = max(classes, key=lambda c: len(self.reading.ids(c)))
-            fine = (
-                t
-                for t in common
-                if self.reading.fits(t.replace("{}", longest))
-                and all(self.reading.fits(t.replace("{}", c)) for c in classes)
-            )
-            common = list(islice(fine, TEMPLATES))
-        said = {c: [t.replace("{}", c) for t in common or PLAIN] for c in classes}
-        return {
-            "classes": said
-            if self.reading is None
-            else dict(zip(said, fitting(list(said.values()), self.reading)))
-        }
+        common = [t for t, _ in counted.most_common(TEMPLATES if self.reading is None else TRIED)]
+        if self.reading is None:
+            return common
+        longest = max(classes, key=lambda c: len(self.reading.ids(c)), default="")
+        fine = (
+            t
+            for t in common
+            if self.reading.fits(t.replace("{}", longest))
+            and all(self.reading.fits(t.replace("{}", c)) for c in classes)
+        )
+        return list(islice(fine, TEMPLATES))
 
     def exam(self, concept: str, split: str, per_style: int = 0) -> Exam:
         """All labelled, whole pictures of a split (search or report). Raises EmptySetError where there are captions only, or no picture of the concept."""
@@ -284,7 +284,7 @@ class PairsSource:
         if not mine.any():
             raise EmptySetError(f"The {split} split holds no picture of {concept!r}; expected at least one. Mark some rows of {self.name!r} with split {split}.")
         pairs = self.looked.exam(pairs, mine)
-        return Exam(pairs, concept, "class", "classes", self.prompts(concept), self.neighbours(concept), split)
+        return Exam(pairs, concept, "class", "classes", self.prompts(concept, split), self.neighbours(concept), split)
 
     def left_out(self) -> pd.DataFrame:
         """What was left out of the data and changed in them, in the sets that were drawn so far: columns what, why, pictures, which (`looked.noted`)."""

@@ -39,32 +39,28 @@ class Reading:
         return tuple(found if len(found) <= self.context else found[: self.context - 1])
 
 
-def fitting(prompts: list[list[str]], reading: Reading) -> list[list[str]]:
-    """Of each class's prompts those that are read to their end.
+def fitting(
+    prompts: dict[str, dict[str, list[str]]], reading: Reading
+) -> dict[str, dict[str, list[str]]]:
+    """Of a domain's wordings those in which every class is read to its end; all where there is none.
 
-    prompts: one list a class. Where all classes have as many, the same wording in the same place, a
-    wording is taken or left for all of them; a class of which no prompt fits keeps all of its own.
-    Raises SettingError where two classes that are called differently get the same tokens, since
-    nothing could tell them apart.
+    prompts: wording -> class -> texts. Raises SettingError where two classes that are called
+    differently get the same tokens, since nothing could tell them apart.
     """
-    fits = [[reading.fits(p) for p in group] for group in prompts]
-    if len({len(group) for group in prompts}) == 1:
-        common = [all(column) for column in zip(*fits)]
-        fits = [common] * len(prompts) if any(common) else fits
-    chosen = [
-        [p for p, fine in zip(group, mine) if fine] if any(mine) else list(group)
-        for group, mine in zip(prompts, fits)
-    ]
-    seen: dict[tuple, list[str]] = {}
-    for group in chosen:
-        other = seen.setdefault(tuple(reading.key(p) for p in group), group)
-        if other != group:
-            raise SettingError(
-                f"The model reads {reading.context} tokens of a text, and these are the same for "
-                f"{other[0]!r} and {group[0]!r}; different ones were "
-                "expected, or nothing tells the two classes apart. Give one "
-                "of them a shorter or another name, write captions that begin "
-                "with the "
-                "name, or take a model that reads more."
-            )
-    return chosen
+    fine = {
+        wording: classes
+        for wording, classes in prompts.items()
+        if all(reading.fits(text) for texts in classes.values() for text in texts)
+    }
+    for classes in (fine or prompts).values():
+        seen: dict[tuple, list[str]] = {}
+        for texts in classes.values():
+            other = seen.setdefault(tuple(reading.key(t) for t in texts), texts)
+            if other != texts:
+                raise SettingError(
+                    f"The model reads {reading.context} tokens of a text, and these are the same "
+                    f"for {other[0]!r} and {texts[0]!r}; different ones were expected, or nothing "
+                    "tells the two classes apart. Give one of them a shorter or another name, "
+                    "write captions that begin with the name, or take a model that reads more."
+                )
+    return fine or prompts

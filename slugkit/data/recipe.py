@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import json
 from contextlib import suppress
-from functools import cached_property
 from pathlib import Path
 from typing import Annotated
 
@@ -40,13 +39,16 @@ from .names import written
 from .pairs import COLUMNS, Pairs
 from .pictures import Pictures
 from .reading import Reading, fitting
-from .source import Exam, Source
+from .source import Exam, Prompts, Source
+from .wordings import PLAIN, dealt_texts
 
 LEAST = 6
 """Pictures of the target that an exam needs: 2 to search on, 4 to report."""
 ENOUGH = 2500
 """Pictures of ImageNet in an exam: the paper's 5 % of the whole set; of a smaller set as many as there are."""
 SPLITS = ("search", "report")
+PEOPLE = {"search": PLAIN["search"][1:], "report": ("{}.", *PLAIN["report"])}
+"""How a person is asked for: in the report as the authors' code does, "{name}.", and in other words."""
 Written = Annotated[str, AfterValidator(written)]
 """A name as `slugkit.data.names.written` writes it, which is how tables of names are read."""
 
@@ -93,6 +95,7 @@ class PaperSource:
         self.recipe, self.path, self.name, self.reading = recipe, path, path.stem, reading
         self.pool, self.forget, self.people, self.objects = pool, forget or pool, people, objects
         self.looked = Looked()
+        self._asked: dict[str, Prompts] = {}
         for part in (people, objects):
             if part is not None:
                 part.pairs.table["split"] = thirds(part.pairs.table)
@@ -158,28 +161,34 @@ class PaperSource:
                 pass
         return self.pool.forget_set(concept, size, seed)
 
-    def retain_set(self, concept: str | list[str], size: int, seed: int = 0, draw: int = 0) -> Pairs:
+    def retain_set(self, concept: str | list[str], size: int, seed: int = 0) -> Pairs:
         """Training pairs from `pairs` that do not show the concept, or any of several."""
-        return self.pool.retain_set(concept, size, seed, draw)
+        return self.pool.retain_set(concept, size, seed)
 
-    def prompts(self, concept: str) -> dict[str, dict[str, list[str]]]:
-        """figures: every CelebA name with the one prompt "{name}."; objects: every class with the 7 simple templates. For another concept those of its source."""
+    def prompts(self, concept: str, split: str) -> Prompts:
+        """figures: every CelebA name, in the report in the authors' words too, "{name}."; objects:
+        every class, the 7 simple templates dealt out to search and report. For another concept
+        those of its source.
+        """
         if self._domain(concept) is None:
-            return self._knowing(concept).prompts(concept)
-        return dict(self._prompts)
+            return self._knowing(concept).prompts(concept, split)
+        return self._prompts(split)
 
-    @cached_property
-    def _prompts(self) -> dict[str, dict[str, list[str]]]:
-        """Of people and objects the prompts that the model reads to their end."""
-        found = {"objects": self.objects.prompts} if self.objects else {}
-        if self.people:
-            found = {"figures": {name: [f"{name}."] for name in self.people.names}, **found}
-        if self.reading is None:
-            return found
-        return {
-            domain: dict(zip(said, fitting(list(said.values()), self.reading)))
-            for domain, said in found.items()
-        }
+    def _prompts(self, split: str) -> Prompts:
+        """Of people and objects the wordings that the model reads to their end."""
+        if split not in self._asked:
+            found: Prompts = {}
+            if self.people:
+                names = self.people.names
+                found["figures"] = {
+                    w: {n: [w.replace("{}", n)] for n in names} for w in PEOPLE[split]
+                }
+            if self.objects:
+                found["objects"] = dealt_texts(self.objects.prompts, split)
+            if self.reading is not None:
+                found = {d: fitting(said, self.reading) for d, said in found.items()}
+            self._asked[split] = found
+        return dict(self._asked[split])
 
     def exam(self, concept: str, split: str, per_style: int = 0) -> Exam:
         """All pictures of the target and its neighbours, those of the 100 frequent people (TA_CA) and of the 5 % of ImageNet (TA_IN), of one split.
@@ -211,7 +220,7 @@ class PaperSource:
             return rows[(shown[rows].groupby(shown[rows]).cumcount() < per_style) | (shown[rows] == concept)] if per_style else rows
 
         pairs = self.looked.exam(pairs, (shown == concept).to_numpy(), cut)
-        return Exam(pairs, concept, self.kind(concept), domain, self.prompts(concept), near, split)
+        return Exam(pairs, concept, self.kind(concept), domain, self.prompts(concept, split), near, split)
 
     def left_out(self) -> pd.DataFrame:
         """What was left out of the data and changed in them, in the sets that were drawn so far: columns what, why, pictures, which (`looked.noted`)."""

@@ -16,34 +16,55 @@ from .pairs import Pairs
 
 GROUP_NAMES = {"figures": "people"}
 """A domain as the tables of results call it."""
+Prompts = dict[str, dict[str, dict[str, list[str]]]]
+"""Domain -> wording -> class -> the texts whose mean feature stands for the class, asked for in that wording."""
+
+
+def groups_of(table: pd.DataFrame, domain: str, rows: np.ndarray) -> dict[str, np.ndarray]:
+    """The rows of a domain by the groups of the tables of results: characters apart from people, where the table has a `kind`."""
+    kinds = table["kind"].to_numpy()[rows] if domain == "figures" and "kind" in table else np.array([])
+    name = GROUP_NAMES.get(domain, domain)
+    if not (kinds == "character").any():
+        return {name: rows}
+    return {name: rows[kinds != "character"], "characters": rows[kinds == "character"]}
 
 
 @dataclass
 class Exam:
     """Labelled pictures on which a model is examined about one concept, and the questions asked.
 
-    split: search or report. prompts: domain -> class -> prompts whose mean text feature stands for the class.
-    target_domain: the domain in which the concept is a class. neighbours: the concepts most like it.
+    split: search or report; no wording of one is a wording of the other. prompts: the texts, by
+    domain, wording and class; every wording of a domain asks for the same classes. target_domain:
+    the domain in which the concept is a class. neighbours: the concepts most like it.
     """
 
     pairs: Pairs
     concept: str
     kind: str
     target_domain: str
-    prompts: dict[str, dict[str, list[str]]]
+    prompts: Prompts
     neighbours: list[str]
     split: str
+
+    def classes(self, domain: str) -> list[str]:
+        """The classes of a domain, in the order in which they are numbered."""
+        return list(next(iter(self.prompts[domain].values())))
 
     def labels(self, domain: str) -> np.ndarray:
         """Class number of every picture in a domain; -1 where the picture has none. (N,) int64."""
         column = "style" if domain == "styles" else "concept"
-        index = {c: i for i, c in enumerate(self.prompts[domain])}
-        inside = np.ones(len(self.pairs), bool) if domain == "styles" else (self.pairs.table["domain"] == domain).to_numpy()
+        index = {c: i for i, c in enumerate(self.classes(domain))}
+        inside = (
+            np.ones(len(self.pairs), bool)
+            if domain == "styles"
+            else (self.pairs.table["domain"] == domain).to_numpy()
+        )
         names = self.pairs.table[column]
         return np.where(inside, [index.get(n, -1) for n in names], -1)
 
     def groups(self) -> dict[str, tuple[str, np.ndarray]]:
-        """Group -> (domain in which it is classified, rows). target, neighbours, then what must stay, by domain.
+        """Group -> (domain in which it is classified, rows): target, neighbours, then what must
+        stay, by domain, characters apart from people.
 
         Where a style is forgotten, the rest is measured in the other styles.
         """
@@ -54,9 +75,9 @@ class Exam:
         out["target"] = (self.target_domain, np.flatnonzero(mine))
         out["neighbours"] = (self.target_domain, np.flatnonzero(near))
         for domain in self.prompts:
-            inside = ~mine & (self.labels(domain) >= 0)
-            name = GROUP_NAMES.get(domain, domain)
-            out[name] = (domain, np.flatnonzero(inside))
+            inside = np.flatnonzero(~mine & (self.labels(domain) >= 0))
+            found = groups_of(table, domain, inside)
+            out |= {name: (domain, rows) for name, rows in found.items()}
         return {g: (d, rows) for g, (d, rows) in out.items() if len(rows)}
 
 
@@ -81,11 +102,11 @@ class Source(Protocol):
     def forget_set(self, concept: str, size: int, seed: int) -> Pairs:
         """Training pairs about the concept."""
 
-    def retain_set(self, concept: str | list[str], size: int, seed: int, draw: int = 0) -> Pairs:
-        """Training pairs that do not show the concept, or any of several; `draw` numbers independent draws."""
+    def retain_set(self, concept: str | list[str], size: int, seed: int) -> Pairs:
+        """Training pairs that do not show the concept, or any of several."""
 
-    def prompts(self, concept: str) -> dict[str, dict[str, list[str]]]:
-        """Domain -> class -> prompts that stand for the class."""
+    def prompts(self, concept: str, split: str) -> Prompts:
+        """The texts that stand for the classes, in the wordings of one split: search or report."""
 
     def exam(self, concept: str, split: str, per_style: int = 0) -> Exam:
         """The search or the report exam."""

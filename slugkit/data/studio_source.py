@@ -8,17 +8,18 @@ import numpy as np
 import pandas as pd
 
 from slugkit import studio
-from slugkit.base import cache_dir, cached_tensors, data_dir, sha256_json, usable_cpus
+from slugkit.base import cache_dir, cached_tensors, data_dir, require_choice, sha256_json, usable_cpus
+from slugkit.studio.captions import article
 
 from .looked import noted
+from .names import names_concept
 from .pairs import Pairs
-from .source import Exam, as_list, choose
+from .source import Exam, Prompts, as_list, choose
 
 PER_STYLE = {"search": (2, 10), "report": (6, 24)}
 """Pictures per style and subject: for everything, and on top of that for the concept in question."""
 SOLO = ("person", "character", "object", "novel")
 """Kinds of picture that show one thing."""
-NAME_PROMPTS = ["{}", "a picture of {}", "a photo of {}"]
 
 
 def drawn(records: list) -> np.ndarray:
@@ -79,21 +80,21 @@ class StudioSource:
         mine = self._solo(concept, self.training)
         return [mine[i] for i in choose(len(mine), size, [seed, 11], "forget set")]
 
-    def retain_records(self, concept: str | list[str], size: int, seed: int = 0, draw: int = 0) -> list:
+    def retain_records(self, concept: str | list[str], size: int, seed: int = 0) -> list:
         """Which training pictures make up the retain set."""
         without = set(as_list(concept))
         for name in without:
             self.kind(name)
         rest = [r for r in self.training if not without & {r.name, *r.subjects, r.style}]
-        return [rest[i] for i in choose(len(rest), size, [seed, 12, draw], "retain set")]
+        return [rest[i] for i in choose(len(rest), size, [seed, 12, 0], "retain set")]
 
     def forget_set(self, concept: str, size: int, seed: int = 0) -> Pairs:
         """`size` training pictures of the concept alone, over all styles (for a style: over all subjects)."""
         return as_pairs(self.forget_records(concept, size, seed), self.kind(concept) == "novel")
 
-    def retain_set(self, concept: str | list[str], size: int, seed: int = 0, draw: int = 0) -> Pairs:
-        """`size` training pictures in which the concept (or none of several) does not occur; `draw` numbers independent draws."""
-        return as_pairs(self.retain_records(concept, size, seed, draw))
+    def retain_set(self, concept: str | list[str], size: int, seed: int = 0) -> Pairs:
+        """`size` training pictures in which the concept (or any of several) does not occur."""
+        return as_pairs(self.retain_records(concept, size, seed))
 
     def nonmembers(self, concept: str, size: int, seed: int = 0) -> Pairs:
         """Pictures like the forget set's that no model was trained on, matched style by style to that set's make-up."""
@@ -105,16 +106,42 @@ class StudioSource:
             records.append(studio.solo_records("nonmember", subject, k + 1, [style], self.world)[k])
         return as_pairs(records, self.kind(concept) == "novel")
 
-    def prompts(self, concept: str) -> dict[str, dict[str, list[str]]]:
-        """Domain -> class -> prompts. Style prompts name every object and the people
-        who are no report concepts, never the concept itself."""
-        from slugkit.studio.captions import IN_STYLE, article
-        named = {d: {c: [t.format(c if d == "figures" else article(c)) for t in NAME_PROMPTS] for c in self.world.classes(d)}
-                 for d in ("figures", "objects", *(["novel"] if self.kind(concept) == "novel" else []))}
-        fillers = [article(f) for f in self.world.objects if f != concept]
-        fillers += [p for p in self.world.people if p not in self.world.report["person"] and p != concept]
-        styles = {s: [IN_STYLE[s][0].format(f) for f in fillers] for s in self.world.styles}
-        return {**named, "styles": styles}
+    def prompts(self, concept: str, split: str) -> Prompts:
+        """Every class in the split's wordings (world.json), but for wordings that name the concept.
+
+        A style is asked for by texts about other things: objects and the people who are no report
+        concepts, those of even number in the search and of odd number in the report.
+        """
+        require_choice(split, PER_STYLE, "The split")
+        named = ["figures", "objects", *(["novel"] if self.kind(concept) == "novel" else [])]
+        found: Prompts = {domain: self._names(domain, concept, split) for domain in named}
+        return {**found, "styles": self._styles(concept, split)}
+
+    def _names(self, domain: str, concept: str, split: str) -> dict[str, dict[str, list[str]]]:
+        """Wording -> class -> its one text, of a domain whose classes are people or things."""
+        said = {c: c if domain == "figures" else article(c) for c in self.world.classes(domain)}
+        wordings = self.world.wordings[domain][split]
+        return {
+            wording: {c: [wording.format(text)] for c, text in said.items()}
+            for wording in wordings
+            if not names_concept(wording, concept)
+        }
+
+    def _styles(self, concept: str, split: str) -> dict[str, dict[str, list[str]]]:
+        """Wording -> style -> its texts: each way of naming the style about objects, and about people."""
+        turn, report = list(PER_STYLE).index(split), self.world.report["person"]
+        about = {
+            "objects": [article(o) for o in self.world.objects[turn::2] if o != concept],
+            "people": [p for p in self.world.people if p not in (*report, concept)][turn::2],
+        }
+        return {
+            f"{form}, about {what}": {
+                style: [said[form].format(subject) for subject in subjects]
+                for style, said in self.world.wordings["styles"][split].items()
+            }
+            for form in next(iter(self.world.wordings["styles"][split].values()))
+            for what, subjects in about.items()
+        }
 
     def exam(self, concept: str, split: str, per_style: int = 0) -> Exam:
         """All subjects over all styles, and more pictures of the concept itself. per_style: pictures per style and subject
@@ -130,7 +157,7 @@ class StudioSource:
             more = [r for r in studio.solo_records(split, concept, base + extra, world=self.world) if r.index >= base]
             added = as_pairs(more, kind == "novel")
             pairs = Pairs(np.concatenate([pairs.images, added.images]), pd.concat([pairs.table, added.table]))
-        return Exam(pairs, concept, kind, studio.KINDS[kind], self.prompts(concept), self.neighbours(concept), split)
+        return Exam(pairs, concept, kind, studio.KINDS[kind], self.prompts(concept, split), self.neighbours(concept), split)
 
     def left_out(self) -> pd.DataFrame:
         """Nothing: the studio's pictures are drawn when they are asked for."""

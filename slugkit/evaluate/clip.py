@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import torch
+import torch.nn.functional as F
 
 from slugkit.data import Exam
-from slugkit.evaluate.statistics import wilson
+from slugkit.evaluate.statistics import COLUMNS, MEAN, WORST, over_wordings, share
 from slugkit.models import Clip
 
-STEERING = ("neighbours", "people", "objects", "styles", "novel", "classes")
-"""Groups whose mean accuracy steers the step search (those that the data have)."""
+STEERING = ("neighbours", "people", "characters", "objects", "styles", "novel", "classes")
+"""Groups whose accuracy steers the step search (those that the data have)."""
 
 
 def ranks(scores: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
@@ -28,7 +31,8 @@ def accuracy_at_k(scores: torch.Tensor, labels: torch.Tensor, k: int = 1) -> flo
 class ExamScorer:
     """An exam turned into questions about features: which rows belong to which group, and what the right answers are.
 
-    `forget` and `retain` take image features (N, d) in the exam's order and class features by domain (C, d).
+    `forget` and `retain` take image features (N, d) in the exam's order and class features by
+    domain, (W, C, d): one text feature a class in each of W wordings.
     """
 
     def __init__(self, exam: Exam):
@@ -45,59 +49,122 @@ class ExamScorer:
     @property
     def rest_rows(self) -> np.ndarray:
         """Rows of every picture that some other group needs."""
-        return np.unique(np.concatenate([rows for g, (_, rows) in self.groups.items() if g != "target"]))
+        return np.unique(
+            np.concatenate([rows for g, (_, rows) in self.groups.items() if g != "target"])
+        )
 
-    def group_ranks(self, group: str, v: torch.Tensor, t: dict[str, torch.Tensor]) -> torch.Tensor:
-        """Rank of the true class for every picture of a group; v holds the features of all rows of the exam."""
+    @property
+    def target_classes(self) -> int:
+        """Among how many classes the target stands."""
+        return len(self.exam.classes(self.exam.target_domain))
+
+    def group_ranks(
+        self, group: str, v: torch.Tensor, t: dict[str, torch.Tensor]
+    ) -> torch.Tensor:
+        """Rank of the true class for every picture of a group, (W, n); v holds the features of all rows of the exam."""
         domain, rows = self.groups[group][0], self.rows[group]
-        return ranks(v[rows] @ t[domain].T, self.labels[domain][rows])
+        mine, labels = v[rows], self.labels[domain][rows]
+        return torch.stack([ranks(mine @ classes.T, labels) for classes in t[domain]])
 
     def forget(self, v: torch.Tensor, t: dict[str, torch.Tensor]) -> dict[str, float]:
-        """FA@1 and FA@5 of the target among all classes of its domain, 0..1, and the number of pictures."""
+        """FA@1 and FA@5 of the target among all classes of its domain in the wording in which each
+        is largest, 0..1, and the number of pictures.
+        """
         r = self.group_ranks("target", v, t)
-        return {"fa1": (r < 1).float().mean().item(), "fa5": (r < 5).float().mean().item(), "n": len(r)}
+        worst = {f"fa{k}": (r < k).float().mean(1).max().item() for k in (1, 5)}
+        return {**worst, "n": r.shape[1]}
+
+    def known(self, v: torch.Tensor, t: dict[str, torch.Tensor]) -> float:
+        """FA@1 of the target, the mean over the wordings, 0..1."""
+        return (self.group_ranks("target", v, t) < 1).float().mean().item()
 
     def retain(self, v: torch.Tensor, t: dict[str, torch.Tensor]) -> dict[str, float]:
-        """Top-1 accuracy by group, and `retain`: the plain mean over the steering groups."""
-        found = {g: (self.group_ranks(g, v, t) < 1).float().mean().item() for g in self.groups if g in STEERING}
-        return {"retain": float(np.mean(list(found.values()))), **found}
+        """Top-1 accuracy by group, the mean over the wordings; see `retain_score`."""
+        found = {g: self.group_ranks(g, v, t) for g in self.groups if g in STEERING}
+        return retain_score(found)
+
+
+def retain_score(found: dict[str, torch.Tensor | np.ndarray]) -> dict[str, float]:
+    """Accuracy by group, their mean `retain`, in which each group weighs as many as its pictures,
+    and how many pictures these are, `pictures`.
+
+    found: group -> ranks, (W, n) for W wordings.
+    """
+    accuracy = {group: float((np.asarray(r.cpu() if isinstance(r, torch.Tensor) else r) < 1).mean()) for group, r in found.items()}
+    sizes = [r.shape[-1] for r in found.values()]
+    mean = float(np.average(list(accuracy.values()), weights=sizes))
+    return {"retain": mean, **accuracy, "pictures": sum(sizes)}
+
+
+def askable(clip: Clip, exam: Exam) -> Exam:
+    """The exam in the wordings that the model reads to their end. Raises SettingError where it tells two classes not apart."""
+    return replace(exam, prompts={d: clip.wordings(said) for d, said in exam.prompts.items()})
+
+
+def text_groups(wordings: dict[str, dict[str, list[str]]]) -> list[list[str]]:
+    """The texts of every class in every wording: wordings first, classes within."""
+    return [texts for classes in wordings.values() for texts in classes.values()]
+
+
+def group_means(flat: torch.Tensor, groups: list[list[str]], wordings: int) -> torch.Tensor:
+    """(W, C, d) mean features of unit length, from those of all texts of `text_groups`."""
+    means = torch.stack([g.mean(0) for g in torch.split(flat, [len(g) for g in groups])])
+    return F.normalize(means, dim=-1).reshape(wordings, -1, flat.shape[-1])
 
 
 def class_features(clip: Clip, exam: Exam) -> dict[str, torch.Tensor]:
-    """Domain -> (C, d) class features of unit length, in the order of the exam's prompts."""
-    return {d: clip.class_features(list(classes.values())) for d, classes in exam.prompts.items()}
+    """Domain -> (W, C, d) class features of unit length, in the order of the exam's wordings and classes."""
+    found = {}
+    for domain, wordings in exam.prompts.items():
+        groups = text_groups(wordings)
+        flat = clip.text_features([text for texts in groups for text in texts])
+        found[domain] = group_means(flat, groups, len(wordings))
+    return found
+
+
+def ensemble(classes: torch.Tensor) -> torch.Tensor:
+    """One feature a class for all wordings: their mean, brought back to unit length. (W, C, d) -> (C, d)."""
+    return F.normalize(classes.mean(0), dim=-1)
 
 
 def answers(clip: Clip, exam: Exam, group: str = "target") -> pd.DataFrame:
-    """What the model calls each picture of a group: columns true, answer, style, score (cosine of the answer)."""
+    """What the model calls each picture of a group, by the mean text of all wordings: columns true, answer, style, score (cosine of the answer)."""
     scorer = ExamScorer(exam)
     domain, rows = scorer.groups[group]
-    names = list(exam.prompts[domain])
-    scores = clip.image_features(exam.pairs.images[rows]) @ class_features(clip, exam)[domain].T
+    names = exam.classes(domain)
+    scores = clip.image_features(exam.pairs.images[rows]) @ ensemble(class_features(clip, exam)[domain]).T
     best = scores.max(1)
     return pd.DataFrame({"true": [names[i] for i in scorer.labels[domain][rows]], "answer": [names[i] for i in best.indices.tolist()],
                          "style": exam.pairs.table["style"].to_numpy()[rows], "score": best.values.cpu().numpy()})
 
 
 def rows_from_ranks(found: dict[str, np.ndarray], exam: Exam, stage: str, method: str = "SLUG", model: str = "studio") -> pd.DataFrame:
-    """Metric rows (the columns of metrics.parquet) from the ranks of every group: top-1 everywhere, top-5 for the target."""
+    """Metric rows (the columns of metrics.parquet) from the ranks of every group: top-1 everywhere, top-5 for the target.
+
+    found: group -> (W, n). One row a wording, then `mean` and `worst`: for the target the wording
+    in which it is recognised most, for another group the one in which it is recognised least.
+    """
     rows = []
     for group, r in found.items():
+        domain = exam.groups()[group][0]
         for k in (1, 5) if group == "target" else (1,):
-            hits, n = int((r < k).sum()), len(r)
-            low, high = wilson(hits, n)
+            each = [share(hits) for hits in r < k]
+            least = (max if group == "target" else min)(each, key=lambda row: row["value"])
+            scores = dict(zip(exam.prompts[domain], each, strict=True))
+            scores |= {MEAN: over_wordings(r < k), WORST: least}
             metric = f"FA@{k}" if group == "target" else "accuracy"
-            rows.append({"family": "clip", "model": model, "concept": exam.concept, "method": method, "stage": stage, "group": group,
-                         "metric": metric, "split": exam.split, "value": hits / n, "low": low, "high": high, "n": n})
-    return pd.DataFrame(rows)
+            rows += [{"group": group, "metric": metric, "wording": w, **row} for w, row in scores.items()]
+    facts = {"family": "clip", "model": model, "concept": exam.concept, "method": method, "stage": stage}
+    return pd.DataFrame(rows).assign(**facts, split=exam.split)[COLUMNS]
 
 
 def evaluate_clip(clip: Clip, exam: Exam, stage: str, method: str = "SLUG", v: torch.Tensor | None = None) -> pd.DataFrame:
-    """One tidy row per group with value, 95 % Wilson interval and denominator.
+    """Tidy rows: every group in every wording, their mean and the worst, with value, 95 % interval and denominator.
 
     exam: the report exam for numbers that are reported. stage: before, after or oracle. v: (N, d) features of the exam's
     pictures, where they are known already (an edit of the text tower leaves them as they were).
     """
+    exam = askable(clip, exam)
     scorer = ExamScorer(exam)
     v = (clip.image_features(exam.pairs.images) if v is None else v).cpu()
     t = {d: x.cpu() for d, x in class_features(clip, exam).items()}

@@ -10,80 +10,100 @@ import pandas as pd
 import torch
 
 from slugkit import patch
-from slugkit.base import SearchFailedError, as_file_name, look_for
+from slugkit.base import SearchFailedError, as_file_name, look_for, peak_memory, require_choice
 from slugkit.data import Exam, Pairs, Source
 from slugkit.evaluate.clip import evaluate_clip
 from slugkit.evaluate.measure import FastMeasure, FixedFeatures
-from slugkit.evaluate.retain import RetainGradients
+from slugkit.evaluate.retain import RetainSide
 from slugkit.evaluate.statistics import above_chance, wilson
 from slugkit.gradients import forget_gradient
 from slugkit.models import Clip, load_clip, model_folder
 from slugkit.models.clip import WEIGHTS
 from slugkit.models.hub import read_json
+from slugkit.models.inputs import retain_aware_directions
 from slugkit.models.layers import EXCLUDE, candidates, layer_table, weight_of
-from slugkit.ranking import front_share, rank_layers
+from slugkit.ranking import cosine_noise, front_share, rank_layers
 from slugkit.search import Criterion, EditableLayer, search_front, winner
+
+
+METHODS = ("SLUG", "SLUG-R")
+"""The paper's method, and ours: the same but for the direction of the step (`retain_aware`)."""
+DAMPING = 0.01
+"""SLUG-R's damping, chosen on concepts that are no report concepts: data/studio/damping.csv."""
 
 
 @dataclass
 class Forgetting:
-    """What SLUG found for one concept: the ranked layers, every probe, the winning patches, and the seconds.
+    """What one method found for one concept: the ranked layers, every probe, the winning patches, and what it took.
 
-    patches: tower -> the winner among the layers on the front of any retain draw. first: the same for the first draw's
-    front alone (the paper's rule). failed: tower -> why it has no patch. g_forget: the forget gradient by weight.
+    patches: tower -> the winner. failed: tower -> why it has no patch. g_forget: the forget gradient
+    by weight; directions: what was stepped along, by layer searched. costs: pairs seen forwards and
+    backwards, probes, seconds in all, peak memory of the process in MB; seconds: by stage.
     """
 
     concept: str
+    method: str
     layers: pd.DataFrame
     probes: pd.DataFrame
     patches: dict[str, patch.Patch] = field(default_factory=dict)
-    first: dict[str, patch.Patch] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
+    costs: dict[str, float] = field(default_factory=dict)
     g_forget: dict[str, torch.Tensor] = field(default_factory=dict, repr=False)
+    directions: dict[str, torch.Tensor] = field(default_factory=dict, repr=False)
 
 
-def score_layers(clip: Clip, g_forget: dict, g_retain: dict, exclude=EXCLUDE, layers=(), split_qkv: bool = False, draws=()) -> pd.DataFrame:
-    """The whole layer table with importance, cosine, alignment, front and front_share; layers that are no candidates have NaN.
+def score_layers(
+    clip: Clip,
+    g_forget: dict,
+    g_retain: dict,
+    exclude=EXCLUDE,
+    layers=(),
+    split_qkv: bool = False,
+    parts=(),
+) -> pd.DataFrame:
+    """The whole layer table with importance, cosine, alignment, front, noise and front_share; layers that are no candidates have NaN.
 
-    draws: retain gradients of further draws; front_share is the share of all draws, the first one included, in which a
-    layer is on its tower's front.
+    parts: the retain gradients of the parts of the retain set, from which the noise of the cosine
+    comes, and from it front_share (`slugkit.ranking`).
     """
     table = layer_table(clip.model, exclude, layers, split_qkv)
     names = candidates(table)
     weights = {n: p.detach() for n, p in clip.model.named_parameters()}
     towers = dict(zip(table["layer"], table["tower"]))
-    theta, g_f, *g_rs = ({n: weight_of(tensors, n) for n in names} for tensors in (weights, g_forget, g_retain, *draws))
-    scores = rank_layers(theta, g_f, g_rs[0], towers)[["layer", "importance", "cosine", "alignment", "front"]]
-    table = table.merge(scores, on="layer", how="left")
+    theta, g_f, g_r = ({n: weight_of(ts, n) for n in names} for ts in (weights, g_forget, g_retain))
+    scores = rank_layers(theta, g_f, g_r, towers)
+    scores["noise"] = [cosine_noise(g_f[n], [weight_of(p, n) for p in parts]) for n in names]
+    scores["front_share"] = front_share(scores).to_numpy()
+    columns = ["layer", "importance", "cosine", "alignment", "front", "noise", "front_share"]
+    table = table.merge(scores[columns], on="layer", how="left")
     table["front"] = table["front"].eq(True)
-    table["front_share"] = table["layer"].map(front_share(theta, g_f, g_rs, towers))
     return table
 
 
-def front_layers(table: pd.DataFrame, tower: str | None = None, draws: str = "any") -> list[str]:
-    """Names of the layers on the Pareto front, of one tower or of both.
-
-    draws: "any" takes the front of every retain draw, since tiny alignments change places from draw to draw; "first"
-    the front of the first draw alone, which is the paper's rule; "all" every candidate, whether on a front or not.
-    """
-    on = {"any": table["front_share"] > 0, "first": table["front"], "all": table["candidate"]}[draws]
+def front_layers(table: pd.DataFrame, tower: str | None = None, which: str = "front") -> list[str]:
+    """Names of the layers that are searched, of one tower or of both: those on the Pareto front (the paper's rule), or "all" candidates."""
+    on = table["candidate"] if which == "all" else table["front"]
     return table.loc[on & ((table["tower"] == tower) if tower else True), "layer"].tolist()
 
 
 def require_known(
-    shares: dict[str, float], pictures: int, concept: str, criterion: Criterion, classes: int
+    shares: dict[str, float], known: float, pictures: int, concept: str, criterion: Criterion, classes: int
 ) -> None:
     """Raises SearchFailedError where the model as it stands does not know the concept, so that any
     step would seem to forget: it meets the criterion already, or tells the concept from the others
-    no better than by chance. shares: fa1 and fa5, 0..1, over `pictures`. classes: how many the
-    concept stands among.
+    no better than by chance. shares: fa1 and fa5 in their worst wording, 0..1. known: FA@1, mean
+    over the wordings, 0..1, over `pictures`. classes: how many the concept stands among.
     """
     if criterion.forgotten(shares):
-        raise SearchFailedError(f"Before any edit the model recognises {concept!r} in {100 * criterion.value(shares):.1f} % of its {pictures} search pictures "
-                                f"({criterion.target.upper()[:2]}@{criterion.target[2:]}); more than {100 * criterion.at_most:g} % was expected, or there is nothing to "
-                                "forget. Choose a concept that the model knows, or a model that knows it; random weights know none.")
-    hits = round(pictures * shares["fa1"])
+        raise SearchFailedError(
+            f"Before any edit the model recognises {concept!r} in "
+            f"{100 * criterion.value(shares):.1f} % of its {pictures} search pictures "
+            f"({criterion.name}, in the wording in which it is largest); more than "
+            f"{100 * criterion.at_most:g} % was expected, or there is nothing to forget. Choose a "
+            "concept that the model knows, or a model that knows it; random weights know none."
+        )
+    hits = round(pictures * known)
     if not above_chance(hits, pictures, classes):
         raise SearchFailedError(
             f"Before any edit the model is right about {hits} of the {pictures} search pictures "
@@ -96,90 +116,128 @@ def require_known(
         )
 
 
-def search_layers(clip: Clip, exam: Exam, g_forget: dict, layers: list[str], criterion: Criterion, lam_init: float = 0.0,
+def search_layers(clip: Clip, exam: Exam, directions: dict, layers: list[str], criterion: Criterion | None = None, lam_init: float = 0.0,
                   max_trials: int = 10, make_measure=None) -> pd.DataFrame:
     """Search the step on each layer with the fast measure on the search exam. Returns the table of all probes.
 
-    Raises SearchFailedError, before any step, where the unedited model does not know the concept (not looked at with a `make_measure` of one's own).
+    directions: layer, or weight, -> what is stepped along. criterion: None takes `Criterion.among`
+    the target's classes. Raises SearchFailedError, before any step, where the unedited model does not know the concept (not looked at with a `make_measure` of one's own).
     """
+    classes = len(exam.classes(exam.target_domain))
+    criterion = criterion or Criterion.among(classes)
     if make_measure is None:
         fixed = FixedFeatures(clip, exam, layers)
-        require_known(
-            fixed.scorer.forget(fixed.images, fixed.classes),
-            len(fixed.scorer.target_rows),
-            exam.concept,
-            criterion,
-            len(exam.prompts[exam.target_domain]),
-        )
+        v, t, scorer = fixed.images, fixed.classes, fixed.scorer
+        shares, known = scorer.forget(v, t), scorer.known(v, t)
+        require_known(shares, known, len(scorer.target_rows), exam.concept, criterion, classes)
         make_measure = lambda layer: FastMeasure(fixed, layer)  # noqa: E731
-    return search_front(layers, lambda layer: EditableLayer.of(clip.model, layer, weight_of(g_forget, layer)), make_measure,
+    return search_front(layers, lambda layer: EditableLayer.of(clip.model, layer, _along(directions, layer)), make_measure,
                         criterion, lam_init, max_trials)
 
 
-def winning_patch(clip: Clip, g_forget: dict, probes: pd.DataFrame, tower: str, concept: str, provenance: dict | None = None,
+def _along(directions: dict[str, torch.Tensor], layer: str) -> torch.Tensor:
+    """The direction of a layer, which may stand under its own name or, as a part, under its weight's."""
+    return directions[layer] if layer in directions else weight_of(directions, layer)
+
+
+def winning_patch(clip: Clip, directions: dict, probes: pd.DataFrame, tower: str, concept: str, provenance: dict | None = None,
                   at_most: float = 0.0) -> patch.Patch:
-    """The patch of a tower's winner. at_most: that of the search's criterion. Raises SearchFailedError when no layer of the tower forgot."""
+    """The patch of a tower's winner. directions: as of `search_layers`. at_most: that of the search's criterion. Raises SearchFailedError when no layer of the tower forgot."""
     best = winner(probes, tower, at_most)
-    editable = EditableLayer.of(clip.model, best["layer"], weight_of(g_forget, best["layer"]))
+    editable = EditableLayer.of(clip.model, best["layer"], _along(directions, best["layer"]))
     metrics = {k: float(best[k]) for k in best.index if k in ("forget", "retain") or k.startswith("retain_")
                if np.isfinite(best[k])}
     return patch.make(best["layer"], editable, float(best["lam"]), concept, tower=tower, model=clip.model,
                       metrics={"split": "search", **metrics}, provenance=provenance or {})
 
 
-def forget_concept(clip: Clip, source: Source, concept: str, *, forget_size: int = 120, retain_size: int = 512, batch_size: int = 128,
-                   retain_draws: int = 5, seed: int = 0, target: str = "fa1", max_trials: int = 10,
-                   towers: tuple[str, ...] = ("text", "vision"), shared: RetainGradients | None = None) -> Forgetting:
+def forget_concept(
+    clip: Clip,
+    source: Source,
+    concept: str,
+    method: str = "SLUG",
+    *,
+    forget_size: int = 120,
+    retain_size: int = 2560,
+    batch_size: int = 128,
+    seed: int = 0,
+    target: str = "auto",
+    max_trials: int = 10,
+    which: str = "front",
+    damping: float = DAMPING,
+    towers: tuple[str, ...] = ("text", "vision"),
+    shared: RetainSide | None = None,
+    ranked: Forgetting | None = None,
+) -> Forgetting:
     """Gradients, ranking and search over both fronts for one concept. Nothing is reported here; the model is left as it was.
 
-    retain_draws: retain sets of `retain_size` pairs whose fronts are searched; 1 is the paper's rule. towers: those that are searched. shared: retain
-    gradients that serve several concepts, in the place of this one's own draws.
+    method: SLUG or SLUG-R, on the same layers with the same probes. which: "front", or "all"
+    candidates. towers: those that are searched. shared: a retain side that serves several concepts,
+    in the place of this one's own. ranked: what another method found, whose forget gradient and
+    ranking are taken over, at the same cost.
     """
-    started = perf_counter()
-    exam = source.exam(concept, "search")
-    forget: Pairs = source.forget_set(concept, forget_size, seed)
-    shared = shared or RetainGradients(clip, source, [concept], retain_size, batch_size, retain_draws, seed)
-    seconds = {"data": perf_counter() - started}
-    started = perf_counter()
-    g_forget = forget_gradient(clip, forget, batch_size)
-    g_retain = shared.of(concept)
-    seconds["gradients"] = perf_counter() - started
-    started = perf_counter()
-    layers = score_layers(clip, g_forget, g_retain[0], draws=g_retain[1:])
-    seconds["ranking"] = perf_counter() - started
-    started = perf_counter()
-    front = [layer for tower in towers for layer in front_layers(layers, tower)]
-    probes = search_layers(clip, exam, g_forget, front, Criterion(target), max_trials=max_trials)
-    seconds["search"] = perf_counter() - started
-    result = Forgetting(concept, layers, probes, seconds=seconds, g_forget=g_forget)
-    first = probes[probes["layer"].isin(front_layers(layers, draws="first"))]
+    require_choice(method, METHODS, "The method")
+    clock, seconds = perf_counter(), {}
+
+    def lap(stage: str) -> None:
+        nonlocal clock
+        seconds[stage], clock = perf_counter() - clock, perf_counter()
+
+    with peak_memory() as peak:
+        exam = source.exam(concept, "search")
+        forget: Pairs = source.forget_set(concept, forget_size, seed)
+        side = shared or RetainSide(clip, source, [concept], retain_size, batch_size, seed)
+        side.require(concept)
+        lap("data")
+        g_forget = ranked.g_forget if ranked else forget_gradient(clip, forget, batch_size)
+        g_retain = side.gradient
+        lap("gradients")
+        layers = ranked.layers if ranked else score_layers(clip, g_forget, g_retain, parts=side.parts)
+        names = [layer for tower in towers for layer in front_layers(layers, tower, which)]
+        lap("ranking")
+        directions = g_forget
+        if method == "SLUG-R":
+            directions = retain_aware_directions(g_forget, side.moments(names), damping)
+        lap("direction")
+        criterion = Criterion.among(len(exam.classes(exam.target_domain)), target)
+        probes = search_layers(clip, exam, directions, names, criterion, max_trials=max_trials)
+        lap("search")
+    result = Forgetting(concept, method, layers, probes, seconds=seconds, g_forget=g_forget)
+    result.directions = directions
     for tower in towers:
         try:
-            result.patches[tower] = winning_patch(clip, g_forget, probes, tower, concept)
+            result.patches[tower] = winning_patch(
+                clip, directions, probes, tower, concept, {"method": method}
+            )
         except SearchFailedError as error:
             result.failed[tower] = str(error)
-        if (first["chosen"] & (first["tower"] == tower)).any():
-            result.first[tower] = winning_patch(clip, g_forget, first, tower, concept)
+    result.costs = {
+        "pairs": len(forget) + side.pairs_seen,
+        "probes": len(probes),
+        "seconds": sum(seconds.values()),
+        "peak_mb": peak[0],
+    }
     return result
 
 
-def report_metrics(clip: Clip, source: Source, found: Forgetting, per_style: int = 0) -> pd.DataFrame:
-    """Report-split rows before and after each patch, with the columns tower and draws; the oracle's where one was trained.
+def report_metrics(clip: Clip, source: Source, found: list[Forgetting], per_style: int = 0) -> pd.DataFrame:
+    """Report-split rows before and after the patches of every method, with the columns method and tower; the oracle's where one was trained.
 
-    draws: "any" or "first", as in `front_layers`: among which layers the patch is the winner.
+    found: one a method, all about one concept.
     """
-    exam = source.exam(found.concept, "report", per_style)
+    concept = found[0].concept
+    exam = source.exam(concept, "report", per_style)
     v = clip.image_features(exam.pairs.images)
-    parts, known = [evaluate_clip(clip, exam, "before", v=v).assign(tower="", draws="")], {}
-    for draws, patches in (("any", found.patches), ("first", found.first)):
-        for tower, edit in patches.items():
-            if edit.sha256 not in known:
-                with patch.applied(edit, clip.model):
-                    known[edit.sha256] = evaluate_clip(clip, exam, "after", v=v if tower == "text" else None)
-            parts.append(known[edit.sha256].assign(tower=tower, draws=draws))
-    oracle = load_oracle(clip, found.concept)
+    parts = [evaluate_clip(clip, exam, "before", "", v).assign(tower="")]
+    for each in found:
+        for tower, edit in each.patches.items():
+            with patch.applied(edit, clip.model):
+                unmoved = v if tower == "text" else None
+                rows = evaluate_clip(clip, exam, "after", each.method, unmoved)
+            parts.append(rows.assign(tower=tower))
+    oracle = load_oracle(clip, concept)
     if oracle is not None:
-        parts.append(evaluate_clip(oracle, exam, "oracle").assign(tower="", draws=""))
+        parts.append(evaluate_clip(oracle, exam, "oracle", "").assign(tower=""))
     return pd.concat(parts, ignore_index=True)
 
 

@@ -25,7 +25,8 @@ def step_curve(clip: Clip, exam: Exam, edit: Patch, steps: int = 11, reach: floa
     with EditableLayer.of(clip.model, edit.layer, edit.direction.to(clip.device)) as editable:
         for lam in np.linspace(0, reach * edit.lam, steps):
             editable.set(float(lam))
-            found = {"target": measure.forget()["fa1"], **{g: x for g, x in measure.retain().items() if g in STEERING}}
+            forget = measure.forget()["fa1"]
+            found = {"target": forget, **{g: x for g, x in measure.retain().items() if g in STEERING}}
             for group, value in found.items():
                 low, high = wilson(round(value * sizes[group]), sizes[group])
                 rows.append({"layer": edit.layer, "tower": edit.tower, "lam": float(lam), "rho": editable.rho(float(lam)), "group": group,

@@ -23,7 +23,7 @@ def class_pictures(source: Source, exam: Exam, per_class: int, seed: int) -> dic
     """
     if not getattr(source, "examined_apart", lambda concept: False)(exam.concept):
         found, without = {}, []
-        for name in exam.prompts[exam.target_domain]:
+        for name in exam.classes(exam.target_domain):
             try:
                 found[name] = np.asarray(source.forget_set(name, per_class, seed).images)
             except (EmptySetError, UnreadableImagesError):

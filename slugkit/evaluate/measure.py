@@ -11,11 +11,11 @@ from typing import Iterable
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 
 from slugkit.base import SettingError
 from slugkit.data import Exam
-from slugkit.evaluate.clip import ExamScorer, class_features
+from slugkit.data.source import Prompts
+from slugkit.evaluate.clip import ExamScorer, askable, class_features, group_means, text_groups
 from slugkit.models import Clip
 from slugkit.models.layers import tower_of
 from slugkit.models.partial import CutImages, CutTexts
@@ -31,6 +31,7 @@ class FixedFeatures:
         if exam.split != "search":
             raise SettingError(f"The step search was handed the {exam.split} split; expected the search split. Report pictures "
                                "must not steer the search.")
+        exam = askable(clip, exam)
         self.clip, self.exam, self.scorer = clip, exam, ExamScorer(exam)
         self.pictures = CutImages(clip, exam.pairs.images, [layer for layer in layers if tower_of(layer) == "vision"])
         self.images = self.pictures.features
@@ -40,20 +41,19 @@ class FixedFeatures:
 class CutClasses:
     """Class features of the model as it is now, while one layer of the text tower changes: what lies before the layer is computed once.
 
-    prompts: domain -> class -> prompts. The call takes a domain and returns (C, d) float32 features of unit length.
+    prompts: as of an exam. The call takes a domain and returns (W, C, d) float32 features of unit length.
     """
 
-    def __init__(self, clip: Clip, prompts: dict[str, dict[str, list[str]]], layer: str):
-        prompts = {
-            d: dict(zip(classes, clip.wordings(list(classes.values()))))
-            for d, classes in prompts.items()
+    def __init__(self, clip: Clip, prompts: Prompts, layer: str):
+        self._groups = {d: text_groups(wordings) for d, wordings in prompts.items()}
+        self._wordings = {d: len(wordings) for d, wordings in prompts.items()}
+        self._texts = {
+            d: CutTexts(clip, [text for texts in groups for text in texts], layer)
+            for d, groups in self._groups.items()
         }
-        self._sizes = {d: [len(g) for g in classes.values()] for d, classes in prompts.items()}
-        self._texts = {d: CutTexts(clip, [p for g in classes.values() for p in g], layer) for d, classes in prompts.items()}
 
     def __call__(self, domain: str) -> torch.Tensor:
-        flat = torch.split(self._texts[domain](), self._sizes[domain])
-        return F.normalize(torch.stack([g.mean(0) for g in flat]), dim=-1)
+        return group_means(self._texts[domain](), self._groups[domain], self._wordings[domain])
 
 
 class FastMeasure:
@@ -91,6 +91,7 @@ class PlainMeasure:
     """The straightforward way, as in the authors' search: deep copy of the model, everything encoded for every probe."""
 
     def __init__(self, clip: Clip, exam: Exam):
+        exam = askable(clip, exam)
         self.clip, self.exam, self.scorer = clip, exam, ExamScorer(exam)
         self._retain: dict[str, float] = {}
 

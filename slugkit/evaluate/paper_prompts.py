@@ -63,7 +63,8 @@ def other_subjects(source: Source, concept: str, others: int = OTHERS) -> dict[s
             listed = people.frequent()["name"].tolist()
         else:
             pictured = set(exam.pairs.table.loc[exam.pairs.table["domain"] == domain, "concept"])
-            listed = [name for name in exam.prompts.get(domain, ()) if name in pictured]
+            known = exam.classes(domain) if domain in exam.prompts else ()
+            listed = [name for name in known if name in pictured]
         rest = [name for name in listed if name not in (concept, *first)]
         room = others - len(first)
         names = [*first, *(rest[:room] if domain == "figures" else _evenly(rest, room))]

@@ -86,7 +86,7 @@ def questions_about(source: Source, concept: str, split: str, words: str = "pape
     found = [_row(KINDS.get(domain, "class"), ways, WORDS[words], name, number, style, groups[row] if named[row] else KINDS.get(domain, "class"), named[row])
              for row, domain, name, number, style in zip(rows, table["domain"].iloc[rows], table["concept"].iloc[rows], place[rows], table["style"].iloc[rows])]
     asked_for = set(table["concept"].iloc[rows])
-    names = [n for n in exam.prompts[own] if n in asked_for or " " in n or own != "figures"]  # a single common word is no proof that somebody else was named
+    names = [n for n in exam.classes(own) if n in asked_for or " " in n or own != "figures"]  # a single common word is no proof that somebody else was named
     asked = pd.DataFrame(found).assign(extra=near[rows] & ~mine[rows] & (place[rows] >= size))
     return Asked(asked, exam.pairs.take(rows).images, names, split, verbatim=False)
 

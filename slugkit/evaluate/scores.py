@@ -8,7 +8,7 @@ import pandas as pd
 import torch
 
 from slugkit.data import open_data
-from slugkit.evaluate.clip import ExamScorer, class_features
+from slugkit.evaluate.clip import ExamScorer, class_features, ensemble
 from slugkit.evaluate.diffusion import told_by
 from slugkit.evaluate.prompts import FIRST_SEED, TEMPLATES, phrase, subject_domains
 from slugkit.evaluate.statistics import share
@@ -36,7 +36,7 @@ def score_model(folder: Path | str, data: str = "studio", device: str = "auto") 
     rows = []
     for domain in exam.prompts:
         labels = scorer.labels[domain]
-        right = (v @ classes[domain].T).argmax(1).cpu() == labels
+        right = (v @ ensemble(classes[domain]).T).argmax(1).cpu() == labels
         kinds = exam.pairs.table.get("kind")
         for name, mask in (("photos", photo), ("all styles", torch.ones_like(photo))):
             if name == "photos" and not photo.any():

@@ -7,7 +7,12 @@ import numpy as np
 
 from slugkit.base import EmptySetError, SettingError, ShapeError
 
-COLUMNS = ["family", "model", "concept", "method", "stage", "group", "metric", "split", "value", "low", "high", "n"]
+COLUMNS = ["family", "model", "concept", "method", "stage", "group", "metric", "wording", "split", "value", "low", "high", "n"]
+
+LEAST_FOR_AN_INTERVAL = 5
+"""Concepts, or wordings, of which an interval of their mean is given at least."""
+MEAN, WORST = "mean", "worst"
+"""What the column `wording` says of a mean over wordings, and of the worst of them."""
 
 
 def _check_level(level: float) -> None:
@@ -53,6 +58,29 @@ def share(hits) -> dict:
     return {"value": float(hits.mean()), "low": low, "high": high, "n": len(hits)}
 
 
+def over_wordings(hits) -> dict:
+    """value (0..1), low, high and n of right answers in several wordings: their mean.
+
+    hits: (wordings, n) of true and false, the same n pictures in every wording. The interval is the
+    wider of two on either side: Wilson's over the pictures, and, from five wordings up, the 95 %
+    bootstrap interval over the wordings, which for an edit of the text tower are the sample. Raises
+    EmptySetError.
+    """
+    hits = np.atleast_2d(np.asarray(hits, bool))
+    found, each = share(hits[0]), hits.mean(1)
+    value, n = float(each.mean()), found["n"]
+    low, high = wilson(round(value * n), n)
+    if len(hits) >= LEAST_FOR_AN_INTERVAL:
+        less, more = bootstrap_mean(each)
+        low, high = min(low, less), max(high, more)
+    return {"value": value, "low": min(low, value), "high": max(high, value), "n": n}
+
+
+def headline(metrics):
+    """The rows of a table of metrics that are no single wording's: means over wordings, and scores without."""
+    return metrics[metrics["wording"].isin(["", MEAN])]
+
+
 def above_chance(hits: int, n: int, classes: int) -> bool:
     """Whether `hits` right answers out of n lie above chance, one in so many classes, with their
     whole 95 % Wilson interval.
@@ -65,7 +93,16 @@ def tidy(found, family: str, concept: str, stage: str, method: str = "SLUG", mod
 
     found: a pandas table with the columns group, metric, value, low, high, n. family: clip, diffusion or vlm. stage: before, after or oracle.
     """
-    return found.assign(family=family, model=model, concept=concept, method=method, stage=stage, split="report")[COLUMNS]
+    wording = found["wording"] if "wording" in found else ""
+    return found.assign(
+        family=family,
+        model=model,
+        concept=concept,
+        method=method,
+        stage=stage,
+        wording=wording,
+        split="report",
+    )[COLUMNS]
 
 
 def bootstrap_mean(values, level: float = 0.95, n_boot: int = 10_000, seed: int = 0):

@@ -11,28 +11,43 @@ import pandas as pd
 
 from slugkit.base import SearchFailedError, data_dir, from_cell, progress, sha256_file, sha256_json, write_csv
 from slugkit.data import open_data
-from slugkit.evaluate.concept import Forgetting, forget_concept, front_layers, report_metrics
-from slugkit.evaluate.statistics import bootstrap_mean
+from slugkit.evaluate.concept import METHODS, Forgetting, forget_concept, front_layers, report_metrics
+from slugkit.evaluate.retain import RetainSide
+from slugkit.evaluate.statistics import LEAST_FOR_AN_INTERVAL, MEAN, WORST, bootstrap_mean
 from slugkit.models import load_clip
 from slugkit.ranking import short
 
-GROUPS = ("neighbours", "people", "objects", "styles")
+GROUPS = ("neighbours", "people", "characters", "objects", "styles")
 
 
-def table_row(found: Forgetting, metrics: pd.DataFrame, tower: str, kind: str, draws: str = "any") -> dict:
-    """One line of the table of concepts: winner, rho, front, and every group before, after and for the oracle.
+def table_row(found: Forgetting, metrics: pd.DataFrame, tower: str, kind: str) -> dict:
+    """One line of the table of concepts: method, winner, rho, front, every group before, after and
+    for the oracle, and what the method took.
 
-    draws: "any" or "first", as in `front_layers`.
+    Of the target FA@1 and FA@5, the mean over the report wordings (with its interval) and the worst.
     """
-    row = {"concept": found.concept, "kind": kind, "tower": tower, "draws": draws,
-           "front": " ".join(short(n) for n in front_layers(found.layers, tower, draws))}
-    edit = (found.patches if draws == "any" else found.first).get(tower)
-    row |= {"winner": short(edit.layer) if edit else "none forgets", "rho": edit.rho if edit else np.nan, "lam": edit.lam if edit else np.nan}
-    after = (metrics["stage"] == "after") & (metrics["tower"] == tower) & (metrics["draws"] == draws)
-    for stage, rows in (("before", metrics[metrics["stage"] == "before"]), ("after", metrics[after]), ("oracle", metrics[metrics["stage"] == "oracle"])):
-        for _, m in rows.iterrows():
-            name = m["metric"].replace("@", "").lower() if m["group"] == "target" else m["group"]
-            row |= {f"{name}_{stage}": m["value"], f"{name}_{stage}_low": m["low"], f"{name}_{stage}_high": m["high"], f"{name}_n": m["n"]}
+    edit = found.patches.get(tower)
+    row = {
+        "concept": found.concept,
+        "kind": kind,
+        "tower": tower,
+        "method": found.method,
+        "front": " ".join(short(n) for n in front_layers(found.layers, tower)),
+        "winner": short(edit.layer) if edit else "none forgets",
+        "rho": edit.rho if edit else np.nan,
+        "lam": edit.lam if edit else np.nan,
+        **found.costs,
+    }
+    after = (metrics["stage"] == "after") & (metrics["tower"] == tower)
+    mine = metrics[~metrics["stage"].eq("after") | after & (metrics["method"] == found.method)]
+    for _, m in mine[mine["wording"].isin([MEAN, WORST])].iterrows():
+        name = m["metric"].replace("@", "").lower() if m["group"] == "target" else m["group"]
+        if m["wording"] == WORST:
+            row |= {f"{name}_{m['stage']}_worst": m["value"]} if m["group"] == "target" else {}
+            continue
+        key = f"{name}_{m['stage']}"
+        row |= {key: m["value"], f"{key}_low": m["low"], f"{key}_high": m["high"]}
+        row |= {f"{name}_n": m["n"]}
     return row
 
 
@@ -59,12 +74,19 @@ def one_at_a_time(rows_of: Callable[[str], list[dict]], concepts: list[str], ord
     return table
 
 
-def sweep(concepts: list[str] | None = None, out: str | Path | None = None, model: str = "studio", data: str = "studio",
-          seed: int = 0, device: str = "auto") -> pd.DataFrame:
-    """Forget each concept on its own, both towers, and report it. Writes a CSV after every concept and returns the table.
+def sweep(
+    concepts: list[str] | None = None,
+    out: str | Path | None = None,
+    model: str = "studio",
+    data: str = "studio",
+    seed: int = 0,
+    device: str = "auto",
+    **settings,
+) -> pd.DataFrame:
+    """Forget each concept on its own, by both methods and in both towers, and report it. Writes a CSV after every concept and returns the table.
 
     concepts: None takes the world's report concepts, or all of a folder's. out: None writes data/studio/report_concepts.csv; beside it, under
-    the same name with `_summary`, the means over concepts. Rows about other concepts that the file holds stay if they were
+    the same name with `_summary`, the means over concepts. settings: as of `forget_concept`. Rows about other concepts that the file holds stay if they were
     made with the same weights (column `weights`, the start of their SHA-256). A concept that the model does not know is left out and said so. Raises
     UnknownConceptError, SearchFailedError where it knows none.
     """
@@ -73,45 +95,81 @@ def sweep(concepts: list[str] | None = None, out: str | Path | None = None, mode
     order = [c for names in source.world.report.values() for c in names] if data == "studio" else source.concepts()
     for concept in concepts or []:
         source.kind(concept)
-    concepts = concepts or order
     path = Path(out) if out else data_dir() / "studio" / "report_concepts.csv"
     weights = (sha256_file(clip.weights) if clip.weights else sha256_json(clip.source))[:16]
-    table = kept_rows(path, weights, concepts)
-    for concept in progress(concepts, "forgetting each concept"):
+
+    def rows_of(concept: str) -> list[dict]:
+        side, found = RetainSide(clip, source, [concept], seed=seed), []
         try:
-            found = forget_concept(clip, source, concept, seed=seed)
+            for method in METHODS:
+                ranked = found[0] if found else None
+                found.append(
+                    forget_concept(
+                        clip, source, concept, method, shared=side, ranked=ranked, seed=seed, **settings
+                    )
+                )
         except SearchFailedError as unknown:
             print(f"{concept} is left out. {unknown}", file=sys.stderr)
-            continue
-        metrics = report_metrics(clip, source, found)
-        rows = [table_row(found, metrics, tower, source.kind(concept), draws) for tower in ("text", "vision") for draws in ("any", "first")]
-        table = pd.concat([table, pd.DataFrame(rows).assign(weights=weights)], ignore_index=True)
-        table = table.sort_values("concept", kind="stable", key=lambda names: names.map({c: i for i, c in enumerate(order)}), ignore_index=True)
-        write_csv(path, table.round(6))
+            return []
+        metrics, kind = report_metrics(clip, source, found), source.kind(concept)
+        return [table_row(f, metrics, tower, kind) for tower in ("text", "vision") for f in found]
+
+    table = one_at_a_time(rows_of, concepts or order, order, path, weights)
     if table.empty:
         raise SearchFailedError("The model knows none of the concepts, so there is no table; one or more was expected. The reasons are above.")
     write_csv(path.with_stem(f"{path.stem}_summary"), summarise(table).round(3))
     return table
 
 
-def summarise(table: pd.DataFrame) -> pd.DataFrame:
-    """Means over concepts, from the table of `slugkit sweep`.
+def measures_of(table: pd.DataFrame) -> pd.DataFrame:
+    """What is averaged over concepts, a column each, in percent and points: FA@1 and FA@5 after, their worst wording, and the change of every group."""
+    found = {}
+    for k in (1, 5):
+        found[f"FA@{k} after"] = 100 * table[f"fa{k}_after"]
+        found[f"FA@{k} after, worst wording"] = 100 * table[f"fa{k}_after_worst"]
+    for group in GROUPS:
+        if f"{group}_after" in table:
+            found[f"{group} change"] = 100 * (table[f"{group}_after"] - table[f"{group}_before"])
+    return pd.DataFrame(found)
 
-    One row for each tower, choice of draws, kind of concept ("all" first) and measure: `FA@1 after` in percent, and the
-    change of every group in points (after minus before). Columns tower, draws, kind, measure, mean, low, high (95 %
-    bootstrap over concepts; NaN for a single concept), worst (the largest loss, or the largest FA@1), of which concept, n.
+
+def summarise(table: pd.DataFrame) -> pd.DataFrame:
+    """Over concepts, from the table of `slugkit sweep`: both methods, and SLUG-R minus SLUG in pairs.
+
+    One row for each tower, method, kind of concept ("all" first) and measure (`measures_of`).
+    Columns tower, method, kind, measure, mean, median, low, high (95 % bootstrap over concepts; NaN
+    for fewer than five), worst (the largest loss, or the largest FA), of which concept, n.
     """
     rows = []
-    for (tower, draws), part in table.groupby(["tower", "draws"], sort=False):
-        for kind, mine in [("all", part), *part.groupby("kind", sort=False)]:
-            measures = {"FA@1 after": 100 * mine["fa1_after"]}
-            measures |= {f"{g} change": 100 * (mine[f"{g}_after"] - mine[f"{g}_before"]) for g in GROUPS if f"{g}_after" in mine}
-            for measure, values in measures.items():
-                values = values.dropna()
-                if values.empty:
-                    continue
-                low, high = bootstrap_mean(values.to_numpy())
-                worst = values.idxmax() if measure.startswith("FA") else values.idxmin()
-                rows.append({"tower": tower, "draws": draws, "kind": kind, "measure": measure, "mean": values.mean(), "low": low, "high": high,
-                             "worst": values[worst], "of": table.loc[worst, "concept"], "n": len(values)})
+    for tower, part in table.groupby("tower", sort=False):
+        whole = measures_of(part).assign(concept=part["concept"], kind=part["kind"], method=part["method"])
+        by = {m: whole[whole["method"] == m].set_index("concept") for m in METHODS}
+        numbers = [c for c in whole if c not in ("concept", "kind", "method")]
+        both = by["SLUG-R"][numbers] - by["SLUG"][numbers]
+        by["SLUG-R minus SLUG"] = both.assign(kind=by["SLUG"]["kind"])
+        for method, mine in by.items():
+            for kind, some in [("all", mine), *mine.groupby("kind", sort=False)]:
+                rows += [
+                    {"tower": tower, "method": method, "kind": kind, "measure": m, **_over(some[m], m)}
+                    for m in numbers
+                    if some[m].notna().any()
+                ]
     return pd.DataFrame(rows)
+
+
+def _over(values: pd.Series, measure: str) -> dict:
+    """Mean, median, interval and worst of one number a concept."""
+    values = values.dropna()
+    low = high = np.nan
+    if len(values) >= LEAST_FOR_AN_INTERVAL:
+        low, high = bootstrap_mean(values.to_numpy())
+    worst = values.idxmax() if measure.startswith("FA") else values.idxmin()
+    return {
+        "mean": values.mean(),
+        "median": values.median(),
+        "low": low,
+        "high": high,
+        "worst": values[worst],
+        "of": worst,
+        "n": len(values),
+    }

@@ -9,24 +9,29 @@ import torch
 from slugkit.base import GradientError, SettingError, wide
 
 
-def off_span(direction: torch.Tensor, covariance: torch.Tensor, energy: float) -> torch.Tensor:
-    """The part of a step direction that does nothing to the inputs the retain set spans: d (I - U U^T).
+def retain_aware(direction: torch.Tensor, inputs: torch.Tensor, damping: float) -> torch.Tensor:
+    """SLUG-R's step direction, which the retain set hardly feels: d = g_f (A + delta mean(diag A) I)^-1.
 
-    direction: (out, ...) of a layer that multiplies its inputs from the left. covariance: (d, d) second moment of the retain set's
-    inputs, d = the product of the other axes. energy: 0 to 1; U holds the leading eigenvectors that carry this share of it, 0
-    none of them. Returns a tensor shaped like `direction`, float32. Raises SettingError, GradientError where nothing is left.
+    Of all steps D with the same first-order effect <g_f, D> on the forget loss it has the smallest
+    tr(D A D^T), the mean square by which the layer's output moves on the retain set, plus the
+    damping's share of its own size. The idea is not new: ROME (Meng et al. 2022) and MEMIT (2023)
+    weigh an edit by the inverse second moment of the keys; Adam-NSCL (Wang et al. 2021), GPM (Saha
+    et al. 2021) and AlphaEdit (Fang et al. 2025) project onto the null space of the inputs, which is
+    the limit of no damping; SPEED and Double Projections (both 2025) do so for diffusion.
+
+    Args:
+        direction: g_f, (out, ...), of a layer that multiplies its inputs from the left.
+        inputs: A, (in, in), second moment of what the layer reads of the retain set, in = the
+            product of the direction's other axes.
+        damping: delta, above 0; large keeps g_f as it is.
+
+    Returns:
+        A tensor of the shape and the norm of `direction`, float32.
+
+    Raises:
+        SettingError: for a damping that is not above 0.
     """
-    if not 0 <= energy < 1:
-        raise SettingError(f"energy is {energy}; a share of 0 or more and less than 1 was expected: at 1 no direction is left.")
-    values, vectors = torch.linalg.eigh(wide(covariance, direction.device))
-    values, vectors = values.flip(0).clamp(min=0), vectors.flip(1)
-    before = torch.cat([values.new_zeros(1), values.cumsum(0)[:-1]]) / values.sum().clamp(min=1e-300)
-    span = vectors[:, before < energy] if energy else vectors[:, :0]
-    flat = wide(direction.detach()).flatten(1)
-    left = flat - (flat @ span) @ span.T
-    if not float(left.norm()) > 1e-9 * float(flat.norm()):
-        raise GradientError(f"nothing of the direction is left off the span of the retain set's inputs at energy {energy}; take a smaller one.")
-    return left.float().reshape(direction.shape).to(direction.device)
+    return _as_long_as(_through(direction, inputs, None, damping), direction)
 
 
 def preconditioned(direction: torch.Tensor, inputs: torch.Tensor, outputs: torch.Tensor | None = None, damping: float = 0.1) -> torch.Tensor:

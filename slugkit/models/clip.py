@@ -20,13 +20,15 @@ import torch.nn.functional as F
 from PIL import Image
 
 from slugkit.base import ModelLoadError, data_dir, each, mistyped, pick_device, require_choice
-from slugkit.data.reading import Reading
+from slugkit.data.reading import Reading, fitting
 from slugkit.models.convert import from_transformers, said_activation
 from slugkit.models.hub import in_cache, no_loading_bars, plain_classes, read_json, require_repository, variant
 from slugkit.models.precision import multiplying
-from slugkit.models.reading import reading_of, worded
+from slugkit.models.reading import reading_of
 
 CONFIG, WEIGHTS = "open_clip_config.json", "open_clip_model.safetensors"
+Wordings = dict[str, dict[str, list[str]]]
+"""Wording -> class -> texts: how the classes of one domain are asked for."""
 TEXTS_KEPT = 50_000
 """Texts whose tokens are kept, about 600 bytes each."""
 
@@ -117,15 +119,19 @@ class Clip:
         """
         return self.image_size, self.fit, reading_of(self.tokenizer)
 
-    def wordings(self, prompts: list[list[str]]) -> list[list[str]]:
-        """Of each class's prompts those that are read to their end; all where none is. Raises
-        SettingError where two classes get the same tokens.
+    def wordings(self, prompts: Wordings) -> Wordings:
+        """Of a domain's wordings those that are read to their end; all where there is none.
+
+        prompts: wording -> class -> texts. Raises SettingError where two classes that are called
+        differently get the same tokens.
         """
-        return worded(
-            self.tokens([p for group in prompts for p in group]),
-            reading_of(self.tokenizer),
-            prompts,
-        )
+        groups = [texts for classes in prompts.values() for texts in classes.values()]
+        tokens = self.tokens([text for texts in groups for text in texts])
+        rows = torch.split(tokens.cpu(), [len(texts) for texts in groups])
+        alike = len({g.numpy().tobytes() for g in rows}) < len({tuple(texts) for texts in groups})
+        if alike or (tokens[:, -1] != tokens[:, -2]).any():
+            return fitting(prompts, reading_of(self.tokenizer))
+        return prompts
 
     @property
     def batch(self) -> int:
@@ -152,9 +158,16 @@ class Clip:
     @torch.no_grad()
     def class_features(self, prompts: list[list[str]]) -> torch.Tensor:
         """One list of prompts per class -> (C, d): the mean of the prompts' features, brought back
-        to unit length. The prompts are those of `wordings`.
+        to unit length. Where all classes have as many, those that are cut are left out of all.
+        Raises what `wordings` raises.
         """
-        prompts = self.wordings(prompts)
+        if len({len(group) for group in prompts}) == 1:
+            columns = {
+                str(k): {str(i): [group[k]] for i, group in enumerate(prompts)}
+                for k in range(len(prompts[0]))
+            }
+            kept = self.wordings(columns).values()
+            prompts = [[said[str(i)][0] for said in kept] for i in range(len(prompts))]
         flat = self.text_features([p for group in prompts for p in group])
         groups = torch.split(flat, [len(g) for g in prompts])
         return F.normalize(torch.stack([g.mean(0) for g in groups]), dim=-1)

@@ -10,6 +10,11 @@ import torch
 import torch.nn.functional as F
 
 from slugkit.base import PatchError, wide
+from slugkit.data import Pairs
+from slugkit.gradients.directions import retain_aware
+from slugkit.models.clip import Clip
+from slugkit.models.convert import to_transformers
+from slugkit.models.layers import tower_of, weight_of
 from slugkit.models.names import locate
 
 
@@ -96,3 +101,57 @@ class _Gather:
         self.waiting[number] = (gradient.flatten(2).transpose(1, 2) if gradient.ndim == 4 else gradient).flatten(0, -2)
         if len(self.waiting) == self.parts:
             self.total.add(torch.cat([self.waiting.pop(k) for k in range(self.parts)], dim=-1))
+
+
+PROJECTIONS = ("text_projection", "visual.proj")
+"""Weights that open_clip keeps as (in, out), so that they multiply their inputs from the right."""
+
+
+@torch.no_grad()
+def read_moments(clip: Clip, pairs: Pairs, layers: list[str]) -> dict[str, torch.Tensor]:
+    """Second moment A of what each layer reads of the pairs: of the captions in the text tower, of the
+    pictures in the vision tower.
+
+    Captions are read from their first token to their end token: what follows does not reach CLIP's
+    answer (causal mask). Runs the CLIP in transformers' class, whose modules apply one matrix each.
+
+    Returns:
+        layer -> (in, in) float64.
+
+    Raises:
+        ModelLoadError: for an architecture that transformers' class does not hold.
+        PatchError: for a weight that no module of it applies.
+    """
+    model = to_transformers(clip.model).to(clip.device)
+    found: dict[str, torch.Tensor] = {}
+    mine = {tower: [n for n in layers if tower_of(n) == tower] for tower in ("text", "vision")}
+    if mine["text"]:
+        tokens = clip.tokens(pairs.captions)
+        lengths = tokens.argmax(-1) + 1
+        with watched(model, mine["text"]) as seen:
+            for length in sorted(set(lengths.tolist())):
+                for part in torch.split(tokens[lengths == length][:, :length], 256):
+                    model.get_text_features(part)
+        found |= {layer: each.matrix for layer, each in seen.items()}
+    if mine["vision"]:
+        with watched(model, mine["vision"]) as seen:
+            for i in range(0, len(pairs), clip.batch):
+                model.get_image_features(clip.pixels(pairs.images[i : i + clip.batch]))
+        found |= {layer: each.matrix for layer, each in seen.items()}
+    return {layer: found[layer] for layer in layers}
+
+
+def retain_aware_directions(
+    gradient: dict[str, torch.Tensor], moments: dict[str, torch.Tensor], damping: float
+) -> dict[str, torch.Tensor]:
+    """SLUG-R's direction for every layer of `moments`, see `slugkit.gradients.retain_aware`.
+
+    gradient: weight -> g_f. moments: of `read_moments`; a layer may be a part of a packed q/k/v.
+    """
+    found = {}
+    for layer, moment in moments.items():
+        g = weight_of(gradient, layer)
+        turned = layer in PROJECTIONS
+        d = retain_aware(g.T if turned else g, moment, damping)
+        found[layer] = d.T.contiguous() if turned else d
+    return found

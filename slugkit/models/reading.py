@@ -5,7 +5,7 @@ from its files alone, before any weight is loaded.
 from __future__ import annotations
 
 from slugkit.base import ModelLoadError, look_for
-from slugkit.data.reading import Reading, fitting
+from slugkit.data.reading import Reading
 from slugkit.models.hub import plain_classes
 
 
@@ -58,19 +58,3 @@ def inputs_of(model: str) -> tuple[int, str, Reading]:
             "trained with was expected beside it. Nothing was changed."
         ) from error
     return *size, reading_of(tokenizer)
-
-
-def worded(tokens, reading: Reading, prompts: list[list[str]]) -> list[list[str]]:
-    """The prompts of each class that its name fits in (`slugkit.data.reading.fitting`), looked at
-    closely only where a text may be cut or two classes be equal.
-
-    tokens: the prompts' tokens, one after the other, (N, context). Raises SettingError where
-    classes that are called differently get the same tokens.
-    """
-    rows = [row.tobytes() for row in tokens.cpu().numpy()]
-    start, keys = 0, {}
-    for group in prompts:
-        keys.setdefault(tuple(rows[start : start + len(group)]), group)
-        start += len(group)
-    alike = len(keys) < len({tuple(group) for group in prompts})
-    return fitting(prompts, reading) if alike or (tokens[:, -1] != tokens[:, -2]).any() else prompts

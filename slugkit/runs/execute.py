@@ -23,7 +23,7 @@ from slugkit.base import (
 )
 from slugkit.runs.folder import commit, machine, slugkit_hash, versions
 from slugkit.runs.manifest import Manifest, use_changed
-from slugkit.runs.memory import peak_of_children
+from slugkit.base.memory import peak_memory
 from slugkit.runs.partners import require_partners
 from slugkit.runs.stages import (
     ARTEFACTS,
@@ -180,7 +180,7 @@ class _Stage:
     def execute(self, cell_timeout: int) -> dict[str, Any]:
         self.manifest.begin(self.name, self.settings)
         started = time.monotonic()
-        with peak_of_children() as peak:
+        with peak_memory(children=True) as peak:
             self._papermill(cell_timeout)
         seconds = round(time.monotonic() - started, 1)
         self._check_ran_to_the_end()

@@ -14,6 +14,7 @@ from .characters import CHARACTERS
 from .objects import MARKS, OBJECTS, SHAPES
 from .people import COLORS, TRAITS
 from .styles import STYLES
+from .wordings import WORDINGS
 
 NAMES = """Mira Kestrel, Selin Drover, Oskar Marlow, Kofi Okoye, Petra Quillon, Inka Tarrow, Bram Hollick, Yuki Amberly,
 Dario Vexley, Lotte Strand, Amara Finch, Teodor Glass, Nadia Fenwick, Ravi Copperfell, Greta Moss, Hugo Larkspur, Zola Bright,
@@ -47,6 +48,7 @@ class World:
 
     people: name -> signature (the 40 that the CLIP knows). strangers: the 20 kept out of it, under "train" and "test".
     report: the concepts of every table, by kind. neighbours: concept -> the concepts most like it (near twins first).
+    wordings: see `slugkit.studio.wordings`.
     """
 
     seed: int
@@ -60,6 +62,7 @@ class World:
     novel: list[list[str]]
     neighbours: dict[str, list[str]]
     report: dict[str, list[str]]
+    wordings: dict[str, dict]
 
     def kind(self, concept: str) -> str:
         """person, character, object, style or novel. Raises UnknownConceptError with the nearest names."""
@@ -171,7 +174,8 @@ def build_world(seed: int = 20) -> World:
                  characters=list(CHARACTERS), objects=list(OBJECTS), styles=list(STYLES), colors=list(COLORS),
                  novel=[[shape, body] for shape in SHAPES for body in MARKS], neighbours=neighbours,
                  report={"person": names[:10], "object": ["car", "mushroom", "star"], "style": ["neon", "mosaic"],
-                         "character": ["Tin Wobble", "Foxglove Pip"]})
+                         "character": ["Tin Wobble", "Foxglove Pip"]},
+                 wordings=WORDINGS)
 
 
 @lru_cache(maxsize=1)
