@@ -69,7 +69,10 @@ def one_at_a_time(rows_of: Callable[[str], list[dict]], concepts: list[str], ord
     if they were made with the same weights."""
     table = kept_rows(path, weights, concepts)
     for concept in progress(concepts, "forgetting each concept"):
-        table = pd.concat([table, pd.DataFrame(rows_of(concept)).assign(weights=weights)], ignore_index=True)
+        rows = pd.DataFrame(rows_of(concept))
+        if rows.empty:  # it was left out, and said so
+            continue
+        table = pd.concat([table, rows.assign(weights=weights)], ignore_index=True)
         table = table.sort_values("concept", kind="stable", ignore_index=True,
                                   key=lambda names: names.map({c: i for i, c in enumerate(order)}).fillna(len(order)))
         write_csv(path, table.round(6))
