@@ -1,4 +1,6 @@
-"""Several concepts at once: one exam about them, what is measured, who pays for whom, and the ways to put steps together."""
+"""Several concepts at once: one exam about them, what is measured, what one edit costs the others,
+and the ways to put steps together.
+"""
 
 import numpy as np
 import pytest
