@@ -159,7 +159,7 @@ def accuracies(clip: Clip, source, people: list[str]) -> pd.Series:
 
     found = {}
     for name in people:
-        rows = evaluate_clip(clip, source.exam(name, "search"), "before")
+        rows = headline(evaluate_clip(clip, source.exam(name, "search"), "before"))
         found[name] = rows.loc[rows["metric"] == "FA@1", "value"].iloc[0]
     return pd.Series(found).sort_values(ascending=False, kind="stable")
 
@@ -235,13 +235,12 @@ def one_concept(clip: Clip, source, name: str, small: bool, table: Table) -> Non
             table.add(stage, part, seconds, "s")
         table.add(stage, "probes", len(found.probes), "probes")
         table.peak(stage)
-    rows = report_metrics(clip, source, [found])
-    picked = headline(rows)
-    picked = picked[(picked["group"] == "target") | (picked["group"] == "people")]
+    rows = headline(report_metrics(clip, source, [found]))
+    picked = rows[(rows["metric"] == "FA@1") | (rows["group"] == "people")]
     for row in picked.itertuples():
         table.add(
             "one concept, report",
-            f"{row.stage} {row.tower} {row.method} {row.group} {row.metric}",
+            f"{row.stage} {row.tower} {row.group} {row.metric}",
             100 * row.value,
             "%",
         )
@@ -252,11 +251,11 @@ def many_concepts(clip: Clip, source, names: list[str], small: bool, table: Tabl
     one retain gradient for all.
     """
     started = settled(clip.device)
-    shared = RetainSide(clip, source, names, size=128 if small else 2560)
+    shared = RetainSide(clip, source, names, 128 if small else 2560)
     table.add(
         "concepts one after another",
         "retain gradient, once",
-        settled(clip.device) - started if shared.parts else 0.0,
+        settled(clip.device) - started if shared.gradient else 0.0,
         "s",
     )
     spent, forgot, unknown = [], 0, 0
