@@ -24,8 +24,8 @@ from slugkit.evaluate.unlearncanvas import OBJECT_FILE, STYLE_FILE, CanvasJudge,
 from slugkit.models import Clip, load_clip
 from slugkit.models.classifier import Classifier, load_classifier
 
-NAME_PROMPTS = ("{}", "a picture of {}", "a photo of {}")
-"""Wordings in which the judge is asked for a class."""
+PLAIN_PROMPTS = ("{}", "a picture of {}", "a photo of {}")
+"""How the judge is asked for a class."""
 
 
 @dataclass
@@ -81,7 +81,7 @@ def clip_judge(clip: Clip, table: pd.DataFrame, model: str = "") -> ClipJudge:
     if len(domains) < 2:
         raise SettingError(f"The answer set names {len(domains)} subjects; two or more were expected, or there is nothing to tell apart.")
     own = _another(clip, model)
-    classes = own.class_features([[prompt.format(phrase(name, domain)) for prompt in NAME_PROMPTS] for name, domain in domains.items()])
+    classes = own.class_features([[prompt.format(phrase(name, domain)) for prompt in PLAIN_PROMPTS] for name, domain in domains.items()])
     return ClipJudge(own, domains.index.tolist(), classes)
 
 
@@ -94,8 +94,12 @@ def canvas_judge(clip: Clip, model: str = "") -> CanvasJudge | ClipJudge:
     folder = Path(model).expanduser() if model else None
     if folder is not None and any(look_for(folder / name).is_file() for name in (STYLE_FILE, OBJECT_FILE)):
         return judge_in(folder, clip.device.type)
-    own, texts = _another(clip, model), class_prompts()
-    classes, looks = (own.class_features(list(texts[domain].values())) for domain in ("objects", "styles"))
+    own, asked, texts = _another(clip, model), class_prompts(), {}
+    for domain, wordings in asked.items():
+        for said in wordings.values():
+            for name, words in said.items():
+                texts.setdefault(domain, {}).setdefault(name, []).extend(words)
+    classes, looks = (own.class_features(list(texts[d].values())) for d in ("objects", "styles"))
     return ClipJudge(own, list(texts["objects"]), classes, tuple(texts["styles"]), looks)
 
 
