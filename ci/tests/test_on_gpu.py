@@ -22,11 +22,11 @@ from slugkit.gradients import (
     counterweighted,
     forget_gradient,
     preconditioned,
+    retain_aware_directions,
     retain_gradient,
     workers,
 )
 from slugkit.models import pick_device
-from slugkit.models.inputs import retain_aware_directions
 from slugkit.models.layers import weight_of
 from slugkit.models.memory import plan
 from slugkit.ranking import cosine

@@ -22,7 +22,8 @@ from slugkit.models import Clip
 from slugkit.models.acting import movable, unused_layers
 from slugkit.models.classifier import Classifier
 from slugkit.models.diffusion import GUIDANCE, STEPS
-from slugkit.models.inputs import retain_aware_directions, watched
+from slugkit.gradients import retain_aware_directions
+from slugkit.models.inputs import watched
 from slugkit.models.layers import weight_of
 from slugkit.models.names import require_tower
 from slugkit.search import Criterion, EditableLayer, probe_steps
