@@ -36,6 +36,7 @@ def layers_table(seed: int = 7) -> pd.DataFrame:
         )
     table.loc[table["front"], "front_share"] = rng.choice([0.4, 0.6, 0.8, 1.0, 1.0], int(table["front"].sum()))
     table.loc[table.index[[3, 9, 30]], "front_share"] = [0.2, 0.4, 0.2]
+    table["noise"] = table["alignment"] * rng.uniform(0.1, 1.2, len(table))
     left_out = pd.DataFrame(
         [
             dict(

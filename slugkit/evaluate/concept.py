@@ -36,7 +36,7 @@ DAMPING = 0.01
 class Forgetting:
     """What one method found for one concept: the ranked layers, every probe, the winning patches, and what it took.
 
-    patches: tower -> the winner. failed: tower -> why it has no patch. g_forget: the forget gradient
+    which: on which layers, the "front" or "all" candidates. patches: tower -> the winner. failed: tower -> why it has no patch. g_forget: the forget gradient
     by weight; directions: what was stepped along, by layer searched. costs: pairs seen forwards and
     backwards, probes, seconds in all, peak memory of the process in MB; seconds: by stage.
     """
@@ -51,6 +51,25 @@ class Forgetting:
     costs: dict[str, float] = field(default_factory=dict)
     g_forget: dict[str, torch.Tensor] = field(default_factory=dict, repr=False)
     directions: dict[str, torch.Tensor] = field(default_factory=dict, repr=False)
+    which: str = "front"
+
+    def choose(self, clip: Clip) -> "Forgetting":
+        """Itself, with the winning patch of every tower that was searched."""
+        self.patches, self.failed = {}, {}
+        for tower in dict.fromkeys(self.probes["tower"]):
+            try:
+                self.patches[tower] = winning_patch(
+                    clip, self.directions, self.probes, tower, self.concept, {"method": self.method}
+                )
+            except SearchFailedError as error:
+                self.failed[tower] = str(error)
+        return self
+
+    def on_front(self, clip: Clip) -> "Forgetting":
+        """What the same search would have found on the layers of the front alone, at the cost of their probes."""
+        probes = self.probes[self.probes["layer"].isin(front_layers(self.layers))]
+        costs = self.costs | {"probes": len(probes), "seconds": np.nan}
+        return replace(self, probes=probes, costs=costs, which="front").choose(clip)
 
 
 def score_layers(
@@ -202,42 +221,35 @@ def forget_concept(
         criterion = Criterion.among(len(exam.classes(exam.target_domain)), target)
         probes = search_layers(clip, exam, directions, names, criterion, max_trials=max_trials)
         lap("search")
-    result = Forgetting(concept, method, layers, probes, seconds=seconds, g_forget=g_forget)
-    result.directions = directions
-    for tower in towers:
-        try:
-            result.patches[tower] = winning_patch(
-                clip, directions, probes, tower, concept, {"method": method}
-            )
-        except SearchFailedError as error:
-            result.failed[tower] = str(error)
-    result.costs = {
+    costs = {
         "pairs": len(forget) + side.pairs_seen,
         "probes": len(probes),
         "seconds": sum(seconds.values()),
         "peak_mb": peak[0],
     }
-    return result
+    kept = {"g_forget": g_forget, "directions": directions, "which": which}
+    return Forgetting(concept, method, layers, probes, seconds=seconds, costs=costs, **kept).choose(clip)
 
 
 def report_metrics(clip: Clip, source: Source, found: list[Forgetting], per_style: int = 0) -> pd.DataFrame:
-    """Report-split rows before and after the patches of every method, with the columns method and tower; the oracle's where one was trained.
+    """Report-split rows before and after the patches of every method, with the columns method, tower and layers; the oracle's where one was trained.
 
-    found: one a method, all about one concept.
+    found: one a method and set of layers, all about one concept.
     """
     concept = found[0].concept
     exam = source.exam(concept, "report", per_style)
     v = clip.image_features(exam.pairs.images)
-    parts = [evaluate_clip(clip, exam, "before", "", v).assign(tower="")]
+    parts, known = [evaluate_clip(clip, exam, "before", "", v).assign(tower="", layers="")], {}
     for each in found:
         for tower, edit in each.patches.items():
-            with patch.applied(edit, clip.model):
-                unmoved = v if tower == "text" else None
-                rows = evaluate_clip(clip, exam, "after", each.method, unmoved)
-            parts.append(rows.assign(tower=tower))
+            if edit.sha256 not in known:
+                with patch.applied(edit, clip.model):
+                    unmoved = v if tower == "text" else None
+                    known[edit.sha256] = evaluate_clip(clip, exam, "after", each.method, unmoved)
+            parts.append(known[edit.sha256].assign(tower=tower, layers=each.which))
     oracle = load_oracle(clip, concept)
     if oracle is not None:
-        parts.append(evaluate_clip(oracle, exam, "oracle", "").assign(tower=""))
+        parts.append(evaluate_clip(oracle, exam, "oracle", "").assign(tower="", layers=""))
     return pd.concat(parts, ignore_index=True)
 
 

@@ -13,27 +13,20 @@ import torch
 
 from slugkit import patch
 from slugkit.base import EmptySetError, SearchFailedError, SettingError, UnknownConceptError
-from slugkit.data import CanvasSource, Pairs, Source, StudioSource, names_concept
+from slugkit.data import Pairs, Source
 from slugkit.data.pictures import Pictures
 from slugkit.data.recipe import joined
-from slugkit.data.source import GROUP_NAMES, Exam
-from slugkit.data.unlearncanvas import spoken
-from slugkit.evaluate.clip import STEERING, answers, class_features, ranks
+from slugkit.data.source import Exam, Prompts, groups_of
+from slugkit.evaluate.clip import STEERING, answers, class_features, ranks, retain_score
 from slugkit.evaluate.measure import CutClasses
-from slugkit.evaluate.paper_prompts import phrase
-from slugkit.evaluate.statistics import above_chance, share
+from slugkit.evaluate.statistics import above_chance, over_wordings, share
 from slugkit.models import Clip
 from slugkit.models.layers import tower_of
 from slugkit.patch import Patch
+from slugkit.search import Criterion
 
-WORDINGS = {"search": ("this is {}", "{} and a tree", "{} in watercolor style", "{} in mosaic style", "a person called {}"),
-            "report": ("{} outdoors", "{} and a house", "who is it? it is {}", "{} in sketch style", "{} in neon style", "somebody called {}")}
-"""Other ways to ask for a name of the studio than the exam's; a search never sees those of the report."""
-PLAIN_WORDINGS = {"search": ("this is {}", "{} and a tree", "a drawing of {}", "{} in black and white"),
-                  "report": ("{} outdoors", "{} and a house", "it is {}", "a painting of {}", "{} at night")}
-"""The same for other data, whose captions have no styles."""
-PERSON_WORDINGS = {"search": ("a person called {}",), "report": ("somebody called {}",)}
-"""More of them where people are forgotten."""
+TARGETS = ("targets, FA@1", "targets, FA@5", "worst target", "worst wording")
+"""Groups of `curve_rows` that are about what is forgotten."""
 TRIED = 100
 """Names that are looked at, at most, to find concepts that can be forgotten and examined: with many captions each look takes a while."""
 
@@ -42,19 +35,18 @@ TRIED = 100
 class SeveralExam:
     """The exams about several concepts as one. Pictures that all of them hold occur once.
 
-    exams: one a concept, without its pictures. pairs: N pictures, in memory or on disk. prompts: domain -> class -> prompts that every exam with that domain
-    asks with (a concept stands in no prompt about itself, so none of them stands in the prompts about styles). base: (N,) bool; false for the additional
-    pictures of a concept, which no other concept's exam holds and which count for it alone. split: search or report. called: domain -> class -> what another
-    wording calls the class. wordings: other ways to ask than the prompts, texts with {}.
+    exams: one a concept, without its pictures. pairs: N pictures, in memory or on disk. prompts: as
+    of an exam, with the wordings and texts that every exam with the domain asks with (a concept
+    stands in no text about another class, so none of them does). base: (N,) bool; false for the
+    additional pictures of a concept, which no other concept's exam holds and which count for it
+    alone. split: search or report.
     """
 
     exams: dict[str, Exam]
     pairs: Pairs
-    prompts: dict[str, dict[str, list[str]]]
+    prompts: Prompts
     base: np.ndarray
     split: str
-    called: dict[str, dict[str, str]]
-    wordings: tuple[str, ...]
 
     @property
     def concepts(self) -> list[str]:
@@ -68,6 +60,10 @@ class SeveralExam:
     def shows(self, concept: str) -> np.ndarray:
         """(N,) bool: the pictures that show the concept."""
         return (self.pairs.table["style" if self.domain(concept) == "styles" else "concept"] == concept).to_numpy()
+
+    def classes(self, domain: str) -> list[str]:
+        """The classes of a domain, in the order in which they are numbered."""
+        return list(next(iter(self.prompts[domain].values())))
 
     def labels(self, domain: str) -> np.ndarray:
         """(N,) int64: number of the class that each picture shows in a domain; -1 where it shows none."""
@@ -83,11 +79,13 @@ class SeveralExam:
         near = {n for c in forgotten for n in self.exams[c].neighbours} - set(forgotten)
         for domain in dict.fromkeys(self.domain(c) for c in forgotten):
             column = "style" if domain == "styles" else "concept"
-            mine = self.pairs.table[column].isin(near & set(self.prompts[domain])).to_numpy()
+            mine = self.pairs.table[column].isin(near & set(self.classes(domain))).to_numpy()
             rows = np.flatnonzero(mine & self.base & ~gone)
             out["neighbours" if "neighbours" not in out else f"neighbours, {domain}"] = (domain, rows)
         for domain in self.prompts:
-            out[GROUP_NAMES.get(domain, domain)] = (domain, np.flatnonzero(self.base & ~gone & (self.labels(domain) >= 0)))
+            rows = np.flatnonzero(self.base & ~gone & (self.labels(domain) >= 0))
+            found = groups_of(self.pairs.table, domain, rows)
+            out |= {group: (domain, rows) for group, rows in found.items()}
         return {group: (domain, rows) for group, (domain, rows) in out.items() if len(rows)}
 
 
@@ -108,7 +106,7 @@ def _known(clip: Clip, exam: Exam) -> bool:
     """Whether the model is right about the concept's pictures more often than by chance."""
     told = answers(clip, exam)
     hits = int((told["true"] == told["answer"]).sum())
-    return above_chance(hits, len(told), len(exam.prompts[exam.target_domain]))
+    return above_chance(hits, len(told), len(exam.classes(exam.target_domain)))
 
 
 def several_concepts(
@@ -178,39 +176,34 @@ def _all_pictures(exams: dict[str, Exam]) -> Pairs:
     return Pairs(np.concatenate([part.images for part in parts]), pd.concat([part.table for part in parts], ignore_index=True))
 
 
-def _shared_prompts(exams: dict[str, Exam]) -> dict[str, dict[str, list[str]]]:
-    """Domain -> class -> the prompts that all exams with the domain have. Raises SettingError where they do not tell the same classes apart, and as below."""
-    prompts: dict[str, dict[str, list[str]]] = {}
+def _shared_prompts(exams: dict[str, Exam]) -> Prompts:
+    """The wordings that all exams with a domain have, each class with the texts that they share.
+
+    Raises SettingError where they do not tell the same classes apart, or share no wording.
+    """
+    prompts: Prompts = {}
     for concept, exam in exams.items():
-        for domain, classes in exam.prompts.items():
-            known = prompts.setdefault(domain, dict(classes))
-            if set(known) != set(classes):
-                raise SettingError(f"The exam about {concept} tells other {domain} apart than those about the concepts before it; the same classes were expected. "
-                                   "Forget together what one source examines.")
-            prompts[domain] = {name: [p for p in known[name] if p in classes[name]] for name in known}
-    for domain, classes in prompts.items():
-        for name, shared in classes.items():
-            classes[name] = shared or _naming_no_other(exams, domain, name)
+        for domain, asked in exam.prompts.items():
+            known = prompts.setdefault(domain, asked)
+            classes = exam.classes(domain)
+            if set(next(iter(known.values()))) != set(classes):
+                raise SettingError(
+                    f"The exam about {concept} tells other {domain} apart than those about the "
+                    "concepts before it; the same classes were expected. Forget together what one "
+                    "source examines."
+                )
+            both = {
+                w: {c: [text for text in known[w][c] if text in asked[w][c]] for c in known[w]}
+                for w in known
+                if w in asked
+            }
+            prompts[domain] = {w: said for w, said in both.items() if all(said.values())}
+            if not prompts[domain]:
+                raise SettingError(
+                    f"Every wording that asks for {domain} names one of {', '.join(exams)}; one that "
+                    "names none of them was expected. Name fewer concepts."
+                )
     return prompts
-
-
-def _naming_no_other(exams: dict[str, Exam], domain: str, name: str) -> list[str]:
-    """Prompts of a class that none of the exams shares with all others: those that name no concept but the class. Raises SettingError where there is none."""
-    said = dict.fromkeys(p for exam in exams.values() for p in exam.prompts.get(domain, {}).get(name, ()))
-    found = [p for p in said if not any(names_concept(p, form) for concept in exams if concept != name for form in (concept, spoken(concept)))]
-    if not found:
-        raise SettingError(f"Every prompt about {name} names one of {', '.join(exams)}; one that names none of them was expected. Name fewer concepts.")
-    return found
-
-
-def _in_other_words(source: Source, prompts: dict[str, dict[str, list[str]]], domain: str, split: str) -> tuple[dict[str, dict[str, str]], tuple[str, ...]]:
-    """`called` and `wordings` of an exam whose first concept is in this domain."""
-    if isinstance(source, StudioSource):
-        return {d: {c: said[0] for c, said in classes.items()} for d, classes in prompts.items()}, WORDINGS[split]
-    plural = isinstance(source, CanvasSource)  # the benchmark's objects are dogs, not a dog
-    called = {d: {c: said[0].rstrip(".") if d == "styles" else spoken(c) if plural else phrase(c, d) for c, said in classes.items()}
-              for d, classes in prompts.items()}
-    return called, (*PLAIN_WORDINGS[split], *(PERSON_WORDINGS[split] if domain == "figures" else ()))
 
 
 def several_exam(source: Source, concepts: list[str], split: str, per_style: int = 0) -> SeveralExam:
@@ -225,9 +218,8 @@ def several_exam(source: Source, concepts: list[str], split: str, per_style: int
     pairs, prompts = _all_pictures(exams), _shared_prompts(exams)
     held = pairs.table["key"].value_counts()
     pairs = pairs.where(~pairs.table["key"].duplicated())
-    called, wordings = _in_other_words(source, prompts, exams[concepts[0]].target_domain, split)
     exams = {c: replace(exam, pairs=exam.pairs.take([])) for c, exam in exams.items()}  # their pictures are in `pairs` now
-    several = SeveralExam(exams, pairs, prompts, np.ones(len(pairs), bool), split, called, wordings)
+    several = SeveralExam(exams, pairs, prompts, np.ones(len(pairs), bool), split)
     own = np.any([several.shows(c) for c in concepts], axis=0)
     several.base = ~own | (pairs.table["key"].map(held) > 1).to_numpy() | (len(concepts) == 1)
     left = {domain for domain, _ in several.groups(concepts).values()}
@@ -247,67 +239,71 @@ class SeveralScorer:
     """
 
     def __init__(self, clip: Clip, exam: SeveralExam):
-        self.clip, self.exam = clip, exam
+        prompts = {domain: clip.wordings(said) for domain, said in exam.prompts.items()}
+        self.clip, self.exam = clip, replace(exam, prompts=prompts)
         self.v = clip.image_features(exam.pairs.images)
         self.labels = {d: torch.from_numpy(exam.labels(d)).to(self.v.device) for d in exam.prompts}
         if exam.split == "search":
             t = self.classes()
             for concept in exam.concepts:
-                hits, classes = self.of(concept, t) < 1, len(exam.prompts[exam.domain(concept)])
-                if not above_chance(int(hits.sum()), len(hits), classes):
-                    raise SearchFailedError(
-                        f"Before any edit the model is right about {hits.sum()} of the "
-                        f"{len(hits)} search pictures of {concept!r}, which is no more than "
-                        f"chance among {classes} classes; more was "
-                        "expected of every concept, or there is nothing "
-                        "to forget. Leave it out, take a "
-                        "model that knows it, or add search pictures."
-                    )
+                self._require_known(concept, t)
+
+    def _require_known(self, concept: str, t: dict[str, torch.Tensor]) -> None:
+        right, classes = self.of(concept, t) < 1, len(self.exam.classes(self.exam.domain(concept)))
+        hits, n = round(float(right.mean(0).sum())), right.shape[1]
+        if not above_chance(hits, n, classes):
+            raise SearchFailedError(
+                f"Before any edit the model is right about {hits} of the {n} search pictures of "
+                f"{concept!r}, which is no more than chance among {classes} classes; more was "
+                "expected of every concept, or there is nothing to forget. Leave it out, take a "
+                "model that knows it, or add search pictures."
+            )
+
+    def criterion(self, target: str = "auto") -> Criterion:
+        """The criterion for names among as many classes as the first concept stands among."""
+        exam = self.exam
+        return Criterion.among(len(exam.classes(exam.domain(exam.concepts[0]))), target)
 
     def ranks(self, domain: str, rows: np.ndarray, t: torch.Tensor) -> np.ndarray:
-        """How many classes of the domain score higher than the true one, for these rows. t: (C, d) class features. Returns (n,) int64."""
+        """How many classes of the domain score higher than the true one, for these rows. t: (W, C, d) class features. Returns (W, n) int64."""
         rows = torch.from_numpy(rows).to(self.v.device)
-        return ranks(self.v[rows] @ t.T, self.labels[domain][rows]).cpu().numpy()
+        v, labels = self.v[rows], self.labels[domain][rows]
+        return torch.stack([ranks(v @ classes.T, labels) for classes in t]).cpu().numpy()
 
     @cached_property
     def _target_rows(self) -> dict[str, np.ndarray]:
         return {c: np.flatnonzero(self.exam.shows(c)) for c in self.exam.concepts}
 
     def of(self, concept: str, t: dict[str, torch.Tensor]) -> np.ndarray:
-        """Ranks on the pictures of one concept."""
+        """Ranks on the pictures of one concept, (W, n)."""
         domain = self.exam.domain(concept)
         return self.ranks(domain, self._target_rows[concept], t[domain])
 
     def rest(self, forgotten: Iterable[str], t: dict[str, torch.Tensor]) -> dict[str, np.ndarray]:
-        """Group -> ranks on the pictures of what must stay."""
+        """Group -> ranks on the pictures of what must stay, (W, n)."""
         return {group: self.ranks(domain, rows, t[domain]) for group, (domain, rows) in self.exam.groups(forgotten).items()}
 
     def classes(self) -> dict[str, torch.Tensor]:
-        """Domain -> (C, d) class features of the model as it is now."""
+        """Domain -> (W, C, d) class features of the model as it is now."""
         return class_features(self.clip, self.exam)
-
-    def in_words(self, forgotten: list[str], wording: str) -> dict[str, float]:
-        """Every class of the first concept's domain asked for in another wording, one text each: shares 0..1 of the model as it is now.
-
-        wording: a text with {} where `SeveralExam.called` goes. Keys targets (FA@1 of the domain's forgotten concepts, all pictures together) and
-        others (accuracy of those of the domain who stay); nan for none.
-        """
-        domain = self.exam.domain((forgotten or self.exam.concepts)[0])
-        t = {domain: self.clip.class_features([[wording.format(said)] for said in self.exam.called[domain].values()])}
-        mine = [self.of(c, t) < 1 for c in forgotten if self.exam.domain(c) == domain]
-        stay = self.exam.groups(forgotten).get(GROUP_NAMES.get(domain, domain))
-        return {"targets": float(np.concatenate(mine).mean()) if mine else float("nan"),
-                "others": float((self.ranks(domain, stay[1], t[domain]) < 1).mean()) if stay else float("nan")}
 
     def table(self, forgotten: list[str], t: dict[str, torch.Tensor] | None = None) -> pd.DataFrame:
         """The scores of the model as it is now, with `forgotten` as the concepts that should be gone.
 
-        One row for each of them (group target, metric FA@1), then one a group (accuracy): concept ("" for a group), group, metric, value (0..1), low, high
-        (Wilson 95 %), n.
+        Two rows for each of them (group target, metrics FA@1 and FA@5), then one a group
+        (accuracy): concept ("" for a group), group, metric, value (0..1, mean over the wordings),
+        low, high (`over_wordings`), n, worst (of the wordings: for a target the largest).
         """
         t = self.classes() if t is None else t
-        rows = [{"concept": c, "group": "target", "metric": "FA@1", **share(self.of(c, t) < 1)} for c in forgotten]
-        rows += [{"concept": "", "group": group, "metric": "accuracy", **share(found < 1)} for group, found in self.rest(forgotten, t).items()]
+        rows = []
+        for concept in forgotten:
+            r = self.of(concept, t)
+            for k in (1, 5):
+                worst = float((r < k).mean(1).max())
+                rows.append({"concept": concept, "group": "target", "metric": f"FA@{k}", **over_wordings(r < k), "worst": worst})
+        for group, r in self.rest(forgotten, t).items():
+            worst = float((r < 1).mean(1).min())
+            rows.append({"concept": "", "group": group, "metric": "accuracy", **over_wordings(r < 1), "worst": worst})
         return pd.DataFrame(rows)
 
 
@@ -331,16 +327,15 @@ class SeveralMeasure:
         return SeveralMeasure(self.scorer, self.layer, asked, gone, self._classes)
 
     def forget(self) -> dict[str, float]:
-        """The largest FA@1 and FA@5 among the concepts asked about."""
+        """The largest FA@1 and FA@5 among the concepts asked about and the wordings."""
         self._now = {d: self._classes(d) for d in dict.fromkeys(self.scorer.exam.domain(c) for c in self.asked)}
         found = [self.scorer.of(c, self._now) for c in self.asked]
-        return {"fa1": max(float((r < 1).mean()) for r in found), "fa5": max(float((r < 5).mean()) for r in found)}
+        return {f"fa{k}": max(float((r < k).mean(1).max()) for r in found) for k in (1, 5)}
 
     def retain(self) -> dict[str, float]:
-        """Accuracy of the groups that must stay and their mean, `retain`; ask after `forget` at the same step."""
+        """See `retain_score`; ask after `forget` at the same step."""
         t = {d: self._now[d] if d in self._now else self._classes(d) for d in self.scorer.exam.prompts}
-        found = {g: float((r < 1).mean()) for g, r in self.scorer.rest(self.gone, t).items() if g in STEERING}
-        return {"retain": float(np.mean(list(found.values()))), **found}
+        return retain_score({g: r for g, r in self.scorer.rest(self.gone, t).items() if g in STEERING})
 
 
 def interference(scorer: SeveralScorer, edits: dict[str, list[Patch]]) -> pd.DataFrame:
@@ -353,29 +348,47 @@ def interference(scorer: SeveralScorer, edits: dict[str, list[Patch]]) -> pd.Dat
     for name, patches in {"nothing": [], **edits}.items():
         with patch.all_applied(patches, scorer.clip.model):
             found = scorer.table(scorer.exam.concepts)
-        frames.append(found.assign(forgotten=name, measured=found["concept"].where(found["concept"] != "", found["group"])))
-    return pd.concat(frames, ignore_index=True)[["forgotten", "measured", "group", "value", "low", "high", "n"]]
+        found = found[found["metric"] != "FA@5"]
+        measured = found["concept"].where(found["concept"] != "", found["group"])
+        frames.append(found.assign(forgotten=name, measured=measured))
+    columns = ["forgotten", "measured", "group", "value", "low", "high", "n"]
+    return pd.concat(frames, ignore_index=True)[columns]
 
 
-def curve_rows(scorer: SeveralScorer, forgotten: list[str], patches: list[Patch], **labels) -> pd.DataFrame:
+def curve_rows(
+    scorer: SeveralScorer, forgotten: list[str], patches: list[Patch], **labels
+) -> pd.DataFrame:
     """One point of the curve over the number of concepts: the targets taken together, the one that is recognised most, and the groups.
 
-    labels: further columns, such as way="sum". Columns count, group (targets, worst target, then the groups), of (the worst target's name), value, low, high, n.
+    labels: further columns, such as way="sum". Columns count, group (targets, FA@1; targets, FA@5;
+    worst target and worst wording, both FA@5; then the groups), of (whose, or which, the worst is),
+    value, low, high, n. Means over the wordings but for the worst one.
     """
     with patch.all_applied(patches, scorer.clip.model):
         t = scorer.classes()
     found = scorer.table(forgotten, t)
-    rows = [{"group": group, "of": "", **row} for group, row in zip(found["group"], found[["value", "low", "high", "n"]].to_dict("records")) if group != "target"]
+    numbers = ["value", "low", "high", "n"]
+    rest = found[found["group"] != "target"]
+    rows = [{"group": g, "of": "", **row} for g, row in zip(rest["group"], rest[numbers].to_dict("records"))]
     if forgotten:
-        each = found[found["group"] == "target"]
-        worst = each.loc[each["value"].idxmax()]
-        pooled = share(np.concatenate([scorer.of(c, t) < 1 for c in forgotten]))
-        rows = [{"group": "targets", "of": "", **pooled}, {"group": "worst target", "of": worst["concept"], **worst[["value", "low", "high", "n"]].to_dict()}, *rows]
+        five = found[found["metric"] == "FA@5"]
+        worst = five.loc[five["value"].idxmax()]
+        r = np.concatenate([scorer.of(c, t) for c in forgotten], axis=1)
+        each = [share(hits) for hits in r < 5]
+        most = max(range(len(each)), key=lambda k: each[k]["value"])
+        wording = list(scorer.exam.prompts[scorer.exam.domain(forgotten[0])])[most]
+        rows = [
+            {"group": "targets, FA@1", "of": "", **over_wordings(r < 1)},
+            {"group": "targets, FA@5", "of": "", **over_wordings(r < 5)},
+            {"group": "worst target", "of": worst["concept"], **worst[numbers]},
+            {"group": "worst wording", "of": wording, **each[most]},
+            *rows,
+        ]
     return pd.DataFrame(rows).assign(count=len(forgotten), **labels)
 
 
 def as_table(rows: pd.DataFrame) -> pd.DataFrame:
     """Rows of `curve_rows` with a column `way` as a table to read: one line a way, accuracies in percent, the targets first."""
     table = rows.pivot_table(index="way", columns="group", values="value", sort=False).mul(100).round(1).rename_axis(columns=None)
-    first = [group for group in ("targets", "worst target", "neighbours") if group in table]
+    first = [g for g in (*TARGETS, "neighbours") if g in table]
     return table[[*first, *[group for group in table if group not in first]]]

@@ -32,14 +32,16 @@ def table_row(found: Forgetting, metrics: pd.DataFrame, tower: str, kind: str) -
         "kind": kind,
         "tower": tower,
         "method": found.method,
+        "layers": found.which,
         "front": " ".join(short(n) for n in front_layers(found.layers, tower)),
         "winner": short(edit.layer) if edit else "none forgets",
         "rho": edit.rho if edit else np.nan,
         "lam": edit.lam if edit else np.nan,
         **found.costs,
     }
-    after = (metrics["stage"] == "after") & (metrics["tower"] == tower)
-    mine = metrics[~metrics["stage"].eq("after") | after & (metrics["method"] == found.method)]
+    own = (metrics["tower"] == tower) & (metrics["method"] == found.method)
+    own &= metrics["layers"] == found.which
+    mine = metrics[~metrics["stage"].eq("after") | own]
     for _, m in mine[mine["wording"].isin([MEAN, WORST])].iterrows():
         name = m["metric"].replace("@", "").lower() if m["group"] == "target" else m["group"]
         if m["wording"] == WORST:
@@ -83,7 +85,7 @@ def sweep(
     device: str = "auto",
     **settings,
 ) -> pd.DataFrame:
-    """Forget each concept on its own, by both methods and in both towers, and report it. Writes a CSV after every concept and returns the table.
+    """Forget each concept on its own, by both methods in both towers, on the front and on all candidates, and report it. Writes a CSV after every concept and returns the table.
 
     concepts: None takes the world's report concepts, or all of a folder's. out: None writes data/studio/report_concepts.csv; beside it, under
     the same name with `_summary`, the means over concepts. settings: as of `forget_concept`. Rows about other concepts that the file holds stay if they were
@@ -103,14 +105,12 @@ def sweep(
         try:
             for method in METHODS:
                 ranked = found[0] if found else None
-                found.append(
-                    forget_concept(
-                        clip, source, concept, method, shared=side, ranked=ranked, seed=seed, **settings
-                    )
-                )
+                given = {"shared": side, "ranked": ranked, "seed": seed, "which": "all", **settings}
+                found.append(forget_concept(clip, source, concept, method, **given))
         except SearchFailedError as unknown:
             print(f"{concept} is left out. {unknown}", file=sys.stderr)
             return []
+        found = [each for f in found for each in (f.on_front(clip), f)]
         metrics, kind = report_metrics(clip, source, found), source.kind(concept)
         return [table_row(f, metrics, tower, kind) for tower in ("text", "vision") for f in found]
 
@@ -136,12 +136,12 @@ def measures_of(table: pd.DataFrame) -> pd.DataFrame:
 def summarise(table: pd.DataFrame) -> pd.DataFrame:
     """Over concepts, from the table of `slugkit sweep`: both methods, and SLUG-R minus SLUG in pairs.
 
-    One row for each tower, method, kind of concept ("all" first) and measure (`measures_of`).
-    Columns tower, method, kind, measure, mean, median, low, high (95 % bootstrap over concepts; NaN
+    One row for each tower, set of layers, method, kind of concept ("all" first) and measure (`measures_of`).
+    Columns tower, layers, method, kind, measure, mean, median, low, high (95 % bootstrap over concepts; NaN
     for fewer than five), worst (the largest loss, or the largest FA), of which concept, n.
     """
     rows = []
-    for tower, part in table.groupby("tower", sort=False):
+    for (tower, layers), part in table.groupby(["tower", "layers"], sort=False):
         whole = measures_of(part).assign(concept=part["concept"], kind=part["kind"], method=part["method"])
         by = {m: whole[whole["method"] == m].set_index("concept") for m in METHODS}
         numbers = [c for c in whole if c not in ("concept", "kind", "method")]
@@ -150,7 +150,7 @@ def summarise(table: pd.DataFrame) -> pd.DataFrame:
         for method, mine in by.items():
             for kind, some in [("all", mine), *mine.groupby("kind", sort=False)]:
                 rows += [
-                    {"tower": tower, "method": method, "kind": kind, "measure": m, **_over(some[m], m)}
+                    {"tower": tower, "layers": layers, "method": method, "kind": kind, "measure": m, **_over(some[m], m)}
                     for m in numbers
                     if some[m].notna().any()
                 ]

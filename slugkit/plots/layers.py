@@ -55,8 +55,10 @@ def candidates(layers: pd.DataFrame, tower: str | None = None) -> pd.DataFrame:
 
 
 def _noise(table: pd.DataFrame) -> np.ndarray | None:
-    """Standard deviation of the cosine of two random directions in each layer, 1/sqrt(n_weights)."""
-    return None if "n_weights" not in table.columns else 1 / np.sqrt(table["n_weights"].to_numpy(dtype=float))
+    """Two standard errors of each layer's cosine, as the parts of the retain set show them; None where they are not known."""
+    if "noise" not in table.columns or table["noise"].isna().all():
+        return None
+    return 2 * table["noise"].fillna(0).to_numpy()
 
 
 def _positive(values) -> np.ndarray:
@@ -111,8 +113,8 @@ def layer_scores(layers: pd.DataFrame, tower: str | None = None):
     """Importance and alignment of every ranked layer in network order, two panels a tower, front layers ringed and
     named.
 
-    layers: layers.parquet; tower: "text", "vision" or None for all. The shaded foot of the alignment panels is
-    1/sqrt(n_weights), the size of |cos| between random directions. Returns (figure, description).
+    layers: layers.parquet; tower: "text", "vision" or None for all. The shaded foot of the alignment panels is two
+    standard errors of the cosine (column noise). Returns (figure, description).
     """
     table = candidates(layers, tower)
     towers = list(dict.fromkeys(table["tower"]))
@@ -128,7 +130,8 @@ def layer_scores(layers: pd.DataFrame, tower: str | None = None):
     headline(fig, f"Importance differs {number(span)}-fold between layers; {counts} are on the Pareto front (ringed)")
     tops = [part.loc[part["importance"].idxmax()] for part in parts]
     best = listing([f"{row['name']} ({row['tower']}, {number(row['importance'])})" for row in tops])
-    shade = " The pale blue foot is the alignment of random directions." if "n_weights" in table.columns else ""
+    known = _noise(table) is not None
+    shade = " The pale blue foot is two standard errors of the cosine." if known else ""
     says = (
         f"Dot plots of importance and alignment on log scales for {len(table)} layers; the most "
         f"important are {best}.{shade}"
@@ -154,22 +157,13 @@ def _staircase(ax, x, y) -> np.ndarray:
     return np.vstack([a * (b / a) ** share[:, None] for a, b in corners])
 
 
-def _noise_band(ax, noise) -> None:
-    """Shades what random directions reach: up to the smallest and the largest 1/sqrt(n_weights), or says how far left of the axis that is."""
-    left = ax.get_xlim()[0]
-    size = "size of |cos| of random directions"
-    for edge in sorted({float(noise.min()), float(noise.max())}):
-        ax.axvspan(left, edge, color=OKABE_ITO["sky"], alpha=0.16, linewidth=0, zorder=0)
-    ax.text(
-        0.012,
-        0.02,
-        f"blue: {size}, from the largest layer (dark) to the smallest" if noise.max() > left else
-        f"left of this axis: {size}, {number(noise.min())} (largest layer) to {number(noise.max())}",
-        transform=ax.transAxes,
-        fontsize=8,
-        color="#2F6F94",
-        zorder=5,
-    )
+def _noise_bars(ax, x, y, noise, front) -> None:
+    """How far two standard errors reach on either side of each layer's alignment, stronger for the front."""
+    low, high = np.maximum(x - noise, ax.get_xlim()[0]), x + noise
+    for mask, alpha in ((~front, 0.25), (front, 0.8)):
+        ax.hlines(
+            y[mask], low[mask], high[mask], color=OKABE_ITO["sky"], alpha=alpha, linewidth=2, zorder=1
+        )
 
 
 def _front_marks(ax, table, x, y, lost, ring) -> None:
@@ -190,8 +184,8 @@ def _front_marks(ax, table, x, y, lost, ring) -> None:
 def pareto(layers: pd.DataFrame, tower: str, noise: bool = True, chosen: str | None = None):
     """Alignment against importance on log scales, the Pareto front joined by its staircase and named.
 
-    layers: layers.parquet; tower: "text" or "vision"; noise: also shade 1/sqrt(n_weights), the size of |cos| of
-    random directions, and draw front layers inside their own band hollow; chosen: canonical name of a layer to ring.
+    layers: layers.parquet; tower: "text" or "vision"; noise: also draw two standard errors of each cosine, where they
+    are known, and front layers that they do not tell from 0 hollow; chosen: canonical name of a layer to ring.
     As panels (a) and (d) of the project page's figure 2. Returns (figure, description).
     """
     table = candidates(layers, tower)
@@ -208,7 +202,7 @@ def pareto(layers: pd.DataFrame, tower: str, noise: bool = True, chosen: str | N
     log_axis(ax.yaxis)
     edge = _staircase(ax, x[front], y[front]) if front.any() else np.empty((0, 2))
     if band is not None:
-        _noise_band(ax, band)
+        _noise_bars(ax, x, y, band, front)
     _front_marks(ax, table, x, y, lost, ring)
     fig.legend(loc="outside lower center", ncols=4)
     headline(fig, _pareto_title(table, tower, front, lost))
@@ -243,8 +237,8 @@ def _pareto_says(table, tower, front, lost, with_noise) -> str:
     if with_noise:
         few = int(lost.sum())
         text += (
-            f" {few or 'None'} of them {'are' if few > 1 else 'is'} within the size of |cos| "
-            f"that random directions have."
+            f" {few or 'None'} of them {'are' if few > 1 else 'is'} within two standard errors "
+            f"of 0; bars show how far these reach."
         )
     return text
 
@@ -253,48 +247,50 @@ OWN = dict(facecolor=FRONT, edgecolor=FRONT, linewidth=0.6)
 OTHER = dict(facecolor=PALE, edgecolor="#7A7A7A", hatch="///", linewidth=0.6)
 
 
-def _share_bars(ax, part: pd.DataFrame, tower: str, draws: int | None) -> None:
+def _share_bars(ax, part: pd.DataFrame, tower: str) -> None:
     """The bars of one tower, the steadiest layer on top."""
     part = part.sort_values(["front_share", "importance"], ascending=False)
-    rows, share, on = np.arange(len(part)), part["front_share"].fillna(0).to_numpy(), part["front"].to_numpy()
+    rows, on = np.arange(len(part)), part["front"].to_numpy()
+    share = part["front_share"].fillna(0).to_numpy()
     for mask, look in ((on, OWN), (~on, OTHER)):
         ax.barh(rows[mask], share[mask], height=0.66, **look)
     for row, value in zip(rows, share, strict=True):
-        text = f"{round(value * draws)} of {draws}" if draws else percent(value, 0)
-        ax.text(value + 0.015, row, text, va="center", fontsize=8)
+        ax.text(value + 0.015, row, percent(value, 0), va="center", fontsize=8)
     ax.set_yticks(rows, part["name"], fontsize=8.5)
     ax.set(xlim=(0, 1.14), ylim=(max(len(rows), 1) - 0.4, -0.6), title=f"{tower} tower")
-    ax.set_xlabel("share of retain draws on the front")
+    ax.set_xlabel("share of redraws within the noise in which\nthe layer is on the front")
     ax.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0 %", "25 %", "50 %", "75 %", "100 %"])
     ax.grid(axis="y", visible=False)
     ax.tick_params(axis="y", length=0)
 
 
 @dressed
-def front_membership(layers: pd.DataFrame, tower: str | None = None, draws: int | None = None):
-    """How often each layer was on the front when the retain set was drawn again.
+def front_membership(layers: pd.DataFrame, tower: str | None = None, least: float = 0.05):
+    """How often each layer is on the front when the cosines are redrawn within the noise of the retain set.
 
-    layers: layers.parquet with front_share in 0..1; draws: number of draws, to write "3 of 5" instead of percent.
-    Layers that never were on a front are left out. Returns (figure, description).
+    layers: layers.parquet with front_share in 0..1. Layers that are on the front in less than
+    `least` of the redraws, and not on the measured one, are left out. Returns (figure, description).
     """
     need_columns(layers, ["front_share"], "layers")
     table = candidates(layers, tower)
-    table = table[(table["front_share"] > 0) | table["front"]]
+    table = table[(table["front_share"] >= least) | table["front"]]
     towers = list(dict.fromkeys(table["tower"]))
     parts = [table[table["tower"] == name] for name in towers]
-    fig = canvas(9.4 if len(parts) > 1 else 5.6, 1.5 + 0.27 * max(len(part) for part in parts))
-    for ax, name, part in zip(np.atleast_1d(fig.subplots(1, len(parts))), towers, parts, strict=True):
-        _share_bars(ax, part, name, draws)
+    fig = canvas(9.4 if len(parts) > 1 else 5.6, 1.7 + 0.27 * max(len(part) for part in parts))
+    axes = np.atleast_1d(fig.subplots(1, len(parts)))
+    for ax, name, part in zip(axes, towers, parts, strict=True):
+        _share_bars(ax, part, name)
     handles = [plt.Rectangle((0, 0), 1, 1, **look) for look in (OWN, OTHER)]
-    names = ["on the front of the run's own retain set", "only on the front of other draws"]
+    names = ["on the measured front", f"not on it, but in {percent(least, 0)} of redraws or more"]
     fig.legend(handles, names, loc="outside lower center", ncols=2)
-    always = table[table["front_share"] >= 1]
-    headline(fig, f"{len(always)} of {len(table)} layers that ever reach a front are on it in every retain draw")
-    steady = listing([f"{row['name']} ({row['tower']})" for _, row in always.iterrows()], 6)
-    doubtful = int((table["front"] & (table["front_share"] < 1)).sum())
+    front = table[table["front"]]
+    steady = front[front["front_share"] >= 0.95]
+    headline(fig, f"{len(steady)} of {len(front)} front layers stay there in at least 95 % of redraws within the noise")
+    listed = listing([f"{row['name']} ({row['tower']})" for _, row in steady.iterrows()], 6)
+    others = len(table) - len(front)
     return fig, (
-        f"Bars of the share of retain draws in which a layer is on the front; always there: {steady}. "
-        f"{doubtful} of the layers of the present front come and go."
+        f"Bars of the share of redraws in which a layer is on the front; steady: {listed or 'none'}. "
+        f"{others} layers that are not on the measured front reach it in {percent(least, 0)} of redraws or more."
     )
 
 

@@ -31,6 +31,7 @@ GROUPS = {
     "target": dict(color=OKABE_ITO["vermilion"], marker="^", linestyle="-"),
     "neighbours": dict(color=OKABE_ITO["purple"], marker="s", linestyle=(0, (5, 1.5))),
     "people": dict(color=OKABE_ITO["blue"], marker="o", linestyle="-"),
+    "characters": dict(color=OKABE_ITO["sky"], marker="X", linestyle=(0, (3, 1))),
     "objects": dict(color=OKABE_ITO["green"], marker="D", linestyle=(0, (4, 1, 1, 1))),
     "styles": dict(color=OKABE_ITO["orange"], marker="v", linestyle=(0, (1, 1))),
 }
