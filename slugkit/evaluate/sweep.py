@@ -133,10 +133,11 @@ def measures_of(table: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(found)
 
 
-def summarise(table: pd.DataFrame) -> pd.DataFrame:
+def summarise(table: pd.DataFrame, measures_of: Callable = measures_of) -> pd.DataFrame:
     """Over concepts, from the table of `slugkit sweep`: both methods, and SLUG-R minus SLUG in pairs.
 
-    One row for each tower, set of layers, method, kind of concept ("all" first) and measure (`measures_of`).
+    One row for each tower, set of layers, method, kind of concept ("all" first) and measure (of
+    `measures_of`, whose names end in "change" where a loss is below 0, else in "after").
     Columns tower, layers, method, kind, measure, mean, median, low, high (95 % bootstrap over concepts; NaN
     for fewer than five), worst (the largest loss, or the largest FA), of which concept, n.
     """
@@ -163,7 +164,7 @@ def _over(values: pd.Series, measure: str) -> dict:
     low = high = np.nan
     if len(values) >= LEAST_FOR_AN_INTERVAL:
         low, high = bootstrap_mean(values.to_numpy())
-    worst = values.idxmax() if measure.startswith("FA") else values.idxmin()
+    worst = values.idxmin() if measure.endswith("change") else values.idxmax()
     return {
         "mean": values.mean(),
         "median": values.median(),
