@@ -11,7 +11,7 @@ import sys
 
 import pandas as pd
 
-from slugkit.base import data_dir, write_csv
+from slugkit.base import cache_dir, data_dir, write_csv
 from slugkit.data import open_data
 from slugkit.evaluate.clip import ExamScorer, askable, class_features
 from slugkit.evaluate.concept import forget_concept
@@ -25,40 +25,42 @@ DAMPINGS = (0.0, 0.1, 0.01, 0.001)
 OUT = data_dir() / "studio" / "damping.csv"
 
 
-def rows_of(clip, source, concept: str) -> list[dict]:
-    """One row a tower and damping."""
-    side, plain, rows = RetainSide(clip, source, [concept]), None, []
+def rows_of(clip, source, concept: str, tower: str) -> list[dict]:
+    """One row a damping."""
+    side, plain, rows = RetainSide(clip, source, [concept], folder=cache_dir()), None, []
     exam = askable(clip, source.exam(concept, "search"))
     v = clip.image_features(exam.pairs.images).cpu()
     t = {d: x.cpu() for d, x in class_features(clip, exam).items()}
     before = {f"{group}_before": x for group, x in ExamScorer(exam).retain(v, t).items()}
     for damping in DAMPINGS:
         method, given = ("SLUG-R", {"damping": damping}) if damping else ("SLUG", {})
-        found = forget_concept(clip, source, concept, method, shared=side, ranked=plain, which="all", **given)
+        given |= {"shared": side, "ranked": plain, "which": "all", "towers": (tower,)}
+        found = forget_concept(clip, source, concept, method, **given)
         plain = plain or found
         best = winners(found.probes).set_index("tower")
-        for tower in ("text", "vision"):
-            row = {"concept": concept, "kind": source.kind(concept), "tower": tower, "damping": damping}
-            if tower in best.index:
-                mine = best.loc[tower]
-                kept = {c.removeprefix("retain_"): mine[c] for c in mine.index if c.startswith("retain_")}
-                row |= {"layer": short(mine["layer"]), "rho": mine["rho"], "retain": mine["retain"]}
-                row |= {f"{group}_after": value for group, value in kept.items()}
-            rows.append(row | before)
+        row = {"concept": concept, "kind": source.kind(concept), "tower": tower, "damping": damping}
+        if tower in best.index:
+            mine = best.loc[tower]
+            kept = {c.removeprefix("retain_"): mine[c] for c in mine.index if c.startswith("retain_")}
+            row |= {"layer": short(mine["layer"]), "rho": mine["rho"], "retain_after": mine["retain"]}
+            row |= {f"{group}_after": value for group, value in kept.items()}
+        rows.append(row | before)
     return rows
 
 
 def main(concepts: list[str]) -> None:
-    """Write the table after every concept, and print the mean change by tower and damping."""
+    """Write the table after every concept and tower, and print the mean change by tower and damping."""
     clip = load_clip()
     source = open_data("studio", *clip.inputs)
-    table = pd.read_csv(OUT) if OUT.is_file() else pd.DataFrame(columns=["concept"])
-    for concept in concepts or CONCEPTS:
-        rows = pd.DataFrame(rows_of(clip, source, concept))
-        table = pd.concat([table[table["concept"] != concept], rows], ignore_index=True)
-        write_csv(OUT, table.round(5))
-        print(rows.round(3).to_string(), flush=True)
-    change = table.assign(change=100 * (table["retain"] - table["retain_before"]))
+    table = pd.read_csv(OUT) if OUT.is_file() else pd.DataFrame(columns=["concept", "tower"])
+    for tower in ("text", "vision"):
+        for concept in concepts or CONCEPTS:
+            rows = pd.DataFrame(rows_of(clip, source, concept, tower))
+            mine = (table["concept"] == concept) & (table["tower"] == tower)
+            table = pd.concat([table[~mine], rows], ignore_index=True)
+            write_csv(OUT, table.round(5))
+            print(rows.round(3).to_string(), flush=True)
+    change = table.assign(change=100 * (table["retain_after"] - table["retain_before"]))
     print(change.groupby(["tower", "damping"])["change"].agg(["mean", "min", "count"]).round(2))
 
 

@@ -1,11 +1,13 @@
-"""Copy the figures of the README out of the committed notebooks into data/figures/ (`make notebooks` calls it)."""
+"""Copy the figures of the README out of the committed notebooks into data/figures/, and its table out of data/studio/ (`make notebooks` calls it)."""
 
 import base64
 from pathlib import Path
 
 import nbformat
 
-from slugkit.base import data_dir, notebooks_dir, write_bytes
+import pandas as pd
+
+from slugkit.base import data_dir, notebooks_dir, write_bytes, write_text
 
 FIGURES = {"first_result.png": ("00_start_here", '"first_result"', 0), "pareto_text.png": ("03_rank_layers", 'f"pareto_{tower}"', 1),
            "pictures_before_after.png": ("06_evaluate_stable_diffusion", '"before_after"', 0),
@@ -22,6 +24,44 @@ def picture(notebook: str, mark: str, number: int) -> bytes:
     return base64.b64decode(shown[number])
 
 
+BEGIN, END = "<!-- what it found: written by ci/readme_figures.py -->", "<!-- end -->"
+MEASURES = {
+    "FA@1 after": "FA@1",
+    "FA@5 after": "FA@5",
+    "FA@5 after, worst wording": "FA@5, worst wording",
+    "neighbours change": "neighbours",
+    "people change": "other people",
+    "objects change": "objects",
+}
+"""Measure of report_concepts_summary.csv -> its column in the README."""
+
+
+def findings() -> str:
+    """The README's table: means over the report concepts, with the worst case, from report_concepts_summary.csv."""
+    table = pd.read_csv(data_dir() / "studio" / "report_concepts_summary.csv")
+    table = table[(table["kind"] == "all") & table["method"].isin(["SLUG", "SLUG-R"])]
+    lines = [
+        "| tower, layers searched | method | " + " | ".join(MEASURES.values()) + " |",
+        "| --- | --- |" + " --- |" * len(MEASURES),
+    ]
+    where = {"front": "the Pareto front", "all": "all candidates"}
+    for (tower, layers, method), part in table.groupby(["tower", "layers", "method"], sort=False):
+        rows = part.set_index("measure")
+        cells = [f"{rows.loc[m, 'mean']:+.1f}" if "change" in m else f"{rows.loc[m, 'mean']:.1f}" for m in MEASURES]
+        worst = [f"{rows.loc[m, 'worst']:+.1f}" if "change" in m else f"{rows.loc[m, 'worst']:.1f}" for m in MEASURES]
+        both = " | ".join(f"{a} ({b})" for a, b in zip(cells, worst))
+        lines.append(f"| {tower}, {where[layers]} | {method} | {both} |")
+    return "\n".join(lines)
+
+
+def with_findings(readme: str) -> str:
+    """The README with its table written anew."""
+    before, rest = readme.split(BEGIN)
+    return f"{before}{BEGIN}\n{findings()}\n{END}{rest.split(END, 1)[1]}"
+
+
 if __name__ == "__main__":
+    page = notebooks_dir().parent / "README.md"
+    write_text(page, with_findings(page.read_text(encoding="utf-8")))
     for name, where in FIGURES.items():
         print(Path(write_bytes(data_dir() / "figures" / name, picture(*where))).name)

@@ -15,7 +15,7 @@ from slugkit.base import SettingError, Settings, check_settings, read_settings
 
 def test_defaults_are_the_studio():
     cfg = read_settings({})
-    assert (cfg.model, cfg.data, cfg.concept, cfg.run) == ("studio", "studio", "Mira Kestrel", "workbook")
+    assert (cfg.model, cfg.data, cfg.concept, cfg.run) == ("studio", "studio", "Oskar Marlow", "workbook")
     assert cfg.exclude == ["bias", "ln_", "embedding", "logit_scale"] and cfg.layers == []
 
 

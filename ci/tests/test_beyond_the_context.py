@@ -94,26 +94,23 @@ def test_a_reading_cuts_where_the_tokenizer_cuts(clip, model):
 
 
 def test_wordings_are_taken_in_which_all_names_fit():
-    prompts = [[f"a b c d e {n}", f"a {n}", f"{n} {n}"] for n in ("x", "y", "z")]
-    assert fitting(prompts, WORDS) == [[f"a {n}", f"{n} {n}"] for n in ("x", "y", "z")]
-    uneven = [["a b c d e x", "a x"], ["y"]]
-    assert fitting(uneven, WORDS) == [["a x"], ["y"]]
-    assert fitting([["a b c x d e"], ["a b c y d e"]], WORDS) == [
-        ["a b c x d e"],
-        ["a b c y d e"],
-    ]  # cut, and still told apart
-    assert fitting([["missile"], ["missile"]], WORDS) == [
-        ["missile"],
-        ["missile"],
-    ]  # ImageNet calls two classes so
+    wordings = ("a b c d e {}", "a {}", "{} {}")
+    prompts = {w: {n: [w.replace("{}", n)] for n in ("x", "y", "z")} for w in wordings}
+    assert fitting(prompts, WORDS) == {w: prompts[w] for w in wordings[1:]}
+    uneven = {"long": {"x": ["a b c d e x"], "y": ["y"]}, "short": {"x": ["x", "a x"], "y": ["y"]}}
+    assert fitting(uneven, WORDS) == {"short": uneven["short"]}
+    cut = {"one": {"x": ["a b c x d e"], "y": ["a b c y d e"]}}
+    assert fitting(cut, WORDS) == cut  # cut, and still told apart
+    twice = {"one": {"missile": ["missile"], "missile (2)": ["missile"]}}
+    assert fitting(twice, WORDS) == twice  # ImageNet calls two classes so
 
 
 @pytest.mark.parametrize(
     "prompts",
     [
-        [["a b c d e x"], ["a b c d e y"]],
-        [["Apple"], ["apple"], ["pear"]],
-        [["a b c d x", "x"], ["a b c d y", "X"]],
+        {"one": {"x": ["a b c d e x"], "y": ["a b c d e y"]}},
+        {"one": {"Apple": ["Apple"], "apple": ["apple"], "pear": ["pear"]}},
+        {"one": {"x": ["x"], "X": ["X"]}, "two": {"x": ["a b c d e x"], "X": ["a b c d e X"]}},
     ],
 )
 def test_classes_with_equal_tokens_are_an_error(prompts):
@@ -124,16 +121,14 @@ def test_classes_with_equal_tokens_are_an_error(prompts):
 def test_the_clip_chooses_wordings_too_and_leaves_the_studios_as_they_are(clip):
     source = open_data("studio")
     for concept in ("Kofi Okoye", "neon", "star-shaped house"):
-        for classes in source.prompts(concept).values():
-            assert clip.wordings(list(classes.values())) == list(classes.values())
+        for split in ("search", "report"):
+            for wordings in source.prompts(concept, split).values():
+                assert clip.wordings(wordings) is wordings
     both = clip.class_features([[f"{LONG} {n}", f"a photo of {n}"] for n in PEOPLE])
     assert torch.equal(both, clip.class_features([[f"a photo of {n}"] for n in PEOPLE]))
-    cut = CutClasses(
-        clip,
-        {"classes": {n: [f"{LONG} {n}", f"a photo of {n}"] for n in PEOPLE}},
-        "text_projection",
-    )
-    assert torch.allclose(cut("classes"), both, atol=1e-6)
+    asked = {w: {n: [w.format(n)] for n in PEOPLE} for w in (f"{LONG} {{}}", "a photo of {}")}
+    cut = CutClasses(clip, {"classes": clip.wordings(asked)}, "text_projection")
+    assert torch.allclose(cut("classes"), both[None], atol=1e-6)
     with pytest.raises(SettingError, match="16 tokens"):
         clip.class_features([[f"{LONG} {n}"] for n in PEOPLE])
 
@@ -172,11 +167,13 @@ def test_pairs_whose_name_lies_behind_the_context_are_left_out_and_counted(
     assert len(unaware.forget_set(PEOPLE[0], 9)) == 6
     exam = source.exam(PEOPLE[1], "search")
     assert all(
-        not prompt.startswith(LONG)
-        for group in exam.prompts["classes"].values()
-        for prompt in group
+        not text.startswith(LONG)
+        for said in exam.prompts["classes"].values()
+        for texts in said.values()
+        for text in texts
     )
-    assert len({tuple(row) for row in class_features(clip, exam)["classes"].tolist()}) == 4
+    for classes in class_features(clip, exam)["classes"].tolist():
+        assert len({tuple(row) for row in classes}) == 4
 
 
 def test_captions_without_labels_are_left_out_too(clip, tmp_path):
@@ -226,7 +223,7 @@ def test_people_and_objects_of_a_recipe_are_told_apart_by_their_tokens_before_an
         source.exam("Ada Example", "search")
     source = read_recipe(place / "recipe.yaml", 16, *inputs_of("ViT-B-32:laion400m_e32")[1:])
     plain = read_recipe(place / "recipe.yaml", 16)
-    assert source.prompts("Ada Example") == plain.prompts("Ada Example")
+    assert source.prompts("Ada Example", "report") == plain.prompts("Ada Example", "report")
 
 
 def test_training_says_how_many_captions_it_cuts(clip, capsys):

@@ -14,7 +14,7 @@ from slugkit.data import studio_source
 from slugkit.data.studio_source import StudioSource, drawn
 from slugkit.evaluate.diffusion import drawn_prompts
 from slugkit.evaluate.drawn_set import write_drawn_set
-from slugkit.evaluate.retain import RetainGradients
+from slugkit.evaluate.retain import RetainSide
 from slugkit.models.diffusion import load_pipeline
 from slugkit.train import loop
 from slugkit.train.clip import Recipe
@@ -115,11 +115,11 @@ def test_the_studios_pictures_are_drawn_again(tmp_path, monkeypatch, damage):
 
 @every_damage
 def test_retain_gradients_are_computed_again(clip, source, tmp_path, damage):
-    given = dict(size=12, batch_size=12, draws=1, folder=tmp_path)
-    first = RetainGradients(clip, source, ["Mira Kestrel"], **given).draws
+    given = dict(size=12, batch_size=12, folder=tmp_path)
+    first = RetainSide(clip, source, ["Mira Kestrel"], **given).parts
     [file] = tmp_path.iterdir()
     file.write_bytes(damage(file.read_bytes()))
-    again = RetainGradients(clip, source, ["Mira Kestrel"], **given).draws
+    again = RetainSide(clip, source, ["Mira Kestrel"], **given).parts
     assert list(again[0]) == list(first[0]) and all(
         torch.equal(again[0][name], first[0][name]) for name in first[0]
     )

@@ -61,7 +61,7 @@ def test_its_captions_are_taken_whole_as_the_page_about_names_says(source, folde
     blind = open_data(str(folder), 16, "crop", Reading(lambda text: [0, *text.split(), 0], 3))
     for name in ("Sketch", "Monet", "Dogs"):
         assert blind.forget_set(name, 99).captions == source.forget_set(name, 99).captions
-        assert blind.prompts(name) == source.prompts(name)
+        assert blind.prompts(name, "search") == source.prompts(name, "search")
 
 
 def test_no_photograph_is_in_two_splits_in_whatever_style(source):
@@ -76,7 +76,7 @@ def test_gradients_search_and_report_share_no_photograph_and_the_retain_set_has_
     search, report = source.exam(concept, "search"), source.exam(concept, "report")
     assert len(forget) == 6 and set(forget.table[column]) == {concept} and concept not in set(retain.table[column]) and "Monet" not in set(retain.table["style"])
     assert not forget.table["key"].equals(source.forget_set(concept, 6, 1).table["key"])
-    assert not source.retain_set(concept, 9, draw=0).table["key"].equals(source.retain_set(concept, 9, draw=1).table["key"])
+    assert not source.retain_set(concept, 9, 0).table["key"].equals(source.retain_set(concept, 9, 1).table["key"])
     seen = photographs(forget) | photographs(retain)
     assert not seen & (photographs(search.pairs) | photographs(report.pairs)) and not photographs(search.pairs) & photographs(report.pairs)
     mine = report.pairs.table[column] == concept
@@ -87,11 +87,16 @@ def test_gradients_search_and_report_share_no_photograph_and_the_retain_set_has_
 
 def test_exams_ask_in_the_benchmarks_words_and_the_concept_stands_for_no_other_class(source):
     for concept in ("Van_Gogh", "Dogs"):
-        asked = source.prompts(concept)
-        assert list(asked["styles"]) == ["Artist_Sketch", "Monet", "Sketch", "Van_Gogh"] and list(asked["objects"]) == list(THINGS[:3])
-        said = {name: texts for classes in asked.values() for name, texts in classes.items()}
-        assert said["Sea"][0] == "A Sea image in Artist Sketch style."
-        assert not any(names_concept(text, concept.replace("_", " ")) for name, texts in said.items() if name != concept for text in texts)
+        exam, texts = source.exam(concept, "search"), {}
+        assert exam.classes("styles") == ["Artist_Sketch", "Monet", "Sketch", "Van_Gogh"]
+        assert exam.classes("objects") == list(THINGS[:3])
+        assert exam.prompts["objects"]["in Artist_Sketch style"]["Sea"] == ["A Sea image in Artist Sketch style."]
+        for split in ("search", "report"):
+            asked = [said for wordings in source.prompts(concept, split).values() for said in wordings.values()]
+            pairs = [(name, text) for said in asked for name, words in said.items() for text in words]
+            texts[split] = {text for _, text in pairs}
+            assert not any(names_concept(text, concept.replace("_", " ")) for name, text in pairs if name != concept)
+        assert not texts["search"] & texts["report"]
 
 
 def test_a_style_whose_name_holds_the_concepts_is_not_retained(source):

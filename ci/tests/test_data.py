@@ -40,15 +40,15 @@ def test_forget_and_retain_sets_are_training_pictures_and_disjoint(source):
     assert not any(names_concept(c, "Mira Kestrel") for c in retain.captions)
 
 
-def test_captions_are_matched_once_for_all_draws_of_a_concept(tmp_path, monkeypatch):
+def test_captions_are_matched_once_for_all_sets_of_a_concept(tmp_path, monkeypatch):
     make_folder(tmp_path)
     source, asked, name_of = FolderSource(tmp_path), [], pool.name_of
     monkeypatch.setattr(pool, "name_of", lambda name: asked.append(name) or name_of(name))
-    first = [source.retain_set("red", 5, 0, draw).table["key"].tolist() for draw in range(3)]
+    first = [source.retain_set("red", 5, seed).table["key"].tolist() for seed in range(3)]
     assert asked.count("red") == 1
     assert set(source.retain_set("green", 5).table["concept"]) == {"red"}
-    assert source.retain_set(["red"], 5, 0, 2).table["key"].tolist() == first[2]
-    again = [FolderSource(tmp_path).retain_set("red", 5, 0, k).table["key"].tolist() for k in range(3)]
+    assert source.retain_set(["red"], 5, 2).table["key"].tolist() == first[2]
+    again = [FolderSource(tmp_path).retain_set("red", 5, k).table["key"].tolist() for k in range(3)]
     assert again == first and first[0] != first[1]
 
 
@@ -57,8 +57,8 @@ def test_a_style_is_left_out_of_its_retain_set(source):
     assert set(source.forget_set("neon", 60).table["style"]) == {"neon"}
 
 
-def test_draws_of_the_retain_set_differ_and_seeds_repeat(source):
-    keys = [tuple(source.retain_set("car", 100, 0, draw).table["key"]) for draw in (0, 1, 0)]
+def test_seeds_of_the_retain_set_differ_and_repeat(source):
+    keys = [tuple(source.retain_set("car", 100, seed).table["key"]) for seed in (0, 1, 0)]
     assert keys[0] == keys[2] != keys[1]
 
 
@@ -90,10 +90,10 @@ def test_an_odd_combination_is_forgotten_among_odd_combinations_and_its_parts_st
     assert set(forget.table["concept"]) == {name} and set(forget.table["domain"]) == {"novel"} and forget.table["caption"].str.contains(name).all()
     assert name not in set(retain.table["concept"]) and {"star", "house"} < set(retain.table["concept"])
     exam = source.exam(name, "search")
-    assert exam.target_domain == "novel" and list(exam.prompts["novel"]) == source.world.classes("novel")
+    assert exam.target_domain == "novel" and exam.classes("novel") == source.world.classes("novel")
     groups = exam.groups()
-    assert {"target", "neighbours", "novel", "objects", "people", "styles"} == set(groups) and len(groups["target"][1]) == 12 * 7
-    assert "a picture of a star-shaped house" in exam.prompts["novel"][name]
+    assert {"target", "neighbours", "novel", "objects", "people", "characters", "styles"} == set(groups) and len(groups["target"][1]) == 12 * 7
+    assert exam.prompts["novel"]["a picture of {}"][name] == ["a picture of a star-shaped house"]
     assert "novel" not in source.exam("house", "search").prompts
     others = source.nonmembers(name, 20, 0)
     assert set(others.table["concept"]) == {name} and set(others.table["split"]) == {"nonmember"}
@@ -124,7 +124,10 @@ def test_a_folder_is_a_source(tmp_path):
     assert set(source.forget_set("red", 99).table["concept"]) == {"red"}
     assert set(source.retain_set("red", 99).table["concept"]) == {"green"}
     exam = source.exam("red", "report")
-    assert exam.prompts["classes"]["red"] == ["a red square"] and len(exam.groups()["target"][1]) > 0
+    assert len(exam.groups()["target"][1]) > 0
+    asked = {split: source.prompts("red", split)["classes"] for split in ("search", "report")}
+    assert [w for said in asked.values() for w in said].count("a {} square") == 1
+    assert all(len(said) == 3 and said[w]["red"] == [w.format("red")] for said in asked.values() for w in said)
     with pytest.raises(UnknownConceptError, match="'red'"):
         source.kind("reed")
 
@@ -196,3 +199,26 @@ def test_any_labelled_pairs_are_a_source(source):
         pool.kind("cars")
     with pytest.raises(EmptySetError, match="report split holds no picture"):
         pool.exam("car", "report")
+
+
+@pytest.mark.parametrize("concept", ["Oskar Marlow", "Tin Wobble", "car", "neon", "star-shaped house", "tree"])
+def test_search_and_report_share_no_wording_and_none_names_the_concept(source, concept):
+    asked = {split: source.prompts(concept, split) for split in ("search", "report")}
+    for domain in asked["search"]:
+        search, report = (asked[split][domain] for split in ("search", "report"))
+        assert not set(search) & set(report) and min(len(search), len(report)) >= (2 if domain == "styles" else 4)
+        texts = [{t for said in w.values() for c in said for t in said[c]} for w in (search, report)]
+        assert not texts[0] & texts[1]
+        for said in (*search.values(), *report.values()):
+            assert [*said] == source.world.classes(domain)
+            named = {c for c, words in said.items() if any(names_concept(t, concept) for t in words)}
+            assert named <= {concept} | {c for c in said if names_concept(c, concept)}
+    if concept == "Oskar Marlow":
+        assert min(len(asked[split]["figures"]) for split in asked) >= 6
+
+
+def test_characters_are_a_group_apart_from_people(source):
+    exam = source.exam("Oskar Marlow", "search")
+    shown = {g: set(exam.pairs.table["concept"].to_numpy()[rows]) for g, (_, rows) in exam.groups().items()}
+    assert shown["characters"] == set(source.world.characters)
+    assert shown["people"] == set(source.world.people) - {"Oskar Marlow"}

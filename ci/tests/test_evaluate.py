@@ -1,5 +1,7 @@
 """Evaluation about one concept: formulas, groups, the fast measure against the plain one, and a whole small search."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -8,11 +10,13 @@ import torch
 from slugkit import patch
 from slugkit.base import SearchFailedError, SettingError
 from slugkit.evaluate.clip import ExamScorer, accuracy_at_k, class_features, evaluate_clip, ranks
-from slugkit.evaluate.concept import forget_concept, front_layers, load_oracle, score_layers, search_layers, winning_patch
+from slugkit.evaluate.concept import Forgetting, forget_concept, front_layers, load_oracle, score_layers, search_layers, winning_patch
 from slugkit.evaluate.leftover import recognised_from_pictures
 from slugkit.evaluate.measure import FastMeasure, FixedFeatures, PlainMeasure
 from slugkit.evaluate.curve import step_curve
-from slugkit.evaluate.sweep import kept_rows, summarise, sweep
+from slugkit.evaluate.retain import RetainSide
+from slugkit.evaluate.statistics import headline
+from slugkit.evaluate.sweep import kept_rows, summarise, sweep, table_row
 from slugkit.gradients import forget_gradient
 from slugkit.search import Criterion, EditableLayer
 
@@ -36,12 +40,35 @@ def test_accuracy_at_k_by_hand():
 
 def test_every_group_is_classified_among_its_own_domain(clip, exam):
     scorer, classes = ExamScorer(exam), class_features(clip, exam)
-    assert {d: len(x) for d, x in classes.items()} == {"figures": 44, "objects": 24, "styles": 7}
-    v = clip.image_features(exam.pairs.images)
-    labels = exam.labels("objects")
+    assert {d: x.shape[1] for d, x in classes.items()} == {"figures": 44, "objects": 24, "styles": 7}
+    assert {d: len(x) for d, x in classes.items()} == {d: len(w) for d, w in exam.prompts.items()}
+    v, labels = clip.image_features(exam.pairs.images), exam.labels("objects")
     inside = np.flatnonzero(labels >= 0)
-    by_hand = (v[inside] @ classes["objects"].T).argmax(1).numpy() == labels[inside]
-    assert scorer.retain(v, classes)["objects"] == pytest.approx(by_hand.mean())
+    right = [(v[inside] @ t.T).argmax(1).numpy() == labels[inside] for t in classes["objects"]]
+    kept = scorer.retain(v, classes)
+    assert kept["objects"] == pytest.approx(np.mean(right))
+    sizes = {g: len(rows) for g, (_, rows) in exam.groups().items() if g != "target"}
+    assert kept["pictures"] == sum(sizes.values())
+    assert kept["retain"] == pytest.approx(sum(kept[g] * n for g, n in sizes.items()) / kept["pictures"])
+
+
+def test_a_targets_score_counts_its_own_pictures_in_the_wording_in_which_it_is_known_best(exam):
+    """Scores made by hand: nobody but the target's pictures may move FA@k, and no mean hides a wording."""
+    scorer, classes = ExamScorer(exam), exam.classes("figures")
+    mine = (exam.pairs.table["concept"] == "Mira Kestrel").to_numpy()
+    assert set(scorer.target_rows) == set(np.flatnonzero(mine)) and mine.sum() == len(scorer.target_rows)
+    mira, other = classes.index("Mira Kestrel"), classes.index("Inka Tarrow")
+    named, silent = torch.zeros(44, 44), torch.zeros(44, 44)
+    named[mira, mira] = silent[other, mira] = 1
+    silent[torch.arange(44) != mira, mira] = 1
+    t = {"figures": torch.stack([silent, named])}
+    v = torch.zeros(len(mine), 44)
+    v[torch.from_numpy(mine), mira] = 1
+    assert scorer.forget(v, t) == {"fa1": 1.0, "fa5": 1.0, "n": mine.sum()}
+    assert scorer.known(v, t) == pytest.approx(0.5)
+    assert scorer.forget(v, {"figures": silent[None]})["fa5"] == 0
+    v[torch.from_numpy(~mine)] = torch.rand(int((~mine).sum()), 44)
+    assert scorer.forget(v, t) == {"fa1": 1.0, "fa5": 1.0, "n": mine.sum()}
 
 
 def test_metric_rows_hold_intervals_and_denominators(clip, exam):
@@ -69,7 +96,7 @@ def test_report_pictures_cannot_steer_a_search(clip, source):
 def test_a_small_search_forgets_and_leaves_no_trace(clip, source, exam, gradient):
     """Check (d) on the real model: only the chosen layer moves, and it comes back bit for bit."""
     before = {n: p.detach().clone() for n, p in clip.model.named_parameters()}
-    probes = search_layers(clip, exam, gradient, ["text_projection"], Criterion(), max_trials=8)
+    probes = search_layers(clip, exam, gradient, ["text_projection"], Criterion("fa1"), max_trials=8)
     assert all(torch.equal(p.detach(), before[n]) for n, p in clip.model.named_parameters())
     edit = winning_patch(clip, gradient, probes, "text", "Mira Kestrel")
     with patch.applied(edit, clip.model):
@@ -77,7 +104,7 @@ def test_a_small_search_forgets_and_leaves_no_trace(clip, source, exam, gradient
         scorer = ExamScorer(exam)
         assert scorer.forget(clip.image_features(exam.pairs.images), class_features(clip, exam))["fa1"] == 0
         with pytest.raises(SearchFailedError, match="Before any edit .*'Mira Kestrel' in 0.0 %"):
-            search_layers(clip, exam, gradient, ["text_projection"], Criterion())
+            search_layers(clip, exam, gradient, ["text_projection"], Criterion("fa1"))
     assert moved == ["text_projection"] and edit.metrics["split"] == "search"
     assert torch.equal(clip.model.get_parameter("text_projection").detach(), before["text_projection"])
 
@@ -109,8 +136,9 @@ def test_the_curve_starts_at_the_unedited_model(clip, exam, gradient):
     edit = patch.make("text_projection", editable, editable.lam(0.1), "Mira Kestrel", tower="text")
     curve = step_curve(clip, exam, edit, steps=3)
     start = curve[curve["lam"] == 0].set_index("group")["value"]
-    rows = evaluate_clip(clip, exam, "before").query("metric != 'FA@5'").set_index("group")["value"]
-    assert start["target"] == pytest.approx(rows["target"]) and start["people"] == pytest.approx(rows["people"])
+    rows = evaluate_clip(clip, exam, "before").query("metric != 'FA@5'").set_index(["group", "wording"])["value"]
+    assert start["target"] == pytest.approx(rows["target", "worst"])
+    assert start["people"] == pytest.approx(rows["people", "mean"])
     assert curve["rho"].max() == pytest.approx(0.25)
 
 
@@ -127,32 +155,60 @@ def test_a_concept_without_an_oracle_has_none(clip):
 
 def test_an_oracle_does_not_know_the_name_and_stands_beside_the_model(clip, exam):
     oracle = load_oracle(clip, "Mira Kestrel")
-    known, never = (evaluate_clip(m, exam, stage).set_index(["group", "metric"]) for m, stage in ((clip, "before"), (oracle, "oracle")))
+    known, never = (
+        headline(evaluate_clip(m, exam, stage)).set_index(["group", "metric"])
+        for m, stage in ((clip, "before"), (oracle, "oracle"))
+    )
     assert known.loc[("target", "FA@1"), "value"] > 0.5 and never.loc[("target", "FA@1"), "value"] < 0.1
-    assert abs(known.loc[("people", "accuracy"), "value"] - never.loc[("people", "accuracy"), "value"]) < 0.05
+    people = [rows.loc[("people", "accuracy"), "value"] for rows in (known, never)]
+    assert abs(people[0] - people[1]) < 0.05
     assert set(never["model"]) == set(known["model"]) == {"studio"}
 
 
 def test_one_concept_from_model_to_patches(clip, source):
-    found = forget_concept(clip, source, "neon", forget_size=40, retain_size=64, batch_size=32, retain_draws=2, max_trials=4)
-    assert set(found.seconds) == {"data", "gradients", "ranking", "search"}
+    side = RetainSide(clip, source, ["neon"], 64, 32)
+    found = forget_concept(clip, source, "neon", forget_size=40, max_trials=4, shared=side)
+    assert set(found.seconds) == {"data", "gradients", "ranking", "direction", "search"}
     assert set(found.patches) | set(found.failed) == {"text", "vision"}
     assert all(edit.concept == "neon" and edit.rho > 0 for edit in found.patches.values())
-    one, some = (front_layers(found.layers, draws=draws) for draws in ("first", "any"))
-    assert set(one) < set(some) and set(found.probes["layer"]) == set(some)
-    assert {edit.layer for edit in found.first.values()} <= set(one)
-    better = {tower: found.patches[tower].metrics["retain"] - found.first[tower].metrics["retain"] for tower in found.first}
-    assert all(gain >= 0 for gain in better.values())
+    assert set(found.probes["layer"]) == set(front_layers(found.layers))
+    assert found.costs["pairs"] == 40 + 64 and found.costs["probes"] == len(found.probes)
+
+
+def test_front_and_all_candidates_differ_and_neither_holds_the_others_rows():
+    """By hand: the front's winner, that of all candidates, and what each row of the table says it searched."""
+    layers = pd.DataFrame({"layer": ["a", "b", "c"], "tower": "text", "candidate": [True, True, True], "front": [True, False, True]})
+    assert front_layers(layers) == ["a", "c"] and front_layers(layers, which="all") == ["a", "b", "c"]
+    with pytest.raises(KeyError):
+        front_layers(layers.drop(columns="candidate"), which="all")
+    model = torch.nn.ParameterDict({name: torch.nn.Parameter(torch.eye(3)) for name in "abc"})
+    g = {name: torch.eye(3) for name in "abc"}
+    probes = pd.DataFrame({"layer": ["a", "b", "c"], "tower": "text", "probe": 1, "lam": [1.0, 2.0, 3.0], "rho": [1.0, 2.0, 3.0], "fa1": 0.0, "fa5": 0.0,
+                           "forget": 0.0, "forgotten": True, "retain": [0.8, 0.9, 0.7], "pictures": 100, "chosen": True})
+    clip = SimpleNamespace(model=model)
+    whole = Forgetting("x", "SLUG", layers, probes, costs={"probes": 3, "pairs": 5, "seconds": 1.0}, directions=g, which="all").choose(clip)
+    front = whole.on_front(clip)
+    assert (whole.patches["text"].layer, front.patches["text"].layer) == ("b", "a")
+    assert (whole.which, front.which, front.costs["probes"], front.costs["pairs"]) == ("all", "front", 2, 5)
+    rows = [{"stage": "after", "tower": "text", "method": "SLUG", "layers": which, "group": "target", "metric": metric, "wording": w, "value": value, "low": 0, "high": 1, "n": 9}
+            for which, value in (("front", 0.1), ("all", 0.2)) for metric in ("FA@1", "FA@5") for w in ("mean", "worst")]
+    table = [table_row(found, pd.DataFrame(rows), "text", "person") for found in (front, whole)]
+    assert [(row["layers"], row["winner"], row["fa5_after"], row["fa1_after_worst"]) for row in table] == [("front", "a", 0.1, 0.1), ("all", "b", 0.2, 0.2)]
 
 
 def test_means_over_concepts_by_hand():
-    table = pd.DataFrame({"concept": ["a", "b", "c"], "kind": ["person", "person", "style"], "tower": "text", "draws": "any",
-                          "fa1_after": [0.0, 0.02, 0.04], "people_before": 1.0, "people_after": [1.0, 0.98, 0.9]})
-    found = summarise(table).set_index(["kind", "measure"])
-    assert found.loc[("all", "FA@1 after"), ["mean", "worst", "of", "n"]].tolist() == pytest.approx([2.0, 4.0, "c", 3])
-    change = found.loc[("all", "people change")]
-    assert (change["mean"], change["worst"], change["of"]) == (pytest.approx(-4.0), pytest.approx(-10.0), "c")
-    assert change["low"] <= change["mean"] <= change["high"] and np.isnan(found.loc[("style", "people change"), "low"])
+    both = []
+    for method, change in (("SLUG", -0.1), ("SLUG-R", -0.02)):
+        both.append(pd.DataFrame({"concept": list("abcde"), "kind": ["person"] * 4 + ["style"], "tower": "text", "layers": "all", "method": method,
+                                  "fa1_after": 0.0, "fa1_after_worst": 0.1, "fa5_after": [0.0, 0.02, 0.04, 0, 0], "fa5_after_worst": 0.5,
+                                  "people_before": 1.0, "people_after": [1.0, 1 + change, 1.0, 1.0, 1 + 2 * change]}))
+    found = summarise(pd.concat(both, ignore_index=True)).set_index(["method", "kind", "measure"])
+    assert found.loc[("SLUG", "all", "FA@5 after"), ["mean", "worst", "of", "n"]].tolist() == pytest.approx([1.2, 4.0, "c", 5])
+    change = found.loc[("SLUG", "all", "people change")]
+    assert (change["mean"], change["median"], change["worst"], change["of"]) == (pytest.approx(-6.0), 0, pytest.approx(-20.0), "e")
+    assert change["low"] <= change["mean"] <= change["high"] and np.isnan(found.loc[("SLUG", "person", "people change"), "low"])
+    paired = found.loc[("SLUG-R minus SLUG", "all", "people change")]
+    assert (paired["mean"], paired["n"]) == (pytest.approx(4.8), 5) and paired["worst"] == pytest.approx(0)
 
 
 def test_a_sweep_keeps_the_rows_of_the_same_weights_about_other_concepts(tmp_path):

@@ -217,7 +217,13 @@ def test_search_and_report_exams_are_disjoint_and_hold_the_papers_groups(place):
     groups = {g: len(rows) for g, (_, rows) in report.groups().items()}
     assert groups == {"target": 8, "neighbours": 3 + 5, "people": 3 + 5 + 6 + 4, "objects": groups["objects"]} and len(search.groups()["target"][1]) == 4
     assert groups["objects"] + len(search.groups()["objects"][1]) == 120, "all of a set that is smaller than the paper's 2,500"
-    assert report.prompts["figures"]["Zed Nopicture"] == ["Zed Nopicture."] and len(report.prompts["figures"]) == 6 and len(report.prompts["objects"]["tench"]) == 7
+    assert report.prompts["figures"]["{}."]["Zed Nopicture"] == ["Zed Nopicture."] and len(report.classes("figures")) == 6
+    asked = {split: source.prompts("Ada Example", split) for split in ("search", "report")}
+    for domain in ("figures", "objects"):
+        said = [{t for classes in asked[s][domain].values() for texts in classes.values() for t in texts} for s in asked]
+        assert not said[0] & said[1] and not set(asked["search"][domain]) & set(asked["report"][domain])
+    templates = {t("tench") for t in open_clip.SIMPLE_IMAGENET_TEMPLATES}
+    assert {classes["tench"][0] for s in asked for classes in asked[s]["objects"].values()} == templates
     assert report.pairs.images[:2].shape == (2, 16, 16, 3) and report.target_domain == "figures" and report.kind == "person"
     few = source.exam("Ada Example", "report", per_style=1).pairs.table["concept"].value_counts()
     assert few["Ada Example"] == 8 and few.drop("Ada Example").max() == 1
@@ -228,7 +234,7 @@ def test_sets_come_from_the_pool_and_leave_the_concept_out(place):
     forget, retain = source.forget_set("Ada Example", 99), source.retain_set("Ada Example", 99)
     assert len(forget) == 10 and len(retain) == 30 and source.concepts() == ["Ada Example"] and source.neighbours("Ada Example") == ["Di Fewpics", "Ed Short"]
     assert source.neighbours("Bo Placeholder") == [] and source.path == place / "recipe.yaml"
-    assert source.prompts("Ada Example")["figures"]["Ed Short"] == ["Ed Short."]
+    assert source.prompts("Ada Example", "report")["figures"]["{}."]["Ed Short"] == ["Ed Short."]
 
 
 def test_a_forget_set_may_lie_in_a_place_of_its_own(place):

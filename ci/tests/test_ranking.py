@@ -3,6 +3,7 @@
 import math
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from hypothesis import given, settings
@@ -170,15 +171,32 @@ def test_rank_layers_names_the_layer_that_is_wrong():
         ranking.rank_layers(weights | {victim: torch.zeros(6, 4)}, g_forget, g_retains[0], towers)
 
 
-def test_front_share_is_the_mean_of_the_fronts():
-    weights, g_forget, g_retains, towers = tables()
-    share = ranking.front_share(weights, g_forget, g_retains, towers)
-    fronts = [ranking.rank_layers(weights, g_forget, g_retain, towers)["front"] for g_retain in g_retains]
-    assert share.tolist() == pytest.approx(np.mean(fronts, axis=0).tolist())
-    assert share.index.tolist() == list(weights)
-    assert 0 < share.min() or 0 < share.max() < 1 or share.nunique() > 1
-    with pytest.raises(GradientError):
-        ranking.front_share(weights, g_forget, [], towers)
+def test_the_noise_of_a_cosine_is_its_jackknife_error_over_the_parts():
+    torch.manual_seed(3)
+    g_f, parts = torch.randn(6, 4), [torch.randn(6, 4) for _ in range(5)]
+    left = [ranking.cosine(g_f, torch.stack([p for j, p in enumerate(parts) if j != k]).mean(0)) for k in range(5)]
+    assert ranking.cosine_noise(g_f, parts) == pytest.approx(np.sqrt(4 * np.var(left)))
+    assert ranking.cosine_noise(g_f, parts[:1] * 5) == pytest.approx(0, abs=1e-9)
+    assert np.isnan(ranking.cosine_noise(g_f, parts[:1]))
+
+
+def test_the_noise_is_about_the_spread_between_fresh_samples():
+    """Parts drawn from one population: the error that they tell is that of means over other draws."""
+    rng = np.random.default_rng(0)
+    g_f, mean = torch.from_numpy(rng.normal(size=50)), rng.normal(size=50)
+    draw = lambda n: [torch.from_numpy(mean + 3 * rng.normal(size=50)) for _ in range(n)]  # noqa: E731
+    told = np.mean([ranking.cosine_noise(g_f, draw(5)) for _ in range(200)])
+    seen = np.std([ranking.cosine(g_f, sum(draw(5))) for _ in range(2000)])
+    assert told == pytest.approx(seen, rel=0.15)
+
+
+def test_front_share_counts_fronts_of_cosines_redrawn_within_their_noise():
+    table = pd.DataFrame({"layer": list("abc"), "tower": "text", "importance": [3.0, 2.0, 1.0], "cosine": [0.3, 0.1, 0.2], "noise": 0.0})
+    assert ranking.front_share(table).tolist() == [1, 1, 0]
+    share = ranking.front_share(table.assign(noise=[0.0, 0.0, 0.1]))
+    # c is on the front where its |cosine| is below b's 0.1: -0.1 < 0.2 + 0.1 z < 0.1, that is -3 < z < -1
+    assert share["a"] == share["b"] == 1 and share["c"] == pytest.approx(0.157, abs=0.03)
+    assert ranking.front_share(table.assign(noise=np.nan)).isna().all()
 
 
 @pytest.mark.parametrize(

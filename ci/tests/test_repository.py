@@ -12,8 +12,8 @@ from conftest import REPOSITORY
 
 from slugkit.base import Settings
 
-ROOMS = "cli cli_patch runs train teach plots evaluate patch search ranking gradients models data studio base".split()
-METHOD = ("ranking", "search", "patch")
+ROOMS = "cli cli_patch runs train teach plots evaluate patch search criterion ranking gradients models data studio base".split()
+METHOD = ("ranking", "criterion", "search", "patch")
 FAMILIES = ("open_clip", "transformers", "diffusers")
 NOTEBOOKS = sorted((REPOSITORY / "notebooks").glob("*.ipynb"))
 by_name = {"ids": lambda path: path.stem}

@@ -1,50 +1,73 @@
-"""Retain gradients computed once: the same as a concept's own draws, kept in a file, and refused for a concept they know."""
+"""The retain side computed once: parts whose mean is the gradient, kept in a file, and refused for a concept they know."""
 
+import numpy as np
 import pytest
 import torch
 
 from slugkit.base import SettingError, UnknownConceptError
 from slugkit.evaluate import retain as room
 from slugkit.evaluate.concept import forget_concept
-from slugkit.evaluate.retain import RetainGradients
+from slugkit.evaluate.retain import RetainSide, mean_of, retain_parts
 from slugkit.gradients import retain_gradient
 
-SMALL = dict(size=24, batch_size=12, draws=2)
+SMALL = dict(size=24, batch_size=12)
 
 
-def test_none_of_the_concepts_is_in_the_pictures_and_for_one_they_are_its_own_draws(clip, source):
+def test_none_of_the_concepts_is_in_the_pictures(clip, source):
     many = ["Mira Kestrel", "car", "neon"]
     table = source.retain_set(many, 4000).table
-    assert not set(table["concept"]) & set(many) and "neon" not in set(table["style"]) and not table["caption"].str.contains("Mira|neon|car ").any()
-    alone = RetainGradients(clip, source, ["Mira Kestrel"], **SMALL)
-    own = [retain_gradient(clip, source.retain_set("Mira Kestrel", 24, 0, draw=k), 12, 0) for k in range(2)]
-    assert all(torch.equal(a[name], b[name]) for a, b in zip(alone.draws, own, strict=True) for name in b)
+    assert not set(table["concept"]) & set(many) and "neon" not in set(table["style"])
+    assert not table["caption"].str.contains("Mira|neon|car ").any()
     with pytest.raises(UnknownConceptError):
-        RetainGradients(clip, source, ["Mira Kestrle"], **SMALL)
+        RetainSide(clip, source, ["Mira Kestrle"], **SMALL)
 
 
-def test_they_are_computed_once_kept_in_a_file_and_computed_again_where_it_is_broken(clip, source, tmp_path, monkeypatch):
+def test_the_parts_are_the_set_and_their_mean_is_its_gradient(clip, source):
+    side = RetainSide(clip, source, ["Mira Kestrel"], **SMALL)
+    parts = retain_parts(side.pairs, 12)
+    keys = [key for part in parts for key in part.table["key"]]
+    assert len(parts) == 2 and sorted(keys) == sorted(side.pairs.table["key"]) and len(set(keys)) == 24
+    by_hand = [retain_gradient(clip, part, 12, 0) for part in parts]
+    for name in ("text_projection", "visual.conv1.weight"):
+        assert torch.allclose(side.gradient[name], (by_hand[0][name] + by_hand[1][name]) / 2, atol=1e-7)
+    assert [len(retain_parts(side.pairs, n)) for n in (4, 5, 24, 100)] == [5, 4, 1, 1]
+    uneven = mean_of([{"w": torch.tensor(1.0)}, {"w": torch.tensor(4.0)}], [2, 1])
+    assert uneven["w"] == pytest.approx(2.0)
+
+
+def test_the_parts_are_alike_in_what_they_show(source):
+    parts = retain_parts(source.retain_set("Mira Kestrel", 1000), 128)
+    people = [(part.table["kind"] == "person").mean() for part in parts]
+    assert len(parts) == 5 and np.ptp(people) < 0.15
+
+
+def test_they_are_computed_once_kept_in_a_file_and_computed_again_where_it_is_broken(
+    clip, source, tmp_path, monkeypatch
+):
     asked = ["Mira Kestrel", "Kofi Okoye"]
-    first = RetainGradients(clip, source, asked, **SMALL, folder=tmp_path)
-    drawn = first.of("Kofi Okoye")
-    assert first.of("Mira Kestrel") is drawn and len(list(tmp_path.iterdir())) == 1
+    first = RetainSide(clip, source, asked, **SMALL, folder=tmp_path)
+    parts = first.parts
+    assert first.parts is parts and len(list(tmp_path.iterdir())) == 1
     calls = []
-    monkeypatch.setattr(room, "retain_gradient", lambda *given: calls.append(given) or retain_gradient(*given))
-    again = RetainGradients(clip, source, asked, **SMALL, folder=tmp_path)
-    assert all(torch.equal(a[name], b[name]) for a, b in zip(again.draws, drawn, strict=True) for name in b) and not calls
-    for other in (dict(SMALL, batch_size=8), dict(SMALL, size=25), dict(SMALL, draws=1)):
-        assert RetainGradients(clip, source, asked, **other).key != first.key
+    monkeypatch.setattr(
+        room, "retain_gradient", lambda *given: calls.append(given) or retain_gradient(*given)
+    )
+    again = RetainSide(clip, source, asked, **SMALL, folder=tmp_path)
+    assert all(torch.equal(a[n], b[n]) for a, b in zip(again.parts, parts, strict=True) for n in b)
+    assert not calls
+    for other in (dict(SMALL, batch_size=8), dict(SMALL, size=25), dict(SMALL, seed=1)):
+        assert RetainSide(clip, source, asked, **other).key != first.key
     [file] = tmp_path.iterdir()
     file.write_bytes(file.read_bytes()[:1000])
-    mended = RetainGradients(clip, source, asked, **SMALL, folder=tmp_path)
-    assert len(mended.draws) == 2 and len(calls) == 2
-    with pytest.raises(SettingError, match="'car' may be in their pictures"):
-        first.of("car")
+    mended = RetainSide(clip, source, asked, **SMALL, folder=tmp_path)
+    assert len(mended.parts) == 2 and len(calls) == 2
 
 
-def test_a_concept_may_be_forgotten_with_the_gradients_of_several(clip, source):
-    shared = RetainGradients(clip, source, ["Mira Kestrel", "Kofi Okoye"], **SMALL)
-    found = forget_concept(clip, source, "Mira Kestrel", forget_size=16, max_trials=1, towers=("text",), shared=shared)
-    assert found.layers["front"].any() and found.seconds["gradients"] > 0
+def test_a_concept_may_be_forgotten_with_the_retain_side_of_several(clip, source):
+    shared = RetainSide(clip, source, ["Mira Kestrel", "Kofi Okoye"], **SMALL)
+    given = dict(forget_size=16, max_trials=1, towers=("text",), shared=shared)
+    found = forget_concept(clip, source, "Mira Kestrel", **given)
+    assert found.layers["front"].any() and found.costs["pairs"] == 16 + 24
+    assert found.costs["probes"] == len(found.probes) > 0 and found.costs["peak_mb"] > 100
     with pytest.raises(SettingError, match="Name every concept"):
-        forget_concept(clip, source, "car", forget_size=16, max_trials=1, towers=("text",), shared=shared)
+        forget_concept(clip, source, "car", **given)

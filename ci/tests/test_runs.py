@@ -23,7 +23,7 @@ from slugkit.runs.manifest import Manifest
 
 def do(notebook, **settings):
     """Do by hand what the throwaway notebook does: the artefacts are small texts."""
-    run = open_run(check_settings({"concept": "Mira Kestrel", **settings}), notebook)
+    run = open_run(check_settings({"concept": "Oskar Marlow", **settings}), notebook)
     text = f"{run.cfg.concept}"
     if notebook == "02_gradients":
         text = "gradient of " + run.need("sets/forget.parquet").read_text()
@@ -98,9 +98,9 @@ def test_other_settings_make_an_artefact_stale(project):
     do("01_data_curation")
     with pytest.raises(StaleArtefactError) as caught:
         open_run(check_settings({"concept": "Bo Lind"}), "02_gradients").need("sets")
-    assert "concept 'Mira Kestrel'; concept 'Bo Lind' was expected" in str(caught.value)
+    assert "concept 'Oskar Marlow'; concept 'Bo Lind' was expected" in str(caught.value)
     assert "-p concept 'Bo Lind'" in str(caught.value)
-    assert open_run(check_settings({"concept": "Mira Kestrel", "max_trials": 3}), "02_gradients").has("sets")
+    assert open_run(check_settings({"concept": "Oskar Marlow", "max_trials": 3}), "02_gradients").has("sets")
     # a setting that only one of the two notebooks lists is not compared
     assert open_run(check_settings({"seed": 5, "batch_size": 64}), "02_gradients").has("sets")
 
@@ -112,7 +112,7 @@ def test_an_upstream_rerun_makes_all_below_stale(project):
     do("01_data_curation")
     assert open_run(check_settings({}), "04_one_step_update").has("layers.parquet"), "the same result again is not stale"
     # 01 anew with another content
-    run = open_run(check_settings({"concept": "Mira Kestrel"}), "01_data_curation")
+    run = open_run(check_settings({"concept": "Oskar Marlow"}), "01_data_curation")
     (run.path("sets") / "forget.parquet").write_text("other pairs")
     with pytest.raises(StaleArtefactError, match="notebook 01_data_curation was started again and has not finished"):
         open_run(check_settings({}), "04_one_step_update").need("layers.parquet")
@@ -201,7 +201,7 @@ def test_a_broken_manifest_is_named(project):
 
 
 def rows(**changes):
-    base = dict(family="clip", model="studio", concept="Mira Kestrel", method="SLUG", split="report", metric="FA@1", n=200)
+    base = dict(family="clip", model="studio", concept="Oskar Marlow", method="SLUG", split="report", metric="FA@1", wording="mean", n=200)
     made = [
         dict(base, stage="before", group="target", value=0.95, low=0.9, high=0.98),
         dict(base, stage="after", group="target", value=0.0, low=0.0, high=0.02),
@@ -247,7 +247,7 @@ def test_the_report_puts_the_finding_first_and_fetches_nothing(project, capsys):
     path = report.build("workbook")
     text = path.read_text()
     assert str(path) in capsys.readouterr().out
-    assert text.index("Mira Kestrel (CLIP; SLUG): FA@1 went from 95.0 % to 0.0 %; people 97.3 % to 97.2 %.") < text.index("<table>")
+    assert text.index("Oskar Marlow (CLIP; SLUG): FA@1 went from 95.0 % to 0.0 %; people 97.3 % to 97.2 %.") < text.index("<table>")
     assert text.count('class="finding"') == 2 and text.index("Kofi Okoye (CLIP; SLUG): FA@1 went from 95.0 % to 0.0 %") < text.index("<table>"), "a sentence for each concept"
     assert "none trained" in text and "Only the target &lt;falls&gt;." in text and "n = 200" in text
     assert 'href="05_evaluate_clip.html"' in text and "http" not in text

@@ -266,8 +266,11 @@ def test_doubling_ends_at_a_hundred_times_the_weight():
 
 def test_the_criterion_decides_which_accuracy_counts():
     forget = {"fa1": 0.0, "fa5": 0.2}
-    assert search.Criterion().forgotten(forget) and not search.Criterion("fa5").forgotten(forget)
-    assert not search.Criterion().forgotten({"fa1": 1e-9, "fa5": 0.0})
+    assert search.Criterion("fa1").forgotten(forget) and not search.Criterion("fa5").forgotten(forget)
+    assert not search.Criterion("fa1").forgotten({"fa1": 1e-9, "fa5": 0.0})
+    assert search.Criterion() == search.Criterion("fa5") and search.Criterion().name == "FA@5"
+    assert [search.Criterion.among(n).target for n in (7, 10, 19, 20, 44)] == ["fa1"] * 3 + ["fa5"] * 2
+    assert search.Criterion.among(44, "fa1").target == "fa1" and search.Criterion.among(7, "fa5").target == "fa5"
     with pytest.raises(SettingError, match="fa5"):
         search.Criterion("fa@1")
 
@@ -343,7 +346,7 @@ def test_the_frame_holds_every_probe():
     fa = [0.3, 0, 0.1, 0.1]
     frame = search.search_step(LAYERS[4], layer_of(tiny_clip()), Scripted(fa), FA5, max_trials=4).frame()
     assert frame.columns.tolist() == (
-        "layer tower probe lam rho fa1 fa5 forget forgotten retain retain_people retain_objects chosen".split()
+        "layer tower probe lam rho fa1 fa5 forget forgotten retain pictures retain_people retain_objects chosen".split()
     )
     assert frame["probe"].tolist() == [1, 2, 3, 4] and set(frame["tower"]) == {"vision"}
     assert frame["forget"].tolist() == fa

@@ -128,19 +128,16 @@ class StudioSource:
         }
 
     def _styles(self, concept: str, split: str) -> dict[str, dict[str, list[str]]]:
-        """Wording -> style -> its texts: each way of naming the style about objects, and about people."""
+        """Wording -> style -> its texts: each way of naming the style, about objects and people."""
         turn, report = list(PER_STYLE).index(split), self.world.report["person"]
-        about = {
-            "objects": [article(o) for o in self.world.objects[turn::2] if o != concept],
-            "people": [p for p in self.world.people if p not in (*report, concept)][turn::2],
-        }
+        about = [article(o) for o in self.world.objects[turn::2] if o != concept]
+        about += [p for p in self.world.people if p not in (*report, concept)][turn::2]
         return {
-            f"{form}, about {what}": {
-                style: [said[form].format(subject) for subject in subjects]
+            form: {
+                style: [said[form].format(subject) for subject in about]
                 for style, said in self.world.wordings["styles"][split].items()
             }
             for form in next(iter(self.world.wordings["styles"][split].values()))
-            for what, subjects in about.items()
         }
 
     def exam(self, concept: str, split: str, per_style: int = 0) -> Exam:

@@ -19,11 +19,13 @@ import torch
 from slugkit.base import SettingError, look_for, require_choice
 from slugkit.data import CanvasSource, Source, StudioSource
 from slugkit.data.canvas_source import class_prompts
-from slugkit.data.studio_source import NAME_PROMPTS
 from slugkit.evaluate.paper_prompts import phrase
 from slugkit.evaluate.unlearncanvas import OBJECT_FILE, STYLE_FILE, CanvasJudge, judge_in
 from slugkit.models import Clip, load_clip
 from slugkit.models.classifier import Classifier, load_classifier
+
+PLAIN_PROMPTS = ("{}", "a picture of {}", "a photo of {}")
+"""How the judge is asked for a class."""
 
 
 @dataclass
@@ -79,7 +81,7 @@ def clip_judge(clip: Clip, table: pd.DataFrame, model: str = "") -> ClipJudge:
     if len(domains) < 2:
         raise SettingError(f"The answer set names {len(domains)} subjects; two or more were expected, or there is nothing to tell apart.")
     own = _another(clip, model)
-    classes = own.class_features([[prompt.format(phrase(name, domain)) for prompt in NAME_PROMPTS] for name, domain in domains.items()])
+    classes = own.class_features([[prompt.format(phrase(name, domain)) for prompt in PLAIN_PROMPTS] for name, domain in domains.items()])
     return ClipJudge(own, domains.index.tolist(), classes)
 
 
@@ -92,8 +94,12 @@ def canvas_judge(clip: Clip, model: str = "") -> CanvasJudge | ClipJudge:
     folder = Path(model).expanduser() if model else None
     if folder is not None and any(look_for(folder / name).is_file() for name in (STYLE_FILE, OBJECT_FILE)):
         return judge_in(folder, clip.device.type)
-    own, texts = _another(clip, model), class_prompts()
-    classes, looks = (own.class_features(list(texts[domain].values())) for domain in ("objects", "styles"))
+    own, asked, texts = _another(clip, model), class_prompts(), {}
+    for domain, wordings in asked.items():
+        for said in wordings.values():
+            for name, words in said.items():
+                texts.setdefault(domain, {}).setdefault(name, []).extend(words)
+    classes, looks = (own.class_features(list(texts[d].values())) for d in ("objects", "styles"))
     return ClipJudge(own, list(texts["objects"]), classes, tuple(texts["styles"]), looks)
 
 

@@ -16,11 +16,10 @@ from slugkit.evaluate.clip import evaluate_clip
 from slugkit.evaluate.measure import FastMeasure, FixedFeatures
 from slugkit.evaluate.retain import RetainSide
 from slugkit.evaluate.statistics import above_chance, wilson
-from slugkit.gradients import forget_gradient
+from slugkit.gradients import forget_gradient, retain_aware_directions
 from slugkit.models import Clip, load_clip, model_folder
 from slugkit.models.clip import WEIGHTS
 from slugkit.models.hub import read_json
-from slugkit.models.inputs import retain_aware_directions
 from slugkit.models.layers import EXCLUDE, candidates, layer_table, weight_of
 from slugkit.ranking import cosine_noise, front_share, rank_layers
 from slugkit.search import Criterion, EditableLayer, search_front, winner
@@ -196,39 +195,37 @@ def forget_concept(
     ranking are taken over, at the same cost.
     """
     require_choice(method, METHODS, "The method")
-    clock, seconds = perf_counter(), {}
-
-    def lap(stage: str) -> None:
-        nonlocal clock
-        seconds[stage], clock = perf_counter() - clock, perf_counter()
-
+    laps, clock = {}, perf_counter()
     with peak_memory() as peak:
         exam = source.exam(concept, "search")
         forget: Pairs = source.forget_set(concept, forget_size, seed)
         side = shared or RetainSide(clip, source, [concept], retain_size, batch_size, seed)
         side.require(concept)
-        lap("data")
+        clock = _lap(laps, "data", clock)
         g_forget = ranked.g_forget if ranked else forget_gradient(clip, forget, batch_size)
         g_retain = side.gradient
-        lap("gradients")
+        clock = _lap(laps, "gradients", clock)
         layers = ranked.layers if ranked else score_layers(clip, g_forget, g_retain, parts=side.parts)
         names = [layer for tower in towers for layer in front_layers(layers, tower, which)]
-        lap("ranking")
-        directions = g_forget
+        clock = _lap(laps, "ranking", clock)
+        along = g_forget
         if method == "SLUG-R":
-            directions = retain_aware_directions(g_forget, side.moments(names), damping)
-        lap("direction")
+            along = retain_aware_directions(g_forget, side.moments(names), damping)
+        clock = _lap(laps, "direction", clock)
         criterion = Criterion.among(len(exam.classes(exam.target_domain)), target)
-        probes = search_layers(clip, exam, directions, names, criterion, max_trials=max_trials)
-        lap("search")
-    costs = {
-        "pairs": len(forget) + side.pairs_seen,
-        "probes": len(probes),
-        "seconds": sum(seconds.values()),
-        "peak_mb": peak[0],
-    }
-    kept = {"g_forget": g_forget, "directions": directions, "which": which}
-    return Forgetting(concept, method, layers, probes, seconds=seconds, costs=costs, **kept).choose(clip)
+        probes = search_layers(clip, exam, along, names, criterion, max_trials=max_trials)
+        _lap(laps, "search", clock)
+    costs = {"pairs": len(forget) + side.pairs_seen, "probes": len(probes)}
+    costs |= {"seconds": sum(laps.values()), "peak_mb": peak[0]}
+    kept = {"g_forget": g_forget, "directions": along, "which": which}
+    return Forgetting(concept, method, layers, probes, seconds=laps, costs=costs, **kept).choose(clip)
+
+
+def _lap(laps: dict[str, float], stage: str, since: float) -> float:
+    """Note the seconds since then; returns now."""
+    now = perf_counter()
+    laps[stage] = now - since
+    return now
 
 
 def report_metrics(clip: Clip, source: Source, found: list[Forgetting], per_style: int = 0) -> pd.DataFrame:

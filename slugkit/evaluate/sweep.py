@@ -53,23 +53,37 @@ def table_row(found: Forgetting, metrics: pd.DataFrame, tower: str, kind: str) -
     return row
 
 
-def kept_rows(path: Path, weights: str, concepts: list[str]) -> pd.DataFrame:
-    """Rows of an earlier sweep of the same weights about other concepts; without such a file an empty table."""
+def kept_rows(path: Path, weights: str, concepts: list[str], towers: tuple[str, ...] = ()) -> pd.DataFrame:
+    """Rows of an earlier sweep of the same weights about other concepts, or other towers than these; without such a file an empty table."""
     if not path.is_file():
         return pd.DataFrame()
     table = pd.read_csv(path)
     as_written = pd.read_csv(path, dtype=str, keep_default_na=False)  # 7 and None are names too
     for name in {"concept", "weights"} & set(table):
         table[name] = as_written[name].map(from_cell)
-    return table[(table["weights"] == weights) & ~table["concept"].isin(concepts)] if "weights" in table else pd.DataFrame()
+    if "weights" not in table:
+        return pd.DataFrame()
+    again = table["concept"].isin(concepts)
+    again &= table["tower"].isin(towers) if towers else True
+    return table[(table["weights"] == weights) & ~again]
 
 
-def one_at_a_time(rows_of: Callable[[str], list[dict]], concepts: list[str], order: list[str], path: Path, weights: str) -> pd.DataFrame:
+def one_at_a_time(
+    rows_of: Callable[[str], list[dict]],
+    concepts: list[str],
+    order: list[str],
+    path: Path,
+    weights: str,
+    towers: tuple[str, ...] = (),
+) -> pd.DataFrame:
     """The table of `rows_of` each concept, in the given order and written after every concept; rows about others that the file holds stay
-    if they were made with the same weights."""
-    table = kept_rows(path, weights, concepts)
+    if they were made with the same weights, and so do those about other towers than these."""
+    table = kept_rows(path, weights, concepts, towers)
     for concept in progress(concepts, "forgetting each concept"):
-        table = pd.concat([table, pd.DataFrame(rows_of(concept)).assign(weights=weights)], ignore_index=True)
+        rows = pd.DataFrame(rows_of(concept))
+        if rows.empty:  # it was left out, and said so
+            continue
+        table = pd.concat([table, rows.assign(weights=weights)], ignore_index=True)
         table = table.sort_values("concept", kind="stable", ignore_index=True,
                                   key=lambda names: names.map({c: i for i, c in enumerate(order)}).fillna(len(order)))
         write_csv(path, table.round(6))
@@ -83,12 +97,13 @@ def sweep(
     data: str = "studio",
     seed: int = 0,
     device: str = "auto",
+    towers: tuple[str, ...] = ("text", "vision"),
     **settings,
 ) -> pd.DataFrame:
     """Forget each concept on its own, by both methods in both towers, on the front and on all candidates, and report it. Writes a CSV after every concept and returns the table.
 
     concepts: None takes the world's report concepts, or all of a folder's. out: None writes data/studio/report_concepts.csv; beside it, under
-    the same name with `_summary`, the means over concepts. settings: as of `forget_concept`. Rows about other concepts that the file holds stay if they were
+    the same name with `_summary`, the means over concepts. towers: those that are searched. settings: as of `forget_concept`. Rows about other concepts and towers that the file holds stay if they were
     made with the same weights (column `weights`, the start of their SHA-256). A concept that the model does not know is left out and said so. Raises
     UnknownConceptError, SearchFailedError where it knows none.
     """
@@ -105,16 +120,17 @@ def sweep(
         try:
             for method in METHODS:
                 ranked = found[0] if found else None
-                given = {"shared": side, "ranked": ranked, "seed": seed, "which": "all", **settings}
+                given = {"shared": side, "ranked": ranked, "seed": seed, "which": "all"}
+                given |= {"towers": towers, **settings}
                 found.append(forget_concept(clip, source, concept, method, **given))
         except SearchFailedError as unknown:
             print(f"{concept} is left out. {unknown}", file=sys.stderr)
             return []
         found = [each for f in found for each in (f.on_front(clip), f)]
         metrics, kind = report_metrics(clip, source, found), source.kind(concept)
-        return [table_row(f, metrics, tower, kind) for tower in ("text", "vision") for f in found]
+        return [table_row(f, metrics, tower, kind) for tower in towers for f in found]
 
-    table = one_at_a_time(rows_of, concepts or order, order, path, weights)
+    table = one_at_a_time(rows_of, concepts or order, order, path, weights, towers)
     if table.empty:
         raise SearchFailedError("The model knows none of the concepts, so there is no table; one or more was expected. The reasons are above.")
     write_csv(path.with_stem(f"{path.stem}_summary"), summarise(table).round(3))

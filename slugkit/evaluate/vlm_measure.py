@@ -24,7 +24,8 @@ from slugkit.models.names import locate, require_tower
 from slugkit.models.seen import Seen
 from slugkit.models.vlm import Vlm, hidden_states
 from slugkit.ranking import pareto_front
-from slugkit.search import Criterion, EditableLayer, probe_steps
+from slugkit.criterion import Criterion
+from slugkit.search import EditableLayer, probe_steps
 
 FORGOTTEN = 0.97
 """A step has forgotten when this share of the target's search pictures has lost the right name."""

@@ -20,9 +20,8 @@ from slugkit.evaluate.sweep import one_at_a_time, summarise
 from slugkit.evaluate.transfer import in_both
 from slugkit.evaluate.vlm import answered, measures, question_set, stranger_set
 from slugkit.evaluate.vlm_measure import answer_gradient, paper_layer, search_on_vlm, writing_layers
-from slugkit.gradients import forget_gradient
+from slugkit.gradients import forget_gradient, retain_aware_directions
 from slugkit.models import Clip, load_clip
-from slugkit.models.inputs import retain_aware_directions
 from slugkit.models.layers import weight_of
 from slugkit.models.vlm import Vlm, load_vlm
 from slugkit.ranking import short

@@ -5,7 +5,7 @@ section 4; the paper writes the same step with the negated loss).
 """
 
 from slugkit.gradients.accumulate import Ahead, check_finite, forget_gradient, gradient_of, learning, mean_gradient, retain_gradient
-from slugkit.gradients.directions import counterweighted, preconditioned, retain_aware
+from slugkit.gradients.directions import counterweighted, preconditioned, retain_aware, retain_aware_directions
 from slugkit.gradients.files import join_safetensors, save_gradient
 from slugkit.gradients.losses import (
     KINDS,
@@ -50,6 +50,7 @@ __all__ = [
     "micro_batches",
     "preconditioned",
     "retain_aware",
+    "retain_aware_directions",
     "retain_gradient",
     "retain_loss",
     "save_gradient",

@@ -6,7 +6,11 @@ import math
 
 import torch
 
-from slugkit.base import GradientError, SettingError, wide
+from slugkit.base import SettingError, wide
+from slugkit.models.layers import weight_of
+
+PROJECTIONS = ("text_projection", "visual.proj")
+"""Weights that open_clip keeps as (in, out), so that they multiply their inputs from the right."""
 
 
 def retain_aware(direction: torch.Tensor, inputs: torch.Tensor, damping: float) -> torch.Tensor:
@@ -32,6 +36,22 @@ def retain_aware(direction: torch.Tensor, inputs: torch.Tensor, damping: float) 
         SettingError: for a damping that is not above 0.
     """
     return _as_long_as(_through(direction, inputs, None, damping), direction)
+
+
+def retain_aware_directions(
+    gradient: dict[str, torch.Tensor], moments: dict[str, torch.Tensor], damping: float
+) -> dict[str, torch.Tensor]:
+    """SLUG-R's direction for every layer of `moments`, see `retain_aware`.
+
+    gradient: weight -> g_f. moments: of `slugkit.models.inputs.read_moments`; a layer may be a part of a packed q/k/v.
+    """
+    found = {}
+    for layer, moment in moments.items():
+        g = weight_of(gradient, layer)
+        turned = layer in PROJECTIONS
+        d = retain_aware(g.T if turned else g, moment, damping)
+        found[layer] = d.T.contiguous() if turned else d
+    return found
 
 
 def preconditioned(direction: torch.Tensor, inputs: torch.Tensor, outputs: torch.Tensor | None = None, damping: float = 0.1) -> torch.Tensor:

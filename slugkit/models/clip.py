@@ -161,15 +161,16 @@ class Clip:
         to unit length. Where all classes have as many, those that are cut are left out of all.
         Raises what `wordings` raises.
         """
-        if len({len(group) for group in prompts}) == 1:
-            columns = {
-                str(k): {str(i): [group[k]] for i, group in enumerate(prompts)}
-                for k in range(len(prompts[0]))
-            }
-            kept = self.wordings(columns).values()
-            prompts = [[said[str(i)][0] for said in kept] for i in range(len(prompts))]
-        flat = self.text_features([p for group in prompts for p in group])
-        groups = torch.split(flat, [len(g) for g in prompts])
+        flat = [p for group in prompts for p in group]
+        tokens = self.tokens(flat)
+        if (tokens[:, -1] != tokens[:, -2]).any() and len({len(group) for group in prompts}) == 1:
+            fits = reading_of(self.tokenizer).fits
+            whole = [all(map(fits, column)) for column in zip(*prompts)]
+            if any(whole):
+                prompts = [[p for p, fine in zip(g, whole) if fine] for g in prompts]
+        self.wordings({"": {str(i): group for i, group in enumerate(prompts)}})
+        features = self.text_features([p for group in prompts for p in group])
+        groups = torch.split(features, [len(g) for g in prompts])
         return F.normalize(torch.stack([g.mean(0) for g in groups]), dim=-1)
 
 

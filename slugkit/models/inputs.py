@@ -12,10 +12,9 @@ import torch.nn.functional as F
 
 from slugkit.base import PatchError, wide
 from slugkit.data import Pairs
-from slugkit.gradients.directions import retain_aware
 from slugkit.models.clip import Clip
 from slugkit.models.convert import to_transformers
-from slugkit.models.layers import tower_of, weight_of
+from slugkit.models.layers import tower_of
 from slugkit.models.names import locate
 
 
@@ -67,10 +66,6 @@ def watched(model, layers: list[str]) -> Iterator[dict[str, Covariance]]:
             hook.remove()
 
 
-PROJECTIONS = ("text_projection", "visual.proj")
-"""Weights that open_clip keeps as (in, out), so that they multiply their inputs from the right."""
-
-
 @torch.no_grad()
 def read_moments(clip: Clip, pairs: Pairs, layers: list[str]) -> dict[str, torch.Tensor]:
     """Second moment A of what each layer reads of the pairs: of the captions in the text tower, of the
@@ -103,19 +98,3 @@ def read_moments(clip: Clip, pairs: Pairs, layers: list[str]) -> dict[str, torch
                 model.get_image_features(clip.pixels(pairs.images[i : i + clip.batch]))
         found |= {layer: each.matrix for layer, each in seen.items()}
     return {layer: found[layer] for layer in layers}
-
-
-def retain_aware_directions(
-    gradient: dict[str, torch.Tensor], moments: dict[str, torch.Tensor], damping: float
-) -> dict[str, torch.Tensor]:
-    """SLUG-R's direction for every layer of `moments`, see `slugkit.gradients.retain_aware`.
-
-    gradient: weight -> g_f. moments: of `read_moments`; a layer may be a part of a packed q/k/v.
-    """
-    found = {}
-    for layer, moment in moments.items():
-        g = weight_of(gradient, layer)
-        turned = layer in PROJECTIONS
-        d = retain_aware(g.T if turned else g, moment, damping)
-        found[layer] = d.T.contiguous() if turned else d
-    return found

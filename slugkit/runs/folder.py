@@ -29,7 +29,7 @@ from slugkit.base import (
 from slugkit.runs.manifest import Manifest, hash_of, used
 from slugkit.runs.stages import ARTEFACTS, OPTIONAL, SERIES, artefact_of, list_notebooks, source_hash
 
-COLUMNS = ("family", "model", "concept", "method", "stage", "group", "metric", "split", "value", "low", "high", "n")
+COLUMNS = ("family", "model", "concept", "method", "stage", "group", "metric", "wording", "split", "value", "low", "high", "n")
 STAGES = ("before", "after", "oracle")
 LIBRARIES = ("torch", "open_clip_torch", "transformers", "diffusers", "numpy", "pandas", "pyarrow", "pillow", "safetensors")
 

@@ -22,7 +22,7 @@ STAGE_TITLES = {"before": "before", "after": "after the edit", "oracle": "never 
 NO_SHARES = {"text-image cosine"}
 """Metrics that may lie in 0..1 and are no share of pictures."""
 FAMILIES = {"clip": "CLIP", "diffusion": "generated pictures", "vlm": "answers about pictures"}
-GROUP_ORDER = ("target", "neighbours", "people", "objects", "styles", "novel")
+GROUP_ORDER = ("target", "neighbours", "people", "characters", "objects", "styles", "novel")
 
 
 def joined_metrics(folder: Path) -> Any:
@@ -38,6 +38,14 @@ def joined_metrics(folder: Path) -> Any:
     joined = pandas.concat(frames, ignore_index=True)
     keys = [name for name in joined.columns if name not in ("value", "low", "high", "n")]
     return joined.drop_duplicates(keys, keep="last", ignore_index=True)
+
+
+def of_the_page(frame: Any) -> Any:
+    """Of the metrics what the page shows: means over wordings, scores without, and in what wording the target is known best."""
+    worst = (frame["wording"] == "worst") & (frame["group"] == "target")
+    kept = frame[frame["wording"].isin(["", "mean"]) | worst]
+    named = kept["metric"] + ", worst wording"
+    return kept.assign(metric=kept["metric"].where(kept["wording"] != "worst", named))
 
 
 def per_method(frame: Any) -> Any:
@@ -202,7 +210,7 @@ def build(run: str) -> Path:
     body = [f"<h1>{html.escape(run)}</h1>"]
     if frame is not None:
         write_parquet(folder / "metrics.parquet", frame)
-        whole = per_method(frame)
+        whole = per_method(of_the_page(frame))
         body += [f'<p class="finding">{html.escape(finding(part))}</p>' for _, part in whole.groupby(["family", "concept"], sort=False)]
         body += ["<h2>Results</h2>", results_table(whole)]
     else:
