@@ -15,18 +15,16 @@ from slugkit.evaluate.concept import report_metrics, score_layers, search_layers
 from slugkit.evaluate.curve import step_curve
 from slugkit.evaluate.leftover import recognised_from_pictures
 from slugkit.evaluate.measure import PlainMeasure
-from slugkit.evaluate.pipeline_search import read_by_encoder
 from slugkit.evaluate.retain import RetainGradients
 from slugkit.evaluate.several import SeveralScorer, curve_rows, interference, several_exam
 from slugkit.gradients import (
-    counterweighted,
     forget_gradient,
-    off_span,
-    preconditioned,
+    retain_aware_directions,
     retain_gradient,
     workers,
 )
 from slugkit.models import pick_device
+from slugkit.models.inputs import read_moments
 from slugkit.models.layers import weight_of
 from slugkit.models.memory import plan
 from slugkit.ranking import cosine
@@ -126,20 +124,13 @@ def test_the_memory_plan_counts_on_the_gpu(kind, clip, there):
     assert here.per_pair == pytest.approx(other.per_pair, rel=0.2 if REAL else 0)
 
 
-def test_directions_off_the_span_and_preconditioned_are_those_of_the_cpu(
-    clip, there, pipe, few, found
-):
-    captions, g = few.retain_set([WHO], 12, 0).captions, found.g_forget[TEXT]
-    spared = [
-        ways.spared_directions({TEXT: way}, ways.read_by_text_tower(on, captions, [TEXT]), 0.9)
-        for on, way in ((clip, g), (there, g.cpu()))
-    ]
-    assert on_gpu(spared[0][TEXT]) and close(spared[0][TEXT], spared[1][TEXT])
-    outputs = torch.eye(len(g), dtype=torch.float64)
-    moment = read_by_encoder(pipe, captions, [TEXT])[TEXT]
-    assert on_gpu(off_span(g, moment, 0.9))
-    assert on_gpu(preconditioned(g, moment, outputs))
-    assert close(counterweighted(g, g.cpu() / 2, moment), counterweighted(g, g / 2, moment))
+def test_slug_r_directions_are_those_of_the_cpu(clip, there, few, found):
+    pairs, g = few.retain_set([WHO], 12, 0), {n: found.g_forget[n] for n in (TEXT, VISION)}
+    here, other = (
+        retain_aware_directions(way, read_moments(on, pairs, [TEXT, VISION]), 0.1)
+        for on, way in ((clip, g), (there, {n: w.cpu() for n, w in g.items()}))
+    )
+    assert all(on_gpu(here[n]) and close(here[n], other[n]) for n in g)
 
 
 def test_several_concepts_in_every_way(clip, few):
