@@ -19,14 +19,13 @@ from slugkit.evaluate.retain import RetainSide
 from slugkit.evaluate.several import SeveralScorer, curve_rows, interference, several_exam
 from slugkit.evaluate.statistics import headline
 from slugkit.gradients import (
-    counterweighted,
     forget_gradient,
-    preconditioned,
     retain_aware_directions,
     retain_gradient,
     workers,
 )
 from slugkit.models import pick_device
+from slugkit.models.inputs import read_moments
 from slugkit.models.layers import weight_of
 from slugkit.models.memory import plan
 from slugkit.ranking import cosine
@@ -128,20 +127,13 @@ def test_the_memory_plan_counts_on_the_gpu(kind, clip, there):
     assert here.per_pair == pytest.approx(other.per_pair, rel=0.2 if REAL else 0)
 
 
-def test_retain_aware_directions_are_those_of_the_cpu(clip, there, few, found):
-    layers, g = [TEXT, VISION], found.g_forget
-    aware = [
-        retain_aware_directions(way, RetainSide(on, few, [WHO], 12, 6).moments(layers), 0.01)
-        for on, way in ((clip, g), (there, {name: x.cpu() for name, x in g.items()}))
-    ]
-    for layer in layers:
-        assert on_gpu(aware[0][layer]) and close(aware[0][layer], aware[1][layer], 1e-3)
-    moment = torch.eye(g[TEXT].shape[1], dtype=torch.float64)
-    outputs = torch.eye(len(g[TEXT]), dtype=torch.float64)
-    assert on_gpu(preconditioned(g[TEXT], moment, outputs))
-    half = g[TEXT] / 2
-    weighed = [counterweighted(g[TEXT], way, moment) for way in (half.cpu(), half)]
-    assert close(*weighed)
+def test_slug_r_directions_are_those_of_the_cpu(clip, there, few, found):
+    pairs, g = few.retain_set([WHO], 12, 0), {n: found.g_forget[n] for n in (TEXT, VISION)}
+    here, other = (
+        retain_aware_directions(way, read_moments(on, pairs, [TEXT, VISION]), 0.1)
+        for on, way in ((clip, g), (there, {n: w.cpu() for n, w in g.items()}))
+    )
+    assert all(on_gpu(here[n]) and close(here[n], other[n]) for n in g)
 
 
 def test_several_concepts_in_every_way(clip, few):
