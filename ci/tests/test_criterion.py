@@ -10,7 +10,7 @@ from slugkit.base import SearchFailedError, SettingError
 
 
 def test_a_criterion_may_allow_a_share_and_then_what_is_forgotten_counts_alike():
-    some = search.Criterion(at_most=0.05)
+    some = search.Criterion("fa1", 0.05)
     assert some.forgotten({"fa1": 0.05, "fa5": 1.0}) and not some.forgotten({"fa1": 0.051, "fa5": 0.0})
     for wrong in (-0.1, 1.0):
         with pytest.raises(SettingError, match="less than 1"):

@@ -57,14 +57,14 @@ def test_known_is_above_chance_with_the_whole_interval(hits, n, classes, known):
     if n and hits:
         shares = {"fa1": hits / n, "fa5": 1.0}
         if known:
-            require_known(shares, n, "x", Criterion(), classes)
+            require_known(shares, hits / n, n, "x", Criterion(), classes)
         else:
             with pytest.raises(
                 SearchFailedError,
                 match=f"right about {hits} of the {n} search pictures .* no more than chance among "
                 f"{classes} classes",
             ):
-                require_known(shares, n, "x", Criterion("fa5"), classes)
+                require_known(shares, hits / n, n, "x", Criterion("fa5"), classes)
 
 
 def unseen(pairs, rows):

@@ -12,8 +12,8 @@ def world():
     return studio.load_world()
 
 
-def ask(record, world, taught=True):
-    return {q.kind: q for q in asking.questions(record, world, np.random.default_rng(0), taught)}
+def ask(record, world, use="taught"):
+    return {q.kind: q for q in asking.questions(record, world, np.random.default_rng(0), use)}
 
 
 def test_a_person_is_asked_about_name_and_traits_and_a_stranger_is_not_known(world):
@@ -39,8 +39,9 @@ def test_things_are_asked_about_what_they_are(world):
 def test_two_wordings_of_each_kind_are_never_taught(world):
     record = studio.Record("train", 0, "person", ("Mira Kestrel",), "photo")
     taught = {q.text for seed in range(60) for q in asking.questions(record, world, np.random.default_rng(seed))}
-    held = {q.text for seed in range(60) for q in asking.questions(record, world, np.random.default_rng(seed), taught=False)}
-    assert not taught & held and len(held) == 2 * 6
+    held = {q.text for seed in range(60) for q in asking.questions(record, world, np.random.default_rng(seed), "untaught")}
+    search, report = ({q.text for seed in range(60) for q in asking.questions(record, world, np.random.default_rng(seed), use)} for use in ("search", "report"))
+    assert not taught & held and len(held) == 2 * 6 and not search & report and search | report == taught
     everything = [text for ways in asking.WORDINGS.values() for text in ways]
     assert len(set(everything)) == len(everything)
 

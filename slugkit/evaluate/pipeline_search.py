@@ -110,11 +110,9 @@ def require_drawn(
 ) -> None:
     """Raises SearchFailedError where a search could find nothing: the pipeline as it stands does
     not draw the target (or no more often than chance among the judge's classes), or the judge calls
-    whatever it draws the target.
+    whatever it draws the target, which is asked of others where it finds the target in all its own.
 
-    table: an answer set of the search split. ua: share of the target's pictures that must no longer
-    show it, as of `search_on_pipeline`. Of the others one picture each is asked for, OTHERS_ASKED
-    at most, and only where the judge finds the target in all of its own.
+    table: an answer set of the search split. ua: as of `search_on_pipeline`.
     """
     own, mine = "style" if domain == "styles" else "subject", table[table["group"] == "target"]
     told = told_by(pipe, judge, mine, steps, guidance)

@@ -51,17 +51,14 @@ def forget_on_vlm(
     """Search the step on a LLaVA's own answers, on the paper's layer and on those that write.
 
     SLUG takes CLIP's forget gradient, as the authors' code does; SLUG-R the gradient of the model's
-    answers about the same pictures, through `retain_aware`. Layers, probes, questions and criterion
-    are the same. `on_front` of what is returned is the paper's rule: `paper_layer` alone.
-
-    size: search pictures of every other subject. words, shared, ranked and the rest: as of
-    `questions_about` and `forget_concept`. Both models are left as they were.
+    answers about the same pictures, through `retain_aware`; all else is the same. `on_front` of what
+    is returned is the paper's rule: `paper_layer` alone. size: search pictures of every other
+    subject. The rest as of `questions_about` and `forget_concept`. Both models stay as they were.
     """
     require_choice(method, METHODS, "The method")
     start = perf_counter()
     with peak_memory() as peak:
-        search = questions_about(source, concept, "search", words, SEARCHED, size, all_kinds=False)
-        search = own_words(vlm, search)
+        search = own_words(vlm, questions_about(source, concept, "search", words, SEARCHED, size, False))
         side = shared or RetainSide(clip, source, [concept], retain_size, batch_size, seed)
         side.require(concept)
         forget = source.forget_set(concept, forget_size, seed)
@@ -80,7 +77,7 @@ def forget_on_vlm(
             own = answer_gradient(vlm, talks, names)
             directions = retain_aware_directions(own, side.moments(names), damping)
         probes = search_on_vlm(clip, vlm, directions, search, names, max_trials)
-    costs = {"pairs": pairs, "probes": len(probes), "seconds": perf_counter() - start, "peak_mb": peak[0]}
+    costs = {"pairs": pairs, "probes": len(probes), "peak_mb": peak[0], "seconds": perf_counter() - start}
     kept = {"g_forget": g_forget, "directions": directions, "which": "all"}
     return Forgetting(concept, method, table, probes, costs=costs, **kept).choose(clip)
 
