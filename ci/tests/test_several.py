@@ -38,8 +38,8 @@ LAYER = "transformer.resblocks.0.mlp.c_proj.weight"
 
 
 def fewer(exam):
-    """The exam in its first three wordings."""
-    asked = {d: dict(list(said.items())[:3]) for d, said in exam.prompts.items()}
+    """The exam in every fifth of its wordings."""
+    asked = {d: dict(list(said.items())[::5]) for d, said in exam.prompts.items()}
     return replace(exam, prompts=asked)
 
 

@@ -39,7 +39,7 @@ from .names import written
 from .pairs import COLUMNS, Pairs
 from .pictures import Pictures
 from .reading import Reading, fitting
-from .source import Exam, Prompts, Source
+from .source import Exam, Prompts, Source, as_list
 from .wordings import PLAIN, dealt_texts
 
 LEAST = 6
