@@ -206,10 +206,13 @@ def showcase(told: pd.DataFrame, size: int = 12) -> list[int]:
 
 
 def measures(told: pd.DataFrame) -> dict[str, float]:
-    """One line for a table of concepts, shares 0..1: right_name, another_name and no_name of the target, what `kept` gives, each kind of
-    the battery, and the number of target pictures (n). told: as `answered` returns it."""
+    """One line for a table of concepts, shares 0..1: right_name, another_name and no_name of the target, right_name_worst
+    (in the wording in which it is largest), what `kept` gives, each kind of the battery, and the number of target
+    pictures (n). told: as `answered` returns it.
+    """
     target = told[told["group"] == "target"]
     line = {name.replace(" ", "_"): float((target["outcome"] == name).mean()) for name in OUTCOMES}
+    line["right_name_worst"] = float((target["outcome"] == OUTCOMES[0]).groupby(target["text"]).mean().max())
     kinds = told[told["name"] == ""].groupby("kind")["right"].mean()
     return line | kept(told) | {kind: float(value) for kind, value in kinds.items()} | {"n": len(target)}
 
