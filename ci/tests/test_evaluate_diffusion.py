@@ -1,13 +1,20 @@
 """UA, IRA and CRA by hand, and the prompts they rest on."""
 
+import types
+
+import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from slugkit import studio
 from slugkit.base import SettingError, UnknownConceptError
-from slugkit.evaluate.diffusion import PipelineMeasure, measures, ua_ira_cra
-from slugkit.evaluate.diffusion_sweep import averages, concepts_drawn
+from slugkit.criterion import Criterion
+from slugkit.evaluate import diffusion_sweep, pipeline_search
+from slugkit.evaluate.diffusion import PipelineMeasure, judged, measures, ua_ira_cra
+from slugkit.evaluate.diffusion_sweep import DiffusionSweep, averages, concepts_drawn
 from slugkit.evaluate.prompts import NEAR_TIMES, answer_set, drawn_counterparts, several_answer_set, showcase, subject_domains
+from slugkit.search import EditableLayer, probe_steps
 
 
 @pytest.fixture(scope="module")
@@ -64,6 +71,27 @@ def test_of_several_targets_the_one_that_is_recognised_most_counts(world, monkey
     assert measure.forget() == {"fa1": 0.75, "fa5": 0.75}
 
 
+def test_others_are_drawn_at_the_smallest_forgetting_step_not_at_the_last(world, monkeypatch):
+    table = answer_set(world, "car", "search", 4, 1)
+    weight, held, drawn = torch.ones(1, 1), [], []
+    measure = PipelineMeasure(None, None, table, "objects", lambda: held.append(float(weight)))
+
+    def told(target):
+        part = table[((table["group"] == "target") == target) & ~table["extra"]]
+        drawn.append((target, round(1 - held[-1], 4)))
+        right = 1 - held[-1] < 0.14 if target else True
+        return part.assign(right_subject=right, right_style=True, artifact=False)
+
+    monkeypatch.setattr(measure, "_told", told)
+    layer = EditableLayer(weight, torch.ones(1, 1))
+    found = probe_steps(
+        "a layer", layer, measure, Criterion("fa1"), max_trials=4, every_retain=False
+    )
+    assert [step for target, step in drawn if target] == [0.1, 0.2, 0.15, 0.125]
+    assert [step for target, step in drawn if not target] == [0.15]
+    assert found.chosen.lam == pytest.approx(0.15) and found.chosen.retain["ira"] == 1
+
+
 def test_unknown_names_and_splits_are_refused(world):
     with pytest.raises(UnknownConceptError, match="no concept"):
         answer_set(world, "Nobody Atall", "report")
@@ -88,6 +116,18 @@ def test_the_three_measures_by_hand():
     assert style["CRA", "people"] == pytest.approx(3 / 4) and ("CRA", "styles") not in style.index
     flat = measures(told, "figures")
     assert (flat["ua"], flat["ira"], flat["near"]) == pytest.approx((3 / 4, 3 / 4, 3 / 4)) and flat["cra_n"] == 4 + 8 and flat["ua_n"] == 4
+    assert "artifacts" not in flat
+    flat = measures(told.assign(artifact=[True] * 3 + [False] * (len(told) - 3)), "figures")
+    assert flat["artifacts"] == pytest.approx(3 / len(told)) and flat["artifacts_n"] == len(told)
+
+
+def test_blank_pictures_and_those_that_the_judge_takes_for_nothing_are_artifacts():
+    images = np.random.default_rng(0).integers(0, 256, (3, 8, 8, 3), dtype=np.uint8)
+    images[0] = 120
+    said = pd.DataFrame({"subject": "car", "style": "neon", "subject_share": [0.9, 0.4, 0.6]})
+    judge = types.SimpleNamespace(name=lambda images: said)
+    table = pd.DataFrame({"subject": ["car"] * 3, "style": ["neon"] * 3})
+    assert judged(judge, table, images)["artifact"].tolist() == [True, True, False]
 
 
 @pytest.mark.parametrize("concept", ["Mira Kestrel", "car", "neon", "star-shaped house", "Tin Wobble"])
@@ -107,10 +147,93 @@ def test_drawn_counterparts_show_what_the_prompt_names(world):
     assert all((a == b).all() for a, b in zip(made, wanted))
 
 
+def test_the_layers_searched_are_the_fronts_from_the_deepest_up_then_the_others(monkeypatch):
+    unused = {"never read": "why"}
+    monkeypatch.setattr(pipeline_search, "unused_layers", lambda part, layers: unused)
+    rows = [
+        ("shallow", "text", 0, True, True),
+        ("first of two", "text", 2, True, True),
+        ("second of two", "text", 2, True, True),
+        ("deep, off the front", "text", 3, True, False),
+        ("never read", "text", 3, True, True),
+        ("no candidate", "text", 3, False, False),
+        ("in no block", "text", -1, True, True),
+        ("of the other tower", "vision", 3, True, True),
+        ("shallow, off the front", "text", 0, True, False),
+    ]
+    table = pd.DataFrame(rows, columns=["layer", "tower", "block", "candidate", "front"])
+    front = ["second of two", "first of two", "shallow"]
+    others = ["deep, off the front", "shallow, off the front"]
+    assert pipeline_search.deepest_first(table, None) == front + others
+
+
+def test_the_deepest_layers_row_is_never_the_best_of_severals(monkeypatch):
+    """The deepest layer forgets at more cost than another: the two kinds of rows must differ."""
+    names = ["deepest", "another"]
+    probes = pd.DataFrame({"layer": ["deepest", "deepest", "another"], "tower": "text"})
+    probes = probes.assign(lam=[1.0, 2.0, 3.0], rho=[0.1, 0.2, 0.3], forget=[1.0, 0.0, 0.0])
+    probes = probes.assign(retain=[np.nan, 0.5, 0.9], chosen=[False, True, True])
+    probes = probes.assign(drawn=[10, 10, 7], seconds=[4.0, 4.0, 2.0])
+    made = {
+        "RetainSide": lambda *a, **k: types.SimpleNamespace(
+            batch_size=2, gradient={}, parts=[], pairs_seen=5, pairs=types.SimpleNamespace(captions=[])
+        ),
+        "forget_gradient": lambda *a: {},
+        "score_layers": lambda *a, **k: None,
+        "deepest_first": lambda table, pipe: [*names, "not searched"],
+        "directions_on_pipeline": lambda method, *a: {"method": method, "layers": a[3]},
+        "search_on_pipeline": lambda clip, pipe, judge, along, layers, *a: probes[
+            probes["layer"].isin(layers)
+        ],
+        "winning_patch": lambda clip, along, some, *a: (
+            along["method"],
+            some.loc[some[some["chosen"]]["retain"].idxmax(), "layer"],
+        ),
+        "answer_set": lambda *a: None,
+    }
+    for name, function in made.items():
+        monkeypatch.setattr(diffusion_sweep, name, function)
+    source = types.SimpleNamespace(forget_set=lambda *a: [1, 2, 3], world=None)
+    run = DiffusionSweep.__new__(DiffusionSweep)
+    run.__dict__ |= {"clip": None, "pipe": None, "judge": None, "source": source, "layers": 2}
+    run.__dict__ |= {"trials": 3, "damping": 1.0, "forget_size": 3, "seed": 0}
+    found = list(run._edits("car", "objects"))
+    assert [(row["method"], row["layers"], edit) for row, edit in found] == [
+        ("SLUG", "deepest", ("SLUG", "deepest")),
+        ("SLUG", "several", ("SLUG", "another")),
+        ("SLUG-R", "deepest", ("SLUG-R", "deepest")),
+        ("SLUG-R", "several", ("SLUG-R", "another")),
+    ]
+    took = [(row["probes"], row["drawn"], row["pairs"]) for row, _ in found]
+    assert took == [(2, 10, 8), (3, 17, 8)] * 2 and found[0][0]["seconds"] < found[1][0]["seconds"]
+
+
+def drawn_table(concepts):
+    """A table of `diffusion_sweep`: SLUG loses a tenth of IRA on every concept, SLUG-R nothing."""
+    rows = []
+    for k, name in enumerate(concepts):
+        rows.append((name, "none", "", 0.0, 0.9, 0.8, 0.0))
+        for method, loss in (("SLUG", 0.1), ("SLUG-R", 0.0)):
+            rows.append((name, method, "deepest", 1 - k / 100, 0.9 - loss, 0.8 - loss / 2, loss))
+    columns = ["concept", "method", "layers", "ua", "ira", "cra", "artifacts"]
+    return pd.DataFrame(rows, columns=columns)
+
+
 def test_the_concepts_of_the_table_are_fixed_and_its_averages_are_changes_in_points(world):
     names = concepts_drawn(world)
     assert [world.kind(n) for n in names] == ["person"] * 5 + ["character"] * 2 + ["object"] * 2 + ["novel"] + ["style"] * 2
-    table = pd.DataFrame([("a", "none", 0.0, 0.9, 0.8), ("a", "ua", 1.0, 0.8, 0.8), ("b", "none", 0.1, 1.0, 0.9), ("b", "ua", 0.9, 1.0, 0.7)],
-                         columns=["concept", "criterion", "ua", "ira", "cra"])
-    row = averages(table).iloc[0]
-    assert (row["ua"], row["ira_change"], row["cra_change"], row["lowest_ua"], row["of"]) == pytest.approx((95, -5, -10, 90, "b"))
+    for count in (4, 5):
+        keys = ["layers", "method", "measure"]
+        found = averages(drawn_table([f"c{k}" for k in range(count)])).set_index(keys)
+        assert found["n"].eq(count).all() and found["low"].notna().all() == (count == 5)
+        ua, ira = (found.loc["deepest", "SLUG", m] for m in ("UA", "IRA change"))
+        assert (ua["worst"], ua["of"], ira["mean"]) == (pytest.approx(101 - count), f"c{count - 1}", pytest.approx(-10))
+        both = found.loc["deepest", "SLUG-R minus SLUG"]["mean"]
+        wanted = {"UA": 0, "IRA change": 10, "CRA change": 5, "artifacts": -10}
+        assert both.to_dict() == pytest.approx(wanted)
+        assert found.loc["deepest", "SLUG", "artifacts"]["worst"] == pytest.approx(10)
+    failed = drawn_table(["a", "b"])
+    failed.loc[1, ["ua", "ira", "cra", "artifacts"]] = np.nan  # no layer forgot
+    found = averages(failed).set_index(["method", "measure"])["n"]
+    counts = [found[m, "UA"] for m in ("SLUG", "SLUG-R", "SLUG-R minus SLUG")]
+    assert counts == [1, 2, 1]

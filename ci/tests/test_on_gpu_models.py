@@ -12,14 +12,13 @@ from pretend_gpu import on_gpu
 from test_diffusion import UNET, VAE, small_pictures
 from tiny_vlm import SMALL
 
-from slugkit import patch, studio
+from slugkit import patch, search, studio
 from slugkit.evaluate import pipeline_search, scores, vlm_measure
 from slugkit.evaluate import vlm as asking
 from slugkit.evaluate.clip_judge import clip_judge
-from slugkit.evaluate.concept import winning_patch
+from slugkit.evaluate.concept import METHODS, winning_patch
 from slugkit.evaluate.diffusion import similarity, told_by
 from slugkit.evaluate.frechet import JudgeFeatures, frechet_distance
-from slugkit.evaluate.paper_several import pipeline_with_tower
 from slugkit.evaluate.prompts import several_answer_set
 from slugkit.evaluate.transfer import in_both
 from slugkit.gradients import retain_aware_directions
@@ -29,7 +28,6 @@ from slugkit.models.diffusion import draw, load_pipeline
 from slugkit.models.inputs import read_moments
 from slugkit.models.names import locate
 from slugkit.models.vlm import load_vlm
-from slugkit.search import EditableLayer
 from slugkit.train import classifier as train_judge
 from slugkit.train import diffusion as train_pipeline
 from slugkit.train import vlm as train_llava
@@ -86,27 +84,23 @@ def test_pictures_are_drawn_judged_and_searched_on(clip, pipe, judge, found, tmp
     images = draw(pipe, two["prompt"].tolist(), two["seed"].tolist(), 4)
     assert (similarity(clip, two, images)["value"] > 0).all()
     assert set(clip_judge(clip, table).name(images)["subject"]) <= set(table["subject"])
-    g, how = found.g_forget[TEXT], dict(max_trials=2, ua=0.5, steps=4)
-    lam = EditableLayer.of(clip.model, TEXT, g).lam(8.0)
-    on_pictures = clip, pipe, judge
+    layers, how = [TEXT], dict(max_trials=2, ua=0.5, steps=4)
+    monkeypatch.setattr(search, "FIRST_RHO", 8.0)
+    moved = [
+        pipeline_search.directions_on_pipeline(method, found.g_forget, pipe, ["a car", WHO], layers)
+        for method in METHODS
+    ]
+    assert all(on_gpu(way[TEXT]) for way in moved)
+    g, on_pictures = moved[0][TEXT], (clip, pipe, judge)
     made = pipeline_search.own_steps_on_pipeline(
-        *on_pictures, TEXT, dict.fromkeys(TWO, g), dict.fromkeys(TWO, lam), table, "figures", **how
+        *on_pictures, TEXT, dict.fromkeys(TWO, g), table, "figures", **how
     )
     assert [p.concept for p in made] == TWO
     one = table[(table["group"] != "target") | (table["subject"] == WHO)]
-    begin = pd.DataFrame([{"layer": TEXT, "lam": lam}])
     probes = pipeline_search.search_on_pipeline(
-        *on_pictures, found.g_forget, begin, one, "figures", layers=1, **how
+        *on_pictures, moved[0], layers, one, "figures", **how
     )
-    assert winning_patch(clip, found.g_forget, probes, "text", WHO, at_most=0.5).layer == TEXT
-
-
-def test_layers_off_the_span_are_searched_for_a_pipeline(clip, few, found):
-    pipe = pipeline_with_tower(clip, "studio")
-    directions, starts = pipeline_search.spared(
-        clip, pipe, few, WHO, found.g_forget, 0.5, retain_size=12, max_trials=7
-    )
-    assert set(starts["layer"]) <= set(directions) and all(map(on_gpu, directions.values()))
+    assert winning_patch(clip, moved[0], probes, "text", WHO, at_most=0.5).layer == TEXT
 
 
 def test_a_saved_pipeline_and_a_saved_llava_run_in_plain_libraries(kind, pipe, vlm, tmp_path):

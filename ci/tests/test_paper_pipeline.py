@@ -12,7 +12,7 @@ import torch
 import yaml
 from PIL import Image
 
-from slugkit import studio
+from slugkit import search, studio
 from slugkit.base import EmptySetError, ModelLoadError, SearchFailedError, SettingError
 from slugkit.data import open_data
 from slugkit.evaluate import prompts
@@ -25,7 +25,6 @@ from slugkit.evaluate.pipeline_search import read_by_encoder, search_on_pipeline
 from slugkit.models.classifier import Classifier, load_classifier
 from slugkit.models.diffusion import blank, draw, load_pipeline, picture_edge, require_pictures
 from slugkit.models.names import differences, part_of
-from slugkit.search import EditableLayer
 from slugkit.train.blank import pipeline_of
 
 NAME, LAYER = "Mira Kestrel", "transformer.resblocks.0.attn.out_proj.weight"
@@ -223,49 +222,52 @@ def few(recipe, split="search"):
 
 
 @pytest.fixture()
-def start(clip):
-    """A direction of noise on one layer, and the first probe at a relative step."""
-    g = {LAYER: torch.randn(clip.model.get_parameter(LAYER).shape, generator=torch.Generator().manual_seed(1))}
-    editable = EditableLayer.of(clip.model, LAYER, g[LAYER])
-    return g, lambda rho: pd.DataFrame([{"layer": LAYER, "lam": editable.lam(rho)}])
-
-
-def test_the_search_forgets_on_pictures_judged_by_a_clip_and_a_step_too_short_ends_as_a_failed_search(recipe, clip, pipe, start, tmp_path, monkeypatch):
+def noise(clip, tmp_path, monkeypatch):
+    """A direction of noise on one layer. Pictures are kept in a folder of the test's own."""
     monkeypatch.setenv("SLUGKIT_CACHE", str(tmp_path))
-    (g, at), table = start, few(recipe)
+    shape = clip.model.get_parameter(LAYER).shape
+    return {LAYER: torch.randn(shape, generator=torch.Generator().manual_seed(1))}
+
+
+def test_the_search_forgets_on_pictures_judged_by_a_clip_and_a_step_too_short_ends_as_a_failed_search(
+    recipe, clip, pipe, noise, monkeypatch
+):
+    table = few(recipe)
     judge = clip_judge(clip, table)
-    found = search_on_pipeline(clip, pipe, judge, g, at(64.0), table, "figures", 1, 1, steps=4)
-    assert found["chosen"].tolist() == [True] and found["forget"].item() == 0 and found["retain"].notna().all() and {"retain_ira", "retain_cra"} <= set(found)
-    found = search_on_pipeline(clip, pipe, judge, g, at(1e-5), table, "figures", 1, 1, steps=4)
+    given = (clip, pipe, judge, noise, [LAYER], table, "figures", 1)
+    monkeypatch.setattr(search, "FIRST_RHO", 64.0)
+    found = search_on_pipeline(*given, steps=4)
+    assert found["chosen"].tolist() == [True] and found["forget"].item() == 0
+    assert found["retain"].notna().all() and {"retain_ira", "retain_cra"} <= set(found)
+    monkeypatch.setattr(search, "FIRST_RHO", 1e-5)
+    found = search_on_pipeline(*given, steps=4)
     assert not found["chosen"].any() and differences(clip.model, pipe, "text") == []
     with pytest.raises(SearchFailedError, match="no layer of the text tower made the model forget"):
-        winning_patch(clip, g, found, "text", NAME, at_most=0.05)
+        winning_patch(clip, noise, found, "text", NAME, at_most=0.05)
     told = measures(judged(judge, table, drawn_prompts(pipe, table, steps=4)), "figures")
-    assert told["ua"] <= 0.5 and {"ira", "cra", "cra_low", "cra_n"} <= set(told)
+    assert told["ua"] <= 0.5 and {"ira", "cra", "cra_low", "cra_n", "artifacts"} <= set(told)
 
 
-def test_a_pipeline_that_does_not_draw_the_target_is_not_searched(recipe, clip, pipe, start, tmp_path, monkeypatch):
-    monkeypatch.setenv("SLUGKIT_CACHE", str(tmp_path))
-    (g, at), table, judge, own = start, few(recipe), load_classifier(device="cpu"), pipe.unet
+def test_a_pipeline_that_does_not_draw_the_target_is_not_searched(recipe, clip, pipe, noise):
+    table, judge, own = few(recipe), load_classifier(device="cpu"), pipe.unet
     pipe.unet = copy.deepcopy(own)
     with torch.no_grad():
         pipe.unet.conv_out.weight.zero_()
     try:
         with pytest.raises(SearchFailedError, match="Before any edit the judge finds 'Mira Kestrel' in 0 of 4 pictures"):
-            search_on_pipeline(clip, pipe, judge, g, at(1.0), table, "figures", 1, 1, steps=2)
+            search_on_pipeline(clip, pipe, judge, noise, [LAYER], table, "figures", steps=2)
     finally:
         pipe.unet = own
 
 
-def test_a_judge_that_calls_everything_the_target_is_refused(recipe, clip, pipe, start, tmp_path, monkeypatch):
-    monkeypatch.setenv("SLUGKIT_CACHE", str(tmp_path))
-    (g, at), table, judge = start, few(recipe), load_classifier(device="cpu")
+def test_a_judge_that_calls_everything_the_target_is_refused(recipe, clip, pipe, noise):
+    table, judge = few(recipe), load_classifier(device="cpu")
     head = [m for m in judge.model.modules() if isinstance(m, torch.nn.Linear)][-1]
     with torch.no_grad():
         head.bias[judge.subjects.index(NAME)] += 1e4
     others = table[table["group"] != "target"]["subject"].nunique()
     with pytest.raises(SearchFailedError, match=f"calls everything 'Mira Kestrel' .*{min(others, 16)} of {min(others, 16)} pictures of others"):
-        search_on_pipeline(clip, pipe, judge, g, at(1.0), table, "figures", 1, 1, steps=2)
+        search_on_pipeline(clip, pipe, judge, noise, [LAYER], table, "figures", steps=2)
     with pytest.raises(SearchFailedError, match="calls everything"):
         require_all_drawn(pipe, judge, table, "figures", steps=2)
 

@@ -9,10 +9,17 @@ import pandas as pd
 import pytest
 import torch
 
-from slugkit import patch, studio
+from slugkit import patch, search, studio
 from slugkit.base import SearchFailedError, SettingError, data_dir, sha256_file
 from slugkit.data import open_data
-from slugkit.evaluate.pipeline_search import own_steps_on_pipeline, read_by_encoder, search_on_pipeline, spared
+from slugkit.evaluate.concept import METHODS
+from slugkit.evaluate.pipeline_search import (
+    costs_of,
+    directions_on_pipeline,
+    own_steps_on_pipeline,
+    read_by_encoder,
+    search_on_pipeline,
+)
 from slugkit.evaluate.prompts import answer_set, several_answer_set
 from slugkit.evaluate.transfer import in_both
 from slugkit.gradients import forget_gradient
@@ -20,6 +27,7 @@ from slugkit.models import load_clip
 from slugkit.models.classifier import load_classifier
 from slugkit.models.diffusion import draw, load_pipeline, pipeline_folder
 from slugkit.models.acting import reading, unused_layers
+from slugkit.models.inputs import read_moments
 from slugkit.models.names import differences
 from slugkit.search import EditableLayer
 
@@ -70,50 +78,68 @@ def test_the_judge_recognises_what_is_drawn(pipe):
     assert sum(right) >= 3, said
 
 
-def test_the_search_on_pictures_goes_on_where_a_layer_fails_and_leaves_no_trace(clip, pipe, edit, tmp_path, monkeypatch):
+def test_the_search_on_pictures_tries_every_layer_counts_and_leaves_no_trace(
+    clip, pipe, edit, tmp_path, monkeypatch
+):
     monkeypatch.setenv("SLUGKIT_CACHE", str(tmp_path))
     table = answer_set(studio.load_world(), "Mira Kestrel", "search", target_size=2, size=1)
-    table = table.groupby("group").head(2)
-    hopeless, starts = "transformer.resblocks.3.mlp.c_proj.weight", []
-    g = {LAYER: edit.direction, hopeless: torch.randn(clip.model.get_parameter(hopeless).shape, generator=torch.Generator().manual_seed(1))}
-    for layer, rho in ((hopeless, 1e-4), (LAYER, 8.0)):
-        editable = EditableLayer.of(clip.model, layer, g[layer])
-        starts.append({"layer": layer, "lam": editable.lam(rho)})
-    found = search_on_pipeline(clip, pipe, load_classifier(device="cpu"), g, pd.DataFrame(starts), table, "figures", layers=1, max_trials=2, steps=4)
-    tried = found.groupby("layer", sort=False)["chosen"].any()
-    assert tried.to_dict() == {hopeless: False, LAYER: True}
-    bounded = search_on_pipeline(clip, pipe, load_classifier(device="cpu"), g, pd.DataFrame(starts), table, "figures", layers=1, max_trials=2, steps=4, tried=1)
-    assert set(bounded["layer"]) == {hopeless} and not bounded["chosen"].any()
-    first = search_on_pipeline(clip, pipe, load_classifier(device="cpu"), g, pd.DataFrame(starts[::-1]), table, "figures", layers=1, max_trials=2, steps=4)
-    assert set(first["layer"]) == {LAYER} and differences(clip.model, pipe, "text") == []
+    table = table[~table["extra"]].groupby("group").head(2)
+    other = "transformer.resblocks.3.mlp.c_proj.weight"
+    noise = torch.randn(clip.model.get_parameter(other).shape)
+    g, judge = {LAYER: edit.direction, other: noise}, load_classifier(device="cpu")
+    given = (clip, pipe, judge, g, [other, LAYER], table, "figures", 1)
+    monkeypatch.setattr(search, "FIRST_RHO", 1e-4)
+    found = search_on_pipeline(*given, steps=4)
+    assert found["layer"].tolist() == [other, LAYER] and not found["chosen"].any()
+    assert costs_of(found) == {"probes": 2, "drawn": 4, "seconds": found["seconds"].sum()}
+    monkeypatch.setattr(search, "FIRST_RHO", 8.0)
+    found = search_on_pipeline(*given[:4], [LAYER], *given[5:], steps=4)
+    assert found["chosen"].all() and found["retain"].notna().all()
+    assert costs_of(found)["drawn"] == len(table) and found["pictures"].item() == len(table) - 2
+    assert differences(clip.model, pipe, "text") == []
     with pytest.raises(SettingError, match="less than 1"):
-        search_on_pipeline(clip, pipe, load_classifier(device="cpu"), g, pd.DataFrame(starts), table, "figures", ua=0.0)
+        search_on_pipeline(*given, ua=0.0)
 
 
-def test_every_concept_gets_a_step_of_its_own_on_pictures_and_a_failure_names_it(clip, pipe, edit, tmp_path, monkeypatch):
+def test_every_concept_gets_a_step_of_its_own_on_pictures_and_a_failure_names_it(
+    clip, pipe, edit, tmp_path, monkeypatch
+):
     monkeypatch.setenv("SLUGKIT_CACHE", str(tmp_path))
     two = ["Mira Kestrel", "Kofi Okoye"]
     table = several_answer_set(studio.load_world(), two, "search", 2, 1)
-    table = pd.concat([table[table["group"] == "target"], table[table["group"] != "target"].groupby("domain").head(2)])
-    judge, lam = load_classifier(device="cpu"), edit.lam * 16
-    patches = own_steps_on_pipeline(clip, pipe, judge, LAYER, dict.fromkeys(two, edit.direction), {"Mira Kestrel": lam, "Kofi Okoye": lam * 1.5}, table, "figures", max_trials=1, steps=4)
-    assert [(p.concept, p.lam) for p in patches] == [("Mira Kestrel", lam), ("Kofi Okoye", lam * 1.5)] and all(p.metrics["forget"] == 0 and "ira" in p.metrics for p in patches)
+    targets, rest = table[table["group"] == "target"], table[table["group"] != "target"]
+    table = pd.concat([targets, rest.groupby("domain").head(2)])
+    ways = {"Mira Kestrel": edit.direction, "Kofi Okoye": edit.direction / 2}
+    given = (clip, pipe, load_classifier(device="cpu"), LAYER, ways, table, "figures", 1)
+    monkeypatch.setattr(search, "FIRST_RHO", 8.0)
+    patches = own_steps_on_pipeline(*given, steps=4)
+    steps = [(p.concept, p.lam / edit.lam) for p in patches]
+    assert steps == [("Mira Kestrel", pytest.approx(16)), ("Kofi Okoye", pytest.approx(32))]
+    assert all(p.metrics["forget"] == 0 and "ira" in p.metrics for p in patches)
+    monkeypatch.setattr(search, "FIRST_RHO", 1e-6)
     with pytest.raises(SearchFailedError, match="Mira Kestrel: no step on layer"):
-        own_steps_on_pipeline(clip, pipe, judge, LAYER, {"Mira Kestrel": edit.direction}, {"Mira Kestrel": 1e-6 * lam}, table, "figures", max_trials=1, steps=4)
+        own_steps_on_pipeline(*given, steps=4)
     assert differences(clip.model, pipe, "text") == []
 
 
-def test_a_step_off_the_span_hardly_moves_what_the_layers_answer_to_other_prompts(clip, pipe):
+def test_slug_steps_along_the_gradient_and_slug_r_hardly_moves_what_the_retain_prompts_read(
+    clip, pipe
+):
     source = open_data("studio")
-    captions = source.retain_set("neon", 64, 0).captions
-    moment = read_by_encoder(pipe, captions, [LAYER])[LAYER]
-    assert torch.allclose(moment, read_by_encoder(pipe, captions, [LAYER], batch_size=17)[LAYER], rtol=1e-4, atol=1e-9) and moment.dtype == torch.float64
+    pairs = source.retain_set("neon", 64, 0)
+    moment = read_by_encoder(pipe, pairs.captions, [LAYER])[LAYER]
+    again = read_by_encoder(pipe, pairs.captions, [LAYER], batch_size=17)[LAYER]
+    assert torch.allclose(moment, again, rtol=1e-4, atol=1e-9) and moment.dtype == torch.float64
+    to_the_end = read_moments(clip, pairs, [LAYER])[LAYER]
+    assert not torch.allclose(moment, to_the_end, rtol=0.05), "padding is read, too"
     g_forget = forget_gradient(clip, source.forget_set("neon", 16, 0))
-    directions, starts = spared(clip, pipe, source, "neon", g_forget, energy=0.9, retain_size=64, max_trials=8)
-    moved = [float(((d.double() @ moment) * d.double()).sum().sqrt() / d.norm()) for d in (g_forget[LAYER], directions[LAYER])]
-    assert moved[1] < 0.5 * moved[0]
-    assert set(starts["layer"]) <= set(directions) and "text_projection" not in directions and all(name.startswith("transformer.") for name in directions)
-    assert differences(clip.model, pipe, "text") == []
+    given = (g_forget, pipe, pairs.captions, [LAYER])
+    plain, aware = (directions_on_pipeline(method, *given)[LAYER] for method in METHODS)
+    assert torch.equal(plain, g_forget[LAYER]) and aware.norm() == pytest.approx(plain.norm())
+    felt = [float(((d.double() @ moment) * d.double()).sum().sqrt()) for d in (plain, aware)]
+    assert felt[1] < 0.5 * felt[0]
+    with pytest.raises(SettingError, match="The method 'off span' is unknown"):
+        directions_on_pipeline("off span", *given)
 
 
 def test_an_edited_pipeline_draws_the_same_where_slugkit_was_never_imported(clip, pipe, edit, tmp_path):

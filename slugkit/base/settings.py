@@ -74,9 +74,16 @@ class Settings(BaseModel):
     size: int = Field(1, ge=1, le=100, description="report pictures of every other subject, 28 times as many of the target; 1 to 100")
     sampling_steps: int = Field(10, ge=1, le=1000, description="denoising steps per picture, 1 to 1000")
     guidance: Annotated[float, Field(ge=0, le=50, allow_inf_nan=False)] = Field(4.0, description="scale of classifier-free guidance, 0 to 50")
-    pipeline_layers: int = Field(2, ge=1, le=50, description="layers on which the search on generated pictures must succeed before it ends, best of CLIP's search first")
-    pipeline_tried: int = Field(16, ge=1, description="layers that the search on generated pictures tries at most, 1 or more")
-    pipeline_trials: int = Field(5, ge=1, le=60, description="upper bound on step lengths tried per layer on generated pictures, 1 to 60")
+    pipeline_layers: int = Field(
+        1,
+        ge=1,
+        le=50,
+        description="layers searched on generated pictures, the deepest of the front first; 1 is the "
+        "authors' rule",
+    )
+    pipeline_trials: int = Field(
+        10, ge=1, le=60, description="upper bound on step lengths tried per layer on generated pictures, 1 to 60"
+    )
     pipeline_ua: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)] = Field(
         0.95, description="share of the target's search pictures that must no longer show it, above 0 to 1"
     )

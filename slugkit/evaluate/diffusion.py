@@ -1,10 +1,17 @@
-"""Generated pictures before and after an edit, judged: UA, IRA and CRA in the sense of UnlearnCanvas (its paper, section 4).
+"""Generated pictures before and after an edit, judged: UA, IRA and CRA in the sense of
+UnlearnCanvas (its paper, section 4), and the artifact rate.
 
-UA, unlearning accuracy: share of the target's pictures that the judge does not call the target. IRA, in-domain retain
-accuracy: share of the pictures of other classes of the target's domain that are called right. CRA, cross-domain retain
-accuracy: the same in the other domains, averaged over them. Domains here: figures, objects, styles, novel, and classes for data that do not say what
-their classes are. Pictures for CRA are those of IRA and of the other domains; the target's own are left out, since they are meant to change. Data without
-styles have "" in the column style: then styles are no domain.
+UA, unlearning accuracy: share of the target's pictures that the judge does not call the target.
+IRA, in-domain retain accuracy: share of the pictures of other classes of the target's domain that
+are called right. CRA, cross-domain retain accuracy: the same in the other domains, averaged over
+them. Domains here: figures, objects, styles, novel, and classes for data that do not say what their
+classes are. Pictures for CRA are those of IRA and of the other domains; the target's own are left
+out, since they are meant to change. Data without styles have "" in the column style: then styles
+are no domain.
+
+Artifact rate: share of all pictures, the target's among them, that are blank (one colour all over,
+as one of NaN comes out) or broken (the judge gives no subject half of its share). A picture may
+count as forgotten because it shows nothing; the artifact rate says how many do.
 """
 
 from __future__ import annotations
@@ -21,41 +28,69 @@ from slugkit.evaluate.prompts import FIRST_SEED
 from slugkit.evaluate.statistics import bootstrap_mean, share
 from slugkit.models import Clip
 from slugkit.models.classifier import Classifier
-from slugkit.models.diffusion import GUIDANCE, STEPS, draw
+from slugkit.models.diffusion import GUIDANCE, STEPS, blank, draw
 from slugkit.models.fingerprint import weights_sha256
 from slugkit.models.reading import reading_of
+from slugkit.search import PICTURES
 
 COSINE = "text-image cosine"
+ARTIFACTS, SURE = "artifacts", 0.5
+"""Name of the artifact rate, and the share that the judge gives its answer, of a picture that shows
+something, at least."""
 KEPT_AT_ONCE = 128
-"""Pictures of an answer set in one file of the cache; a multiple of every default batch size of `draw`, so that batches are the same."""
+"""Pictures of an answer set in one file of the cache; a multiple of every default batch size of
+`draw`, so that batches are the same."""
 
 
-def drawn_prompts(pipe, table: pd.DataFrame, steps: int = STEPS, guidance: float = GUIDANCE, batch_size: int = 0) -> np.ndarray:
-    """The pictures of an answer set, (N, H, W, 3) uint8, kept under cache_dir(): the same pipeline and prompts cost nothing again.
+def drawn_prompts(
+    pipe, table: pd.DataFrame, steps: int = STEPS, guidance: float = GUIDANCE, batch_size: int = 0
+) -> np.ndarray:
+    """The pictures of an answer set, (N, H, W, 3) uint8, kept under cache_dir(): the same pipeline
+    and prompts cost nothing again.
 
-    They are kept by KEPT_AT_ONCE, so a drawing that was cut off goes on. batch_size: as of `slugkit.models.diffusion.draw`. Every network of the pipeline counts,
-    so also the second text encoder of Stable Diffusion XL.
+    They are kept by KEPT_AT_ONCE, so a drawing that was cut off goes on. batch_size: as of
+    `slugkit.models.diffusion.draw`. Every network of the pipeline counts, so also the second text
+    encoder of Stable Diffusion XL.
     """
-    networks = [part for _, part in sorted(pipe.components.items()) if isinstance(part, torch.nn.Module)]
+    networks = [
+        part for _, part in sorted(pipe.components.items()) if isinstance(part, torch.nn.Module)
+    ]
     weights = [weights_sha256(part) for part in networks]
-    parts = [table.iloc[i:i + KEPT_AT_ONCE] for i in range(0, len(table), KEPT_AT_ONCE)]
-    return np.concatenate([_drawn(pipe, part, weights, (steps, guidance, batch_size)) for part in (progress(parts, "drawing") if len(parts) > 1 else parts)])
+    parts = [table.iloc[i : i + KEPT_AT_ONCE] for i in range(0, len(table), KEPT_AT_ONCE)]
+    return np.concatenate(
+        [
+            _drawn(pipe, part, weights, (steps, guidance, batch_size))
+            for part in (progress(parts, "drawing") if len(parts) > 1 else parts)
+        ]
+    )
 
 
-def _drawn(pipe, table: pd.DataFrame, weights: list[str], sampling: tuple[int, float, int]) -> np.ndarray:
-    """The pictures of a table as `drawn_prompts` keeps them, from its file or drawn into it. weights: the networks' hashes. sampling: steps, guidance, batch size."""
+def _drawn(
+    pipe, table: pd.DataFrame, weights: list[str], sampling: tuple[int, float, int]
+) -> np.ndarray:
+    """The pictures of a table as `drawn_prompts` keeps them, from its file or drawn into it.
+    weights: the networks' hashes. sampling: steps, guidance, batch size.
+    """
     prompts, seeds = table["prompt"].tolist(), table["seed"].tolist()
     key = sha256_json([weights, prompts, seeds, *sampling[:2], dict(pipe.scheduler.config.items())])
     path = cache_dir() / f"generated-{key[:20]}.safetensors"
-    return cached_tensors(path, lambda: {"images": torch.from_numpy(draw(pipe, prompts, seeds, *sampling))})["images"].numpy()
+    return cached_tensors(
+        path, lambda: {"images": torch.from_numpy(draw(pipe, prompts, seeds, *sampling))}
+    )["images"].numpy()
 
 
 def judged(judge: Classifier, table: pd.DataFrame, images: np.ndarray) -> pd.DataFrame:
-    """The answer set with what the judge says: called, called_style, right_subject and right_style (bool)."""
+    """The answer set with what the judge says: called, called_style, and right_subject, right_style
+    and artifact (bool).
+    """
     said = judge.name(images)
-    return table.assign(called=said["subject"].to_numpy(), called_style=said["style"].to_numpy(),
-                        right_subject=said["subject"].to_numpy() == table["subject"].to_numpy(),
-                        right_style=said["style"].to_numpy() == table["style"].to_numpy())
+    return table.assign(
+        called=said["subject"].to_numpy(),
+        called_style=said["style"].to_numpy(),
+        right_subject=said["subject"].to_numpy() == table["subject"].to_numpy(),
+        right_style=said["style"].to_numpy() == table["style"].to_numpy(),
+        artifact=blank(images) | (said["subject_share"].to_numpy() < SURE),
+    )
 
 
 def _row(metric: str, group: str, hits) -> dict:
@@ -68,11 +103,14 @@ def has_styles(table: pd.DataFrame) -> bool:
 
 
 def ua_ira_cra(told: pd.DataFrame, domain: str) -> pd.DataFrame:
-    """UA, IRA and CRA from a judged answer set. domain: the target's, "figures", "objects", "styles", "novel" or "classes".
+    """UA, IRA, CRA and the artifact rate from a judged answer set. domain: the target's, "figures",
+    "objects", "styles", "novel" or "classes".
 
-    Rows metric, group, value (0..1), low, high (Wilson 95 %), n: UA of the target; IRA of all others of the domain ("people" for
-    figures, as in notebook 05; every class with the same number of pictures) and of the neighbours alone, on all their pictures; CRA by domain, and CRA as the mean over domains ("all"), whose
-    interval is the mean of the domains' intervals.
+    Rows metric, group, value (0..1), low, high (Wilson 95 %), n: UA of the target; IRA of all
+    others of the domain ("people" for figures, as in notebook 05; every class with the same number
+    of pictures) and of the neighbours alone, on all their pictures; CRA by domain, and CRA as the
+    mean over domains ("all"), whose interval is the mean of the domains' intervals; the artifact
+    rate of all pictures, where the column artifact says which are.
     """
     target, others = told[told["group"] == "target"], told[told["group"] != "target"]
     rest = others[~others["extra"]]
@@ -84,37 +122,62 @@ def ua_ira_cra(told: pd.DataFrame, domain: str) -> pd.DataFrame:
     near = others[others["group"] == "neighbours"]
     if len(near):
         rows.append(_row("IRA", "neighbours", near[own]))
-    cross = {d: part["right_subject"] for d, part in rest.groupby("domain", sort=False) if d != domain}
+    cross = {
+        d: part["right_subject"] for d, part in rest.groupby("domain", sort=False) if d != domain
+    }
     if domain != "styles" and has_styles(rest):
         cross["styles"] = rest["right_style"]
     found = [_row("CRA", d, hits) for d, hits in cross.items()]
     mean = {k: float(np.mean([r[k] for r in found])) for k in ("value", "low", "high")}
-    return pd.DataFrame([*rows, *found, {"metric": "CRA", "group": "all", **mean, "n": sum(r["n"] for r in found)}])
+    rows += [*found, {"metric": "CRA", "group": "all", **mean, "n": sum(r["n"] for r in found)}]
+    return pd.DataFrame(
+        rows + ([_row(ARTIFACTS, "all", told["artifact"])] if "artifact" in told else [])
+    )
 
 
 def measures(told: pd.DataFrame, domain: str) -> dict[str, float]:
-    """UA, IRA and CRA with bounds and denominators, flat: ua, ua_low, ua_high, ua_n, and so on; `near`: IRA of the neighbours."""
+    """UA, IRA, CRA and artifacts with bounds and denominators, flat: ua, ua_low, ua_high, ua_n, and
+    so on; `near`: IRA of the neighbours.
+    """
     found = ua_ira_cra(told, domain)
     flat = {}
-    for name, metric, groups in (("ua", "UA", None), ("ira", "IRA", None), ("near", "IRA", ["neighbours"]), ("cra", "CRA", ["all"])):
-        mine = found[(found["metric"] == metric) & (found["group"].isin(groups) if groups else found["group"] != "neighbours")]
+    for name, metric, groups in (
+        ("ua", "UA", None),
+        ("ira", "IRA", None),
+        ("near", "IRA", ["neighbours"]),
+        ("cra", "CRA", ["all"]),
+        (ARTIFACTS, ARTIFACTS, None),
+    ):
+        mine = found[
+            (found["metric"] == metric)
+            & (found["group"].isin(groups) if groups else found["group"] != "neighbours")
+        ]
         if len(mine):
             row = mine.iloc[0]
-            flat |= {name: row["value"], f"{name}_low": row["low"], f"{name}_high": row["high"], f"{name}_n": row["n"]}
+            flat |= {
+                name: row["value"],
+                f"{name}_low": row["low"],
+                f"{name}_high": row["high"],
+                f"{name}_n": row["n"],
+            }
     return flat
 
 
 def similarity(clip: Clip, table: pd.DataFrame, images: np.ndarray) -> pd.DataFrame:
-    """How near the pictures are to their prompts: mean cosine by the unedited CLIP, of the target and of the rest.
+    """How near the pictures are to their prompts: mean cosine by the unedited CLIP, of the target
+    and of the rest.
 
-    images: (N, H, W, 3) uint8 in the order of the answer set. Rows as in `ua_ira_cra`, value in -1..1, 95 % bootstrap interval.
+    images: (N, H, W, 3) uint8 in the order of the answer set. Rows as in `ua_ira_cra`, value in
+    -1..1, 95 % bootstrap interval.
     """
-    cosines = (clip.image_features(images) * clip.text_features(table["prompt"].tolist())).sum(1).cpu().numpy()
+    v, t = clip.image_features(images), clip.text_features(table["prompt"].tolist())
+    cosines = (v * t).sum(1).cpu().numpy()
     mine = (table["group"] == "target").to_numpy()
     rows = []
     for group, values in (("target", cosines[mine]), ("rest", cosines[~mine])):
         low, high = bootstrap_mean(values)
-        rows.append({"metric": COSINE, "group": group, "value": float(values.mean()), "low": low, "high": high, "n": len(values)})
+        bounds = {"value": float(values.mean()), "low": low, "high": high, "n": len(values)}
+        rows.append({"metric": COSINE, "group": group, **bounds})
     return pd.DataFrame(rows)
 
 
@@ -147,7 +210,9 @@ def require_askable(pipe, judge: Classifier, table: pd.DataFrame) -> None:
         )
 
 
-def told_by(pipe, judge: Classifier, table: pd.DataFrame, steps: int = STEPS, guidance: float = GUIDANCE) -> pd.DataFrame:
+def told_by(
+    pipe, judge: Classifier, table: pd.DataFrame, steps: int = STEPS, guidance: float = GUIDANCE
+) -> pd.DataFrame:
     """The answer set drawn by the pipeline as it stands and judged, as `judged` gives it. Raises
     SettingError before drawing as `require_askable`.
     """
@@ -158,31 +223,57 @@ def told_by(pipe, judge: Classifier, table: pd.DataFrame, steps: int = STEPS, gu
 class PipelineMeasure:
     """What a probe of the step search measures on the pipeline's pictures; search prompts only.
 
-    again: writes the step into the pipeline (`slugkit.models.acting.movable` yields it). domain: the target's.
-    The forget measure is 1 - UA, under both keys fa1 and fa5, since the judge gives one answer. The retain measure is the mean
-    of IRA and CRA. Raises SettingError for a table of report prompts.
+    again: writes the step into the pipeline (`slugkit.models.acting.movable` yields it). domain:
+    the target's. The forget measure is 1 - UA, under both keys fa1 and fa5, since the judge gives
+    one answer. The retain measure is the mean of IRA and CRA. drawn: pictures asked for so far.
+    Raises SettingError for a table of report prompts.
     """
 
-    def __init__(self, pipe, judge: Classifier, table: pd.DataFrame, domain: str, again: Callable[[], None], steps: int = STEPS,
-                 guidance: float = GUIDANCE):
+    def __init__(
+        self,
+        pipe,
+        judge: Classifier,
+        table: pd.DataFrame,
+        domain: str,
+        again: Callable[[], None],
+        steps: int = STEPS,
+        guidance: float = GUIDANCE,
+    ):
         if not table["seed"].between(FIRST_SEED["search"], FIRST_SEED["report"] - 1).all():
-            raise SettingError("The step search was handed report prompts; search prompts were expected. Report pictures must not steer the search.")
-        self.pipe, self.judge, self.table, self.domain, self.again, self.sampling = pipe, judge, table, domain, again, (steps, guidance)
+            raise SettingError(
+                "The step search was handed report prompts; search prompts were expected. Report "
+                "pictures must not steer the search."
+            )
+        self.pipe, self.judge, self.table, self.domain = pipe, judge, table, domain
+        self.again, self.sampling = again, (steps, guidance)
         self._target: pd.DataFrame | None = None
+        self.drawn = 0
 
     def _told(self, target: bool) -> pd.DataFrame:
         part = self.table[((self.table["group"] == "target") == target) & ~self.table["extra"]]
+        self.drawn += len(part)
         return told_by(self.pipe, self.judge, part, *self.sampling)
 
     def forget(self) -> dict[str, float]:
-        """Share of the target's search pictures that the judge still calls the target; of several targets the largest."""
+        """Share of the target's search pictures that the judge still calls the target; of several
+        targets the largest.
+        """
         self.again()
         self._target, own = self._told(True), "style" if self.domain == "styles" else "subject"
         still = float(self._target.groupby(own)[f"right_{own}"].mean().max())
         return {"fa1": still, "fa5": still}
 
     def retain(self) -> dict[str, float]:
-        """IRA, CRA and their mean; ask after `forget` at the same step."""
-        found = ua_ira_cra(pd.concat([self._target, self._told(False)]), self.domain).set_index(["metric", "group"])["value"]
-        kept = {"ira": float(found["IRA", GROUP_NAMES.get(self.domain, self.domain)]), "cra": float(found["CRA", "all"])}
-        return {"retain": (kept["ira"] + kept["cra"]) / 2, **kept}
+        """IRA, CRA and their mean, and of how many pictures; the target's pictures of the last
+        `forget` do not count in them.
+        """
+        self.again()
+        rest = self._told(False)
+        found = ua_ira_cra(pd.concat([self._target, rest]), self.domain).set_index(
+            ["metric", "group"]
+        )["value"]
+        kept = {
+            "ira": float(found["IRA", GROUP_NAMES.get(self.domain, self.domain)]),
+            "cra": float(found["CRA", "all"]),
+        }
+        return {"retain": (kept["ira"] + kept["cra"]) / 2, PICTURES: len(rest), **kept}

@@ -1,6 +1,8 @@
-"""Several concepts drawn by one pipeline, for any source: the prompts, those to look at, and what is checked before a search.
+"""Several concepts drawn by one pipeline, for any source: the prompts, those to look at, and what
+is checked before a search.
 
-What the prompts say comes from `slugkit.evaluate.prompts` (the studio) and `slugkit.evaluate.paper_prompts` (other data).
+What the prompts say comes from `slugkit.evaluate.prompts` (the studio) and
+`slugkit.evaluate.paper_prompts` (other data).
 """
 
 from __future__ import annotations
@@ -23,12 +25,17 @@ OTHERS_SHOWN = 4
 """Pictures to look at that show none of the concepts."""
 
 
-def several_answer_set_of(source: Source, concepts: list[str], split: str, target_size: int = 28, size: int = 1) -> pd.DataFrame:
-    """The answer sets of several concepts of one domain as one, for any source: `target_size` pictures of each concept, and the rest once.
+def several_answer_set_of(
+    source: Source, concepts: list[str], split: str, target_size: int = 28, size: int = 1
+) -> pd.DataFrame:
+    """The answer sets of several concepts of one domain as one, for any source: `target_size`
+    pictures of each concept, and the rest once.
 
-    Columns as of `slugkit.evaluate.prompts.answer_set`. size: pictures of every other subject. For data other than the studio's the rest are the subjects of all
-    the concepts' own answer sets (`slugkit.evaluate.paper_prompts.answer_set_of`) without the concepts; neighbours are those of any of them. Raises SettingError
-    for concepts of several domains or another split, UnknownConceptError, EmptySetError.
+    Columns as of `slugkit.evaluate.prompts.answer_set`. size: pictures of every other subject. For
+    data other than the studio's the rest are the subjects of all the concepts' own answer sets
+    (`slugkit.evaluate.paper_prompts.answer_set_of`) without the concepts; neighbours are those of
+    any of them. Raises SettingError for concepts of several domains or another split,
+    UnknownConceptError, EmptySetError.
     """
     if isinstance(source, StudioSource):
         return several_answer_set(source.world, concepts, split, target_size, size)
@@ -39,22 +46,32 @@ def several_answer_set_of(source: Source, concepts: list[str], split: str, targe
 
 
 def several_showcase_of(source: Source, concepts: list[str]) -> pd.DataFrame:
-    """Prompts to look at, with seeds that no split uses: one of each concept, then up to four that name none of them.
+    """Prompts to look at, with seeds that no split uses: one of each concept, then up to four that
+    name none of them.
 
-    Columns prompt, seed and what: "target", "neighbour" or "other". Raises what `slugkit.evaluate.paper_prompts.showcase_of` raises.
+    Columns prompt, seed and what: "target", "neighbour" or "other". Raises what
+    `slugkit.evaluate.paper_prompts.showcase_of` raises.
     """
     shown = [showcase_of(source, concept) for concept in concepts]
-    others = pd.concat([table[table["what"].isin(["neighbour", "other"])] for table in shown]).drop_duplicates("prompt")
+    others = pd.concat(
+        [table[table["what"].isin(["neighbour", "other"])] for table in shown]
+    ).drop_duplicates("prompt")
     forms = {form for concept in concepts for form in (concept, spoken(concept))}
-    others = others[[not any(names_concept(prompt, form) for form in forms) for prompt in others["prompt"]]]
-    return pd.concat([*[table.iloc[:1] for table in shown], others.head(OTHERS_SHOWN).sort_values("what")], ignore_index=True)
+    others = others[
+        [not any(names_concept(prompt, form) for form in forms) for prompt in others["prompt"]]
+    ]
+    return pd.concat(
+        [*[table.iloc[:1] for table in shown], others.head(OTHERS_SHOWN).sort_values("what")],
+        ignore_index=True,
+    )
 
 
 def pipeline_with_tower(clip: Clip, pipeline: str, device: str = "auto", device_map: str = ""):
-    """The pipeline that a setting names, where its text tower is the CLIP's; None for the studio's pipeline (the default) beside another CLIP.
+    """The pipeline that a setting names, where its text tower is the CLIP's; None for the studio's
+    pipeline (the default) beside another CLIP.
 
-    pipeline, device, device_map: as of `slugkit.models.diffusion.load_pipeline`. Raises PatchError for another pipeline whose tower is not the CLIP's,
-    ModelLoadError.
+    pipeline, device, device_map: as of `slugkit.models.diffusion.load_pipeline`. Raises PatchError
+    for another pipeline whose tower is not the CLIP's, ModelLoadError.
     """
     pipe = load_pipeline(pipeline, device, device_map)
     try:
@@ -66,11 +83,23 @@ def pipeline_with_tower(clip: Clip, pipeline: str, device: str = "auto", device_
     return pipe
 
 
-def require_all_drawn(pipe, judge: Classifier | ClipJudge, table: pd.DataFrame, domain: str, ua: float = UA, steps: int = STEPS, guidance: float = GUIDANCE) -> None:
-    """Raises SearchFailedError, naming the first concept that the pipeline as it stands does not draw, so that there would be nothing to forget.
+def require_all_drawn(
+    pipe,
+    judge: Classifier | ClipJudge,
+    table: pd.DataFrame,
+    domain: str,
+    ua: float = UA,
+    steps: int = STEPS,
+    guidance: float = GUIDANCE,
+) -> None:
+    """Raises SearchFailedError, naming the first concept that the pipeline as it stands does not
+    draw, so that there would be nothing to forget.
 
-    table: an answer set of the search split that holds all the concepts. The rest as of `slugkit.evaluate.pipeline_search.require_drawn`.
+    table: an answer set of the search split that holds all the concepts. The rest as of
+    `slugkit.evaluate.pipeline_search.require_drawn`.
     """
     own, target = "style" if domain == "styles" else "subject", table["group"] == "target"
     for name in table.loc[target, own].unique():
-        require_drawn(pipe, judge, table[~target | (table[own] == name)], domain, ua, steps, guidance)
+        require_drawn(
+            pipe, judge, table[~target | (table[own] == name)], domain, ua, steps, guidance
+        )

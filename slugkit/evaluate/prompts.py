@@ -10,7 +10,7 @@ from slugkit.data import drawn
 from slugkit.studio import KINDS, Record, World, solo_records
 from slugkit.studio.captions import IN_STYLE, article
 
-TEMPLATES = {"search": (2,), "report": (0, 1)}
+TEMPLATES = {"search": (2, 3), "report": (0, 1)}
 """Which of a style's ways of saying it make the prompts of a split: the search never sees a report prompt."""
 FIRST_SEED = {"search": 100_000, "report": 200_000, "show": 300_000}
 NEAR_TIMES = 3

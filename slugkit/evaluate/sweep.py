@@ -167,20 +167,22 @@ def summarise(table: pd.DataFrame, measures_of: Callable = measures_of) -> pd.Da
         for method, mine in by.items():
             for kind, some in [("all", mine), *mine.groupby("kind", sort=False)]:
                 rows += [
-                    {"tower": tower, "layers": layers, "method": method, "kind": kind, "measure": m, **_over(some[m], m)}
+                    {"tower": tower, "layers": layers, "method": method, "kind": kind, "measure": m, **over_concepts(some[m], not m.endswith("change"))}
                     for m in numbers
                     if some[m].notna().any()
                 ]
     return pd.DataFrame(rows)
 
 
-def _over(values: pd.Series, measure: str) -> dict:
-    """Mean, median, interval and worst of one number a concept."""
+def over_concepts(values: pd.Series, largest: bool = False) -> dict:
+    """Mean, median, low and high (95 % bootstrap; NaN for fewer than five), worst, of (its concept)
+    and n of one number a concept. largest: the worst is the largest, not the smallest.
+    """
     values = values.dropna()
     low = high = np.nan
     if len(values) >= LEAST_FOR_AN_INTERVAL:
         low, high = bootstrap_mean(values.to_numpy())
-    worst = values.idxmin() if measure.endswith("change") else values.idxmax()
+    worst = values.idxmax() if largest else values.idxmin()
     return {
         "mean": values.mean(),
         "median": values.median(),
