@@ -240,11 +240,6 @@ def sweep_command(
     require_choice(family, ("clip", "diffusion", "vlm"), "The family")
     for path in (out, out.with_stem(f"{out.stem}_summary")) if out else ():
         new_path(path, model, pipeline, vlm, ours=True)
-    if family == "vlm":
-        from slugkit.evaluate.vlm_sweep import averages, vlm_sweep
-
-        typer.echo(averages(vlm_sweep(concepts=concepts or None, out=out, clip=model, vlm=vlm)).round(1).to_string(index=False))
-        return
     if family == "diffusion":
         from slugkit.evaluate.diffusion_sweep import averages, diffusion_sweep
 
@@ -253,7 +248,12 @@ def sweep_command(
         return
     from slugkit.evaluate.sweep import summarise, sweep
 
-    found = summarise(sweep(concepts=concepts or None, out=out, model=model))
+    if family == "vlm":
+        from slugkit.evaluate.vlm_sweep import measures_of, vlm_sweep
+
+        found = summarise(vlm_sweep(concepts=concepts or None, out=out, clip=model, vlm=vlm), measures_of)
+    else:
+        found = summarise(sweep(concepts=concepts or None, out=out, model=model))
     typer.echo(found[found["kind"] == "all"].drop(columns="kind").round(1).to_string(index=False))
 
 
