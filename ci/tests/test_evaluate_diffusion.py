@@ -9,11 +9,12 @@ import torch
 
 from slugkit import studio
 from slugkit.base import SettingError, UnknownConceptError
+from slugkit.criterion import Criterion
 from slugkit.evaluate import diffusion_sweep, pipeline_search
 from slugkit.evaluate.diffusion import PipelineMeasure, judged, measures, ua_ira_cra
 from slugkit.evaluate.diffusion_sweep import DiffusionSweep, averages, concepts_drawn
 from slugkit.evaluate.prompts import NEAR_TIMES, answer_set, drawn_counterparts, several_answer_set, showcase, subject_domains
-from slugkit.search import Criterion, EditableLayer, probe_steps
+from slugkit.search import EditableLayer, probe_steps
 
 
 @pytest.fixture(scope="module")

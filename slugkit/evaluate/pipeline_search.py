@@ -14,18 +14,20 @@ import torch
 
 from slugkit import patch
 from slugkit.base import SearchFailedError, progress, require_choice
+from slugkit.criterion import Criterion
 from slugkit.evaluate.clip_judge import ClipJudge
 from slugkit.evaluate.concept import DAMPING, METHODS
 from slugkit.evaluate.diffusion import PipelineMeasure, told_by
 from slugkit.evaluate.statistics import above_chance
+from slugkit.gradients import retain_aware_directions
 from slugkit.models import Clip
 from slugkit.models.acting import movable, unused_layers
 from slugkit.models.classifier import Classifier
 from slugkit.models.diffusion import GUIDANCE, STEPS
-from slugkit.models.inputs import retain_aware_directions, watched
+from slugkit.models.inputs import watched
 from slugkit.models.layers import weight_of
 from slugkit.models.names import require_tower
-from slugkit.search import Criterion, EditableLayer, probe_steps
+from slugkit.search import EditableLayer, probe_steps
 
 UA = 0.95
 """Share of the target's search pictures that must no longer show it."""
