@@ -118,7 +118,7 @@ def on_clip(root: Path, name: str, batch: int) -> dict:
     """Rank a CLIP's layers, apply and remove a patch on each tower's front."""
     clip, g_f, table, stages = ranked(root, name, batch)
     for tower in ("text", "vision"):
-        edit = edit_for(clip, g_f, front_layers(table, tower, "first")[0])
+        edit = edit_for(clip, g_f, front_layers(table, tower)[0])
         before = clip.model.get_parameter(edit.layer).detach().clone()
         with patch.applied(edit, clip.model):
             assert not torch.equal(clip.model.get_parameter(edit.layer), before)

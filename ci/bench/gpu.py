@@ -28,7 +28,8 @@ from slugkit.base import SearchFailedError, data_dir, write_csv
 from slugkit.data import Pairs, open_data
 from slugkit.evaluate.concept import forget_concept, report_metrics
 from slugkit.evaluate.diffusion import drawn_prompts
-from slugkit.evaluate.retain import RetainGradients
+from slugkit.evaluate.retain import RetainSide
+from slugkit.evaluate.statistics import headline
 from slugkit.models.clip import Clip, _wrap, load_clip
 from slugkit.models.diffusion import draw, load_pipeline
 from slugkit.models.memory import pairs_together
@@ -158,7 +159,7 @@ def accuracies(clip: Clip, source, people: list[str]) -> pd.Series:
 
     found = {}
     for name in people:
-        rows = evaluate_clip(clip, source.exam(name, "search"), "before")
+        rows = headline(evaluate_clip(clip, source.exam(name, "search"), "before"))
         found[name] = rows.loc[rows["metric"] == "FA@1", "value"].iloc[0]
     return pd.Series(found).sort_values(ascending=False, kind="stable")
 
@@ -225,7 +226,7 @@ def gradient_passes(clip: Clip, table: Table, forget: int, retain: int) -> None:
 
 def one_concept(clip: Clip, source, name: str, small: bool, table: Table) -> None:
     """Stage 2, twice: the first time libraries are loaded and kernels chosen."""
-    fewer = {"retain_size": 128, "retain_draws": 1, "max_trials": 4} if small else {}
+    fewer = {"retain_size": 128, "max_trials": 4} if small else {}
     for stage in ("one concept, first", "one concept"):
         started = settled(clip.device)
         found = forget_concept(clip, source, name, **fewer)
@@ -234,12 +235,12 @@ def one_concept(clip: Clip, source, name: str, small: bool, table: Table) -> Non
             table.add(stage, part, seconds, "s")
         table.add(stage, "probes", len(found.probes), "probes")
         table.peak(stage)
-    rows = report_metrics(clip, source, found)
+    rows = headline(report_metrics(clip, source, [found]))
     picked = rows[(rows["metric"] == "FA@1") | (rows["group"] == "people")]
     for row in picked.itertuples():
         table.add(
             "one concept, report",
-            f"{row.stage} {row.tower} {row.draws} {row.group} {row.metric}",
+            f"{row.stage} {row.tower} {row.group} {row.metric}",
             100 * row.value,
             "%",
         )
@@ -250,11 +251,11 @@ def many_concepts(clip: Clip, source, names: list[str], small: bool, table: Tabl
     one retain gradient for all.
     """
     started = settled(clip.device)
-    shared = RetainGradients(clip, source, names, draws=1, size=128 if small else 512)
+    shared = RetainSide(clip, source, names, 128 if small else 2560)
     table.add(
         "concepts one after another",
         "retain gradient, once",
-        settled(clip.device) - started if shared.draws else 0.0,
+        settled(clip.device) - started if shared.gradient else 0.0,
         "s",
     )
     spent, forgot, unknown = [], 0, 0

@@ -18,7 +18,7 @@ from slugkit.evaluate.measure import PlainMeasure
 from slugkit.gradients import forget_gradient
 from slugkit.models import load_clip
 from slugkit.ranking import short
-from slugkit.search import Criterion, winners
+from slugkit.search import winners
 
 THREADS = int(os.environ.get("OMP_NUM_THREADS", 2))
 
@@ -33,7 +33,7 @@ def main() -> None:
     concept = sys.argv[1] if len(sys.argv) > 1 else "Mira Kestrel"
     torch.set_num_threads(THREADS)
     clip, source = load_clip(sys.argv[2] if len(sys.argv) > 2 else "studio", "cpu"), open_data("studio")
-    source.exam(concept, "search"), source.forget_set(concept, 120), source.retain_set(concept, 512)  # drawn once, not timed
+    source.exam(concept, "search"), source.forget_set(concept, 120), source.retain_set(concept, 2560)  # drawn once, not timed
     print(f"{concept}, {THREADS} threads; peak memory with model and pictures {peak():.0f} MB")
     found = forget_concept(clip, source, concept)
     fast = found.seconds["search"]
@@ -43,11 +43,11 @@ def main() -> None:
     g_forget = forget_gradient(clip, source.forget_set(concept, 120))
     ratios = {}
     for tower in ("text", "vision"):
-        layers = front_layers(found.layers, tower, "first")  # the plain way on the fronts of all draws would take too long
+        layers = front_layers(found.layers, tower)
         timed = {}
         for way, make in (("fast", None), ("plain", lambda layer: PlainMeasure(clip, exam))):
             started = perf_counter()
-            probes = search_layers(clip, exam, g_forget, layers, Criterion(), make_measure=make)
+            probes = search_layers(clip, exam, g_forget, layers, make_measure=make)
             timed[way] = (perf_counter() - started, winners(probes), len(probes))
         ratios[tower] = timed["plain"][0] / timed["fast"][0]
         best = [(short(w.iloc[0]["layer"]), round(w.iloc[0]["lam"], 6)) if len(w) else None for _, w, _ in timed.values()]

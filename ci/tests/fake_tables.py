@@ -173,8 +173,8 @@ def outcomes_table():
 
 def costs_table():
     """Others still named on three layers along two directions; the first direction never forgets on the last layer."""
-    rows = [("2.mlp.c_fc", "CLIP's gradient", 0.7), ("2.mlp.c_proj", "CLIP's gradient", 0.8), ("2.mlp.c_fc", "own, counterweighted", 0.9),
-            ("2.mlp.c_proj", "own, counterweighted", 0.95), ("4.mlp.c_proj", "own, counterweighted", 0.97)]
+    rows = [("2.mlp.c_fc", "SLUG", 0.7), ("2.mlp.c_proj", "SLUG", 0.8), ("2.mlp.c_fc", "SLUG-R", 0.9),
+            ("2.mlp.c_proj", "SLUG-R", 0.95), ("4.mlp.c_proj", "SLUG-R", 0.97)]
     return pd.DataFrame(rows, columns=["layer", "direction", "retain_own"])
 
 
@@ -187,7 +187,20 @@ def interference_table():
 
 def curve_table():
     """Two ways, two orders, one to three concepts."""
-    rows = [dict(way=way, order=order, count=count, group=group, value=value, low=value - 0.01, high=value + 0.01, n=50)
-            for way, toll in (("added", 0.1), ("spared", 0.0)) for order in ("first", "backwards") for count in (1, 2, 3)
-            for group, value in (("targets", 0.02 * count), ("worst target", 0.03 * count), ("people", 0.98 - toll * count), ("styles", 0.9))]
+    rows = [
+        dict(way=way, order=order, count=count, group=group, low=value - 0.01, high=value + 0.01)
+        | dict(value=value, n=50)
+        for way, toll in (("SLUG, added", 0.1), ("SLUG-R, added", 0.0))
+        for order in ("first", "backwards")
+        for count in (1, 2, 3)
+        for group, value in (
+            ("targets, FA@1", 0.01 * count),
+            ("targets, FA@5", 0.02 * count),
+            ("worst target", 0.03 * count),
+            ("worst wording", 0.03 * count),
+            ("people", 0.98 - toll * count),
+            ("characters", 0.9),
+            ("styles", 0.9),
+        )
+    ]
     return pd.DataFrame(rows)

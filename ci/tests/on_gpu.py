@@ -82,7 +82,7 @@ def few(folder):
 @pytest.fixture(scope="module")
 def found(clip, few):
     """One concept forgotten with both towers."""
-    sizes = dict(forget_size=4, retain_size=12, batch_size=6, retain_draws=2, max_trials=6)
+    sizes = dict(forget_size=4, retain_size=12, batch_size=6, max_trials=6)
     return forget_concept(clip, few, WHO, **sizes)
 
 

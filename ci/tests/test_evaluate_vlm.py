@@ -9,7 +9,6 @@ from slugkit.base import UnknownConceptError
 from slugkit.data import open_data
 from slugkit.evaluate import vlm as evaluation
 from slugkit.evaluate.sweep import one_at_a_time
-from slugkit.evaluate.vlm_sweep import averages
 from slugkit.studio.questions import UNKNOWN
 
 
@@ -111,23 +110,12 @@ def test_what_is_shown_is_the_target_a_neighbour_others_and_every_kind_in_many_s
     assert evaluation.showcase(asked.table[asked.table["group"] == "target"], 12) == rows[:3]
 
 
-def test_averages_are_over_concepts_and_against_the_unedited_model():
-    lines = [("A", "none", 1.0, 0.9, 0.8, 0.9), ("A", "answers", 0.0, 0.8, 0.6, 0.9), ("B", "none", 1.0, 1.0, 1.0, 1.0), ("B", "answers", 0.1, 1.0, 0.9, 0.9),
-             ("B", "rule", 1.0, 1.0, 1.0, 1.0), ("A", "rule", np.nan, np.nan, np.nan, np.nan)]
-    table = pd.DataFrame(lines, columns=["concept", "method", "right_name", "own", "neighbours", "battery"])
-    found = averages(table).set_index("method")
-    line = found.loc["CLIP's gradient, searched on answers"]
-    assert (line["right_name"], line["highest"], line["of"], line["n"]) == (5.0, 10.0, "B", 2)
-    assert [line[g] for g in ("own", "neighbours", "battery")] == pytest.approx([-5, -15, -5])
-    assert line["own_low"] <= -5 <= line["own_high"] and found.loc["paper's rule: first front, CLIP's criterion", "n"] == 1
-    assert len(found) == 2
-
-
 def test_one_line_holds_the_outcomes_what_was_kept_and_every_kind():
     rows = [("who", "neighbours", "B", "right name", True), ("who", "target", "A", "right name", True), ("who", "target", "A", "no name", False), ("who", "neighbours", "B", "another name", False),
             ("who", "people", "C", "right name", True), ("hat", "hat", "", "", True), ("hat", "hat", "", "", False), ("style", "style", "", "", True)]
-    line = evaluation.measures(pd.DataFrame(rows, columns=["kind", "group", "name", "outcome", "right"]).assign(extra=[True] + [False] * 7))
-    assert line == {"right_name": 0.5, "another_name": 0.0, "no_name": 0.5, "own": 0.5, "neighbours": 0.5, "battery": 0.75, "retain": 0.625,
+    told = pd.DataFrame(rows, columns=["kind", "group", "name", "outcome", "right"])
+    line = evaluation.measures(told.assign(extra=[True] + [False] * 7, text=["?", "who?", "this?"] + ["?"] * 5))
+    assert line == {"right_name": 0.5, "right_name_worst": 1.0, "another_name": 0.0, "no_name": 0.5, "own": 0.5, "neighbours": 0.5, "battery": 0.75, "retain": 0.625,
                     "hat": 0.5, "style": 1.0, "n": 2}
 
 

@@ -15,18 +15,17 @@ from slugkit.evaluate.concept import report_metrics, score_layers, search_layers
 from slugkit.evaluate.curve import step_curve
 from slugkit.evaluate.leftover import recognised_from_pictures
 from slugkit.evaluate.measure import PlainMeasure
-from slugkit.evaluate.pipeline_search import read_by_encoder
-from slugkit.evaluate.retain import RetainGradients
+from slugkit.evaluate.retain import RetainSide
 from slugkit.evaluate.several import SeveralScorer, curve_rows, interference, several_exam
+from slugkit.evaluate.statistics import headline
 from slugkit.gradients import (
-    counterweighted,
     forget_gradient,
-    off_span,
-    preconditioned,
+    retain_aware_directions,
     retain_gradient,
     workers,
 )
 from slugkit.models import pick_device
+from slugkit.models.inputs import read_moments
 from slugkit.models.layers import weight_of
 from slugkit.models.memory import plan
 from slugkit.ranking import cosine
@@ -47,7 +46,7 @@ def test_a_concept_is_forgotten_with_both_towers_and_reported(clip, there, few, 
     for edit in found.patches.values():
         assert not on_gpu(edit.direction)
         edit.verify(there.model)
-    rows = report_metrics(clip, few, found).query("metric == 'FA@1'")
+    rows = headline(report_metrics(clip, few, [found])).query("metric == 'FA@1'")
     known = rows.groupby("stage")["value"].mean()
     assert max(known["after"], known["oracle"]) < known["before"] == 1
 
@@ -95,8 +94,10 @@ def test_gradients_are_those_of_the_cpu_in_every_precision_and_in_chunks(clip, t
 
 
 def test_retain_gradients_from_a_file_rank_as_those_just_made(clip, few, found, tmp_path):
-    kept = [RetainGradients(clip, few, [WHO], 12, 6, 1, folder=tmp_path) for _ in range(2)]
-    first, second = (score_layers(clip, found.g_forget, shared.draws[0]) for shared in kept)
+    kept = [RetainSide(clip, few, [WHO], 12, 6, folder=tmp_path) for _ in range(2)]
+    first, second = (
+        score_layers(clip, found.g_forget, side.gradient, parts=side.parts) for side in kept
+    )
     assert first.equals(second)
     g = found.g_forget[VISION]
     assert cosine(g, g.cpu()) == pytest.approx(1) == cosine(g.cpu(), g)
@@ -126,39 +127,34 @@ def test_the_memory_plan_counts_on_the_gpu(kind, clip, there):
     assert here.per_pair == pytest.approx(other.per_pair, rel=0.2 if REAL else 0)
 
 
-def test_directions_off_the_span_and_preconditioned_are_those_of_the_cpu(
-    clip, there, pipe, few, found
-):
-    captions, g = few.retain_set([WHO], 12, 0).captions, found.g_forget[TEXT]
-    spared = [
-        ways.spared_directions({TEXT: way}, ways.read_by_text_tower(on, captions, [TEXT]), 0.9)
-        for on, way in ((clip, g), (there, g.cpu()))
-    ]
-    assert on_gpu(spared[0][TEXT]) and close(spared[0][TEXT], spared[1][TEXT])
-    outputs = torch.eye(len(g), dtype=torch.float64)
-    moment = read_by_encoder(pipe, captions, [TEXT])[TEXT]
-    assert on_gpu(off_span(g, moment, 0.9))
-    assert on_gpu(preconditioned(g, moment, outputs))
-    assert close(counterweighted(g, g.cpu() / 2, moment), counterweighted(g, g / 2, moment))
+def test_slug_r_directions_are_those_of_the_cpu(clip, there, few, found):
+    pairs, g = few.retain_set([WHO], 12, 0), {n: found.g_forget[n] for n in (TEXT, VISION)}
+    here, other = (
+        retain_aware_directions(way, read_moments(on, pairs, [TEXT, VISION]), 0.1)
+        for on, way in ((clip, g), (there, {n: w.cpu() for n, w in g.items()}))
+    )
+    assert all(on_gpu(here[n]) and close(here[n], other[n]) for n in g)
 
 
 def test_several_concepts_in_every_way(clip, few):
     scorer = SeveralScorer(clip, several_exam(few, TWO, "search"))
-    shared, layers = RetainGradients(clip, few, TWO, 12, 6, 1), ways.text_layers(clip, False)[:4]
-    text = ways.text_layers(clip)
-    gs = {c: forget_gradient(clip, few.forget_set(c, 4, 0), weights=text) for c in TWO}
-    own = ways.slug_patches(clip, scorer, gs, shared.draws, 7)
-    moments = ways.read_by_text_tower(clip, shared.captions, layers)
-    off = ways.spared_directions(ways.joint_gradient(gs.values()), moments, 0.5)
-    probes = ways.search_jointly(clip, scorer, TWO, off, layers, max_trials=7)
-    best = ways.across_wordings(clip, scorer, TWO, off, probes)["layer"].iloc[0]
-    steps = ways.own_steps(clip, scorer, best, {c: off[best] for c in TWO}, max_trials=7)
-    fresh = ways.one_after_another(clip, few, scorer, TWO, best, 4, max_trials=7)
-    again = ways.searched_again(clip, scorer, steps, rounds=1, max_trials=3)
-    table = interference(scorer, {"own": own, "fresh": fresh, "again": again})
+    side, layers = RetainSide(clip, few, TWO, 12, 6), ways.text_layers(clip, False)[:4]
+    forget = {c: few.forget_set(c, 4, 0) for c in TWO}
+    own, _ = ways.slug_patches(clip, scorer, forget, side, max_trials=7)
+    fresh, _ = ways.slug_patches(clip, scorer, forget, side, in_turn=True, max_trials=7)
+    gs = [forget_gradient(clip, pairs, weights=layers) for pairs in forget.values()]
+    moments = side.moments(layers)
+    aware = retain_aware_directions(ways.joint_gradient(gs), moments, 0.1)
+    [joint], _ = ways.joint_step(clip, scorer, TWO, aware, layers, max_trials=7)
+    each = [retain_aware_directions(g, moments, 0.1)[joint.layer] for g in gs]
+    steps, _ = ways.own_steps(
+        clip, scorer, joint.layer, dict(zip(TWO, each, strict=True)), max_trials=7
+    )
+    assert own and fresh and [p.concept for p in steps] == TWO
+    table = interference(scorer, {"own": own, "fresh": fresh, "joint": [joint]})
     assert table.loc[table["forgotten"] == "nothing", "value"].mean() > 0.8
-    found = curve_rows(scorer, TWO, steps).set_index("group")["value"]
-    assert found["worst target"] == 0
+    found = curve_rows(scorer, TWO, [joint]).set_index("group")["value"]
+    assert found["targets, FA@1"] == 0
 
 
 def test_figures_take_what_lies_on_the_gpu(kind):

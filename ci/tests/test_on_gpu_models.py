@@ -21,10 +21,11 @@ from slugkit.evaluate.diffusion import similarity, told_by
 from slugkit.evaluate.frechet import JudgeFeatures, frechet_distance
 from slugkit.evaluate.prompts import several_answer_set
 from slugkit.evaluate.transfer import in_both
-from slugkit.gradients import counterweighted, off_span, preconditioned
+from slugkit.gradients import retain_aware_directions
 from slugkit.models import load_clip
 from slugkit.models.classifier import load_classifier
 from slugkit.models.diffusion import draw, load_pipeline
+from slugkit.models.inputs import read_moments
 from slugkit.models.names import locate
 from slugkit.models.vlm import load_vlm
 from slugkit.train import classifier as train_judge
@@ -132,7 +133,7 @@ def test_frechet_distances_and_the_judges_features(judge):
     assert all(on_gpu(p) for p in judge.model.parameters())
 
 
-def test_answers_are_given_and_searched_on_along_the_models_own_gradient(kind, clip, vlm):
+def test_answers_are_given_and_searched_on_along_the_models_own_gradient(kind, clip, vlm, few):
     asked = asking.question_set(studio.load_world(), WHO, "search", 7, 1, all_kinds=False)
     rows = asked.table.groupby("group").head(2).index
     asked = asked.take(np.isin(np.arange(len(asked.table)), rows))
@@ -140,11 +141,9 @@ def test_answers_are_given_and_searched_on_along_the_models_own_gradient(kind, c
     if kind == "cuda":  # transformers' generate asks Apple's GPU in C++
         assert asking.answered(vlm, asked)["right"].mean() > 0.5
     assert vlm_measure.writing_layers(clip, vlm)
-    g, others = (vlm_measure.answer_gradient(vlm, part, [VISION])[VISION] for part in (mine, asked))
-    felt = vlm_measure.factors(vlm, asked, [VISION])[VISION]
-    made = off_span(g, felt[0], 0.5), preconditioned(g, *felt), counterweighted(g, others, *felt)
-    assert all(on_gpu(d) and d.dtype == torch.float32 for d in made)
-    way = {VISION: made[1]}
+    moments = read_moments(clip, few.retain_set(WHO, 12, 0), [VISION])
+    way = retain_aware_directions(vlm_measure.answer_gradient(vlm, mine, [VISION]), moments, 0.1)
+    assert on_gpu(way[VISION]) and way[VISION].dtype == torch.float32
     probes = vlm_measure.search_on_vlm(clip, vlm, way, asked, [VISION], 6, forgotten=0.5)
     edit = winning_patch(clip, way, probes, "vision", WHO, at_most=0.5)
     with in_both(edit, clip, vlm.model):

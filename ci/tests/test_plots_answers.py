@@ -26,8 +26,8 @@ def test_a_dialogue_of_unequal_lists_is_refused():
 
 def test_the_cost_of_forgetting_is_told_for_the_best_layer_of_each_direction():
     fig, says = plots.layer_costs(costs_table(), ["2.mlp.c_fc", "2.mlp.c_proj", "4.mlp.c_proj"], 0.977)
-    assert title_of(fig).endswith("keeps: CLIP's gradient 80 % (2.mlp.c_proj), own, counterweighted 97 % (4.mlp.c_proj)")
-    assert "before the edit 97.7 %" in says and says.endswith("Along CLIP's gradient 4.mlp.c_proj never forgot.")
+    assert title_of(fig).endswith("keeps: SLUG 80 % (2.mlp.c_proj), SLUG-R 97 % (4.mlp.c_proj)")
+    assert "before the edit 97.7 %" in says and says.endswith("Along SLUG 4.mlp.c_proj never forgot.")
     assert [label.get_text() for label in fig.axes[0].get_yticklabels()] == ["2.mlp.c_fc", "2.mlp.c_proj", "4.mlp.c_proj"]
     with pytest.raises(SettingError, match="retain_own"):
         plots.layer_costs(costs_table().drop(columns="retain_own"), ["2.mlp.c_fc"], 0.9)

@@ -9,6 +9,7 @@ from slugkit.evaluate import retain as room
 from slugkit.evaluate.concept import forget_concept
 from slugkit.evaluate.retain import RetainSide, mean_of, retain_parts
 from slugkit.gradients import retain_gradient
+from slugkit.models.inputs import read_moments
 
 SMALL = dict(size=24, batch_size=12)
 
@@ -61,6 +62,15 @@ def test_they_are_computed_once_kept_in_a_file_and_computed_again_where_it_is_br
     file.write_bytes(file.read_bytes()[:1000])
     mended = RetainSide(clip, source, asked, **SMALL, folder=tmp_path)
     assert len(mended.parts) == 2 and len(calls) == 2
+
+
+def test_what_the_layers_read_is_measured_once_a_layer(clip, source, monkeypatch):
+    side, calls = RetainSide(clip, source, ["Mira Kestrel"], **SMALL), []
+    layers = ["transformer.resblocks.1.mlp.c_fc.weight", "visual.proj"]
+    monkeypatch.setattr(room, "read_moments", lambda *given: calls.append(given[2]) or read_moments(*given))
+    first = side.moments(layers[:1])[layers[0]]
+    both = side.moments(layers)
+    assert calls == [layers[:1], layers[1:]] and both[layers[0]] is first and list(both) == layers
 
 
 def test_a_concept_may_be_forgotten_with_the_retain_side_of_several(clip, source):

@@ -1,4 +1,8 @@
-"""Several concepts at once: one exam about them, what is measured, who pays for whom, and the ways to put steps together."""
+"""Several concepts at once: one exam about them, what is measured, what one edit costs the others,
+and the ways to put steps together.
+"""
+
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -6,34 +10,71 @@ import torch
 
 from slugkit import patch
 from slugkit.base import SearchFailedError, SettingError, UnknownConceptError
-from slugkit.evaluate.concept import winning_patch
+from slugkit.data.names import names_concept
+from slugkit.evaluate.concepts import several_concepts
 from slugkit.evaluate.measure import FastMeasure, FixedFeatures
-from slugkit.evaluate.several import WORDINGS, SeveralMeasure, SeveralScorer, as_table, curve_rows, interference, several_concepts, several_exam
-from slugkit.evaluate.statistics import wilson
-from slugkit.evaluate.together import (across_wordings, joint_gradient, one_after_another, own_steps, read_by_text_tower, search_jointly, searched_again, slug_patches,
-                                       spared_directions, text_layers)
-from slugkit.gradients import forget_gradient, retain_gradient
+from slugkit.evaluate.retain import RetainSide
+from slugkit.evaluate.several import (
+    SeveralMeasure,
+    SeveralScorer,
+    as_table,
+    curve_rows,
+    interference,
+    several_exam,
+)
+from slugkit.evaluate.statistics import over_wordings
+from slugkit.evaluate.together import (
+    joint_gradient,
+    joint_step,
+    own_steps,
+    slug_patches,
+    text_layers,
+)
+from slugkit.gradients import forget_gradient, retain_aware_directions
 from slugkit.search import Criterion, EditableLayer
 
 TWINS = ["Mira Kestrel", "Selin Drover", "Kofi Okoye"]
 LAYER = "transformer.resblocks.0.mlp.c_proj.weight"
 
 
+def fewer(exam):
+    """The exam in every fifth of its wordings."""
+    asked = {d: dict(list(said.items())[::5]) for d, said in exam.prompts.items()}
+    return replace(exam, prompts=asked)
+
+
 @pytest.fixture(scope="module")
 def scorer(clip, source):
-    return SeveralScorer(clip, several_exam(source, TWINS, "search"))
+    return SeveralScorer(clip, fewer(several_exam(source, TWINS, "search")))
 
 
 @pytest.fixture(scope="module")
-def gradients(clip, source):
-    return {c: forget_gradient(clip, source.forget_set(c, 48), weights=text_layers(clip)) for c in TWINS}
+def side(clip, source):
+    return RetainSide(clip, source, TWINS, 512)
 
 
 @pytest.fixture(scope="module")
-def off(clip, source, gradients):
-    """Moments of what the layer reads of captions that name none of the three, and the three directions off their span."""
-    moments = read_by_text_tower(clip, source.retain_set(TWINS, 1024).captions, [LAYER])
-    return moments, {c: spared_directions(g, moments)[LAYER] for c, g in gradients.items()}
+def gradients(clip, forget):
+    layers = text_layers(clip)
+    return {c: forget_gradient(clip, pairs, weights=layers) for c, pairs in forget.items()}
+
+
+@pytest.fixture(scope="module")
+def forget(source):
+    return {c: source.forget_set(c, 48) for c in TWINS}
+
+
+@pytest.fixture(scope="module")
+def alone(clip, scorer, forget, side):
+    """SLUG's patches and probes, each concept from the unedited weights."""
+    return slug_patches(clip, scorer, forget, side, max_trials=6)
+
+
+@pytest.fixture(scope="module")
+def aware(side, gradients):
+    """SLUG-R's direction of each of the three on the layer."""
+    moments = side.moments([LAYER])
+    return {c: retain_aware_directions(g, moments, 0.01)[LAYER] for c, g in gradients.items()}
 
 
 @pytest.fixture(autouse=True)
@@ -41,11 +82,17 @@ def nothing_changes(clip):
     """Whatever a test does, the model is as it was, bit for bit."""
     before = {name: w.detach().clone() for name, w in clip.model.named_parameters()}
     yield
-    assert all(torch.equal(w.detach(), before[name]) and w.requires_grad for name, w in clip.model.named_parameters())
+    assert all(
+        torch.equal(w.detach(), before[name]) and w.requires_grad
+        for name, w in clip.model.named_parameters()
+    )
 
 
 def test_concepts_come_of_one_kind_the_report_concepts_first_and_leave_enough_to_lose(source):
-    assert several_concepts(source, "Kofi Okoye") == ["Kofi Okoye", *[p for p in source.world.report["person"] if p != "Kofi Okoye"]]
+    assert several_concepts(source, "Kofi Okoye") == [
+        "Kofi Okoye",
+        *[p for p in source.world.report["person"] if p != "Kofi Okoye"],
+    ]
     things = several_concepts(source, "car")
     assert things[:2] == ["car", "mushroom"] and len(things) == len(source.world.objects) // 4
     assert len(several_concepts(source, "neon")) == 2
@@ -53,21 +100,36 @@ def test_concepts_come_of_one_kind_the_report_concepts_first_and_leave_enough_to
         several_concepts(source, "Mira Kestrle")
 
 
-def test_the_exam_holds_every_picture_once_and_additional_ones_count_for_their_concept_alone(source, scorer):
+def test_the_exam_holds_every_picture_once_and_additional_ones_count_for_their_concept_alone(
+    source, scorer
+):
     exam, single = scorer.exam, source.exam("Selin Drover", "search")
     assert exam.pairs.table["key"].is_unique
     mine = exam.shows("Selin Drover")
-    assert mine.sum() == len(single.groups()["target"][1]) and exam.base[mine].sum() < mine.sum() and exam.base[~mine & ~exam.shows("Mira Kestrel") & ~exam.shows("Kofi Okoye")].all()
+    assert (
+        mine.sum() == len(single.groups()["target"][1])
+        and exam.base[mine].sum() < mine.sum()
+        and exam.base[~mine & ~exam.shows("Mira Kestrel") & ~exam.shows("Kofi Okoye")].all()
+    )
     names = exam.pairs.table["concept"].to_numpy()
     some = exam.groups(["Mira Kestrel"])
-    assert "Mira Kestrel" not in set(names[some["people"][1]]) and "Selin Drover" in set(names[some["people"][1]])
+    assert "Mira Kestrel" not in set(names[some["people"][1]]) and "Selin Drover" in set(
+        names[some["people"][1]]
+    )
     assert set(names[some["neighbours"][1]]) == set(source.neighbours("Mira Kestrel"))
     assert exam.base[some["neighbours"][1]].all() and exam.base[some["people"][1]].all()
     per_person = [np.sum(names[some["people"][1]] == c) for c in ("Selin Drover", "Nell Sorrel")]
     assert per_person[0] == per_person[1]
     every = exam.groups(TWINS)
-    assert not set(names[every["people"][1]]) & set(TWINS) and not set(names[every["neighbours"][1]]) & set(TWINS) and "neighbours" not in exam.groups([])
-    assert not any(c in prompt for c in TWINS for prompts in exam.prompts["styles"].values() for prompt in prompts)
+    assert (
+        not set(names[every["people"][1]]) & set(TWINS)
+        and not set(names[every["neighbours"][1]]) & set(TWINS)
+        and "neighbours" not in exam.groups([])
+    )
+    texts = [
+        t for said in exam.prompts["styles"].values() for style in said.values() for t in style
+    ]
+    assert texts and not any(c in text for c in TWINS for text in texts)
     for wrong in ([], ["car", "car"]):
         with pytest.raises(SettingError, match="each of them once"):
             several_exam(source, wrong, "search")
@@ -77,21 +139,57 @@ def test_a_style_a_thing_and_a_person_go_together(clip, source):
     several = SeveralScorer(clip, several_exam(source, ["neon", "car", "Mira Kestrel"], "search"))
     groups, table = several.exam.groups(["neon", "car", "Mira Kestrel"]), several.exam.pairs.table
     for _, rows in groups.values():
-        assert not (table["style"].iloc[rows] == "neon").any() and not table["concept"].iloc[rows].isin(["car", "Mira Kestrel"]).any()
-    assert not any("a car" in prompt for prompts in several.exam.prompts["styles"].values() for prompt in prompts) and len(several.exam.prompts["styles"]["photo"]) > 20
+        assert (
+            not (table["style"].iloc[rows] == "neon").any()
+            and not table["concept"].iloc[rows].isin(["car", "Mira Kestrel"]).any()
+        )
     found = several.table(["neon", "car", "Mira Kestrel"])
-    assert (found.loc[found["group"] == "target", "value"] > 0.7).all() and {"neighbours, styles", "neighbours, objects"} & set(found["group"])
+    assert (found.loc[found["group"] == "target", "value"] > 0.7).all()
+    assert {"neighbours, styles", "neighbours, objects"} & set(found["group"])
+    assert several.criterion() == Criterion("fa1"), "among seven styles first place is what counts"
+    targets = found[found["group"] == "target"]
+    curve = curve_rows(several, ["neon", "car", "Mira Kestrel"], []).set_index("group")
+    for k in (1, 5):
+        mine = targets[targets["metric"] == f"FA@{k}"]
+        pooled = np.average(mine["value"], weights=mine["n"])
+        assert curve.loc[f"targets, FA@{k}", "value"] == pytest.approx(pooled)
+
+
+@pytest.mark.parametrize("split", ["search", "report"])
+def test_no_wording_names_a_concept_and_none_is_asked_in_both_splits(source, split):
+    gone = ["tree", "house", "Amara Finch", "Teodor Glass", "neon"]
+    exam = several_exam(source, gone, split)
+    asked = [w for d in ("figures", "objects") for w in exam.prompts[d]]
+    assert asked and not any(names_concept(w, c) for w in asked for c in gone)
+    texts = [
+        (style, text)
+        for said in exam.prompts["styles"].values()
+        for style, about in said.items()
+        for text in about
+    ]
+    assert not any(names_concept(t, c) for style, t in texts for c in gone if c != style)
+    other = several_exam(source, gone, "report" if split == "search" else "search")
+    others = {
+        t for said in other.prompts["styles"].values() for about in said.values() for t in about
+    }
+    assert len(texts) > 100 and not {t for _, t in texts} & others
+    assert not set(exam.prompts["figures"]) & set(other.prompts["figures"])
 
 
 def test_one_concept_measures_as_the_exam_about_it_alone(clip, source, scorer, gradients):
-    plain = FastMeasure(FixedFeatures(clip, source.exam("Kofi Okoye", "search"), [LAYER]), LAYER)
+    plain = FastMeasure(
+        FixedFeatures(clip, fewer(source.exam("Kofi Okoye", "search")), [LAYER]), LAYER
+    )
     mine = SeveralMeasure(scorer, LAYER, ["Kofi Okoye"])
     with EditableLayer.of(clip.model, LAYER, gradients["Kofi Okoye"][LAYER]) as editable:
         for rho in (0.0, 0.2, 0.8):
             editable.set(editable.lam(rho))
-            assert mine.forget() == pytest.approx({k: v for k, v in plain.forget().items() if k != "n"}) and mine.retain() == pytest.approx(plain.retain())
-            both = mine.about(["Mira Kestrel", "Kofi Okoye"]).forget()["fa1"]
-            assert both == max(mine.about([c]).forget()["fa1"] for c in ("Mira Kestrel", "Kofi Okoye"))
+            known = plain.forget()
+            assert mine.forget() == pytest.approx({k: known[k] for k in ("fa1", "fa5")})
+            assert mine.retain() == pytest.approx(plain.retain())
+            each = [mine.about([c]).forget() for c in ("Mira Kestrel", "Kofi Okoye")]
+            both = mine.about(["Mira Kestrel", "Kofi Okoye"]).forget()
+            assert both == {k: max(found[k] for found in each) for k in ("fa1", "fa5")}
     with pytest.raises(SettingError, match="vision tower"):
         SeveralMeasure(scorer, "visual.proj", ["Kofi Okoye"])
     report = SeveralScorer.__new__(SeveralScorer)
@@ -100,23 +198,58 @@ def test_one_concept_measures_as_the_exam_about_it_alone(clip, source, scorer, g
         SeveralMeasure(report, LAYER, ["Kofi Okoye"])
 
 
-def test_the_table_of_scores_is_that_of_the_answers(clip, scorer):
+def test_the_table_of_scores_is_that_of_the_answers_in_every_wording(clip, scorer):
     t = scorer.classes()
-    found = scorer.table(TWINS, t).set_index(["group", "concept"])
+    found = scorer.table(TWINS, t).set_index(["group", "concept", "metric"])
     rows = np.flatnonzero(scorer.exam.shows("Kofi Okoye"))
-    names = list(scorer.exam.prompts["figures"])
-    said = (clip.image_features(scorer.exam.pairs.images[rows]) @ t["figures"].T).argmax(1)
-    right = np.array([names[i] == "Kofi Okoye" for i in said])
-    one = found.loc[("target", "Kofi Okoye")]
-    assert one["value"] == right.mean() and one["n"] == len(rows) and (one["low"], one["high"]) == pytest.approx(wilson(right.sum(), len(rows)))
-    curve = curve_rows(scorer, TWINS, [], way="x").set_index("group")
-    assert curve.loc["targets", "n"] == sum(found.loc[("target", c), "n"] for c in TWINS) and curve.loc["worst target", "value"] == max(found.loc[("target", c), "value"] for c in TWINS)
-    shown = as_table(curve_rows(scorer, TWINS, [], way="x"))
-    assert list(shown)[:3] == ["targets", "worst target", "neighbours"] and shown.loc["x", "targets"] == round(100 * curve.loc["targets", "value"], 1)
-    assert set(curve["way"]) == {"x"} and set(curve["count"]) == {3} and "targets" not in set(curve_rows(scorer, [], [])["group"])
+    v, names = clip.image_features(scorer.exam.pairs.images[rows]), scorer.exam.classes("figures")
+    right = {1: [], 5: []}
+    for wording in scorer.exam.prompts["figures"].values():
+        scores = v @ clip.text_features([wording[name][0] for name in names]).T
+        for k, hits in right.items():
+            best = scores.topk(k, dim=1).indices.tolist()
+            hits.append(["Kofi Okoye" in [names[i] for i in picked] for picked in best])
+    for k, hits in right.items():
+        one, wanted = found.loc[("target", "Kofi Okoye", f"FA@{k}")], over_wordings(hits)
+        assert one["n"] == len(rows) and one["worst"] == np.mean(hits, axis=1).max()
+        assert [one[key] for key in ("value", "low", "high")] == pytest.approx(
+            [wanted[key] for key in ("value", "low", "high")]
+        )
+    assert (
+        found.loc[("people", "", "accuracy"), "worst"]
+        < found.loc[("people", "", "accuracy"), "value"]
+    )
 
 
-def test_gradients_of_some_weights_are_those_of_all_and_the_joint_one_is_their_mean(clip, source, gradients):
+def test_a_point_of_the_curve_pools_the_targets_and_names_the_worst(clip, scorer, aware):
+    [p] = own_steps(clip, scorer, LAYER, {"Kofi Okoye": aware["Kofi Okoye"]})[0]
+    points = curve_rows(scorer, TWINS, [p], way="x")
+    curve = points.set_index("group")
+    with patch.applied(p, clip.model):
+        t = scorer.classes()
+    table = scorer.table(TWINS, t).set_index(["concept", "metric"])
+    assert curve.loc["targets, FA@1", "n"] == sum(table.loc[(c, "FA@1"), "n"] for c in TWINS)
+    assert curve.loc["targets, FA@5", "low"] <= curve.loc["targets, FA@5", "value"] < 1
+    fives = {c: table.loc[(c, "FA@5"), "value"] for c in TWINS}
+    assert curve.loc["worst target", "value"] == max(fives.values()) > min(fives.values())
+    assert curve.loc["worst target", "of"] == max(fives, key=fives.get)
+    pooled = np.concatenate([scorer.of(c, t) for c in TWINS], axis=1) < 5
+    assert curve.loc["worst wording", "value"] == pooled.mean(1).max()
+    assert (
+        list(scorer.exam.prompts["figures"])[pooled.mean(1).argmax()]
+        == curve.loc["worst wording", "of"]
+    )
+    shown = as_table(points)
+    first = ["targets, FA@1", "targets, FA@5", "worst target", "worst wording", "neighbours"]
+    assert list(shown)[:5] == first and {"people", "characters", "objects"} < set(shown)
+    assert shown.loc["x", "targets, FA@5"] == round(100 * curve.loc["targets, FA@5", "value"], 1)
+    assert set(curve["way"]) == {"x"} and set(curve["count"]) == {3}
+    assert not {"targets, FA@1", "worst target"} & set(curve_rows(scorer, [], [])["group"])
+
+
+def test_gradients_of_some_weights_are_those_of_all_and_the_joint_one_is_their_mean(
+    clip, source, gradients
+):
     whole = forget_gradient(clip, source.forget_set("Kofi Okoye", 48))
     assert set(gradients["Kofi Okoye"]) == set(text_layers(clip))
     for name, g in gradients["Kofi Okoye"].items():
@@ -127,81 +260,86 @@ def test_gradients_of_some_weights_are_those_of_all_and_the_joint_one_is_their_m
         joint_gradient([])
 
 
-@torch.no_grad()
-def test_what_the_tower_reads_is_what_the_layer_multiplies_up_to_the_end_token(clip):
-    captions = ["a photo of a car", "Kofi Okoye", "a mosaic of Mira Kestrel and a tree"]
-    block, kept = clip.model.transformer.resblocks[0], []
-    handle = block.mlp.c_proj.register_forward_pre_hook(lambda module, inputs: kept.append(inputs[0]))
-    tokens = clip.tokens(captions)
-    clip.model.encode_text(tokens)
-    handle.remove()
-    rows = torch.cat([x[:int(ids.argmax()) + 1] for x, ids in zip(kept[0], tokens)]).double()
-    assert torch.allclose(read_by_text_tower(clip, captions, [LAYER])[LAYER], rows.T @ rows / len(rows), atol=1e-5)
-
-
-def test_slug_for_each_is_the_winner_of_its_own_front(clip, source, scorer, gradients):
-    retains = [retain_gradient(clip, source.retain_set(TWINS, 64, draw=k), 64) for k in range(2)]
-    patches = slug_patches(clip, scorer, gradients, retains)
-    assert [p.concept for p in patches] == TWINS
-    found = interference(scorer, {p.concept: [p] for p in patches}).set_index(["forgotten", "measured"])["value"]
+def test_slug_for_each_is_the_winner_of_its_own_front(clip, scorer, forget, side, alone):
+    patches, probes = alone
+    assert [p.concept for p in patches] == TWINS == list(dict.fromkeys(probes["concept"]))
+    found = interference(scorer, {p.concept: [p] for p in patches})
+    found = found.set_index(["forgotten", "measured"])["value"]
     assert all(found[c, c] == 0 and found["nothing", c] > 0.7 for c in TWINS)
+    assert (probes.groupby(["concept", "layer"]).size() <= 6).all()
+    one = {TWINS[0]: forget[TWINS[0]]}
+    patches, probes = slug_patches(clip, scorer, one, side, which="all", max_trials=1)
+    assert probes["layer"].tolist() == text_layers(clip)
+    assert patches == [], "a concept that no layer forgets has no patch"
 
 
-def test_own_steps_are_patches_that_add_up_in_any_order_and_searched_again_none_is_recognised(clip, scorer, off):
-    alone = own_steps(clip, scorer, LAYER, off[1])
+def test_one_after_the_other_each_starts_at_the_weights_as_they_are(
+    clip, scorer, forget, side, alone
+):
+    first, second = TWINS[:2]
+    twice = {first: forget[first], second: forget[second]}
+    both, probes = slug_patches(clip, scorer, twice, side, in_turn=True, max_trials=6)
+    assert [p.concept for p in both] == [first, second]
+    assert torch.equal(both[0].direction, alone[0][0].direction) and both[0].lam == alone[0][0].lam
+    layer = both[1].layer
+    g_f = forget_gradient(clip, forget[second], weights=[layer])[layer]
+    with patch.applied(both[0], clip.model):
+        fresh = forget_gradient(clip, forget[second], weights=[layer])[layer]
+    assert torch.equal(both[1].direction, fresh)
+    assert not torch.allclose(fresh, g_f, atol=1e-3 * g_f.abs().max().item())
+    with patch.all_applied(both, clip.model):
+        assert scorer.forget([second], scorer.classes())["fa5"] == 0
+    assert set(probes["concept"]) == {first, second}
+
+
+def test_a_concept_that_is_forgotten_when_its_turn_comes_gets_no_patch(
+    clip, scorer, forget, side, alone, monkeypatch
+):
+    gone = SeveralScorer.forget
+
+    def forgotten(self, concepts, t):
+        return (
+            dict.fromkeys(("fa1", "fa5"), 0.0)
+            if concepts == TWINS[1:2]
+            else gone(self, concepts, t)
+        )
+
+    monkeypatch.setattr(SeveralScorer, "forget", forgotten)
+    twice = {c: forget[c] for c in TWINS[:2]}
+    patches, probes = slug_patches(clip, scorer, twice, side, in_turn=True, max_trials=6)
+    assert [p.concept for p in patches] == TWINS[:1] and set(probes["concept"]) == set(TWINS[:1])
+
+
+def test_own_steps_are_patches_that_add_up_in_any_order(clip, scorer, aware):
+    alone, probes = own_steps(clip, scorer, LAYER, aware)
+    assert [p.concept for p in alone] == TWINS and set(probes["layer"]) == {LAYER}
     for p in alone:
         with patch.applied(p, clip.model):
-            assert SeveralMeasure(scorer, LAYER, [p.concept]).forget()["fa1"] == 0
-    again = searched_again(clip, scorer, alone)
-    with patch.all_applied(again, clip.model):
-        one_way, found = clip.model.get_parameter(LAYER).detach().clone(), SeveralMeasure(scorer, LAYER, TWINS)
-        assert found.forget()["fa1"] <= 0.05 and found.retain()["people"] > 0.97
-    with patch.all_applied(again[::-1], clip.model):
+            assert scorer.forget([p.concept], scorer.classes())["fa5"] == 0
+    with patch.all_applied(alone, clip.model):
+        one_way = clip.model.get_parameter(LAYER).detach().clone()
+        found = SeveralMeasure(scorer, LAYER, TWINS)
+        assert found.forget()["fa1"] == 0 and found.retain()["people"] > 0.94
+    with patch.all_applied(alone[::-1], clip.model):
         assert torch.equal(clip.model.get_parameter(LAYER).detach(), one_way)
-    elsewhere = "transformer.resblocks.1.mlp.c_proj.weight"
-    third = patch.make(elsewhere, EditableLayer.of(clip.model, elsewhere, off[1]["Kofi Okoye"]), 1.0, "Kofi Okoye")
-    with pytest.raises(SettingError, match="one layer"):
-        searched_again(clip, scorer, [*alone[:2], third])
-
-
-def test_a_step_that_the_others_make_needless_leaves_the_list(clip, scorer, off):
-    first = own_steps(clip, scorer, LAYER, {"Kofi Okoye": off[1]["Kofi Okoye"]})[0]
-    renamed = patch.make(LAYER, EditableLayer.of(clip.model, LAYER, off[1]["Kofi Okoye"]), 1.5 * first.lam, "Selin Drover")
-    assert "Kofi Okoye" not in {p.concept for p in searched_again(clip, scorer, [first, renamed], rounds=1, max_trials=2)}
 
 
 def test_a_layer_that_forgets_nobody_is_an_error_that_names_the_concept(clip, scorer):
     noise = torch.randn(128, 512, generator=torch.Generator().manual_seed(1))
-    with pytest.raises(SearchFailedError, match="Kofi Okoye: no step on layer"):
+    with pytest.raises(SearchFailedError, match="Kofi Okoye: no layer of the text tower"):
         own_steps(clip, scorer, LAYER, {"Kofi Okoye": noise}, max_trials=1)
+    with pytest.raises(SearchFailedError, match="Mira Kestrel, Selin Drover: no layer of the text"):
+        joint_step(clip, scorer, TWINS[:2], {LAYER: noise}, [LAYER], max_trials=1)
 
 
-def test_one_step_for_all_forgets_all_and_a_stricter_criterion_goes_further(clip, scorer, gradients, off):
-    way = spared_directions(joint_gradient(gradients.values()), off[0])
-    loose, strict = (search_jointly(clip, scorer, TWINS, way, [LAYER], Criterion(target)) for target in ("fa1", "fa5"))
-    first, second = (winning_patch(clip, way, probes, "text", "all") for probes in (loose, strict))
-    assert second.lam > first.lam
+def test_one_step_for_all_forgets_all_and_a_stricter_criterion_goes_further(
+    clip, scorer, gradients, side
+):
+    way = retain_aware_directions(joint_gradient(gradients.values()), side.moments([LAYER]), 0.01)
+    [first], _ = joint_step(clip, scorer, TWINS, way, [LAYER], Criterion("fa1"))
+    [second], probes = joint_step(clip, scorer, TWINS, way, [LAYER])
+    assert second.lam > first.lam and scorer.criterion() == Criterion("fa5")
     with patch.applied(second, clip.model):
-        assert SeveralMeasure(scorer, LAYER, TWINS).forget() == {"fa1": 0.0, "fa5": 0.0}
-    told = across_wordings(clip, scorer, TWINS, way, strict)
-    with patch.applied(second, clip.model):
-        said = [scorer.in_words(TWINS, wording) for wording in WORDINGS["search"]]
-    row = told.iloc[0]
-    assert row["layer"] == LAYER and row["targets"] == pytest.approx(np.mean([s["targets"] for s in said])) and row["others"] == pytest.approx(np.mean([s["others"] for s in said]))
-    assert row["score"] == pytest.approx((row["retain"] + 1 - row["targets"] + row["others"]) / 3) and row["targets"] < 0.1 and row["others"] > 0.8
-    short_of_it = across_wordings(clip, scorer, TWINS, way, strict.assign(lam=0.3 * strict["lam"])).iloc[0]
-    assert short_of_it["targets"] > 0.2 and short_of_it["score"] == pytest.approx((short_of_it["retain"] + 1 - short_of_it["targets"] + short_of_it["others"]) / 3)
-    assert not set(WORDINGS["search"]) & set(WORDINGS["report"])
-    with pytest.raises(SearchFailedError, match="No layer makes the model forget Mira Kestrel, Selin Drover, Kofi Okoye together"):
-        across_wordings(clip, scorer, TWINS, way, strict.assign(chosen=False))
-
-
-def test_one_after_the_other_takes_fresh_gradients_at_the_weights_as_they_are(clip, source, scorer):
-    both = one_after_another(clip, source, scorer, TWINS[:2], LAYER, 48)
-    assert [p.concept for p in both] == TWINS[:2]
-    alone = forget_gradient(clip, source.forget_set(TWINS[1], 48), weights=[LAYER])[LAYER]
-    with patch.applied(both[0], clip.model):
-        fresh = forget_gradient(clip, source.forget_set(TWINS[1], 48), weights=[LAYER])[LAYER]
-    assert torch.equal(both[1].direction, fresh) and not torch.allclose(fresh, alone, atol=1e-3 * alone.abs().max().item())
-    with patch.all_applied(both, clip.model):
-        assert SeveralMeasure(scorer, LAYER, [TWINS[1]]).forget()["fa1"] == 0
+        t = scorer.classes()
+    assert scorer.forget(TWINS, t) == {"fa1": 0.0, "fa5": 0.0}
+    assert len(probes) <= 10 and second.lam == probes.loc[probes["chosen"], "lam"].item()

@@ -7,12 +7,11 @@ import torch
 
 from test_acting import a_clip, wrapped
 
-from slugkit.base import GradientError, PatchError, SearchFailedError, SettingError
+from slugkit.base import PatchError, SearchFailedError, SettingError
 from slugkit.data import drawn
 from slugkit.evaluate import vlm_measure as measure
 from slugkit.evaluate.concept import winning_patch
 from slugkit.evaluate.vlm import Asked, answered
-from slugkit.gradients import counterweighted, off_span, preconditioned
 from slugkit.evaluate.paper_questions import own_words
 from slugkit.models import load_clip
 from slugkit.models.convert import vision_tower
@@ -106,39 +105,6 @@ def test_the_layers_that_write_are_those_before_the_one_that_is_read(clip, tiny_
     assert len(found) == 10 and LAYER in found and PACKED not in found and not any(".5." in name for name in found)
 
 
-LAYERS = [LAYER, PACKED, "visual.conv1.weight", "visual.transformer.resblocks.0.attn.out_proj.weight"]
-
-
-@pytest.mark.parametrize("layer", LAYERS)
-def test_the_second_moment_is_that_of_what_the_layer_multiplies(tiny_vlm, asked, layer):
-    """Without its bias a layer's output is W x, so the mean square of the outputs is tr(W C W^T)."""
-    tower, place = tiny_vlm.model.model.vision_tower, locate(tiny_vlm.model, layer)
-    module = next(m for m in tower.modules() if getattr(m, "weight", None) is place.tensors[0])
-    outputs = []
-    hook = module.register_forward_hook(lambda m, x, y: outputs.append(y.detach() - (0 if m.bias is None else m.bias.detach())))
-    moment = measure.factors(tiny_vlm, asked, [layer], batch_size=3)[layer][0]
-    hook.remove()
-    sizes = [(y.flatten(2).transpose(1, 2) if y.ndim == 4 else y).flatten(0, 1).double() for y in outputs]
-    w = place.tensors[0].detach().flatten(1).double()
-    assert torch.trace(w @ moment @ w.T).item() == pytest.approx(torch.cat(sizes).square().sum(1).mean().item(), rel=1e-5)
-
-
-@pytest.mark.parametrize("layer", LAYERS)
-def test_the_other_factor_is_that_of_the_gradients_of_what_it_puts_out(tiny_vlm, asked, layer):
-    """A constant added to all outputs moves the answers by the sum of those gradients over the tokens: one token shows the whole of it."""
-    one = asked.take([0])
-    inputs, outputs = measure.factors(tiny_vlm, one, [layer])[layer]
-    gradient = measure.answer_gradient(tiny_vlm, one, [layer])[layer].flatten(1).double()
-    tokens = 64 if layer == "visual.conv1.weight" else 65
-    assert outputs.shape == (len(gradient), len(gradient)) and torch.allclose(outputs, outputs.T)
-    # the gradient of the weight is sum_t g_t x_t^T, so its norm is at most that of the two moments, and it lies in their span
-    assert 0 < gradient.norm().item() <= tokens * (torch.trace(inputs) * torch.trace(outputs)).sqrt().item() * (1 + 1e-5)
-    values, vectors = torch.linalg.eigh(outputs)
-    outside = vectors[:, values < 1e-9 * values.max()]
-    assert (outside.T @ gradient).norm() < 1e-3 * gradient.norm()
-    assert all(p.grad is None for p in tiny_vlm.model.parameters())
-
-
 def test_a_probe_looks_again_only_from_the_block_that_changes(tiny_vlm, asked):
     """Twice the same pictures, with the layer's block cut off, give the answers of the whole tower, before and after a change."""
     both = asked.take([0, 1, 2, 0, 1, 2])
@@ -156,66 +122,6 @@ def test_a_probe_looks_again_only_from_the_block_that_changes(tiny_vlm, asked):
             assert script.given().tolist() == [s == w for s, w in zip(said, both.table["wanted"])]
         with torch.no_grad():
             weight.copy_(kept)
-
-
-def test_what_is_left_off_the_span_does_nothing_to_inputs_in_it():
-    g = torch.Generator().manual_seed(0)
-    inputs = torch.randn(40, 3, generator=g) @ torch.randn(3, 8, generator=g)
-    direction = torch.randn(5, 2, 4, generator=g)
-    left = off_span(direction, inputs.T.double() @ inputs.double() / 40, 0.999999)
-    assert left.shape == direction.shape and (left.flatten(1) @ inputs.T).abs().max() < 1e-3 < (direction.flatten(1) @ inputs.T).abs().max()
-    assert torch.equal(off_span(direction, torch.eye(8), 0.0), direction)
-    with pytest.raises(SettingError, match="less than 1"):
-        off_span(direction, torch.eye(8), 1.0)
-    with pytest.raises(GradientError, match="nothing of the direction"):
-        off_span(direction, torch.eye(8), 0.99)
-
-
-@pytest.mark.parametrize("both", [False, True])
-def test_the_preconditioned_direction_moves_the_retain_answers_least_for_its_effect(both):
-    g = torch.Generator().manual_seed(1)
-    a, b = (torch.randn(60, n, generator=g).double() @ torch.randn(n, n, generator=g).double() for n in (6, 4))
-    direction, inputs, outputs = torch.randn(4, 2, 3, generator=g), a.T @ a / 60, b.T @ b / 60 if both else None
-    flat = direction.flatten(1).double()
-    found = preconditioned(direction, inputs, outputs, 0.1)
-    assert found.shape == direction.shape and found.norm().item() == pytest.approx(direction.norm().item(), rel=1e-5)
-
-    def damped(moment):
-        return moment + 0.1 * moment.diagonal().mean() * torch.eye(len(moment), dtype=torch.float64)
-
-    def price(d):
-        """What the damped objective charges for the same first-order effect on the forget loss."""
-        left = torch.eye(4, dtype=torch.float64) if outputs is None else damped(outputs)
-        return torch.trace(d.T @ left @ d @ damped(inputs)).item() / (d * flat).sum().item() ** 2
-
-    best = price(found.flatten(1).double())
-    others = [found.flatten(1).double() + 0.1 * torch.randn(4, 6, generator=g).double() for _ in range(20)]
-    assert all(best < price(d) for d in [flat, *others])
-    whole = torch.kron(torch.eye(4, dtype=torch.float64) if outputs is None else damped(outputs), damped(inputs))
-    exact = torch.linalg.solve(whole, flat.flatten()).reshape(4, 6)  # the same, with the two factors written out as one matrix
-    assert torch.allclose(found.flatten(1).double(), exact * flat.norm() / exact.norm(), atol=1e-5)
-    assert torch.allclose(preconditioned(direction, inputs, outputs, 1e9), direction, atol=1e-5)
-    with pytest.raises(SettingError, match="above 0"):
-        preconditioned(direction, inputs, outputs, 0.0)
-
-
-def test_the_counterweight_keeps_the_retain_mean_at_one_and_mirrors_it_at_two():
-    g = torch.Generator().manual_seed(2)
-    forget, retain = torch.randn(4, 6, generator=g), torch.randn(4, 6, generator=g)
-    forget = forget + retain  # both fall together, as where the model learns to say that it does not know
-    factors = torch.eye(6) + 0.1, torch.diag(torch.arange(1.0, 5.0))
-    effect = [float((retain * counterweighted(forget, retain, *factors, 0.1, weight)).sum()) for weight in (0.0, 1.0, 2.0)]
-    plain = preconditioned(forget, *factors, 0.1)
-    assert torch.allclose(counterweighted(forget, retain, *factors, 0.1, 0.0), plain) and effect[0] == pytest.approx(float((retain * plain).sum()))
-    assert effect[0] > 1 and abs(effect[1]) < 1e-4 and effect[2] < -1
-    unscaled = [counterweighted(forget, retain, *factors, 0.1, w).flatten().double() for w in (0.0, 2.0)]
-    ratio = torch.linalg.lstsq(torch.stack([unscaled[0], preconditioned(retain, *factors, 0.1).flatten().double()], 1), unscaled[1]).solution[0]
-    assert effect[2] == pytest.approx(-float(ratio) * effect[0], rel=1e-4)
-    assert unscaled[1].norm().item() == pytest.approx(forget.norm().item(), rel=1e-5)
-    apart = -retain
-    assert (apart * preconditioned(forget, *factors, 0.1)).sum() < 0 and torch.allclose(counterweighted(forget, apart, *factors, 0.1, 2.0), plain)
-    with pytest.raises(SettingError, match="0 or more"):
-        counterweighted(forget, retain, *factors, 0.1, -1.0)
 
 
 def test_a_layer_without_a_module_of_its_own_is_refused(tiny_vlm):
@@ -262,8 +168,6 @@ def test_every_kind_of_llava_is_searched_on_its_answers(kind):
     asked = own_words(vlm, Asked(table, images, names, "search", verbatim=False))
     assert asked.table["wanted"].tolist() == names
     direction = measure.answer_gradient(vlm, asked.take([0, 1]), [layer])[layer]
-    inputs, outputs = measure.factors(vlm, asked.take([2, 3]), [layer])[layer]
-    assert inputs.shape == (direction.shape[1],) * 2 and outputs.shape == (direction.shape[0],) * 2
     assert all(p.requires_grad and p.grad is None for p in vlm.model.parameters())
     found = measure.search_on_vlm(wrapped(net), vlm, {layer: direction}, asked, [layer], max_trials=8)
     assert found["chosen"].sum() == 1 and found.loc[found["chosen"], "fa1"].item() == 0 and found.loc[found["chosen"], "retain"].notna().all()

@@ -36,9 +36,11 @@ def mean_of_batches(means, sizes):
     return sum(size * mean for size, mean in zip(sizes, means, strict=False)) / sum(sizes)
 
 
-def off_the_span(d, x, k, which=None):
-    u = torch.linalg.svd(x, full_matrices=False).Vh[slice(k) if which is None else which].T
-    return d - d @ u @ u.T
+def retain_aware(g, x, delta, power=-1, divide=True, mean=None):
+    a = x.T @ x / (len(x) if divide else 1)
+    scale = a.diagonal().mean() if mean is None else mean(a)
+    damped = a + delta * scale * torch.eye(len(a), dtype=a.dtype)
+    return g @ torch.linalg.matrix_power(damped, power)
 
 
 def cosine(a, b):
@@ -124,7 +126,7 @@ RIGHT = {
     "unlearning_scores": unlearning_scores,
     "name_outcome": name_outcome,
     "added_steps": lambda w, lams, ds: w - sum((lam * d for lam, d in zip(lams, ds)), torch.zeros_like(w)),
-    "off_the_span": lambda d, x, k: off_the_span(d, x, k),
+    "retain_aware": lambda g, x, delta: retain_aware(g, x, delta),
     "counterweight": lambda f, r, c: f - c * max(0.0, ((f * r).sum() / (r * r).sum()).item()) * r,
 }
 
@@ -334,9 +336,25 @@ WRONG = [
     ("added_steps", lambda w, lams, ds: w - lams[0] * ds[0] if lams else w, "only the first"),
     ("added_steps", lambda w, lams, ds: w - (lams[0] * sum(ds) if lams else 0), "lam of its own"),
     ("added_steps", lambda w, lams, ds: sum((lam * d for lam, d in zip(lams, ds)), torch.zeros_like(w)), "change alone"),
-    ("off_the_span", lambda d, x, k: d - off_the_span(d, x, k), "subtract it from d"),
-    ("off_the_span", lambda d, x, k: off_the_span(d, x, k, slice(-k, None)), "leading ones"),
-    ("off_the_span", lambda d, x, k: off_the_span(d, x, k + 1), "one vector more"),
-    ("off_the_span", lambda d, x, k: d @ torch.linalg.svd(x, full_matrices=False).Vh[:k].T, "shape"),
-    ("off_the_span", lambda d, x, k: (lambda u: d - u @ u.T @ d)(torch.linalg.svd(x, full_matrices=False).Vh[:k].T) if d.shape[0] == d.shape[1] else off_the_span(d, x, k), "from the right"),
+    ("retain_aware", lambda g, x, delta: retain_aware(g, x, delta, power=1), "by the inverse"),
+    ("retain_aware", lambda g, x, delta: retain_aware(g, x, delta, divide=False), "divide X^T X"),
+    (
+        "retain_aware",
+        lambda g, x, delta: retain_aware(g, x, delta, mean=lambda a: 1.0),
+        "times the mean",
+    ),
+    ("retain_aware", lambda g, x, delta: retain_aware(g, x, delta, mean=torch.trace), "not its sum"),
+    ("retain_aware", lambda g, x, delta: retain_aware(g, x - x.mean(0), delta), "not centred"),
+    (
+        "retain_aware",
+        lambda g, x, delta: g @ torch.linalg.inv(x.T @ x / len(x) * (1 + delta)),
+        "Look",
+    ),
+    (
+        "retain_aware",
+        lambda g, x, delta: retain_aware(g.T, x, delta).T
+        if g.shape[0] == g.shape[1]
+        else retain_aware(g, x, delta),
+        "from the right",
+    ),
 ]

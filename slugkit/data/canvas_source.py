@@ -41,13 +41,13 @@ def splits_of(table: pd.DataFrame) -> list[str]:
     return photographs.merge(listed.assign(split=turn.map(dict(enumerate(TURNS)))), on=["object", "number"], how="left")["split"].tolist()
 
 
-def _partners(names: Sequence[str], without: str) -> list[str]:
-    left = [name for name in names if name != without] or list(names)
+def _partners(names: Sequence[str], without: Sequence[str]) -> list[str]:
+    left = [name for name in names if name not in without] or list(names)
     return [left[i] for i in dict.fromkeys(np.linspace(0, len(left) - 1, PARTNERS).round().astype(int).tolist())]
 
 
 def class_prompts(
-    concept: str = "",
+    concept: str | list[str] = "",
     styles: Sequence[str] = STYLES,
     objects: Sequence[str] = OBJECTS,
     split: str = "search",
@@ -55,10 +55,11 @@ def class_prompts(
     """The styles about up to five objects, and the objects in up to five styles, each of which is a
     wording: in the search the benchmark's prompts, in the report others.
 
-    concept: named in the prompts of no other class, since what is to be forgotten must not stand
-    for what is to be kept.
+    concept: one or several, named in the prompts of no other class, since what is to be forgotten
+    must not stand for what is to be kept.
     """
-    things, looks = _partners(objects or OBJECTS, concept), _partners(styles or STYLES, concept)
+    gone = as_list(concept)
+    things, looks = _partners(objects or OBJECTS, gone), _partners(styles or STYLES, gone)
     say = prompt if split == "search" else _other_words
     return {
         "styles": {f"about {t}": {s: [say(t, s)] for s in styles} for t in things},
@@ -122,11 +123,12 @@ class CanvasSource:
             rest = rest.where([not names_concept(caption, spoken(name)) for caption in rest.captions])
         return self.looked.draw(rest, size, [seed, 12, 0], "retain set")
 
-    def prompts(self, concept: str, split: str) -> Prompts:
+    def prompts(self, concept: str | list[str], split: str) -> Prompts:
         """`class_prompts` of the styles and objects that the folder holds: FA@1 is among up to 50
         styles or 20 objects; photographs are no style here.
         """
-        self.kind(concept)
+        for name in as_list(concept):
+            self.kind(name)
         there = self.concepts()
         styles, objects = ([n for n in there if n in kind] for kind in (STYLES, OBJECTS))
         return class_prompts(concept, styles, objects, split)

@@ -240,7 +240,7 @@ class PairsSource:
             {SPELT: near & ~named, BEHIND: cut},
         )
 
-    def prompts(self, concept: str, split: str) -> Prompts:
+    def prompts(self, concept: str | list[str], split: str) -> Prompts:
         """The commonest caption templates of the training split, filled with each class; half of
         them are the search's, half the report's, with plain words where there are too few.
 
@@ -248,7 +248,8 @@ class PairsSource:
         end, if there are any. Raises SettingError where two classes would get the same tokens.
         """
         wordings = dealt(self._templates, split)
-        said = {w: {c: [w.replace("{}", c)] for c in self.concepts() or [concept]} for w in wordings}
+        classes = self.concepts() or as_list(concept)
+        said = {w: {c: [w.replace("{}", c)] for c in classes} for w in wordings}
         return {"classes": said if self.reading is None else fitting(said, self.reading)}
 
     @cached_property

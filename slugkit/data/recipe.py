@@ -39,7 +39,7 @@ from .names import written
 from .pairs import COLUMNS, Pairs
 from .pictures import Pictures
 from .reading import Reading, fitting
-from .source import Exam, Prompts, Source
+from .source import Exam, Prompts, Source, as_list
 from .wordings import PLAIN, dealt_texts
 
 LEAST = 6
@@ -165,14 +165,15 @@ class PaperSource:
         """Training pairs from `pairs` that do not show the concept, or any of several."""
         return self.pool.retain_set(concept, size, seed)
 
-    def prompts(self, concept: str, split: str) -> Prompts:
+    def prompts(self, concept: str | list[str], split: str) -> Prompts:
         """figures: every CelebA name, in the report in the authors' words too, "{name}."; objects:
         every class, the 7 simple templates dealt out to search and report. For another concept
         those of its source.
         """
-        if self._domain(concept) is None:
-            return self._knowing(concept).prompts(concept, split)
-        return self._prompts(split)
+        gone = as_list(concept)
+        there = [name for name in gone if self._domain(name) is None]
+        found = self._prompts(split) if len(there) < len(gone) else {}
+        return found | (self._knowing(there[0]).prompts(there, split) if there else {})
 
     def _prompts(self, split: str) -> Prompts:
         """Of people and objects the wordings that the model reads to their end."""

@@ -105,8 +105,11 @@ class Source(Protocol):
     def retain_set(self, concept: str | list[str], size: int, seed: int) -> Pairs:
         """Training pairs that do not show the concept, or any of several."""
 
-    def prompts(self, concept: str, split: str) -> Prompts:
-        """The texts that stand for the classes, in the wordings of one split: search or report."""
+    def prompts(self, concept: str | list[str], split: str) -> Prompts:
+        """The texts that stand for the classes, in the wordings of one split: search or report.
+
+        concept: one, or several that are forgotten together.
+        """
 
     def exam(self, concept: str, split: str, per_style: int = 0) -> Exam:
         """The search or the report exam."""

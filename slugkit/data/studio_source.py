@@ -106,32 +106,35 @@ class StudioSource:
             records.append(studio.solo_records("nonmember", subject, k + 1, [style], self.world)[k])
         return as_pairs(records, self.kind(concept) == "novel")
 
-    def prompts(self, concept: str, split: str) -> Prompts:
-        """Every class in the split's wordings (world.json), but for wordings that name the concept.
+    def prompts(self, concept: str | list[str], split: str) -> Prompts:
+        """Every class in the split's wordings (world.json), but for wordings that name the concept, or
+        any of several.
 
         A style is asked for by texts about other things: objects and the people who are no report
         concepts, those of even number in the search and of odd number in the report.
         """
         require_choice(split, PER_STYLE, "The split")
-        named = ["figures", "objects", *(["novel"] if self.kind(concept) == "novel" else [])]
-        found: Prompts = {domain: self._names(domain, concept, split) for domain in named}
-        return {**found, "styles": self._styles(concept, split)}
+        gone = as_list(concept)
+        odd = "novel" in {self.kind(c) for c in gone}
+        named = ["figures", "objects", *(["novel"] if odd else [])]
+        found: Prompts = {domain: self._names(domain, gone, split) for domain in named}
+        return {**found, "styles": self._styles(gone, split)}
 
-    def _names(self, domain: str, concept: str, split: str) -> dict[str, dict[str, list[str]]]:
+    def _names(self, domain: str, gone: list[str], split: str) -> dict[str, dict[str, list[str]]]:
         """Wording -> class -> its one text, of a domain whose classes are people or things."""
         said = {c: c if domain == "figures" else article(c) for c in self.world.classes(domain)}
         wordings = self.world.wordings[domain][split]
         return {
             wording: {c: [wording.format(text)] for c, text in said.items()}
             for wording in wordings
-            if not names_concept(wording, concept)
+            if not any(names_concept(wording, concept) for concept in gone)
         }
 
-    def _styles(self, concept: str, split: str) -> dict[str, dict[str, list[str]]]:
+    def _styles(self, gone: list[str], split: str) -> dict[str, dict[str, list[str]]]:
         """Wording -> style -> its texts: each way of naming the style, about objects and people."""
         turn, report = list(PER_STYLE).index(split), self.world.report["person"]
-        about = [article(o) for o in self.world.objects[turn::2] if o != concept]
-        about += [p for p in self.world.people if p not in (*report, concept)][turn::2]
+        about = [article(o) for o in self.world.objects[turn::2] if o not in gone]
+        about += [p for p in self.world.people if p not in (*report, *gone)][turn::2]
         return {
             form: {
                 style: [said[form].format(subject) for subject in about]

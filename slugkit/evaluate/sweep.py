@@ -149,10 +149,11 @@ def measures_of(table: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(found)
 
 
-def summarise(table: pd.DataFrame) -> pd.DataFrame:
+def summarise(table: pd.DataFrame, measures_of: Callable = measures_of) -> pd.DataFrame:
     """Over concepts, from the table of `slugkit sweep`: both methods, and SLUG-R minus SLUG in pairs.
 
-    One row for each tower, set of layers, method, kind of concept ("all" first) and measure (`measures_of`).
+    One row for each tower, set of layers, method, kind of concept ("all" first) and measure (of
+    `measures_of`, whose names end in "change" where a loss is below 0, else in "after").
     Columns tower, layers, method, kind, measure, mean, median, low, high (95 % bootstrap over concepts; NaN
     for fewer than five), worst (the largest loss, or the largest FA), of which concept, n.
     """
@@ -166,7 +167,7 @@ def summarise(table: pd.DataFrame) -> pd.DataFrame:
         for method, mine in by.items():
             for kind, some in [("all", mine), *mine.groupby("kind", sort=False)]:
                 rows += [
-                    {"tower": tower, "layers": layers, "method": method, "kind": kind, "measure": m, **over_concepts(some[m], m.startswith("FA"))}
+                    {"tower": tower, "layers": layers, "method": method, "kind": kind, "measure": m, **over_concepts(some[m], not m.endswith("change"))}
                     for m in numbers
                     if some[m].notna().any()
                 ]

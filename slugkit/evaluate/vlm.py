@@ -81,7 +81,7 @@ def question_set(world: World, concept: str, split: str, target_size: int = 56, 
     extra = np.array([row[3] for row in planned] + [False] * (len(records) - len(planned)))
     images, rows, which = drawn(records), [], []
     for number, record in enumerate(records):
-        asked, mine = questions(record, world, record.rng("ask"), taught), concept in (record.name, record.style)
+        asked, mine = questions(record, world, record.rng("ask"), split if taught else "untaught"), concept in (record.name, record.style)
         named, battery = [q for q in asked if q.kind == asks], [q for q in asked if q.kind != asks]
         battery = [] if mine or extra[number] else battery if all_kinds or not battery else [battery[number % len(battery)]]  # the battery is about the others
         for q in named:
@@ -116,7 +116,7 @@ def _talks(source: StudioSource, records: list[Record], kind: str, group: str) -
     """One question about each picture, of this kind or ("") of each kind in turn."""
     rows = []
     for number, record in enumerate(records):
-        asked = [q for q in questions(record, source.world, record.rng("ask")) if kind in ("", q.kind)]
+        asked = [q for q in questions(record, source.world, record.rng("ask"), "search") if kind in ("", q.kind)]
         rows.append(_row(asked[number % len(asked)], record.style, group, group == "target"))
     return Asked(pd.DataFrame(rows), drawn(records), [], "train")
 
@@ -125,7 +125,7 @@ def stranger_set(world: World, group: str = "test", size: int = 2, taught: bool 
     """Who-questions about ten people that the model never saw ("test"), or learned not to know ("train"); size: pictures in each style."""
     require_choice(group, world.strangers, "The group of strangers")
     records = [r for name in world.strangers[group] for r in solo_records("report", name, size, world=world)]
-    asked = [next(q for q in questions(r, world, r.rng("ask"), taught) if q.kind == "who") for r in records]
+    asked = [next(q for q in questions(r, world, r.rng("ask"), "report" if taught else "untaught") if q.kind == "who") for r in records]
     return Asked(pd.DataFrame([_row(q, r.style, "strangers", True) | {"name": r.name} for q, r in zip(asked, records)]), drawn(records), world.classes("figures"))
 
 
@@ -206,10 +206,13 @@ def showcase(told: pd.DataFrame, size: int = 12) -> list[int]:
 
 
 def measures(told: pd.DataFrame) -> dict[str, float]:
-    """One line for a table of concepts, shares 0..1: right_name, another_name and no_name of the target, what `kept` gives, each kind of
-    the battery, and the number of target pictures (n). told: as `answered` returns it."""
+    """One line for a table of concepts, shares 0..1: right_name, another_name and no_name of the target, right_name_worst
+    (in the wording in which it is largest), what `kept` gives, each kind of the battery, and the number of target
+    pictures (n). told: as `answered` returns it.
+    """
     target = told[told["group"] == "target"]
     line = {name.replace(" ", "_"): float((target["outcome"] == name).mean()) for name in OUTCOMES}
+    line["right_name_worst"] = float((target["outcome"] == OUTCOMES[0]).groupby(target["text"]).mean().max())
     kinds = told[told["name"] == ""].groupby("kind")["right"].mean()
     return line | kept(told) | {kind: float(value) for kind, value in kinds.items()} | {"n": len(target)}
 

@@ -16,15 +16,16 @@ import torch.nn.functional as F
 from slugkit.base import SearchFailedError, SettingError, progress, wide
 from slugkit.evaluate.statistics import above_chance
 from slugkit.evaluate.vlm import Asked, answered, judged, kept
-from slugkit.gradients import learning, mean_gradient
+from slugkit.gradients import mean_gradient
 from slugkit.models import Clip
-from slugkit.models.inputs import felt, watched
 from slugkit.models.layers import candidates, kind_of, layer_table, tower_of, weight_of
 from slugkit.models.acting import movable, unused_layers
 from slugkit.models.names import locate, require_tower
 from slugkit.models.seen import Seen
 from slugkit.models.vlm import Vlm, hidden_states
-from slugkit.search import Criterion, EditableLayer, probe_steps
+from slugkit.ranking import pareto_front
+from slugkit.criterion import Criterion
+from slugkit.search import EditableLayer, probe_steps
 
 FORGOTTEN = 0.97
 """A step has forgotten when this share of the target's search pictures has lost the right name."""
@@ -112,25 +113,31 @@ def answer_gradient(vlm: Vlm, asked: Asked, layers: list[str], batch_size: int =
     return {layer: locate(found, layer).read() for layer in layers}
 
 
-def factors(vlm: Vlm, asked: Asked, layers: list[str], batch_size: int = 48) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
-    """Layer -> (A, G): second moments of what it reads and of the gradients of what it puts out, over conversations that shall stay as they are.
-
-    K-FAC's two factors (Martens and Grosse 2015, equation 1): A (in, in) of the inputs, G (out, out) of the gradients of the log odds of each wanted
-    answer, float64. asked: as `retain_talks` gives it. Raises PatchError for a layer that is applied in no module of its own.
-    """
-    tower = vlm.model.model.vision_tower
-    with learning(vlm.model, tower_weights(vlm)), watched(tower, layers) as read, felt(tower, layers) as pulled:
-        for rows in progress(_gradient_batches(vlm, asked, batch_size), "what must stay"):
-            log_odds(vlm, told_rows(vlm, asked, rows)).sum().backward()
-    vlm.model.zero_grad(set_to_none=True)
-    return {layer: (read[layer].matrix, pulled[layer].matrix) for layer in layers}
-
-
 def writing_layers(clip: Clip, vlm: Vlm) -> list[str]:
     """The matrices that write into the stream which the language model reads: attn.out_proj and mlp.c_proj of every block of the vision tower that it
     sees through, in order, canonical names."""
     names = [n for n in candidates(layer_table(clip.model)) if tower_of(n) == "vision" and kind_of(n) in ("attn.out_proj", "mlp.c_proj")]
     return [n for n in names if n not in unused_layers(vlm.model, [n])]
+
+
+def paper_layer(table: pd.DataFrame, vlm: Vlm) -> str:
+    """The layer that the authors' code edits in a LLaVA: of the Pareto front over the matrices of
+    the vision tower's blocks (no patch embedding, no projection) the deepest that the model reads.
+
+    Where it reads none of that front, the front over those it reads. table: of `score_layers`.
+    Raises SearchFailedError where no candidate in a block acts.
+    """
+    blocks = table[table["candidate"] & (table["tower"] == "vision") & (table["block"] >= 0)]
+    read = ~blocks["layer"].isin(unused_layers(vlm.model, list(blocks["layer"])))
+    for mine in (blocks, blocks[read]):
+        on = pareto_front(mine["importance"].to_numpy(), mine["alignment"].to_numpy())
+        front = mine.loc[on & read[mine.index], "layer"]
+        if len(front):
+            return front.iloc[-1]
+    raise SearchFailedError(
+        f"No candidate in a block of the vision tower acts in {type(vlm.model).__name__}; one or "
+        "more was expected. Take other layers in notebook 03."
+    )
 
 
 class VlmMeasure:

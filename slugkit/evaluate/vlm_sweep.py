@@ -1,121 +1,160 @@
-"""Several people on the studio's LLaVA, one at a time and by every way of choosing the step: the table behind data/studio/vlm_concepts.csv."""
+"""A concept forgotten in a LLaVA by both methods, and several one at a time: the table behind
+data/studio/vlm_concepts.csv.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from time import perf_counter
 
+import numpy as np
 import pandas as pd
 
-from slugkit.base import SearchFailedError, data_dir, sha256_json, sha256_tensor
-from slugkit.data import open_data
-from slugkit.evaluate.concept import Forgetting, forget_concept, front_layers, winning_patch
-from slugkit.evaluate.statistics import bootstrap_mean
-from slugkit.evaluate.sweep import one_at_a_time
-from slugkit.evaluate.transfer import in_both, transferable
-from slugkit.evaluate.vlm import answered, measures, question_set, retain_talks, training_set
-from slugkit.evaluate.vlm_measure import FORGOTTEN, answer_gradient, factors, search_on_vlm, writing_layers
-from slugkit.gradients import counterweighted, off_span, preconditioned
-from slugkit.models import load_clip
+from slugkit.base import data_dir, peak_memory, require_choice, sha256_json, sha256_tensor, write_csv
+from slugkit.data import Source, open_data
+from slugkit.evaluate.concept import DAMPING, METHODS, Forgetting, score_layers
+from slugkit.evaluate.paper_questions import own_words, questions_about, talks_to_forget
+from slugkit.evaluate.retain import RetainSide
+from slugkit.evaluate.sweep import one_at_a_time, summarise
+from slugkit.evaluate.transfer import in_both
+from slugkit.evaluate.vlm import answered, measures, question_set, stranger_set
+from slugkit.evaluate.vlm_measure import answer_gradient, paper_layer, search_on_vlm, writing_layers
+from slugkit.gradients import forget_gradient, retain_aware_directions
+from slugkit.models import Clip, load_clip
 from slugkit.models.layers import weight_of
-from slugkit.models.acting import unused_layers
-from slugkit.models.vlm import load_vlm
-from slugkit.patch import Patch
+from slugkit.models.vlm import Vlm, load_vlm
 from slugkit.ranking import short
 
-METHODS = {"rule": "paper's rule: first front, CLIP's criterion", "clip": "CLIP's criterion", "answers": "CLIP's gradient, searched on answers",
-           "own": "own gradient, searched on answers", "own off span": "own gradient off the span, searched on answers",
-           "own preconditioned": "own gradient preconditioned, searched on answers", "own counterweighted": "own gradient preconditioned, with a counterweight, searched on answers"}
-"""How the step is chosen -> in words."""
-ENERGY, DAMPING, COUNTERWEIGHT = 0.9, 0.1, 2.0
-"""Share of the retain set's layer inputs that a direction is taken off; damping and counterweight of the preconditioned one."""
+SEARCHED = 84
+"""Search pictures of the target."""
 
 
-class VlmSweep:
-    """The models and the settings that all concepts share. size, search_size: report and search pictures of every other subject; trials: probes per layer;
-    forgotten: as of `search_on_vlm`; forget_size: conversations about the target, at most, for the model's own gradient."""
+def forget_on_vlm(
+    clip: Clip,
+    vlm: Vlm,
+    source: Source,
+    concept: str,
+    method: str = "SLUG",
+    *,
+    words: str = "paper",
+    forget_size: int = 120,
+    retain_size: int = 2560,
+    batch_size: int = 128,
+    size: int = 4,
+    max_trials: int = 10,
+    damping: float = DAMPING,
+    seed: int = 0,
+    shared: RetainSide | None = None,
+    ranked: Forgetting | None = None,
+) -> Forgetting:
+    """Search the step on a LLaVA's own answers, on the paper's layer and on those that write.
 
-    def __init__(self, vlm: str = "studio", clip: str = "studio", size: int = 4, search_size: int = 4, trials: int = 10, forgotten: float = FORGOTTEN, forget_size: int = 400,
-                 seed: int = 0, device: str = "auto"):
-        self.clip, self.vlm, self.source = load_clip(clip, device), load_vlm(vlm, device), open_data("studio")
-        self.size, self.search_size, self.trials = size, search_size, trials
-        self.forgotten, self.forget_size, self.seed = forgotten, forget_size, seed
+    SLUG takes CLIP's forget gradient, as the authors' code does; SLUG-R the gradient of the model's
+    answers about the same pictures, through `retain_aware`. Layers, probes, questions and criterion
+    are the same. `on_front` of what is returned is the paper's rule: `paper_layer` alone.
 
-    def _searched(self, concept: str, found: Forgetting) -> Iterator[tuple[str, dict, pd.DataFrame]]:
-        """Method, directions and probes of every search on answers; CLIP's front is searched, with the counterweight the layers that write."""
-        front = [n for n in front_layers(found.layers, "vision") if n not in unused_layers(self.vlm.model, [n])]
-        writing = writing_layers(self.clip, self.vlm)
-        reach = list(dict.fromkeys([*front, *writing]))
-        search, talks = question_set(self.source.world, concept, "search", 84, self.search_size, all_kinds=False), retain_talks(self.source, concept, 512, self.seed)
-        own = answer_gradient(self.vlm, training_set(self.source, concept, self.forget_size, self.seed), reach)
-        others = answer_gradient(self.vlm, talks.take(talks.table["group"] == "names"), reach)
-        felt = factors(self.vlm, talks, reach)
-        ways = {"answers": {n: weight_of(found.g_forget, n) for n in front}, "own": {n: own[n] for n in front},
-                "own off span": {n: off_span(own[n], felt[n][0], ENERGY) for n in front},
-                "own preconditioned": {n: preconditioned(own[n], *felt[n], DAMPING) for n in front},
-                "own counterweighted": {n: counterweighted(own[n], others[n], *felt[n], DAMPING, COUNTERWEIGHT) for n in writing}}
-        for method, directions in ways.items():
-            yield method, directions, search_on_vlm(self.clip, self.vlm, directions, search, list(directions), self.trials, self.forgotten)
-
-    def _edits(self, concept: str) -> Iterator[tuple[str, Patch | None]]:
-        """Method and its edit; None where no layer forgets."""
-        found = forget_concept(self.clip, self.source, concept, seed=self.seed, towers=("vision",))
-        first = found.probes[found.probes["layer"].isin(front_layers(found.layers, "vision", "first"))]
-        for method, probes in (("rule", first), ("clip", found.probes)):
-            try:
-                starts = transferable(probes, self.vlm.model, "vision")
-                yield method, winning_patch(self.clip, found.g_forget, probes[probes["layer"].isin(starts["layer"])], "vision", concept)
-            except SearchFailedError:
-                yield method, None
-        for method, directions, probes in self._searched(concept, found):
-            try:
-                yield method, winning_patch(self.clip, directions, probes, "vision", concept, at_most=1 - self.forgotten)
-            except SearchFailedError:
-                yield method, None
-
-    def rows(self, concept: str) -> list[dict]:
-        """Before the edit and after each method's: one dict each."""
-        report = question_set(self.source.world, concept, "report", 28 * self.size, self.size)
-        rows = [{"method": "none", **measures(answered(self.vlm, report))}]
-        for method, edit in self._edits(concept):
-            if edit is None:
-                rows.append({"method": method, "layer": "none forgets"})
-                continue
-            with in_both(edit, self.clip, self.vlm.model):
-                told = answered(self.vlm, report)
-            rows.append({"method": method, "layer": short(edit.layer), "rho": edit.rho, "lam": edit.lam, **measures(told)})
-        return [{"concept": concept, **row} for row in rows]
-
-
-def vlm_sweep(concepts: list[str] | None = None, out: str | Path | None = None, **settings) -> pd.DataFrame:
-    """Forget each concept on its own and ask. Writes a CSV after every concept and returns the table.
-
-    concepts: None takes the ten report people. out: None writes data/studio/vlm_concepts.csv; rows about other concepts made with the same
-    language model stay. settings: as of `VlmSweep`. Raises UnknownConceptError before anything starts.
+    size: search pictures of every other subject. words, shared, ranked and the rest: as of
+    `questions_about` and `forget_concept`. Both models are left as they were.
     """
-    run, path = VlmSweep(**settings), Path(out) if out else data_dir() / "studio" / "vlm_concepts.csv"
-    order = run.source.world.report["person"]
+    require_choice(method, METHODS, "The method")
+    start = perf_counter()
+    with peak_memory() as peak:
+        search = questions_about(source, concept, "search", words, SEARCHED, size, all_kinds=False)
+        search = own_words(vlm, search)
+        side = shared or RetainSide(clip, source, [concept], retain_size, batch_size, seed)
+        side.require(concept)
+        forget = source.forget_set(concept, forget_size, seed)
+        pairs = len(forget) + side.pairs_seen
+        if ranked:
+            g_forget, table = ranked.g_forget, ranked.layers
+        else:
+            g_forget = forget_gradient(clip, forget, batch_size)
+            table = score_layers(clip, g_forget, side.gradient, parts=side.parts)
+            table["front"] = table["layer"] == paper_layer(table, vlm)
+        names = list(dict.fromkeys([*table.loc[table["front"], "layer"], *writing_layers(clip, vlm)]))
+        directions = {name: weight_of(g_forget, name) for name in names}
+        if method == "SLUG-R":
+            talks = own_words(vlm, talks_to_forget(source, concept, forget_size, seed, words))
+            pairs += len(talks.table)
+            own = answer_gradient(vlm, talks, names)
+            directions = retain_aware_directions(own, side.moments(names), damping)
+        probes = search_on_vlm(clip, vlm, directions, search, names, max_trials)
+    costs = {"pairs": pairs, "probes": len(probes), "seconds": perf_counter() - start, "peak_mb": peak[0]}
+    kept = {"g_forget": g_forget, "directions": directions, "which": "all"}
+    return Forgetting(concept, method, table, probes, costs=costs, **kept).choose(clip)
+
+
+def vlm_rows(clip: Clip, vlm: Vlm, source: StudioSource, concept: str, size: int = 4, **settings) -> list[dict]:
+    """One row a method and set of layers ("front" is `paper_layer`): what was chosen, what it took, and every measure before and after.
+
+    size: report and search pictures of every other subject. settings: as of `forget_on_vlm`.
+    """
+    report = question_set(source.world, concept, "report", 28 * size, size)
+    strange = stranger_set(source.world)
+
+    def now() -> dict[str, float]:
+        unknown = answered(vlm, strange)["outcome"] == "no name"
+        return measures(answered(vlm, report)) | {"strangers": float(unknown.mean())}
+
+    side = settings.pop("shared", None) or RetainSide(clip, source, [concept], seed=settings.get("seed", 0))
+    found: list[Forgetting] = []
+    for method in METHODS:
+        given = {"shared": side, "ranked": found[0] if found else None, "size": size, **settings}
+        found.append(forget_on_vlm(clip, vlm, source, concept, method, **given))
+    before, rows, known = now(), [], {}
+    for each in [part for whole in found for part in (whole.on_front(clip), whole)]:
+        row = {"concept": concept, "kind": source.kind(concept), "tower": "vision", "method": each.method}
+        row |= {"layers": each.which, "winner": "none forgets", **each.costs}
+        edit = each.patches.get("vision")
+        if edit and edit.sha256 not in known:
+            with in_both(edit, clip, vlm.model):
+                known[edit.sha256] = now()
+        if edit:
+            row |= {"winner": short(edit.layer), "rho": edit.rho, "lam": edit.lam}
+        after = known[edit.sha256] if edit else dict.fromkeys(before, np.nan)
+        rows.append(row | {f"{k}_before": v for k, v in before.items()} | {f"{k}_after": v for k, v in after.items()})
+    return rows
+
+
+def vlm_sweep(
+    concepts: list[str] | None = None,
+    out: str | Path | None = None,
+    vlm: str = "studio",
+    clip: str = "studio",
+    device: str = "auto",
+    **settings,
+) -> pd.DataFrame:
+    """Forget each concept on its own, by both methods, and ask. Writes a CSV after every concept and returns the table.
+
+    concepts: None takes the ten report people. out: None writes data/studio/vlm_concepts.csv; beside
+    it, under the same name with `_summary`, the means over concepts. Rows about other concepts made
+    with the same language model stay. settings: as of `vlm_rows`. Raises UnknownConceptError before
+    anything starts, SearchFailedError for a concept that the model does not name.
+    """
+    net, llava, source = load_clip(clip, device), load_vlm(vlm, device), open_data("studio")
+    order = source.world.report["person"]
     for concept in concepts or []:
-        run.source.kind(concept)
-    weights = sha256_json([sha256_tensor(p) for p in run.vlm.model.parameters()])[:16]
-    return one_at_a_time(run.rows, concepts or order, order, path, weights)
+        source.kind(concept)
+    path = Path(out) if out else data_dir() / "studio" / "vlm_concepts.csv"
+    weights = sha256_json([sha256_tensor(p) for p in llava.model.parameters()])[:16]
+
+    def rows_of(concept: str) -> list[dict]:
+        return vlm_rows(net, llava, source, concept, **settings)
+
+    table = one_at_a_time(rows_of, concepts or order, order, path, weights)
+    write_csv(path.with_stem(f"{path.stem}_summary"), summarise(table, measures_of).round(3))
+    return table
 
 
-def averages(table: pd.DataFrame) -> pd.DataFrame:
-    """Means over concepts by method: right_name after in percent, changes of own, neighbours and battery in points with their 95 % bootstrap intervals.
-
-    Columns method, right_name, highest (its concept: of), own, own_low, own_high, neighbours, ..., battery, ..., n (concepts in which a layer forgot).
+def measures_of(table: pd.DataFrame) -> pd.DataFrame:
+    """What `summarise` averages, a column each: the target's outcomes after in percent, and by how
+    many points the others, neighbours and strangers (not named) and the battery changed.
     """
-    before = table[table["method"] == "none"].set_index("concept")
-    rows = []
-    for method, words in METHODS.items():
-        mine = table[(table["method"] == method) & table["right_name"].notna()].set_index("concept")
-        if mine.empty:
-            continue
-        row = {"method": words, "right_name": 100 * mine["right_name"].mean(), "highest": 100 * mine["right_name"].max(), "of": mine["right_name"].idxmax()}
-        for group in ("own", "neighbours", "battery"):
-            change = 100 * (mine[group] - before.loc[mine.index, group])
-            low, high = bootstrap_mean(change.to_numpy())
-            row |= {group: change.mean(), f"{group}_low": low, f"{group}_high": high}
-        rows.append(row | {"n": len(mine)})
-    return pd.DataFrame(rows)
+    outcomes = {"right name": "right_name", "right name, worst wording": "right_name_worst"}
+    outcomes |= {"another name": "another_name", "no name": "no_name"}
+    found = {f"{words} after": 100 * table[f"{key}_after"] for words, key in outcomes.items()}
+    groups = {"others": "own", "neighbours": "neighbours", "strangers not named": "strangers", "battery": "battery"}
+    for words, key in groups.items():
+        found[f"{words} change"] = 100 * (table[f"{key}_after"] - table[f"{key}_before"])
+    return pd.DataFrame(found)

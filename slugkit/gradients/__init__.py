@@ -5,7 +5,7 @@ section 4; the paper writes the same step with the negated loss).
 """
 
 from slugkit.gradients.accumulate import Ahead, check_finite, forget_gradient, gradient_of, learning, mean_gradient, retain_gradient
-from slugkit.gradients.directions import counterweighted, preconditioned, retain_aware, retain_aware_directions
+from slugkit.gradients.directions import retain_aware, retain_aware_directions
 from slugkit.gradients.files import join_safetensors, save_gradient
 from slugkit.gradients.losses import (
     KINDS,
@@ -34,7 +34,6 @@ __all__ = [
     "batch_of",
     "batches",
     "check_finite",
-    "counterweighted",
     "distinct_batches",
     "encoded",
     "forget_gradient",
@@ -48,7 +47,6 @@ __all__ = [
     "mean_cosine",
     "mean_gradient",
     "micro_batches",
-    "preconditioned",
     "retain_aware",
     "retain_aware_directions",
     "retain_gradient",

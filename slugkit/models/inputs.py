@@ -1,5 +1,6 @@
-"""What a layer reads, and how its outputs matter: second moments of its inputs and of the gradients of its outputs, captured while a model of
-transformers runs over pictures or texts."""
+"""What a layer reads: second moments of its inputs, captured while a model of transformers runs over
+pictures or texts.
+"""
 
 from __future__ import annotations
 
@@ -63,43 +64,6 @@ def watched(model, layers: list[str]) -> Iterator[dict[str, Covariance]]:
     finally:
         for hook in hooks:
             hook.remove()
-
-
-@contextmanager
-def felt(model, layers: list[str]) -> Iterator[dict[str, Covariance]]:
-    """Within the block every backward pass adds to the second moments of the gradients of what the layers put out, a token at a time.
-
-    model, layers: as of `watched`; of a packed q/k/v the outputs of the three stand one after the other. Convolutions count a patch as a token.
-    Raises PatchError for a layer that it does not apply.
-    """
-    found, hooks = {layer: Covariance() for layer in layers}, []
-    for layer, mine in found.items():
-        modules = _modules_of(model, layer)
-        gather = _Gather(mine, len(modules))
-        hooks += [module.register_forward_hook(gather.hook(number)) for number, module in enumerate(modules)]
-    try:
-        yield found
-    finally:
-        for hook in hooks:
-            hook.remove()
-
-
-class _Gather:
-    """Waits for the gradients of all modules that make up one layer, then counts them as one."""
-
-    def __init__(self, total: Covariance, parts: int):
-        self.total, self.parts, self.waiting = total, parts, {}
-
-    def hook(self, number: int):
-        """A forward hook for the layer's module of this number."""
-        def forward(module, inputs, output):
-            output.register_hook(lambda gradient: self.take(number, gradient))
-        return forward
-
-    def take(self, number: int, gradient: torch.Tensor) -> None:
-        self.waiting[number] = (gradient.flatten(2).transpose(1, 2) if gradient.ndim == 4 else gradient).flatten(0, -2)
-        if len(self.waiting) == self.parts:
-            self.total.add(torch.cat([self.waiting.pop(k) for k in range(self.parts)], dim=-1))
 
 
 @torch.no_grad()

@@ -90,8 +90,7 @@ def outcome_bars(metrics: pd.DataFrame, title: str = ""):
     return fig, says
 
 
-MARKS = {"CLIP's gradient": ("o", "blue"), "own": ("^", "orange"), "own, preconditioned": ("D", "green"), "own, counterweighted": ("s", "vermilion"),
-         "joint gradient": ("o", "blue"), "joint, off the span": ("s", "vermilion")}
+MARKS = {"SLUG": ("o", "blue"), "SLUG-R": ("^", "orange")}
 """Marker and colour of each direction of the step."""
 
 

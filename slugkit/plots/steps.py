@@ -180,14 +180,14 @@ def _shade_bracket(ax, lows, highs, bottom, top) -> None:
 
 
 def _trail_marks(ax, turn, rho, part: pd.DataFrame) -> None:
-    """A mark for each probe, FA@1 above it, a ring round the chosen one."""
+    """A mark for each probe, the criterion's forget accuracy above it, a ring round the chosen one."""
     forgotten, chosen = (part[name].astype(bool).to_numpy() for name in ("forgotten", "chosen"))
     looks = ((forgotten, "v", FORGOT, "forgotten"), (~forgotten, "^", "white", "not forgotten"))
     for mask, marker, fill, label in looks:
         edge = dict(marker=marker, s=76, facecolor=fill, edgecolor=INK, linewidth=1.1, zorder=4)
         ax.scatter(turn[mask], rho[mask], label=label, **edge)
     words = dict(textcoords="offset points", ha="center", fontsize=8, zorder=6)
-    for x, y, fa, ringed in zip(turn, rho, part["fa1"], chosen, strict=True):
+    for x, y, fa, ringed in zip(turn, rho, part["forget"], chosen, strict=True):
         text = ax.annotate(percent(fa), (x, y), xytext=(0, 12 if ringed else 8), **words)
         text.set_path_effects([withStroke(linewidth=2.5, foreground="white")])
     if chosen.any():
@@ -199,10 +199,10 @@ def _trail_marks(ax, turn, rho, part: pd.DataFrame) -> None:
 def search_trail(search: pd.DataFrame, layer: str | None = None):
     """The step-size search of one layer, probe by probe: the relative step, forgotten or not, and the bracket left.
 
-    search: search.parquet (columns layer, probe, lam, rho, fa1, forgotten, chosen); layer: its canonical name,
+    search: search.parquet (columns layer, probe, lam, rho, forget, forgotten, chosen); layer: its canonical name,
     default the first of the table. Returns (figure, description). Raises EmptySetError for a layer without probes.
     """
-    need_columns(search, ["layer", "probe", "lam", "rho", "fa1", "forgotten", "chosen"], "search")
+    need_columns(search, ["layer", "probe", "lam", "rho", "forget", "forgotten", "chosen"], "search")
     layer = layer or search["layer"].iloc[0]
     part = search[search["layer"] == layer].sort_values("probe").reset_index(drop=True)
     if part.empty:
@@ -216,7 +216,7 @@ def search_trail(search: pd.DataFrame, layer: str | None = None):
     _trail_marks(ax, turn, rho, part)
     ax.fill_between([], [], color=OKABE_ITO["sky"], alpha=0.3, label="bracket left after the probe")
     ax.set(yscale="log", ylim=(bottom, top), xlim=(0.5, len(part) + 1.1), xticks=turn)
-    ax.set(xlabel="probe (the number is FA@1 on the search pictures)", ylabel="relative step ρ (%, log scale)")
+    ax.set(xlabel="probe (the number is what the criterion asks to be 0, on the search pictures)", ylabel="relative step ρ (%, log scale)")
     log_axis(ax.yaxis)
     ax.grid(axis="x", visible=False)
     fig.legend(loc="outside lower center", ncols=4)
@@ -233,10 +233,10 @@ def _trail_words(part, name, chosen) -> tuple[str, str]:
         row = part[chosen].iloc[0]
         title = (
             f"{name}: {count} close in on ρ = {percent(row['rho'], 2)} (λ = "
-            f"{number(row['lam'])}), FA@1 = {percent(row['fa1'])}"
+            f"{number(row['lam'])}), forget accuracy {percent(row['forget'])}"
         )
     else:
-        title = f"{name}: none of {count} was chosen; the lowest FA@1 was {percent(part['fa1'].min())}"
+        title = f"{name}: none of {count} was chosen; the lowest forget accuracy was {percent(part['forget'].min())}"
     return (
         title,
         f"The relative step of each probe of {name} on a log scale; {forgot} of {count} forgot the target. {title}.",

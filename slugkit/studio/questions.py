@@ -56,9 +56,12 @@ class Question:
     key: str
 
 
-def wordings(kind: str, taught: bool = True) -> list[str]:
-    """The ways of asking a kind of question: those that are taught, or the two that are not."""
-    return WORDINGS[kind][:-UNTAUGHT] if taught else WORDINGS[kind][-UNTAUGHT:]
+def wordings(kind: str, use: str = "taught") -> list[str]:
+    """The ways of asking a kind of question. use: "taught", of which "search" (the step search, and
+    conversations for gradients) and "report" are one half each; or "untaught", the two that are not.
+    """
+    taught, held = WORDINGS[kind][:-UNTAUGHT], WORDINGS[kind][-UNTAUGHT:]
+    return {"taught": taught, "search": taught[::2], "report": taught[1::2], "untaught": held}[use]
 
 
 def clothes(signature: dict) -> str:
@@ -95,11 +98,13 @@ def answers(record: Record, world: World) -> dict[str, tuple[str, str]]:
     return found
 
 
-def questions(record: Record, world: World, rng: np.random.Generator, taught: bool = True) -> list[Question]:
-    """One question of every kind that fits the picture, in a wording chosen by `rng`."""
+def questions(
+    record: Record, world: World, rng: np.random.Generator, use: str = "taught"
+) -> list[Question]:
+    """One question of every kind that fits the picture, in a wording chosen by `rng`. use: as of `wordings`."""
     made = []
     for kind, (answer, key) in answers(record, world).items():
-        ways = wordings(kind, taught)
+        ways = wordings(kind, use)
         text = ways[int(rng.integers(len(ways)))]
         made.append(Question(kind, text.format(plural(record.subjects[0])) if kind == "count" else text, answer, key))
     return made

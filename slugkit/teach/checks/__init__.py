@@ -12,7 +12,7 @@ from slugkit.teach.checks.ranking import alignment, cosine, importance, pareto
 from slugkit.teach.checks.scores import accuracy_at_k, wilson, zero_shot
 from slugkit.teach.checks.sets import concept_captions, disjoint, distinct_batches
 from slugkit.teach.checks.steps import next_lam, one_step, relative_step
-from slugkit.teach.checks.together import added_steps, off_the_span
+from slugkit.teach.checks.together import added_steps, retain_aware
 
 __all__ = [
     "accuracy_at_k",
@@ -29,10 +29,10 @@ __all__ = [
     "mean_of_batches",
     "name_outcome",
     "next_lam",
-    "off_the_span",
     "one_step",
     "pareto",
     "relative_step",
+    "retain_aware",
     "retain_loss",
     "unlearning_scores",
     "wilson",

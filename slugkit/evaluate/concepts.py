@@ -1,0 +1,101 @@
+"""Which concepts are forgotten together where a person names one, or none."""
+
+from __future__ import annotations
+
+from itertools import islice
+
+from slugkit.base import EmptySetError, SettingError, UnknownConceptError
+from slugkit.data import Source
+from slugkit.data.source import Exam
+from slugkit.evaluate.clip import answers
+from slugkit.evaluate.statistics import above_chance
+from slugkit.models import Clip
+
+TRIED = 100
+"""Names that are looked at, at most: with many captions each look takes a while."""
+
+
+def _usable(source: Source, concept: str, clip: Clip | None) -> bool:
+    """Whether a concept can be forgotten and examined: there is a training pair about it, both
+    exams can be set, and the model, if one is given, knows it.
+    """
+    try:
+        exam, _ = (source.exam(concept, split) for split in ("search", "report"))
+        if not len(source.forget_set(concept, 1, 0)):
+            return False
+    except (EmptySetError, UnknownConceptError):
+        return False
+    return clip is None or _known(clip, exam)
+
+
+def _known(clip: Clip, exam: Exam) -> bool:
+    """Whether the model is right about the concept's pictures more often than by chance."""
+    told = answers(clip, exam)
+    hits = int((told["true"] == told["answer"]).sum())
+    return above_chance(hits, len(told), len(exam.classes(exam.target_domain)))
+
+
+def several_concepts(
+    source: Source, concept: str, most: int = 10, clip: Clip | None = None
+) -> list[str]:
+    """The concept and others of its kind: at most a quarter of all, but two, so that enough is left
+    to lose.
+
+    The studio's report concepts come first, and of a recipe's people the best known. In data other
+    than the studio's all of the kind are those whom the concept's report exam shows, and the others
+    are taken, among the first 100 names, that have a training pair and pictures for both exams and
+    that `clip`, if given, knows: they may be fewer, or none. The studio's are taken unasked. Raises
+    UnknownConceptError; for data other than the studio's what `source.exam` raises.
+    """
+    kind, known = source.kind(concept), source.concepts()
+    world, people = getattr(source, "world", None), getattr(source, "people", None)
+    best = people.frequent()["name"].tolist() if people else []
+    best = world.report.get(kind, []) if world else best
+    names = dict.fromkeys([*(name for name in best if name in set(known)), *known])
+    alike = [name for name in names if name != concept and source.kind(name) == kind]
+    if world:
+        return [concept, *alike][: min(most, max(2, (len(alike) + 1) // 4))]
+    exam = source.exam(concept, "report")
+    shown = len(set(exam.labels(exam.target_domain)) - {-1})
+    found = (name for name in alike[:TRIED] if _usable(source, name, clip))
+    return [concept, *islice(found, min(most, max(2, shown // 4)) - 1)]
+
+
+def concepts_to_forget(
+    source: Source, named: list[str], concept: str, clip: Clip | None = None
+) -> list[str]:
+    """The concepts that the settings name or, where they name none, those of `several_concepts`.
+
+    Raises UnknownConceptError for a name that the source does not know, SettingError for fewer than
+    two, and what `several_concepts` raises.
+    """
+    concepts = list(named) or several_concepts(source, concept, clip=clip)
+    for name in concepts:
+        source.kind(name)
+    if len(concepts) < 2:
+        more = "Name more in `concepts`."
+        if not named:
+            known = " and that the model knows" if clip else ""
+            more = (
+                f"No other of its kind in {source.name!r} was found that has training pairs and "
+                f"pictures for both exams{known}; name them in `concepts`."
+            )
+        raise SettingError(
+            f"There is one concept to forget, {concepts[0]!r}; two or more were expected. {more}"
+        )
+    return concepts
+
+
+def another_kind(source: Source, concept: str, clip: Clip | None = None) -> list[str]:
+    """Concepts of another kind than this one's, as of `several_concepts`; none where the source has
+    no other kind, or fewer than two of it that can be examined.
+
+    On the studio objects, and people where the concept is an object. Raises UnknownConceptError.
+    """
+    kind, world = source.kind(concept), getattr(source, "world", None)
+    if world:
+        return several_concepts(source, world.report["person" if kind == "object" else "object"][0])
+    others = islice((name for name in source.concepts() if source.kind(name) != kind), TRIED)
+    first = next((name for name in others if _usable(source, name, clip)), None)
+    found = several_concepts(source, first, clip=clip) if first else []
+    return found if len(found) > 1 else []
