@@ -240,20 +240,19 @@ def sweep_command(
     require_choice(family, ("clip", "diffusion", "vlm"), "The family")
     for path in (out, out.with_stem(f"{out.stem}_summary")) if out else ():
         new_path(path, model, pipeline, vlm, ours=True)
-    if family == "diffusion":
-        from slugkit.evaluate.diffusion_sweep import averages, diffusion_sweep
-
-        table = diffusion_sweep(concepts=concepts or None, out=out, clip=model, pipeline=pipeline)
-        typer.echo(averages(table).round(1).to_string(index=False))
-        return
-    from slugkit.evaluate.sweep import summarise, sweep
+    from slugkit.evaluate.sweep import measures_of, summarise, sweep
 
     if family == "vlm":
         from slugkit.evaluate.vlm_sweep import measures_of, vlm_sweep
 
-        found = summarise(vlm_sweep(concepts=concepts or None, out=out, clip=model, vlm=vlm), measures_of)
+        table = vlm_sweep(concepts=concepts or None, out=out, clip=model, vlm=vlm)
+    elif family == "diffusion":
+        from slugkit.evaluate.diffusion_sweep import diffusion_sweep, measures_of
+
+        table = diffusion_sweep(concepts=concepts or None, out=out, clip=model, pipeline=pipeline)
     else:
-        found = summarise(sweep(concepts=concepts or None, out=out, model=model))
+        table = sweep(concepts=concepts or None, out=out, model=model)
+    found = summarise(table, measures_of)
     typer.echo(found[found["kind"] == "all"].drop(columns="kind").round(1).to_string(index=False))
 
 

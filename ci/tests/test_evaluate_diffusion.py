@@ -1,5 +1,6 @@
 """UA, IRA and CRA by hand, and the prompts they rest on."""
 
+import contextlib
 import types
 
 import numpy as np
@@ -12,8 +13,9 @@ from slugkit.base import SettingError, UnknownConceptError
 from slugkit.criterion import Criterion
 from slugkit.evaluate import diffusion_sweep, pipeline_search
 from slugkit.evaluate.diffusion import PipelineMeasure, judged, measures, ua_ira_cra
-from slugkit.evaluate.diffusion_sweep import DiffusionSweep, averages, concepts_drawn
+from slugkit.evaluate.diffusion_sweep import concepts_drawn, measures_of
 from slugkit.evaluate.prompts import NEAR_TIMES, answer_set, drawn_counterparts, several_answer_set, showcase, subject_domains
+from slugkit.evaluate.sweep import summarise
 from slugkit.search import EditableLayer, probe_steps
 
 
@@ -167,73 +169,101 @@ def test_the_layers_searched_are_the_fronts_from_the_deepest_up_then_the_others(
     assert pipeline_search.deepest_first(table, None) == front + others
 
 
-def test_the_deepest_layers_row_is_never_the_best_of_severals(monkeypatch):
-    """The deepest layer forgets at more cost than another: the two kinds of rows must differ."""
-    names = ["deepest", "another"]
-    probes = pd.DataFrame({"layer": ["deepest", "deepest", "another"], "tower": "text"})
-    probes = probes.assign(lam=[1.0, 2.0, 3.0], rho=[0.1, 0.2, 0.3], forget=[1.0, 0.0, 0.0])
-    probes = probes.assign(retain=[np.nan, 0.5, 0.9], chosen=[False, True, True])
-    probes = probes.assign(drawn=[10, 10, 7], seconds=[4.0, 4.0, 2.0])
+NAMES = [f"transformer.resblocks.{k}.mlp.c_proj.weight" for k in (3, 2, 1)]
+
+
+@pytest.fixture
+def drawn_rows(monkeypatch):
+    """Rows of one concept whose deepest layer forgets at more cost than another, nothing drawn."""
+    model = torch.nn.ParameterDict()
+    net = types.SimpleNamespace(
+        get_parameter=lambda name: torch.ones(2, 2), named_parameters=lambda: [], model=model
+    )
+    clip = types.SimpleNamespace(model=net)
+    ways = {"SLUG": torch.tensor([[1.0, 0.0], [0, 0]]), "SLUG-R": torch.tensor([[0.0, 1.0], [0, 0]])}
+    asked, held = [], []
+    table = pd.DataFrame({"layer": NAMES, "tower": "text", "candidate": True, "front": True})
+
+    def searched(clip, pipe, judge, along, layers, *given):
+        asked.append((layers, *given))
+        probes = pd.DataFrame({"layer": [layers[0], layers[0], layers[1]], "tower": "text"})
+        probes = probes.assign(lam=[1.0, 2.0, 3.0], rho=[0.1, 0.2, 0.3], forget=[1.0, 0.0, 0.04])
+        probes = probes.assign(retain=[np.nan, 0.5, 0.9], chosen=[False, True, True])
+        return probes.assign(drawn=[10, 10, 7])
+
+    @contextlib.contextmanager
+    def edited(edit, *models):
+        held.append(edit)
+        yield
+        held.clear()
+
+    def told(pipe, judge, report):
+        return (held[0].layer, held[0].direction.argmax().item()) if held else "unedited"
+
+    def judged_as(told, domain):
+        number = 0.0 if told == "unedited" else NAMES.index(told[0]) + told[1] / 10
+        return {"ua": number, "ira": 1.0}
+
+    side = types.SimpleNamespace(gradient={}, parts=[], pairs_seen=5, require=lambda concept: None)
+    side.pairs = types.SimpleNamespace(captions=[])
     made = {
-        "RetainSide": lambda *a, **k: types.SimpleNamespace(
-            batch_size=2, gradient={}, parts=[], pairs_seen=5, pairs=types.SimpleNamespace(captions=[])
-        ),
+        "part_of": lambda *a: None,
         "forget_gradient": lambda *a: {},
-        "score_layers": lambda *a, **k: None,
-        "deepest_first": lambda table, pipe: [*names, "not searched"],
-        "directions_on_pipeline": lambda method, *a: {"method": method, "layers": a[3]},
-        "search_on_pipeline": lambda clip, pipe, judge, along, layers, *a: probes[
-            probes["layer"].isin(layers)
-        ],
-        "winning_patch": lambda clip, along, some, *a: (
-            along["method"],
-            some.loc[some[some["chosen"]]["retain"].idxmax(), "layer"],
+        "score_layers": lambda *a, **k: table.copy(),
+        "deepest_first": lambda table, part: list(NAMES),
+        "directions_on_pipeline": lambda method, g, part, said, names, damping: dict.fromkeys(
+            names, ways[method]
         ),
-        "answer_set": lambda *a: None,
+        "search_on_pipeline": searched,
+        "answer_set_of": lambda source, concept, split, *a: split,
+        "domain_of": lambda *a: "objects",
+        "in_both": edited,
+        "told_by": told,
+        "measures": judged_as,
     }
     for name, function in made.items():
         monkeypatch.setattr(diffusion_sweep, name, function)
-    source = types.SimpleNamespace(forget_set=lambda *a: [1, 2, 3], world=None)
-    run = DiffusionSweep.__new__(DiffusionSweep)
-    run.__dict__ |= {"clip": None, "pipe": None, "judge": None, "source": source, "layers": 2}
-    run.__dict__ |= {"trials": 3, "damping": 1.0, "forget_size": 3, "seed": 0}
-    found = list(run._edits("car", "objects"))
-    assert [(row["method"], row["layers"], edit) for row, edit in found] == [
-        ("SLUG", "deepest", ("SLUG", "deepest")),
-        ("SLUG", "several", ("SLUG", "another")),
-        ("SLUG-R", "deepest", ("SLUG-R", "deepest")),
-        ("SLUG-R", "several", ("SLUG-R", "another")),
+    source = types.SimpleNamespace(forget_set=lambda *a: [1, 2, 3], kind=lambda concept: "object")
+    given = (clip, None, None, source, "car")
+    return diffusion_sweep.pipeline_rows(*given, shared=side, layers=2, max_trials=3), asked
+
+
+def test_the_deepest_layers_row_is_never_the_best_of_several_and_budgets_are_equal(drawn_rows):
+    rows, asked = drawn_rows
+    assert asked[0] == asked[1] and asked[0] == (NAMES[:2], "search", "objects", 3, 0.95)
+    found = [(r["method"], r["layers"], r["winner"], r["ua_after"]) for r in rows]
+    assert found == [
+        ("SLUG", "front", "3.mlp.c_proj", 0.0),
+        ("SLUG", "all", "2.mlp.c_proj", 1.0),
+        ("SLUG-R", "front", "3.mlp.c_proj", 0.1),
+        ("SLUG-R", "all", "2.mlp.c_proj", 1.1),
     ]
-    took = [(row["probes"], row["drawn"], row["pairs"]) for row, _ in found]
-    assert took == [(2, 10, 8), (3, 17, 8)] * 2 and found[0][0]["seconds"] < found[1][0]["seconds"]
+    took = [(r["searched"], r["probes"], r["drawn"], r["pairs"]) for r in rows]
+    assert took == [(1, 2, 10, 8), (2, 3, 17, 8)] * 2 and all(r["ua_before"] == 0 for r in rows)
 
 
-def drawn_table(concepts):
-    """A table of `diffusion_sweep`: SLUG loses a tenth of IRA on every concept, SLUG-R nothing."""
-    rows = []
-    for k, name in enumerate(concepts):
-        rows.append((name, "none", "", 0.0, 0.9, 0.8, 0.0))
-        for method, loss in (("SLUG", 0.1), ("SLUG-R", 0.0)):
-            rows.append((name, method, "deepest", 1 - k / 100, 0.9 - loss, 0.8 - loss / 2, loss))
-    columns = ["concept", "method", "layers", "ua", "ira", "cra", "artifacts"]
-    return pd.DataFrame(rows, columns=columns)
-
-
-def test_the_concepts_of_the_table_are_fixed_and_its_averages_are_changes_in_points(world):
+def test_the_means_are_over_concepts_in_pairs_and_the_worst_of_ua_is_the_lowest(world):
     names = concepts_drawn(world)
-    assert [world.kind(n) for n in names] == ["person"] * 5 + ["character"] * 2 + ["object"] * 2 + ["novel"] + ["style"] * 2
-    for count in (4, 5):
-        keys = ["layers", "method", "measure"]
-        found = averages(drawn_table([f"c{k}" for k in range(count)])).set_index(keys)
-        assert found["n"].eq(count).all() and found["low"].notna().all() == (count == 5)
-        ua, ira = (found.loc["deepest", "SLUG", m] for m in ("UA", "IRA change"))
-        assert (ua["worst"], ua["of"], ira["mean"]) == (pytest.approx(101 - count), f"c{count - 1}", pytest.approx(-10))
-        both = found.loc["deepest", "SLUG-R minus SLUG"]["mean"]
-        wanted = {"UA": 0, "IRA change": 10, "CRA change": 5, "artifacts": -10}
-        assert both.to_dict() == pytest.approx(wanted)
-        assert found.loc["deepest", "SLUG", "artifacts"]["worst"] == pytest.approx(10)
-    failed = drawn_table(["a", "b"])
-    failed.loc[1, ["ua", "ira", "cra", "artifacts"]] = np.nan  # no layer forgot
-    found = averages(failed).set_index(["method", "measure"])["n"]
-    counts = [found[m, "UA"] for m in ("SLUG", "SLUG-R", "SLUG-R minus SLUG")]
-    assert counts == [1, 2, 1]
+    kinds = ["person"] * 5 + ["character"] * 2 + ["object"] * 2 + ["novel"] + ["style"] * 2
+    assert [world.kind(n) for n in names] == kinds
+    rows = []
+    for k, concept in enumerate("ABCDE"):
+        for method, loss in (("SLUG", 0.1), ("SLUG-R", 0.0)):
+            row = {"concept": concept, "kind": "object", "tower": "text", "layers": "all"}
+            row |= {"method": method, "ua_after": 1 - k / 100, "artifacts_after": loss}
+            row |= {f"{m}_before": 0.9 for m in ("ira", "cra", "near")}
+            rows.append(row | {f"{m}_after": 0.9 - loss for m in ("ira", "cra", "near")})
+    found = summarise(pd.DataFrame(rows), measures_of)
+    found = found[found["kind"] == "all"].set_index(["method", "measure"])
+    ua, ira = found.loc["SLUG", "UA"], found.loc["SLUG", "IRA change"]
+    assert (ua["worst"], ua["of"], ira["mean"]) == (pytest.approx(96), "E", pytest.approx(-10))
+    assert found.loc["SLUG", "artifacts after"]["worst"] == pytest.approx(10)
+    both = found.loc["SLUG-R minus SLUG"]["mean"].to_dict()
+    assert both == pytest.approx(
+        {"UA": 0, "IRA change": 10, "CRA change": 10, "neighbours change": 10, "artifacts after": -10}
+    )
+    assert found["low"].notna().all()
+    rows[0]["ua_after"] = rows[0]["ira_after"] = np.nan  # no layer forgot the first
+    found = summarise(pd.DataFrame(rows), measures_of).set_index(["kind", "method", "measure"])["n"]
+    counts = [found["all", m, "UA"] for m in ("SLUG", "SLUG-R", "SLUG-R minus SLUG")]
+    assert counts == [4, 5, 4]

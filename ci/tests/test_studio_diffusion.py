@@ -14,9 +14,9 @@ from slugkit.base import SearchFailedError, SettingError, data_dir, sha256_file
 from slugkit.data import open_data
 from slugkit.evaluate.concept import METHODS
 from slugkit.evaluate.pipeline_search import (
-    costs_of,
     directions_on_pipeline,
     own_steps_on_pipeline,
+    pictures_drawn,
     read_by_encoder,
     search_on_pipeline,
 )
@@ -91,11 +91,11 @@ def test_the_search_on_pictures_tries_every_layer_counts_and_leaves_no_trace(
     monkeypatch.setattr(search, "FIRST_RHO", 1e-4)
     found = search_on_pipeline(*given, steps=4)
     assert found["layer"].tolist() == [other, LAYER] and not found["chosen"].any()
-    assert costs_of(found) == {"probes": 2, "drawn": 4, "seconds": found["seconds"].sum()}
+    assert pictures_drawn(found) == 4
     monkeypatch.setattr(search, "FIRST_RHO", 8.0)
     found = search_on_pipeline(*given[:4], [LAYER], *given[5:], steps=4)
     assert found["chosen"].all() and found["retain"].notna().all()
-    assert costs_of(found)["drawn"] == len(table) and found["pictures"].item() == len(table) - 2
+    assert pictures_drawn(found) == len(table) and found["pictures"].item() == len(table) - 2
     assert differences(clip.model, pipe, "text") == []
     with pytest.raises(SettingError, match="less than 1"):
         search_on_pipeline(*given, ua=0.0)

@@ -37,7 +37,8 @@ class Forgetting:
 
     which: on which layers, the "front" or "all" candidates. patches: tower -> the winner. failed: tower -> why it has no patch. g_forget: the forget gradient
     by weight; directions: what was stepped along, by layer searched. costs: pairs seen forwards and
-    backwards, probes, seconds in all, peak memory of the process in MB; seconds: by stage.
+    backwards, probes, seconds in all, peak memory of the process in MB; seconds: by stage. at_most:
+    that of the search's criterion.
     """
 
     concept: str
@@ -51,15 +52,15 @@ class Forgetting:
     g_forget: dict[str, torch.Tensor] = field(default_factory=dict, repr=False)
     directions: dict[str, torch.Tensor] = field(default_factory=dict, repr=False)
     which: str = "front"
+    at_most: float = 0.0
 
     def choose(self, clip: Clip) -> "Forgetting":
         """Itself, with the winning patch of every tower that was searched."""
         self.patches, self.failed = {}, {}
         for tower in dict.fromkeys(self.probes["tower"]):
             try:
-                self.patches[tower] = winning_patch(
-                    clip, self.directions, self.probes, tower, self.concept, {"method": self.method}
-                )
+                given = self.directions, self.probes, tower, self.concept, {"method": self.method}
+                self.patches[tower] = winning_patch(clip, *given, self.at_most)
             except SearchFailedError as error:
                 self.failed[tower] = str(error)
         return self

@@ -1,46 +1,45 @@
-"""Several concepts on the studio's Stable Diffusion, one at a time, by both methods: the table
-behind data/studio/diffusion_concepts.csv."""
+"""A concept forgotten in a Stable Diffusion by both methods, and several one at a time: the table
+behind data/studio/diffusion_concepts.csv.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from time import perf_counter
 
+import numpy as np
 import pandas as pd
 
 from slugkit import studio
-from slugkit.base import SearchFailedError, data_dir, peak_memory, sha256_json, sha256_tensor
-from slugkit.data import open_data
-from slugkit.evaluate.concept import DAMPING, METHODS, score_layers, winning_patch
+from slugkit.base import data_dir, peak_memory, sha256_json, sha256_tensor, write_csv
+from slugkit.data import Source, open_data
+from slugkit.evaluate.clip_judge import ClipJudge
+from slugkit.evaluate.concept import DAMPING, METHODS, Forgetting, score_layers
 from slugkit.evaluate.diffusion import ARTIFACTS, measures, told_by
+from slugkit.evaluate.paper_prompts import answer_set_of, domain_of
 from slugkit.evaluate.pipeline_search import (
     TRIALS,
     UA,
-    costs_of,
     deepest_first,
     directions_on_pipeline,
+    pictures_drawn,
     search_on_pipeline,
 )
-from slugkit.evaluate.prompts import answer_set
 from slugkit.evaluate.retain import RetainSide
-from slugkit.evaluate.sweep import one_at_a_time, over_concepts
+from slugkit.evaluate.sweep import one_at_a_time, summarise
 from slugkit.evaluate.transfer import in_both
 from slugkit.gradients import forget_gradient
-from slugkit.models import load_clip
-from slugkit.models.classifier import load_classifier
+from slugkit.models import Clip, load_clip
+from slugkit.models.classifier import Classifier, load_classifier
 from slugkit.models.diffusion import load_pipeline
-from slugkit.patch import Patch
+from slugkit.models.names import part_of
 from slugkit.ranking import short
 
 NOVEL = "star-shaped house"
 """The odd combination that is reported, the studio's counterpart of the paper's avocado chair;
 fixed before any search."""
-DEEPEST, SEVERAL = "deepest", "several"
-"""The layers of a row: the deepest of the front alone, as in the authors' code, or the best of
-several."""
-MEASURES = {"UA": "ua", "IRA change": "ira", "CRA change": "cra", "neighbours change": "near"}
-"""What is averaged over concepts -> its column."""
+SEVERAL = 4
+"""Layers that both methods search, the authors' one among them."""
 
 
 def concepts_drawn(world: studio.World) -> list[str]:
@@ -52,119 +51,142 @@ def concepts_drawn(world: studio.World) -> list[str]:
     return [*some, NOVEL, *report["style"][:2]]
 
 
-class DiffusionSweep:
-    """The models and the settings that all concepts share.
+def forget_on_pipeline(
+    clip: Clip,
+    pipe,
+    judge: Classifier | ClipJudge,
+    source: Source,
+    concept: str,
+    method: str = "SLUG",
+    *,
+    forget_size: int = 120,
+    retain_size: int = 2560,
+    batch_size: int = 128,
+    layers: int = SEVERAL,
+    max_trials: int = TRIALS,
+    ua: float = UA,
+    damping: float = DAMPING,
+    seed: int = 0,
+    shared: RetainSide | None = None,
+    ranked: Forgetting | None = None,
+) -> Forgetting:
+    """Search the step on a pipeline's own pictures, on the first `layers` of `deepest_first`.
 
-    size: report pictures of every other subject. layers: how many of `deepest_first` both methods
-    search; the first alone makes the rows "deepest". trials: probes on each. damping: of SLUG-R.
+    SLUG and SLUG-R differ in the direction alone (`directions_on_pipeline`): layers, probes, search
+    pictures and criterion are the same. `on_front` of what is returned is the authors' rule: the
+    deepest layer of the front alone.
+
+    max_trials: probes on each layer. ua: as of `search_on_pipeline`. shared, ranked and the rest:
+    as of `slugkit.evaluate.concept.forget_concept`. Both models are left as they were.
     """
+    start = perf_counter()
+    with peak_memory() as peak:
+        search = answer_set_of(source, concept, "search", 28, 1)
+        part = part_of(clip.model, pipe, "text")
+        side = shared or RetainSide(clip, source, [concept], retain_size, batch_size, seed)
+        side.require(concept)
+        forget = source.forget_set(concept, forget_size, seed)
+        if ranked:
+            g_forget, table, names = ranked.g_forget, ranked.layers, list(ranked.directions)
+        else:
+            g_forget = forget_gradient(clip, forget, batch_size)
+            table = score_layers(clip, g_forget, side.gradient, parts=side.parts)
+            names = deepest_first(table, part)[:layers]
+            table["front"] = table["layer"] == names[0]
+        given = g_forget, part, side.pairs.captions, names, damping
+        along = directions_on_pipeline(method, *given)
+        given = along, names, search, domain_of(source, concept), max_trials, ua
+        probes = search_on_pipeline(clip, pipe, judge, *given)
+    costs = {"pairs": len(forget) + side.pairs_seen, "probes": len(probes)}
+    costs |= {"seconds": perf_counter() - start, "peak_mb": peak[0]}
+    kept = {"g_forget": g_forget, "directions": along, "which": "all", "at_most": 1 - ua}
+    return Forgetting(concept, method, table, probes, costs=costs, **kept).choose(clip)
 
-    def __init__(
-        self,
-        pipeline: str = "studio",
-        clip: str = "studio",
-        size: int = 2,
-        layers: int = 4,
-        trials: int = TRIALS,
-        damping: float = DAMPING,
-        forget_size: int = 120,
-        seed: int = 0,
-        device: str = "auto",
-    ):
-        self.clip, self.pipe = load_clip(clip, device), load_pipeline(pipeline, device)
-        self.judge, self.source = load_classifier(device=device), open_data("studio")
-        self.size, self.layers, self.trials, self.damping = size, layers, trials, damping
-        self.forget_size, self.seed = forget_size, seed
 
-    def _edits(self, concept: str, domain: str) -> Iterator[tuple[dict, Patch | None]]:
-        """Method, layers and what they took, and the edit; None where no layer forgets."""
-        clock = perf_counter()
-        side = RetainSide(self.clip, self.source, [concept], seed=self.seed)
-        forget = self.source.forget_set(concept, self.forget_size, self.seed)
-        g_forget = forget_gradient(self.clip, forget, side.batch_size)
-        table = score_layers(self.clip, g_forget, side.gradient, parts=side.parts)
-        names = deepest_first(table, self.pipe)[: self.layers]
-        search = answer_set(self.source.world, concept, "search", 28, 1)
-        models, ranked = (self.clip, self.pipe, self.judge), perf_counter() - clock
-        for method in METHODS:
-            with peak_memory() as peak:
-                clock, given = perf_counter(), (side.pairs.captions, names, self.damping)
-                along = directions_on_pipeline(method, g_forget, self.pipe, *given)
-                begun = ranked + perf_counter() - clock
-                probes = search_on_pipeline(*models, along, names, search, domain, self.trials)
-            for which, some in ((DEEPEST, probes[probes["layer"] == names[0]]), (SEVERAL, probes)):
-                took = {"pairs": len(forget) + side.pairs_seen, **costs_of(some)}
-                took |= {"seconds": begun + took["seconds"], "peak_mb": peak[0]}
-                given = self.clip, along, some, "text", concept
-                try:
-                    edit = winning_patch(*given, {"method": method}, 1 - UA)
-                except SearchFailedError:
-                    edit = None
-                yield {"method": method, "layers": which, **took}, edit
+def pipeline_rows(
+    clip: Clip, pipe, judge: Classifier, source: Source, concept: str, size: int = 2, **settings
+) -> list[dict]:
+    """One row a method and set of layers ("front" is the deepest layer of the front): what was
+    chosen, what it took, and every measure before and after.
 
-    def rows(self, concept: str) -> list[dict]:
-        """Before the edit, and after that of each method and set of layers: one dict each."""
-        kind = self.source.kind(concept)
-        domain = studio.KINDS[kind]
-        report = answer_set(self.source.world, concept, "report", 28 * self.size, self.size)
-        before = measures(told_by(self.pipe, self.judge, report), domain)
-        rows = [{"method": "none", "layers": "", **before}]
-        for row, edit in self._edits(concept, domain):
-            if edit is None:
-                rows.append({**row, "layer": "none forgets"})
-                continue
-            with in_both(edit, self.clip, self.pipe):
-                told = told_by(self.pipe, self.judge, report)
-            step = {"layer": short(edit.layer), "rho": edit.rho, "lam": edit.lam}
-            rows.append({**row, **step, **measures(told, domain)})
-        return [{"concept": concept, "kind": kind, **row} for row in rows]
+    size: report pictures of every other subject, 28 times as many of the target. settings: as of
+    `forget_on_pipeline`.
+    """
+    report, domain = (
+        answer_set_of(source, concept, "report", 28 * size, size),
+        domain_of(source, concept),
+    )
+
+    def now() -> dict[str, float]:
+        return measures(told_by(pipe, judge, report), domain)
+
+    side = settings.pop("shared", None) or RetainSide(
+        clip, source, [concept], seed=settings.get("seed", 0)
+    )
+    found: list[Forgetting] = []
+    for method in METHODS:
+        given = {"shared": side, "ranked": found[0] if found else None, **settings}
+        found.append(forget_on_pipeline(clip, pipe, judge, source, concept, method, **given))
+    before, rows, known = now(), [], {}
+    for each in [part for whole in found for part in (whole.on_front(clip), whole)]:
+        row = {"concept": concept, "kind": source.kind(concept), "tower": "text"}
+        row |= {"method": each.method, "layers": each.which, "winner": "none forgets"}
+        row |= {"searched": each.probes["layer"].nunique(), **each.costs}
+        row |= {"drawn": pictures_drawn(each.probes)}
+        edit = each.patches.get("text")
+        if edit and edit.sha256 not in known:
+            with in_both(edit, clip, pipe):
+                known[edit.sha256] = now()
+        if edit:
+            row |= {"winner": short(edit.layer), "rho": edit.rho, "lam": edit.lam}
+        after = known[edit.sha256] if edit else dict.fromkeys(before, np.nan)
+        for stage, told in (("before", before), ("after", after)):
+            row |= {f"{name}_{stage}": value for name, value in told.items()}
+        rows.append(row)
+    return rows
 
 
 def diffusion_sweep(
-    concepts: list[str] | None = None, out: str | Path | None = None, **settings
+    concepts: list[str] | None = None,
+    out: str | Path | None = None,
+    pipeline: str = "studio",
+    clip: str = "studio",
+    device: str = "auto",
+    **settings,
 ) -> pd.DataFrame:
-    """Forget each concept on its own by both methods and judge the pictures. Writes a CSV after
+    """Forget each concept on its own, by both methods, and judge the pictures. Writes a CSV after
     every concept and returns the table.
 
-    concepts: None takes `concepts_drawn`. out: None writes data/studio/diffusion_concepts.csv; rows
-    about other concepts made with the same UNet stay. settings: as of `DiffusionSweep`. Raises
-    UnknownConceptError before anything starts.
+    concepts: None takes `concepts_drawn`. out: None writes data/studio/diffusion_concepts.csv;
+    beside it, under the same name with `_summary`, the means over concepts. Rows about other
+    concepts made with the same UNet stay. settings: as of `pipeline_rows`. Raises
+    UnknownConceptError before anything starts, SearchFailedError for a concept that the pipeline
+    does not draw.
     """
-    world = studio.load_world()
-    order = concepts_drawn(world)
+    net, pipe, source = (
+        load_clip(clip, device),
+        load_pipeline(pipeline, device),
+        open_data("studio"),
+    )
+    judge, order = load_classifier(device=device), concepts_drawn(source.world)
     for concept in concepts or []:
-        world.kind(concept)
-    run = DiffusionSweep(**settings)
+        source.kind(concept)
     path = Path(out) if out else data_dir() / "studio" / "diffusion_concepts.csv"
-    weights = sha256_json([sha256_tensor(p) for p in run.pipe.unet.parameters()])[:16]
-    return one_at_a_time(run.rows, concepts or order, order, path, weights)
+    weights = sha256_json([sha256_tensor(p) for p in pipe.unet.parameters()])[:16]
+
+    def rows_of(concept: str) -> list[dict]:
+        return pipeline_rows(net, pipe, judge, source, concept, **settings)
+
+    table = one_at_a_time(rows_of, concepts or order, order, path, weights)
+    write_csv(path.with_stem(f"{path.stem}_summary"), summarise(table, measures_of).round(3))
+    return table
 
 
-def averages(table: pd.DataFrame) -> pd.DataFrame:
-    """Over concepts, from the table of `diffusion_sweep`, in percent and points: both methods, and
-    SLUG-R minus SLUG in pairs.
-
-    One row for each set of layers, method and measure: UA after, the change of IRA, CRA and of the
-    neighbours against the unedited pipeline, and the artifact rate after. Columns layers, method,
-    measure, mean, median, low, high (95 % bootstrap over concepts; NaN for fewer than five), worst
-    (the lowest; of artifacts the highest), of which concept, n (those that a layer forgot).
+def measures_of(table: pd.DataFrame) -> pd.DataFrame:
+    """What `summarise` averages, a column each: UA and the artifact rate after in percent, and by
+    how many points IRA, CRA and the neighbours changed.
     """
-    before = table[table["method"] == "none"].set_index("concept")
-    rows = []
-    for which, part in table[table["method"] != "none"].groupby("layers", sort=False):
-        by = {}
-        for method in METHODS:
-            mine = part[(part["method"] == method) & part["ua"].notna()].set_index("concept")
-            own = {m: 100 * mine[c] for m, c in MEASURES.items() if c in mine}
-            for name in [m for m in own if m.endswith("change")]:
-                own[name] -= 100 * before.loc[mine.index, MEASURES[name]]
-            by[method] = pd.DataFrame(own | {ARTIFACTS: 100 * mine[ARTIFACTS]})
-        by["SLUG-R minus SLUG"] = (by["SLUG-R"] - by["SLUG"]).dropna(how="all")
-        for method, found in by.items():
-            rows += [
-                {"layers": which, "method": method, "measure": name}
-                | over_concepts(found[name], largest=name == ARTIFACTS)
-                for name in found
-                if found[name].notna().any()
-            ]
-    return pd.DataFrame(rows)
+    found = {"UA": 100 * table["ua_after"]}
+    for words, key in (("IRA", "ira"), ("CRA", "cra"), ("neighbours", "near")):
+        found[f"{words} change"] = 100 * (table[f"{key}_after"] - table[f"{key}_before"])
+    return pd.DataFrame(found | {f"{ARTIFACTS} after": 100 * table[f"{ARTIFACTS}_after"]})

@@ -7,8 +7,6 @@ in the direction of the step alone.
 
 from __future__ import annotations
 
-from time import perf_counter
-
 import pandas as pd
 import torch
 
@@ -31,11 +29,15 @@ from slugkit.search import EditableLayer, probe_steps
 
 UA = 0.95
 """Share of the target's search pictures that must no longer show it."""
-LAYERS, TRIALS = 1, 10
-"""Layers searched, of `deepest_first`, and probes on each at most."""
+TRIALS = 10
+"""Probes on each layer at most."""
 STOP_RATIO = 1.1
 """A search ends where the smallest forgetting step is this many times the largest that does not
 forget: a few dozen pictures tell no finer steps apart."""
+CHOOSE = (
+    "Look at the pictures: choose a concept that the pipeline knows, more sampling_steps, or "
+    "another judge_model."
+)
 OTHERS_ASKED = 16
 """Pictures of others by which is seen whether the judge tells anything apart."""
 
@@ -116,35 +118,28 @@ def require_drawn(
     """
     own, mine = "style" if domain == "styles" else "subject", table[table["group"] == "target"]
     told = told_by(pipe, judge, mine, steps, guidance)
-    seen, name, drawn_by = int(told[f"right_{own}"].sum()), mine[own].iloc[0], type(pipe).__name__
-    found = (
-        f"Before any edit the judge finds {name!r} in {seen} of {len(told)} pictures that "
-        f"{drawn_by} draws of it"
-    )
-    advice = (
-        "Look at the pictures: choose a concept that the pipeline knows, more sampling_steps, or "
-        "another judge_model."
-    )
-    if 1 - seen / len(told) >= ua:
+    seen, name, count = int(told[f"right_{own}"].sum()), mine[own].iloc[0], len(told)
+    by = type(pipe).__name__
+    shown = f"in {seen} of {count} pictures that {by} draws of it"
+    found = f"Before any edit the judge finds {name!r} {shown}"
+    if 1 - seen / count >= ua:
         raise SearchFailedError(
             f"{found}; more than {100 * (1 - ua):g} % were expected, or there is nothing to "
-            f"forget. {advice}"
+            f"forget. {CHOOSE}"
         )
     classes = len(judge.styles if own == "style" else judge.subjects)
-    if not above_chance(seen, len(told), classes):
+    if not above_chance(seen, count, classes):
         raise SearchFailedError(
             f"{found}, which is no more than chance among the {classes} that it tells apart; more "
-            f"was expected, or forgetting could not be told from guessing. {advice}"
+            f"was expected, or forgetting could not be told from guessing. {CHOOSE}"
         )
     others = table[table["group"] != "target"].drop_duplicates(own).head(OTHERS_ASKED)
-    if seen < len(told) or others.empty:
+    if seen < count or others.empty:
         return
-    called = told_by(pipe, judge, others, steps, guidance)[
-        "called_style" if own == "style" else "called"
-    ]
-    if (called == name).all():
+    told = told_by(pipe, judge, others, steps, guidance)
+    if (told["called_style" if own == "style" else "called"] == name).all():
         raise SearchFailedError(
-            f"Before any edit the judge calls everything {name!r} that {drawn_by} draws, also "
+            f"Before any edit the judge calls everything {name!r} that {by} draws, also "
             f"{len(others)} of {len(others)} pictures of others; a judge that tells them apart was "
             "expected, or forgetting cannot be seen. Take another judge_model; random weights tell "
             "nothing apart."
@@ -190,7 +185,7 @@ def search_on_pipeline(
 
     Returns the probes with the columns of `slugkit.search.search_front`, where `forget` is 1 - UA
     and `retain` the mean of IRA and CRA, asked at each layer's smallest forgetting step, and with
-    `drawn` and `seconds`: pictures drawn, and time taken, for the layer. CLIP and pipeline are left
+    `drawn`, the pictures asked for on the layer. CLIP and pipeline are left
     as they were. Raises PatchError for a pipeline that does not hold the CLIP's text tower,
     SettingError for report prompts or a share out of range, SearchFailedError where the unedited
     pipeline does not draw the target (`require_drawn`).
@@ -200,22 +195,24 @@ def search_on_pipeline(
     require_drawn(pipe, judge, table, domain, ua, steps, guidance)
     frames = []
     for layer in progress(layers, "searching on pictures"):
-        begun, direction = perf_counter(), weight_of(directions, layer)
-        given = layer, direction, table, domain, max_trials, ua, (steps, guidance)
+        given = (
+            layer,
+            weight_of(directions, layer),
+            table,
+            domain,
+            max_trials,
+            ua,
+            (steps, guidance),
+        )
         found, drawn = _probed(clip, pipe, judge, *given)
-        frames.append(found.frame().assign(drawn=drawn, seconds=perf_counter() - begun))
+        frames.append(found.frame().assign(drawn=drawn))
     found = pd.concat(frames, ignore_index=True)
     return found[[column for column in found if column != "chosen"] + ["chosen"]]
 
 
-def costs_of(probes: pd.DataFrame) -> dict[str, float]:
-    """What a search took, from its probes: probes, pictures drawn and seconds."""
-    once = probes.drop_duplicates("layer")
-    return {
-        "probes": len(probes),
-        "drawn": int(once["drawn"].sum()),
-        "seconds": float(once["seconds"].sum()),
-    }
+def pictures_drawn(probes: pd.DataFrame) -> int:
+    """How many pictures a search asked for, from its probes."""
+    return int(probes.drop_duplicates("layer")["drawn"].sum())
 
 
 def own_steps_on_pipeline(

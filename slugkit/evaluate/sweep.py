@@ -17,6 +17,8 @@ from slugkit.evaluate.statistics import LEAST_FOR_AN_INTERVAL, MEAN, WORST, boot
 from slugkit.models import load_clip
 from slugkit.ranking import short
 
+BAD_IF_SMALL = ("change", "UA")
+"""How the names of measures end whose smallest value is the worst; of all others it is the largest."""
 GROUPS = ("neighbours", "people", "characters", "objects", "styles")
 
 
@@ -153,7 +155,7 @@ def summarise(table: pd.DataFrame, measures_of: Callable = measures_of) -> pd.Da
     """Over concepts, from the table of `slugkit sweep`: both methods, and SLUG-R minus SLUG in pairs.
 
     One row for each tower, set of layers, method, kind of concept ("all" first) and measure (of
-    `measures_of`, whose names end in "change" where a loss is below 0, else in "after").
+    `measures_of`; whose names end in one of BAD_IF_SMALL are worst where they are smallest).
     Columns tower, layers, method, kind, measure, mean, median, low, high (95 % bootstrap over concepts; NaN
     for fewer than five), worst (the largest loss, or the largest FA), of which concept, n.
     """
@@ -167,7 +169,7 @@ def summarise(table: pd.DataFrame, measures_of: Callable = measures_of) -> pd.Da
         for method, mine in by.items():
             for kind, some in [("all", mine), *mine.groupby("kind", sort=False)]:
                 rows += [
-                    {"tower": tower, "layers": layers, "method": method, "kind": kind, "measure": m, **over_concepts(some[m], not m.endswith("change"))}
+                    {"tower": tower, "layers": layers, "method": method, "kind": kind, "measure": m, **over_concepts(some[m], not m.endswith(BAD_IF_SMALL))}
                     for m in numbers
                     if some[m].notna().any()
                 ]
