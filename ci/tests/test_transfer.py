@@ -3,14 +3,13 @@
 import copy
 import dataclasses
 
-import pandas as pd
 import pytest
 import torch
 from transformers import CLIPTextConfig, CLIPTextModel
 
 from slugkit import patch
-from slugkit.base import PatchError, SearchFailedError
-from slugkit.evaluate.transfer import all_in_both, in_both, transferable
+from slugkit.base import PatchError
+from slugkit.evaluate.transfer import all_in_both, in_both
 from slugkit.models import load_clip
 from slugkit.models.diffusion import text_encoder
 from slugkit.models.names import differences
@@ -106,16 +105,6 @@ def test_what_does_not_fit_is_refused_and_nothing_is_changed(clip, encoder, case
         raise AssertionError("the block was entered")
     assert "othing was changed" in str(caught.value)
     assert same(before, other) and same(mine, clip.model)
-
-
-def test_layers_that_the_other_model_does_not_use_are_left_out_and_the_rest_ordered(encoder):
-    rows = [("text_projection", 1.0, 0.1, True), ("transformer.resblocks.0.mlp.c_fc.weight", 0.7, 0.2, True),
-            ("transformer.resblocks.1.mlp.c_fc.weight", 0.9, 0.4, True), ("transformer.resblocks.2.mlp.c_fc.weight", 0.9, 0.3, True),
-            ("transformer.resblocks.3.mlp.c_fc.weight", 0.95, 0.3, False)]
-    probes = pd.DataFrame(rows, columns=["layer", "retain", "rho", "chosen"]).assign(forget=0.0, tower="text")
-    assert [name.split(".")[2] for name in transferable(probes, encoder)["layer"]] == ["2", "1", "0"]
-    with pytest.raises(SearchFailedError, match="text_projection"):
-        transferable(probes.head(1), encoder)
 
 
 def test_a_copy_of_the_encoder_is_the_tower_too(clip, encoder):

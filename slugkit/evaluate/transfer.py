@@ -6,12 +6,9 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import pandas as pd
-
 from slugkit import patch
-from slugkit.base import SearchFailedError
 from slugkit.models import Clip
-from slugkit.models.acting import acting_part, unused_layers
+from slugkit.models.acting import acting_part
 from slugkit.models.names import require_tower
 
 
@@ -36,17 +33,3 @@ def all_in_both(edits: Iterable[patch.Patch], clip: Clip, other: Any) -> Iterato
         acting_part(clip.model, other, edit.layer.split("[")[0])
     with patch.all_applied(edits, other), patch.all_applied(edits, clip.model):
         yield other
-
-
-def transferable(probes: pd.DataFrame, other: Any, tower: str = "text") -> pd.DataFrame:
-    """The tower's layers that the CLIP's search made forget and that `other` uses, best first: one probe each.
-
-    probes: as notebook 04 leaves them. The order is that of a tower's winner. Raises SearchFailedError if none is left.
-    """
-    chosen = probes[probes["chosen"] & (probes["tower"] == tower)]
-    left_out = unused_layers(other, list(chosen["layer"]))
-    kept = chosen[~chosen["layer"].isin(left_out)].sort_values(["forget", "retain", "rho"], ascending=[True, False, True], kind="stable")
-    if kept.empty:
-        raise SearchFailedError(f"No layer of the {tower} tower that made the CLIP forget is used by {type(other).__name__}"
-                                f"{' (' + ', '.join(left_out) + ')' if left_out else ''}. Allow more probes in notebook 04, or set search_front='all'.")
-    return kept
