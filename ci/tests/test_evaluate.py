@@ -203,7 +203,7 @@ def test_means_over_concepts_by_hand():
                                   "fa1_after": 0.0, "fa1_after_worst": 0.1, "fa5_after": [0.0, 0.02, 0.04, 0, 0], "fa5_after_worst": 0.5,
                                   "people_before": 1.0, "people_after": [1.0, 1 + change, 1.0, 1.0, 1 + 2 * change]}))
     found = summarise(pd.concat(both, ignore_index=True)).set_index(["method", "kind", "measure"])
-    assert found.loc[("SLUG", "all", "FA@5 after"), ["mean", "worst", "of", "n"]].tolist() == pytest.approx([1.2, 4.0, "c", 5])
+    assert found.loc[("SLUG", "all", "FA@5 after"), ["mean", "worst", "of", "n"]].tolist() == pytest.approx([1.5, 4.0, "c", 4])
     change = found.loc[("SLUG", "all", "people change")]
     assert (change["mean"], change["median"], change["worst"], change["of"]) == (pytest.approx(-6.0), 0, pytest.approx(-20.0), "e")
     assert change["low"] <= change["mean"] <= change["high"] and np.isnan(found.loc[("SLUG", "person", "people change"), "low"])

@@ -28,7 +28,7 @@ from slugkit.search import Criterion, EditableLayer, search_front, winner
 METHODS = ("SLUG", "SLUG-R")
 """The paper's method, and ours: the same but for the direction of the step (`retain_aware`)."""
 DAMPING = 0.01
-"""SLUG-R's damping, chosen on concepts that are no report concepts: data/studio/damping.csv."""
+"""SLUG-R's damping; `ci/damping.py` compares it with others on concepts that are no report concepts."""
 
 
 @dataclass
