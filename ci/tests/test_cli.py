@@ -89,7 +89,8 @@ def test_train_and_sweep_pass_keyword_arguments(monkeypatch, tmp_path):
     for module, name in (("slugkit.train.clip", "train_clip"), ("slugkit.evaluate.sweep", "sweep")):
         stand_in = types.ModuleType(module)
         setattr(stand_in, name, lambda _name=name, **named: calls.__setitem__(_name, named))
-        stand_in.summarise = lambda table: pd.DataFrame({"kind": ["all", "style"], "measure": ["FA@1 after", "not shown"]})
+        stand_in.measures_of = lambda table: table
+        stand_in.summarise = lambda table, measures_of: pd.DataFrame({"kind": ["all", "style"], "measure": ["FA@1 after", "not shown"]})
         monkeypatch.setitem(sys.modules, module, stand_in)
     runner = CliRunner()
     assert runner.invoke(cli.app, ["train", "clip", "--without", "Bo Lind", "--steps", "5", "--resume"]).exit_code == 0

@@ -176,9 +176,8 @@ NAMES = [f"transformer.resblocks.{k}.mlp.c_proj.weight" for k in (3, 2, 1)]
 def drawn_rows(monkeypatch):
     """Rows of one concept whose deepest layer forgets at more cost than another, nothing drawn."""
     model = torch.nn.ParameterDict()
-    net = types.SimpleNamespace(
-        get_parameter=lambda name: torch.ones(2, 2), named_parameters=lambda: [], model=model
-    )
+    ones = torch.ones(2, 2)
+    net = types.SimpleNamespace(get_parameter=lambda _: ones, named_parameters=list, model=model)
     clip = types.SimpleNamespace(model=net)
     ways = {"SLUG": torch.tensor([[1.0, 0.0], [0, 0]]), "SLUG-R": torch.tensor([[0.0, 1.0], [0, 0]])}
     asked, held = [], []
@@ -188,8 +187,7 @@ def drawn_rows(monkeypatch):
         asked.append((layers, *given))
         probes = pd.DataFrame({"layer": [layers[0], layers[0], layers[1]], "tower": "text"})
         probes = probes.assign(lam=[1.0, 2.0, 3.0], rho=[0.1, 0.2, 0.3], forget=[1.0, 0.0, 0.04])
-        probes = probes.assign(retain=[np.nan, 0.5, 0.9], chosen=[False, True, True])
-        return probes.assign(drawn=[10, 10, 7])
+        return probes.assign(retain=[np.nan, 0.5, 0.9], chosen=[False, True, True], drawn=[10, 10, 7])
 
     @contextlib.contextmanager
     def edited(edit, *models):
@@ -201,19 +199,18 @@ def drawn_rows(monkeypatch):
         return (held[0].layer, held[0].direction.argmax().item()) if held else "unedited"
 
     def judged_as(told, domain):
-        number = 0.0 if told == "unedited" else NAMES.index(told[0]) + told[1] / 10
-        return {"ua": number, "ira": 1.0}
+        plain = told == "unedited"
+        return {"ua": 0.0 if plain else NAMES.index(told[0]) + told[1] / 10, "ira": 1.0}
 
-    side = types.SimpleNamespace(gradient={}, parts=[], pairs_seen=5, require=lambda concept: None)
-    side.pairs = types.SimpleNamespace(captions=[])
+    pairs = types.SimpleNamespace(captions=[])
+    known = {"gradient": {}, "parts": [], "pairs_seen": 5, "require": lambda concept: None}
+    side = types.SimpleNamespace(**known, pairs=pairs)
     made = {
         "part_of": lambda *a: None,
         "forget_gradient": lambda *a: {},
         "score_layers": lambda *a, **k: table.copy(),
         "deepest_first": lambda table, part: list(NAMES),
-        "directions_on_pipeline": lambda method, g, part, said, names, damping: dict.fromkeys(
-            names, ways[method]
-        ),
+        "directions_on_pipeline": lambda m, g, part, said, names, d: dict.fromkeys(names, ways[m]),
         "search_on_pipeline": searched,
         "answer_set_of": lambda source, concept, split, *a: split,
         "domain_of": lambda *a: "objects",
