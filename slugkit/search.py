@@ -7,6 +7,7 @@ fp32; rho = lambda * importance is the size of that change relative to the weigh
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Protocol
 
 import pandas as pd
@@ -138,21 +139,28 @@ class Probe:
 
 @dataclass(frozen=True)
 class SearchResult:
-    """All probes of one layer, in the order they were made."""
+    """All probes of one layer, in the order they were made.
+
+    margin: above 1 where the last probe was made that much beyond the best of those before.
+    """
 
     layer: str
     tower: str
     probes: list[Probe]
     criterion: Criterion
+    margin: float = 1.0
 
     @property
     def chosen(self) -> Probe | None:
         """The forgetting probe with the best retain measure, of several within one picture of it the
-        one with the smallest step; None if no probe forgets.
+        one with the smallest step; with a margin the probe beyond it, if that forgets. None if no
+        probe forgets.
         """
         found = [p for p in self.probes if p.forgotten and p.retain is not None]
         if not found:
             return None
+        if self.margin > 1 and found[-1] is self.probes[-1]:
+            return found[-1]
         least = max(p.retain["retain"] - _one_picture(p.retain.get(PICTURES)) for p in found)
         return min((p for p in found if p.retain["retain"] >= least), key=lambda p: p.lam)
 
@@ -208,15 +216,11 @@ def _checked_shares(measured: dict[str, float], what: str) -> dict[str, float]:
     return measured
 
 
-def _what(number: int, lam: float, layer: str) -> str:
-    return f"probe {number} of layer {layer} (lambda {lam:.4g})"
-
-
 def _probe(
     number: int, lam: float, layer: str, editable: EditableLayer, measure: Measure, criterion: Criterion, with_retain: bool = True
 ) -> Probe:
     editable.set(lam)
-    what = _what(number, lam, layer)
+    what = f"probe {number} of layer {layer} (lambda {lam:.4g})"
     forget = _checked_shares(measure.forget(), f"{what}: the forget measure")
     forgotten = criterion.forgotten(forget)
     retain = _checked(measure.retain(), ("retain",), f"{what}: the retain measure") if forgotten and with_retain else None
@@ -229,7 +233,8 @@ def _smallest_with_retain(probes: list[Probe], layer: str, editable: EditableLay
     if smallest is None:
         return probes
     editable.set(smallest.lam)
-    retain = _checked(measure.retain(), ("retain",), f"{_what(smallest.number, smallest.lam, layer)}: the retain measure")
+    what = f"probe {smallest.number} of layer {layer}: the retain measure"
+    retain = _checked(measure.retain(), ("retain",), what)
     return [replace(probe, retain=retain) if probe is smallest else probe for probe in probes]
 
 
@@ -253,31 +258,47 @@ def probe_steps(
     stop_ratio: float | None = STOP_RATIO,
     tower: str | None = None,
     every_retain: bool = True,
+    margin: float = 1.0,
 ) -> SearchResult:
     """Probe step sizes on one layer: double until forgotten, then bisect towards the smallest forgetting step.
 
     Every probe starts from theta0. lam_init: first lambda; 0 means rho = 10 %. max_trials: number of probes. Ends
     earlier once smallest forgetting step / largest not forgetting step < stop_ratio (None: never), and before a
     doubling that would pass rho = 100. A probe that does not forget is not asked for its retain measure. tower: by
-    default from the name. every_retain: False asks for the retain measure of the smallest forgetting step alone, for measures that are dear. The weight is restored bit for bit, also after an error. Returns the SearchResult; its
-    `chosen` may be None. Raises SettingError, SearchFailedError (a measure that is missing, not finite or out of
-    range).
+    default from the name. every_retain: False asks for the retain measure of the smallest forgetting step alone, for
+    measures that are dear. margin: how many times the step that was found is taken; above 1 the last of the
+    `max_trials` probes is kept for it. The weight is restored bit for bit, also after an error. Returns the
+    SearchResult; its `chosen` may be None. Raises SettingError, SearchFailedError (a measure that is missing, not
+    finite or out of range).
     """
     _check_limits(lam_init, max_trials)
-    low, high = 0.0, math.inf
-    lam = lam_init or editable.lam(FIRST_RHO)
-    probes: list[Probe] = []
+    beyond, lam = margin > 1 and max_trials > 1, lam_init or editable.lam(FIRST_RHO)
+    given = {"layer": layer, "editable": editable, "measure": measure, "criterion": criterion}
     with editable:
-        while len(probes) < max_trials:
-            probes.append(_probe(len(probes) + 1, lam, layer, editable, measure, criterion, every_retain))
-            low, high = (low, lam) if probes[-1].forgotten else (lam, high)
-            if stop_ratio is not None and low > 0 and high / low < stop_ratio:
-                break
-            lam = (low + high) / 2 if math.isfinite(high) else 2 * lam
-            if editable.rho(lam) > RHO_MAX:
-                break
+        probe = partial(_probe, **given, with_retain=every_retain)
+        probes = _bisected(probe, editable, lam, max_trials - beyond, stop_ratio)
         probes = probes if every_retain else _smallest_with_retain(probes, layer, editable, measure)
-    return SearchResult(layer, tower or tower_of(layer), probes, criterion)
+        found = SearchResult(layer, tower or tower_of(layer), probes, criterion)
+        if not beyond or found.chosen is None:
+            return found
+        last = _probe(len(probes) + 1, margin * found.chosen.lam, **given)
+    return replace(found, probes=[*probes, last], margin=margin)
+
+
+def _bisected(
+    probe: Callable[..., Probe], editable: EditableLayer, lam: float, trials: int, stop_ratio: float | None
+) -> list[Probe]:
+    """The probes from lam on, without the one that a margin adds. probe: number, lambda -> Probe."""
+    low, high, probes = 0.0, math.inf, []
+    while len(probes) < trials:
+        probes.append(probe(len(probes) + 1, lam))
+        low, high = (low, lam) if probes[-1].forgotten else (lam, high)
+        if stop_ratio is not None and low > 0 and high / low < stop_ratio:
+            break
+        lam = (low + high) / 2 if math.isfinite(high) else 2 * lam
+        if editable.rho(lam) > RHO_MAX:
+            break
+    return probes
 
 
 def search_step(
@@ -314,12 +335,13 @@ def search_front(
     criterion: Criterion,
     lam_init: float = 0.0,
     max_trials: int = 10,
+    margins: dict[str, float] | None = None,
     **options,
 ) -> pd.DataFrame:
     """Search the step on every layer of a front.
 
-    layers: names; make_editable, make_measure: called with a name, one layer after the other. The rest as in
-    `probe_steps`. Returns the probes of all layers, columns as in `SearchResult.frame`; a layer that never forgets
+    layers: names; make_editable, make_measure: called with a name, one layer after the other.
+    margins: the margin of `probe_steps` by tower; 1 where none is given. The rest as in `probe_steps`. Returns the probes of all layers, columns as in `SearchResult.frame`; a layer that never forgets
     keeps its rows, none of them chosen. Raises EmptySetError (no layer), and what `probe_steps` raises.
     """
     if not layers:
@@ -328,6 +350,7 @@ def search_front(
         )
     frames = []
     for layer in progress(layers, "searching the front", total=len(layers)):
+        options["margin"] = (margins or {}).get(tower_of(layer), 1.0)
         result = probe_steps(
             layer, make_editable(layer), make_measure(layer), criterion, lam_init, max_trials, **options
         )

@@ -29,6 +29,10 @@ METHODS = ("SLUG", "SLUG-R")
 """The paper's method, and ours: the same but for the direction of the step (`retain_aware`)."""
 DAMPING = 0.01
 """SLUG-R's damping; `ci/damping.py` compares it with others on concepts that are no report concepts."""
+MARGIN = {"text": 1.25, "vision": 1.0}
+"""How many times the step that its search found SLUG-R takes, by tower. An edit of the text tower has
+to hold in words that no search asked; `ci/margin.py` compares margins on concepts that are no report
+concepts."""
 
 
 @dataclass
@@ -136,11 +140,11 @@ def require_known(
 
 
 def search_layers(clip: Clip, exam: Exam, directions: dict, layers: list[str], criterion: Criterion | None = None, lam_init: float = 0.0,
-                  max_trials: int = 10, make_measure=None) -> pd.DataFrame:
+                  max_trials: int = 10, make_measure=None, margins: dict[str, float] | None = None) -> pd.DataFrame:
     """Search the step on each layer with the fast measure on the search exam. Returns the table of all probes.
 
     directions: layer, or weight, -> what is stepped along. criterion: None takes `Criterion.among`
-    the target's classes. Raises SearchFailedError, before any step, where the unedited model does not know the concept (not looked at with a `make_measure` of one's own).
+    the target's classes. margins: as of `search_front`. Raises SearchFailedError, before any step, where the unedited model does not know the concept (not looked at with a `make_measure` of one's own).
     """
     classes = len(exam.classes(exam.target_domain))
     criterion = criterion or Criterion.among(classes)
@@ -151,7 +155,7 @@ def search_layers(clip: Clip, exam: Exam, directions: dict, layers: list[str], c
         require_known(shares, known, len(scorer.target_rows), exam.concept, criterion, classes)
         make_measure = lambda layer: FastMeasure(fixed, layer)  # noqa: E731
     return search_front(layers, lambda layer: EditableLayer.of(clip.model, layer, _along(directions, layer)), make_measure,
-                        criterion, lam_init, max_trials)
+                        criterion, lam_init, max_trials, margins)
 
 
 def _along(directions: dict[str, torch.Tensor], layer: str) -> torch.Tensor:
@@ -184,16 +188,16 @@ def forget_concept(
     max_trials: int = 10,
     which: str = "front",
     damping: float = DAMPING,
+    margins: dict[str, float] | None = None,
     towers: tuple[str, ...] = ("text", "vision"),
     shared: RetainSide | None = None,
     ranked: Forgetting | None = None,
 ) -> Forgetting:
-    """Gradients, ranking and search over both fronts for one concept. Nothing is reported here; the model is left as it was.
+    """Gradients, ranking and search over both fronts for one concept; the model is left as it was.
 
-    method: SLUG or SLUG-R, on the same layers with the same probes. which: "front", or "all"
-    candidates. towers: those that are searched. shared: a retain side that serves several concepts,
-    in the place of this one's own. ranked: what another method found, whose forget gradient and
-    ranking are taken over, at the same cost.
+    method: SLUG or SLUG-R, with the same probes. which: "front", or "all" candidates. damping,
+    margins: of SLUG-R; None takes MARGIN. shared: a retain side that serves several concepts.
+    ranked: what another method found, whose gradient and ranking are taken over, at the same cost.
     """
     require_choice(method, METHODS, "The method")
     laps, clock = {}, perf_counter()
@@ -209,12 +213,12 @@ def forget_concept(
         layers = ranked.layers if ranked else score_layers(clip, g_forget, g_retain, parts=side.parts)
         names = [layer for tower in towers for layer in front_layers(layers, tower, which)]
         clock = _lap(laps, "ranking", clock)
-        along = g_forget
+        along, margins = g_forget, (margins or MARGIN) if method == "SLUG-R" else None
         if method == "SLUG-R":
             along = retain_aware_directions(g_forget, side.moments(names), damping)
         clock = _lap(laps, "direction", clock)
         criterion = Criterion.among(len(exam.classes(exam.target_domain)), target)
-        probes = search_layers(clip, exam, along, names, criterion, max_trials=max_trials)
+        probes = search_layers(clip, exam, along, names, criterion, max_trials=max_trials, margins=margins)
         _lap(laps, "search", clock)
     costs = {"pairs": len(forget) + side.pairs_seen, "probes": len(probes)}
     costs |= {"seconds": sum(laps.values()), "peak_mb": peak[0]}
