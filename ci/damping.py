@@ -1,67 +1,109 @@
-"""Choose SLUG-R's damping once: on the search split, of concepts that are no report concepts.
+"""Choose SLUG-R's damping and margin once, on concepts that are no report concepts.
 
     python ci/damping.py [CONCEPT ...]
 
-Forgets each of them in both towers by SLUG and by SLUG-R at several dampings, on all candidate layers with the same
-probes, and writes data/studio/damping.csv: a row a concept, tower and damping (0 is SLUG) with the winner and what the
-search split says was kept, before and after. Rows about other concepts stay.
+Forgets each of them by SLUG and by SLUG-R at several dampings, and in the text tower at several
+margins, on all candidate layers with the same probes. Writes data/studio/damping.csv, a row a
+concept, tower, damping (0 is SLUG) and margin: the winner, what the search split says was kept
+before and after, and FA@k in the report wordings, which alone can tell what a margin is worth. Rows
+that the file holds are not made again.
 """
 
 import sys
 
 import pandas as pd
 
+from slugkit import patch
 from slugkit.base import cache_dir, data_dir, write_csv
 from slugkit.data import open_data
-from slugkit.evaluate.clip import ExamScorer, askable, class_features
+from slugkit.evaluate.clip import ExamScorer, askable, class_features, evaluate_clip
 from slugkit.evaluate.concept import forget_concept
 from slugkit.evaluate.retain import RetainSide
+from slugkit.evaluate.statistics import MEAN, WORST
 from slugkit.models import load_clip
 from slugkit.ranking import short
-from slugkit.search import winners
+from slugkit.search import Criterion, winners
 
-CONCEPTS = ("Amara Finch", "Teodor Glass", "Greta Moss", "Puff Morrow", "boat", "clock", "sketch")
-DAMPINGS = (0.0, 0.1, 0.01, 0.001)
+CONCEPTS = (
+    "Amara Finch",
+    "Teodor Glass",
+    "Nadia Fenwick",
+    "Ravi Copperfell",
+    "Greta Moss",
+    "Puff Morrow",
+    "boat",
+    "clock",
+    "sketch",
+)
+TRIED = {
+    "text": [(0.0, 1.0), (0.1, 1.0), (0.01, 1.0), (0.001, 1.0), (0.01, 1.25), (0.01, 1.5)],
+    "vision": [(0.0, 1.0), (0.1, 1.0), (0.01, 1.0), (0.001, 1.0)],
+}
+"""Tower -> damping and margin."""
 OUT = data_dir() / "studio" / "damping.csv"
+COLUMNS = ["concept", "kind", "tower", "damping", "margin"]
 
 
-def rows_of(clip, source, concept: str, tower: str) -> list[dict]:
-    """One row a damping."""
-    side, plain, rows = RetainSide(clip, source, [concept], folder=cache_dir()), None, []
-    exam = askable(clip, source.exam(concept, "search"))
-    v = clip.image_features(exam.pairs.images).cpu()
-    t = {d: x.cpu() for d, x in class_features(clip, exam).items()}
-    before = {f"{group}_before": x for group, x in ExamScorer(exam).retain(v, t).items()}
-    for damping in DAMPINGS:
+class Choice:
+    """One concept and tower, forgotten by every damping and margin."""
+
+    def __init__(self, clip, source, concept: str, tower: str):
+        self.clip, self.source, self.concept, self.tower = clip, source, concept, tower
+        self.side = RetainSide(clip, source, [concept], folder=cache_dir())
+        self.report, self.plain = source.exam(concept, "report"), None
+        self.v = clip.image_features(self.report.pairs.images).cpu()
+        exam = askable(clip, source.exam(concept, "search"))
+        v = clip.image_features(exam.pairs.images).cpu()
+        t = {d: x.cpu() for d, x in class_features(clip, exam).items()}
+        self.before = {f"{g}_before": x for g, x in ExamScorer(exam).retain(v, t).items()}
+        self.fa = Criterion.among(len(exam.classes(exam.target_domain))).name
+
+    def row(self, damping: float, margin: float) -> dict:
+        """The winner on the search split, and the target in the report wordings."""
         method, given = ("SLUG-R", {"damping": damping}) if damping else ("SLUG", {})
-        given |= {"shared": side, "ranked": plain, "which": "all", "towers": (tower,)}
-        found = forget_concept(clip, source, concept, method, **given)
-        plain = plain or found
+        given |= {"shared": self.side, "ranked": self.plain, "margins": {self.tower: margin}}
+        given |= {"which": "all", "towers": (self.tower,)}
+        found = forget_concept(self.clip, self.source, self.concept, method, **given)
+        self.plain = self.plain or found
+        kind = self.source.kind(self.concept)
+        row = dict(zip(COLUMNS, (self.concept, kind, self.tower, damping, margin), strict=True))
         best = winners(found.probes).set_index("tower")
-        row = {"concept": concept, "kind": source.kind(concept), "tower": tower, "damping": damping}
-        if tower in best.index:
-            mine = best.loc[tower]
-            kept = {c.removeprefix("retain_"): mine[c] for c in mine.index if c.startswith("retain_")}
-            row |= {"layer": short(mine["layer"]), "rho": mine["rho"], "retain_after": mine["retain"]}
-            row |= {f"{group}_after": value for group, value in kept.items()}
-        rows.append(row | before)
-    return rows
+        if self.tower in best.index:
+            mine = best.loc[self.tower]
+            row |= {"layer": short(mine["layer"]), "rho": mine["rho"]}
+            kept = {c: x for c, x in mine.items() if str(c).startswith("retain")}
+            row |= {f"{c.removeprefix('retain_')}_after": x for c, x in kept.items()}
+            row |= self.reported(found.patches[self.tower])
+        return row | self.before
+
+    def reported(self, edit) -> dict:
+        """The target's accuracy in the report wordings: the mean and the worst, 0..1."""
+        with patch.applied(edit, self.clip.model):
+            v = self.v if self.tower == "text" else None
+            rows = evaluate_clip(self.clip, self.report, "after", v=v)
+        value = rows[rows["metric"] == self.fa].set_index("wording")["value"]
+        return {"fa": value[MEAN], "fa_worst": value[WORST]}
 
 
 def main(concepts: list[str]) -> None:
-    """Write the table after every concept and tower, and print the mean change by tower and damping."""
+    """Write the table after every row, and print the means by tower, damping and margin."""
     clip = load_clip()
     source = open_data("studio", *clip.inputs)
-    table = pd.read_csv(OUT) if OUT.is_file() else pd.DataFrame(columns=["concept", "tower"])
-    for tower in ("text", "vision"):
+    table = pd.read_csv(OUT) if OUT.is_file() else pd.DataFrame(columns=COLUMNS)
+    for tower, tried in TRIED.items():
         for concept in concepts or CONCEPTS:
-            rows = pd.DataFrame(rows_of(clip, source, concept, tower))
-            mine = (table["concept"] == concept) & (table["tower"] == tower)
-            table = pd.concat([table[~mine], rows], ignore_index=True)
+            done = table[(table["concept"] == concept) & (table["tower"] == tower)]
+            if len(done) == len(tried):
+                continue
+            choice = Choice(clip, source, concept, tower)
+            rows = pd.DataFrame([choice.row(*each) for each in tried])
+            table = pd.concat([table.drop(done.index), rows], ignore_index=True)
             write_csv(OUT, table.round(5))
             print(rows.round(3).to_string(), flush=True)
-    change = table.assign(change=100 * (table["retain_after"] - table["retain_before"]))
-    print(change.groupby(["tower", "damping"])["change"].agg(["mean", "min", "count"]).round(2))
+    kept = 100 * (table["retain_after"] - table["retain_before"])
+    shown = table.assign(kept=kept, fa=100 * table["fa"], fa_worst=100 * table["fa_worst"])
+    by = shown.groupby(["tower", "damping", "margin"])[["kept", "fa", "fa_worst"]]
+    print(by.agg(["mean", "min", "max"]).round(2).to_string())
 
 
 if __name__ == "__main__":

@@ -30,9 +30,8 @@ METHODS = ("SLUG", "SLUG-R")
 DAMPING = 0.01
 """SLUG-R's damping; `ci/damping.py` compares it with others on concepts that are no report concepts."""
 MARGIN = {"text": 1.25, "vision": 1.0}
-"""How many times the step that its search found SLUG-R takes, by tower. An edit of the text tower has
-to hold in words that no search asked; `ci/margin.py` compares margins on concepts that are no report
-concepts."""
+"""How many times the step that its search found SLUG-R takes, by tower: an edit of the text tower has
+to hold in words that no search asked. `ci/damping.py` compares margins too."""
 
 
 @dataclass

@@ -10,11 +10,12 @@ import numpy as np
 import pandas as pd
 
 from slugkit.base import SearchFailedError, data_dir, from_cell, progress, sha256_file, sha256_json, write_csv
-from slugkit.data import open_data
-from slugkit.evaluate.concept import METHODS, Forgetting, forget_concept, front_layers, report_metrics
+from slugkit.data import Source, open_data
+from slugkit.evaluate.concept import METHODS, Forgetting, forget_concept, front_layers, load_oracle, report_metrics
+from slugkit.evaluate.oracle import oracle_distances
 from slugkit.evaluate.retain import RetainSide
 from slugkit.evaluate.statistics import LEAST_FOR_AN_INTERVAL, MEAN, WORST, bootstrap_mean
-from slugkit.models import load_clip
+from slugkit.models import Clip, load_clip
 from slugkit.ranking import short
 
 BAD_IF_SMALL = ("change", "UA")
@@ -53,6 +54,16 @@ def table_row(found: Forgetting, metrics: pd.DataFrame, tower: str, kind: str) -
         row |= {key: m["value"], f"{key}_low": m["low"], f"{key}_high": m["high"]}
         row |= {f"{name}_n": m["n"]}
     return row
+
+
+def distances(clip: Clip, source: Source, concept: str, found: list[Forgetting]) -> dict[str, dict]:
+    """Hash of an edit -> kl_before and kl_after, `oracle_distances` without and with it; nothing where no oracle was trained."""
+    oracle = load_oracle(clip, concept)
+    if oracle is None:
+        return {}
+    edits = {edit.sha256: edit for f in found for edit in f.patches.values()}
+    far = oracle_distances(clip, oracle, source.exam(concept, "report"), edits)
+    return {name: {"kl_before": far["before"], "kl_after": far[name]} for name in edits}
 
 
 def kept_rows(path: Path, weights: str, concepts: list[str], towers: tuple[str, ...] = ()) -> pd.DataFrame:
@@ -130,7 +141,12 @@ def sweep(
             return []
         found = [each for f in found for each in (f.on_front(clip), f)]
         metrics, kind = report_metrics(clip, source, found), source.kind(concept)
-        return [table_row(f, metrics, tower, kind) for tower in towers for f in found]
+        far = distances(clip, source, concept, found)
+        return [
+            table_row(f, metrics, tower, kind) | far.get(f.patches[tower].sha256 if tower in f.patches else "", {})
+            for tower in towers
+            for f in found
+        ]
 
     table = one_at_a_time(rows_of, concepts or order, order, path, weights, towers)
     if table.empty:
@@ -140,7 +156,8 @@ def sweep(
 
 
 def measures_of(table: pd.DataFrame) -> pd.DataFrame:
-    """What is averaged over concepts, a column each, in percent and points: FA@1 and FA@5 after, their worst wording, and the change of every group.
+    """What is averaged over concepts, a column each, in percent and points: FA@1 and FA@5 after,
+    their worst wording, and the change of every group; the distance from the oracle in nats, where there is one.
 
     Of a style no FA@5 counts: it stands among seven, and the criterion is FA@1.
     """
@@ -152,6 +169,8 @@ def measures_of(table: pd.DataFrame) -> pd.DataFrame:
     for group in GROUPS:
         if f"{group}_after" in table:
             found[f"{group} change"] = 100 * (table[f"{group}_after"] - table[f"{group}_before"])
+    for stage in ("before", "after") if "kl_after" in table else ():
+        found[f"KL from the oracle {stage}"] = table[f"kl_{stage}"]
     return pd.DataFrame(found)
 
 

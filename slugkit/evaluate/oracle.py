@@ -1,0 +1,46 @@
+"""How far a model's answers about a concept lie from those of its oracle, which never saw it."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+
+from slugkit import patch
+from slugkit.data import Exam
+from slugkit.evaluate.clip import ExamScorer, askable, class_features
+from slugkit.models import Clip
+
+
+@torch.no_grad()
+def log_answers(clip: Clip, exam: Exam) -> torch.Tensor:
+    """Log probabilities of the classes for the target's pictures: (wordings, pictures, classes), float32 on the CPU.
+
+    The zero-shot distribution, softmax(exp(logit scale) * cosine), in every wording of the exam.
+    """
+    exam = askable(clip, exam)
+    rows, domain = ExamScorer(exam).target_rows, exam.target_domain
+    classes = class_features(clip, exam)[domain]
+    v = clip.image_features(exam.pairs.images[rows])
+    scores = clip.model.logit_scale.exp() * v @ classes.mT
+    return F.log_softmax(scores.float(), dim=-1).cpu()
+
+
+def mean_kl(log_p: torch.Tensor, log_q: torch.Tensor) -> float:
+    """KL(p || q) in nats, the mean over all but the last axis, which holds the classes; 0 where p is q."""
+    return float((log_p.exp() * (log_p - log_q)).sum(-1).mean())
+
+
+def oracle_distances(
+    clip: Clip, oracle: Clip, exam: Exam, edits: dict[str, patch.Patch]
+) -> dict[str, float]:
+    """Mean KL(oracle || model) of the zero-shot distributions on the target's pictures, in nats.
+
+    exam: the report exam. edits: name -> patch. Returns one number a name, and "before" for the
+    unedited model. The pictures and wordings are the same for all.
+    """
+    wanted = log_answers(oracle, exam)
+    found = {"before": mean_kl(wanted, log_answers(clip, exam))}
+    for name, edit in edits.items():
+        with patch.applied(edit, clip.model):
+            found[name] = mean_kl(wanted, log_answers(clip, exam))
+    return found
