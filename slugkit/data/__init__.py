@@ -19,9 +19,6 @@ from .studio_source import StudioSource, drawn
 from .tables import read_table
 from .unlearncanvas import is_unlearncanvas
 
-__all__ = ["CanvasSource", "Exam", "FolderSource", "Pairs", "PairsSource", "Source", "StudioSource", "check_sets", "drawn", "load_pairs", "names_concept",
-           "open_data", "read_folder", "read_saved_set", "read_shards", "read_table"]
-
 EXPECTED = ("'studio', a folder with captions.csv, a .csv or .parquet file with paths and captions, webdataset shards (a .tar file, a folder of them, or a "
             "pattern such as shards/{00000..00009}.tar), a folder that datasets' save_to_disk wrote, UnlearnCanvas's folder, or a recipe (.yaml or .json)")
 
