@@ -53,8 +53,23 @@ def _side_width(row_labels) -> int:
     return 12 + min(120, 6 * max(map(len, lines)))
 
 
-def _border(ax, kind, kinds) -> None:
-    """A coloured frame around one picture; its line style differs too."""
+def _zoom(wide: int, columns: int, side: int, most: int) -> int:
+    """How much pictures can be enlarged, so that a row of them is about 1100 pixels wide."""
+    return int(np.clip(((1110 - side) / columns - GAP) // wide, 1, most))
+
+
+def _text(fig, x: float, y: float, text: str, **look) -> None:
+    """Words at a place that is given in pixels from the lower left."""
+    width, height = fig.get_size_inches() * DPI
+    if text:
+        fig.text(x / width, y / height, text, **look)
+
+
+def _show(ax, picture, kind, kinds) -> None:
+    """One picture, with a coloured frame where it is of a kind; the frames' lines differ too."""
+    ax.imshow(picture, interpolation="nearest", aspect="auto")
+    ax.set(xticks=[], yticks=[])
+    sns.despine(ax=ax, left=True, bottom=True)
     if kind is None:
         return
     for spine in ax.spines.values():
@@ -95,36 +110,28 @@ def picture_grid(
     _same_length("borders", borders, count, "pictures")
     _same_length("row_labels", row_labels, rows, "rows")
     side = _side_width(row_labels)
-    room = ((1110 - side) / columns - GAP) // wide
-    zoom = int(zoom) or int(np.clip(room, 1, 3 if labels is None else 2))
+    zoom = int(zoom) or _zoom(wide, columns, side, 3 if labels is None else 2)
     wide, high = wide * zoom, high * zoom
     texts, text_height = _label_lines(labels, wide, 7.5)
     borders = [None] * count if borders is None else borders
     kinds = [kind for kind in dict.fromkeys(borders) if kind is not None]
-    head, foot = (34 if title else EDGE), (EDGE + 16 if kinds else EDGE)
     width = 2 * EDGE + side + columns * (wide + GAP) - GAP
     width = max(width, 9 * len(title) if len(title) < 40 else 0)
     lines = wrap(title, (width - 2 * EDGE) / 9.6) if title else ""
-    head += 16 * max(0, lines.count("\n"))
-    height = head + foot + rows * (high + text_height + GAP) - GAP
+    head = 34 + 16 * lines.count("\n") if title else EDGE
+    height = head + EDGE + 16 * bool(kinds) + rows * (high + text_height + GAP) - GAP
     fig = plt.figure(figsize=(width / DPI, height / DPI), dpi=DPI)
-    if title:
-        fig.text(EDGE / width, 1 - 10 / height, lines, va="top", fontsize=11, fontweight="bold")
+    _text(fig, EDGE, height - 10, lines, va="top", fontsize=11, fontweight="bold")
     for index, picture in enumerate(pictures):
         row, column = divmod(index, columns)
         x = EDGE + side + column * (wide + GAP)
         y = height - head - row * (high + text_height + GAP) - high
         ax = fig.add_axes([x / width, y / height, wide / width, high / height])
-        ax.imshow(picture, interpolation="nearest", aspect="auto")
-        ax.set(xticks=[], yticks=[])
-        sns.despine(ax=ax, left=True, bottom=True)
-        _border(ax, borders[index], kinds)
+        _show(ax, picture, borders[index], kinds)
         if texts:
-            under = (x + wide / 2) / width, (y - 3) / height
-            fig.text(*under, texts[index], ha="center", va="top", fontsize=7.5)
+            _text(fig, x + wide / 2, y - 3, texts[index], ha="center", va="top", fontsize=7.5)
         if row_labels is not None and column == 0:
-            beside = EDGE / width, (y + high / 2) / height
-            fig.text(*beside, wrap(row_labels[row], 18), va="center", fontsize=8.5)
+            _text(fig, EDGE, y + high / 2, wrap(row_labels[row], 18), va="center", fontsize=8.5)
     if kinds:
         _border_legend(fig, kinds, height)
     return fig, says or _grid_says(count, rows, columns, labels, row_labels, kinds)

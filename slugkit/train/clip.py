@@ -198,6 +198,33 @@ def cut_captions(captions: list[str], tokenizer) -> int:
     return len(cut)
 
 
+def _prepared(data: str, without: str | None, steps: int | None) -> tuple[TrainingPictures, Recipe]:
+    """What is learned from, and how; of a folder it is said how many steps it gets."""
+    if data == "studio":
+        recipe = Recipe()
+        return studio_pictures(without), replace(recipe, steps=steps or recipe.steps)
+    classes, pictures = require_examinable(data), folder_pictures(data, without)
+    recipe = Recipe(batch=60, warmup=50, patch_dropout=0.0, partners=0.0, vocabulary=700)
+    count = len(pictures.images)
+    steps = steps or steps_for(classes, count, recipe.batch)
+    print(f"{named(data)}: {classes} classes, {count} training pictures, {steps} steps")
+    return pictures, replace(recipe, steps=steps)
+
+
+def _tokenizer(pictures: TrainingPictures, recipe: Recipe, folder: Path, oracle: bool):
+    """The tokenizer in `folder`, learned on the captions; an oracle's is the studio CLIP's."""
+    from open_clip.tokenizer import HFTokenizer
+
+    if oracle:
+        from transformers import CLIPTokenizer
+
+        known = default_folder("studio", None)
+        CLIPTokenizer.from_pretrained(known, trust_remote_code=False).save_pretrained(folder)
+    else:
+        learn_tokenizer(pictures.texts, folder, recipe.vocabulary, recipe.context)
+    return HFTokenizer(str(folder), context_length=recipe.context)
+
+
 def train_clip(
     data: str = "studio",
     out: str | Path | None = None,
@@ -215,28 +242,10 @@ def train_clip(
     oracle is only compared with and never edited, so its weights are kept in half precision. Raises
     what `require_examinable` raises, before the first step.
     """
-    if data == "studio":
-        pictures, recipe = studio_pictures(without), Recipe()
-        recipe = replace(recipe, steps=steps or recipe.steps)
-    else:
-        classes, pictures = require_examinable(data), folder_pictures(data, without)
-        recipe = Recipe(batch=60, warmup=50, patch_dropout=0.0, partners=0.0, vocabulary=700)
-        count = len(pictures.images)
-        steps = steps or steps_for(classes, count, recipe.batch)
-        recipe = replace(recipe, steps=steps)
-        print(f"{named(data)}: {classes} classes, {count} training pictures, {steps} steps")
+    pictures, recipe = _prepared(data, without, steps)
     folder = Path(out) if out else default_folder(data, without)
     seed_everything(seed)
-    if data == "studio" and without is not None:
-        from transformers import CLIPTokenizer
-
-        known = default_folder("studio", None)
-        CLIPTokenizer.from_pretrained(known, trust_remote_code=False).save_pretrained(folder)
-    else:
-        learn_tokenizer(pictures.texts, folder, recipe.vocabulary, recipe.context)
-    from open_clip.tokenizer import HFTokenizer
-
-    tokenizer = HFTokenizer(str(folder), context_length=recipe.context)
+    tokenizer = _tokenizer(pictures, recipe, folder, data == "studio" and without is not None)
     cut = cut_captions(pictures.texts, tokenizer)
     config = model_config(recipe, len(tokenizer.tokenizer))
     target = pick_device(device)
