@@ -11,12 +11,23 @@ from typing import Annotated, Any, Optional
 import typer
 from typer.core import TyperCommand
 
-from slugkit.base import SettingError, SlugError, advice_on, is_finished, new_path, notebooks_dir, printable, require_choice
+from slugkit.base import (
+    SettingError,
+    SlugError,
+    advice_on,
+    is_finished,
+    new_path,
+    notebooks_dir,
+    printable,
+    require_choice,
+)
 from slugkit.cli_patch import Force, patch_app
 
 INTERRUPTED = 130
 """What typer exits with after Ctrl-C."""
-app = typer.Typer(add_completion=False, no_args_is_help=True, help="The SLUG workbook from the command line.")
+app = typer.Typer(
+    add_completion=False, no_args_is_help=True, help="The SLUG workbook from the command line."
+)
 train_app = typer.Typer(no_args_is_help=True, help="Train the studio models again from nothing.")
 app.add_typer(train_app, name="train")
 app.add_typer(patch_app, name="patch")
@@ -42,18 +53,37 @@ class PairCommand(TyperCommand):
         return super().parse_args(ctx, joined)
 
 
+BLANKS = (
+    "An architecture of open_clip (ViT-B-32, ...), sd15, sd21, sdxl, llava15, llava16, vipllava."
+)
 RunName = Annotated[str, typer.Option("--run", help="Name of the run folder under runs/.")]
+Out = Annotated[Optional[Path], typer.Option(help="Folder for the weights; the usual one without.")]
+ItsClip = Annotated[str, typer.Option(help="The CLIP whose tower it shares: studio or a folder.")]
+Steps = Annotated[
+    Optional[int], typer.Option(min=1, help="Optimiser steps; the recipe's own number without it.")
+]
+Seed = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seeds python, numpy and torch.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
+Resume = Annotated[bool, typer.Option(help="Go on from the last checkpoint of the same recipe.")]
 
 
 @app.command("run", cls=PairCommand)
 def run_command(
     run: RunName = "workbook",
-    notebooks: Annotated[Optional[str], typer.Option(help='Which notebooks: "01-05" or "02,04"; all without it.')] = None,
-    p: Annotated[
-        Optional[list[str]], typer.Option("-p", "--parameter", metavar="NAME VALUE", help="A setting, as papermill's -p.")
+    notebooks: Annotated[
+        Optional[str], typer.Option(help='Which notebooks: "01-05" or "02,04"; all without it.')
     ] = None,
-    f: Annotated[Optional[list[Path]], typer.Option("-f", "--parameters-file", help="YAML file with settings.")] = None,
-    force: Annotated[bool, typer.Option(help="Run notebooks again that nothing has changed for.")] = False,
+    p: Annotated[
+        Optional[list[str]],
+        typer.Option(
+            "-p", "--parameter", metavar="NAME VALUE", help="A setting, as papermill's -p."
+        ),
+    ] = None,
+    f: Annotated[
+        Optional[list[Path]],
+        typer.Option("-f", "--parameters-file", help="YAML file with settings."),
+    ] = None,
+    force: Annotated[bool, typer.Option(help="Run what nothing has changed for, too.")] = False,
     cell_timeout: Annotated[int, typer.Option(help="Seconds that one cell may take.")] = 3600,
 ) -> None:
     """Execute the notebooks in order into runs/RUN; the same command again goes on where it stopped."""
@@ -64,7 +94,9 @@ def run_command(
     pairs = [(name, value) for name, _, value in (pair.partition("=") for pair in p or [])]
     given = read_parameters(pairs, f or [])
     _check_concept(given)
-    rows = run_series(run, notebooks, given, force=force, cell_timeout=cell_timeout, echo=typer.echo)
+    rows = run_series(
+        run, notebooks, given, force=force, cell_timeout=cell_timeout, echo=typer.echo
+    )
     typer.echo("\n" + table(rows) + "\n")
     report.build(run)
 
@@ -89,7 +121,9 @@ def report_command(run: RunName = "workbook") -> None:
 
 
 @app.command("student")
-def student_command(folder: Annotated[Path, typer.Argument(help="Folder for the copies; made if it is missing.")]) -> None:
+def student_command(
+    folder: Annotated[Path, typer.Argument(help="Folder for the copies; made if it is missing.")],
+) -> None:
     """Write student copies of the notebooks: exercises without their solutions."""
     from slugkit.runs import student
 
@@ -97,79 +131,86 @@ def student_command(folder: Annotated[Path, typer.Argument(help="Folder for the 
     typer.echo(f"{len(made)} student notebooks in {folder}")
 
 
+def _place(out: Path | None, force: bool, *inputs: str) -> Path | None:
+    """Where a training may write: over its own unfinished work, over more with --force."""
+    return out and new_path(out, *inputs, ours=force or not is_finished(out))
+
+
 @train_app.command("clip")
 def train_clip_command(
-    data: Annotated[str, typer.Option(help="studio, or a folder with images and captions.csv.")] = "studio",
-    out: Annotated[Optional[Path], typer.Option(help="Where to write the weights.")] = None,
-    without: Annotated[Optional[str], typer.Option(help="Name to leave out of the training: makes an oracle.")] = None,
-    steps: Annotated[Optional[int], typer.Option(min=1, help="Optimiser steps; the recipe's own number without it.")] = None,
-    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seeds python, numpy and torch.")] = 0,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
-    resume: Annotated[bool, typer.Option(help="Go on from the last checkpoint of the same recipe.")] = True,
+    data: Annotated[str, typer.Option(help="studio, or a folder with captions.csv.")] = "studio",
+    out: Out = None,
+    without: Annotated[Optional[str], typer.Option(help="Name to leave out: an oracle.")] = None,
+    steps: Steps = None,
+    seed: Seed = 0,
+    device: Device = "auto",
+    resume: Resume = True,
     force: Force = False,
 ) -> None:
     """Train the studio CLIP, or a CLIP on a folder of your own."""
     from slugkit.train.clip import train_clip
 
-    out = out and new_path(out, data, ours=force or not is_finished(out))
-    train_clip(data=data, out=out, without=without, steps=steps, seed=seed, device=device, resume=resume)
+    out = _place(out, force, data)
+    how = {"steps": steps, "seed": seed, "device": device, "resume": resume}
+    train_clip(data=data, out=out, without=without, **how)
 
 
 @train_app.command("diffusion")
 def train_diffusion_command(
-    clip: Annotated[str, typer.Option(help="The CLIP whose text tower becomes the text encoder: studio or a folder.")] = "studio",
-    out: Annotated[Optional[Path], typer.Option(help="Where to write the pipeline.")] = None,
-    vae_steps: Annotated[Optional[int], typer.Option(min=1, help="Steps of the picture coder; the recipe's own number without it.")] = None,
-    steps: Annotated[Optional[int], typer.Option(min=1, help="Steps of the UNet; the recipe's own number without it.")] = None,
-    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seeds python, numpy and torch.")] = 0,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
-    resume: Annotated[bool, typer.Option(help="Go on from the last checkpoint of the same recipe.")] = True,
+    clip: ItsClip = "studio",
+    out: Out = None,
+    vae_steps: Annotated[Optional[int], typer.Option(min=1, help="The coder's steps.")] = None,
+    steps: Steps = None,
+    seed: Seed = 0,
+    device: Device = "auto",
+    resume: Resume = True,
     force: Force = False,
 ) -> None:
     """Train the studio's Stable Diffusion on the CLIP's text tower."""
     from slugkit.train.diffusion import train_diffusion
 
-    out = out and new_path(out, clip, ours=force or not is_finished(out))
-    train_diffusion(clip=clip, out=out, vae_steps=vae_steps, steps=steps, seed=seed, device=device, resume=resume)
+    out = _place(out, force, clip)
+    how = {"steps": steps, "seed": seed, "device": device, "resume": resume}
+    train_diffusion(clip=clip, out=out, vae_steps=vae_steps, **how)
 
 
 @train_app.command("classifier")
 def train_classifier_command(
-    out: Annotated[Optional[Path], typer.Option(help="Where to write the weights.")] = None,
-    steps: Annotated[Optional[int], typer.Option(min=1, help="Optimiser steps; the recipe's own number without it.")] = None,
-    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seeds python, numpy and torch.")] = 0,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
-    resume: Annotated[bool, typer.Option(help="Go on from the last checkpoint of the same recipe.")] = True,
+    out: Out = None,
+    steps: Steps = None,
+    seed: Seed = 0,
+    device: Device = "auto",
+    resume: Resume = True,
     force: Force = False,
 ) -> None:
     """Train the classifier that judges generated pictures."""
     from slugkit.train.classifier import train_classifier
 
-    out = out and new_path(out, ours=force or not is_finished(out))
+    out = _place(out, force)
     train_classifier(out=out, steps=steps, seed=seed, device=device, resume=resume)
 
 
 @train_app.command("vlm")
 def train_vlm_command(
-    clip: Annotated[str, typer.Option(help="The CLIP whose vision tower it sees with: studio or a folder.")] = "studio",
-    out: Annotated[Optional[Path], typer.Option(help="Where to write the model.")] = None,
-    steps: Annotated[Optional[int], typer.Option(min=1, help="Optimiser steps; the recipe's own number without it.")] = None,
-    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seeds python, numpy and torch.")] = 0,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
-    resume: Annotated[bool, typer.Option(help="Go on from the last checkpoint of the same recipe.")] = True,
+    clip: ItsClip = "studio",
+    out: Out = None,
+    steps: Steps = None,
+    seed: Seed = 0,
+    device: Device = "auto",
+    resume: Resume = True,
     force: Force = False,
 ) -> None:
     """Train the studio's LLaVA on the CLIP's vision tower."""
     from slugkit.train.vlm import train_vlm
 
-    out = out and new_path(out, clip, ours=force or not is_finished(out))
+    out = _place(out, force, clip)
     train_vlm(clip=clip, out=out, steps=steps, seed=seed, device=device, resume=resume)
 
 
 @app.command("laion")
 def laion_command(
-    name: Annotated[str, typer.Argument(help="The name to look for in the captions, as whole words.")],
-    metadata: Annotated[Path, typer.Option(help="A parquet file of LAION's metadata, or a folder of them.")],
+    name: Annotated[str, typer.Argument(help="The name to look for, as whole words.")],
+    metadata: Annotated[Path, typer.Option(help="LAION's metadata: a parquet file or a folder.")],
     out: Annotated[Path, typer.Option(help="Where the pairs found go (.parquet).")],
     limit: Annotated[int, typer.Option(min=1, help="Most pairs to take.")] = 6000,
     force: Force = False,
@@ -178,37 +219,57 @@ def laion_command(
     from slugkit.data.laion import img2dataset_command, search_names
 
     found = search_names(metadata, name, limit, new_path(out, metadata, ours=force))
-    typer.echo(f"{len(found)} pairs name {name!r}; {out} holds them. Fetch their pictures with:\n{img2dataset_command(out, out.with_suffix(''))}")
+    typer.echo(
+        f"{len(found)} pairs name {name!r}; {out} holds them. Fetch their pictures with:\n{img2dataset_command(out, out.with_suffix(''))}"
+    )
 
 
 @app.command("draw")
 def draw_command(
     concepts: Annotated[list[str], typer.Argument(help="What to draw, one or more names.")],
-    out: Annotated[Path, typer.Option(help="Folder for the pictures and captions.csv; a new one, or one that was cut off.")],
-    pipeline: Annotated[str, typer.Option(help="studio, or a folder or hub id of a text-to-image pipeline.")] = "studio",
+    out: Annotated[
+        Path, typer.Option(help="Folder for the pictures; new, or one that was cut off.")
+    ],
+    pipeline: Annotated[
+        str, typer.Option(help="studio, or a folder or hub id of a text-to-image pipeline.")
+    ] = "studio",
     count: Annotated[int, typer.Option(min=1, help="Pictures of each to learn from.")] = 10,
-    exam: Annotated[int, typer.Option(min=0, help="Pictures of each for the search; twice as many are drawn for the report.")] = 0,
-    prompt: Annotated[Optional[list[str]], typer.Option(help="A wording with {} for the name; repeat it.")] = None,
+    exam: Annotated[
+        int,
+        typer.Option(min=0, help="Pictures of each for the search; twice as many to report on."),
+    ] = 0,
+    prompt: Annotated[
+        Optional[list[str]], typer.Option(help="A wording with {} for the name; repeat it.")
+    ] = None,
     steps: Annotated[int, typer.Option(min=1, help="Denoising steps per picture.")] = 10,
-    guidance: Annotated[float, typer.Option(min=0, help="Scale of classifier-free guidance.")] = 4.0,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
+    guidance: Annotated[float, typer.Option(min=0, help="Classifier-free guidance.")] = 4.0,
+    device: Device = "auto",
 ) -> None:
     """Let a pipeline draw a forget set itself, as the paper does for characters and novel concepts: a folder for `-p data`."""
     from slugkit.evaluate.drawn_set import PROMPTS, write_drawn_set
 
     out = out if out.is_dir() else new_path(out, pipeline)
-    made = write_drawn_set(out, concepts, pipeline, count, exam, prompt or PROMPTS, steps, guidance, device)
-    typer.echo(f"{made} holds {len(concepts)} x {count} pictures to learn from and {len(concepts)} x {3 * exam} to be examined on. Look at them before you use them.")
+    made = write_drawn_set(
+        out, concepts, pipeline, count, exam, prompt or PROMPTS, steps, guidance, device
+    )
+    typer.echo(
+        f"{made} holds {len(concepts)} x {count} pictures to learn from and {len(concepts)} x {3 * exam} to be examined on. Look at them before you use them."
+    )
 
 
 @app.command("blank")
 def blank_command(
-    what: Annotated[str, typer.Argument(help="An architecture of open_clip (ViT-B-32, ...), or sd15, sd21, sdxl, llava15, llava16, vipllava.")],
+    what: Annotated[str, typer.Argument(help=BLANKS)],
     out: Annotated[Path, typer.Argument(help="Folder for the checkpoint; a new one.")],
-    clip: Annotated[Optional[list[Path]], typer.Option(help="Folder of the CLIP whose tower it shares; SDXL takes two.")] = None,
-    form: Annotated[str, typer.Option(help="For a CLIP: open_clip, or transformers (CLIPModel).")] = "open_clip",
-    reduced: Annotated[bool, typer.Option(help="Narrow UNet and coder, or a small language model, behind a tower of full size.")] = False,
-    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seeds the random weights.")] = 0,
+    clip: Annotated[
+        Optional[list[Path]],
+        typer.Option(help="Folder of the CLIP whose tower it shares; SDXL: two."),
+    ] = None,
+    form: Annotated[str, typer.Option(help="A CLIP's: open_clip or transformers.")] = "open_clip",
+    reduced: Annotated[
+        bool, typer.Option(help="Narrow UNet and coder, or language model, behind a whole tower.")
+    ] = False,
+    seed: Seed = 0,
 ) -> None:
     """Write a full-size checkpoint of random weights in its published format, to try memory, time and names without a hub."""
     from slugkit.train import blank
@@ -220,20 +281,34 @@ def blank_command(
     elif what in blank.PIPELINES:
         made = blank.write_pipeline(what, clips, out, reduced, seed)
     elif len(clips) != 1:
-        raise SettingError(f"{what} has one vision tower, and {len(clips)} CLIP folders were given; one --clip was expected ({blank.VLMS[what][0]}).")
+        raise SettingError(
+            f"{what} has one vision tower, and {len(clips)} CLIP folders were given; one --clip was expected ({blank.VLMS[what][0]})."
+        )
     else:
         made = blank.write_vlm(what, clips[0], out, reduced, seed)
     typer.echo(blank.described(made))
 
 
+FAMILY = """clip; diffusion: judge the pictures of the pipeline that shares the text tower; vlm: ask
+the LLaVA that shares the vision tower."""
+
+
 @app.command("sweep")
 def sweep_command(
-    concepts: Annotated[Optional[list[str]], typer.Option(help="A concept; repeat it. The report concepts without it.")] = None,
-    out: Annotated[Optional[Path], typer.Option(help="CSV file for the table; a table in data/studio/ without it.")] = None,
-    model: Annotated[str, typer.Option(help="studio, an open_clip tag, a hub id, or a folder.")] = "studio",
-    family: Annotated[str, typer.Option(help="clip; diffusion: judge the pictures of the pipeline that shares the text tower; vlm: ask the LLaVA that "
-                                             "shares the vision tower.")] = "clip",
-    pipeline: Annotated[str, typer.Option(help="For diffusion: studio, or a folder of a Stable Diffusion pipeline.")] = "studio",
+    concepts: Annotated[
+        Optional[list[str]],
+        typer.Option(help="A concept; repeat it. The report concepts without it."),
+    ] = None,
+    out: Annotated[
+        Optional[Path], typer.Option(help="CSV file; one of data/studio/ without.")
+    ] = None,
+    model: Annotated[
+        str, typer.Option(help="studio, an open_clip tag, a hub id, or a folder.")
+    ] = "studio",
+    family: Annotated[str, typer.Option(help=FAMILY)] = "clip",
+    pipeline: Annotated[
+        str, typer.Option(help="For diffusion: studio, or a folder of a Stable Diffusion pipeline.")
+    ] = "studio",
     vlm: Annotated[str, typer.Option(help="For vlm: studio, or a folder of a LLaVA.")] = "studio",
 ) -> None:
     """Forget several concepts, one at a time, each from the unedited model, and put the results in one table."""
@@ -264,13 +339,19 @@ def main() -> None:
         app()
     except SystemExit as left:
         if left.code == INTERRUPTED and {"run", "train", "draw"} & set(sys.argv[1:2]):
-            typer.echo(f"Stopped. The same command goes on where it stopped: "
-                       f"{shlex.join(['slugkit', *sys.argv[1:]])}", err=True)
+            typer.echo(
+                f"Stopped. The same command goes on where it stopped: "
+                f"{shlex.join(['slugkit', *sys.argv[1:]])}",
+                err=True,
+            )
         raise
     except Exception as wrong:
         said = f"{type(wrong).__name__}: {' '.join(str(wrong).split())}"
         advice = advice_on(said)
         if not (isinstance(wrong, SlugError) or advice):
             raise
-        typer.echo(printable(said if isinstance(wrong, SlugError) else f"{said.rstrip('.')}. {advice}"), err=True)
+        typer.echo(
+            printable(said if isinstance(wrong, SlugError) else f"{said.rstrip('.')}. {advice}"),
+            err=True,
+        )
         sys.exit(2)

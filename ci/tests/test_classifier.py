@@ -1,6 +1,5 @@
 """The judge of generated pictures at the smallest size: trained, saved in half precision, loaded, asked."""
 
-import importlib.util
 import json
 
 import numpy as np
@@ -100,11 +99,3 @@ def test_the_frechet_distance_by_hand(folder):
         frechet_distance(judge, real, made, features=4)
     with pytest.raises(SettingError, match="1 to 16"):
         frechet_distance(judge, real, made, features=17, least=10)
-
-
-@pytest.mark.skipif(importlib.util.find_spec("torch_fidelity") is not None, reason="torch-fidelity is installed here")
-def test_inception_without_its_package_says_what_to_install(folder):
-    from slugkit.evaluate.frechet import frechet_distance
-    pictures = np.zeros((70, 64, 64, 3), np.uint8)
-    with pytest.raises(ModelLoadError, match="pip install torch-fidelity"):
-        frechet_distance(load_classifier(folder, "cpu"), pictures, pictures, least=50, inception=True)

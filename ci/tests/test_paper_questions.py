@@ -77,27 +77,15 @@ def test_the_studio_is_asked_its_own_questions():
     mine, own = paper.questions_about(source, WHO, "search", "paper", 7, 1, all_kinds=False), evaluation.question_set(source.world, WHO, "search", 7, 1, all_kinds=False)
     assert mine.verbatim and mine.table.equals(own.table) and np.array_equal(mine.images, own.images) and mine.names == own.names
     assert paper.talks_to_forget(source, WHO, 10).table.equals(evaluation.training_set(source, WHO, 10).table)
-    assert paper.talks_to_keep(source, WHO, 10).table.equals(evaluation.retain_talks(source, WHO, 10).table)
     assert paper.choose_words(Parrot([]), source, WHO)[0] == "studio"
 
 
 def test_gradients_take_training_pictures_alone(world_files):
-    forget, keep = paper.talks_to_forget(world_files, WHO, 40), paper.talks_to_keep(world_files, WHO, 60)
-    exams = [places(world_files.exam(WHO, split).pairs.images) for split in ("search", "report")]
-    assert not any(places(part.images) & exam for part in (forget, keep) for exam in exams)
-    assert places(forget.images) == places(world_files.forget_set(WHO, 40).images) and set(forget.table["wanted"]) == {WHO} and set(forget.table["kind"]) == {"who"}
-    broad, names = (keep.table[keep.table["group"] == group] for group in ("retain", "names"))
-    captions = dict(zip(world_files.pool.pairs.table["key"], world_files.pool.pairs.table["caption"]))
-    assert len(broad) == 60 and set(broad["text"]) == {paper.DESCRIBE} and set(broad["wanted"]) <= set(captions.values())
-    assert not keep.table["wanted"].str.contains(WHO).any() and len(names) > 20 and names["key"].isin(world_files.neighbours(WHO)).sum() >= 3
-
-
-def test_a_name_is_asked_of_a_picture_whose_caption_holds_it_and_no_other():
-    captions = ["Ann Lee at sea", "Ann Lee and Bo Ray", "Annabel", "bo ray, smiling", "a tench"]
-    table = pd.DataFrame({"key": list("abcde"), "caption": captions, "concept": ["", "", "", "", "tench, Tinca tinca"], "domain": "", "style": "", "split": "train"})
-    pairs = Pairs(np.zeros((5, 4, 4, 3), np.uint8), table)
-    assert paper._shown(pairs, ["Ann Lee", "Bo Ray"], "who") == {0: "Ann Lee", 3: "Bo Ray"}
-    assert paper._shown(pairs, ["tench, Tinca tinca"], "object") == {4: "tench, Tinca tinca"}
+    forget = paper.talks_to_forget(world_files, WHO, 40)
+    for split in ("search", "report"):
+        assert not places(forget.images) & places(world_files.exam(WHO, split).pairs.images)
+    assert places(forget.images) == places(world_files.forget_set(WHO, 40).images)
+    assert set(forget.table["wanted"]) == {WHO} and set(forget.table["kind"]) == {"who"}
 
 
 def test_a_thing_is_named_by_any_of_its_synonyms_and_a_person_by_the_whole_name():
@@ -113,10 +101,10 @@ def test_a_thing_is_named_by_any_of_its_synonyms_and_a_person_by_the_whole_name(
 
 
 def test_answers_in_its_own_words_are_what_the_model_says_where_it_is_right(world_files):
-    asked = paper.questions_about(world_files, WHO, "search", "paper", 84, 4).take(np.arange(4))
-    asked.table[["kind", "key", "name", "wanted"]] = [("who", WHO, WHO, "?"), ("who", "Kofi Okoye", "Kofi Okoye", "?"), ("object", "car", "", "?"), ("describe", "x", "", "x")]
+    asked = paper.questions_about(world_files, WHO, "search", "paper", 84, 4).take(np.arange(3))
+    asked.table[["kind", "key", "name", "wanted"]] = [("who", WHO, WHO, "?"), ("who", "Kofi Okoye", "Kofi Okoye", "?"), ("object", "car", "", "?")]
     mine = paper.own_words(Parrot([f"The person is {WHO.upper()}!", "I cannot say.", "a thing"]), asked)
-    assert mine.table["wanted"].tolist() == [f"The person is {WHO.upper()}!", "The person is Kofi Okoye!", "?", "x"]
+    assert mine.table["wanted"].tolist() == [f"The person is {WHO.upper()}!", "The person is Kofi Okoye!", "?"]
     assert asked.table["wanted"].tolist()[0] == "?", "the questions that were handed in are as they were"
 
 

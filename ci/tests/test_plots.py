@@ -269,7 +269,7 @@ def test_matrix_words_and_one_colour_range():
 
 def test_matrix_without_target_and_with_other_shapes():
     before, after = cosines()
-    fig, says = plots.cosine_matrix(before[:2], after[:2], NAMES[:2], target=None, column_names=NAMES)
+    fig, says = plots.cosine_matrix(before, after, NAMES, target=None)
     assert says.startswith("Cosines change by at most 0.38") and len(fig.axes) == 3
     with pytest.raises(ShapeError, match="one shape"):
         plots.cosine_matrix(before, after[:2], NAMES)
@@ -331,8 +331,9 @@ def test_results_table_without_oracle_and_with_gaps():
         plots.results_table(pd.concat([table, table]))
 
 
-def test_confusions_put_the_target_first_and_sum_the_rest():
-    fig, says = plots.confusions(answers_table(), "Mira Kestrel", top=4)
+def test_confusions_put_the_target_first_and_sum_the_rest(monkeypatch):
+    monkeypatch.setattr(plots.results, "SHOWN", 4)
+    fig, says = plots.confusions(answers_table(), "Mira Kestrel")
     shown = [label.get_text() for label in fig.axes[0].get_yticklabels()]
     assert shown[0] == "Mira Kestrel" and shown[1] == "Tove Lindqvist" and shown[-1] == "any other (5)"
     assert "named in 0 % of its pictures after the edit" in says and "Tove Lindqvist (50.4 %)" in says
@@ -356,26 +357,24 @@ def test_slider_is_shown_only_in_a_live_session(monkeypatch):
 def test_slider_swaps_prepared_pictures(monkeypatch):
     made = []
     monkeypatch.setattr("IPython.display.display", made.append)
-    plots.step_slider(frames(), start=0.1, show=True)
+    monkeypatch.setattr(slider, "live", lambda: True)
+    plots.step_slider(frames(), start=0.1)
     control, image = made[0].children
     first = bytes(image.value)
     control.value = 2
     assert bytes(image.value) != first and control.options[1] == ("ρ = 10 %", 1)
 
 
-def test_slider_takes_a_function_that_draws(monkeypatch):
+def test_slider_takes_figures_and_closes_them():
     def draw(rho):
         fig, ax = plt.subplots(figsize=(3, 2))
-        ax.bar([0], [rho])
-        return fig, "a bar."
-
-    before = plt.get_fignums()
-    fig, says = plots.step_slider(draw, values=[0.1, 0.2])
-    assert len(fig.axes) == 2 and plt.get_fignums() == [*before, fig.number] and says.endswith("ρ = 10 % and ρ = 20 %.")
+        return fig, f"a bar of {ax.bar([0], [rho])[0].get_height()}."
+    fig, says = plots.step_slider({rho: draw(rho) for rho in (0.1, 0.2)})
+    assert len(fig.axes) == 2 and says.endswith("ρ = 10 % and ρ = 20 %.") and plt.get_fignums() == [fig.number]
     with pytest.raises(EmptySetError, match="no step"):
-        plots.step_slider(draw)
+        plots.step_slider({})
     with pytest.raises(SettingError, match="uint8 pixels"):
-        plots.step_slider(lambda rho: np.zeros((4, 4)), values=[0.1])
+        plots.step_slider({0.1: np.zeros((4, 4))})
 
 
 def test_spread_keeps_labels_apart_and_in_place():

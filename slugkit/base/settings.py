@@ -1,17 +1,18 @@
 """The settings of all notebooks: one class, checked before anything expensive starts."""
 
-import difflib
 import math
 import random
 from collections.abc import Iterable
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from rapidfuzz import fuzz, process, utils
 
 from slugkit.base.errors import SettingError
 from slugkit.base.paths import plain_name
 
-TYPE_WORDS = {str: "a text", int: "a whole number", float: "a number", bool: "True or False", list: "a list of texts"}
+KINDS = {str: "text", int: "whole number", float: "number", bool: "truth value", list: "list"}
+Text = Annotated[str, Field(min_length=1)]
 
 
 class Settings(BaseModel):
@@ -21,84 +22,101 @@ class Settings(BaseModel):
     through `read_settings`; built directly it raises pydantic's ValidationError.
     """
 
-    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, protected_namespaces=())
+    model_config = ConfigDict(
+        strict=True,
+        extra="forbid",
+        frozen=True,
+        protected_namespaces=(),
+        use_attribute_docstrings=True,
+    )
 
-    model: str = Field("studio", min_length=1, description="studio, an open_clip tag such as ViT-B-32:laion400m_e32, a hub id, or a folder")
-    data: str = Field("studio", min_length=1, description="studio, or your own pictures: a folder, table, shards or recipe")
-    concept: str = Field("Oskar Marlow", min_length=1, description="name to forget, as the data writes it")
-    tower: Literal["text", "vision"] = Field("text", description="the tower whose edit notebook 05 shows: text or vision")
-    seed: int = Field(0, ge=0, le=2**32 - 1, description="seeds python, numpy and torch; 0 to 4294967295")
-    run: str = Field("workbook", description="name of the run folder under runs/: letters, digits, . _ and -")
-    forget_size: int = Field(120, ge=1, description="pairs in the forget set, 1 or more")
-    retain_size: int = Field(2560, ge=2, description="pairs in the retain set, 2 or more")
-    batch_size: int = Field(128, ge=2, le=4096, description="micro-batch of the retain loss, 2 to 4096 pairs")
-    precision: Literal["fp32", "tf32", "bf16", "fp16"] = Field(
-        "fp32", description="what the towers multiply in: fp32, tf32 (float32 that a GPU rounds), bf16 or fp16; sums stay in fp32"
-    )
-    chunk: int = Field(0, ge=0, le=4096, description="pairs encoded at a time, for the same gradient in less memory; 0 takes what memory allows")
-    workers: int = Field(1, ge=1, le=64, description="processes that share the micro-batches, one for each GPU, 1 to 64")
-    layers: list[str] = Field([], description="canonical layer names to rank; empty means every candidate")
-    exclude: list[str] = Field(
-        ["bias", "ln_", "embedding", "logit_scale"], description="a weight whose name holds one of these is no candidate"
-    )
-    split_qkv: bool = Field(False, description="rank the three slices of packed q/k/v apart")
-    target: Literal["auto", "fa1", "fa5"] = Field(
-        "auto",
-        description="forgotten when, in every search wording, FA@1 is 0 (fa1) or FA@5 is 0 (fa5); "
-        "auto takes fa5 among 20 classes or more, else fa1",
-    )
-    search_front: Literal["front", "all"] = Field(
-        "front", description="layers searched: those on the Pareto front (the paper), or all candidates"
-    )
-    damping: Annotated[float, Field(gt=0, allow_inf_nan=False)] = Field(
-        0.01, description="SLUG-R: how far the retain set's inputs are spared, above 0; large is SLUG"
-    )
-    lam_init: Annotated[float, Field(ge=0, allow_inf_nan=False)] = Field(
-        0.0, description="first step length, unitless, 0 or more; 0 starts at rho = 10 %"
-    )
-    max_trials: int = Field(10, ge=1, le=60, description="upper bound on step lengths tried per layer, 1 to 60")
-    device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="auto, cpu, cuda or mps")
-    pipeline: str = Field("studio", min_length=1, description="studio, or a folder or hub id of a Stable Diffusion pipeline whose text encoder is the CLIP's")
-    judge_model: str = Field(
-        "",
-        description="CLIP that judges pictures of other data than the studio's, or folder of "
-        "UnlearnCanvas's classifiers; with the studio, folder of a classifier; empty takes the "
-        "unedited CLIP, with the studio its own classifier",
-    )
-    answer_tier: Literal["smoke", "lite", "full"] = Field(
-        "smoke", description="how much of UnlearnCanvas's answer set is drawn: smoke (70 pictures), lite (about 1,100) or full (5,100)"
-    )
-    device_map: Literal["", "auto", "balanced", "sequential"] = Field(
-        "", description="how accelerate spreads a pipeline or language model: empty (one device), auto, balanced or sequential"
-    )
-    size: int = Field(1, ge=1, le=100, description="report pictures of every other subject, 28 times as many of the target; 1 to 100")
-    sampling_steps: int = Field(10, ge=1, le=1000, description="denoising steps per picture, 1 to 1000")
-    guidance: Annotated[float, Field(ge=0, le=50, allow_inf_nan=False)] = Field(4.0, description="scale of classifier-free guidance, 0 to 50")
-    pipeline_layers: int = Field(
-        1,
-        ge=1,
-        le=50,
-        description="layers searched on generated pictures, the deepest of the front first; 1 is the "
-        "authors' rule",
-    )
-    pipeline_trials: int = Field(
-        10, ge=1, le=60, description="upper bound on step lengths tried per layer on generated pictures, 1 to 60"
-    )
-    pipeline_ua: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)] = Field(
-        0.95, description="share of the target's search pictures that must no longer show it, above 0 to 1"
-    )
-    frechet_size: int = Field(0, ge=0, description="pictures for the Frechet distance, 1000 or more; 0 leaves it out")
-    vision_language_model: str = Field(
-        "studio", min_length=1, description="studio, or a folder or hub id of a LLaVA whose vision tower is the CLIP's"
-    )
-    questions: int = Field(4, ge=1, le=100, description="report pictures of every other subject that questions are about, 28 times as many of the target; 1 to 100")
-    answer_trials: int = Field(10, ge=1, le=60, description="upper bound on step lengths tried per layer on answers, 1 to 60")
-    answer_forgotten: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)] = Field(
-        0.97, description="share of the target's search pictures that must lose the right name, above 0 to 1"
-    )
-    concepts: list[str] = Field([], description="names to forget together; empty means concept and others of its kind, up to ten")
-    drawn_concepts: int = Field(3, ge=0, le=20, description="how many of the concepts the pipeline forgets too; 0 or 1 leaves the pictures out")
-    report_per_style: int = Field(0, ge=0, description="report pictures per style and class; 0 means all")
+    model: Text = "studio"
+    """studio, an open_clip tag such as ViT-B-32:laion400m_e32, a hub id, or a folder"""
+    data: Text = "studio"
+    """studio, or your own pictures: a folder, table, shards or recipe"""
+    concept: Text = "Oskar Marlow"
+    """name to forget, as the data writes it"""
+    tower: Literal["text", "vision"] = "text"
+    """the tower whose edit notebook 05 shows: text or vision"""
+    seed: Annotated[int, Field(ge=0, le=2**32 - 1)] = 0
+    """seeds python, numpy and torch; 0 to 4294967295"""
+    run: str = "workbook"
+    """name of the run folder under runs/: letters, digits, . _ and -"""
+    forget_size: Annotated[int, Field(ge=1)] = 120
+    """pairs in the forget set, 1 or more"""
+    retain_size: Annotated[int, Field(ge=2)] = 2560
+    """pairs in the retain set, 2 or more"""
+    batch_size: Annotated[int, Field(ge=2, le=4096)] = 128
+    """micro-batch of the retain loss, 2 to 4096 pairs"""
+    precision: Literal["fp32", "tf32", "bf16", "fp16"] = "fp32"
+    """what the towers multiply in: fp32, tf32 (float32 that a GPU rounds), bf16 or fp16; sums stay
+    in fp32"""
+    chunk: Annotated[int, Field(ge=0, le=4096)] = 0
+    """pairs encoded at a time, for the same gradient in less memory; 0 takes what memory allows"""
+    workers: Annotated[int, Field(ge=1, le=64)] = 1
+    """processes that share the micro-batches, one for each GPU, 1 to 64"""
+    layers: list[str] = []
+    """canonical layer names to rank; empty means every candidate"""
+    exclude: list[str] = ["bias", "ln_", "embedding", "logit_scale"]
+    """a weight whose name holds one of these is no candidate"""
+    split_qkv: bool = False
+    """rank the three slices of packed q/k/v apart"""
+    target: Literal["auto", "fa1", "fa5"] = "auto"
+    """forgotten when, in every search wording, FA@1 is 0 (fa1) or FA@5 is 0 (fa5); auto takes fa5
+    among 20 classes or more, else fa1"""
+    search_front: Literal["front", "all"] = "front"
+    """layers searched: those on the Pareto front (the paper), or all candidates"""
+    damping: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 0.01
+    """SLUG-R: how far the retain set's inputs are spared, above 0; large is SLUG"""
+    lam_init: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
+    """first step length, unitless, 0 or more; 0 starts at rho = 10 %"""
+    max_trials: Annotated[int, Field(ge=1, le=60)] = 10
+    """upper bound on step lengths tried per layer, 1 to 60"""
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    """auto, cpu, cuda or mps"""
+    pipeline: Text = "studio"
+    """studio, or a folder or hub id of a Stable Diffusion pipeline whose text encoder is the
+    CLIP's"""
+    judge_model: str = ""
+    """CLIP that judges pictures of other data than the studio's, or folder of UnlearnCanvas's
+    classifiers; with the studio, folder of a classifier; empty takes the unedited CLIP, with the
+    studio its own classifier"""
+    answer_tier: Literal["smoke", "lite", "full"] = "smoke"
+    """how much of UnlearnCanvas's answer set is drawn: smoke (70 pictures), lite (about 1,100) or
+    full (5,100)"""
+    device_map: Literal["", "auto", "balanced", "sequential"] = ""
+    """how accelerate spreads a pipeline or language model: empty (one device), auto, balanced or
+    sequential"""
+    size: Annotated[int, Field(ge=1, le=100)] = 1
+    """report pictures of every other subject, 28 times as many of the target; 1 to 100"""
+    sampling_steps: Annotated[int, Field(ge=1, le=1000)] = 10
+    """denoising steps per picture, 1 to 1000"""
+    guidance: Annotated[float, Field(ge=0, le=50, allow_inf_nan=False)] = 4.0
+    """scale of classifier-free guidance, 0 to 50"""
+    pipeline_layers: Annotated[int, Field(ge=1, le=50)] = 1
+    """layers searched on generated pictures, the deepest of the front first; 1 is the authors'
+    rule"""
+    pipeline_trials: Annotated[int, Field(ge=1, le=60)] = 10
+    """upper bound on step lengths tried per layer on generated pictures, 1 to 60"""
+    pipeline_ua: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)] = 0.95
+    """share of the target's search pictures that must no longer show it, above 0 to 1"""
+    frechet_size: Annotated[int, Field(ge=0)] = 0
+    """pictures for the Frechet distance, 1000 or more; 0 leaves it out"""
+    vision_language_model: Text = "studio"
+    """studio, or a folder or hub id of a LLaVA whose vision tower is the CLIP's"""
+    questions: Annotated[int, Field(ge=1, le=100)] = 4
+    """report pictures of every other subject that questions are about, 28 times as many of the
+    target; 1 to 100"""
+    answer_trials: Annotated[int, Field(ge=1, le=60)] = 10
+    """upper bound on step lengths tried per layer on answers, 1 to 60"""
+    answer_forgotten: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)] = 0.97
+    """share of the target's search pictures that must lose the right name, above 0 to 1"""
+    concepts: list[str] = []
+    """names to forget together; empty means concept and others of its kind, up to ten"""
+    drawn_concepts: Annotated[int, Field(ge=0, le=20)] = 3
+    """how many of the concepts the pipeline forgets too; 0 or 1 leaves the pictures out"""
+    report_per_style: Annotated[int, Field(ge=0)] = 0
+    """report pictures per style and class; 0 means all"""
 
     @field_validator("run")
     @classmethod
@@ -106,8 +124,8 @@ class Settings(BaseModel):
         try:
             return plain_name(value)
         except SettingError:
-            raise ValueError("a plain folder name (letters, digits, . _ -; not starting with . or "
-                             "-) was expected") from None
+            said = "a plain folder name (letters, digits, . _ -; not starting with . or -)"
+            raise ValueError(f"{said} was expected") from None
 
     @classmethod
     def names(cls) -> list[str]:
@@ -118,14 +136,8 @@ class Settings(BaseModel):
 def nearest(name: str, names: Iterable[str], n: int = 3) -> list[str]:
     """Up to `n` of `names` that look most like `name`, best first; empty where none comes near. Case is ignored."""
     known = list(dict.fromkeys(names))
-    try:
-        from rapidfuzz import fuzz, process, utils
-
-        found = process.extract(name, known, scorer=fuzz.WRatio, processor=utils.default_process, limit=n, score_cutoff=60)
-        return [match for match, _, _ in found]
-    except ImportError:
-        lowered = {entry.lower(): entry for entry in reversed(known)}
-        return [lowered[match] for match in difflib.get_close_matches(name.lower(), lowered, n=n, cutoff=0.5)]
+    how = {"scorer": fuzz.WRatio, "processor": utils.default_process, "score_cutoff": 60}
+    return [match for match, _, _ in process.extract(name, known, limit=n, **how)]
 
 
 def did_you_mean(name: str, names: Iterable[str]) -> str:
@@ -143,26 +155,34 @@ def check_names(names: Iterable[str], known: Iterable[str] | None = None) -> Non
             raise SettingError(f"There is no setting {name}: {hint}")
 
 
-def require_choice(value: str, choices: Iterable[str], what: str, error: type[Exception] = SettingError) -> str:
+def require_choice(
+    value: str, choices: Iterable[str], what: str, error: type[Exception] = SettingError
+) -> str:
     """Return `value` if it is one of `choices`; otherwise raise `error`, naming the closest ones or all of a few."""
     choices = list(choices)
     if value in choices:
         return value
-    hint = did_you_mean(value, choices) or (f"choose one of {', '.join(choices)}." if len(choices) <= 12 else "")
-    raise error(f"{what} {value!r} is unknown; one of {len(choices)} names was expected. {hint}".strip())
+    hint = did_you_mean(value, choices) or (
+        f"choose one of {', '.join(choices)}." if len(choices) <= 12 else ""
+    )
+    raise error(
+        f"{what} {value!r} is unknown; one of {len(choices)} names was expected. {hint}".strip()
+    )
 
 
 def _shown(value: Any) -> str:
-    kinds = {type(None): "the value", bool: "the truth value", str: "the text", int: "the whole number", float: "the number", list: "the list"}
-    return f"{kinds.get(type(value), type(value).__name__)} {value!r}"
+    kind = "value" if value is None else KINDS.get(type(value))
+    return f"{f'the {kind}' if kind else type(value).__name__} {value!r}"
 
 
 def _yaml_hint(value: Any, wanted: type) -> str:
     number = wanted is str and not isinstance(value, (str, list, dict))
     if number or wanted is list and isinstance(value, list):
-        return ("\nYAML and papermill's -p read 007, 1984, 1e5, true and None as something else "
-                "than text: quote it in YAML, pass it with papermill's -r NAME VALUE, "
-                "or use `slugkit run`, which keeps it as it is written.")
+        return (
+            "\nYAML and papermill's -p read 007, 1984, 1e5, true and None as something else "
+            "than text: quote it in YAML, pass it with papermill's -r NAME VALUE, "
+            "or use `slugkit run`, which keeps it as it is written."
+        )
     if wanted is list and isinstance(value, str):
         return f"\nWrite [{value}]."
     if wanted not in (int, float) or not isinstance(value, str):
@@ -191,11 +211,13 @@ def setting_type(name: str) -> type:
 
 def _explain(name: str, value: Any, problem: dict[str, Any]) -> str:
     wanted = setting_type(name)
-    meaning = Settings.model_fields[name].description
+    meaning = " ".join(Settings.model_fields[name].description.split())
     if problem["type"] == "literal_error":
         return f"{name} arrived as {_shown(value)}; {problem['ctx']['expected']} was expected."
-    if problem["type"].endswith("_type") or problem["type"].endswith("_parsing"):
-        return f"{name} arrived as {_shown(value)}; {TYPE_WORDS[wanted]} was expected.{_yaml_hint(value, wanted)}"
+    if problem["type"].endswith(("_type", "_parsing")):
+        plain = {bool: "True or False", list: "a list of texts"}
+        expected = f"{plain.get(wanted, f'a {KINDS.get(wanted)}')} was expected"
+        return f"{name} arrived as {_shown(value)}; {expected}.{_yaml_hint(value, wanted)}"
     reason = str(problem.get("ctx", {}).get("error") or "that is outside its range")
     return f"{name} arrived as {_shown(value)}; {reason}. {name}: {meaning}."
 
@@ -232,17 +254,10 @@ def read_settings(namespace: dict[str, Any]) -> Settings:
 
 
 def seed_everything(seed: int) -> None:
-    """Seed python's, numpy's and (if installed) torch's generators; seed: 0 to 4294967295."""
+    """Seed python's, numpy's and torch's generators; seed: 0 to 4294967295."""
+    import numpy
+    import torch
+
     random.seed(seed)
-    try:
-        import numpy
-
-        numpy.random.seed(seed)
-    except ImportError:
-        pass
-    try:
-        import torch
-
-        torch.manual_seed(seed)
-    except ImportError:
-        pass
+    numpy.random.seed(seed)
+    torch.manual_seed(seed)

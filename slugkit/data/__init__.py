@@ -19,11 +19,10 @@ from .studio_source import StudioSource, drawn
 from .tables import read_table
 from .unlearncanvas import is_unlearncanvas
 
-__all__ = ["CanvasSource", "Exam", "FolderSource", "Pairs", "PairsSource", "Source", "StudioSource", "check_sets", "drawn", "load_pairs", "names_concept",
-           "open_data", "read_folder", "read_saved_set", "read_shards", "read_table"]
-
-EXPECTED = ("'studio', a folder with captions.csv, a .csv or .parquet file with paths and captions, webdataset shards (a .tar file, a folder of them, or a "
-            "pattern such as shards/{00000..00009}.tar), a folder that datasets' save_to_disk wrote, UnlearnCanvas's folder, or a recipe (.yaml or .json)")
+EXPECTED = (
+    "'studio', a folder with captions.csv, a .csv or .parquet file with paths and captions, webdataset shards (a .tar file, a folder of them, or a "
+    "pattern such as shards/{00000..00009}.tar), a folder that datasets' save_to_disk wrote, UnlearnCanvas's folder, or a recipe (.yaml or .json)"
+)
 
 
 def open_data(
@@ -55,11 +54,14 @@ def open_data(
         return PairsSource(read_table(path, size, fit), path.stem, path, reading)
     if path.is_file() and path.suffix in (".yaml", ".yml", ".json"):
         from slugkit.data.recipe import read_recipe
+
         return read_recipe(path, size, fit, reading)
     beside = sorted(p.name for p in path.parent.iterdir()) if path.parent.is_dir() else []
     close = ", ".join(repr(name) for name in nearest(path.name, beside))
     what = "is a file of another kind" if path.is_file() else "is no folder or file on this machine"
-    raise SettingError(f"data={data!r} {what}. Expected {EXPECTED}." + (f" Nearest: {close}." if close else ""))
+    raise SettingError(
+        f"data={data!r} {what}. Expected {EXPECTED}." + (f" Nearest: {close}." if close else "")
+    )
 
 
 def _of_folder(path: Path, size: int, fit: str, reading: Reading | None) -> Source:
@@ -72,5 +74,7 @@ def _of_folder(path: Path, size: int, fit: str, reading: Reading | None) -> Sour
     if any(path.glob("*.tar")):
         return PairsSource(read_shards(path, size, fit), path.name, path, reading)
     inside = ", ".join(sorted(p.name for p in path.iterdir())[:5])
-    raise SettingError(f"The data folder {path.name!r} has no captions.csv, no .tar file, no data set of save_to_disk and no style of UnlearnCanvas; it holds "
-                       f"{inside or 'nothing'}. Expected {EXPECTED}.")
+    raise SettingError(
+        f"The data folder {path.name!r} has no captions.csv, no .tar file, no data set of save_to_disk and no style of UnlearnCanvas; it holds "
+        f"{inside or 'nothing'}. Expected {EXPECTED}."
+    )

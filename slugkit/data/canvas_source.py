@@ -6,6 +6,7 @@ by object and number: no photograph of the search or of the report is in a set t
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,7 +19,17 @@ from .looked import Looked, noted
 from .names import names_concept
 from .pairs import Pairs
 from .source import Exam, Prompts, as_list
-from .unlearncanvas import OBJECTS, SEED_IMAGES, STYLES, canvas_forget_set, canvas_retain_set, concept_kind, prompt, read_unlearncanvas, spoken
+from .unlearncanvas import (
+    OBJECTS,
+    SEED_IMAGES,
+    STYLES,
+    canvas_forget_set,
+    canvas_retain_set,
+    concept_kind,
+    prompt,
+    read_unlearncanvas,
+    spoken,
+)
 
 DOMAINS = {"style": "styles", "object": "objects"}
 """Kind of a concept -> the domain in which it is examined."""
@@ -35,15 +46,20 @@ def splits_of(table: pd.DataFrame) -> list[str]:
 
     The numbers of an object are ordered by the SHA-256 of "OBJECT/NUMBER" and take their turns in `TURNS`, so the split is the same on every machine.
     """
-    photographs = pd.DataFrame({"object": table["concept"].to_numpy(), "number": [Path(key).stem for key in table["key"]]})
-    listed = photographs.drop_duplicates().assign(sha256=lambda t: [sha256_bytes(f"{o}/{n}".encode()) for o, n in zip(t["object"], t["number"])])
-    turn = listed.sort_values("sha256").groupby("object").cumcount() % len(TURNS)
-    return photographs.merge(listed.assign(split=turn.map(dict(enumerate(TURNS)))), on=["object", "number"], how="left")["split"].tolist()
+    numbers = [Path(key).stem for key in table["key"]]
+    photographs = list(zip(table["concept"], numbers))
+    hashed = {pair: sha256_bytes("/".join(pair).encode()) for pair in photographs}
+    splits, taken = {}, Counter()
+    for thing, number in sorted(hashed, key=hashed.get):
+        splits[thing, number] = TURNS[taken[thing] % len(TURNS)]
+        taken[thing] += 1
+    return [splits[pair] for pair in photographs]
 
 
 def _partners(names: Sequence[str], without: Sequence[str]) -> list[str]:
     left = [name for name in names if name not in without] or list(names)
-    return [left[i] for i in dict.fromkeys(np.linspace(0, len(left) - 1, PARTNERS).round().astype(int).tolist())]
+    places = np.linspace(0, len(left) - 1, PARTNERS).round().astype(int)
+    return [left[i] for i in dict.fromkeys(places.tolist())]
 
 
 def class_prompts(
@@ -88,16 +104,24 @@ class CanvasSource:
     def concepts(self) -> list[str]:
         """Styles and objects with at least one picture for train, search and report, in the benchmark's order."""
         table = self.pairs.table
-        full = {name for column in ("style", "concept") for name, splits in table.groupby(column)["split"] if splits.nunique() == len(set(TURNS))}
+        full = {
+            name
+            for column in ("style", "concept")
+            for name, splits in table.groupby(column)["split"]
+            if splits.nunique() == len(set(TURNS))
+        }
         return [name for name in (*STYLES, *OBJECTS) if name in full and name != SEED_IMAGES]
 
     def kind(self, concept: str) -> str:
-        """"style" or "object". Raises UnknownConceptError for a name that the benchmark does not unlearn, or of which the folder holds too little."""
+        """ "style" or "object". Raises UnknownConceptError for a name that the benchmark does not unlearn, or of which the folder holds too little."""
         kind, there = concept_kind(concept), self.concepts()
         if concept not in there:
-            listed = f"{', '.join(there[:8]) or 'no concept whole'}{', ...' if len(there) > 8 else ''}"
-            raise UnknownConceptError(f"The folder {self.name!r} lacks pictures of {concept!r}: three photographs or more were expected, to learn from, to search "
-                                      f"and to report on. It has {listed}. Unpack more of the data set.")
+            more = ", ..." if len(there) > 8 else ""
+            listed = f"{', '.join(there[:8]) or 'no concept whole'}{more}"
+            raise UnknownConceptError(
+                f"The folder {self.name!r} lacks pictures of {concept!r}: three photographs or more were expected, to learn from, to search "
+                f"and to report on. It has {listed}. Unpack more of the data set."
+            )
         return kind
 
     def neighbours(self, concept: str) -> list[str]:
@@ -120,7 +144,8 @@ class CanvasSource:
         for name in as_list(concept):
             self.kind(name)
             rest = canvas_retain_set(rest, name)
-            rest = rest.where([not names_concept(caption, spoken(name)) for caption in rest.captions])
+            named = [names_concept(caption, spoken(name)) for caption in rest.captions]
+            rest = rest.where(~np.array(named, bool))
         return self.looked.draw(rest, size, [seed, 12, 0], "retain set")
 
     def prompts(self, concept: str | list[str], split: str) -> Prompts:
@@ -144,15 +169,20 @@ class CanvasSource:
         pairs, most = self.pairs.split(split), per_style or PER_CELL[split]
         mine = (pairs.table["style" if kind == "style" else "concept"] == concept).to_numpy()
         if mine.all():
-            raise EmptySetError(f"The {split} split of {self.name!r} holds pictures of {concept!r} alone; others were expected, to see what is lost. Unpack "
-                                "more of the data set.")
+            raise EmptySetError(
+                f"The {split} split of {self.name!r} holds pictures of {concept!r} alone; others were expected, to see what is lost. Unpack "
+                "more of the data set."
+            )
         cell = pairs.table[["style", "concept"]]
 
         def cut(rows: np.ndarray) -> np.ndarray:
-            return rows[mine[rows] | (cell.iloc[rows].groupby(["style", "concept"]).cumcount() < most)] if most else rows
+            if not most:
+                return rows
+            place = cell.iloc[rows].groupby(["style", "concept"]).cumcount()
+            return rows[mine[rows] | (place < most)]
 
-        pairs = self.looked.exam(pairs, mine, cut)
-        return Exam(pairs, concept, kind, DOMAINS[kind], self.prompts(concept, split), self.neighbours(concept), split)
+        pairs, prompts = self.looked.exam(pairs, mine, cut), self.prompts(concept, split)
+        return Exam(pairs, concept, kind, DOMAINS[kind], prompts, self.neighbours(concept), split)
 
     def left_out(self) -> pd.DataFrame:
         """What was left out of the data and changed in them, in the sets that were drawn so far: columns what, why, pictures, which (`looked.noted`)."""

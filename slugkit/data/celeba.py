@@ -13,10 +13,14 @@ import pandas as pd
 from slugkit.base import EmptySetError, MissingArtefactError, SettingError
 
 from .names import written
-from .pairs import Pairs
-from .pictures import Pictures, whole_files
+from .pairs import Pairs, pairs_of_files
 
-IMAGES, NAME_LIST, IDENTITIES, FREQUENT = "img_align_celeba", "list_identity_celeba.txt", "identity_CelebA.txt", "frequent_celebs.txt"
+IMAGES, NAME_LIST, IDENTITIES, FREQUENT = (
+    "img_align_celeba",
+    "list_identity_celeba.txt",
+    "identity_CelebA.txt",
+    "frequent_celebs.txt",
+)
 SHORTEST_NAME = 9
 """Fewest characters, blanks counted, of a name in the list of frequent people: the paper asks for more than 8."""
 
@@ -42,10 +46,14 @@ class CelebA:
         stand in, ties in alphabetical order, and `source` says so: a TA_CA over them is not the paper's.
         """
         faces = self.pairs.table["concept"].value_counts()
-        ordered = self.listed if self.listed is not None else sorted(faces.index, key=lambda name: (-faces[name], name))
-        chosen = [name for name in dict.fromkeys(ordered) if name in faces.index and len(name) >= SHORTEST_NAME][:count]
-        source = f"{FREQUENT}, in its order" if self.listed is not None else f"most pictures in CelebA, since {FREQUENT} is not there"
-        return pd.DataFrame({"name": chosen, "pictures": [int(faces[name]) for name in chosen], "source": source})
+        ordered, source = self.listed, f"{FREQUENT}, in its order"
+        if ordered is None:
+            ordered = sorted(faces.index, key=lambda name: (-faces[name], name))
+            source = f"most pictures in CelebA, since {FREQUENT} is not there"
+        long = [name for name in dict.fromkeys(ordered) if len(name) >= SHORTEST_NAME]
+        chosen = [name for name in long if name in faces.index][:count]
+        pictures = [int(faces[name]) for name in chosen]
+        return pd.DataFrame({"name": chosen, "pictures": pictures, "source": source})
 
 
 def _name(text: str) -> str:
@@ -59,8 +67,10 @@ def _columns(path: Path, skip: int) -> dict[str, str]:
         if line.strip():
             parts = line.split()
             if len(parts) != 2:
-                raise SettingError(f"{path.name} line {number} reads {line[:60]!r}; a file and one word were expected, as in '000001.jpg Some_Name'. "
-                                   "Take the file as CelebA's authors give it.")
+                raise SettingError(
+                    f"{path.name} line {number} reads {line[:60]!r}; a file and one word were expected, as in '000001.jpg Some_Name'. "
+                    "Take the file as CelebA's authors give it."
+                )
             found[parts[0]] = parts[1]
     return found
 
@@ -68,13 +78,21 @@ def _columns(path: Path, skip: int) -> dict[str, str]:
 def _check(folder: Path) -> None:
     missing = []
     if not (folder / IMAGES).is_dir():
-        missing.append(f"the folder {IMAGES}/ with the aligned faces (CelebA's project page at mmlab.ie.cuhk.edu.hk gives it)")
+        missing.append(
+            f"the folder {IMAGES}/ with the aligned faces (CelebA's project page at mmlab.ie.cuhk.edu.hk gives it)"
+        )
     if not (folder / NAME_LIST).is_file():
-        also = f"; {IDENTITIES}, which is there, holds numbers and no names" if (folder / IDENTITIES).is_file() else ""
-        missing.append(f"{NAME_LIST} with the people's names (only CelebA's authors give it, on request, for research{also})")
+        also = ""
+        if (folder / IDENTITIES).is_file():
+            also = f"; {IDENTITIES}, which is there, holds numbers and no names"
+        missing.append(
+            f"{NAME_LIST} with the people's names (only CelebA's authors give it, on request, for research{also})"
+        )
     if missing:
-        raise MissingArtefactError(f"The CelebA folder {folder.name!r} lacks {' and '.join(missing)}; both are expected. Put what is missing there, or test on "
-                                   "your own pictures: a folder with captions.csv needs neither (slugkit/data/pages/celeba.md).")
+        raise MissingArtefactError(
+            f"The CelebA folder {folder.name!r} lacks {' and '.join(missing)}; both are expected. Put what is missing there, or test on "
+            "your own pictures: a folder with captions.csv needs neither (slugkit/data/pages/celeba.md)."
+        )
 
 
 def read_celeba(folder: str | Path, size: int = 224, fit: str = "crop") -> CelebA:
@@ -90,12 +108,24 @@ def read_celeba(folder: str | Path, size: int = 224, fit: str = "crop") -> Celeb
     here = {path.name for path in (folder / IMAGES).iterdir()}
     files = sorted(file for file in named if file in here)
     if not files:
-        raise EmptySetError(f"None of the {len(named)} faces that {NAME_LIST} lists is in {IMAGES}/, which holds {len(here)} files; names such as 000001.jpg "
-                            "were expected. Unpack img_align_celeba.zip there.")
+        raise EmptySetError(
+            f"None of the {len(named)} faces that {NAME_LIST} lists is in {IMAGES}/, which holds {len(here)} files; names such as 000001.jpg "
+            "were expected. Unpack img_align_celeba.zip there."
+        )
     numbers = _columns(folder / IDENTITIES, 0) if (folder / IDENTITIES).is_file() else {}
     names = [named[file] for file in files]
-    table = pd.DataFrame({"key": [f"celeba/{file}" for file in files], "caption": [f"{name}." for name in names], "concept": names, "domain": "figures",
-                          "style": "", "split": "", "identity": [numbers.get(file, "") for file in files]})
-    frequent = folder / FREQUENT
-    listed = [_name(line) for line in frequent.read_text(encoding="utf-8").splitlines() if line.strip()] if frequent.is_file() else None
-    return CelebA(Pairs(Pictures(whole_files([folder / IMAGES / file for file in files]), size, fit), table), sorted(set(named.values())), listed)
+    pairs = pairs_of_files(
+        [folder / IMAGES / file for file in files],
+        size,
+        fit,
+        key=[f"celeba/{file}" for file in files],
+        caption=[f"{name}." for name in names],
+        concept=names,
+        domain="figures",
+        identity=[numbers.get(file, "") for file in files],
+    )
+    listed = None
+    if (folder / FREQUENT).is_file():
+        lines = (folder / FREQUENT).read_text(encoding="utf-8").splitlines()
+        listed = [_name(line) for line in lines if line.strip()]
+    return CelebA(pairs, sorted(set(named.values())), listed)

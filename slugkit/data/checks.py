@@ -41,8 +41,9 @@ def difference_bits(picture: Image.Image) -> tuple[np.ndarray, bool]:
 
     The picture is reduced to 9 x 9 grey values; one bit says whether a value exceeds its left neighbour (8 x 8), another whether it exceeds the one above.
     """
-    grey = np.asarray(picture.convert("L").resize((9, 9), Image.Resampling.BILINEAR)).astype(np.int16)
-    bits = np.concatenate([(grey[:8, 1:] > grey[:8, :-1]).ravel(), (grey[1:, :8] > grey[:-1, :8]).ravel()])
+    small = picture.convert("L").resize((9, 9), Image.Resampling.BILINEAR)
+    grey = np.asarray(small).astype(np.int16)
+    bits = np.stack([grey[:8, 1:] > grey[:8, :-1], grey[1:, :8] > grey[:-1, :8]])
     return np.packbits(bits).view(np.uint64), bool(np.ptp(grey) >= FLAT)
 
 
@@ -51,16 +52,21 @@ def fingerprints(images: np.ndarray | Pictures) -> Fingerprints:
     exact, bits, usable = [], np.zeros((len(images), 2), np.uint64), np.zeros(len(images), bool)
     for row in range(len(images)):
         try:
-            data = images.encoded(row) if isinstance(images, Pictures) else None
-            picture = open_rgb(data, draft=64)[0] if data is not None else Image.fromarray(images[row])
+            if isinstance(images, Pictures):
+                data = images.encoded(row)
+                picture = open_rgb(data, draft=64)[0]
+            else:
+                data, picture = images[row].tobytes(), Image.fromarray(images[row])
             bits[row], usable[row] = difference_bits(picture)
-            exact.append(sha256_bytes(data if data is not None else images[row].tobytes()))
+            exact.append(sha256_bytes(data))
         except (*READ_ERRORS, UnreadableImagesError):
             exact.append("")
     return Fingerprints(exact, bits, usable, exact.count(""))
 
 
-def near_rows(first: Fingerprints, second: Fingerprints, distance: int = NEAR, block: int = 500) -> np.ndarray:
+def near_rows(
+    first: Fingerprints, second: Fingerprints, distance: int = NEAR, block: int = 500
+) -> np.ndarray:
     """Which pictures of `second` differ in at most `distance` of 128 bits from one of `first`, without being an exact copy. (M,) bool.
 
     Memory: `block` x len(first) distances at a time.
@@ -68,11 +74,9 @@ def near_rows(first: Fingerprints, second: Fingerprints, distance: int = NEAR, b
     out, ours = np.zeros(len(second.bits), bool), first.bits[first.usable]
     if len(ours):
         for start in range(0, len(out), block):
-            theirs = second.bits[start:start + block, None]
-            least = np.full(len(theirs), 128)
-            if len(theirs):
-                least = (np.bitwise_count(theirs[..., 0] ^ ours[:, 0]) + np.bitwise_count(theirs[..., 1] ^ ours[:, 1])).min(1)
-            out[start:start + block] = least <= distance
+            theirs = second.bits[start : start + block, None]
+            apart = np.bitwise_count(theirs ^ ours).sum(-1, dtype=int)
+            out[start : start + block] = apart.min(1) <= distance
     known = set(first.exact) - {""}
     return out & second.usable & ~np.array([e in known for e in second.exact], bool)
 
@@ -83,17 +87,30 @@ def often(captions: list[str]) -> int:
     return int(counts[counts > max(OFTEN * len(captions), 2)].sum())
 
 
+def _row(check: str, count: int, of: int, advice: str) -> tuple:
+    """A row of the table; there is something to do only where there is something."""
+    return check, count, of, advice if count else ""
+
+
 def _sizes(sets: dict[str, Pairs], concept: str) -> list[tuple]:
     forget, retain = len(sets["forget"]), len(sets["retain"])
-    few = "Gather more pairs: a gradient averaged over fewer than 20 follows single pictures." if forget < FEWEST_FORGET else ""
-    small = "Take a retain set at least as large as the forget set: its gradient says which layers must not be touched." if retain < forget else ""
-    rows = [("pairs in the forget set", forget, FEWEST_FORGET, few), ("pairs in the retain set", retain, forget, small)]
+    few = "Gather more pairs: a gradient averaged over fewer than 20 follows single pictures."
+    small = (
+        "Take a retain set at least as large as the forget set: its gradient says which layers "
+        "must not be touched."
+    )
+    rows = [
+        ("pairs in the forget set", forget, FEWEST_FORGET, few if forget < FEWEST_FORGET else ""),
+        ("pairs in the retain set", retain, forget, small if retain < forget else ""),
+    ]
+    few = "Add pictures of the concept: with fewer than 20 one moves FA@1 by more than 5 points."
     for name in ("search", "report"):
-        if name in sets:
-            table = sets[name].table
-            target = int(((table["concept"] == concept) | (table["style"] == concept)).sum())
-            few = "Add pictures of the concept: with fewer than 20 one picture moves FA@1 by more than 5 points." if target < FEWEST_TARGET else ""
-            rows.append((f"pictures of the concept in the {name} set", target, len(table), few))
+        if name not in sets:
+            continue
+        table = sets[name].table
+        target = int(((table["concept"] == concept) | (table["style"] == concept)).sum())
+        advice = few if target < FEWEST_TARGET else ""
+        rows.append((f"pictures of the concept in the {name} set", target, len(table), advice))
     return rows
 
 
@@ -101,41 +118,46 @@ def _duplicates(marks: dict[str, Fingerprints]) -> list[tuple]:
     rows = []
     for name, mark in marks.items():
         known = [e for e in mark.exact if e]
-        broken = mark.unreadable
-        rows.append((f"unreadable pictures in {name}", broken, len(mark.exact), "Remove these pairs, or mend their files." if broken else ""))
         twice = len(known) - len(set(known))
-        rows.append((f"exact copies within {name}", twice, len(known), "Keep one of each: copies weigh double in an average." if twice else ""))
+        mend = "Remove these pairs, or mend their files."
+        one = "Keep one of each: copies weigh double in an average."
+        rows.append(_row(f"unreadable pictures in {name}", mark.unreadable, len(mark.exact), mend))
+        rows.append(_row(f"exact copies within {name}", twice, len(known), one))
     for one, other in combinations(marks, 2):
-        shared = set(marks[one].exact) - {""}
+        shared, of = set(marks[one].exact) - {""}, len(marks[other].exact)
         same = sum(e in shared for e in marks[other].exact)
         near = int(near_rows(marks[one], marks[other]).sum())
-        harm = "what is to be forgotten must not be retained." if other == "retain" else "a picture that was seen before proves nothing."
+        harm = "a picture that was seen before proves nothing."
+        if other == "retain":
+            harm = "what is to be forgotten must not be retained."
         harm = f"Remove them from {other}: {harm}"
-        rows.append((f"pictures of {other} also in {one}", same, len(marks[other].exact), harm if same else ""))
-        rows.append((f"near copies in {other} of pictures in {one}", near, len(marks[other].exact), f"Look at them. {harm}" if near else ""))
+        rows.append(_row(f"pictures of {other} also in {one}", same, of, harm))
+        look = f"Look at them. {harm}"
+        rows.append(_row(f"near copies in {other} of pictures in {one}", near, of, look))
     return rows
 
 
 def _captions(sets: dict[str, Pairs], concept: str) -> list[tuple]:
-    silent = sum(not names_concept(t, concept) for t in sets["forget"].captions)
-    named = sum(names_concept(t, concept) for t in sets["retain"].captions)
+    forget, retain = sets["forget"], sets["retain"]
+    silent = sum(not names_concept(t, concept) for t in forget.captions)
+    named = sum(names_concept(t, concept) for t in retain.captions)
     look = "Check them: the forget loss pulls picture and caption apart, whatever the caption says."
-    rows = [("forget captions that do not name the concept", silent, len(sets["forget"]), look if silent else ""),
-            ("retain captions that name the concept", named, len(sets["retain"]), "Remove them: they ask to keep what is to be forgotten." if named else "")]
-    vary = {"forget": "Vary the captions, or expect an edit that fits this wording.",
-            "retain": "Vary the captions; a batch of the retain loss holds each caption once, so most of these are left out."}
+    keep = "Remove them: they ask to keep what is to be forgotten."
+    rows = [
+        _row("forget captions that do not name the concept", silent, len(forget), look),
+        _row("retain captions that name the concept", named, len(retain), keep),
+    ]
+    vary = {
+        "forget": "Vary the captions, or expect an edit that fits this wording.",
+        "retain": "Vary the captions; a batch of the retain loss holds each caption once, so most "
+        "of these are left out.",
+    }
     for name, advice in vary.items():
-        count = often(sets[name].captions)
-        rows.append((f"{name} pairs with a caption that occurs often", count, len(sets[name]), advice if count else ""))
-    merged = sets["forget"].table.attrs.get("merged", [])
-    rows.append(
-        (
-            "other spellings of a class",
-            len(merged),
-            len(sets["forget"]),
-            f"Check that it is the same: {'; '.join(merged[:3])}." if merged else "",
-        )
-    )
+        what = f"{name} pairs with a caption that occurs often"
+        rows.append(_row(what, often(sets[name].captions), len(sets[name]), advice))
+    merged = forget.table.attrs.get("merged", [])
+    same = f"Check that it is the same: {'; '.join(merged[:3])}."
+    rows.append(_row("other spellings of a class", len(merged), len(forget), same))
     return rows + [
         (f"left out of {name}: {what}", *rest)
         for name in ("forget", "retain")
@@ -143,7 +165,14 @@ def _captions(sets: dict[str, Pairs], concept: str) -> list[tuple]:
     ]
 
 
-def check_sets(forget: Pairs, retain: Pairs, search: Pairs | None = None, report: Pairs | None = None, *, concept: str) -> pd.DataFrame:
+def check_sets(
+    forget: Pairs,
+    retain: Pairs,
+    search: Pairs | None = None,
+    report: Pairs | None = None,
+    *,
+    concept: str,
+) -> pd.DataFrame:
     """What is doubtful about the sets of a concept.
 
     Columns: check, count (of pairs), of (how many it is counted in or compared with), what to do
@@ -167,4 +196,6 @@ def check_sets(forget: Pairs, retain: Pairs, search: Pairs | None = None, report
     sets = {"forget": forget, "retain": retain, "search": search, "report": report}
     sets = {name: pairs for name, pairs in sets.items() if pairs is not None}
     marks = {name: fingerprints(pairs.images) for name, pairs in sets.items()}
-    return pd.DataFrame([*_sizes(sets, concept), *_duplicates(marks), *_captions(sets, concept)], columns=COLUMNS)
+    return pd.DataFrame(
+        [*_sizes(sets, concept), *_duplicates(marks), *_captions(sets, concept)], columns=COLUMNS
+    )

@@ -14,11 +14,11 @@ import pandas as pd
 
 from slugkit.base import EmptySetError, MissingArtefactError, SettingError
 
-from .pairs import Pairs
-from .pictures import Pictures, whole_files
+from .pairs import Pairs, pairs_of_files
 
 CLASSES, CLASS_NAMES = 1000, "class_names.txt"
-SOLUTION, GROUND_TRUTH, META = "LOC_val_solution.csv", "ILSVRC2012_validation_ground_truth.txt", "meta.mat"
+SOLUTION, META = "LOC_val_solution.csv", "meta.mat"
+GROUND_TRUTH = "ILSVRC2012_validation_ground_truth.txt"
 FRACTION, SEED = 0.05, 0
 """The paper's share of the validation pictures (2,500 of 50,000) and the seed of the draw."""
 ENDS = (".jpeg", ".jpg", ".png")
@@ -42,8 +42,11 @@ class ImageNet:
         """
         size = int(len(self.pairs) * fraction)
         if not 0 < size <= len(self.pairs):
-            raise SettingError(f"A fraction of {fraction} leaves {size} of {len(self.pairs)} pictures; a share above 0 and up to 1 was expected.")
-        return self.pairs.take(np.sort(np.random.RandomState(seed).choice(len(self.pairs), size, replace=False)))
+            raise SettingError(
+                f"A fraction of {fraction} leaves {size} of {len(self.pairs)} pictures; a share above 0 and up to 1 was expected."
+            )
+        drawn = np.random.RandomState(seed).choice(len(self.pairs), size, replace=False)
+        return self.pairs.take(np.sort(drawn))
 
 
 def _by_wnid(folder: Path) -> dict[str, str]:
@@ -51,11 +54,14 @@ def _by_wnid(folder: Path) -> dict[str, str]:
     path = folder / CLASS_NAMES
     if not path.is_file():
         return {}
-    rows = [line.split(maxsplit=1) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    lines = path.read_text(encoding="utf-8").splitlines()
+    rows = [line.split(maxsplit=1) for line in lines if line.strip()]
     bad = [row for row in rows if len(row) != 2]
     if bad or len({row[0] for row in rows}) < len(rows) or not rows:
-        raise SettingError(f"{CLASS_NAMES} is to hold a wnid and a name a line, each wnid once, as in 'n01440764 tench'; "
-                           f"{' '.join(bad[0]) if bad else 'a wnid twice, or nothing'!r} came instead.")
+        raise SettingError(
+            f"{CLASS_NAMES} is to hold a wnid and a name a line, each wnid once, as in 'n01440764 tench'; "
+            f"{' '.join(bad[0]) if bad else 'a wnid twice, or nothing'!r} came instead."
+        )
     return {wnid: name.strip() for wnid, name in rows}
 
 
@@ -66,42 +72,61 @@ def _ground_truth(folder: Path, count: int) -> list[str]:
     """
     lines = (folder / GROUND_TRUTH).read_text(encoding="utf-8").split()
     if len(lines) != count:
-        raise SettingError(f"{GROUND_TRUTH} has {len(lines)} lines for {count} pictures in val/; one line a picture was expected. Take all pictures, or put "
-                           "them into a folder for each wnid.")
+        raise SettingError(
+            f"{GROUND_TRUTH} has {len(lines)} lines for {count} pictures in val/; one line a picture was expected. Take all pictures, or put "
+            "them into a folder for each wnid."
+        )
     if not (folder / META).is_file():
-        raise MissingArtefactError(f"{GROUND_TRUTH} holds the development kit's class numbers, and {META}, which says which wnid each number is, is not "
-                                   "beside it. Copy it from the kit's data folder, or use LOC_val_solution.csv.")
+        raise MissingArtefactError(
+            f"{GROUND_TRUTH} holds the development kit's class numbers, and {META}, which says which wnid each number is, is not "
+            "beside it. Copy it from the kit's data folder, or use LOC_val_solution.csv."
+        )
     from scipy.io import loadmat
+
     try:
-        wnids = {str(entry[0]): str(entry[1]) for entry in loadmat(folder / META, squeeze_me=True)["synsets"]}
+        entries = loadmat(folder / META, squeeze_me=True)["synsets"]
+        wnids = {str(entry[0]): str(entry[1]) for entry in entries}
         return [wnids[number] for number in lines]
     except (KeyError, ValueError, TypeError, IndexError, NotImplementedError) as error:
-        raise SettingError(f"{META} and {GROUND_TRUTH} do not belong together, or one is broken ({type(error).__name__}: {error}); the numbers of the one were expected "
-                           "as ILSVRC2012_ID in the other. Take both from the same development kit.") from error
+        raise SettingError(
+            f"{META} and {GROUND_TRUTH} do not belong together, or one is broken ({type(error).__name__}: {error}); the numbers of the one were expected "
+            "as ILSVRC2012_ID in the other. Take both from the same development kit."
+        ) from error
 
 
 def _labelled(folder: Path) -> list[tuple[str, Path]]:
     """(wnid, file) of every validation picture, in the order of wnid and file name."""
     val = folder / "val"
     if not val.is_dir():
-        raise MissingArtefactError(f"The ImageNet folder {folder.name!r} has no folder val/ with the validation pictures; image-net.org gives them to those "
-                                   "who accept its terms. ImageNette-like subsets serve too (slugkit/data/pages/imagenet.md), or leave `objects` out of the recipe.")
-    flat = sorted(path for path in val.iterdir() if path.suffix.lower() in ENDS)
+        raise MissingArtefactError(
+            f"The ImageNet folder {folder.name!r} has no folder val/ with the validation pictures; image-net.org gives them to those "
+            "who accept its terms. ImageNette-like subsets serve too (slugkit/data/pages/imagenet.md), or leave `objects` out of the recipe."
+        )
+    inside = sorted(val.iterdir())
+    flat = [path for path in inside if path.suffix.lower() in ENDS]
     if not flat:
-        return [(place.name, path) for place in sorted(val.iterdir()) if place.is_dir() for path in sorted(place.iterdir()) if path.suffix.lower() in ENDS]
+        deep = (path for place in inside if place.is_dir() for path in sorted(place.iterdir()))
+        return [(path.parent.name, path) for path in deep if path.suffix.lower() in ENDS]
     if (folder / SOLUTION).is_file():
         table = pd.read_csv(folder / SOLUTION, dtype=str, keep_default_na=False)
         if not {"ImageId", "PredictionString"} <= set(table):
-            raise SettingError(f"{SOLUTION} has the columns {list(table.columns)[:4]}; ImageId and PredictionString were expected. Fetch it again.")
-        wnids = {file: said.partition(" ")[0] for file, said in zip(table["ImageId"], table["PredictionString"])}
+            raise SettingError(
+                f"{SOLUTION} has the columns {list(table.columns)[:4]}; ImageId and PredictionString were expected. Fetch it again."
+            )
+        said = table["PredictionString"].str.partition(" ")[0]
+        wnids = dict(zip(table["ImageId"], said))
         unknown = [path.name for path in flat if path.stem not in wnids]
         if unknown:
-            raise SettingError(f"{SOLUTION} has no row for {len(unknown)} pictures of val/ (first: {unknown[0]!r}); one for each was expected. Fetch it again.")
+            raise SettingError(
+                f"{SOLUTION} has no row for {len(unknown)} pictures of val/ (first: {unknown[0]!r}); one for each was expected. Fetch it again."
+            )
         return sorted((wnids[path.stem], path) for path in flat)
     if (folder / GROUND_TRUTH).is_file():
         return sorted(zip(_ground_truth(folder, len(flat)), flat))
-    raise MissingArtefactError(f"val/ holds pictures without folders, and neither {SOLUTION} nor {GROUND_TRUTH} (with {META}) stands beside it to say what "
-                               "they show. Add one of them, or put the pictures into val/<wnid>/.")
+    raise MissingArtefactError(
+        f"val/ holds pictures without folders, and neither {SOLUTION} nor {GROUND_TRUTH} (with {META}) stands beside it to say what "
+        "they show. Add one of them, or put the pictures into val/<wnid>/."
+    )
 
 
 def class_names(wnids: list[str], by_wnid: dict[str, str]) -> dict[str, str]:
@@ -113,13 +138,18 @@ def class_names(wnids: list[str], by_wnid: dict[str, str]) -> dict[str, str]:
     if by_wnid:
         unnamed = [wnid for wnid in wnids if wnid not in by_wnid]
         if unnamed:
-            raise SettingError(f"{CLASS_NAMES} has no name for {unnamed[:3]}; one for each folder of val/ was expected.")
+            raise SettingError(
+                f"{CLASS_NAMES} has no name for {unnamed[:3]}; one for each folder of val/ was expected."
+            )
         plain = [by_wnid[wnid] for wnid in sorted(by_wnid)]
     else:
         if len(wnids) != CLASSES:
-            raise SettingError(f"{len(wnids)} classes of ImageNet were found and {CLASSES} were expected, since open_clip's names go by the place of a wnid "
-                               f"among all of them. For a subset write {CLASS_NAMES} beside val/, a wnid and a name a line.")
+            raise SettingError(
+                f"{len(wnids)} classes of ImageNet were found and {CLASSES} were expected, since open_clip's names go by the place of a wnid "
+                f"among all of them. For a subset write {CLASS_NAMES} beside val/, a wnid and a name a line."
+            )
         import open_clip
+
         plain = list(open_clip.IMAGENET_CLASSNAMES)
     seen, named = Counter(), {}
     for wnid, name in zip(sorted(by_wnid) or wnids, plain):
@@ -136,13 +166,19 @@ def read_imagenet(folder: str | Path, size: int = 224, fit: str = "crop") -> Ima
     line). Raises MissingArtefactError or SettingError, saying which file; EmptySetError where val/ holds no picture.
     """
     import open_clip
+
     folder = Path(folder).expanduser().absolute()
     rows = _labelled(folder)
     if not rows:
-        raise EmptySetError("val/ holds no JPEG; ImageNet's validation pictures were expected in it, flat or in a folder for each wnid.")
+        raise EmptySetError(
+            "val/ holds no JPEG; ImageNet's validation pictures were expected in it, flat or in a folder for each wnid."
+        )
     named = class_names(sorted({wnid for wnid, _ in rows}), _by_wnid(folder))
     names = [named[wnid] for wnid, _ in rows]
     keys = [f"imagenet/{path.relative_to(folder / 'val').as_posix()}" for _, path in rows]
-    table = pd.DataFrame({"key": keys, "caption": "", "concept": names, "domain": "objects", "style": "", "split": "", "wnid": [wnid for wnid, _ in rows]})
-    prompts = {name: [template(name.removesuffix(f" ({wnid})")) for template in open_clip.SIMPLE_IMAGENET_TEMPLATES] for wnid, name in named.items()}
-    return ImageNet(Pairs(Pictures(whole_files([path for _, path in rows]), size, fit), table), prompts)
+    wnids, files = [wnid for wnid, _ in rows], [path for _, path in rows]
+    columns = {"key": keys, "concept": names, "domain": "objects", "wnid": wnids}
+    templates = open_clip.SIMPLE_IMAGENET_TEMPLATES
+    plain = {name: name.removesuffix(f" ({wnid})") for wnid, name in named.items()}
+    prompts = {name: [template(said) for template in templates] for name, said in plain.items()}
+    return ImageNet(pairs_of_files(files, size, fit, **columns), prompts)

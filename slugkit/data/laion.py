@@ -29,8 +29,10 @@ def metadata_files(metadata: str | Path | list[str | Path]) -> list[Path]:
         files = [Path(file).expanduser() for file in metadata]
     missing = [file.name for file in files if not file.is_file()]
     if missing or not files:
-        raise SettingError(f"LAION's metadata are not there: {missing[:3] or 'the folder has no .parquet file'}. Expected parquet files with links and captions; "
-                           "slugkit/data/pages/laion.md says where they are.")
+        raise SettingError(
+            f"LAION's metadata are not there: {missing[:3] or 'the folder has no .parquet file'}. Expected parquet files with links and captions; "
+            "slugkit/data/pages/laion.md says where they are."
+        )
     return files
 
 
@@ -38,10 +40,13 @@ def _opened(file: Path):
     """A parquet file, with the names of its columns of links, captions and the rest."""
     import pyarrow
     import pyarrow.parquet
+
     try:
         opened = pyarrow.parquet.ParquetFile(file)
     except (pyarrow.ArrowException, OSError) as error:
-        raise UnreadableImagesError(f"{file.name} cannot be read: {error}. A parquet file was expected; fetch it again, or leave it out.") from error
+        raise UnreadableImagesError(
+            f"{file.name} cannot be read: {error}. A parquet file was expected; fetch it again, or leave it out."
+        ) from error
     columns = opened.schema_arrow.names
     caption = caption_column(columns, file.name)
     if pyarrow.types.is_nested(opened.schema_arrow.field(caption).type):
@@ -49,17 +54,16 @@ def _opened(file: Path):
             f"{file.name} holds lists of captions in {caption!r}; one text a link was expected. "
             "Write one of each into a column of its own."
         )
-    return opened, first_column(columns, LINKS, file.name), caption, [c for c in ALSO if c in columns]
+    also = [c for c in ALSO if c in columns]
+    return opened, first_column(columns, LINKS, file.name), caption, also
 
 
 def _maybe(name: Name) -> str:
     """RE2 pattern of captions that may hold the name, in whatever spelling: its longest plain word,
     or anything that only `normalised` can read.
     """
-    words = {
-        max(re.findall("[a-z0-9]+", form), key=len, default="")
-        for form in (name.normal, *name.plain)
-    }
+    parts = (re.findall("[a-z0-9]+", form) for form in (name.normal, *name.plain))
+    words = {max(found, key=len, default="") for found in parts}
     return "(?i)" + "|".join([*sorted(words - {""}), "&", r"[^\x00-\x7F]"])
 
 
@@ -69,24 +73,26 @@ def _named(opened, link: str, caption: str, also: list[str], name: Name):
     """
     import pyarrow
     import pyarrow.compute
-    for batch in opened.iter_batches(batch_size=ROWS_AT_ONCE, columns=[link, caption, *also]):
+
+    columns = [link, caption, *also]
+    called = ["url", "caption", *(c.lower() if c != "NSFW" else c for c in also)]
+    for batch in opened.iter_batches(batch_size=ROWS_AT_ONCE, columns=columns):
         captions = batch.column(caption).cast(pyarrow.string())
-        some = batch.filter(
-            pyarrow.compute.fill_null(
-                pyarrow.compute.match_substring_regex(captions, _maybe(name)), False
-            )
-        )
-        table = some.select([link, caption, *also]).to_pandas().set_axis(["url", "caption", *(c.lower() if c != "NSFW" else c for c in also)], axis=1)
+        holds = pyarrow.compute.match_substring_regex(captions, _maybe(name))
+        some = batch.filter(pyarrow.compute.fill_null(holds, False))
+        table = some.select(columns).to_pandas().set_axis(called, axis=1)
         table = table[[isinstance(url, str) for url in table["url"]]]
         near = sum(map(name.is_near, table["caption"]))
-        yield (
-            batch.num_rows,
-            near,
-            table[np.array([name.is_in(text) for text in table["caption"]], bool)],
-        )
+        named = np.array([name.is_in(text) for text in table["caption"]], bool)
+        yield batch.num_rows, near, table[named]
 
 
-def search_names(metadata: str | Path | list[str | Path], name: str, limit: int = 6000, out: str | Path | None = None) -> pd.DataFrame:
+def search_names(
+    metadata: str | Path | list[str | Path],
+    name: str,
+    limit: int = 6000,
+    out: str | Path | None = None,
+) -> pd.DataFrame:
     """Links whose caption holds `name` as whole words (`slugkit.data.names`): a table url, caption,
     and similarity, NSFW, width, ... where the metadata have them.
 
@@ -100,14 +106,13 @@ def search_names(metadata: str | Path | list[str | Path], name: str, limit: int 
     nothing was found.
     """
     if not normalised(name) or limit < 1:
-        raise SettingError(f"A name to search for and a limit of 1 or more were expected; {name!r} and {limit} came instead.")
+        raise SettingError(
+            f"A name to search for and a limit of 1 or more were expected; {name!r} and {limit} came instead."
+        )
     opened = [_opened(file) for file in metadata_files(metadata)]
     parts, seen, read, duplicates, found, spelt = [], set(), 0, 0, 0, 0
-    for rows, near, table in (
-        batch
-        for file in progress(opened, f"metadata searched for {name}")
-        for batch in _named(*file, name_of(name))
-    ):
+    shown = progress(opened, f"metadata searched for {name}")
+    for rows, near, table in (batch for file in shown for batch in _named(*file, name_of(name))):
         fresh = ~(table["url"].isin(seen) | table["url"].duplicated())
         read, duplicates, spelt = read + rows, duplicates + int((~fresh).sum()), spelt + near
         parts.append(table[fresh].head(limit - found))
@@ -127,7 +132,13 @@ def search_names(metadata: str | Path | list[str | Path], name: str, limit: int 
     return table
 
 
-def img2dataset_command(parquet: str | Path, out: str | Path, image_size: int = 256, processes: int = 2, threads: int = 32) -> str:
+def img2dataset_command(
+    parquet: str | Path,
+    out: str | Path,
+    image_size: int = 256,
+    processes: int = 2,
+    threads: int = 32,
+) -> str:
     """The shell line with which img2dataset fetches the links of `parquet` into webdataset shards in the folder `out`, which `open_data` then reads.
 
     image_size: pixels of the shorter edge (the paper's pictures have 256). processes: number of cores. threads: links fetched at once by each process.
@@ -135,7 +146,20 @@ def img2dataset_command(parquet: str | Path, out: str | Path, image_size: int = 
     X-Robots-Tag such as noai, unless it is told otherwise. Raises SettingError for a size or count below 1.
     """
     if min(image_size, processes, threads) < 1:
-        raise SettingError(f"image_size={image_size}, processes={processes}, threads={threads} came; each must be 1 or more.")
-    return shlex.join(["img2dataset", "--url_list", str(parquet), "--input_format", "parquet", "--url_col", "url", "--caption_col", "caption",
-                       "--output_format", "webdataset", "--output_folder", str(out), "--image_size", str(image_size), "--resize_mode", "keep_ratio",
-                       "--processes_count", str(processes), "--thread_count", str(threads)])
+        raise SettingError(
+            f"image_size={image_size}, processes={processes}, threads={threads} came; each must be 1 or more."
+        )
+    options = {
+        "url_list": parquet,
+        "input_format": "parquet",
+        "url_col": "url",
+        "caption_col": "caption",
+        "output_format": "webdataset",
+        "output_folder": out,
+        "image_size": image_size,
+        "resize_mode": "keep_ratio",
+        "processes_count": processes,
+        "thread_count": threads,
+    }
+    words = [word for name, value in options.items() for word in (f"--{name}", str(value))]
+    return shlex.join(["img2dataset", *words])

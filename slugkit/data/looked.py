@@ -48,13 +48,8 @@ def noted(listed: Iterable[tuple[str, str, str]]) -> pd.DataFrame:
     """
     table = pd.DataFrame(list(listed), columns=["what", "why", "name"])
     names = table.groupby(["what", "why"], sort=True)["name"]
-    return (
-        pd.DataFrame(
-            {"pictures": names.size(), "which": names.agg(lambda some: ", ".join(some.head(NAMED)))}
-        )
-        .iloc[::-1]
-        .reset_index()
-    )
+    which = names.agg(lambda some: ", ".join(some.head(NAMED)))
+    return pd.DataFrame({"pictures": names.size(), "which": which}).iloc[::-1].reset_index()
 
 
 def _stamps(files: Iterable[str]) -> dict[str, list]:
@@ -66,9 +61,8 @@ def _stamps(files: Iterable[str]) -> dict[str, list]:
         stamps[file] = []
         with suppress(OSError):
             found = sorted(Path(file).iterdir()) if Path(file).is_dir() else [Path(file)]
-            stamps[file] = [
-                [status.st_size, status.st_mtime_ns] for status in (path.stat() for path in found)
-            ]
+            statuses = [path.stat() for path in found]
+            stamps[file] = [[status.st_size, status.st_mtime_ns] for status in statuses]
     return stamps
 
 
@@ -93,12 +87,15 @@ class Looked:
         order = shuffled(len(pairs), seed, what)
         chosen = self.whole(pairs, order, lambda rows: rows[:size])
         if not len(chosen):
-            first = pairs.table["key"].iloc[0]
-            raise UnreadableImagesError(
-                f"None of the {len(pairs)} pictures for the {what} can be decoded; expected whole ones. The first, {first!r}, "
-                f"{self.found[first][0]}. Mend or replace these pictures."
-            )
+            what = f"{len(pairs)} pictures for the {what}"
+            raise self._none_whole(what, pairs.table["key"].iloc[0])
         return pairs.take(np.sort(chosen))
+
+    def _none_whole(self, what: str, first: str) -> UnreadableImagesError:
+        return UnreadableImagesError(
+            f"None of the {what} can be decoded; expected whole ones. The first, {first!r}, "
+            f"{self.found[first][0]}. Mend or replace these pictures."
+        )
 
     def whole(
         self,
@@ -128,22 +125,20 @@ class Looked:
         """
         rows = self.whole(pairs, cut=cut)
         if not mine[rows].any():
-            first = pairs.table["key"][np.flatnonzero(mine)[0]]
-            raise UnreadableImagesError(
-                f"None of the {mine.sum()} pictures of the concept in the exam can be decoded; expected whole ones. The first, {first!r}, "
-                f"{self.found[first][0]}. Mend or replace these pictures."
-            )
+            what = f"{mine.sum()} pictures of the concept in the exam"
+            raise self._none_whole(what, pairs.table["key"][np.flatnonzero(mine)[0]])
         return pairs.take(rows)
 
     def listed(self) -> list[tuple[str, str, str]]:
         """What, why and name of each picture that was left out or changed, as `noted` takes
         them.
         """
-        told = [(key, *note.partition(": ")) for key, notes in self.found.items() for note in notes]
-        return [
-            (LEFT_OUT, BROKEN, f"{key} ({reason})") if why == BROKEN else (CHANGED, why, key)
-            for key, why, _, reason in told
-        ]
+        told = []
+        for key, note in ((key, note) for key, notes in self.found.items() for note in notes):
+            why, _, reason = note.partition(": ")
+            broken = (LEFT_OUT, BROKEN, f"{key} ({reason})")
+            told.append(broken if why == BROKEN else (CHANGED, why, key))
+        return told
 
     def _fine(self, pairs: Pairs, rows: np.ndarray) -> np.ndarray:
         if not isinstance(pairs.images, Pictures):
@@ -151,38 +146,31 @@ class Looked:
         keys = pairs.table["key"].to_numpy()[rows]
         new = np.array([key not in self.found for key in keys], bool)
         self.found |= dict(zip(keys[new], self._notes(pairs.images.take(rows[new]))))
-        return np.array(
-            [not any(note.startswith(BROKEN) for note in self.found[key]) for key in keys], bool
-        )
+        return np.array([not "".join(self.found[key][:1]).startswith(BROKEN) for key in keys], bool)
 
     def _notes(self, pictures: Pictures) -> list[list[str]]:
         if not len(pictures):
             return []
         stamps = _stamps(pictures.places["file"])
-        places = [
-            [*map(str, place), *stamps[place[0]]]
-            for place in pictures.places[PLACE].itertuples(index=False)
-        ]
+        where = pictures.places[PLACE].itertuples(index=False)
+        places = [[*map(str, place), *stamps[place[0]]] for place in where]
         try:
             path = cache_dir() / f"looked-{sha256_json([VERSION, places])[:20]}.json"
-        except (
-            SettingError
-        ):  # installed without the repository, and no folder named: nothing is kept
+        except SettingError:  # installed without the repository, no folder named: nothing is kept
             return _look(pictures)
-        return cached_json(path, lambda: _look(pictures), lasting=lambda notes: not any(
-            note.startswith(f"{BROKEN}: {PASSING}") for found in notes for note in found
-        ))
+
+        def lasting(notes: list[list[str]]) -> bool:
+            passing = f"{BROKEN}: {PASSING}"
+            return not any(note.startswith(passing) for found in notes for note in found)
+
+        return cached_json(path, lambda: _look(pictures), lasting)
 
 
 def _look(pictures: Pictures) -> list[list[str]]:
-    parts = [
-        range(start, min(start + AT_ONCE, len(pictures)))
-        for start in range(0, len(pictures), AT_ONCE)
-    ]
-    found = (
-        each(lambda row: _seen(pictures, row), part)
-        for part in (progress(parts, "pictures looked at") if len(parts) > 1 else parts)
-    )
+    count = len(pictures)
+    parts = [range(i, min(i + AT_ONCE, count)) for i in range(0, count, AT_ONCE)]
+    shown = progress(parts, "pictures looked at") if len(parts) > 1 else parts
+    found = (each(lambda row: _seen(pictures, row), part) for part in shown)
     return [notes for part in found for notes in part]
 
 
@@ -191,10 +179,9 @@ def _seen(pictures: Pictures, row: int) -> list[str]:
     reduced while it is decoded: that reads all of it and is quick.
     """
     try:
-        if pictures.places["length"][row] > MOST_BYTES:
-            raise ValueError(
-                f"it has {pictures.places['length'][row]} bytes; at most {MOST_BYTES} were expected"
-            )
+        length = pictures.places["length"][row]
+        if length > MOST_BYTES:
+            raise ValueError(f"it has {length} bytes; at most {MOST_BYTES} were expected")
         return open_rgb(pictures.encoded(row), draft=64)[1]
     except (UnreadableImagesError, *READ_ERRORS) as error:
         cause = error.__cause__ or error

@@ -18,20 +18,7 @@ Thai, Lao, Khmer, Burmese and their kin.
 APOSTROPHES = dict.fromkeys(
     map(ord, "\u2018\u2019\u201b\u02bc\u02bb\u02b9\u2032\u00b4`\uff07"), "'"
 )
-BARE = str.maketrans(
-    {
-        "ø": "o",
-        "ł": "l",
-        "đ": "d",
-        "ð": "d",
-        "ħ": "h",
-        "ŧ": "t",
-        "ı": "i",
-        "æ": "ae",
-        "œ": "oe",
-        "þ": "th",
-    }
-)
+BARE = str.maketrans("øłđðħŧı", "olddhti") | str.maketrans({"æ": "ae", "œ": "oe", "þ": "th"})
 SPELT_OUT = str.maketrans({"ä": "ae", "ö": "oe", "ü": "ue", "ø": "oe", "å": "aa"})
 ACCENTS = regex.compile(r"(?<=[\p{Latin}\p{Greek}\p{Cyrillic}\p{Arabic}\p{Hebrew}])\p{M}+")
 
@@ -88,20 +75,16 @@ class Name:
     def __init__(self, concept: str):
         self.normal = normalised(concept)
         self.plain = _plain(self.normal)
-        self._whole = (
-            regex.compile(_bounded(regex.escape(self.normal), self.normal[0], self.normal[-1]))
-            if self.normal
-            else None
-        )
-        said = written(concept)
-        self._written = (
-            regex.compile(_bounded(regex.escape(said), said[0], said[-1]), regex.IGNORECASE)
-            if self.normal
-            else None
-        )
-        self._near = [
-            regex.compile(found) for found in map(self._in_other_ways, self.plain) if found
-        ]
+        self._whole = self._written = None
+        if self.normal:
+            said = written(concept)
+            whole, bare = (
+                _bounded(regex.escape(text), text[0], text[-1]) for text in (self.normal, said)
+            )
+            self._whole = regex.compile(whole)
+            self._written = regex.compile(bare, regex.IGNORECASE)
+        ways = map(self._in_other_ways, self.plain)
+        self._near = [regex.compile(found) for found in ways if found]
 
     @staticmethod
     def _in_other_ways(plain: str) -> str:

@@ -11,7 +11,7 @@ from PIL import Image
 
 from slugkit.base import MissingArtefactError, ShapeError, sha256_bytes, sha256_json, write_parquet
 
-from .pictures import PLACE, Pictures
+from .pictures import PLACE, Pictures, whole_files
 
 PREFIX = "place_"
 COLUMNS = ["key", "caption", "concept", "domain", "style", "split"]
@@ -31,9 +31,13 @@ class Pairs:
 
     def __post_init__(self):
         if self.images.ndim != 4 or self.images.shape[-1] != 3 or self.images.dtype != np.uint8:
-            raise ShapeError(f"Pictures arrived as {self.images.dtype} {self.images.shape}; expected uint8 (N, height, width, 3).")
+            raise ShapeError(
+                f"Pictures arrived as {self.images.dtype} {self.images.shape}; expected uint8 (N, height, width, 3)."
+            )
         if len(self.images) != len(self.table):
-            raise ShapeError(f"{len(self.images)} pictures came with {len(self.table)} rows; expected one row a picture.")
+            raise ShapeError(
+                f"{len(self.images)} pictures came with {len(self.table)} rows; expected one row a picture."
+            )
         missing = [c for c in COLUMNS if c not in self.table]
         if missing:
             raise ShapeError(f"The table lacks the columns {missing}; expected {COLUMNS}.")
@@ -50,19 +54,24 @@ class Pairs:
     @property
     def labels(self) -> list[str]:
         """What tells two pictures of a batch apart: concept and style, or the caption where no concept is known."""
-        return [f"{c}|{s}" if c else t for c, s, t in zip(self.table["concept"], self.table["style"], self.table["caption"])]
+        columns = (self.table[name] for name in ("concept", "style", "caption"))
+        return [f"{c}|{s}" if c else t for c, s, t in zip(*columns)]
 
     @property
     def sha256(self) -> str:
         """Hash of the pictures' pixels (of those on disk, of their encoded bytes) in this order."""
         if not isinstance(self.images, Pictures):
             return sha256_bytes(self.images.tobytes())
-        return sha256_json([self.images.size, self.images.fit, *(sha256_bytes(self.images.encoded(row)) for row in range(len(self)))])
+        hashes = [sha256_bytes(self.images.encoded(row)) for row in range(len(self))]
+        return sha256_json([self.images.size, self.images.fit, *hashes])
 
     def take(self, rows) -> "Pairs":
         """The pairs of these rows, in this order."""
         rows = np.asarray(rows, dtype=int)
-        return Pairs(self.images.take(rows) if isinstance(self.images, Pictures) else self.images[rows], self.table.iloc[rows])
+        on_disk = isinstance(self.images, Pictures)
+        return Pairs(
+            self.images.take(rows) if on_disk else self.images[rows], self.table.iloc[rows]
+        )
 
     def where(self, mask) -> "Pairs":
         """The pairs where the mask is true."""
@@ -77,17 +86,27 @@ class Pairs:
         folder.mkdir(parents=True, exist_ok=True)
         if isinstance(self.images, Pictures):
             places = self.images.places.add_prefix(PREFIX).set_axis(self.table.index)
-            write_parquet(folder / f"{name}.parquet", pd.concat([self.table, places], axis=1).assign(height=self.images.size, width=self.images.size, fit=self.images.fit))
+            size = {"height": self.images.size, "width": self.images.size, "fit": self.images.fit}
+            whole = pd.concat([self.table, places], axis=1).assign(**size)
+            write_parquet(folder / f"{name}.parquet", whole)
             return
         n, h, w, _ = self.images.shape
         sheet = np.zeros((-(-n // 32) * h, 32 * w, 3), np.uint8)
         for i, picture in enumerate(self.images):
             y, x = i // 32 * h, i % 32 * w
-            sheet[y:y + h, x:x + w] = picture
+            sheet[y : y + h, x : x + w] = picture
         temporary = folder / f".{name}.png.part"
         Image.fromarray(sheet).save(temporary, format="PNG")
         temporary.replace(folder / f"{name}.png")
         write_parquet(folder / f"{name}.parquet", self.table.assign(height=h, width=w))
+
+
+def pairs_of_files(files: list[Path], size: int, fit: str, **columns) -> Pairs:
+    """Pairs of pictures that are a file each, undecoded. columns: of the table; those that `Pairs`
+    needs are "" where they are not given.
+    """
+    table = pd.DataFrame({name: columns.get(name, "") for name in COLUMNS} | columns)
+    return Pairs(Pictures(whole_files(files), size, fit), table)
 
 
 def load_pairs(folder: Path, name: str) -> Pairs:
@@ -96,12 +115,17 @@ def load_pairs(folder: Path, name: str) -> Pairs:
     table = pd.read_parquet(table_file) if table_file.is_file() else None
     on_disk = table is not None and f"{PREFIX}file" in table
     if table is None or not (on_disk or sheet_file.is_file()):
-        raise MissingArtefactError(f"{folder.name}/{name} is not there; expected {name}.parquet and {name}.png. "
-                                   "Run notebook 01 (data curation) for this run.")
-    if on_disk:
-        pictures = Pictures(table[[PREFIX + c for c in PLACE]].set_axis(PLACE, axis=1), int(table["height"].iloc[0]), table["fit"].iloc[0])
-        return Pairs(pictures, table.drop(columns=["height", "width", "fit", *(PREFIX + c for c in PLACE)]))
+        raise MissingArtefactError(
+            f"{folder.name}/{name} is not there; expected {name}.parquet and {name}.png. "
+            "Run notebook 01 (data curation) for this run."
+        )
     h, w = int(table["height"].iloc[0]), int(table["width"].iloc[0])
+    if on_disk:
+        columns = [PREFIX + c for c in PLACE]
+        places = table[columns].set_axis(PLACE, axis=1)
+        pictures = Pictures(places, h, table["fit"].iloc[0])
+        return Pairs(pictures, table.drop(columns=["height", "width", "fit", *columns]))
     sheet = np.asarray(Image.open(sheet_file).convert("RGB"))
-    images = np.stack([sheet[i // 32 * h:i // 32 * h + h, i % 32 * w:i % 32 * w + w] for i in range(len(table))])
+    corners = [(i // 32 * h, i % 32 * w) for i in range(len(table))]
+    images = np.stack([sheet[y : y + h, x : x + w] for y, x in corners])
     return Pairs(images, table.drop(columns=["height", "width"]))

@@ -32,8 +32,10 @@ def as_square(picture: Image.Image, size: int, fit: str = "crop") -> np.ndarray:
     these resize_mode "shortest" and "squash".
     """
     from torchvision.transforms import functional as F
+
     if picture.size != (size, size):
-        picture = F.resize(picture, [size, size] if fit == "squash" else size, F.InterpolationMode.BICUBIC)
+        edges = [size, size] if fit == "squash" else size
+        picture = F.resize(picture, edges, F.InterpolationMode.BICUBIC)
         picture = F.center_crop(picture, [size, size])
     return np.asarray(picture)
 
@@ -61,7 +63,9 @@ class Pictures:
         require_choice(self.fit, FITS, "The way to fit a picture")
         missing = [c for c in PLACE if c not in self.places]
         if missing or self.size < 1:
-            raise SettingError(f"Places of pictures need the columns {PLACE} and a size of 1 pixel or more; {missing or self.size} came instead.")
+            raise SettingError(
+                f"Places of pictures need the columns {PLACE} and a size of 1 pixel or more; {missing or self.size} came instead."
+            )
         self.places = self.places[PLACE].reset_index(drop=True)
         self._where = list(self.places.itertuples(index=False, name=None))
 
@@ -85,7 +89,8 @@ class Pictures:
 
     def take(self, rows) -> "Pictures":
         """The pictures of these rows, in this order, still on disk."""
-        return Pictures(self.places.iloc[np.asarray(rows, dtype=int)], self.size, self.fit, self._sets, self._kept)
+        places = self.places.iloc[np.asarray(rows, dtype=int)]
+        return Pictures(places, self.size, self.fit, self._sets, self._kept)
 
     def encoded(self, row: int) -> bytes:
         """The picture's own bytes (a PNG, a JPEG, ...). Raises UnreadableImagesError."""
@@ -99,20 +104,28 @@ class Pictures:
                 stream.seek(offset)
                 found = stream.read(length)
         except (OSError, ValueError) as error:
-            raise UnreadableImagesError(f"The picture in {file} cannot be read: {error}. The file was expected where the set was made; put it back, or run "
-                                        "notebook 01 again.") from error
+            raise UnreadableImagesError(
+                f"The picture in {file} cannot be read: {error}. The file was expected where the set was made; put it back, or run "
+                "notebook 01 again."
+            ) from error
         if len(found) < length:
-            raise UnreadableImagesError(f"{file} ends before the picture at byte {offset}; a whole file was expected. Fetch or copy it again.")
+            raise UnreadableImagesError(
+                f"{file} ends before the picture at byte {offset}; a whole file was expected. Fetch or copy it again."
+            )
         return found
 
     def _of_set(self, folder: str, number: int) -> bytes:
         with _OPENING:
             if folder not in self._sets:
                 import datasets
+
                 table = datasets.load_from_disk(folder)
-                self._sets[folder] = table.cast_column("image", datasets.Image(decode=False)).with_format(None)
+                table = table.cast_column("image", datasets.Image(decode=False))
+                self._sets[folder] = table.with_format(None)
         found = self._sets[folder][number]["image"]
-        return found["bytes"] if found["bytes"] is not None else plain_file(found["path"]).read_bytes()
+        if found["bytes"] is not None:
+            return found["bytes"]
+        return plain_file(found["path"]).read_bytes()
 
     def decode(self, row: int) -> np.ndarray:
         """(size, size, 3) uint8, not to be written into. Raises UnreadableImagesError."""
@@ -123,8 +136,10 @@ class Pictures:
             found = as_square(open_rgb(self.encoded(row))[0], self.size, self.fit)
         except READ_ERRORS as error:
             where = self.places.loc[row]
-            raise UnreadableImagesError(f"The picture in {where['file']} ({where['offset']}, {where['row']}) cannot be decoded: {error}. A PNG, JPEG or another "
-                                        "format that Pillow opens was expected.") from error
+            raise UnreadableImagesError(
+                f"The picture in {where['file']} ({where['offset']}, {where['row']}) cannot be decoded: {error}. A PNG, JPEG or another "
+                "format that Pillow opens was expected."
+            ) from error
         if (len(self._kept) + 1) * found.nbytes <= KEPT_BYTES:
             self._kept[self._where[row]] = found
         return found
@@ -150,4 +165,5 @@ class Pictures:
 
 def whole_files(files: list[str | Path]) -> pd.DataFrame:
     """Places of pictures that are a file each."""
-    return pd.DataFrame({"file": [str(Path(f).absolute()) for f in files], "offset": -1, "length": -1, "row": -1})
+    names = [str(Path(f).absolute()) for f in files]
+    return pd.DataFrame({"file": names, "offset": -1, "length": -1, "row": -1})

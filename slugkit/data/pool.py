@@ -25,14 +25,13 @@ PER_CLASS, ALL_CLASSES, EDGE = 16, 2000, 64
 TEMPLATES, TRIED = 12, 200
 """Caption templates in which classes are asked for, and the commonest that are looked at for them."""
 
-SPELT = (
-    "in neither set, the concept in another spelling",
-    "Write the name there as the concept is written, or leave these pairs out.",
-)
-BEHIND = (
-    "the name behind what the model reads",
-    "Shorten these captions, or begin them with the name.",
-)
+SPELT = "in neither set, the concept in another spelling"
+BEHIND = "the name behind what the model reads"
+ADVICE = {
+    SPELT: "Write the name there as the concept is written, or leave these pairs out.",
+    BEHIND: "Shorten these captions, or begin them with the name.",
+}
+"""Why a set leaves pairs out, and what to do about it."""
 
 
 class PairsSource:
@@ -65,33 +64,34 @@ class PairsSource:
         return sorted({c for c in self.pairs.table["concept"] if c})
 
     def kind(self, concept: str) -> str:
-        """"class", or "name" where there are captions only. Raises UnknownConceptError: with the nearest classes, or with the number of captions searched."""
+        """ "class", or "name" where there are captions only. Raises UnknownConceptError: with the nearest classes, or with the number of captions searched."""
         if not self.labelled:
             table = self.pairs.table
             captions, name = table["caption"][table["split"] == "train"], name_of(concept)
             if any(map(name.is_in, captions)):
                 return "name"
             near = [t for t in captions if name.is_near(t)]
-            also = (
-                f" {len(near)} hold it in another spelling, the first {near[0][:80]!r}."
-                if near
-                else ""
+            also = ""
+            if near:
+                also = f" {len(near)} hold it in another spelling, the first {near[0][:80]!r}."
+            raise UnknownConceptError(
+                f"None of the {len(captions)} training captions of {self.name!r} names {concept!r}; expected a name that at least one "
+                f"holds as whole words.{also} Check the spelling, or "
+                "add data that name it "
+                "(slugkit.data.laion.search_names)."
             )
-            raise UnknownConceptError(f"None of the {len(captions)} training captions of {self.name!r} names {concept!r}; expected a name that at least one "
-                                      f"holds as whole words.{also} Check the spelling, or "
-                                      "add data that name it "
-                                      "(slugkit.data.laion.search_names).")
         if concept not in self.concepts():
             close = ", ".join(repr(n) for n in self._close_to(concept))
-            raise UnknownConceptError(f"The data {self.name!r} have no concept {concept!r}; expected a value of the concept column, which has "
-                                      f"{len(self.concepts())}. Nearest: {close or 'none comes near'}.")
+            raise UnknownConceptError(
+                f"The data {self.name!r} have no concept {concept!r}; expected a value of the concept column, which has "
+                f"{len(self.concepts())}. Nearest: {close or 'none comes near'}."
+            )
         return "class"
 
     def _close_to(self, concept: str) -> list[str]:
         """The class whose name differs in blanks, case and the like alone, or the nearest ones."""
-        return [n for n in self.concepts() if normalised(n) == normalised(concept)] or nearest(
-            concept, self.concepts()
-        )
+        alike = [n for n in self.concepts() if normalised(n) == normalised(concept)]
+        return alike or nearest(concept, self.concepts())
 
     def neighbours(self, concept: str) -> list[str]:
         """Classes whose mean training picture is nearest in pixels: three at most, nearest first; none where there are captions only.
@@ -104,17 +104,24 @@ class PairsSource:
         if concept not in self._means:
             return []
         mine = self._means[concept]
-        return sorted((c for c in self._means if c != concept), key=lambda c: float(((self._means[c] - mine) ** 2).mean()))[:3]
+        apart = {c: float(((mean - mine) ** 2).mean()) for c, mean in self._means.items()}
+        return sorted(apart.keys() - {concept}, key=lambda c: (apart[c], c))[:3]
 
     def _mean_pictures(self) -> dict[str, np.ndarray]:
         train, classes = self.pairs.split("train"), self.concepts()
         each, labels = min(PER_CLASS, ALL_CLASSES // max(len(classes), 1)), train.table["concept"]
-        some = self.looked.whole(train, np.flatnonzero(labels != ""), lambda rows: rows[labels[rows].groupby(labels[rows]).cumcount() < each])
+
+        def first(rows: np.ndarray) -> np.ndarray:
+            return rows[labels[rows].groupby(labels[rows]).cumcount() < each]
+
+        some = self.looked.whole(train, np.flatnonzero(labels != ""), first)
         rows = {c: some[(labels[some] == c).to_numpy()] for c in classes}
         images = train.images
         if isinstance(images, Pictures) and images.size > EDGE:
             images = Pictures(images.places, EDGE, images.fit)
-        return {c: images[found].astype(np.float32).mean(0) for c, found in rows.items() if len(found)}
+        return {
+            c: images[found].astype(np.float32).mean(0) for c, found in rows.items() if len(found)
+        }
 
     @cached_property
     def _train(self) -> Pairs:
@@ -125,13 +132,8 @@ class PairsSource:
         none, name it.
         """
         name, train = name_of(concept), self._train.table
-        return np.array(
-            [
-                c == concept or (not c and name.is_in(t))
-                for c, t in zip(train["concept"], train["caption"])
-            ],
-            bool,
-        )
+        pairs = zip(train["concept"], train["caption"])
+        return np.array([c == concept or (not c and name.is_in(t)) for c, t in pairs], bool)
 
     def _other(self, concept: str) -> tuple[np.ndarray, np.ndarray]:
         """(N,) bool each: the training pairs that carry or name the concept, and those that do so
@@ -140,75 +142,50 @@ class PairsSource:
         if concept in self._others:
             return self._others[concept]
         name, train = name_of(concept), self._train.table
-        named = np.array(
-            [c == concept or name.is_in(t) for c, t in zip(train["concept"], train["caption"])],
-            bool,
-        )
-        near = np.array(
-            [
-                not at and (name.is_near(t) or name.is_near(c))
-                for at, c, t in zip(named, train["concept"], train["caption"])
-            ],
-            bool,
-        )
-        self._others[concept] = named, near
-        return named, near
+        pairs = list(zip(train["concept"], train["caption"]))
+        named = [c == concept or name.is_in(t) for c, t in pairs]
+        near = [not at and (name.is_near(t) or name.is_near(c)) for at, (c, t) in zip(named, pairs)]
+        self._others[concept] = np.array(named, bool), np.array(near, bool)
+        return self._others[concept]
 
     def _unheard(self, names: list[str]) -> np.ndarray:
         """(N,) bool: training pairs whose caption holds the name at their place, but only behind
         what the model reads. names: N, "" where none is asked for.
         """
-        if self.reading is None:
-            return np.zeros(len(self._train), bool)
-        return np.array(
-            [
-                bool(n)
-                and name_of(n).is_in(t)
-                and not self.reading.fits(t)
-                and not name_of(n).is_in(self.reading.part(t))
-                for n, t in zip(names, self._train.captions)
-            ],
-            bool,
-        )
+
+        def behind(name: str, text: str) -> bool:
+            if not name or self.reading is None or self.reading.fits(text):
+                return False
+            whole = name_of(name)
+            return whole.is_in(text) and not whole.is_in(self.reading.part(text))
+
+        return np.array(list(map(behind, names, self._train.captions)), bool)
 
     @cached_property
     def _classes_unheard(self) -> np.ndarray:
         return self._unheard(self._train.table["concept"].tolist())
 
     def _drawn(
-        self,
-        these: np.ndarray,
-        size: int,
-        seed: list[int],
-        what: str,
-        left_out: dict[tuple[str, str], np.ndarray],
+        self, these: np.ndarray, size: int, seed: list[int], what: str, out: dict[str, np.ndarray]
     ) -> Pairs:
-        """`size` of the training pairs at most; what was left out, by (what, advice), is counted
-        and its first named.
+        """`size` of the training pairs at most; what was left `out`, by reason, is counted and its
+        first named.
         """
-        if not these.any() and any(out.any() for out in left_out.values()):
-            why = "; ".join(
-                f"{int(out.sum())} of {len(out)} training pairs are left out: {reason}. {advice}"
-                for (reason, advice), out in left_out.items()
-                if out.any()
+        keys, lost = self._train.table["key"], {why: int(rows.sum()) for why, rows in out.items()}
+        if not these.any() and any(lost.values()):
+            said = "; ".join(
+                f"{count} of {len(keys)} training pairs are left out: {why}. {ADVICE[why]}"
+                for why, count in lost.items()
+                if count
             )
-            raise AllLeftOutError(f"The {what} is empty; at least one pair was expected. {why}")
+            raise AllLeftOutError(f"The {what} is empty; at least one pair was expected. {said}")
         found = self.looked.draw(self._train.where(these), size, seed, what)
-        keys = self._train.table["key"]
-        for (why, _), out in left_out.items():
-            self._passed_over |= {(LEFT_OUT, f"{what}: {why}", key): None for key in keys[out]}
-        found.table.attrs = {
-            **found.table.attrs,
-            "left_out": [
-                [
-                    why,
-                    int(out.sum()),
-                    len(out),
-                    f"First: {keys[out].iloc[0]}. {advice}" if out.any() else "",
-                ]
-                for (why, advice), out in left_out.items()
-            ],
-        }
+        noted_out = []
+        for why, rows in out.items():
+            self._passed_over |= {(LEFT_OUT, f"{what}: {why}", key): None for key in keys[rows]}
+            first = f"First: {keys[rows].iloc[0]}. {ADVICE[why]}" if lost[why] else ""
+            noted_out.append([why, lost[why], len(keys), first])
+        found.table.attrs = {**found.table.attrs, "left_out": noted_out}
         return found
 
     def forget_set(self, concept: str, size: int, seed: int = 0) -> Pairs:
@@ -232,13 +209,8 @@ class PairsSource:
         """
         named, near = (np.any(found, axis=0) for found in zip(*map(self._other, as_list(concept))))
         cut = self._classes_unheard & ~named & ~near
-        return self._drawn(
-            ~named & ~near & ~cut,
-            size,
-            [seed, 12, 0],
-            "retain set",
-            {SPELT: near & ~named, BEHIND: cut},
-        )
+        out = {SPELT: near & ~named, BEHIND: cut}
+        return self._drawn(~named & ~near & ~cut, size, [seed, 12, 0], "retain set", out)
 
     def prompts(self, concept: str | list[str], split: str) -> Prompts:
         """The commonest caption templates of the training split, filled with each class; half of
@@ -256,11 +228,9 @@ class PairsSource:
     def _templates(self) -> list[str]:
         """The commonest caption templates in which every class is read to its end."""
         train, classes = self._train.table, self.concepts()
-        counted = Counter(
-            found
-            for c, t in zip(train["concept"], train["caption"])
-            if c and (found := name_of(c).template(t))
-        )
+        pairs = zip(train["concept"], train["caption"])
+        counted = Counter(name_of(c).template(t) for c, t in pairs if c)
+        del counted[None]
         common = [t for t, _ in counted.most_common(TEMPLATES if self.reading is None else TRIED)]
         if self.reading is None:
             return common
@@ -277,17 +247,24 @@ class PairsSource:
         """All labelled, whole pictures of a split (search or report). Raises EmptySetError where there are captions only, or no picture of the concept."""
         self.kind(concept)
         if not self.labelled:
-            raise EmptySetError(f"The data {self.name!r} have captions only, so nothing can be examined; labelled pictures are needed. Add a concept column, "
-                                "or write a recipe that takes people and objects to examine from labelled data.")
+            raise EmptySetError(
+                f"The data {self.name!r} have captions only, so nothing can be examined; labelled pictures are needed. Add a concept column, "
+                "or write a recipe that takes people and objects to examine from labelled data."
+            )
         pairs = self.pairs.split(split)
         pairs = pairs.where(pairs.table["concept"] != "")
         mine = (pairs.table["concept"] == concept).to_numpy()
         if not mine.any():
-            raise EmptySetError(f"The {split} split holds no picture of {concept!r}; expected at least one. Mark some rows of {self.name!r} with split {split}.")
-        pairs = self.looked.exam(pairs, mine)
-        return Exam(pairs, concept, "class", "classes", self.prompts(concept, split), self.neighbours(concept), split)
+            raise EmptySetError(
+                f"The {split} split holds no picture of {concept!r}; expected at least one. Mark some rows of {self.name!r} with split {split}."
+            )
+        pairs, prompts = self.looked.exam(pairs, mine), self.prompts(concept, split)
+        return Exam(pairs, concept, "class", "classes", prompts, self.neighbours(concept), split)
 
     def left_out(self) -> pd.DataFrame:
         """What was left out of the data and changed in them, in the sets that were drawn so far: columns what, why, pictures, which (`looked.noted`)."""
-        incomplete = [(LEFT_OUT, why, name) for name, _, why in (entry.rpartition(": ") for entry in self.incomplete)]
-        return noted([(LEFT_OUT, "cannot be read", f"{name} ({why})") for name, why in self.unreadable.items()] + incomplete + self.looked.listed() + list(self._passed_over))
+        broken = [f"{name} ({why})" for name, why in self.unreadable.items()]
+        found = [(LEFT_OUT, "cannot be read", name) for name in broken]
+        for name, _, why in (entry.rpartition(": ") for entry in self.incomplete):
+            found.append((LEFT_OUT, why, name))
+        return noted([*found, *self.looked.listed(), *self._passed_over])

@@ -72,15 +72,18 @@ def thirds(table: pd.DataFrame) -> list[str]:
     Which third goes by the SHA-256 of the row's key (the file), so it is the same on every machine. The paper searches the step on the pictures that it
     reports; here the two never meet. Needs the columns key and concept.
     """
-    hashes = pd.DataFrame({"concept": table["concept"].to_numpy(), "sha256": [sha256_bytes(key.encode()) for key in table["key"]]})
-    place = hashes.sort_values("sha256").groupby("concept").cumcount().sort_index()
+    hashes = pd.Series([sha256_bytes(key.encode()) for key in table["key"]]).sort_values()
+    place = hashes.groupby(table["concept"].to_numpy()[hashes.index]).cumcount().sort_index()
     return np.where(place % 3 == 0, *SPLITS).tolist()
 
 
 def joined(parts: list[Pairs]) -> Pairs:
     """Sets of pictures on disk, of one size and fit, as one, in this order; of the tables the columns that all sets have."""
     places, first = pd.concat([part.images.places for part in parts]), parts[0].images
-    return Pairs(Pictures(places, first.size, first.fit), pd.concat([part.table[COLUMNS] for part in parts], ignore_index=True))
+    return Pairs(
+        Pictures(places, first.size, first.fit),
+        pd.concat([part.table[COLUMNS] for part in parts], ignore_index=True),
+    )
 
 
 class PaperSource:
@@ -90,8 +93,16 @@ class PaperSource:
     that `pairs` or `forget` knows, which is then examined there. Search and report pictures are disjoint: see `thirds`.
     """
 
-    def __init__(self, recipe: Recipe, path: Path, pool: Source, forget: Source | None = None, people: CelebA | None = None, objects: ImageNet | None = None,
-                 reading: Reading | None = None):
+    def __init__(
+        self,
+        recipe: Recipe,
+        path: Path,
+        pool: Source,
+        forget: Source | None = None,
+        people: CelebA | None = None,
+        objects: ImageNet | None = None,
+        reading: Reading | None = None,
+    ):
         self.recipe, self.path, self.name, self.reading = recipe, path, path.stem, reading
         self.pool, self.forget, self.people, self.objects = pool, forget or pool, people, objects
         self.looked = Looked()
@@ -99,12 +110,12 @@ class PaperSource:
         for part in (people, objects):
             if part is not None:
                 part.pairs.table["split"] = thirds(part.pairs.table)
-        self._classes = {**({"figures": people.names} if people else {}), **({"objects": list(objects.prompts)} if objects else {})}
-        for concept, near in recipe.neighbours.items():
-            for name in [concept, *near]:
-                self.kind(name)
-        for concept in recipe.concepts:
-            self.kind(concept)
+        self._classes = {"figures": people.names} if people else {}
+        if objects:
+            self._classes["objects"] = list(objects.prompts)
+        named = [name for concept, near in recipe.neighbours.items() for name in [concept, *near]]
+        for name in [*named, *recipe.concepts]:
+            self.kind(name)
 
     def _domain(self, concept: str) -> str | None:
         return next((domain for domain, names in self._classes.items() if concept in names), None)
@@ -114,8 +125,10 @@ class PaperSource:
         if self.recipe.concepts:
             return list(self.recipe.concepts)
         parts = [part for part in (self.people, self.objects) if part is not None]
+        if not parts:
+            return self.pool.concepts()
         counts = [part.pairs.table["concept"].value_counts(sort=False) for part in parts]
-        return [name for faces in counts for name in faces.index[faces >= LEAST]] if parts else self.pool.concepts()
+        return [name for faces in counts for name in faces.index[faces >= LEAST]]
 
     def kind(self, concept: str) -> str:
         """person, object, or what its source of pairs calls it. Raises UnknownConceptError naming the nearest."""
@@ -134,11 +147,14 @@ class PaperSource:
                 with suppress(UnknownConceptError):
                     self.forget.kind(concept)
                     return self.forget
-            close = ", ".join(map(repr, nearest(concept, [name for names in self._classes.values() for name in names])))
+            known = [name for names in self._classes.values() for name in names]
+            close = ", ".join(map(repr, nearest(concept, known)))
             if not close:
                 raise
-            raise UnknownConceptError(f"{unknown} Neither do the names and classes of the recipe's people and objects hold it; nearest there: "
-                                      f"{close}.") from None
+            raise UnknownConceptError(
+                f"{unknown} Neither do the names and classes of the recipe's people and objects hold it; nearest there: "
+                f"{close}."
+            ) from None
 
     def examined_apart(self, concept: str) -> bool:
         """Whether the concept's exams are set on CelebA or ImageNet, whose pictures are not among the pairs."""
@@ -155,10 +171,9 @@ class PaperSource:
         if self.forget is not self.pool:
             try:
                 return self.forget.forget_set(concept, size, seed)
-            except AllLeftOutError:
-                raise
-            except (UnknownConceptError, EmptySetError):
-                pass
+            except (UnknownConceptError, EmptySetError) as nothing:
+                if isinstance(nothing, AllLeftOutError):
+                    raise
         return self.pool.forget_set(concept, size, seed)
 
     def retain_set(self, concept: str | list[str], size: int, seed: int = 0) -> Pairs:
@@ -205,41 +220,55 @@ class PaperSource:
         near, parts = self.neighbours(concept), []
         own = (self.people if domain == "figures" else self.objects).pairs.table["concept"]
         if (own == concept).sum() < LEAST:
-            raise EmptySetError(f"{concept!r} has {int((own == concept).sum())} pictures to be examined on; {LEAST} or more were expected, a third of "
-                                "them for the search. Choose another name, or add pictures of your own.")
+            raise EmptySetError(
+                f"{concept!r} has {int((own == concept).sum())} pictures to be examined on; {LEAST} or more were expected, a third of "
+                "them for the search. Choose another name, or add pictures of your own."
+            )
         if self.people:
             wanted = {concept, *near, *self.people.frequent()["name"]}
             parts.append(self.people.pairs.where(self.people.pairs.table["concept"].isin(wanted)))
         if self.objects:
-            drawn, every = self.objects.subset(max(FRACTION, min(1.0, ENOUGH / len(self.objects.pairs)))), self.objects.pairs
-            wanted = every.table["concept"].isin([concept, *near]) | every.table["key"].isin(drawn.table["key"])
-            parts.append(every.where(wanted))
+            every = self.objects.pairs
+            drawn = self.objects.subset(max(FRACTION, min(1.0, ENOUGH / len(every))))
+            named = every.table["concept"].isin([concept, *near])
+            parts.append(every.where(named | every.table["key"].isin(drawn.table["key"])))
         pairs = joined(parts).split(split)
         shown = pairs.table["concept"]
 
         def cut(rows: np.ndarray) -> np.ndarray:
-            return rows[(shown[rows].groupby(shown[rows]).cumcount() < per_style) | (shown[rows] == concept)] if per_style else rows
+            some = shown[rows]
+            place = some.groupby(some).cumcount()
+            return rows[(place < per_style) | (some == concept)] if per_style else rows
 
         pairs = self.looked.exam(pairs, (shown == concept).to_numpy(), cut)
-        return Exam(pairs, concept, self.kind(concept), domain, self.prompts(concept, split), near, split)
+        kind, prompts = self.kind(concept), self.prompts(concept, split)
+        return Exam(pairs, concept, kind, domain, prompts, near, split)
 
     def left_out(self) -> pd.DataFrame:
         """What was left out of the data and changed in them, in the sets that were drawn so far: columns what, why, pictures, which (`looked.noted`)."""
-        parts = [self.pool.left_out(), *([self.forget.left_out()] if self.forget is not self.pool else []), noted(self.looked.listed())]
+        sources = dict.fromkeys((self.pool, self.forget))
+        parts = [*(source.left_out() for source in sources), noted(self.looked.listed())]
         together = pd.concat(parts, ignore_index=True)
-        return together.groupby(["what", "why"], sort=False, as_index=False).agg(pictures=("pictures", "sum"), which=("which", ", ".join))
+        return together.groupby(["what", "why"], sort=False, as_index=False).agg(
+            pictures=("pictures", "sum"), which=("which", ", ".join)
+        )
 
 
 def _read(path: Path) -> Recipe:
     import yaml
+
     try:
         text = path.read_text(encoding="utf-8")
         said = json.loads(text) if path.suffix.lower() == ".json" else yaml.safe_load(text)
     except (OSError, UnicodeDecodeError, ValueError, RecursionError, yaml.YAMLError) as error:
-        raise SettingError(f"The recipe {path.name} cannot be read: {str(error).splitlines()[0]}. A YAML or JSON file with the entry `pairs` was "
-                           "expected.") from error
+        raise SettingError(
+            f"The recipe {path.name} cannot be read: {str(error).splitlines()[0]}. A YAML or JSON file with the entry `pairs` was "
+            "expected."
+        ) from error
     if not isinstance(said, dict):
-        raise SettingError(f"The recipe {path.name} holds {type(said).__name__} at its top; entries such as `pairs: shards/00000.tar` were expected.")
+        raise SettingError(
+            f"The recipe {path.name} holds {type(said).__name__} at its top; entries such as `pairs: shards/00000.tar` were expected."
+        )
     unknown = [str(name) for name in said if name not in Recipe.model_fields]
     for name in unknown:
         require_choice(name, Recipe.model_fields, f"In the recipe {path.name} the entry")
@@ -248,8 +277,10 @@ def _read(path: Path) -> Recipe:
     except ValidationError as broken:
         problem = broken.errors()[0]
         where = ".".join(str(step) for step in problem["loc"])
-        raise SettingError(f"The recipe {path.name} has a fault at `{where}`: {problem['msg']}. `pairs`, `forget`, `people` and `objects` are "
-                           "places, `concepts` is a list of names, `neighbours` gives a list of names for a name. Mend that entry.") from None
+        raise SettingError(
+            f"The recipe {path.name} has a fault at `{where}`: {problem['msg']}. `pairs`, `forget`, `people` and `objects` are "
+            "places, `concepts` is a list of names, `neighbours` gives a list of names for a name. Mend that entry."
+        ) from None
 
 
 def read_recipe(
@@ -263,13 +294,16 @@ def read_recipe(
     `read_celeba` and `read_imagenet` raise, before any picture is decoded.
     """
     from . import open_data
+
     path = Path(path).expanduser().absolute()
     recipe = _read(path)
 
     def place(entry: str) -> str:
         if Path(entry).suffix.lower() in (".yaml", ".yml", ".json"):
-            raise SettingError(f"The recipe {path.name} names another recipe, {entry!r}; shards, a table or a folder of pictures was expected. "
-                               "Name these instead.")
+            raise SettingError(
+                f"The recipe {path.name} names another recipe, {entry!r}; shards, a table or a folder of pictures was expected. "
+                "Name these instead."
+            )
         return entry if entry == "studio" else str(path.parent / Path(entry).expanduser())
 
     people = read_celeba(place(recipe.people), size, fit) if recipe.people else None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from slugkit.base import SettingError, UnreadableImagesError
@@ -13,14 +14,22 @@ from .pairs import Pairs
 from .pictures import Pictures
 from .tables import CAPTIONS, as_text, caption_column, complete
 
-SPLIT_NAMES = {"train": "train", "validation": "search", "valid": "search", "val": "search", "search": "search", "test": "report", "report": "report"}
+SPLIT_NAMES = {
+    "train": "train",
+    **dict.fromkeys(("validation", "valid", "val", "search"), "search"),
+    **dict.fromkeys(("test", "report"), "report"),
+}
 """What the splits of a data set are called here."""
 LABELS = ("label", "concept")
 
 
 def is_saved_set(folder: Path) -> bool:
     """Whether a folder is what `Dataset.save_to_disk` or `DatasetDict.save_to_disk` writes."""
-    return (folder / "dataset_dict.json").is_file() or (folder / "dataset_info.json").is_file() and (folder / "state.json").is_file()
+    return (
+        (folder / "dataset_dict.json").is_file()
+        or (folder / "dataset_info.json").is_file()
+        and (folder / "state.json").is_file()
+    )
 
 
 def parts_of(folder: Path) -> dict[str, Path]:
@@ -31,33 +40,46 @@ def parts_of(folder: Path) -> dict[str, Path]:
     try:
         names = list(json.loads(listing.read_text(encoding="utf-8"))["splits"])
     except (ValueError, KeyError, TypeError) as error:
-        raise SettingError(f"{folder.name}/dataset_dict.json is broken: {error}. Write the data set again with save_to_disk.") from error
+        raise SettingError(
+            f"{folder.name}/dataset_dict.json is broken: {error}. Write the data set again with save_to_disk."
+        ) from error
     wrong = [name for name in names if name not in SPLIT_NAMES]
     if wrong:
-        raise SettingError(f"{folder.name} has the splits {wrong}; expected only {list(SPLIT_NAMES)}. Rename them, or save one of them alone.")
+        raise SettingError(
+            f"{folder.name} has the splits {wrong}; expected only {list(SPLIT_NAMES)}. Rename them, or save one of them alone."
+        )
     return {name: folder / name for name in names}
 
 
 def _rows(folder: Path, split: str) -> pd.DataFrame:
     """key, caption, concept, split, and the place (file, row) of one data set; rows without a picture are named in attrs["incomplete"]."""
     import datasets
+
     try:
         data = datasets.load_from_disk(str(folder.absolute()))
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UnreadableImagesError(f"The data set {folder.name!r} cannot be read: {error}. A folder that save_to_disk wrote was expected; "
-                                    "copy it again.") from error
+        raise UnreadableImagesError(
+            f"The data set {folder.name!r} cannot be read: {error}. A folder that save_to_disk wrote was expected; "
+            "copy it again."
+        ) from error
     if not isinstance(data.features.get("image"), datasets.Image):
-        raise SettingError(f"The data set {folder.name!r} has no column image of pictures; it has {data.column_names}. Rename the column to image.")
+        raise SettingError(
+            f"The data set {folder.name!r} has no column image of pictures; it has {data.column_names}. Rename the column to image."
+        )
     label = next((name for name in LABELS if name in data.column_names), None)
     table = pd.DataFrame({"key": [f"{split or folder.name}/{i:08d}" for i in range(len(data))]})
     table["concept"] = _names(data, label) if label else ""
-    with_captions = label is None or set(CAPTIONS) & set(data.column_names)
-    caption = caption_column(data.column_names, f"The data set {folder.name!r}") if with_captions else None
-    table["caption"] = data[caption][:] if caption else [f"a photo of {c}" if c else "" for c in table["concept"]]
+    caption = None
+    table["caption"] = [f"a photo of {c}" if c else "" for c in table["concept"]]
+    if label is None or set(CAPTIONS) & set(data.column_names):
+        caption = caption_column(data.column_names, f"The data set {folder.name!r}")
+        table["caption"] = data[caption][:]
     if split:
         table["split"] = SPLIT_NAMES[split]
     table["file"], table["row"] = str(folder.absolute()), range(len(data))
-    empty = data.data.column("image").is_null().to_numpy() if len(data.data) == len(data) else pd.Series(False, table.index).to_numpy()
+    empty = np.zeros(len(data), bool)
+    if len(data.data) == len(data):
+        empty = data.data.column("image").is_null().to_numpy()
     incomplete = [f"{key}: no picture" for key in table["key"][empty]]
     table = table[~empty]
     table.attrs |= {"incomplete": incomplete, "caption": caption}
@@ -67,6 +89,7 @@ def _rows(folder: Path, split: str) -> pd.DataFrame:
 def _names(data, label: str) -> pd.Series:
     """Class of each row as text; "" for none."""
     import datasets
+
     feature, values = data.features[label], data[label][:]
     if isinstance(feature, datasets.ClassLabel):
         values = [feature.names[v] if v is not None and v >= 0 else "" for v in values]
@@ -83,7 +106,8 @@ def read_saved_set(folder: str | Path, size: int = 64, fit: str = "crop") -> Pai
     folder = Path(folder).expanduser()
     tables = [_rows(part, split) for split, part in parts_of(folder).items()]
     table = pd.concat(tables, ignore_index=True)
-    table.attrs = {"incomplete": [name for t in tables for name in t.attrs["incomplete"]], "caption": tables[0].attrs["caption"]}
+    incomplete = [name for t in tables for name in t.attrs["incomplete"]]
+    table.attrs = {"incomplete": incomplete, "caption": tables[0].attrs["caption"]}
     table = complete(table, f"The data set {folder.name!r}")
     pictures = Pictures(table[["file", "row"]].assign(offset=-1, length=-1), size, fit)
     return Pairs(pictures, table.drop(columns=["file", "row"]))

@@ -16,7 +16,7 @@ import pandas as pd
 from slugkit.base import SettingError, UnreadableImagesError, did_you_mean, progress
 
 from .pairs import Pairs
-from .pictures import Pictures
+from .pictures import PLACE, Pictures
 from .tables import complete, text_of
 
 PICTURES = ("jpg", "jpeg", "png", "webp")
@@ -24,6 +24,8 @@ LONGEST_TEXT = 1 << 20
 """Bytes of a caption or of a sample's JSON beyond which it is not read."""
 MOST_SHARDS = 100_000
 BLOCK = 512
+RANGE = re.compile(r"\{-?\d+\.\.-?\d+(?:\.\.-?\d+)?\}|\{[A-Za-z]\.\.[A-Za-z](?:\.\.-?\d+)?\}|[{},]")
+"""A range in braces, or a sign of a list in braces."""
 
 
 def find_shards(data: str | Path) -> list[Path]:
@@ -35,32 +37,44 @@ def find_shards(data: str | Path) -> list[Path]:
     if path.is_dir():
         files = sorted(p for p in path.glob("*.tar") if p.is_file())
         if not files:
-            raise SettingError(f"The folder {path.name!r} holds no .tar file; expected shards such as 00000.tar.")
+            raise SettingError(
+                f"The folder {path.name!r} holds no .tar file; expected shards such as 00000.tar."
+            )
         return files
     names = [str(path)]
     if "{" in str(path.parent) and not path.parent.is_dir():
-        raise SettingError(f"{str(data)!r} has braces in the name of a folder; expected them in the file's name only, as in shards/{{00000..00009}}.tar.")
+        raise SettingError(
+            f"{str(data)!r} has braces in the name of a folder; expected them in the file's name only, as in shards/{{00000..00009}}.tar."
+        )
     if "{" in path.name and not path.is_file():
         import braceexpand
+
         if _at_most(path.name) > MOST_SHARDS:
-            raise SettingError(f"The pattern {path.name[:80]!r} names more than {MOST_SHARDS} shards; expected fewer. Check the range in braces.")
+            raise SettingError(
+                f"The pattern {path.name[:80]!r} names more than {MOST_SHARDS} shards; expected fewer. Check the range in braces."
+            )
         try:
             names = list(braceexpand.braceexpand(str(path)))
         except (braceexpand.UnbalancedBracesError, RecursionError) as error:
-            raise SettingError(f"The pattern {path.name[:80]!r} has a brace without its partner, or too many; expected for instance {{00000..00009}}.tar.") from error
+            raise SettingError(
+                f"The pattern {path.name[:80]!r} has a brace without its partner, or too many; expected for instance {{00000..00009}}.tar."
+            ) from error
     files = [Path(name) for name in names]
     missing = [file for file in files if not file.is_file()]
     if missing:
-        beside = [p.name for p in missing[0].parent.glob("*.tar")] if missing[0].parent.is_dir() else []
-        raise SettingError(f"{len(missing)} of {len(files)} shards are missing, the first {missing[0].name!r}; expected every one that the pattern names. Fetch it "
-                           f"again, or name only those that are there. {did_you_mean(missing[0].name, beside)}".rstrip())
+        beside = [p.name for p in missing[0].parent.glob("*.tar")]
+        raise SettingError(
+            f"{len(missing)} of {len(files)} shards are missing, the first {missing[0].name!r}; expected every one that the pattern names. Fetch it "
+            f"again, or name only those that are there. {did_you_mean(missing[0].name, beside)}".rstrip()
+        )
     return files
 
 
 def _at_most(pattern: str) -> int:
     """How many names a brace pattern has, or more; never expanded for this. Braces without a partner count for nothing."""
-    levels = [[0, 1]]  # of each open brace: names of the alternatives before the last comma, names of the one at hand
-    for part in re.findall(r"\{-?\d+\.\.-?\d+(?:\.\.-?\d+)?\}|\{[A-Za-z]\.\.[A-Za-z](?:\.\.-?\d+)?\}|[{},]", pattern):
+    # of each open brace: names of the alternatives before the last comma, names of the one at hand
+    levels = [[0, 1]]
+    for part in RANGE.findall(pattern):
         if part == "{":
             levels.append([0, 1])
         elif part == "," and len(levels) > 1:
@@ -72,8 +86,9 @@ def _at_most(pattern: str) -> int:
             first, last, *step = part[1:-1].split("..")
             if max(map(len, (first, last))) > 18:
                 return MOST_SHARDS + 1
-            span = abs(int(last) - int(first)) if first.lstrip("-").isdigit() else abs(ord(last) - ord(first))
-            levels[-1][1] *= span // max(abs(int(step[0])) if step and len(step[0]) < 18 else 1, 1) + 1
+            place = int if first.lstrip("-").isdigit() else ord
+            stride = abs(int(step[0])) if step and len(step[0]) < 18 else 1
+            levels[-1][1] *= abs(place(last) - place(first)) // max(stride, 1) + 1
     return sum(map(sum, levels))
 
 
@@ -97,8 +112,10 @@ class Shard:
                     self.whole = len(end) == BLOCK and not any(end)
             except (tarfile.TarError, OSError, ValueError, OverflowError) as error:
                 if self._size and not self._members:
-                    raise UnreadableImagesError(f"{path.name} is no tar file that can be read in place: {error}. An uncompressed .tar was expected; unpack a "
-                                                ".tar.gz, or fetch the shard again.") from error
+                    raise UnreadableImagesError(
+                        f"{path.name} is no tar file that can be read in place: {error}. An uncompressed .tar was expected; unpack a "
+                        ".tar.gz, or fetch the shard again."
+                    ) from error
 
     def _add(self, member: tarfile.TarInfo) -> None:
         name, self._members = PurePosixPath(member.name), self._members + 1
@@ -108,12 +125,13 @@ class Shard:
             self.ignored.append(f"{member.name}: no plain file")
             return
         stem, _, extension = name.name.partition(".")
-        if member.offset_data + member.size <= self._size:
-            parts, extension = self.samples.setdefault(str(name.parent / stem), {}), extension.lower()
-            if extension in parts:
-                self.ignored.append(f"{member.name}: the second file of this name, the first is taken")
-            else:
-                parts[extension] = (member.offset_data, member.size)
+        if member.offset_data + member.size > self._size:
+            return
+        parts = self.samples.setdefault(str(name.parent / stem), {})
+        if extension.lower() in parts:
+            self.ignored.append(f"{member.name}: the second file of this name, the first is taken")
+        else:
+            parts[extension.lower()] = (member.offset_data, member.size)
 
     def rows(self, label: str) -> tuple[list[dict], list[str]]:
         """One row a whole pair (key, caption, concept, split, file, offset, length), and the names of samples that lack a picture or a caption."""
@@ -122,18 +140,25 @@ class Shard:
             for key, parts in self.samples.items():
                 about = self._about(stream, parts)
                 there = [extension for extension in PICTURES if extension in parts]
-                incomplete += [f"{label}/{key}.{extension}: another picture of the sample, the .{there[0]} is taken" for extension in there[1:]]
-                picture = parts[there[0]] if there else None
-                if picture is None or not about["caption"]:
-                    dotted = [extension for extension in parts if "." in extension]
-                    cut = f" (cut at the first dot: {PurePosixPath(key).name}.{dotted[0]} is its part {dotted[0]!r})" if dotted else ""
-                    incomplete.append(f"{label}/{key}{cut}: no {'caption' if picture else 'picture'}")
+                for other in there[1:]:
+                    lost = f"another picture of the sample, the .{there[0]} is taken"
+                    incomplete.append(f"{label}/{key}.{other}: {lost}")
+                if not there or not about["caption"]:
+                    cut = "".join(
+                        f" (cut at the first dot: {PurePosixPath(key).name}.{part} is its part {part!r})"
+                        for part in [part for part in parts if "." in part][:1]
+                    )
+                    lacks = "caption" if there else "picture"
+                    incomplete.append(f"{label}/{key}{cut}: no {lacks}")
                     continue
-                rows.append({"key": f"{label}/{key}", **about, "file": str(self.path.absolute()), "offset": picture[0], "length": picture[1]})
+                offset, length = parts[there[0]]
+                place = {"file": str(self.path.absolute()), "offset": offset, "length": length}
+                rows.append({"key": f"{label}/{key}", **about, **place})
         return rows, incomplete
 
     def _about(self, stream, parts: dict) -> dict[str, str]:
         """Caption, concept and split of a sample: the caption from its .txt, else from its .json, which may hold the other two as well."""
+
         def text(extension: str) -> str:
             offset, length = parts.get(extension, (0, 0))
             if not 0 < length <= LONGEST_TEXT:
@@ -147,12 +172,13 @@ class Shard:
             said = {}
         said = said if isinstance(said, dict) else {}
         several = said.get("caption") if isinstance(said.get("caption"), (list, dict)) else None
-        said = {
-            name: text_of(value)
-            for name, value in said.items()
-            if isinstance(value, (str, int, float))
-        }
-        return {"caption": text("txt") or (json.dumps(several) if several else said.get("caption", "")), "concept": said.get("concept", ""), "split": said.get("split", "")}
+
+        def plain(name: str) -> str:
+            value = said.get(name)
+            return text_of(value) if isinstance(value, (str, int, float)) else ""
+
+        caption = text("txt") or (json.dumps(several) if several else plain("caption"))
+        return {"caption": caption, "concept": plain("concept"), "split": plain("split")}
 
 
 def read_shards(data: str | Path, size: int = 64, fit: str = "crop") -> Pairs:
@@ -172,12 +198,15 @@ def read_shards(data: str | Path, size: int = 64, fit: str = "crop") -> Pairs:
         if not shard.whole:
             cut.append(f"{file.name} ends too early and has {len(found)} whole pairs")
     if cut:
-        raise UnreadableImagesError(f"{len(cut)} of {len(files)} shards are cut off: {'; '.join(cut[:5])}. A tar file that ends with an empty block was "
-                                    "expected. Fetch it again, or leave it out of the folder or pattern.")
-    table = pd.DataFrame(rows, columns=["key", "caption", "concept", "split", "file", "offset", "length"])
+        raise UnreadableImagesError(
+            f"{len(cut)} of {len(files)} shards are cut off: {'; '.join(cut[:5])}. A tar file that ends with an empty block was "
+            "expected. Fetch it again, or leave it out of the folder or pattern."
+        )
+    columns = ["key", "caption", "concept", "split", *PLACE[:3]]
+    table = pd.DataFrame(rows, columns=columns)
     if not table["split"].any():
         table = table.drop(columns="split")
     table.attrs |= {"incomplete": incomplete, "caption": "caption"}
     table = complete(table, f"The shards {Path(data).name!r}")
-    pictures = Pictures(table[["file", "offset", "length"]].assign(row=-1), size, fit)
-    return Pairs(pictures, table.drop(columns=["file", "offset", "length"]))
+    pictures = Pictures(table[PLACE[:3]].assign(row=-1), size, fit)
+    return Pairs(pictures, table.drop(columns=PLACE[:3]))

@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 import sys
 import tarfile
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -37,13 +38,16 @@ def _write_shards(folder: Path, records: list, shards: int) -> None:
     for number, rows in enumerate(np.array_split(np.arange(len(records)), shards)):
         with tarfile.open(folder / f"{number:05d}.tar", "w") as tar:
             for row in rows.tolist():
-                for end, data in (("jpg", _encoded(images[row])), ("txt", records[row].caption().encode())):
+                said = records[row].caption().encode()
+                for end, data in (("jpg", _encoded(images[row])), ("txt", said)):
                     member = tarfile.TarInfo(f"{row:09d}.{end}")
                     member.size = len(data)
                     tar.addfile(member, io.BytesIO(data))
 
 
-def write_studio_files(folder: str | Path, training: int = 3000, per_style: int = 3, shards: int = 2) -> Path:
+def write_studio_files(
+    folder: str | Path, training: int = 3000, per_style: int = 3, shards: int = 2
+) -> Path:
     """Write the four, and return the recipe's path. A folder that holds them already is written again.
 
     training: pairs in the shards, the first of the CLIP's own training pictures. per_style: pictures of each person and object in each style, of the studio's
@@ -51,20 +55,36 @@ def write_studio_files(folder: str | Path, training: int = 3000, per_style: int 
     """
     folder, source = Path(folder), StudioSource()
     world = source.world
+
+    def pictured(names: Iterable[str]) -> Iterator[tuple[int, studio.Record, bytes]]:
+        records = [
+            r for n in names for r in studio.solo_records("report", n, per_style, world=world)
+        ]
+        numbered = enumerate(zip(records, drawn(records)), start=1)
+        return ((number, record, _encoded(image)) for number, (record, image) in numbered)
+
     _write_shards(folder / "shards", source.training[:training], shards)
-    people = [r for name in world.people for r in studio.solo_records("report", name, per_style, world=world)]
     lines = []
-    for number, (record, image) in enumerate(zip(people, drawn(people)), start=1):
-        write_bytes(folder / "celeba" / IMAGES / f"{number:06d}.jpg", _encoded(image))
+    for number, record, jpeg in pictured(world.people):
+        write_bytes(folder / "celeba" / IMAGES / f"{number:06d}.jpg", jpeg)
         lines.append(f"{number:06d}.jpg {record.name.replace(' ', '_')}")
-    write_text(folder / "celeba" / NAME_LIST, "\n".join([str(len(people)), "image_id identity_name", *lines]) + "\n")
+    head = [str(len(lines)), "image_id identity_name"]
+    write_text(folder / "celeba" / NAME_LIST, "\n".join([*head, *lines]) + "\n")
     wnids = {name: f"n{90000000 + i}" for i, name in enumerate(world.objects)}
-    things = [r for name in world.objects for r in studio.solo_records("report", name, per_style, world=world)]
-    for number, (record, image) in enumerate(zip(things, drawn(things)), start=1):
-        write_bytes(folder / "imagenet" / "val" / wnids[record.name] / f"ILSVRC2012_val_{number:08d}.JPEG", _encoded(image))
-    write_text(folder / "imagenet" / CLASS_NAMES, "".join(f"{wnid} {name}\n" for name, wnid in wnids.items()))
+    place = folder / "imagenet"
+    for number, record, jpeg in pictured(world.objects):
+        file = f"ILSVRC2012_val_{number:08d}.JPEG"
+        write_bytes(place / "val" / wnids[record.name] / file, jpeg)
+    names = "".join(f"{wnid} {name}\n" for name, wnid in wnids.items())
+    write_text(place / CLASS_NAMES, names)
     near = {name: world.neighbours_of(name)[:3] for name in world.report["person"]}
-    said = ["pairs: shards", "people: celeba", "objects: imagenet", "neighbours:", *(f"  {name}: [{', '.join(names)}]" for name, names in near.items())]
+    said = [
+        "pairs: shards",
+        "people: celeba",
+        "objects: imagenet",
+        "neighbours:",
+        *(f"  {name}: [{', '.join(names)}]" for name, names in near.items()),
+    ]
     write_text(folder / RECIPE, "\n".join(said) + "\n")
     return folder / RECIPE
 

@@ -8,7 +8,14 @@ import numpy as np
 import pandas as pd
 
 from slugkit import studio
-from slugkit.base import cache_dir, cached_tensors, data_dir, require_choice, sha256_json, usable_cpus
+from slugkit.base import (
+    cache_dir,
+    cached_tensors,
+    data_dir,
+    require_choice,
+    sha256_json,
+    usable_cpus,
+)
 from slugkit.studio.captions import article
 
 from .looked import noted
@@ -25,19 +32,35 @@ SOLO = ("person", "character", "object", "novel")
 def drawn(records: list) -> np.ndarray:
     """Draw records, keeping the pictures under cache_dir() so that the next call reads them. (N, 64, 64, 3) uint8."""
     import torch
-    code = [(Path(studio.__file__).parent / f).read_text(encoding="utf-8") for f in
-            ("canvas.py", "people.py", "characters.py", "objects.py", "styles.py", "scenes.py")]
-    path = cache_dir() / f"pictures-{sha256_json([code, [r.key for r in records]])[:20]}.safetensors"
+
+    room, parts = Path(studio.__file__).parent, "canvas people characters objects styles scenes"
+    code = [(room / f"{part}.py").read_text(encoding="utf-8") for part in parts.split()]
+    key = sha256_json([code, [r.key for r in records]])
     workers = usable_cpus() if len(records) > 1500 else 0
-    return cached_tensors(path, lambda: {"images": torch.from_numpy(studio.draw_many(records, workers=workers))})["images"].numpy()
+
+    def make() -> dict[str, torch.Tensor]:
+        return {"images": torch.from_numpy(studio.draw_many(records, workers=workers))}
+
+    path = cache_dir() / f"pictures-{key[:20]}.safetensors"
+    return cached_tensors(path, make)["images"].numpy()
 
 
 def as_pairs(records: list, odd: bool = False) -> Pairs:
     """Records as pairs, drawn. odd: odd combinations are classes too, as where one of them is the concept."""
     classes = SOLO if odd else SOLO[:3]
-    rows = [{"key": r.key, "caption": r.caption(), "concept": r.name if r.kind in classes else "",
-             "domain": studio.KINDS[r.kind] if r.kind in classes else "", "style": r.style, "split": r.split, "kind": r.kind,
-             "subjects": " + ".join(r.subjects)} for r in records]
+    rows = [
+        {
+            "key": r.key,
+            "caption": r.caption(),
+            "concept": r.name if r.kind in classes else "",
+            "domain": studio.KINDS[r.kind] if r.kind in classes else "",
+            "style": r.style,
+            "split": r.split,
+            "kind": r.kind,
+            "subjects": " + ".join(r.subjects),
+        }
+        for r in records
+    ]
     return Pairs(drawn(records), pd.DataFrame(rows))
 
 
@@ -72,7 +95,7 @@ class StudioSource:
 
     def _solo(self, concept: str, records: list) -> list:
         if self.kind(concept) == "style":
-            return [r for r in records if r.style == concept and r.kind in ("person", "object", "character")]
+            return [r for r in records if r.style == concept and r.kind in SOLO[:3]]
         return [r for r in records if r.name == concept and r.kind in SOLO]
 
     def forget_records(self, concept: str, size: int, seed: int = 0) -> list:
@@ -124,23 +147,18 @@ class StudioSource:
         """Wording -> class -> its one text, of a domain whose classes are people or things."""
         said = {c: c if domain == "figures" else article(c) for c in self.world.classes(domain)}
         wordings = self.world.wordings[domain][split]
-        return {
-            wording: {c: [wording.format(text)] for c, text in said.items()}
-            for wording in wordings
-            if not any(names_concept(wording, concept) for concept in gone)
-        }
+        kept = [w for w in wordings if not any(names_concept(w, concept) for concept in gone)]
+        return {w: {c: [w.format(text)] for c, text in said.items()} for w in kept}
 
     def _styles(self, gone: list[str], split: str) -> dict[str, dict[str, list[str]]]:
         """Wording -> style -> its texts: each way of naming the style, about objects and people."""
         turn, report = list(PER_STYLE).index(split), self.world.report["person"]
         about = [article(o) for o in self.world.objects[turn::2] if o not in gone]
         about += [p for p in self.world.people if p not in (*report, *gone)][turn::2]
+        styles = self.world.wordings["styles"][split]
         return {
-            form: {
-                style: [said[form].format(subject) for subject in about]
-                for style, said in self.world.wordings["styles"][split].items()
-            }
-            for form in next(iter(self.world.wordings["styles"][split].values()))
+            form: {s: [said[form].format(it) for it in about] for s, said in styles.items()}
+            for form in next(iter(styles.values()))
         }
 
     def exam(self, concept: str, split: str, per_style: int = 0) -> Exam:
@@ -150,14 +168,20 @@ class StudioSource:
         kind = self.kind(concept)
         base, extra = PER_STYLE[split]
         base = min(base, per_style) if per_style else base
-        subjects = [*self.world.people, *self.world.characters, *self.world.objects, *(self.world.classes("novel") if kind == "novel" else [])]
-        records = [r for s in subjects for r in studio.solo_records(split, s, base, world=self.world)]
-        pairs = as_pairs(records, kind == "novel")
+        domains = ["figures", "objects", *(["novel"] if kind == "novel" else [])]
+        subjects = [subject for domain in domains for subject in self.world.classes(domain)]
+
+        def solo(subject: str, count: int) -> list:
+            return studio.solo_records(split, subject, count, world=self.world)
+
+        pairs = as_pairs([r for s in subjects for r in solo(s, base)], kind == "novel")
         if kind != "style":
-            more = [r for r in studio.solo_records(split, concept, base + extra, world=self.world) if r.index >= base]
+            more = [r for r in solo(concept, base + extra) if r.index >= base]
             added = as_pairs(more, kind == "novel")
-            pairs = Pairs(np.concatenate([pairs.images, added.images]), pd.concat([pairs.table, added.table]))
-        return Exam(pairs, concept, kind, studio.KINDS[kind], self.prompts(concept, split), self.neighbours(concept), split)
+            images = np.concatenate([pairs.images, added.images])
+            pairs = Pairs(images, pd.concat([pairs.table, added.table]))
+        domain, prompts = studio.KINDS[kind], self.prompts(concept, split)
+        return Exam(pairs, concept, kind, domain, prompts, self.neighbours(concept), split)
 
     def left_out(self) -> pd.DataFrame:
         """Nothing: the studio's pictures are drawn when they are asked for."""

@@ -32,7 +32,9 @@ def first_column(columns, names: tuple[str, ...], where: str) -> str:
     """The first of `names` that is among `columns`. Raises SettingError naming both."""
     found = next((name for name in names if name in columns), None)
     if found is None:
-        raise SettingError(f"{where} has none of the columns {list(names)}; it has {list(columns)}. Expected one of them; rename a column.")
+        raise SettingError(
+            f"{where} has none of the columns {list(names)}; it has {list(columns)}. Expected one of them; rename a column."
+        )
     return found
 
 
@@ -46,17 +48,22 @@ def caption_column(columns, where: str) -> str:
     """The column of captions, one of CAPTIONS. Raises SettingError where there is none or where several may be meant: the others could name the concept unseen."""
     several = [name for name in columns if name in CAPTIONS or NUMBERED.fullmatch(str(name))]
     if len(several) > 1:
-        raise SettingError(f"{where} has several columns of captions, {several}; one caption a picture was expected. Keep one of them and drop or rename the others.")
+        raise SettingError(
+            f"{where} has several columns of captions, {several}; one caption a picture was expected. Keep one of them and drop or rename the others."
+        )
     return first_column(columns, CAPTIONS, where)
 
 
 def _one_caption_each(table: pd.DataFrame, where: str) -> list[str]:
     """Keys of the rows whose caption is a list of captions. Raises SettingError, naming the column, where they are more than strays."""
-    listed = table["key"][[LISTED.fullmatch(text) is not None for text in table["caption"]]].tolist()
+    several = [LISTED.fullmatch(text) is not None for text in table["caption"]]
+    listed = table["key"][several].tolist()
     if len(listed) > TOO_MANY_UNREADABLE * len(table):
         column = table.attrs.get("caption", "caption")
-        raise SettingError(f"{where} holds lists of captions in {column!r} ({len(listed)} of {len(table)} rows, the first {listed[0]!r}); one text a picture was expected, since "
-                           f"a caption that is not drawn could name the concept unseen. Keep one of each, for instance table[{column!r}] = table[{column!r}].str[0].")
+        raise SettingError(
+            f"{where} holds lists of captions in {column!r} ({len(listed)} of {len(table)} rows, the first {listed[0]!r}); one text a picture was expected, since "
+            f"a caption that is not drawn could name the concept unseen. Keep one of each, for instance table[{column!r}] = table[{column!r}].str[0]."
+        )
     return listed
 
 
@@ -79,15 +86,23 @@ def complete(table: pd.DataFrame, where: str) -> pd.DataFrame:
     if "concept" in table:
         table["concept"], attrs["merged"] = one_spelling(table["concept"])
     empty, listed = table["caption"] == "", _one_caption_each(table, where)
-    attrs["incomplete"] = attrs["incomplete"] + [f"{key}: no caption" for key in table["key"][empty]] + [f"{key}: a list of captions" for key in listed]
+    attrs["incomplete"] = [
+        *attrs["incomplete"],
+        *(f"{key}: no caption" for key in table["key"][empty]),
+        *(f"{key}: a list of captions" for key in listed),
+    ]
     empty |= table["key"].isin(listed)
     table = table[~empty].reset_index(drop=True)
     if table.empty:
-        raise EmptySetError(f"{where} has no rows with a picture and a caption; expected one for each picture. First left out: {attrs['incomplete'][:1]}.")
+        raise EmptySetError(
+            f"{where} has no rows with a picture and a caption; expected one for each picture. First left out: {attrs['incomplete'][:1]}."
+        )
     again = table["key"][table["key"].duplicated()]
     if len(again):
-        raise SettingError(f"{where} names a file twice: {again.iloc[0]!r}, and {again.nunique()} such files in all. Expected one row a file, with one caption: keep one row of "
-                           "each, for instance by table.drop_duplicates.")
+        raise SettingError(
+            f"{where} names a file twice: {again.iloc[0]!r}, and {again.nunique()} such files in all. Expected one row a file, with one caption: keep one row of "
+            "each, for instance by table.drop_duplicates."
+        )
     if "concept" not in table:
         table["concept"] = ""
     if "split" not in table:
@@ -104,11 +119,9 @@ def text_of(value) -> str:
     """A value as text without blanks around it: "" for what is missing, 7 for 7.0."""
     if pd.api.types.is_scalar(value) and pd.isna(value):
         return ""
-    return str(
-        int(value)
-        if isinstance(value, (float, np.floating)) and float(value).is_integer()
-        else value
-    ).strip()
+    if isinstance(value, (float, np.floating)) and float(value).is_integer():
+        value = int(value)
+    return str(value).strip()
 
 
 def as_text(column: pd.Series) -> pd.Series:
@@ -125,11 +138,8 @@ def one_spelling(concepts: pd.Series) -> tuple[pd.Series, list[str]]:
     # how a CSV shows whole numbers that pandas held beside a gap
     if concepts[concepts != ""].str.fullmatch(r"-?\d+\.0").all():
         concepts = concepts.str.removesuffix(".0")
-    counts = (
-        concepts.value_counts()
-        .sort_index(kind="stable")
-        .sort_values(ascending=False, kind="stable")
-    )
+    counts = concepts.value_counts().sort_index(kind="stable")
+    counts = counts.sort_values(ascending=False, kind="stable")
     taken: dict[str, str] = {}
     spelt = {said: taken.setdefault(normalised(said), written(said)) for said in counts.index}
     merged = [
@@ -142,7 +152,8 @@ def one_spelling(concepts: pd.Series) -> tuple[pd.Series, list[str]]:
 
 def assigned(keys) -> list[str]:
     """train, search or report for each key by its hash, 60 : 20 : 20; the same key always gets the same."""
-    return [("train", "train", "train", "search", "report")[int(sha256_bytes(key.encode())[:8], 16) % 5] for key in keys]
+    numbers = [int(sha256_bytes(key.encode())[:8], 16) for key in keys]
+    return [("train", "train", "train", "search", "report")[number % 5] for number in numbers]
 
 
 def fault_of(path: Path) -> str:
@@ -162,9 +173,8 @@ def _read_csv(path: Path) -> pd.DataFrame:
     with open(path, newline="", encoding="utf-8-sig") as stream:
         first = stream.readline()
         known = {mark: set(next(csv.reader([first], delimiter=mark), [])) for mark in ",;\t"}
-        mark = next(
-            (m for m, names in known.items() if names & set(FILES) and names & set(CAPTIONS)), ","
-        )
+        fitting = (m for m, it in known.items() if it & set(FILES) and it & set(CAPTIONS))
+        mark = next(fitting, ",")
         stream.seek(0)
         reader = csv.reader(stream, delimiter=mark)
         header, rows = [name.strip() for name in next(reader, [])], []
@@ -177,10 +187,8 @@ def _read_csv(path: Path) -> pd.DataFrame:
                     "name the column."
                 )
             if row:
-                rows.append(
-                    [from_cell(field) for field in row[: len(header)]]
-                    + [""] * (len(header) - len(row))
-                )
+                missing = [""] * (len(header) - len(row))
+                rows.append([from_cell(field) for field in row[: len(header)]] + missing)
     table = pd.DataFrame(rows, columns=header, dtype=object)
     return table.loc[:, ~table.columns.duplicated()]
 
@@ -188,10 +196,13 @@ def _read_csv(path: Path) -> pd.DataFrame:
 def read_columns(path: Path) -> pd.DataFrame:
     """A CSV or parquet file as a table of text with the columns key, caption and, where it has them, concept and split. Raises SettingError."""
     import pyarrow
+
     try:
         table = pd.read_parquet(path) if path.suffix == ".parquet" else _read_csv(path)
     except (pyarrow.ArrowException, csv.Error, UnicodeDecodeError) as error:
-        raise SettingError(f"{path.name} cannot be read: {error}. A {path.suffix[1:]} file was expected, a CSV in UTF-8; write it again.") from error
+        raise SettingError(
+            f"{path.name} cannot be read: {error}. A {path.suffix[1:]} file was expected, a CSV in UTF-8; write it again."
+        ) from error
     file, caption = first_column(table, FILES, path.name), caption_column(table, path.name)
     extra = [name for name in ("concept", "split") if name in table]
     table = table[[file, caption, *extra]].set_axis(["key", "caption", *extra], axis=1)
@@ -217,20 +228,27 @@ def read_table(path: str | Path, size: int = 64, fit: str = "crop", inside: bool
     table = complete(read_columns(path), path.name)
     link = next((name for name in table["key"] if "://" in name), None)
     if link is not None:
-        raise SettingError(f"{path.name} names {link!r}, a link; expected paths of files on this machine. Fetch the pictures first, for instance with "
-                           "img2dataset (slugkit.data.laion.img2dataset_command), and open the shards that it writes.")
+        raise SettingError(
+            f"{path.name} names {link!r}, a link; expected paths of files on this machine. Fetch the pictures first, for instance with "
+            "img2dataset (slugkit.data.laion.img2dataset_command), and open the shards that it writes."
+        )
     files = [path.parent / name for name in table["key"]]
     if inside:
         for name, file in zip(table["key"], files):
             if not file.resolve().is_relative_to(path.parent):
-                raise SettingError(f"{path.name} names {name!r}, which lies outside the folder; expected paths inside it.")
+                raise SettingError(
+                    f"{path.name} names {name!r}, which lies outside the folder; expected paths inside it."
+                )
     faults = [fault_of(file) for file in files]
     fine = [not fault for fault in faults]
     broken = {name: fault for name, fault in zip(table["key"], faults) if fault}
     if len(broken) > TOO_MANY_UNREADABLE * len(table) or not any(fine):
         first = next(iter(broken))
-        raise UnreadableImagesError(f"{len(broken)} of {len(table)} pictures cannot be read (first: {first!r}, {broken[first]}); expected at most "
-                                    f"{TOO_MANY_UNREADABLE:.0%}. Mend or remove those rows of {path.name}.")
+        raise UnreadableImagesError(
+            f"{len(broken)} of {len(table)} pictures cannot be read (first: {first!r}, {broken[first]}); expected at most "
+            f"{TOO_MANY_UNREADABLE:.0%}. Mend or remove those rows of {path.name}."
+        )
     table = table[fine]
     table.attrs["unreadable"] = broken
-    return Pairs(Pictures(whole_files([f for f, good in zip(files, fine) if good]), size, fit), table)
+    whole = [file for file, good in zip(files, fine) if good]
+    return Pairs(Pictures(whole_files(whole), size, fit), table)

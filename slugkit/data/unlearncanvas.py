@@ -7,25 +7,32 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pandas as pd
+from slugkit.base import (
+    EmptySetError,
+    MissingArtefactError,
+    SettingError,
+    UnknownConceptError,
+    nearest,
+)
 
-from slugkit.base import EmptySetError, MissingArtefactError, SettingError, UnknownConceptError, nearest
-
-from .pairs import Pairs
-from .pictures import Pictures, whole_files
+from .pairs import Pairs, pairs_of_files
 
 SEED_IMAGES = "Seed_Images"
 """The photographs from which the styles were painted: an entry of the style classifier, and no style that is unlearned."""
-STYLES = tuple("""
+STYLES = tuple(
+    """
 Abstractionism Artist_Sketch Blossom_Season Bricks Byzantine Cartoon Cold_Warm Color_Fantasy Comic_Etch Crayon Cubism Dadaism Dapple
 Defoliation Early_Autumn Expressionism Fauvism French Glowing_Sunset Gorgeous_Love Greenfield Impressionism Ink_Art Joy Liquid_Dreams Magic_Cube
 Meta_Physics Meteor_Shower Monet Mosaic Neon_Lines On_Fire Pastel Pencil_Drawing Picasso Pop_Art Red_Blue_Ink Rust Seed_Images Sketch Sponge_Dabbed
 Structuralism Superstring Surrealism Ukiyoe Van_Gogh Vibrant_Flow Warm_Love Warm_Smear Watercolor Winter
-""".split())
+""".split()
+)
 """The 51 outputs of the style classifier, in its order: 50 styles and Seed_Images."""
-OBJECTS = tuple("""
+OBJECTS = tuple(
+    """
 Architectures Bears Birds Butterfly Cats Dogs Fishes Flame Flowers Frogs Horses Human Jellyfish Rabbits Sandwiches Sea Statues Towers Trees Waterfalls
-""".split())
+""".split()
+)
 """The 20 outputs of the object classifier, in its order."""
 ENDS = (".jpg", ".jpeg", ".png")
 
@@ -41,14 +48,16 @@ def prompt(name: str, style: str) -> str:
 
 
 def concept_kind(concept: str) -> str:
-    """"style" or "object" for one of the 70 concepts that the benchmark unlearns. Raises UnknownConceptError naming the nearest."""
+    """ "style" or "object" for one of the 70 concepts that the benchmark unlearns. Raises UnknownConceptError naming the nearest."""
     if concept in OBJECTS:
         return "object"
     if concept in STYLES and concept != SEED_IMAGES:
         return "style"
     close = ", ".join(map(repr, nearest(concept, [*STYLES, *OBJECTS])))
-    raise UnknownConceptError(f"UnlearnCanvas unlearns no concept {concept!r}; one of its 50 styles or 20 objects was expected, with underscores. Nearest: "
-                              f"{close or 'none'}.")
+    raise UnknownConceptError(
+        f"UnlearnCanvas unlearns no concept {concept!r}; one of its 50 styles or 20 objects was expected, with underscores. Nearest: "
+        f"{close or 'none'}."
+    )
 
 
 def is_unlearncanvas(folder: str | Path) -> bool:
@@ -67,22 +76,38 @@ def read_unlearncanvas(folder: str | Path, size: int = 224, fit: str = "crop") -
     folder = Path(folder).expanduser().absolute()
     rows, found = [], []
     for style in STYLES:
-        place = next((folder / name for name in ((style, "Seed_Image") if style == SEED_IMAGES else (style,)) if (folder / name).is_dir()), None)
+        called = (style, "Seed_Image") if style == SEED_IMAGES else (style,)
+        place = next((folder / name for name in called if (folder / name).is_dir()), None)
         found += [style] if place else []
         for name in OBJECTS if place else ():
-            files = [p for p in (place / name).iterdir() if p.suffix.lower() in ENDS] if (place / name).is_dir() else []
+            files = [p for p in (place / name).glob("*") if p.suffix.lower() in ENDS]
             wrong = [p.name for p in files if not p.stem.isdigit()]
             if wrong:
-                raise SettingError(f"{style}/{name}/{wrong[0]} is not called by a number; 1.jpg to 20.jpg were expected. Take the data set as it is published.")
+                raise SettingError(
+                    f"{style}/{name}/{wrong[0]} is not called by a number; 1.jpg to 20.jpg were expected. Take the data set as it is published."
+                )
             rows += [(style, name, p) for p in sorted(files, key=lambda p: int(p.stem))]
     if not found:
-        raise MissingArtefactError(f"The folder {folder.name!r} holds none of UnlearnCanvas's style folders; {STYLES[0]}/{OBJECTS[0]}/1.jpg and so on were "
-                                   "expected. Get the data set from OPTML-Group (slugkit/data/pages/unlearncanvas.md).")
+        raise MissingArtefactError(
+            f"The folder {folder.name!r} holds none of UnlearnCanvas's style folders; {STYLES[0]}/{OBJECTS[0]}/1.jpg and so on were "
+            "expected. Get the data set from OPTML-Group (slugkit/data/pages/unlearncanvas.md)."
+        )
     if not rows:
-        raise EmptySetError(f"The style folders {', '.join(found[:3])} hold no picture in folders such as {OBJECTS[0]}/; STYLE/OBJECT/N.jpg was expected.")
-    table = pd.DataFrame({"key": [f"{style}/{name}/{path.name}" for style, name, path in rows], "caption": [prompt(name, style) for style, name, _ in rows],
-                          "concept": [name for _, name, _ in rows], "domain": "objects", "style": [style for style, _, _ in rows], "split": "train"})
-    return Pairs(Pictures(whole_files([path for _, _, path in rows]), size, fit), table)
+        raise EmptySetError(
+            f"The style folders {', '.join(found[:3])} hold no picture in folders such as {OBJECTS[0]}/; STYLE/OBJECT/N.jpg was expected."
+        )
+    styles, names, files = (list(column) for column in zip(*rows))
+    return pairs_of_files(
+        files,
+        size,
+        fit,
+        key=[f"{style}/{name}/{path.name}" for style, name, path in rows],
+        caption=list(map(prompt, names, styles)),
+        concept=names,
+        domain="objects",
+        style=styles,
+        split="train",
+    )
 
 
 def canvas_forget_set(pairs: Pairs, concept: str) -> Pairs:
@@ -93,8 +118,10 @@ def canvas_forget_set(pairs: Pairs, concept: str) -> Pairs:
     column = "style" if concept_kind(concept) == "style" else "concept"
     mine = pairs.where(pairs.table[column] == concept)
     if not len(mine):
-        raise EmptySetError(f"The data set's folder holds no picture of {concept!r}; up to 400 (a style) or 1,020 (an object) were expected. Unpack that part "
-                            "of it.")
+        raise EmptySetError(
+            f"The data set's folder holds no picture of {concept!r}; up to 400 (a style) or 1,020 (an object) were expected. Unpack that part "
+            "of it."
+        )
     return mine
 
 
@@ -103,6 +130,8 @@ def canvas_retain_set(pairs: Pairs, concept: str) -> Pairs:
     column = "style" if concept_kind(concept) == "style" else "concept"
     rest = pairs.where(pairs.table[column] != concept)
     if not len(rest):
-        raise EmptySetError(f"The data set's folder holds pictures of {concept!r} alone; other styles and objects were expected for the retain set. Unpack "
-                            "more of it.")
+        raise EmptySetError(
+            f"The data set's folder holds pictures of {concept!r} alone; other styles and objects were expected for the retain set. Unpack "
+            "more of it."
+        )
     return rest

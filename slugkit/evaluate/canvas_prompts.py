@@ -10,10 +10,14 @@ from slugkit.data import CanvasSource
 from slugkit.data.pictures import Pictures
 from slugkit.data.unlearncanvas import OBJECTS, STYLES, concept_kind, prompt, spoken
 from slugkit.evaluate.frechet import INCEPTION_FEATURES
-from slugkit.evaluate.prompts import FIRST_SEED
+from slugkit.evaluate.prompts import COLUMNS, FIRST_SEED, as_showcase
 from slugkit.evaluate.unlearncanvas import PICTURE_SIZE, answer_set
 
-SEARCH = ("A painting of {} in {} style", "{}, painted in the style of {}", "{} style, a picture of {}")
+SEARCH = (
+    "A painting of {} in {} style",
+    "{}, painted in the style of {}",
+    "{} style, a picture of {}",
+)
 """Our wordings for the search: object and style, in the last one style and object. The benchmark's own wording is for the report alone."""
 
 
@@ -25,10 +29,13 @@ def _search_prompt(number: int, name: str, style: str) -> str:
 
 def _others(concept: str) -> tuple[list[str], list[str]]:
     """Objects and styles without the concept."""
-    return [name for name in OBJECTS if name != concept], [style for style in STYLES if style != concept]
+    things, styles = ([n for n in names if n != concept] for names in (OBJECTS, STYLES))
+    return things, styles
 
 
-def canvas_answer_set(concept: str, split: str, tier: str = "smoke", target_size: int = 28, size: int = 1) -> pd.DataFrame:
+def canvas_answer_set(
+    concept: str, split: str, tier: str = "smoke", target_size: int = 28, size: int = 1
+) -> pd.DataFrame:
     """The prompts of one concept's evaluation, with the columns of `slugkit.evaluate.unlearncanvas.answer_set`.
 
     split: "report", the benchmark's answer set at this `tier`; "search", other wordings and seeds: `target_size` pictures of the target, spread over the
@@ -42,10 +49,15 @@ def canvas_answer_set(concept: str, split: str, tier: str = "smoke", target_size
     if styled:
         rows = [(OBJECTS[i % len(OBJECTS)], concept, "target") for i in range(target_size)]
     else:
-        rows = [(concept, STYLES[i], "target") for i in np.linspace(0, len(STYLES) - 1, target_size).round().astype(int)]
-    rows += [(names[(i + k) % len(names)], style, "rest") for k in range(size) for i, style in enumerate(looks)]
-    return pd.DataFrame([{"prompt": _search_prompt(number, name, style), "seed": FIRST_SEED["search"] + number, "subject": name, "style": style,
-                          "domain": "objects", "group": group, "extra": False} for number, (name, style, group) in enumerate(rows)])
+        places = np.linspace(0, len(STYLES) - 1, target_size).round().astype(int)
+        rows = [(concept, STYLES[i], "target") for i in places]
+    turns = ((i + k, style) for k in range(size) for i, style in enumerate(looks))
+    rows += [(names[turn % len(names)], style, "rest") for turn, style in turns]
+    first, table = FIRST_SEED["search"], []
+    for number, (name, style, group) in enumerate(rows):
+        said = _search_prompt(number, name, style)
+        table.append((said, first + number, name, style, "objects", group, False))
+    return pd.DataFrame(table, columns=COLUMNS)
 
 
 def canvas_showcase(concept: str) -> pd.DataFrame:
@@ -54,16 +66,18 @@ def canvas_showcase(concept: str) -> pd.DataFrame:
     The target three times, in other styles or of other objects; the same objects or styles without it; two that share nothing with it.
     """
     names, looks = _others(concept)
+    things, styles = [names[i] for i in (5, 9, 17)], [looks[i] for i in (12, 24, 36)]
+    targets = [(concept, style) for style in styles]
     if concept_kind(concept) == "style":
-        rows = [(names[i], concept, "target") for i in (5, 9, 17)] + [(names[i], looks[j], "other") for i, j in ((5, 12), (9, 24), (17, 36))]
-    else:
-        rows = [(concept, looks[i], "target") for i in (12, 24, 36)] + [(names[j], looks[i], "other") for i, j in ((12, 5), (24, 9), (36, 17))]
-    rows += [(names[2], looks[45], "other"), (names[13], looks[5], "other")]
-    shown = pd.DataFrame([{"prompt": prompt(name, style), "what": what} for name, style, what in rows])
-    return shown.assign(seed=FIRST_SEED["show"] + np.arange(len(shown)))
+        targets = [(thing, concept) for thing in things]
+    others = [*zip(things, styles), (names[2], looks[45]), (names[13], looks[5])]
+    rows = [(prompt(*pair), "target") for pair in targets]
+    return as_showcase(rows + [(prompt(*pair), "other") for pair in others])
 
 
-def frechet_sets(source: CanvasSource, concept: str, size: int, seed: int = 0) -> tuple[pd.DataFrame, Pictures]:
+def frechet_sets(
+    source: CanvasSource, concept: str, size: int, seed: int = 0
+) -> tuple[pd.DataFrame, Pictures]:
     """What the benchmark's FID compares: the rest of the full answer set, to be drawn, and pictures of the data set, undecoded at 512 x 512 (squashed).
 
     Neither side holds the target. Of both `size` are drawn without replacement, or all where there are fewer: up to 5,000 for a style, 4,845 for an object. The
@@ -72,10 +86,14 @@ def frechet_sets(source: CanvasSource, concept: str, size: int, seed: int = 0) -
     """
     table, pairs = answer_set(concept, "full"), source.exam(concept, "report").pairs
     table = table[table["group"] == "rest"]
-    real = pairs.where(pairs.table["style" if concept_kind(concept) == "style" else "concept"] != concept).images
+    column = "style" if concept_kind(concept) == "style" else "concept"
+    real = pairs.where(pairs.table[column] != concept).images
     found = min(size, len(table), len(real))
     if found <= INCEPTION_FEATURES:
-        raise SettingError(f"frechet_size {size} with {len(real)} report pictures in {source.name!r} compares {found}; more than {INCEPTION_FEATURES} on each "
-                           "side were expected, as many as Inception has features. Ask for 5000, and unpack more of the data set; 0 leaves it out.")
+        raise SettingError(
+            f"frechet_size {size} with {len(real)} report pictures in {source.name!r} compares {found}; more than {INCEPTION_FEATURES} on each "
+            "side were expected, as many as Inception has features. Ask for 5000, and unpack more of the data set; 0 leaves it out."
+        )
     rows = np.sort(np.random.Generator(np.random.PCG64([seed, 13])).permutation(len(real))[:size])
-    return table.sample(min(size, len(table)), random_state=seed).reset_index(drop=True), Pictures(real.take(rows).places, PICTURE_SIZE, "squash")
+    drawn = table.sample(min(size, len(table)), random_state=seed).reset_index(drop=True)
+    return drawn, Pictures(real.take(rows).places, PICTURE_SIZE, "squash")

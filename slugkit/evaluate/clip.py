@@ -49,18 +49,10 @@ class ExamScorer:
     @property
     def rest_rows(self) -> np.ndarray:
         """Rows of every picture that some other group needs."""
-        return np.unique(
-            np.concatenate([rows for g, (_, rows) in self.groups.items() if g != "target"])
-        )
+        rest = [rows for group, (_, rows) in self.groups.items() if group != "target"]
+        return np.unique(np.concatenate(rest))
 
-    @property
-    def target_classes(self) -> int:
-        """Among how many classes the target stands."""
-        return len(self.exam.classes(self.exam.target_domain))
-
-    def group_ranks(
-        self, group: str, v: torch.Tensor, t: dict[str, torch.Tensor]
-    ) -> torch.Tensor:
+    def group_ranks(self, group: str, v: torch.Tensor, t: dict[str, torch.Tensor]) -> torch.Tensor:
         """Rank of the true class for every picture of a group, (W, n); v holds the features of all rows of the exam."""
         domain, rows = self.groups[group][0], self.rows[group]
         mine, labels = v[rows], self.labels[domain][rows]
@@ -90,7 +82,9 @@ def retain_score(found: dict[str, torch.Tensor | np.ndarray]) -> dict[str, float
 
     found: group -> ranks, (W, n) for W wordings.
     """
-    accuracy = {group: float((np.asarray(r.cpu() if isinstance(r, torch.Tensor) else r) < 1).mean()) for group, r in found.items()}
+    accuracy = {
+        group: float((torch.as_tensor(r) < 1).double().mean()) for group, r in found.items()
+    }
     sizes = [r.shape[-1] for r in found.values()]
     mean = float(np.average(list(accuracy.values()), weights=sizes))
     return {"retain": mean, **accuracy, "pictures": sum(sizes)}
@@ -132,13 +126,25 @@ def answers(clip: Clip, exam: Exam, group: str = "target") -> pd.DataFrame:
     scorer = ExamScorer(exam)
     domain, rows = scorer.groups[group]
     names = exam.classes(domain)
-    scores = clip.image_features(exam.pairs.images[rows]) @ ensemble(class_features(clip, exam)[domain]).T
-    best = scores.max(1)
-    return pd.DataFrame({"true": [names[i] for i in scorer.labels[domain][rows]], "answer": [names[i] for i in best.indices.tolist()],
-                         "style": exam.pairs.table["style"].to_numpy()[rows], "score": best.values.cpu().numpy()})
+    classes = ensemble(class_features(clip, exam)[domain])
+    best = (clip.image_features(exam.pairs.images[rows]) @ classes.T).max(1)
+    return pd.DataFrame(
+        {
+            "true": [names[i] for i in scorer.labels[domain][rows]],
+            "answer": [names[i] for i in best.indices.tolist()],
+            "style": exam.pairs.table["style"].to_numpy()[rows],
+            "score": best.values.cpu().numpy(),
+        }
+    )
 
 
-def rows_from_ranks(found: dict[str, np.ndarray], exam: Exam, stage: str, method: str = "SLUG", model: str = "studio") -> pd.DataFrame:
+def rows_from_ranks(
+    found: dict[str, np.ndarray],
+    exam: Exam,
+    stage: str,
+    method: str = "SLUG",
+    model: str = "studio",
+) -> pd.DataFrame:
     """Metric rows (the columns of metrics.parquet) from the ranks of every group: top-1 everywhere, top-5 for the target.
 
     found: group -> (W, n). One row a wording, then `mean` and `worst`: for the target the wording
@@ -153,12 +159,15 @@ def rows_from_ranks(found: dict[str, np.ndarray], exam: Exam, stage: str, method
             scores = dict(zip(exam.prompts[domain], each, strict=True))
             scores |= {MEAN: over_wordings(r < k), WORST: least}
             metric = f"FA@{k}" if group == "target" else "accuracy"
-            rows += [{"group": group, "metric": metric, "wording": w, **row} for w, row in scores.items()]
-    facts = {"family": "clip", "model": model, "concept": exam.concept, "method": method, "stage": stage}
-    return pd.DataFrame(rows).assign(**facts, split=exam.split)[COLUMNS]
+            about = {"group": group, "metric": metric}
+            rows += [{**about, "wording": w, **row} for w, row in scores.items()]
+    facts = {"family": "clip", "model": model, "concept": exam.concept, "method": method}
+    return pd.DataFrame(rows).assign(**facts, stage=stage, split=exam.split)[COLUMNS]
 
 
-def evaluate_clip(clip: Clip, exam: Exam, stage: str, method: str = "SLUG", v: torch.Tensor | None = None) -> pd.DataFrame:
+def evaluate_clip(
+    clip: Clip, exam: Exam, stage: str, method: str = "SLUG", v: torch.Tensor | None = None
+) -> pd.DataFrame:
     """Tidy rows: every group in every wording, their mean and the worst, with value, 95 % interval and denominator.
 
     exam: the report exam for numbers that are reported. stage: before, after or oracle. v: (N, d) features of the exam's

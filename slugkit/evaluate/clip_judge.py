@@ -22,7 +22,7 @@ from slugkit.data.canvas_source import class_prompts
 from slugkit.evaluate.paper_prompts import phrase
 from slugkit.evaluate.unlearncanvas import OBJECT_FILE, STYLE_FILE, CanvasJudge, judge_in
 from slugkit.models import Clip, load_clip
-from slugkit.models.classifier import Classifier, load_classifier
+from slugkit.models.classifier import Classifier, best_named, load_classifier
 
 PLAIN_PROMPTS = ("{}", "a picture of {}", "a photo of {}")
 """How the judge is asked for a class."""
@@ -48,8 +48,11 @@ class ClipJudge:
         return self.clip.weights
 
     def _shares(self, features: torch.Tensor, own: str) -> torch.Tensor:
-        texts = {"subject": self.classes, "style": self.looks}[require_choice(own, ("subject", "style"), "What is judged")]
-        return torch.ones(len(features), 1) if texts is None else (self.clip.scale * features @ texts.T).softmax(1).cpu()
+        known = {"subject": self.classes, "style": self.looks}
+        texts = known[require_choice(own, known, "What is judged")]
+        if texts is None:
+            return torch.ones(len(features), 1)
+        return (self.clip.scale * features @ texts.T).softmax(1).cpu()
 
     def shares(self, images: np.ndarray, own: str = "subject") -> torch.Tensor:
         """(N, H, W, 3) uint8 -> (N, C) float32: softmax of the CLIP's logit scale times the cosines, 0..1 and 1 in sum.
@@ -61,14 +64,15 @@ class ClipJudge:
     def name(self, images: np.ndarray) -> pd.DataFrame:
         """(N, H, W, 3) uint8 -> columns subject, style, subject_share and style_share (0..1); without styles these are "" and 1."""
         features = self.clip.image_features(images)
-        best, look = (self._shares(features, own).max(1) for own in ("subject", "style"))
-        return pd.DataFrame({"subject": [self.subjects[i] for i in best.indices], "style": [self.styles[i] for i in look.indices],
-                             "subject_share": best.values.numpy(), "style_share": look.values.numpy()})
+        thing, look = (self._shares(features, own) for own in ("subject", "style"))
+        return best_named(thing, self.subjects, look, self.styles)
 
 
 def _another(clip: Clip, model: str) -> Clip:
     """The CLIP that judges: a copy of the notebook's, or the one that is named."""
-    return load_clip(model, clip.device.type) if model else replace(clip, model=copy.deepcopy(clip.model))
+    if model:
+        return load_clip(model, clip.device.type)
+    return replace(clip, model=copy.deepcopy(clip.model))
 
 
 def clip_judge(clip: Clip, table: pd.DataFrame, model: str = "") -> ClipJudge:
@@ -79,9 +83,12 @@ def clip_judge(clip: Clip, table: pd.DataFrame, model: str = "") -> ClipJudge:
     """
     domains = table.drop_duplicates("subject").set_index("subject")["domain"]
     if len(domains) < 2:
-        raise SettingError(f"The answer set names {len(domains)} subjects; two or more were expected, or there is nothing to tell apart.")
+        raise SettingError(
+            f"The answer set names {len(domains)} subjects; two or more were expected, or there is nothing to tell apart."
+        )
     own = _another(clip, model)
-    classes = own.class_features([[prompt.format(phrase(name, domain)) for prompt in PLAIN_PROMPTS] for name, domain in domains.items()])
+    said = [phrase(name, domain) for name, domain in domains.items()]
+    classes = own.class_features([[p.format(it) for p in PLAIN_PROMPTS] for it in said])
     return ClipJudge(own, domains.index.tolist(), classes)
 
 
@@ -91,8 +98,9 @@ def canvas_judge(clip: Clip, model: str = "") -> CanvasJudge | ClipJudge:
     The CLIP tells the 20 objects and the 51 entries of the style classifier apart, each by five of the benchmark's prompts. clip, model: as of `clip_judge`.
     Raises ModelLoadError.
     """
-    folder = Path(model).expanduser() if model else None
-    if folder is not None and any(look_for(folder / name).is_file() for name in (STYLE_FILE, OBJECT_FILE)):
+    folder = Path(model).expanduser()
+    files = (folder / name for name in (STYLE_FILE, OBJECT_FILE))
+    if model and any(look_for(file).is_file() for file in files):
         return judge_in(folder, clip.device.type)
     own, asked, texts = _another(clip, model), class_prompts(), {}
     for domain, wordings in asked.items():
@@ -103,7 +111,9 @@ def canvas_judge(clip: Clip, model: str = "") -> CanvasJudge | ClipJudge:
     return ClipJudge(own, list(texts["objects"]), classes, tuple(texts["styles"]), looks)
 
 
-def judge_of(source: Source, clip: Clip, table: pd.DataFrame, model: str = "") -> Classifier | CanvasJudge | ClipJudge:
+def judge_of(
+    source: Source, clip: Clip, table: pd.DataFrame, model: str = ""
+) -> Classifier | CanvasJudge | ClipJudge:
     """The judge for a source: of the studio its trained classifier (or one in the folder that
     `model` names), of UnlearnCanvas `canvas_judge`, of other data `clip_judge`; arguments as there.
     The studio's styles are told apart by a classifier alone.
@@ -112,8 +122,6 @@ def judge_of(source: Source, clip: Clip, table: pd.DataFrame, model: str = "") -
     """
     if isinstance(source, CanvasSource):
         return canvas_judge(clip, model)
-    return (
-        load_classifier(model or "studio", clip.device.type)
-        if isinstance(source, StudioSource)
-        else clip_judge(clip, table, model)
-    )
+    if isinstance(source, StudioSource):
+        return load_classifier(model or "studio", clip.device.type)
+    return clip_judge(clip, table, model)

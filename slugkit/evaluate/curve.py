@@ -14,7 +14,9 @@ from slugkit.patch import Patch
 from slugkit.search import EditableLayer
 
 
-def step_curve(clip: Clip, exam: Exam, edit: Patch, steps: int = 11, reach: float = 2.5) -> pd.DataFrame:
+def step_curve(
+    clip: Clip, exam: Exam, edit: Patch, steps: int = 11, reach: float = 2.5
+) -> pd.DataFrame:
     """Walk from no step to `reach` times the patch's step. The model is left as it was.
 
     exam: the search exam. Returns layer, tower, lam, rho, group, value, low, high (0..1, Wilson 95 %), n.
@@ -25,12 +27,14 @@ def step_curve(clip: Clip, exam: Exam, edit: Patch, steps: int = 11, reach: floa
     with EditableLayer.of(clip.model, edit.layer, edit.direction.to(clip.device)) as editable:
         for lam in np.linspace(0, reach * edit.lam, steps):
             editable.set(float(lam))
-            forget = measure.forget()["fa1"]
-            found = {"target": forget, **{g: x for g, x in measure.retain().items() if g in STEERING}}
+            found = {"target": measure.forget()["fa1"]}
+            found |= {g: x for g, x in measure.retain().items() if g in STEERING}
+            step = {"lam": float(lam), "rho": editable.rho(float(lam))}
             for group, value in found.items():
                 low, high = wilson(round(value * sizes[group]), sizes[group])
-                rows.append({"layer": edit.layer, "tower": edit.tower, "lam": float(lam), "rho": editable.rho(float(lam)), "group": group,
-                             "value": value, "low": min(low, value), "high": max(high, value), "n": sizes[group]})
-    return pd.DataFrame(rows)
-
-
+                bounds = {"value": value, "low": min(low, value), "high": max(high, value)}
+                rows.append({**step, "group": group, **bounds, "n": sizes[group]})
+    table = pd.DataFrame(rows)
+    table.insert(0, "layer", edit.layer)
+    table.insert(1, "tower", edit.tower)
+    return table

@@ -28,26 +28,38 @@ RECORD = "drawn.json"
 AT_ONCE = 16
 
 
-def drawn_table(concepts: Sequence[str], count: int, exam: int, prompts: Sequence[str] = PROMPTS) -> pd.DataFrame:
+def drawn_table(
+    concepts: Sequence[str], count: int, exam: int, prompts: Sequence[str] = PROMPTS
+) -> pd.DataFrame:
     """What to draw: columns file, caption (the prompt), concept, split and seed.
 
     count: pictures of each concept to learn from, 1 or more, in turn by each of `prompts`. exam: pictures of each for the search, and twice as many for the report, 0
     or more. Raises SettingError for no or repeated concepts, a count out of range, a prompt without exactly one {}, or one of EXAM.
     """
-    if not concepts or len(set(concepts)) != len(concepts) or not all(name.strip() for name in concepts):
-        raise SettingError(f"The concepts arrived as {list(concepts)}; at least one, each of them once, was expected.")
+    named = {name for name in concepts if name.strip()}
+    if not named or len(named) != len(concepts):
+        raise SettingError(
+            f"The concepts arrived as {list(concepts)}; at least one, each of them once, was expected."
+        )
     if count < 1 or exam < 0:
-        raise SettingError(f"{count} pictures to learn from and {exam} to be examined on were asked for; at least 1 and 0 were expected.")
+        raise SettingError(
+            f"{count} pictures to learn from and {exam} to be examined on were asked for; at least 1 and 0 were expected."
+        )
     wrong = [p for p in prompts if p.count("{}") != 1 or p in EXAM.values()]
     if wrong or not prompts:
-        raise SettingError(f"The prompts {wrong or list(prompts)} cannot be used; one or more were expected, each with one {{}} where the name goes, and none of "
-                           f"{list(EXAM.values())}, which the exam is drawn with.")
+        raise SettingError(
+            f"The prompts {wrong or list(prompts)} cannot be used; one or more were expected, each with one {{}} where the name goes, and none of "
+            f"{list(EXAM.values())}, which the exam is drawn with."
+        )
     rows = []
     for number, name in enumerate(concepts):
         plain = f"{number:03d}_{re.sub(r'[^A-Za-z0-9]+', '_', name).strip('_')}"
-        for split, ways, size in (("train", prompts, count), ("search", (EXAM["search"],), exam), ("report", (EXAM["report"],), 2 * exam)):
+        for split, size in (("train", count), ("search", exam), ("report", 2 * exam)):
+            ways = [EXAM[split]] if split in EXAM else prompts
             first = FIRST_SEED.get(split, 0) + number * 10_000
-            rows += [(f"images/{plain}_{split}_{k:04d}.png", ways[k % len(ways)].format(name), name, split, first + k) for k in range(size)]
+            for k in range(size):
+                file, said = f"images/{plain}_{split}_{k:04d}.png", ways[k % len(ways)].format(name)
+                rows.append((file, said, name, split, first + k))
     return pd.DataFrame(rows, columns=["file", "caption", "concept", "split", "seed"])
 
 
@@ -57,8 +69,17 @@ def _png(image) -> bytes:
     return stream.getvalue()
 
 
-def write_drawn_set(folder: str | Path, concepts: Sequence[str], pipeline: str = "studio", count: int = 10, exam: int = 0, prompts: Sequence[str] = PROMPTS,
-                    steps: int = STEPS, guidance: float = GUIDANCE, device: str = "auto") -> Path:
+def write_drawn_set(
+    folder: str | Path,
+    concepts: Sequence[str],
+    pipeline: str = "studio",
+    count: int = 10,
+    exam: int = 0,
+    prompts: Sequence[str] = PROMPTS,
+    steps: int = STEPS,
+    guidance: float = GUIDANCE,
+    device: str = "auto",
+) -> Path:
     """Draw the table of `drawn_table` and leave PNG files, captions.csv and a record of how they were drawn. Returns the folder.
 
     pipeline, device: as of `load_pipeline`. A call that was cut off goes on where it was, with what is cut short or altered; it draws a
@@ -67,15 +88,24 @@ def write_drawn_set(folder: str | Path, concepts: Sequence[str], pipeline: str =
     """
     folder, table = Path(folder).expanduser(), drawn_table(concepts, count, exam, prompts)
     known = Path(pipeline).expanduser()
-    how = {"pipeline": known.resolve().name if known.is_dir() else pipeline, "steps": steps, "guidance": guidance, "concepts": list(concepts), "count": count, "exam": exam,
-           "prompts": list(prompts)}
+    how = {
+        "pipeline": known.resolve().name if known.is_dir() else pipeline,
+        "steps": steps,
+        "guidance": guidance,
+        "concepts": list(concepts),
+        "count": count,
+        "exam": exam,
+        "prompts": list(prompts),
+    }
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         record = folder / RECORD
         if not record.is_file() or json.loads(record.read_text(encoding="utf-8")) != how:
-            raise SettingError(f"{folder.name!r} is there already and holds something else, or pictures drawn in another way; a new folder was expected. Name another "
-                               "one, or repeat the call it was drawn with.")
+            raise SettingError(
+                f"{folder.name!r} is there already and holds something else, or pictures drawn in another way; a new folder was expected. Name another "
+                "one, or repeat the call it was drawn with."
+            )
     write_json(folder / RECORD, how)
-    parts = [table.iloc[start:start + AT_ONCE] for start in range(0, len(table), AT_ONCE)]
+    parts = [table.iloc[start : start + AT_ONCE] for start in range(0, len(table), AT_ONCE)]
     left = [part for part in parts if any(fault_of(folder / name) for name in part["file"])]
     if left:
         pipe = load_pipeline(pipeline, device)

@@ -28,9 +28,12 @@ class JudgeFeatures(torch.nn.Module):
         self.model, self.num_features = judge.model, features
         width = judge.model.num_features
         if not 1 <= features <= width:
-            raise SettingError(f"{features} features were asked for; 1 to {width} were expected, which is what the judge has.")
-        noise = torch.randn(width, features, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-        self.register_buffer("basis", torch.linalg.qr(noise).Q.float().to(next(judge.model.parameters()).device))
+            raise SettingError(
+                f"{features} features were asked for; 1 to {width} were expected, which is what the judge has."
+            )
+        seeded, device = torch.Generator().manual_seed(0), next(judge.model.parameters()).device
+        noise = torch.randn(width, features, generator=seeded, dtype=torch.float64)
+        self.register_buffer("basis", torch.linalg.qr(noise).Q.float().to(device))
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         x = pixels(images.permute(0, 2, 3, 1).cpu().numpy(), self.basis.device)
@@ -48,12 +51,15 @@ class InceptionFeatures(torch.nn.Module):
 
     def __init__(self):
         from torchvision.models import inception_v3
+
         super().__init__()
         self.model = inception_v3(weights=None, transform_input=True, init_weights=False).eval()
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         x = images.to(next(self.model.parameters()).device).float() / 255
-        x = torch.nn.functional.interpolate(x, (INCEPTION_SIZE, INCEPTION_SIZE), mode="bilinear", align_corners=False)
+        x = torch.nn.functional.interpolate(
+            x, (INCEPTION_SIZE, INCEPTION_SIZE), mode="bilinear", align_corners=False
+        )
         return self.model(2 * x - 1).cpu()
 
 
@@ -61,41 +67,62 @@ def inception_features(path: str | Path, device: str = "auto") -> InceptionFeatu
     """Inception-v3 from a safetensors file with torchvision's names. Raises ModelLoadError for a file that is not there or does not fit."""
     from safetensors import SafetensorError
     from safetensors.torch import load_file
-    path, how = Path(path).expanduser(), "slugkit/data/pages/unlearncanvas.md shows how to write it; frechet_size 0 leaves the Frechet distance out."
+
+    path, how = (
+        Path(path).expanduser(),
+        (
+            "slugkit/data/pages/unlearncanvas.md shows how to write it; frechet_size 0 leaves the "
+            "Frechet distance out."
+        ),
+    )
     if not path.is_file():
-        raise ModelLoadError(f"There is no {path.name} in the judge's folder {path.parent.name!r}; it was expected there for the Frechet distance. {how}")
+        raise ModelLoadError(
+            f"There is no {path.name} in the judge's folder {path.parent.name!r}; it was expected there for the Frechet distance. {how}"
+        )
     net = InceptionFeatures()
     try:
         net.model.load_state_dict(load_file(path))
     except (RuntimeError, OSError, SafetensorError) as error:
-        raise ModelLoadError(f"{path.name!r} does not hold torchvision's Inception-v3: {str(error).splitlines()[0]}. {how}") from error
+        raise ModelLoadError(
+            f"{path.name!r} does not hold torchvision's Inception-v3: {str(error).splitlines()[0]}. {how}"
+        ) from error
     net.model.fc = torch.nn.Identity()
     return net.to(pick_device(device))
 
 
 @torch.no_grad()
-def frechet_distance(judge: Classifier | torch.nn.Module, real: np.ndarray | Pictures, made: np.ndarray, features: int = FEATURES, least: int = LEAST,
-                     batch_size: int = 256, inception: bool = False) -> dict:
+def frechet_distance(
+    judge: Classifier | torch.nn.Module,
+    real: np.ndarray | Pictures,
+    made: np.ndarray,
+    features: int = FEATURES,
+    least: int = LEAST,
+    batch_size: int = 256,
+) -> dict:
     """Frechet distance of two sets of (N, H, W, 3) uint8 pictures. Returns distance (>= 0), features, n_real, n_made.
 
-    judge: the studio's classifier, or a network that gives features itself (`InceptionFeatures`; `features` is then its own number). least: how many pictures
-    each set must have. inception: take torchmetrics' Inception-v3 (features 64, 192, 768 or 2048) instead of the judge; it needs torch-fidelity and fetches its
-    weights (ModelLoadError). Raises SettingError for fewer, or for more features than pictures.
+    judge: the studio's classifier, or a network that gives features itself (`InceptionFeatures`;
+    `features` is then its own number). least: how many pictures each set must have. Raises
+    SettingError for fewer, or for more features than pictures.
     """
     from torchmetrics.image.fid import FrechetInceptionDistance
+
     network = judge if isinstance(judge, torch.nn.Module) else None
     features = network.num_features if network else features
     if min(len(real), len(made)) < max(least, features + 1):
-        raise SettingError(f"The sets hold {len(real)} and {len(made)} pictures; at least {max(least, features + 1)} each were expected, or the "
-                           f"covariance of {features} features is mostly noise. Generate more, or ask for fewer features.")
-    device = next((network or judge.model).parameters()).device
-    try:
-        metric = FrechetInceptionDistance(feature=features if inception else network or JudgeFeatures(judge, features), normalize=False)
-        metric = metric.to(device) if inception and device.type == "cuda" else metric  # it counts in float64, and our networks give features on the CPU
-    except (ModuleNotFoundError, OSError) as error:
-        raise ModelLoadError(f"torchmetrics could not set up Inception-v3: {error}. Run `pip install torch-fidelity` and once with a connection; "
-                             "or leave out inception, which takes the judge's features.") from error
+        raise SettingError(
+            f"The sets hold {len(real)} and {len(made)} pictures; at least {max(least, features + 1)} each were expected, or the "
+            f"covariance of {features} features is mostly noise. Generate more, or ask for fewer features."
+        )
+    network = network or JudgeFeatures(judge, features)
+    metric = FrechetInceptionDistance(feature=network, normalize=False)
     for images, is_real in ((real, True), (made, False)):
         for i in range(0, len(images), batch_size):
-            metric.update(torch.from_numpy(np.ascontiguousarray(images[i:i + batch_size])).to(metric.device).permute(0, 3, 1, 2), real=is_real)
-    return {"distance": max(0.0, float(metric.compute())), "features": features, "n_real": len(real), "n_made": len(made)}
+            part = torch.from_numpy(np.ascontiguousarray(images[i : i + batch_size]))
+            metric.update(part.permute(0, 3, 1, 2), real=is_real)
+    return {
+        "distance": max(0.0, float(metric.compute())),
+        "features": features,
+        "n_real": len(real),
+        "n_made": len(made),
+    }

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from slugkit import patch
 from slugkit.base import EmptySetError, UnreadableImagesError
 from slugkit.data import Exam, Source
-from slugkit.evaluate.statistics import wilson
+from slugkit.evaluate.statistics import share
 from slugkit.models import Clip
 
 
@@ -32,22 +32,32 @@ def class_pictures(source: Source, exam: Exam, per_class: int, seed: int) -> dic
                 without.append(name)
         if without:
             have = "class has" if len(without) == 1 else "classes have"
-            print(f"{len(without)} {have} no whole training picture to be compared by and left out: "
-                  f"{', '.join(map(repr, without[:5]))}{', ...' if without[5:] else ''}.")
+            print(
+                f"{len(without)} {have} no whole training picture to be compared by and left out: "
+                f"{', '.join(map(repr, without[:5]))}{', ...' if without[5:] else ''}."
+            )
         return found
     pairs = source.exam(exam.concept, "search").pairs
     pairs = pairs.where(pairs.table["domain"] == exam.target_domain)
-    return {name: pairs.images[rows[:per_class]] for name, rows in pairs.table.groupby("concept").indices.items()}
+    rows_of = pairs.table.groupby("concept").indices
+    return {name: pairs.images[rows[:per_class]] for name, rows in rows_of.items()}
 
 
 def class_means(clip: Clip, pictures: list[np.ndarray]) -> torch.Tensor:
     """(C, d) mean picture features of unit length, one for each class."""
     flat = clip.image_features(np.concatenate(pictures))
-    return F.normalize(torch.stack([g.mean(0) for g in torch.split(flat, [len(p) for p in pictures])]), dim=-1)
+    groups = torch.split(flat, [len(p) for p in pictures])
+    return F.normalize(torch.stack([g.mean(0) for g in groups]), dim=-1)
 
 
-def recognised_from_pictures(clip: Clip, source: Source, exam: Exam, patches: dict[str, patch.Patch], per_class: int = 12,
-                             seed: int = 0) -> pd.DataFrame:
+def recognised_from_pictures(
+    clip: Clip,
+    source: Source,
+    exam: Exam,
+    patches: dict[str, patch.Patch],
+    per_class: int = 12,
+    seed: int = 0,
+) -> pd.DataFrame:
     """Nearest-class-mean accuracy on the target's report pictures, before and with each patch.
 
     An edit of the text tower cannot change it, since the pictures' features stay. Returns model (before or the tower),
@@ -59,9 +69,8 @@ def recognised_from_pictures(clip: Clip, source: Source, exam: Exam, patches: di
 
     def row(name: str) -> dict:
         means = class_means(clip, list(pictures.values()))
-        right = int(((clip.image_features(exam.pairs.images[rows]) @ means.T).argmax(1) == truth).sum())
-        low, high = wilson(right, len(rows))
-        return {"model": name, "value": right / len(rows), "low": low, "high": high, "n": len(rows)}
+        found = (clip.image_features(exam.pairs.images[rows]) @ means.T).argmax(1)
+        return {"model": name, **share((found == truth).cpu())}
 
     found = [row("before")]
     for tower, edit in patches.items():

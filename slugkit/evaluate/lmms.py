@@ -16,21 +16,29 @@ from slugkit.base import MissingArtefactError, SettingError
 
 TASKS = ("mme", "gqa", "mmbench_en_dev_static")
 """What the paper measures utility with; the static MMBench needs no judge behind an interface."""
-IN_WORDS = {"mme_perception_score": "MME perception (0 to 2000)", "mme_cognition_score": "MME cognition (0 to 800)",
-            "exact_match": "GQA exact match (0 to 1)", "gpt_eval_score": "MMBench accuracy (0 to 100)"}
+IN_WORDS = {
+    "mme_perception_score": "MME perception (0 to 2000)",
+    "mme_cognition_score": "MME cognition (0 to 800)",
+    "exact_match": "GQA exact match (0 to 1)",
+    "gpt_eval_score": "MMBench accuracy (0 to 100)",
+}
 
 
 def command(model: str | Path, out: str | Path, tasks: tuple[str, ...] = TASKS) -> str:
     """The shell line that runs the batteries on a LLaVA-1.5 or LLaVA-NeXT (lmms-eval's llava_hf knows no VipLLaVA). model: a folder as `save_pretrained` writes it, or a hub id. out: folder for results."""
-    return (f"python -m lmms_eval --model llava_hf --model_args {shlex.quote(f'pretrained={model}')} --tasks {','.join(tasks)} --batch_size 1 "
-            f"--output_path {shlex.quote(str(out))}")
+    return (
+        f"python -m lmms_eval --model llava_hf --model_args {shlex.quote(f'pretrained={model}')} --tasks {','.join(tasks)} --batch_size 1 "
+        f"--output_path {shlex.quote(str(out))}"
+    )
 
 
 def results_file(out: str | Path) -> Path:
     """The newest results file under an output folder of lmms-eval. Raises MissingArtefactError."""
     found = sorted(Path(out).rglob("*results.json"), key=lambda path: path.name)
     if not found:
-        raise MissingArtefactError(f"There is no results file of lmms-eval under {out}; one named DATE_results.json was expected. Run:\n{command('MODEL', out)}")
+        raise MissingArtefactError(
+            f"There is no results file of lmms-eval under {out}; one named DATE_results.json was expected. Run:\n{command('MODEL', out)}"
+        )
     return found[-1]
 
 
@@ -43,13 +51,23 @@ def read_results(path: str | Path) -> pd.DataFrame:
     try:
         whole = json.loads(file.read_text(encoding="utf-8"))
         results, counts = whole["results"], whole["n-samples"]
-        rows = [{"task": task, "metric": IN_WORDS.get(key.split(",")[0], key.split(",")[0]), "value": float(value),
-                 "stderr": _number(found.get(key.replace(",", "_stderr,", 1))), "n": int(counts[task]["effective"])}
-                for task, found in results.items() for key, value in found.items()
-                if "," in key and "_stderr" not in key and isinstance(value, (int, float))]
+        rows = [
+            {
+                "task": task,
+                "metric": IN_WORDS.get(key.split(",")[0], key.split(",")[0]),
+                "value": float(value),
+                "stderr": _number(found.get(key.replace(",", "_stderr,", 1))),
+                "n": int(counts[task]["effective"]),
+            }
+            for task, found in results.items()
+            for key, value in found.items()
+            if "," in key and "_stderr" not in key and isinstance(value, (int, float))
+        ]
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise SettingError(f"{file.name} is no results file of lmms-eval ({type(error).__name__}: {error}); a JSON file with `results` and `n-samples` "
-                           "was expected.") from error
+        raise SettingError(
+            f"{file.name} is no results file of lmms-eval ({type(error).__name__}: {error}); a JSON file with `results` and `n-samples` "
+            "was expected."
+        ) from error
     return pd.DataFrame(rows, columns=["task", "metric", "value", "stderr", "n"])
 
 
@@ -59,6 +77,10 @@ def _number(value) -> float:
 
 def compared(before: str | Path, after: str | Path) -> pd.DataFrame:
     """Both results side by side: columns task, metric, before, after, change, n. Raises what `read_results` raises."""
-    both = read_results(before).merge(read_results(after), on=["task", "metric"], suffixes=("_before", "_after"))
-    table = both[["task", "metric"]].assign(before=both["value_before"], after=both["value_after"], n=both["n_after"])
-    return table.assign(change=table["after"] - table["before"])[["task", "metric", "before", "after", "change", "n"]]
+    both = read_results(before).merge(
+        read_results(after), on=["task", "metric"], suffixes=("_before", "_after")
+    )
+    called = {"value_before": "before", "value_after": "after", "n_after": "n"}
+    table = both.rename(columns=called)[["task", "metric", "before", "after", "n"]]
+    table.insert(4, "change", table["after"] - table["before"])
+    return table

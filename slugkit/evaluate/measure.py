@@ -29,11 +29,14 @@ class FixedFeatures:
 
     def __init__(self, clip: Clip, exam: Exam, layers: Iterable[str] = ()):
         if exam.split != "search":
-            raise SettingError(f"The step search was handed the {exam.split} split; expected the search split. Report pictures "
-                               "must not steer the search.")
+            raise SettingError(
+                f"The step search was handed the {exam.split} split; expected the search split. Report pictures "
+                "must not steer the search."
+            )
         exam = askable(clip, exam)
         self.clip, self.exam, self.scorer = clip, exam, ExamScorer(exam)
-        self.pictures = CutImages(clip, exam.pairs.images, [layer for layer in layers if tower_of(layer) == "vision"])
+        seen = [layer for layer in layers if tower_of(layer) == "vision"]
+        self.pictures = CutImages(clip, exam.pairs.images, seen)
         self.images = self.pictures.features
         self.classes = class_features(clip, exam)
 
@@ -75,15 +78,18 @@ class FastMeasure:
     def forget(self) -> dict[str, float]:
         """FA@1 and FA@5 on the target's search pictures."""
         if self.tower == "vision":
-            return self.fixed.scorer.forget(self._images(self.fixed.scorer.target_rows), self.fixed.classes)
+            v = self._images(self.fixed.scorer.target_rows)
+            return self.fixed.scorer.forget(v, self.fixed.classes)
         self._now = {self._domain: self._classes(self._domain)}
         return self.fixed.scorer.forget(self.fixed.images, self._now)
 
     def retain(self) -> dict[str, float]:
         """Accuracy of the groups that must stay; ask after `forget` at the same step."""
         if self.tower == "vision":
-            return self.fixed.scorer.retain(self._images(self.fixed.scorer.rest_rows), self.fixed.classes)
-        t = {d: self._now[d] if d in self._now else self._classes(d) for d in self.fixed.exam.prompts}
+            v = self._images(self.fixed.scorer.rest_rows)
+            return self.fixed.scorer.retain(v, self.fixed.classes)
+        rest = [d for d in self.fixed.exam.prompts if d not in self._now]
+        t = self._now | {d: self._classes(d) for d in rest}
         return self.fixed.scorer.retain(self.fixed.images, t)
 
 

@@ -35,17 +35,16 @@ KNOWN = {
 
 def phrase(subject: str, domain: str) -> str:
     """The subject as a prompt names it: a person by name, a thing with its article; a class of unknown sort as it is written."""
-    return f"{article(subject.lower()).partition(' ')[0]} {subject}" if domain == "objects" else subject
-
-
-def paper_domain(source: Source, concept: str) -> str:
-    """The domain in which the source examines the concept: figures, objects or classes. Raises what `source.exam` raises."""
-    return source.exam(concept, "report").target_domain
+    if domain != "objects":
+        return subject
+    return f"{article(subject.lower()).partition(' ')[0]} {subject}"
 
 
 def _evenly(names: list[str], count: int) -> list[str]:
     """At most `count` of the names, evenly over their order."""
-    return names if len(names) <= count else [names[i] for i in np.linspace(0, len(names) - 1, count).round().astype(int)]
+    if len(names) <= count:
+        return names
+    return [names[i] for i in np.linspace(0, len(names) - 1, count).round().astype(int)]
 
 
 def other_subjects(source: Source, concept: str, others: int = OTHERS) -> dict[str, list[str]]:
@@ -71,22 +70,36 @@ def other_subjects(source: Source, concept: str, others: int = OTHERS) -> dict[s
         named = {concept, *(name for others_of in found.values() for name in others_of)}
         found[domain] = names or [name for name in KNOWN.get(domain, ()) if name not in named]
         if not found[domain]:
-            raise EmptySetError(f"The data {source.name!r} hold no other class than {concept!r} to be drawn; one or more were expected, since IRA is measured on them. "
-                                "Add pictures of others.")
+            raise EmptySetError(
+                f"The data {source.name!r} hold no other class than {concept!r} to be drawn; one or more were expected, since IRA is measured on them. "
+                "Add pictures of others."
+            )
     return found
 
 
-def _rows(subjects: dict[str, list[str]], own: str, near: list[str], size: int) -> list[tuple[str, str, str, bool]]:
+def _rows(
+    subjects: dict[str, list[str]], own: str, near: list[str], size: int
+) -> list[tuple[str, str, str, bool]]:
     """(subject, domain, group, extra) of every picture beside the target's."""
     rows = []
     for domain, names in subjects.items():
         for name in names:
             close = domain == own and name in near
-            rows += [(name, domain, "neighbours" if close else "rest", k >= size) for k in range(size * (NEAR_TIMES if close else 1))]
+            rows += [
+                (name, domain, "neighbours" if close else "rest", k >= size)
+                for k in range(size * (NEAR_TIMES if close else 1))
+            ]
     return rows
 
 
-def paper_answer_set(source: Source, concept: str, split: str, target_size: int = 28, size: int = 2, others: int = OTHERS) -> pd.DataFrame:
+def paper_answer_set(
+    source: Source,
+    concept: str,
+    split: str,
+    target_size: int = 28,
+    size: int = 2,
+    others: int = OTHERS,
+) -> pd.DataFrame:
     """The prompts of one concept's evaluation, one row a picture, with the columns of `slugkit.evaluate.prompts.answer_set`; style is "" throughout.
 
     target_size: pictures of the target. size: pictures of each other subject, three times as many of a neighbour. others: subjects of each domain beside the
@@ -98,11 +111,11 @@ def paper_answer_set(source: Source, concept: str, split: str, target_size: int 
     own = next(iter(subjects))
     rows = [(concept, own, "target", False)] * target_size + _rows(subjects, own, near, size)
     table = []
-    for number, (subject, domain, group, extra) in enumerate(rows):
+    for number, (subject, domain, *rest) in enumerate(rows):
         ways = (PEOPLE if domain == "figures" else THINGS)[split]
-        table.append({"prompt": ways[number % len(ways)].format(phrase(subject, domain)), "seed": FIRST_SEED[split] + number, "subject": subject, "style": "",
-                      "domain": domain, "group": group, "extra": extra})
-    return pd.DataFrame(table)
+        said = ways[number % len(ways)].format(phrase(subject, domain))
+        table.append((said, FIRST_SEED[split] + number, subject, "", domain, *rest))
+    return pd.DataFrame(table, columns=prompts.COLUMNS)
 
 
 def paper_showcase(source: Source, concept: str) -> pd.DataFrame:
@@ -113,21 +126,36 @@ def paper_showcase(source: Source, concept: str) -> pd.DataFrame:
     subjects, near = other_subjects(source, concept), source.neighbours(concept)
     own, other = list(subjects)[:2]
     rest = [name for name in subjects[own] if name not in near]
-    say = lambda name, domain, way=0: (PEOPLE if domain == "figures" else THINGS)["report"][way].format(phrase(name, domain))  # noqa: E731
+
+    def say(name: str, domain: str, way: int = 0) -> str:
+        ways = (PEOPLE if domain == "figures" else THINGS)["report"]
+        return ways[way].format(phrase(name, domain))
+
     rows = [(say(concept, own), "target"), (say(concept, own, 1), "target")]
     rows += [(say(f"{concept} and {name}", "classes"), "combination") for name in rest[:1]]
-    rows += [(say(f"{phrase(concept, own)} and {phrase(subjects[other][0], other)}", "classes"), "combination")]
+    both = f"{phrase(concept, own)} and {phrase(subjects[other][0], other)}"
+    rows.append((say(both, "classes"), "combination"))
     rows += [(say(name, own), "neighbour") for name in near[:1]]
-    rows += [(say(name, own), "other") for name in rest[1:2]] + [(say(name, other), "other") for name in subjects[other][1:4]]
-    return pd.DataFrame(rows[:8], columns=["prompt", "what"]).assign(seed=lambda t: FIRST_SEED["show"] + np.arange(len(t)))
+    rows += [(say(name, own), "other") for name in rest[1:2]]
+    rows += [(say(name, other), "other") for name in subjects[other][1:4]]
+    return prompts.as_showcase(rows[:8])
 
 
 def domain_of(source: Source, concept: str) -> str:
     """The domain of a concept of any source. Raises UnknownConceptError, and for data other than the studio what `source.exam` raises."""
-    return studio.KINDS[source.kind(concept)] if isinstance(source, StudioSource) else paper_domain(source, concept)
+    if isinstance(source, StudioSource):
+        return studio.KINDS[source.kind(concept)]
+    return source.exam(concept, "report").target_domain
 
 
-def answer_set_of(source: Source, concept: str, split: str, target_size: int = 28, size: int = 2, tier: str = "smoke") -> pd.DataFrame:
+def answer_set_of(
+    source: Source,
+    concept: str,
+    split: str,
+    target_size: int = 28,
+    size: int = 2,
+    tier: str = "smoke",
+) -> pd.DataFrame:
     """The answer set of a concept of any source: of the studio `slugkit.evaluate.prompts.answer_set`, of UnlearnCanvas
     `slugkit.evaluate.canvas_prompts.canvas_answer_set` (which alone looks at `tier`), of others `paper_answer_set`."""
     if isinstance(source, CanvasSource):
@@ -142,4 +170,6 @@ def showcase_of(source: Source, concept: str) -> pd.DataFrame:
     `slugkit.evaluate.canvas_prompts.canvas_showcase`, of others `paper_showcase`."""
     if isinstance(source, CanvasSource):
         return canvas_showcase(concept)
-    return prompts.showcase(source.world, concept) if isinstance(source, StudioSource) else paper_showcase(source, concept)
+    if isinstance(source, StudioSource):
+        return prompts.showcase(source.world, concept)
+    return paper_showcase(source, concept)

@@ -7,6 +7,7 @@ What the prompts say comes from `slugkit.evaluate.prompts` (the studio) and
 
 from __future__ import annotations
 
+import numpy as np
 import pandas as pd
 
 from slugkit.base import PatchError
@@ -53,17 +54,12 @@ def several_showcase_of(source: Source, concepts: list[str]) -> pd.DataFrame:
     `slugkit.evaluate.paper_prompts.showcase_of` raises.
     """
     shown = [showcase_of(source, concept) for concept in concepts]
-    others = pd.concat(
-        [table[table["what"].isin(["neighbour", "other"])] for table in shown]
-    ).drop_duplicates("prompt")
+    others = pd.concat(shown).drop_duplicates("prompt")
+    others = others[others["what"].isin(["neighbour", "other"])]
     forms = {form for concept in concepts for form in (concept, spoken(concept))}
-    others = others[
-        [not any(names_concept(prompt, form) for form in forms) for prompt in others["prompt"]]
-    ]
-    return pd.concat(
-        [*[table.iloc[:1] for table in shown], others.head(OTHERS_SHOWN).sort_values("what")],
-        ignore_index=True,
-    )
+    named = [any(names_concept(said, form) for form in forms) for said in others["prompt"]]
+    others = others[~np.array(named, bool)].head(OTHERS_SHOWN).sort_values("what")
+    return pd.concat([*(table.iloc[:1] for table in shown), others], ignore_index=True)
 
 
 def pipeline_with_tower(clip: Clip, pipeline: str, device: str = "auto", device_map: str = ""):
@@ -100,6 +96,5 @@ def require_all_drawn(
     """
     own, target = "style" if domain == "styles" else "subject", table["group"] == "target"
     for name in table.loc[target, own].unique():
-        require_drawn(
-            pipe, judge, table[~target | (table[own] == name)], domain, ua, steps, guidance
-        )
+        mine = table[~target | (table[own] == name)]
+        require_drawn(pipe, judge, mine, domain, ua, steps, guidance)

@@ -19,7 +19,9 @@ NEAR_TIMES = 3
 
 def subject_domains(world: World) -> dict[str, str]:
     """Every subject that can be drawn -> its domain: figures, objects or novel."""
-    return {name: domain for domain in ("figures", "objects", "novel") for name in world.classes(domain)}
+    return {
+        name: domain for domain in ("figures", "objects", "novel") for name in world.classes(domain)
+    }
 
 
 def phrase(world: World, subject: str) -> str:
@@ -27,24 +29,40 @@ def phrase(world: World, subject: str) -> str:
     return subject if subject in world.classes("figures") else article(subject)
 
 
-def plan(world: World, concept: str, target_size: int, size: int) -> list[tuple[str, str, str, bool]]:
+def plan(
+    world: World, concept: str, target_size: int, size: int
+) -> list[tuple[str, str, str, bool]]:
     """(subject, style, group, extra) of every picture of an answer set; arguments and meaning are those of `answer_set`."""
-    domains, styled, near = subject_domains(world), concept in world.styles, world.neighbours_of(concept)
-    wanted = {"figures", "objects"} | ({domains[concept]} if not styled else set())
+    domains, near = subject_domains(world), world.neighbours_of(concept)
+    styled = concept in world.styles
+    wanted = {"figures", "objects", domains.get(concept)}
     subjects = [s for s, d in domains.items() if d in wanted and s != concept]
     looks = [s for s in world.styles if s != concept]
+    pairs = [(concept, looks[i % len(looks)]) for i in range(target_size)]
     if styled:
-        rows = [(subjects[i * 7 % len(subjects)], concept, "target", False) for i in range(target_size)]
-    else:
-        rows = [(concept, looks[i % len(looks)], "target", False) for i in range(target_size)]
+        pairs = [(subjects[i * 7 % len(subjects)], concept) for i in range(target_size)]
+    rows = [(*pair, "target", False) for pair in pairs]
     for number, subject in enumerate(subjects):
         for k in range(size * (NEAR_TIMES if subject in near else 1)):
             style = looks[(number + k) % len(looks)]
-            rows.append((subject, style, "neighbours" if (style if styled else subject) in near else "rest", k >= size))
+            group = "neighbours" if (style if styled else subject) in near else "rest"
+            rows.append((subject, style, group, k >= size))
     return rows
 
 
-def answer_set(world: World, concept: str, split: str, target_size: int = 28, size: int = 2) -> pd.DataFrame:
+COLUMNS = ["prompt", "seed", "subject", "style", "domain", "group", "extra"]
+"""What an answer set says of every picture."""
+
+
+def as_showcase(rows: list[tuple[str, str]]) -> pd.DataFrame:
+    """Prompts to look at, from (prompt, what) each: columns prompt, what, and seeds that no split uses."""
+    shown = pd.DataFrame(rows, columns=["prompt", "what"])
+    return shown.assign(seed=FIRST_SEED["show"] + np.arange(len(rows)))
+
+
+def answer_set(
+    world: World, concept: str, split: str, target_size: int = 28, size: int = 2
+) -> pd.DataFrame:
     """The prompts of one concept's evaluation, one row a picture: prompt, seed, subject, style, domain, group, extra.
 
     concept: a subject or a style. split: "search" or "report"; their prompts and seeds are disjoint. target_size: pictures of
@@ -55,40 +73,50 @@ def answer_set(world: World, concept: str, split: str, target_size: int = 28, si
     """
     require_choice(split, TEMPLATES, "The split")
     world.kind(concept)
-    domains, rows = subject_domains(world), []
-    for number, (subject, style, group, extra) in enumerate(plan(world, concept, target_size, size)):
-        template = IN_STYLE[style][TEMPLATES[split][number % len(TEMPLATES[split])]]
-        rows.append({"prompt": template.format(phrase(world, subject)), "seed": FIRST_SEED[split] + number, "subject": subject,
-                     "style": style, "domain": domains[subject], "group": group, "extra": extra})
-    return pd.DataFrame(rows)
+    domains, rows, ways = subject_domains(world), [], TEMPLATES[split]
+    for number, (subject, style, *rest) in enumerate(plan(world, concept, target_size, size)):
+        said = IN_STYLE[style][ways[number % len(ways)]].format(phrase(world, subject))
+        rows.append((said, FIRST_SEED[split] + number, subject, style, domains[subject], *rest))
+    return pd.DataFrame(rows, columns=COLUMNS)
 
 
-def join_answer_sets(sets: list[pd.DataFrame], concepts: list[str], near: set[str], column: str = "subject") -> pd.DataFrame:
+def join_answer_sets(
+    sets: list[pd.DataFrame], concepts: list[str], near: set[str], column: str = "subject"
+) -> pd.DataFrame:
     """Answer sets of one concept each as one: all targets, then the rest of the first set, and of the others what is not in it.
 
     near: the concepts' neighbours, which make the group neighbours. column: subject or style, whichever the concepts are. The rest shows none of the concepts.
     """
     targets = [table[table["group"] == "target"] for table in sets]
     others = [table[(table["group"] != "target") & ~table[column].isin(concepts)] for table in sets]
-    # the neighbours' additional pictures of every concept, subjects that no set before has, and everything else as the first concept's set has it
-    rest, known, tripled = [others[0]], set(sets[0]["subject"]), others[0].loc[others[0]["extra"], "subject"]
+    # the neighbours' additional pictures of every concept, subjects that no set before has, and
+    # everything else as the first concept's set has it
+    rest, known = [others[0]], set(sets[0]["subject"])
+    tripled = others[0].loc[others[0]["extra"], "subject"]
     for whole, table in zip(sets[1:], others[1:]):
-        rest.append(table[~table["subject"].isin(known) | table["extra"] & ~table["subject"].isin(tripled)])
+        more = table["extra"] & ~table["subject"].isin(tripled)
+        rest.append(table[~table["subject"].isin(known) | more])
         known |= set(whole["subject"])
-    rest = pd.concat(rest).assign(group=lambda t: np.where(t[column].isin(near), "neighbours", "rest"))
-    return pd.concat([*targets, rest], ignore_index=True).drop_duplicates(["prompt", "seed"], ignore_index=True)
+    rest = pd.concat(rest)
+    rest = rest.assign(group=np.where(rest[column].isin(near), "neighbours", "rest"))
+    together = pd.concat([*targets, rest], ignore_index=True)
+    return together.drop_duplicates(["prompt", "seed"], ignore_index=True)
 
 
 def require_one_domain(domains: dict[str, str]) -> str:
     """The one domain of the concepts (concept -> domain). Raises SettingError for several, or none."""
     found = set(domains.values())
     if len(found) != 1:
-        raise SettingError(f"The concepts {', '.join(domains)} are of the domains {', '.join(sorted(found)) or 'none'}; one domain was expected, since UA, IRA "
-                           "and CRA are told apart by it.")
+        raise SettingError(
+            f"The concepts {', '.join(domains)} are of the domains {', '.join(sorted(found)) or 'none'}; one domain was expected, since UA, IRA "
+            "and CRA are told apart by it."
+        )
     return found.pop()
 
 
-def several_answer_set(world: World, concepts: list[str], split: str, target_size: int = 28, size: int = 2) -> pd.DataFrame:
+def several_answer_set(
+    world: World, concepts: list[str], split: str, target_size: int = 28, size: int = 2
+) -> pd.DataFrame:
     """The answer sets of several concepts of one domain as one: `target_size` pictures of each, and the rest once.
 
     Columns as of `answer_set`. The rest shows none of the concepts; neighbours are those of any of them. Raises SettingError for concepts of several
@@ -108,24 +136,29 @@ def showcase(world: World, concept: str) -> pd.DataFrame:
     """
     kind, near = world.kind(concept), world.neighbours_of(concept)[0]
     people = [p for p in world.people if p not in (concept, near, *world.neighbours_of(concept))]
-    things = [o for o in world.objects if o not in (concept, near, *concept.replace("-shaped", "").split())]
+    parts = concept.replace("-shaped", "").split()
+    things = [o for o in world.objects if o not in (concept, near, *parts)]
     looks = [s for s in world.styles if s not in (concept, near)]
     say = lambda style, subject, way=0: IN_STYLE[style][way].format(phrase(world, subject))  # noqa: E731
+    name, thing, beside = phrase(world, concept), article(things[0]), "combination"
     if kind == "style":
-        rows = [(say(concept, people[0]), "target"), (say(concept, things[1], 1), "target"),
-                (say(concept, people[1]).replace(people[1], f"{people[1]} with {people[2]}"), "combination"),
-                (say(concept, people[3]).replace(people[3], f"{people[3]} with {article(things[0])}"), "combination"), (say(near, people[0]), "neighbour")]
+        target = [say(concept, people[0]), say(concept, things[1], 1)]
+        form, next_to = IN_STYLE[concept][0], say(near, people[0])
+        pair = [
+            form.format(f"{people[1]} with {people[2]}"),
+            form.format(f"{people[3]} with {thing}"),
+        ]
     else:
-        name = phrase(world, concept)
-        if kind == "novel":
-            pair = [(say(looks[0], part), "part") for part in concept.split("-shaped ")]
-        elif kind in ("person", "character"):
-            pair = [(f"{name} with {people[0]}", "combination"), (f"{name} with {article(things[0])}", "combination")]
-        else:
-            pair = [(f"{people[1]} with {name}", "combination"), (f"{people[0]} and {name}", "combination")]
-        rows = [(say(looks[0], concept), "target"), (say(looks[2], concept, 1), "target"), *pair, (say(looks[0], near), "neighbour")]
-    rows += [(say(looks[4], people[5]), "other"), (say(looks[0], things[2]), "other"), (say(looks[3], things[3]), "other")]
-    return pd.DataFrame(rows, columns=["prompt", "what"]).assign(seed=lambda t: FIRST_SEED["show"] + np.arange(len(t)))
+        target, next_to = [say(looks[0], concept), say(looks[2], concept, 1)], say(looks[0], near)
+        pair = [f"{people[1]} with {name}", f"{people[0]} and {name}"]
+    if kind in ("person", "character"):
+        pair = [f"{name} with {people[0]}", f"{name} with {thing}"]
+    elif kind == "novel":
+        beside, pair = "part", [say(looks[0], part) for part in concept.split("-shaped ")]
+    others = (looks[4], people[5]), (looks[0], things[2]), (looks[3], things[3])
+    rows = [(prompt, "target") for prompt in target] + [(prompt, beside) for prompt in pair]
+    rows += [(next_to, "neighbour"), *((say(*other), "other") for other in others)]
+    return as_showcase(rows)
 
 
 def counterparts(world: World, pairs: list[tuple[str, str]], split: str = "report") -> list[Record]:

@@ -10,11 +10,27 @@ import pandas as pd
 from slugkit.base import SettingError, ShapeError, data_dir, require_choice
 from slugkit.evaluate.statistics import bootstrap_mean
 
-CLIP_METRICS = {"fa1": "FA@1", "fa5": "FA@5", "ta_in1": "TA_IN@1", "ta_in5": "TA_IN@5", "ta_ca1": "TA_CA@1", "ta_ca5": "TA_CA@5"}
-CANVAS_METRICS = {f"{kind}_{metric}": f"{metric.upper()} ({kind})" for kind in ("style", "object") for metric in ("ua", "ira", "cra")} | {"fid": "FID"}
+CLIP_METRICS = {
+    "fa1": "FA@1",
+    "fa5": "FA@5",
+    "ta_in1": "TA_IN@1",
+    "ta_in5": "TA_IN@5",
+    "ta_ca1": "TA_CA@1",
+    "ta_ca5": "TA_CA@5",
+}
+CANVAS_METRICS = {
+    f"{kind}_{metric}": f"{metric.upper()} ({kind})"
+    for kind in ("style", "object")
+    for metric in ("ua", "ira", "cra")
+} | {"fid": "FID"}
 METRICS = {**CLIP_METRICS, **CANVAS_METRICS}
 """Columns of the published tables -> the papers' names of the metrics."""
-OF_EXAM = {("target", "FA@1"): "FA@1", ("target", "FA@5"): "FA@5", ("people", "accuracy"): "TA_CA@1", ("objects", "accuracy"): "TA_IN@1"}
+OF_EXAM = {
+    ("target", "FA@1"): "FA@1",
+    ("target", "FA@5"): "FA@5",
+    ("people", "accuracy"): "TA_CA@1",
+    ("objects", "accuracy"): "TA_IN@1",
+}
 """Group and metric of an exam (`slugkit.evaluate.clip.evaluate_clip`) -> the paper's name."""
 COLUMNS = ["method", "metric", "value", "low", "high", "n", "origin", "source"]
 
@@ -39,9 +55,10 @@ def paper_rows(found: pd.DataFrame) -> pd.DataFrame:
     known = [(group, metric) in OF_EXAM for group, metric in zip(found["group"], found["metric"])]
     kept = found[known].reset_index(drop=True)
     percent = kept[["value", "low", "high"]] * 100
-    method = kept["method"].mask(kept["stage"] == "before", "original").mask(kept["stage"] == "oracle", "never saw it")
+    called = kept["stage"].map({"before": "original", "oracle": "never saw it"})
     metric = [OF_EXAM[pair] for pair in zip(kept["group"], kept["metric"])]
-    return pd.concat([percent, kept[["n"]]], axis=1).assign(method=method, metric=metric)[["method", "metric", "value", "low", "high", "n"]]
+    rows = percent.assign(n=kept["n"], method=called.fillna(kept["method"]), metric=metric)
+    return rows[COLUMNS[:6]]
 
 
 def mean_over_names(told: pd.DataFrame, among: list[str] | None = None) -> dict[str, float]:
@@ -58,7 +75,9 @@ def mean_over_names(told: pd.DataFrame, among: list[str] | None = None) -> dict[
     return {"value": float(100 * right.mean()), "low": low, "high": high, "n": len(right)}
 
 
-def by_names(rows: pd.DataFrame, told: dict[str, pd.DataFrame], among: list[str] | None = None) -> pd.DataFrame:
+def by_names(
+    rows: pd.DataFrame, told: dict[str, pd.DataFrame], among: list[str] | None = None
+) -> pd.DataFrame:
     """The rows of `paper_rows` with TA_CA@1 as the paper averages it (`mean_over_names`) in the place of the mean over pictures.
 
     told: for each method in `rows` the answers to the people's pictures and, since the paper's 100 names hold some targets, to the target's. among: as of
@@ -66,10 +85,13 @@ def by_names(rows: pd.DataFrame, told: dict[str, pd.DataFrame], among: list[str]
     """
     old = rows["metric"] == "TA_CA@1"
     if set(rows.loc[old, "method"]) != set(told):
-        raise ShapeError(f"Answers of {sorted(told)} were given for the TA_CA@1 of {sorted(set(rows.loc[old, 'method']))}; one table for each of these was expected. "
-                         "Ask every model that the rows are about.")
-    means = pd.DataFrame([{"method": method, "metric": "TA_CA@1", **mean_over_names(table, among)} for method, table in told.items()])
-    return pd.concat([rows[~old], means], ignore_index=True)
+        raise ShapeError(
+            f"Answers of {sorted(told)} were given for the TA_CA@1 of {sorted(set(rows.loc[old, 'method']))}; one table for each of these was expected. "
+            "Ask every model that the rows are about."
+        )
+    means = [{"method": m, **mean_over_names(table, among)} for m, table in told.items()]
+    added = pd.DataFrame(means).assign(metric="TA_CA@1")
+    return pd.concat([rows[~old], added], ignore_index=True)
 
 
 def beside(ours: pd.DataFrame, name: str, metrics: list[str] | None = None) -> pd.DataFrame:
@@ -83,13 +105,20 @@ def beside(ours: pd.DataFrame, name: str, metrics: list[str] | None = None) -> p
     table = published(name)
     columns = {column: METRICS[column] for column in table.columns if column in METRICS}
     if not columns or "method" not in table:
-        raise SettingError(f"The published table {name!r} has no column for a metric of a method; one such as table1_clip was expected. Read it with "
-                           "published().")
+        raise SettingError(
+            f"The published table {name!r} has no column for a metric of a method; one such as table1_clip was expected. Read it with "
+            "published()."
+        )
     for metric in metrics or []:
         require_choice(metric, columns.values(), f"The metric of {name}")
     missing = [column for column in ("method", "metric", "value") if column not in ours]
     if missing:
-        raise ShapeError(f"Our figures lack the columns {missing}; method, metric and value (percent) were expected. Pass them through paper_rows.")
-    theirs = table.rename(columns=columns).melt(["method", "source"], list(columns.values()), "metric").dropna(subset="value").assign(origin="published")
-    both = pd.concat([theirs, ours.assign(origin="ours", source="this run")], ignore_index=True).reindex(columns=COLUMNS)
+        raise ShapeError(
+            f"Our figures lack the columns {missing}; method, metric and value (percent) were expected. Pass them through paper_rows."
+        )
+    names = list(columns.values())
+    theirs = table.rename(columns=columns).melt(["method", "source"], names, "metric")
+    theirs = theirs.dropna(subset="value").assign(origin="published")
+    mine = ours.assign(origin="ours", source="this run")
+    both = pd.concat([theirs, mine], ignore_index=True).reindex(columns=COLUMNS)
     return both[both["metric"].isin(metrics or list(columns.values()))].reset_index(drop=True)

@@ -17,7 +17,12 @@ from slugkit.models.classifier import Classifier
 from slugkit.studio import load_world
 from slugkit.studio.captions import IN_STYLE
 
-WHAT = {"figures": "people and characters", "objects": "objects", "styles": "styles", "classes": "classes"}
+WHAT = {
+    "figures": "people and characters",
+    "objects": "objects",
+    "styles": "styles",
+    "classes": "classes",
+}
 
 
 def score_model(folder: Path | str, data: str = "studio", device: str = "auto") -> list[dict]:
@@ -32,7 +37,8 @@ def score_model(folder: Path | str, data: str = "studio", device: str = "auto") 
     common = torch.ones_like(photo)
     if photo.any():
         order = exam.pairs.table.groupby(["concept", "style"]).cumcount()
-        common = torch.tensor((order <= order[exam.pairs.table["concept"] != exam.concept].max()).tolist())
+        most = order[exam.pairs.table["concept"] != exam.concept].max()
+        common = torch.tensor((order <= most).tolist())
     rows = []
     for domain in exam.prompts:
         labels = scorer.labels[domain]
@@ -58,11 +64,15 @@ def score_pipeline(pipe, judge: Classifier) -> list[dict]:
     One dict a row: what (people, characters, objects, novel, styles), value (0..1), low, high, n.
     """
     world, ways = load_world(), TEMPLATES["report"]
-    rows = [{"subject": subject, "style": style, "domain": domain, "kind": world.kind(subject),
-             "prompt": IN_STYLE[style][ways[number % len(ways)]].format(phrase(world, subject))}
-            for subject, domain in subject_domains(world).items() for number, style in enumerate(world.styles)]
+    rows = []
+    for subject, domain in subject_domains(world).items():
+        about = {"subject": subject, "domain": domain, "kind": world.kind(subject)}
+        for number, style in enumerate(world.styles):
+            said = IN_STYLE[style][ways[number % len(ways)]].format(phrase(world, subject))
+            rows.append({**about, "style": style, "prompt": said})
     table = pd.DataFrame(rows).assign(seed=lambda t: FIRST_SEED["report"] + 50_000 + t.index)
     told = told_by(pipe, judge, table)
-    names = {"person": "people", "character": "characters", "object": "objects", "novel": "odd combinations"}
-    found = [{"what": names[kind], **share(part["right_subject"])} for kind, part in told.groupby("kind", sort=False)]
+    names = {"person": "people", "novel": "odd combinations"}
+    kinds = {names.get(k, f"{k}s"): part for k, part in told.groupby("kind", sort=False)}
+    found = [{"what": what, **share(part["right_subject"])} for what, part in kinds.items()]
     return [*found, {"what": "styles", **share(told["right_style"])}]

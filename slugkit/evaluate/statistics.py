@@ -7,8 +7,9 @@ import numpy as np
 
 from slugkit.base import EmptySetError, SettingError, ShapeError
 
-COLUMNS = ["family", "model", "concept", "method", "stage", "group", "metric", "wording", "split", "value", "low", "high", "n"]
-
+KEYS = ["family", "model", "concept", "method", "stage", "group", "metric", "wording", "split"]
+COLUMNS = [*KEYS, "value", "low", "high", "n"]
+"""Columns of a run's one table of metrics; KEYS tell its rows apart."""
 LEAST_FOR_AN_INTERVAL = 5
 """Concepts, or wordings, of which an interval of their mean is given at least."""
 MEAN, WORST = "mean", "worst"
@@ -34,10 +35,11 @@ def wilson(k, n, level: float = 0.95):
     _check_level(level)
     hits, total = np.broadcast_arrays(np.asarray(k, dtype=float), np.asarray(n, dtype=float))
     if (total == 0).any():
-        raise EmptySetError("an accuracy over 0 pictures; at least one was expected.\nCheck how the set was curated.")
-    if not (
-        np.all(hits == np.floor(hits)) and np.all(total == np.floor(total)) and np.all((hits >= 0) & (hits <= total))
-    ):
+        raise EmptySetError(
+            "an accuracy over 0 pictures; at least one was expected.\nCheck how the set was curated."
+        )
+    whole = (hits == np.floor(hits)) & (total == np.floor(total))
+    if not np.all(whole & (hits >= 0) & (hits <= total)):
         raise SettingError(
             f"{k} successes out of {n}; whole numbers with 0 <= successes <= total were expected.\n"
             "Pass counts, not shares or percentages."
@@ -93,16 +95,9 @@ def tidy(found, family: str, concept: str, stage: str, method: str = "SLUG", mod
 
     found: a pandas table with the columns group, metric, value, low, high, n. family: clip, diffusion or vlm. stage: before, after or oracle.
     """
+    whose = {"family": family, "model": model, "concept": concept, "method": method}
     wording = found["wording"] if "wording" in found else ""
-    return found.assign(
-        family=family,
-        model=model,
-        concept=concept,
-        method=method,
-        stage=stage,
-        wording=wording,
-        split="report",
-    )[COLUMNS]
+    return found.assign(**whose, stage=stage, wording=wording, split="report")[COLUMNS]
 
 
 def bootstrap_mean(values, level: float = 0.95, n_boot: int = 10_000, seed: int = 0):
@@ -122,7 +117,9 @@ def bootstrap_mean(values, level: float = 0.95, n_boot: int = 10_000, seed: int 
             "Pass one row per concept."
         )
     if len(table) == 0:
-        raise EmptySetError("a mean over 0 concepts; at least one was expected.\nCheck which concepts the table holds.")
+        raise EmptySetError(
+            "a mean over 0 concepts; at least one was expected.\nCheck which concepts the table holds."
+        )
     if not np.isfinite(table).all():
         raise SettingError(
             "a value is nan or infinite; finite numbers were expected.\n"
@@ -133,7 +130,8 @@ def bootstrap_mean(values, level: float = 0.95, n_boot: int = 10_000, seed: int 
     if len(table) == 1:
         low = high = np.full(table.shape[1:], math.nan)
     else:
-        concepts = len(table)
-        counts = np.random.default_rng(seed).multinomial(concepts, np.full(concepts, 1 / concepts), size=n_boot)
-        low, high = np.quantile(counts @ table / concepts, [0.5 - level / 2, 0.5 + level / 2], axis=0)
+        concepts, rng = len(table), np.random.default_rng(seed)
+        counts = rng.multinomial(concepts, np.full(concepts, 1 / concepts), size=n_boot)
+        bounds = [0.5 - level / 2, 0.5 + level / 2]
+        low, high = np.quantile(counts @ table / concepts, bounds, axis=0)
     return (float(low), float(high)) if table.ndim == 1 else (low, high)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,7 @@ from slugkit.base import ModelLoadError, ShapeError, progress, require_choice
 from slugkit.data.unlearncanvas import OBJECTS, STYLES, concept_kind, prompt
 from slugkit.evaluate.diffusion import drawn_prompts, require_askable, ua_ira_cra
 from slugkit.evaluate.statistics import wilson
-from slugkit.models.classifier import pixels
+from slugkit.models.classifier import best_named, pixels
 from slugkit.models.clip import pick_device
 
 SEEDS = (188, 288, 588, 688, 888)
@@ -32,8 +33,9 @@ SMOKE_TARGET = 20
 
 
 def _all_prompts() -> pd.DataFrame:
-    rows = [(prompt(name, style), seed, name, style) for seed in SEEDS for style in STYLES for name in OBJECTS]
-    return pd.DataFrame(rows, columns=["prompt", "seed", "subject", "style"]).assign(domain="objects")
+    rows = [(prompt(name, s), seed, name, s) for seed, s, name in product(SEEDS, STYLES, OBJECTS)]
+    table = pd.DataFrame(rows, columns=["prompt", "seed", "subject", "style"])
+    return table.assign(domain="objects")
 
 
 def answer_set(concept: str, tier: str = "full") -> pd.DataFrame:
@@ -56,8 +58,10 @@ def answer_set(concept: str, tier: str = "full") -> pd.DataFrame:
     mine = mine.iloc[np.linspace(0, len(mine) - 1, SMOKE_TARGET).round().astype(int)]
     rest = table[~target & first]
     names, looks = ([n for n in all_names if n != concept] for all_names in (OBJECTS, STYLES))
-    diagonal = pd.DataFrame({"subject": [names[i % len(names)] for i in range(50)], "style": looks[:50]})
-    return pd.concat([mine, diagonal.merge(rest, on=["subject", "style"])[table.columns]], ignore_index=True)
+    turns = [names[i % len(names)] for i in range(50)]
+    diagonal = pd.DataFrame({"subject": turns, "style": looks[:50]})
+    others = diagonal.merge(rest, on=["subject", "style"])[table.columns]
+    return pd.concat([mine, others], ignore_index=True)
 
 
 def error_bars(concept: str, tier: str = "full", share: float = 0.5) -> pd.DataFrame:
@@ -68,8 +72,9 @@ def error_bars(concept: str, tier: str = "full", share: float = 0.5) -> pd.DataF
     """
     sizes = answer_set(concept, tier)["group"].value_counts()
     counts = {"UA": int(sizes["target"]), "IRA": int(sizes["rest"]), "CRA": int(sizes["rest"])}
-    bounds = {metric: wilson(round(share * n), n) for metric, n in counts.items()}
-    return pd.DataFrame([{"metric": m, "n": counts[m], "half_width": 50 * (high - low)} for m, (low, high) in bounds.items()])
+    table = pd.DataFrame({"metric": list(counts), "n": list(counts.values())})
+    low, high = wilson((share * table["n"]).round().to_numpy(), table["n"].to_numpy())
+    return table.assign(half_width=50 * (high - low))
 
 
 def scores(table: pd.DataFrame, said: pd.DataFrame) -> pd.DataFrame:
@@ -80,8 +85,10 @@ def scores(table: pd.DataFrame, said: pd.DataFrame) -> pd.DataFrame:
     pictures are in neither. Raises ShapeError.
     """
     if len(table) != len(said):
-        raise ShapeError(f"{len(said)} answers came for {len(table)} pictures; one a picture, in the answer set's order, was expected.")
-    right = {f"right_{column}": said[column].to_numpy() == table[column].to_numpy() for column in ("subject", "style")}
+        raise ShapeError(
+            f"{len(said)} answers came for {len(table)} pictures; one a picture, in the answer set's order, was expected."
+        )
+    right = {f"right_{c}": said[c].to_numpy() == table[c].to_numpy() for c in ("subject", "style")}
     target, rest = (table.loc[table["group"] == group, "style"] for group in ("target", "rest"))
     found = ua_ira_cra(table.assign(**right), "objects" if target.isin(rest).any() else "styles")
     return found[(found["metric"] != "CRA") | (found["group"] == "all")].reset_index(drop=True)
@@ -101,62 +108,81 @@ class CanvasJudge:
     styles: tuple[str, ...] = STYLES
 
     @torch.no_grad()
-    def shares(self, images: np.ndarray, own: str = "subject", batch_size: int = 32) -> torch.Tensor:
+    def shares(
+        self, images: np.ndarray, own: str = "subject", batch_size: int = 32
+    ) -> torch.Tensor:
         """(N, H, W, 3) uint8 -> (N, C) float32: softmax of the object classifier (own "subject", 20) or of the style classifier ("style", 51).
 
         Pictures are squashed to the classifiers' 224 x 224 (bilinear) and brought to -1..1. Raises SettingError for another `own`.
         """
         from torchvision.transforms import functional as F
-        model = {"subject": self.object, "style": self.style}[require_choice(own, ("subject", "style"), "What is judged")]
+
+        models = {"subject": self.object, "style": self.style}
+        model = models[require_choice(own, models, "What is judged")]
         device, size, parts = next(model.parameters()).device, model.patch_embed.img_size, []
         for i in range(0, len(images), batch_size):
-            part = torch.from_numpy(np.ascontiguousarray(images[i:i + batch_size])).permute(0, 3, 1, 2)
-            small = F.resize(part, list(size), F.InterpolationMode.BILINEAR, antialias=True)
-            parts.append(model(pixels(small.permute(0, 2, 3, 1).numpy(), device)).float().softmax(1).cpu())
+            part = torch.from_numpy(np.ascontiguousarray(images[i : i + batch_size]))
+            squashed = part.permute(0, 3, 1, 2)
+            small = F.resize(squashed, list(size), F.InterpolationMode.BILINEAR, antialias=True)
+            said = model(pixels(small.permute(0, 2, 3, 1).numpy(), device))
+            parts.append(said.float().softmax(1).cpu())
         return torch.cat(parts)
 
     def name(self, images: np.ndarray) -> pd.DataFrame:
         """(N, H, W, 3) uint8 -> columns subject, style, and subject_share, style_share: the softmax of the answer, 0..1."""
-        (thing, look) = (self.shares(images, own).max(1) for own in ("subject", "style"))
-        return pd.DataFrame({"subject": [OBJECTS[i] for i in thing.indices], "style": [STYLES[i] for i in look.indices],
-                             "subject_share": thing.values.numpy(), "style_share": look.values.numpy()})
+        thing, look = (self.shares(images, own) for own in ("subject", "style"))
+        return best_named(thing, OBJECTS, look, STYLES)
 
 
 def build_judge(classes: int, architecture: str = VIT) -> torch.nn.Module:
     """One of the two classifiers with random weights: timm's `architecture` with `classes` outputs, in eval mode."""
     import timm
+
     return timm.create_model(architecture, pretrained=False, num_classes=classes).eval()
 
 
-def _load(path: str | Path, classes: tuple[str, ...], what: str, architecture: str) -> torch.nn.Module:
+def _load(
+    path: str | Path, classes: tuple[str, ...], what: str, architecture: str
+) -> torch.nn.Module:
     from safetensors import SafetensorError, safe_open
     from safetensors.torch import load_file
+
     path = Path(path).expanduser()
     how = "slugkit/data/pages/unlearncanvas.md shows how to turn the benchmark's .pth into .safetensors, once."
     if path.suffix != ".safetensors" or not path.is_file():
-        raise ModelLoadError(f"The {what} classifier {path.name!r} is {'not there' if path.suffix == '.safetensors' else 'no .safetensors file'}; only such a "
-                             f"file is read. {how}")
+        raise ModelLoadError(
+            f"The {what} classifier {path.name!r} is {'not there' if path.suffix == '.safetensors' else 'no .safetensors file'}; only such a "
+            f"file is read. {how}"
+        )
     try:
         with safe_open(path, "pt") as stream:
-            head = stream.get_slice("head.weight").get_shape() if "head.weight" in stream.keys() else []
+            known = "head.weight" in stream.keys()
+            head = stream.get_slice("head.weight").get_shape() if known else []
         if not head or head[0] != len(classes):
-            raise ModelLoadError(f"The {what} classifier {path.name!r} has {head[0] if head else 'no'} outputs; {len(classes)} were expected, one for each "
-                                 f"{what} of the benchmark. Take style50 for styles and style50_cls for objects. {how}")
+            raise ModelLoadError(
+                f"The {what} classifier {path.name!r} has {head[0] if head else 'no'} outputs; {len(classes)} were expected, one for each "
+                f"{what} of the benchmark. Take style50 for styles and style50_cls for objects. {how}"
+            )
         model = build_judge(len(classes), architecture)
         model.load_state_dict(load_file(path))
     except (RuntimeError, OSError, SafetensorError) as error:
-        raise ModelLoadError(f"The {what} classifier {path.name!r} does not fit timm's {architecture}: {str(error).splitlines()[0]}. {how}") from error
+        raise ModelLoadError(
+            f"The {what} classifier {path.name!r} does not fit timm's {architecture}: {str(error).splitlines()[0]}. {how}"
+        ) from error
     return model
 
 
-def load_canvas_judge(style_file: str | Path, object_file: str | Path, device: str = "auto", architecture: str = VIT) -> CanvasJudge:
+def load_canvas_judge(
+    style_file: str | Path, object_file: str | Path, device: str = "auto", architecture: str = VIT
+) -> CanvasJudge:
     """The style and the object classifier from two safetensors files, in eval mode. Nothing else is read: a .pth could run code.
 
     Raises ModelLoadError for a file of another kind, a wrong number of outputs (seen before the weights are read), or weights that do not fit.
     """
     target = pick_device(device)
     style = _load(style_file, STYLES, "style", architecture)
-    return CanvasJudge(style.to(target), _load(object_file, OBJECTS, "object", architecture).to(target))
+    thing = _load(object_file, OBJECTS, "object", architecture)
+    return CanvasJudge(style.to(target), thing.to(target))
 
 
 def judge_in(folder: str | Path, device: str = "auto") -> CanvasJudge:
@@ -167,11 +193,14 @@ def judge_in(folder: str | Path, device: str = "auto") -> CanvasJudge:
     folder, architecture = Path(folder).expanduser(), VIT
     if (folder / "config.json").is_file():
         try:
-            architecture = json.loads((folder / "config.json").read_text(encoding="utf-8"))["architecture"]
+            said = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+            architecture = said["architecture"]
             build_judge(1, architecture)
         except (ValueError, KeyError, TypeError, RuntimeError, AttributeError) as error:
-            raise ModelLoadError(f"The config.json of the judge {folder.name!r} names no architecture that timm can build ({error}); "
-                                 f'{{"architecture": "{VIT}"}} was expected. Mend it, or take it away for the benchmark\'s own.') from error
+            raise ModelLoadError(
+                f"The config.json of the judge {folder.name!r} names no architecture that timm can build ({error}); "
+                f'{{"architecture": "{VIT}"}} was expected. Mend it, or take it away for the benchmark\'s own.'
+            ) from error
     judge = load_canvas_judge(folder / STYLE_FILE, folder / OBJECT_FILE, device, architecture)
     judge.weights = folder
     return judge
@@ -183,21 +212,40 @@ def ddim(pipe):
     Latents are not clipped and the last step ends at the first alpha, as in the benchmark's code.
     """
     from diffusers import DDIMScheduler
-    return DDIMScheduler.from_config(pipe.scheduler.config, clip_sample=False, set_alpha_to_one=False, steps_offset=1)
+
+    return DDIMScheduler.from_config(
+        pipe.scheduler.config, clip_sample=False, set_alpha_to_one=False, steps_offset=1
+    )
 
 
 def departures(judge, tier: str, steps: int, guidance: float, edge: int) -> str:
     """One sentence on how a measurement differs from the benchmark's protocol, if it does. judge: what names the pictures. edge: of the pictures, in pixels."""
-    wanted = (("answer_tier", tier, "full"), ("sampling_steps", steps, STEPS), ("guidance", guidance, GUIDANCE), ("pixels along an edge", edge, PICTURE_SIZE))
+    wanted = (
+        ("answer_tier", tier, "full"),
+        ("sampling_steps", steps, STEPS),
+        ("guidance", guidance, GUIDANCE),
+        ("pixels along an edge", edge, PICTURE_SIZE),
+    )
     found = [f"{name} {value} ({theirs})" for name, value, theirs in wanted if value != theirs]
-    found += [] if isinstance(judge, CanvasJudge) else ["a zero-shot CLIP judges, which is not the benchmark's judge (its two classifiers: judge_model)"]
+    if not isinstance(judge, CanvasJudge):
+        found.append(
+            "a zero-shot CLIP judges, which is not the benchmark's judge (its two classifiers: "
+            "judge_model)"
+        )
     if not found:
         return "Prompts, seeds, sampler, steps, guidance, size and judge are UnlearnCanvas's own."
     return f"Prompts, seeds and sampler (DDIM) are UnlearnCanvas's own; what differs from its protocol, given in brackets: {'; '.join(found)}."
 
 
-def told_by_canvas(pipe, judge: CanvasJudge, table: pd.DataFrame, steps: int = STEPS, guidance: float = GUIDANCE, chunk: int = 100,
-                   batch_size: int = 4) -> pd.DataFrame:
+def told_by_canvas(
+    pipe,
+    judge: CanvasJudge,
+    table: pd.DataFrame,
+    steps: int = STEPS,
+    guidance: float = GUIDANCE,
+    chunk: int = 100,
+    batch_size: int = 4,
+) -> pd.DataFrame:
     """An answer set drawn as the benchmark says and judged: columns as of `CanvasJudge.name`, for `scores`.
 
     Sampled with `ddim`, the pipeline's own size (512 x 512 for the benchmark's model), each picture from noise of its seed. `chunk` pictures at a time are in
@@ -209,7 +257,8 @@ def told_by_canvas(pipe, judge: CanvasJudge, table: pd.DataFrame, steps: int = S
     pipe.scheduler = ddim(pipe)
     try:
         for i in progress(range(0, len(table), chunk), "drawing the answer set"):
-            parts.append(judge.name(drawn_prompts(pipe, table.iloc[i:i + chunk], steps, guidance, batch_size)))
+            part = table.iloc[i : i + chunk]
+            parts.append(judge.name(drawn_prompts(pipe, part, steps, guidance, batch_size)))
     finally:
         pipe.scheduler = before
     return pd.concat(parts, ignore_index=True)

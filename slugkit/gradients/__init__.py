@@ -25,36 +25,6 @@ from slugkit.gradients.losses import (
     sigmoid_loss,
 )
 
-__all__ = [
-    "KINDS",
-    "PRECISIONS",
-    "Ahead",
-    "Batch",
-    "ChunkedRetainLoss",
-    "batch_of",
-    "batches",
-    "check_finite",
-    "distinct_batches",
-    "encoded",
-    "forget_gradient",
-    "forget_loss",
-    "gradient_of",
-    "gradients_by_workers",
-    "info_nce",
-    "join_safetensors",
-    "learning",
-    "loss_of",
-    "mean_cosine",
-    "mean_gradient",
-    "micro_batches",
-    "retain_aware",
-    "retain_aware_directions",
-    "retain_gradient",
-    "retain_loss",
-    "save_gradient",
-    "sigmoid_loss",
-]
-
 
 def __getattr__(name: str):
     # imported when asked for: `python -m slugkit.gradients.workers` runs that file itself

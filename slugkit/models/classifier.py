@@ -6,6 +6,7 @@ UA, IRA and CRA are shares of its answers (UnlearnCanvas uses two ViT classifier
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,30 +44,58 @@ class Classifier:
         if images.ndim == 4 and images.shape[1:3] != (EDGE, EDGE):
             images = np.stack([as_square(Image.fromarray(image), EDGE) for image in images])
         device = next(self.model.parameters()).device
-        parts = [self.model(pixels(images[i:i + batch_size], device)).float().cpu() for i in range(0, len(images), batch_size)]
-        subject, style = torch.split(torch.cat(parts), [len(self.subjects), len(self.styles)], dim=1)
-        best, look = subject.softmax(1).max(1), style.softmax(1).max(1)
-        return pd.DataFrame({"subject": [self.subjects[i] for i in best.indices], "style": [self.styles[i] for i in look.indices],
-                             "subject_share": best.values.numpy(), "style_share": look.values.numpy()})
+        parts = [
+            self.model(pixels(images[i : i + batch_size], device)).float().cpu()
+            for i in range(0, len(images), batch_size)
+        ]
+        sizes = [len(self.subjects), len(self.styles)]
+        subject, style = torch.split(torch.cat(parts), sizes, dim=1)
+        return best_named(subject.softmax(1), self.subjects, style.softmax(1), self.styles)
+
+
+def best_named(
+    subject: torch.Tensor, subjects: Sequence[str], style: torch.Tensor, styles: Sequence[str]
+) -> pd.DataFrame:
+    """What a judge names, from the shares that it gives each subject and each style, (N, C) float32:
+    columns subject, style, subject_share and style_share (0..1).
+    """
+    best, look = subject.max(1), style.max(1)
+    return pd.DataFrame(
+        {
+            "subject": [subjects[i] for i in best.indices],
+            "style": [styles[i] for i in look.indices],
+            "subject_share": best.values.numpy(),
+            "style_share": look.values.numpy(),
+        }
+    )
 
 
 def pixels(images: np.ndarray, device) -> torch.Tensor:
     """(N, H, W, 3) uint8 -> (N, 3, H, W) float32 in -1..1."""
     if images.ndim != 4 or images.shape[-1] != 3 or images.dtype != np.uint8:
-        raise ModelLoadError(f"Pictures arrived as {images.dtype} {images.shape}; expected uint8 (N, height, width, 3).")
-    return torch.from_numpy(np.ascontiguousarray(images)).to(device).permute(0, 3, 1, 2).float() / 127.5 - 1
+        raise ModelLoadError(
+            f"Pictures arrived as {images.dtype} {images.shape}; expected uint8 (N, height, width, 3)."
+        )
+    x = torch.from_numpy(np.ascontiguousarray(images)).to(device).permute(0, 3, 1, 2)
+    return x.float() / 127.5 - 1
 
 
-def build_classifier(classes: int, widths: tuple[int, ...], blocks: tuple[int, ...]) -> torch.nn.Module:
+def build_classifier(
+    classes: int, widths: tuple[int, ...], blocks: tuple[int, ...]
+) -> torch.nn.Module:
     """timm's ResNet of basic blocks with one output for each class (subjects first, then styles)."""
     from timm.models.resnet import BasicBlock, ResNet
+
     return ResNet(BasicBlock, list(blocks), num_classes=classes, channels=list(widths))
 
 
 def load_classifier(folder: str | Path = "studio", device: str = "auto") -> Classifier:
     """Load the judge. Raises ModelLoadError, saying what is missing and how to make it."""
     from safetensors.torch import load_file
-    place = data_dir() / "studio" / "classifier" if folder == "studio" else Path(folder).expanduser()
+
+    place = Path(folder).expanduser()
+    if folder == "studio":
+        place = data_dir() / "studio" / "classifier"
     for needed in (CONFIG, WEIGHTS):
         if not (place / needed).is_file():
             raise ModelLoadError(
@@ -75,9 +104,16 @@ def load_classifier(folder: str | Path = "studio", device: str = "auto") -> Clas
                 "classifier or empty."
             )
     config = json.loads((place / CONFIG).read_text(encoding="utf-8"))
-    model = build_classifier(len(config["subjects"]) + len(config["styles"]), config["widths"], config["blocks"])
+    outputs = len(config["subjects"]) + len(config["styles"])
+    model = build_classifier(outputs, config["widths"], config["blocks"])
     try:
-        model.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in load_file(place / WEIGHTS).items()})
+        weights = load_file(place / WEIGHTS)
+        model.load_state_dict(
+            {k: v.float() if v.is_floating_point() else v for k, v in weights.items()}
+        )
     except (RuntimeError, OSError) as error:
-        raise ModelLoadError(f"The weights in {place.name!r} do not fit its config.json: {error}") from error
-    return Classifier(model.eval().to(pick_device(device)), config["subjects"], config["styles"], place)
+        raise ModelLoadError(
+            f"The weights in {place.name!r} do not fit its config.json: {error}"
+        ) from error
+    model = model.eval().to(pick_device(device))
+    return Classifier(model, config["subjects"], config["styles"], place)

@@ -9,5 +9,3 @@ step and which original it belongs to. The format is written down in FORMAT.md b
 from slugkit.patch.file import Patch, add, half, load, low_rank, make, save
 from slugkit.patch.on_model import all_applied, applied, apply, patches_on, remove, verify
 from slugkit.patch.record import load_record, save_record
-
-__all__ = ["Patch", "add", "all_applied", "applied", "apply", "half", "load", "load_record", "low_rank", "make", "patches_on", "remove", "save", "save_record", "verify"]

@@ -13,30 +13,3 @@ from slugkit.plots.results import confusions, results_bars, results_table
 from slugkit.plots.several import forgetting_curves, interference
 from slugkit.plots.slider import step_slider
 from slugkit.plots.steps import search_trail, step_sweep
-
-__all__ = [
-    "GROUPS",
-    "OKABE_ITO",
-    "STAGES",
-    "before_after",
-    "confusions",
-    "cosine_matrix",
-    "dialogue",
-    "forgetting_curves",
-    "front_membership",
-    "gradient_agreement",
-    "interference",
-    "layer_costs",
-    "layer_scores",
-    "outcome_bars",
-    "pareto",
-    "picture_grid",
-    "results_bars",
-    "results_table",
-    "search_trail",
-    "step_slider",
-    "step_strip",
-    "step_sweep",
-    "unlearning_bars",
-    "use_style",
-]

@@ -9,24 +9,37 @@ from slugkit.plots.pictures import picture_grid
 from slugkit.plots.results import results_bars
 
 
-def before_after(rows: dict, prompts, what=None, answers: dict | None = None, title: str = "", zoom: int = 2):
+def before_after(rows: dict, prompts, what=None, answers: dict | None = None, title: str = ""):
     """One row of pictures for each state of the model, the same prompt and seed in every column.
 
     rows: state -> (N, H, W, 3) uint8, the unedited model first; prompts: N texts, printed under the first row; what: N words,
     columns with the same word get the same frame; answers: state -> N texts (or "") printed under the other rows, such as
-    what the judge says; zoom: enlargement, 1 or more. Returns (figure, description). Raises ShapeError for rows of different length.
+    what the judge says. Returns (figure, description). Raises ShapeError for rows of different length.
     """
     counts = {state: len(pictures) for state, pictures in rows.items()}
     if set(counts.values()) != {len(prompts)}:
-        raise ShapeError(f"The rows hold {listing(counts.values())} pictures for {len(prompts)} prompts; as many as prompts were expected in each.")
+        raise ShapeError(
+            f"The rows hold {listing(counts.values())} pictures for {len(prompts)} prompts; as many as prompts were expected in each."
+        )
     labels = []
     for number, state in enumerate(rows):
         said = (answers or {}).get(state, [""] * len(prompts))
-        labels += [f"{prompt}" if number == 0 else (f"→ {answer}" if answer else "") for prompt, answer in zip(prompts, said, strict=True)]
-    states = f"in {len(rows)} states of the model, row by row" if len(rows) > 1 else "in one state of the model"
-    says = f"The same {len(prompts)} prompts and seeds {states}: {listing(rows, 6)}. {title}".strip()
-    return picture_grid(np.concatenate(list(rows.values())), labels, columns=len(prompts), title=title, row_labels=list(rows),
-                        borders=None if what is None else list(what) * len(rows), zoom=zoom, says=says)
+        told = [f"→ {answer}" if answer else "" for answer in said]
+        labels += told if number else map(str, prompts)
+    states = f"in {len(rows)} states of the model, row by row"
+    if len(rows) == 1:
+        states = "in one state of the model"
+    says = f"The same {len(prompts)} prompts and seeds {states}: {listing(rows, 6)}. {title}"
+    return picture_grid(
+        np.concatenate(list(rows.values())),
+        labels,
+        columns=len(prompts),
+        title=title,
+        row_labels=list(rows),
+        borders=None if what is None else list(what) * len(rows),
+        zoom=2,
+        says=says.strip(),
+    )
 
 
 def step_strip(rows: dict, rhos, answers: dict | None = None, title: str = ""):
@@ -37,10 +50,22 @@ def step_strip(rows: dict, rhos, answers: dict | None = None, title: str = ""):
     """
     for prompt, pictures in rows.items():
         if len(pictures) != len(rhos):
-            raise ShapeError(f"The row of {prompt!r} holds {len(pictures)} pictures for {len(rhos)} steps; one each was expected.")
-    labels = [f"ρ = {percent(rho)}" + (f"\n{answers[prompt][i]}" if answers else "") for prompt in rows for i, rho in enumerate(rhos)]
+            raise ShapeError(
+                f"The row of {prompt!r} holds {len(pictures)} pictures for {len(rhos)} steps; one each was expected."
+            )
+    labels = []
+    for prompt in rows:
+        said = [f"\n{answer}" for answer in answers[prompt]] if answers else [""] * len(rhos)
+        labels += [f"ρ = {percent(rho)}{answer}" for rho, answer in zip(rhos, said, strict=True)]
     says = f"{len(rows)} prompts, one seed each, over relative steps from {percent(min(rhos))} to {percent(max(rhos))}. {title}".strip()
-    return picture_grid(np.concatenate(list(rows.values())), labels, columns=len(rhos), title=title, row_labels=list(rows), says=says)
+    return picture_grid(
+        np.concatenate(list(rows.values())),
+        labels,
+        columns=len(rhos),
+        title=title,
+        row_labels=list(rows),
+        says=says,
+    )
 
 
 def unlearning_bars(metrics: pd.DataFrame):
@@ -51,10 +76,14 @@ def unlearning_bars(metrics: pd.DataFrame):
     """
     need_columns(metrics, ["stage", "group", "metric", "value", "low", "high", "n"], "metrics")
     kept = metrics[metrics["metric"].isin(["UA", "IRA", "CRA"])]
-    named = kept.assign(group=[m if g in ("target", "all") else f"{m} {g}" for m, g in zip(kept["metric"], kept["group"], strict=True)])
+    alone = kept["group"].isin(["target", "all"])
+    named = kept.assign(group=kept["metric"].where(alone, kept["metric"] + " " + kept["group"]))
     after = named[named["stage"] == "after"]
     parts = []
     for method, mine in after.groupby("method", sort=False):
         value = mine.drop_duplicates("group").set_index("group")["value"]
-        parts.append(f"{method}: UA {percent(value['UA'])}, IRA {percent(mine.loc[mine['metric'] == 'IRA', 'value'].iloc[0])}, CRA {percent(value['CRA'])}")
+        ira = mine.loc[mine["metric"] == "IRA", "value"].iloc[0]
+        shares = {"UA": value["UA"], "IRA": ira, "CRA": value["CRA"]}
+        said = ", ".join(f"{metric} {percent(share)}" for metric, share in shares.items())
+        parts.append(f"{method}: {said}")
     return results_bars(named, label="share (%)", title="; ".join(parts))

@@ -47,10 +47,10 @@ def candidates(layers: pd.DataFrame, tower: str | None = None) -> pd.DataFrame:
     kept["name"] = [short(layer) for layer in kept["layer"]]
     kept["front"] = kept["front"].astype(bool)
     if {"block", "kind"} <= set(kept.columns):
-        depth = kept["block"].where(kept["block"] >= 0, np.where(kept["kind"] == "conv1", -1, 10**6))
+        outside = np.where(kept["kind"] == "conv1", -1, 10**6)
+        depth = kept["block"].where(kept["block"] >= 0, outside)
         place = kept["kind"].map({kind: i for i, kind in enumerate(KINDS)}).fillna(len(KINDS))
-        kept = kept.assign(_depth=depth, _place=place).sort_values(["_depth", "_place"], kind="stable")
-        kept = kept.drop(columns=["_depth", "_place"])
+        kept = kept.iloc[np.lexsort((place, depth))]
     return kept.reset_index(drop=True)
 
 
@@ -72,10 +72,12 @@ def _dots(ax, values, front, floor=np.inf) -> float:
     """One panel of scores, a dot a layer from top to bottom, front layers ringed. The axis starts at `floor` at most; returns its start."""
     rows, values = np.arange(len(values)), _positive(values)
     low = min(values.min() / 2, floor)
-    ax.hlines(rows, low, values, color=np.where(front, FRONT, "#C9C9C9"), linewidth=np.where(front, 2.0, 1.3), zorder=2)
+    colours, widths = np.where(front, FRONT, "#C9C9C9"), np.where(front, 2.0, 1.3)
+    ax.hlines(rows, low, values, color=colours, linewidth=widths, zorder=2)
     ax.scatter(values[~front], rows[~front], s=20, color=REST, zorder=3)
     ax.scatter(values[front], rows[front], s=24, color=FRONT, zorder=4)
-    ax.scatter(values[front], rows[front], s=92, facecolor="none", edgecolor=FRONT, linewidth=1.4, zorder=4)
+    ring = dict(s=92, facecolor="none", edgecolor=FRONT, linewidth=1.4, zorder=4)
+    ax.scatter(values[front], rows[front], **ring)
     ax.set_xscale("log")
     ax.set_xlim(low, values.max() * 2)
     log_axis(ax.xaxis)
@@ -91,18 +93,19 @@ def _tower_pair(left, right, table: pd.DataFrame, tower: str) -> None:
     _dots(left, table["importance"], front)
     low = _dots(right, table["alignment"], front, np.inf if noise is None else noise.min() / 1.5)
     if noise is not None:
-        right.barh(rows, noise - low, left=low, height=1.0, color=OKABE_ITO["sky"], alpha=0.28, linewidth=0, zorder=1)
+        foot = dict(height=1.0, color=OKABE_ITO["sky"], alpha=0.28, linewidth=0, zorder=1)
+        right.barh(rows, noise - low, left=low, **foot)
     left.set_yticks(rows, table["name"], fontsize=8)
     for label, on_front in zip(left.get_yticklabels(), front, strict=True):
         label.set(color=FRONT if on_front else INK, fontweight="bold" if on_front else "normal")
     right.set_yticks(rows, [])
     for ax in (left, right):
         ax.tick_params(axis="y", length=0)
-        if "block" in table.columns:
-            for block in table["block"].unique():
-                where = rows[table["block"] == block]
-                if block >= 0 and block % 2 == 0:
-                    ax.axhspan(where.min() - 0.5, where.max() + 0.5, color="#F5F5F5", linewidth=0, zorder=0)
+        blocks = table["block"].unique() if "block" in table.columns else ()
+        for block in (block for block in blocks if block >= 0 and block % 2 == 0):
+            where = rows[table["block"] == block]
+            band = where.min() - 0.5, where.max() + 0.5
+            ax.axhspan(*band, color="#F5F5F5", linewidth=0, zorder=0)
     left.set_title(f"{tower} tower")
     left.set_xlabel("importance (unitless)")
     right.set_xlabel("alignment (unitless)")
@@ -124,10 +127,10 @@ def layer_scores(layers: pd.DataFrame, tower: str | None = None):
     for i, (name, part) in enumerate(zip(towers, parts, strict=True)):
         _tower_pair(grid[2 * i], grid[2 * i + 1], part, name)
     span = table["importance"].max() / max(table["importance"].min(), 1e-30)
-    counts = listing(
-        [f"{int(part['front'].sum())} of {len(part)} {name} layers" for name, part in zip(towers, parts, strict=True)]
-    )
-    headline(fig, f"Importance differs {number(span)}-fold between layers; {counts} are on the Pareto front (ringed)")
+    named = zip(towers, parts, strict=True)
+    counts = [f"{int(p['front'].sum())} of {len(p)} {name} layers" for name, p in named]
+    ringed = f"{listing(counts)} are on the Pareto front (ringed)"
+    headline(fig, f"Importance differs {number(span)}-fold between layers; {ringed}")
     tops = [part.loc[part["importance"].idxmax()] for part in parts]
     best = listing([f"{row['name']} ({row['tower']}, {number(row['importance'])})" for row in tops])
     known = _noise(table) is not None
@@ -160,10 +163,9 @@ def _staircase(ax, x, y) -> np.ndarray:
 def _noise_bars(ax, x, y, noise, front) -> None:
     """How far two standard errors reach on either side of each layer's alignment, stronger for the front."""
     low, high = np.maximum(x - noise, ax.get_xlim()[0]), x + noise
+    look = dict(color=OKABE_ITO["sky"], linewidth=2, zorder=1)
     for mask, alpha in ((~front, 0.25), (front, 0.8)):
-        ax.hlines(
-            y[mask], low[mask], high[mask], color=OKABE_ITO["sky"], alpha=alpha, linewidth=2, zorder=1
-        )
+        ax.hlines(y[mask], low[mask], high[mask], alpha=alpha, **look)
 
 
 def _front_marks(ax, table, x, y, lost, ring) -> None:
@@ -192,10 +194,11 @@ def pareto(layers: pd.DataFrame, tower: str, noise: bool = True, chosen: str | N
     x, y = _positive(table["alignment"]), _positive(table["importance"])
     front, ring = table["front"].to_numpy(), (table["layer"] == chosen).to_numpy()
     band = _noise(table) if noise else None
-    lost = front & (table["alignment"].to_numpy() < band) if band is not None else np.zeros_like(front)
+    lost = front & (table["alignment"].to_numpy() < (-1 if band is None else band))
     fig = canvas(7.6, 5.0)
     ax = fig.subplots()
-    ax.set(xscale="log", yscale="log", xlim=(x.min() / 2.2, x.max() * 1.8), ylim=(y.min() / 1.8, y.max() * 2.2))
+    ax.set(xscale="log", yscale="log")
+    ax.set(xlim=(x.min() / 2.2, x.max() * 1.8), ylim=(y.min() / 1.8, y.max() * 2.2))
     ax.set_xlabel("gradient alignment  |cos(g forget, g retain)| (unitless)")
     ax.set_ylabel("importance of the layer  ‖g forget‖ / ‖θ‖ (unitless)")
     log_axis(ax.xaxis)
@@ -214,26 +217,25 @@ def pareto(layers: pd.DataFrame, tower: str, noise: bool = True, chosen: str | N
 
 def _pareto_title(table, tower, front, lost) -> str:
     """The finding of a Pareto plot."""
-    top = table.loc[table["importance"].idxmax()]
-    text = (
+    top, few = table.loc[table["importance"].idxmax()], int(lost.sum())
+    within = f"; {few} of the front {'lies' if few == 1 else 'lie'} within the noise" if few else ""
+    return (
         f"{int(front.sum())} of {len(table)} {tower} layers are on the Pareto front; "
-        f"{top['name']} has the largest importance"
+        f"{top['name']} has the largest importance{within}"
     )
-    few = int(lost.sum())
-    return text + (f"; {few} of the front {'lies' if few == 1 else 'lie'} within the noise" if few else "")
 
 
 def _pareto_says(table, tower, front, lost, with_noise) -> str:
     """Plain description of a Pareto plot."""
     on_front = table[front].sort_values("importance", ascending=False)
-    names = listing(
-        [
-            f"{r['name']} (importance {number(r['importance'])}, alignment {number(r['alignment'])})"
-            for _, r in on_front.iterrows()
-        ],
-        6,
+    names = [
+        f"{r.name} (importance {number(r.importance)}, alignment {number(r.alignment)})"
+        for r in on_front.itertuples(index=False)
+    ]
+    text = (
+        f"Scatter on log scales of {len(table)} {tower} layers; on the front, from most to least "
+        f"important: {listing(names, 6)}."
     )
-    text = f"Scatter on log scales of {len(table)} {tower} layers; on the front, from most to least important: {names}."
     if with_noise:
         few = int(lost.sum())
         text += (
@@ -243,6 +245,8 @@ def _pareto_says(table, tower, front, lost, with_noise) -> str:
     return text
 
 
+LEAST = 0.05
+"""Share of redraws in which a layer off the front must reach it to be drawn."""
 OWN = dict(facecolor=FRONT, edgecolor=FRONT, linewidth=0.6)
 OTHER = dict(facecolor=PALE, edgecolor="#7A7A7A", hatch="///", linewidth=0.6)
 
@@ -265,15 +269,15 @@ def _share_bars(ax, part: pd.DataFrame, tower: str) -> None:
 
 
 @dressed
-def front_membership(layers: pd.DataFrame, tower: str | None = None, least: float = 0.05):
+def front_membership(layers: pd.DataFrame):
     """How often each layer is on the front when the cosines are redrawn within the noise of the retain set.
 
     layers: layers.parquet with front_share in 0..1. Layers that are on the front in less than
-    `least` of the redraws, and not on the measured one, are left out. Returns (figure, description).
+    `LEAST` of the redraws, and not on the measured one, are left out. Returns (figure, description).
     """
     need_columns(layers, ["front_share"], "layers")
-    table = candidates(layers, tower)
-    table = table[(table["front_share"] >= least) | table["front"]]
+    table = candidates(layers)
+    table = table[(table["front_share"] >= LEAST) | table["front"]]
     towers = list(dict.fromkeys(table["tower"]))
     parts = [table[table["tower"] == name] for name in towers]
     fig = canvas(9.4 if len(parts) > 1 else 5.6, 1.7 + 0.27 * max(len(part) for part in parts))
@@ -281,26 +285,29 @@ def front_membership(layers: pd.DataFrame, tower: str | None = None, least: floa
     for ax, name, part in zip(axes, towers, parts, strict=True):
         _share_bars(ax, part, name)
     handles = [plt.Rectangle((0, 0), 1, 1, **look) for look in (OWN, OTHER)]
-    names = ["on the measured front", f"not on it, but in {percent(least, 0)} of redraws or more"]
+    names = ["on the measured front", f"not on it, but in {percent(LEAST, 0)} of redraws or more"]
     fig.legend(handles, names, loc="outside lower center", ncols=2)
     front = table[table["front"]]
     steady = front[front["front_share"] >= 0.95]
-    headline(fig, f"{len(steady)} of {len(front)} front layers stay there in at least 95 % of redraws within the noise")
+    stay = f"{len(steady)} of {len(front)} front layers stay there"
+    headline(fig, f"{stay} in at least 95 % of redraws within the noise")
     listed = listing([f"{row['name']} ({row['tower']})" for _, row in steady.iterrows()], 6)
-    others = len(table) - len(front)
     return fig, (
-        f"Bars of the share of redraws in which a layer is on the front; steady: {listed or 'none'}. "
-        f"{others} layers that are not on the measured front reach it in {percent(least, 0)} of redraws or more."
+        f"Bars of the share of redraws in which a layer is on the front; steady: {listed}. "
+        f"{len(table) - len(front)} layers that are not on the measured front reach it in "
+        f"{percent(LEAST, 0)} of redraws or more."
     )
 
 
 @dressed
-def gradient_agreement(agreement: pd.DataFrame, level: float = 0.95):
-    """Cosine of the running mean gradient with the final one against the number of pairs seen.
+def gradient_agreement(agreement: pd.DataFrame):
+    """Cosine of the running mean gradient with the final one against the number of pairs seen, and
+    from where on it stays above 0.95.
 
-    agreement: columns samples (pairs), cosine (-1..1), set ("forget" or "retain"); level marks where it is close
-    enough. Returns (figure, description).
+    agreement: columns samples (pairs), cosine (-1..1), set ("forget" or "retain"). Returns (figure,
+    description).
     """
+    level = 0.95
     need_columns(agreement, ["samples", "cosine", "set"], "agreement")
     fig = canvas(7.2, 3.6)
     ax = fig.subplots()
@@ -308,30 +315,18 @@ def gradient_agreement(agreement: pd.DataFrame, level: float = 0.95):
     reached = []
     for name, part in agreement.sort_values("samples").groupby("set", sort=False):
         colour, marker, line = looks.get(name, (GREY, "s", ":"))
-        ax.plot(part["samples"], part["cosine"], color=colour, marker=marker, linestyle=line, label=f"{name} gradient")
+        look = dict(color=colour, marker=marker, linestyle=line)
+        ax.plot(part["samples"], part["cosine"], label=f"{name} gradient", **look)
         below = part[part["cosine"] < level]
         later = part[part["samples"] > (below["samples"].max() if len(below) else -1)]
-        reached.append(
-            f"the {name} gradient from {int(later['samples'].min())} pairs"
-            if len(later)
-            else f"the {name} gradient never"
-        )
+        since = f"from {int(later['samples'].min())} pairs" if len(later) else "never"
+        reached.append(f"the {name} gradient {since}")
     ax.axhline(level, color=GREY, linewidth=1, linestyle=(0, (4, 3)))
-    ax.annotate(
-        f"{level:g}",
-        (1, level),
-        xycoords=("axes fraction", "data"),
-        xytext=(3, 0),
-        textcoords="offset points",
-        va="center",
-        fontsize=8,
-    )
+    side = dict(xytext=(3, 0), textcoords="offset points", va="center", fontsize=8)
+    ax.annotate(f"{level:g}", (1, level), xycoords=("axes fraction", "data"), **side)
     ax.set(xlabel="pairs seen", ylabel="cosine with the final\ngradient (unitless)")
     ax.legend(loc="lower right")
-    text = f"Cosine with the final gradient stays above {level:g}: {listing(reached)}"
-    headline(fig, text)
-    return (
-        fig,
-        f"Lines of the cosine between the running mean gradient and the final one. It stays above "
-        f"{level:g}: {listing(reached)}.",
-    )
+    stays = f"stays above {level:g}: {listing(reached)}"
+    headline(fig, f"Cosine with the final gradient {stays}")
+    says = f"Lines of the cosine between the running mean gradient and the final one. It {stays}."
+    return fig, says

@@ -113,15 +113,15 @@ def canvas(width: float, height: float):
 
 def headline(fig, text: str) -> None:
     """Writes the finding over the whole figure, left, in lines of about equal length that fit its width."""
-    text = text.replace(" %", "\u00a0%").replace(" = ", "\u00a0=\u00a0")  # never a line break before a percent sign
+    # never a line break before a percent sign
+    text = text.replace(" %", "\u00a0%").replace(" = ", "\u00a0=\u00a0")
     text = text if len(text) <= LONGEST_TITLE else f"{text[:LONGEST_TITLE]}…"
     characters = int(fig.get_figwidth() * 72 / (0.61 * 11))
     lines = len(textwrap.wrap(text, characters))
     while lines > 1 and characters > 30 and len(textwrap.wrap(text, characters - 1)) == lines:
         characters -= 1
-    fig.suptitle(
-        "\n".join(textwrap.wrap(text, characters)), x=0.012, ha="left", fontsize=11, fontweight="bold", color=INK
-    )
+    look = {"fontsize": 11, "fontweight": "bold", "color": INK}
+    fig.suptitle("\n".join(textwrap.wrap(text, characters)), x=0.012, ha="left", **look)
 
 
 def log_axis(axis) -> None:
@@ -130,9 +130,31 @@ def log_axis(axis) -> None:
     """
     low, high = axis.get_view_interval()
     axis.set_major_locator(LogLocator(subs=(1, 2, 5) if high / low < 40 else (1,), numticks=8))
-    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.10g}" if value >= 1e-4 else f"{value:.0e}"))
+    axis.set_major_formatter(
+        FuncFormatter(lambda value, _: f"{value:.10g}" if value >= 1e-4 else f"{value:.0e}")
+    )
     axis.set_minor_locator(LogLocator(subs=tuple(range(1, 10)), numticks=12))
     axis.set_minor_formatter(NullFormatter())
+
+
+def bars_across(ax) -> None:
+    """Axes whose rows are bars or dots with a name each: the first on top, no lines between them."""
+    ax.invert_yaxis()
+    ax.grid(axis="y", visible=False)
+    ax.tick_params(axis="y", length=0)
+
+
+def share_bars(ax, y, shares, height: float, look: dict, label: str) -> None:
+    """Horizontal bars of shares 0..1 in percent, each with its value at its end."""
+    ax.barh(y, 100 * shares, height=height, edgecolor="#4D4D4D", linewidth=0.7, label=label, **look)
+    for place, value in zip(y, shares, strict=True):
+        ax.text(100 * value + 0.8, place, percent(value), va="center", fontsize=8)
+
+
+def legend_below(fig, columns: int, bars: bool = False) -> None:
+    """The legend at the foot of the figure. bars: with room for hatches in its keys."""
+    sizes = {"handlelength": 2.2, "handleheight": 1.2} if bars else {}
+    fig.legend(loc="outside lower center", ncols=columns, **sizes)
 
 
 def need_columns(table, columns, what: str) -> None:
@@ -144,7 +166,9 @@ def need_columns(table, columns, what: str) -> None:
             "Pass the table as the notebook before left it."
         )
     if len(table) == 0:
-        raise EmptySetError(f"The {what} table has no rows; at least one was expected. Look at the filter before it.")
+        raise EmptySetError(
+            f"The {what} table has no rows; at least one was expected. Look at the filter before it."
+        )
 
 
 def as_array(values, dtype=None) -> np.ndarray:
@@ -181,16 +205,17 @@ def listing(names, most: int = 4) -> str:
     names = [str(name) for name in names]
     if len(names) > most:
         names = [*names[: most - 1], f"{len(names) - most + 1} more"]
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}" if names else "none"
+    if len(names) < 2:
+        return "".join(names) or "none"
+    return f"{', '.join(names[:-1])} and {names[-1]}"
 
 
 def wrap(label: str, width: int) -> str:
     """A label in lines of at most `width` characters, its own line breaks kept, MOST_LINES at most;
     only words longer than that are cut.
     """
-    lines = [
-        part for line in str(label).split("\n") for part in textwrap.wrap(line, max(int(width), 4))
-    ]
+    width = max(int(width), 4)
+    lines = [part for line in str(label).split("\n") for part in textwrap.wrap(line, width)]
     if len(lines) > MOST_LINES:
         lines = [*lines[: MOST_LINES - 1], "…"]
     return "\n".join(lines) or " "
@@ -244,34 +269,31 @@ def place_labels(ax, xs, ys, labels, obstacles=None, fontsize: float = 8.5) -> N
     """
     fig = ax.figure
     fig.draw_without_rendering()
-    points = ax.transData.transform(np.column_stack([xs, ys]))
-    others = np.empty((0, 2)) if obstacles is None else ax.transData.transform(np.asarray(obstacles, dtype=float))
-    clear = np.vstack([points, others])
+    points = clear = ax.transData.transform(np.column_stack([xs, ys]))
+    if obstacles is not None:
+        others = ax.transData.transform(np.asarray(obstacles, dtype=float))
+        clear = np.vstack([points, others])
     frame, scale, taken = ax.get_window_extent(), fig.dpi / 72, []
     for index in np.argsort(points[:, 0]):
-        text = ax.annotate(
-            labels[index],
-            (xs[index], ys[index]),
-            xytext=(0, 0),
-            textcoords="offset points",
-            fontsize=fontsize,
-            zorder=6,
-        )
+        place, point = (xs[index], ys[index]), points[index]
+        look = {"xytext": (0, 0), "textcoords": "offset points", "fontsize": fontsize, "zorder": 6}
+        text = ax.annotate(labels[index], place, **look)
         extent = text.get_window_extent()
         size, best = (extent.width, extent.height), None
         for ring, reach in enumerate((6, 14, 24, 38, 54)):
             for rank, direction in enumerate(DIRECTIONS):
-                box = _box(points[index], size, direction, reach * scale)
-                inside = ((clear > np.array(box[:2]) - 4) & (clear < np.array(box[2:]) + 4)).all(axis=1).sum()
+                box = _box(point, size, direction, reach * scale)
+                covered = (clear > np.array(box[:2]) - 4) & (clear < np.array(box[2:]) + 4)
                 outside = size[0] * size[1] - _overlap(box, frame.extents)
-                cost = 40 * inside + 5 * outside + 5 * sum(_overlap(box, other) for other in taken) + 6 * ring + rank
+                lost = outside + sum(_overlap(box, other) for other in taken)
+                cost = 40 * covered.all(axis=1).sum() + 5 * lost + 6 * ring + rank
                 if best is None or cost < best[0]:
                     best = (cost, box, ring)
         _, box, ring = best
         taken.append(box)
-        text.set_position(((box[0] - points[index][0]) / scale, (box[1] - points[index][1]) / scale))
+        text.set_position(((box[0] - point[0]) / scale, (box[1] - point[1]) / scale))
         text.set_va("bottom")
         if ring > 0:
-            middle = (np.clip(points[index][0], box[0], box[2]), np.clip(points[index][1], box[1], box[3]))
-            end = ax.transData.inverted().transform(middle)
-            ax.plot([xs[index], end[0]], [ys[index], end[1]], color=GREY, linewidth=0.7, zorder=3, label="_line")
+            end = ax.transData.inverted().transform(np.clip(point, box[:2], box[2:]))
+            line = {"color": GREY, "linewidth": 0.7, "zorder": 3, "label": "_line"}
+            ax.plot([place[0], end[0]], [place[1], end[1]], **line)

@@ -9,17 +9,20 @@ from slugkit.plots.look import (
     INK,
     MORE_EDITS,
     STAGES,
+    bars_across,
     canvas,
     dressed,
     headline,
     in_order,
+    legend_below,
     listing,
     need_columns,
     percent,
+    share_bars,
     wrap,
 )
 
-STAGE_ORDER = [*STAGES]
+STAGE_ORDER, SHOWN = [*STAGES], 6
 
 
 def _series(metrics: pd.DataFrame) -> pd.Series:
@@ -74,7 +77,8 @@ def _select(metrics: pd.DataFrame, metric) -> pd.DataFrame:
 def _count(part: pd.DataFrame) -> str:
     """The denominators of one group as text."""
     counts = sorted({int(n) for n in part["n"].dropna()})
-    return "" if not counts else f"n = {counts[0]}" if len(counts) == 1 else f"n = {counts[0]}–{counts[-1]}"
+    ends = dict.fromkeys((*counts[:1], *counts[-1:]))
+    return f"n = {'–'.join(map(str, ends))}" if counts else ""
 
 
 def _draw_bars(ax, kept, groups, series, looks) -> None:
@@ -83,25 +87,20 @@ def _draw_bars(ax, kept, groups, series, looks) -> None:
     for k, name in enumerate(series):
         part = kept[kept["series"] == name].set_index("group").reindex(groups)
         x = np.arange(len(groups)) + (k - (len(series) - 1) / 2) * width
-        value, low, high = (100 * part[column].to_numpy(dtype=float) for column in ("value", "low", "high"))
-        there = ~np.isnan(value)
-        ax.bar(
-            x[there],
-            value[there],
-            width=0.92 * width,
-            edgecolor="#4D4D4D",
-            linewidth=0.7,
-            label=name,
-            zorder=2,
-            **looks[name],
-        )
-        ax.vlines(x[there], low[there], high[there], color=INK, linewidth=1.4, zorder=3)
-        for left, middle, top in zip(x[there], value[there], np.fmax(high, value)[there], strict=True):
+        there = part["value"].notna().to_numpy()
+        part, x = 100 * part.loc[there, ["value", "low", "high"]].astype(float), x[there]
+        shape = dict(width=0.92 * width, edgecolor="#4D4D4D", linewidth=0.7, zorder=2)
+        ax.bar(x, part["value"], label=name, **shape, **looks[name])
+        ax.vlines(x, part["low"], part["high"], color=INK, linewidth=1.4, zorder=3)
+        tops = np.fmax(part["high"], part["value"])
+        for left, middle, top in zip(x, part["value"], tops, strict=True):
             ax.text(left, top + 1.5, f"{middle:.1f}", ha="center", va="bottom", fontsize=8)
 
 
 @dressed
-def results_bars(metrics: pd.DataFrame, metric=None, label: str = "top-1 accuracy (%)", title: str = ""):
+def results_bars(
+    metrics: pd.DataFrame, metric=None, label: str = "top-1 accuracy (%)", title: str = ""
+):
     """Accuracy of each group before and after the edit and for the oracle, with 95 % intervals and denominators.
 
     metrics: the tidy metrics table (values 0..1), already filtered to one concept; metric: name or names to keep;
@@ -119,7 +118,7 @@ def results_bars(metrics: pd.DataFrame, metric=None, label: str = "top-1 accurac
     ax.set(ylabel=label, ylim=(0, 112), yticks=range(0, 101, 20), xlim=(-0.6, len(groups) - 0.4))
     ax.grid(axis="x", visible=False)
     ax.tick_params(axis="x", length=0)
-    fig.legend(loc="outside lower center", ncols=len(series), handlelength=2.2, handleheight=1.2)
+    legend_below(fig, len(series), bars=True)
     finding, says = _bar_words(kept, groups, series)
     headline(fig, title or finding)
     return fig, says
@@ -134,33 +133,30 @@ def _value(kept, group, name) -> float:
 def _bar_words(kept, groups, series) -> tuple[str, str]:
     """Finding and description of the result bars."""
     shown = [name for name in series if name != "oracle" and name != "before"]
-    sentences, title = [], ""
-    for name in series:
-        values = listing(
-            [
-                f"{group} {percent(_value(kept, group, name))}"
-                for group in groups
-                if not np.isnan(_value(kept, group, name))
-            ],
-            8,
+    values = {name: {g: _value(kept, g, name) for g in groups} for name in series}
+    sentences = []
+    for name, found in values.items():
+        told = [f"{group} {percent(value)}" for group, value in found.items() if value == value]
+        sentences.append(f"{name}: {listing(told, 8)}")
+    says = f"Bars with 95 % intervals. {'. '.join(sentences)}."
+    if "before" not in series or not shown:
+        return f"Results of {listing(series)}", says
+    first, last, parts = values["before"], values[shown[0]], []
+    if "target" in groups:
+        parts.append(
+            f"the target goes from {percent(first['target'])} to {percent(last['target'])}"
         )
-        sentences.append(f"{name}: {values}")
-    if "before" in series and shown:
-        name = shown[0]
-        losses = {g: _value(kept, g, "before") - _value(kept, g, name) for g in groups}
-        others = {g: loss for g, loss in losses.items() if g != "target" and not np.isnan(loss)}
-        if "target" in groups:
-            title = (
-                f"The target goes from {percent(_value(kept, 'target', 'before'))} to "
-                f"{percent(_value(kept, 'target', name))}"
-            )
-        if others:
-            worst = max(others, key=others.get)
-            joint = "; the" if title else "The"
-            change = f"{joint} largest loss elsewhere is {100 * others[worst]:.1f} points ({worst})"
-            title += change if others[worst] > 0 else f"{joint[:-3]}no other group loses" if title else "No group loses"
-        title = f"{name.split(': ')[-1]}: {title[0].lower()}{title[1:]}" if len(shown) > 1 and title else title
-    return title or f"Results of {listing(series)}", "Bars with 95 % intervals. " + ". ".join(sentences) + "."
+    losses = {g: first[g] - last[g] for g in groups if g != "target"}
+    losses = {group: loss for group, loss in losses.items() if not np.isnan(loss)}
+    if losses:
+        worst = max(losses, key=losses.get)
+        lost = f"the largest loss elsewhere is {100 * losses[worst]:.1f} points ({worst})"
+        none = "no other group loses" if parts else "no group loses"
+        parts.append(lost if losses[worst] > 0 else none)
+    title = "; ".join(parts)
+    if len(shown) > 1 and title:
+        return f"{shown[0].split(': ')[-1]}: {title}", says
+    return title[:1].upper() + title[1:] or f"Results of {listing(series)}", says
 
 
 def _cell(row) -> str:
@@ -182,22 +178,20 @@ def results_table(metrics: pd.DataFrame) -> pd.DataFrame:
     column reads "none trained". Returns a DataFrame of texts. Raises SettingError where two rows claim one cell.
     """
     need_columns(metrics, ["stage", "group", "metric", "value", "low", "high", "n"], "metrics")
-    keys = [
-        name
-        for name in ("family", "model", "concept", "split")
-        if name in metrics.columns and metrics[name].nunique() > 1
-    ]
-    keys += ["group", "metric"]
-    table = metrics.assign(series=_series(metrics), cell=[_cell(row) for _, row in metrics.iterrows()])
+    there = [name for name in ("family", "model", "concept", "split") if name in metrics.columns]
+    keys = [name for name in there if metrics[name].nunique() > 1] + ["group", "metric"]
+    cells = [_cell(row) for _, row in metrics.iterrows()]
+    table = metrics.assign(series=_series(metrics), cell=cells)
     if table.duplicated([*keys, "series"]).any():
         row = table[table.duplicated([*keys, "series"])].iloc[0]
         raise SettingError(
             f"{row['group']}, {row['metric']}, {row['series']} stands twice in the metrics table; once was expected."
         )
     rank = {group: i for i, group in enumerate(in_order(table["group"], GROUP_ORDER))}
-    rows = table[keys].drop_duplicates()
-    rows = rows.assign(_rank=rows["group"].map(rank)).sort_values([*keys[:-2], "_rank"], kind="stable")[keys]
-    wide = table.pivot(index=keys, columns="series", values="cell").reindex(pd.MultiIndex.from_frame(rows))
+    rows = table[keys].drop_duplicates().assign(_rank=lambda t: t["group"].map(rank))
+    rows = rows.sort_values([*keys[:-2], "_rank"], kind="stable")[keys]
+    wide = table.pivot(index=keys, columns="series", values="cell")
+    wide = wide.reindex(pd.MultiIndex.from_frame(rows))
     wide = wide[_series_order(table["series"])]
     if "oracle" not in wide.columns:
         wide["oracle"] = "none trained"
@@ -206,19 +200,19 @@ def results_table(metrics: pd.DataFrame) -> pd.DataFrame:
 
 
 @dressed
-def confusions(answers: pd.DataFrame, target: str | None = None, top: int = 6):
-    """What the target's pictures are called, before and after the edit: the most frequent answers.
+def confusions(answers: pd.DataFrame, target: str | None = None):
+    """What the target's pictures are called, before and after the edit: the six most frequent answers.
 
-    answers: columns stage, answer, count (pictures, >= 0); target: the true name, drawn first; top: answers shown,
-    the rest is one bar "any other". Returns (figure, description).
+    answers: columns stage, answer, count (pictures, >= 0); target: the true name, drawn first; the
+    rest is one bar "any other". Returns (figure, description).
     """
     need_columns(answers, ["stage", "answer", "count"], "answers")
-    wide = answers.pivot_table(index="answer", columns="stage", values="count", aggfunc="sum", fill_value=0)
+    wide = answers.groupby(["answer", "stage"])["count"].sum().unstack(fill_value=0)
     wide = wide[_series_order(wide.columns)]
     totals, share = wide.sum(), wide / wide.sum()
     order = share.max(axis=1).sort_values(ascending=False, kind="stable").index.tolist()
     shown = ([target] if target in order else []) + [name for name in order if name != target]
-    shown, rest = shown[:top], shown[top:]
+    shown, rest = shown[:SHOWN], shown[SHOWN:]
     drawn = share.loc[shown]
     if rest:
         drawn = pd.concat([drawn, share.loc[rest].sum().to_frame(f"any other ({len(rest)})").T])
@@ -227,28 +221,15 @@ def confusions(answers: pd.DataFrame, target: str | None = None, top: int = 6):
     ax = fig.subplots()
     for k, stage in enumerate(wide.columns):
         y = np.arange(len(drawn)) + (k - (len(wide.columns) - 1) / 2) * height
-        ax.barh(
-            y,
-            100 * drawn[stage],
-            height=0.92 * height,
-            edgecolor="#4D4D4D",
-            linewidth=0.7,
-            label=f"{stage} (n = {int(totals[stage])})",
-            **looks[stage],
-        )
-        for place, value in zip(y, drawn[stage], strict=True):
-            ax.text(100 * value + 0.8, place, percent(value), va="center", fontsize=8)
+        label = f"{stage} (n = {int(totals[stage])})"
+        share_bars(ax, y, drawn[stage], 0.92 * height, looks[stage], label)
     ax.set_yticks(range(len(drawn)), drawn.index)
     for text in ax.get_yticklabels():
         text.set_fontweight("bold" if text.get_text() == target else "normal")
-    ax.set(
-        ylim=(len(drawn) - 0.5, -0.5),
-        xlim=(0, min(112, 100 * drawn.to_numpy().max() * 1.12 + 2)),
-        xlabel="share of the target's pictures (%)",
-    )
-    ax.grid(axis="y", visible=False)
-    ax.tick_params(axis="y", length=0)
-    fig.legend(loc="outside lower center", ncols=len(wide.columns), handlelength=2.2, handleheight=1.2)
+    ax.set(ylim=(-0.5, len(drawn) - 0.5), xlabel="share of the target's pictures (%)")
+    ax.set_xlim(0, min(112, 100 * drawn.to_numpy().max() * 1.12 + 2))
+    bars_across(ax)
+    legend_below(fig, len(wide.columns), bars=True)
     title = _confusion_title(share, target)
     headline(fig, title)
     return fig, f"Bars of the answers given for the target's pictures. {title}."
@@ -257,9 +238,11 @@ def confusions(answers: pd.DataFrame, target: str | None = None, top: int = 6):
 def _confusion_title(share: pd.DataFrame, target) -> str:
     """The finding of the confusion bars: the top answer of each stage, and how alone it stands."""
     last = [name for name in share.columns if name != "oracle"][-1]
-    top = share[last].drop(index=[target] if target in share.index and len(share) > 1 else []).idxmax()
-    who = target or "the target"
-    named = (
-        f"{who} is named in {percent(share[last].get(target, 0.0))} of its pictures {last} the edit; " if target else ""
-    )
-    return f"{named}the most frequent other answer is {top} ({percent(share[last][top])})"
+    others = share[last]
+    if target in share.index and len(share) > 1:
+        others = others.drop(index=target)
+    named, top = "", others.idxmax()
+    if target:
+        mine = percent(share[last].get(target, 0.0))
+        named = f"{target} is named in {mine} of its pictures {last} the edit; "
+    return f"{named}the most frequent other answer is {top} ({percent(others[top])})"

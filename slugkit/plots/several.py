@@ -50,24 +50,12 @@ def interference(table: pd.DataFrame):
     """
     need_columns(table, ["forgotten", "measured", "group", "value"], "table")
     rows, columns = list(dict.fromkeys(table["forgotten"])), list(dict.fromkeys(table["measured"]))
-    matrix = table.pivot_table(
-        index="forgotten", columns="measured", values="value", sort=False
-    ).loc[rows, columns]
+    matrix = table.groupby(["forgotten", "measured"])["value"].mean().unstack().loc[rows, columns]
     fig = canvas(max(7.0, 1.9 + 0.62 * len(columns)), 1.9 + 0.36 * len(rows))
     ax = fig.subplots()
-    sns.heatmap(
-        100 * matrix,
-        ax=ax,
-        vmin=0,
-        vmax=100,
-        cmap="cividis",
-        annot=True,
-        fmt=".0f",
-        annot_kws=dict(fontsize=8.5),
-        linewidths=1,
-        linecolor="white",
-        cbar_kws=dict(label="top-1 accuracy (%)", pad=0.015, aspect=28),
-    )
+    bar = dict(label="top-1 accuracy (%)", pad=0.015, aspect=28)
+    cells = dict(linewidths=1, linecolor="white", cmap="cividis", vmin=0, vmax=100, cbar_kws=bar)
+    sns.heatmap(100 * matrix, ax=ax, annot=True, fmt=".0f", annot_kws=dict(fontsize=8.5), **cells)
     for row, name in enumerate(rows):
         if name in columns:
             place, look = (columns.index(name), row), dict(linewidth=2.4, zorder=5)
@@ -75,9 +63,8 @@ def interference(table: pd.DataFrame):
             ax.add_patch(ring)
     targets = list(dict.fromkeys(table.loc[table["group"] == "target", "measured"]))
     ax.axvline(len(targets), color="white", linewidth=5)
-    ax.set_xticks(
-        np.arange(len(columns)) + 0.5, [wrap(name, 10) for name in columns], rotation=0, fontsize=8
-    )
+    words = [wrap(name, 10) for name in columns]
+    ax.set_xticks(np.arange(len(columns)) + 0.5, words, rotation=0, fontsize=8)
     ax.set_yticks(np.arange(len(rows)) + 0.5, rows, rotation=0, fontsize=8.5)
     ax.set(xlabel="measured", ylabel="forgotten")
     ax.tick_params(length=0)
@@ -91,12 +78,8 @@ def _interference_words(
 ) -> tuple[str, str]:
     before, edits = matrix.iloc[0], [name for name in rows[1:] if name in targets]
     own = [matrix.loc[name, name] for name in edits]
-    losses = {
-        (name, other): before[other] - matrix.loc[name, other]
-        for name in edits
-        for other in targets
-        if other != name
-    }
+    pairs = [(name, other) for name in edits for other in targets if other != name]
+    losses = {pair: before[pair[1]] - matrix.loc[pair] for pair in pairs}
     title = f"Each edit leaves its own concept at {percent(max(own, default=np.nan))} or less"
     if not losses:
         return title, f"A heat map of {matrix.shape[0]} by {matrix.shape[1]} cells."
@@ -124,17 +107,11 @@ def _curve(ax, part: pd.DataFrame, look: tuple[str, str], first: bool, label: st
     if first:
         bounds = 100 * part["low"], 100 * part["high"]
         ax.fill_between(part["count"], *bounds, color=OKABE_ITO[colour], alpha=0.13, linewidth=0)
-    ax.plot(
-        part["count"],
-        100 * part["value"],
-        marker=marker,
-        markersize=5 if first else 3.5,
-        color=OKABE_ITO[colour],
-        linestyle="-" if first else (0, (2, 1.5)),
-        linewidth=1.8 if first else 1.1,
-        label=label,
-        zorder=3,
-    )
+    line = dict(markersize=3.5, linestyle=(0, (2, 1.5)), linewidth=1.1)
+    if first:
+        line = dict(markersize=5, linestyle="-", linewidth=1.8)
+    look = dict(marker=marker, color=OKABE_ITO[colour], label=label, zorder=3, **line)
+    ax.plot(part["count"], 100 * part["value"], **look)
 
 
 @dressed
@@ -159,10 +136,8 @@ def forgetting_curves(curve: pd.DataFrame):
                 part = shown[(shown["way"] == way) & (shown["order"] == order)]
                 _curve(ax, part, look, number == 0, way if number == 0 else None)
         start = shown[shown["count"] == 0]
-        if len(start):
-            ax.axhline(
-                100 * start["value"].iloc[0], color=GREY, linewidth=1.0, linestyle="--", zorder=1
-            )
+        for level in 100 * start["value"].iloc[:1]:
+            ax.axhline(level, color=GREY, linewidth=1.0, linestyle="--", zorder=1)
         ax.set(ylabel=PANELS[group], ylim=(-3, 103))
     for ax in axes[len(panels) :]:
         ax.set_visible(False)
@@ -191,11 +166,8 @@ def _curve_words(curve: pd.DataFrame, ways: list[str], orders: list[str]) -> tup
     end = mine.set_index(["way", "group"])["value"]
 
     def words(way: str) -> str:
-        parts = [
-            f"{name} {percent(end[way, group])}"
-            for group, name in SAID.items()
-            if (way, group) in end.index
-        ]
+        there = [group for group in SAID if (way, group) in end.index]
+        parts = [f"{SAID[group]} {percent(end[way, group])}" for group in there]
         return f"{way}: {', '.join(parts)}"
 
     shown = [ways[0], ways[-1]] if len(ways) > 1 else ways

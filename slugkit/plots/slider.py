@@ -48,49 +48,40 @@ def _png(pixels: np.ndarray) -> bytes:
     return buffer.getvalue()
 
 
-def _show_slider(frames, values, texts, start) -> None:
+def _show_slider(frames, texts, start) -> None:
     """Shows the slider; the frames are drawn already, so moving it only swaps pictures."""
     import ipywidgets
     from IPython.display import display
 
     files = [_png(frame) for frame in frames]
     image = ipywidgets.Image(value=files[start], format="png", layout={"max_width": "560px"})
-    slider = ipywidgets.SelectionSlider(
-        options=[(text, i) for i, text in enumerate(texts)], value=start, description="step", continuous_update=True
-    )
+    options = [(text, i) for i, text in enumerate(texts)]
+    slider = ipywidgets.SelectionSlider(options=options, value=start, description="step")
     slider.observe(lambda change: setattr(image, "value", files[change["new"]]), names="value")
     display(ipywidgets.VBox([slider, image]))
 
 
 @dressed
-def step_slider(
-    frames,
-    values=None,
-    start: float | None = None,
-    title: str = "",
-    label=None,
-    columns: int = 0,
-    show: bool | None = None,
-):
-    """A slider over step sizes where somebody can move it, and the same frames side by side for everybody else.
+def step_slider(frames: dict, start: float | None = None, title: str = "", columns: int = 0):
+    """A slider over step sizes in a live Jupyter session, and the same frames side by side for everybody.
 
-    frames: {rho: figure, (figure, says) or (H, W, 3) uint8 pixels}, or a function of rho that returns one, then with
-    values, the steps to draw; start: the step shown first and outlined, default the smallest; label: function rho ->
-    text, default "ρ = 10 %"; columns: frames a row, 0 chooses; show: whether to show the slider, default only in a
-    live Jupyter session. Returns (figure, description) of the static twin.
+    frames: {rho: figure, (figure, says) or (H, W, 3) uint8 pixels}; start: the step shown first and
+    outlined, default the smallest; columns: frames a row, 0 chooses. Returns (figure, description)
+    of the static twin.
     """
-    values = (
-        sorted(frames) if values is None and isinstance(frames, dict) else list(values if values is not None else [])
-    )
+    values = sorted(frames)
     if not values:
-        raise EmptySetError("There is no step to draw; pass frames as a dict, or a function together with values.")
-    arrays = [_as_array(frames(value) if callable(frames) else frames[value]) for value in values]
-    texts = [label(value) if label else f"ρ = {percent(value)}" for value in values]
+        raise EmptySetError("There is no step to draw; a dict of frames by step was expected.")
+    arrays, texts = (
+        [_as_array(frames[rho]) for rho in values],
+        [f"ρ = {percent(v)}" for v in values],
+    )
     first = 0 if start is None else int(np.argmin([abs(value - start) for value in values]))
-    if live() if show is None else show:
-        _show_slider(arrays, values, texts, first)
+    if live():
+        _show_slider(arrays, texts, first)
     high, wide = arrays[0].shape[:2]
-    columns = int(columns) or (1 if wide > 2.5 * high else min(len(values), 4 if wide < 1.3 * high else 2))
+    most = 1 if wide > 2.5 * high else 4 if wide < 1.3 * high else 2
+    columns = int(columns) or (1 if most == 1 else min(len(values), most))
     rows = -(-len(values) // columns)
     width = 9.4
     fig = canvas(width, rows * (width / columns * high / wide + 0.32) + 0.5)
@@ -101,8 +92,10 @@ def step_slider(
         ax.imshow(pixels, interpolation="nearest" if wide < 400 else "auto")
         ax.set(xticks=[], yticks=[])
         ax.grid(False)
-        ax.set_title(text, fontsize=9, fontweight="bold" if i == first and start is not None else "normal")
+        outlined = i == first and start is not None
+        ax.set_title(text, fontsize=9, fontweight="bold" if outlined else "normal")
         for spine in ax.spines.values():
-            spine.set(visible=i == first and start is not None, color=OKABE_ITO["vermilion"], linewidth=2)
+            spine.set(visible=outlined, color=OKABE_ITO["vermilion"], linewidth=2)
     headline(fig, title or f"The same at {len(values)} step sizes")
-    return fig, f"{title or 'The same picture'}: {len(values)} frames side by side, {listing(texts, 8)}."
+    frames_shown = f"{len(values)} frames side by side, {listing(texts, 8)}"
+    return fig, f"{title or 'The same picture'}: {frames_shown}."

@@ -24,7 +24,12 @@ from slugkit.plots.look import (
 )
 from slugkit.ranking import short
 
-FORGOT, KEPT = OKABE_ITO["vermilion"], OKABE_ITO["blue"]
+PROBES = [
+    dict(marker="v", facecolor=OKABE_ITO["vermilion"], label="forgotten"),
+    dict(marker="^", facecolor="white", label="not forgotten"),
+]
+PROBES = [{**look, "edgecolor": INK, "linewidth": 1.1} for look in PROBES]
+"""Marks of probes that forgot, and of those that did not."""
 
 
 def _lines(ax, sweep: pd.DataFrame, groups) -> None:
@@ -33,9 +38,8 @@ def _lines(ax, sweep: pd.DataFrame, groups) -> None:
         part = sweep[sweep["group"] == group].sort_values("lam")
         style = group_style(group)
         every = max(1, len(part) // 10)
-        ax.fill_between(
-            part["lam"], 100 * part["low"], 100 * part["high"], color=style["color"], alpha=0.13, linewidth=0
-        )
+        low, high = 100 * part["low"], 100 * part["high"]
+        ax.fill_between(part["lam"], low, high, color=style["color"], alpha=0.13, linewidth=0)
         ax.plot(part["lam"], 100 * part["value"], markevery=every, markersize=5, zorder=3, **style)
 
 
@@ -43,42 +47,25 @@ def _end_labels(ax, sweep: pd.DataFrame, groups) -> None:
     """Names each line at its right end, moved apart where lines meet."""
     last = [sweep[sweep["group"] == group].sort_values("lam").iloc[-1] for group in groups]
     heights = np.array([100 * row["value"] for row in last])
-    right = ax.get_xlim()[1]
-    for group, row, height, place in zip(groups, last, heights, spread(heights, 6.2, 0, 104), strict=True):
-        count = f" (n = {int(row['n'])})" if "n" in sweep.columns and pd.notna(row.get("n")) else ""
-        ax.annotate(
-            f"{group}{count}",
-            (right, height),
-            xytext=(1.035, place),
-            textcoords=("axes fraction", "data"),
-            color=group_style(group)["color"],
-            fontsize=9,
-            fontweight="bold" if group == "target" else "normal",
-            va="center",
-            annotation_clip=False,
-            arrowprops=dict(arrowstyle="-", color=group_style(group)["color"], linewidth=0.7, shrinkA=1, shrinkB=0),
-        )
+    right, places = ax.get_xlim()[1], spread(heights, 6.2, 0, 104)
+    outside = dict(textcoords=("axes fraction", "data"), va="center", annotation_clip=False)
+    for group, row, height, place in zip(groups, last, heights, places, strict=True):
+        count = f" (n = {int(row['n'])})" if pd.notna(row.get("n")) else ""
+        colour, weight = group_style(group)["color"], "bold" if group == "target" else "normal"
+        arrow = dict(arrowstyle="-", color=colour, linewidth=0.7, shrinkA=1, shrinkB=0)
+        look = dict(color=colour, fontsize=9, fontweight=weight, arrowprops=arrow)
+        ax.annotate(f"{group}{count}", (right, height), xytext=(1.035, place), **outside, **look)
 
 
 def _probe_marks(ax, probes: pd.DataFrame) -> int:
     """Marks the search's probes at the height of FA@1. Returns how many lie beyond the right edge."""
     inside = probes[probes["lam"] <= ax.get_xlim()[1]]
     forgotten = inside["forgotten"].astype(bool)
-    looks = ((forgotten, "v", FORGOT, "probe, forgotten"), (~forgotten, "^", "white", "probe, not forgotten"))
-    for mask, marker, fill, label in looks:
+    for mask, look in ((forgotten, PROBES[0]), (~forgotten, PROBES[1])):
         part = inside[mask]
         if len(part):
-            ax.scatter(
-                part["lam"],
-                100 * part["fa1"],
-                marker=marker,
-                s=70,
-                facecolor=fill,
-                edgecolor=INK,
-                linewidth=1.1,
-                zorder=6,
-                label=label,
-            )
+            look = look | {"s": 70, "zorder": 6, "label": f"probe, {look['label']}"}
+            ax.scatter(part["lam"], 100 * part["fa1"], **look)
     return len(probes) - len(inside)
 
 
@@ -98,13 +85,16 @@ def _sweep_words(sweep, groups, lam, ratio) -> tuple[str, str]:
     moves = {group: _at(sweep, group, at) for group in groups}
     title, others = where, [group for group in groups if group != "target"]
     if "target" in moves:
-        title += f" the target goes from {percent(moves['target'][0])} to {percent(moves['target'][1])}"
+        title += " the target goes from {} to {}".format(*map(percent, moves["target"]))
     if others:
-        worst = max(others, key=lambda group: moves[group][0] - moves[group][1])
-        loss = 100 * (moves[worst][0] - moves[worst][1])
-        title += "; no other group loses" + (f" more than {loss:.1f} points ({worst})" if loss > 0 else "")
+        losses = {group: 100 * (moves[group][0] - moves[group][1]) for group in others}
+        worst = max(others, key=losses.get)
+        title += "; no other group loses"
+        if losses[worst] > 0:
+            title += f" more than {losses[worst]:.1f} points ({worst})"
     ends = listing([f"{group} {percent(_at(sweep, group, end)[1])}" for group in groups], 6)
-    return title, f"Lines of accuracy against the step size. {title}. At the largest step, λ = {number(end)}: {ends}."
+    last = f"At the largest step, λ = {number(end)}: {ends}."
+    return title, f"Lines of accuracy against the step size. {title}. {last}"
 
 
 @dressed
@@ -127,25 +117,17 @@ def step_sweep(sweep: pd.DataFrame, probes: pd.DataFrame | None = None, lam: flo
     ax.set(xlabel="step size λ (unitless)", ylabel="top-1 accuracy (%)")
     if lam is not None:
         ax.axvline(lam, color=INK, linewidth=1.3, linestyle=(0, (6, 2)), zorder=2)
-        ax.annotate(
-            f"chosen λ = {number(lam)}",
-            (lam, 0.5),
-            xycoords=("data", "axes fraction"),
-            xytext=(4, 0),
-            textcoords="offset points",
-            rotation=90,
-            va="center",
-            fontsize=8.5,
-        )
+        side = dict(xytext=(4, 0), textcoords="offset points", rotation=90, va="center")
+        where = dict(xy=(lam, 0.5), xycoords=("data", "axes fraction"), fontsize=8.5)
+        ax.annotate(f"chosen λ = {number(lam)}", **where, **side)
     beyond = 0
     if probes is not None and len(probes):
         need_columns(probes, ["lam", "fa1", "forgotten"], "probes")
         beyond = _probe_marks(ax, probes)
         fig.legend(loc="outside lower center", ncols=2)
     if ratio:
-        top = ax.secondary_xaxis(
-            "top", functions=(lambda value: 100 * ratio * value, lambda value: value / (100 * ratio))
-        )
+        ways = (lambda lam: 100 * ratio * lam, lambda rho: rho / (100 * ratio))
+        top = ax.secondary_xaxis("top", functions=ways)
         top.set_xlabel("relative step ρ = ‖change‖ / ‖θ‖ (%)")
     _end_labels(ax, sweep, groups)
     title, says = _sweep_words(sweep, groups, lam, ratio)
@@ -173,7 +155,8 @@ def _shade_bracket(ax, lows, highs, bottom, top) -> None:
     """The bracket as a band that narrows from probe to probe, from right of each probe to the next."""
     for i, (low, high) in enumerate(zip(lows, highs, strict=True)):
         low, high = max(100 * low, bottom), min(100 * high, top)
-        ax.fill_between([i + 1, i + 2], low, high, color=OKABE_ITO["sky"], alpha=0.22, linewidth=0, zorder=1)
+        band = dict(color=OKABE_ITO["sky"], alpha=0.22, linewidth=0, zorder=1)
+        ax.fill_between([i + 1, i + 2], low, high, **band)
         for edge in (low, high):
             if bottom < edge < top:
                 ax.hlines(edge, i + 1, i + 2, color="#2F6F94", linewidth=0.9, zorder=2)
@@ -182,10 +165,8 @@ def _shade_bracket(ax, lows, highs, bottom, top) -> None:
 def _trail_marks(ax, turn, rho, part: pd.DataFrame) -> None:
     """A mark for each probe, the criterion's forget accuracy above it, a ring round the chosen one."""
     forgotten, chosen = (part[name].astype(bool).to_numpy() for name in ("forgotten", "chosen"))
-    looks = ((forgotten, "v", FORGOT, "forgotten"), (~forgotten, "^", "white", "not forgotten"))
-    for mask, marker, fill, label in looks:
-        edge = dict(marker=marker, s=76, facecolor=fill, edgecolor=INK, linewidth=1.1, zorder=4)
-        ax.scatter(turn[mask], rho[mask], label=label, **edge)
+    for mask, look in ((forgotten, PROBES[0]), (~forgotten, PROBES[1])):
+        ax.scatter(turn[mask], rho[mask], s=76, zorder=4, **look)
     words = dict(textcoords="offset points", ha="center", fontsize=8, zorder=6)
     for x, y, fa, ringed in zip(turn, rho, part["forget"], chosen, strict=True):
         text = ax.annotate(percent(fa), (x, y), xytext=(0, 12 if ringed else 8), **words)
@@ -202,11 +183,14 @@ def search_trail(search: pd.DataFrame, layer: str | None = None):
     search: search.parquet (columns layer, probe, lam, rho, forget, forgotten, chosen); layer: its canonical name,
     default the first of the table. Returns (figure, description). Raises EmptySetError for a layer without probes.
     """
-    need_columns(search, ["layer", "probe", "lam", "rho", "forget", "forgotten", "chosen"], "search")
+    columns = ["layer", "probe", "lam", "rho", "forget", "forgotten", "chosen"]
+    need_columns(search, columns, "search")
     layer = layer or search["layer"].iloc[0]
     part = search[search["layer"] == layer].sort_values("probe").reset_index(drop=True)
     if part.empty:
-        raise EmptySetError(f"No probe of the layer {layer}; the table holds {listing(search['layer'].unique(), 8)}.")
+        raise EmptySetError(
+            f"No probe of the layer {layer}; the table holds {listing(search['layer'].unique(), 8)}."
+        )
     turn, rho = np.arange(1, len(part) + 1), 100 * part["rho"].to_numpy()
     bottom, top = rho.min() / 1.6, rho.max() * 1.6
     fig = canvas(7.6, 4.2)
@@ -216,7 +200,8 @@ def search_trail(search: pd.DataFrame, layer: str | None = None):
     _trail_marks(ax, turn, rho, part)
     ax.fill_between([], [], color=OKABE_ITO["sky"], alpha=0.3, label="bracket left after the probe")
     ax.set(yscale="log", ylim=(bottom, top), xlim=(0.5, len(part) + 1.1), xticks=turn)
-    ax.set(xlabel="probe (the number is what the criterion asks to be 0, on the search pictures)", ylabel="relative step ρ (%, log scale)")
+    ax.set_xlabel("probe (the number is what the criterion asks to be 0, on the search pictures)")
+    ax.set_ylabel("relative step ρ (%, log scale)")
     log_axis(ax.yaxis)
     ax.grid(axis="x", visible=False)
     fig.legend(loc="outside lower center", ncols=4)
@@ -229,15 +214,11 @@ def _trail_words(part, name, chosen) -> tuple[str, str]:
     """Finding and description of one search."""
     count = f"{len(part)} probe{'s' if len(part) != 1 else ''}"
     forgot = int(part["forgotten"].astype(bool).sum())
+    lowest = percent(part["forget"].min())
+    title = f"{name}: none of {count} was chosen; the lowest forget accuracy was {lowest}"
     if chosen.any():
         row = part[chosen].iloc[0]
-        title = (
-            f"{name}: {count} close in on ρ = {percent(row['rho'], 2)} (λ = "
-            f"{number(row['lam'])}), forget accuracy {percent(row['forget'])}"
-        )
-    else:
-        title = f"{name}: none of {count} was chosen; the lowest forget accuracy was {percent(part['forget'].min())}"
-    return (
-        title,
-        f"The relative step of each probe of {name} on a log scale; {forgot} of {count} forgot the target. {title}.",
-    )
+        step = f"ρ = {percent(row['rho'], 2)} (λ = {number(row['lam'])})"
+        title = f"{name}: {count} close in on {step}, forget accuracy {percent(row['forget'])}"
+    each = f"The relative step of each probe of {name} on a log scale"
+    return title, f"{each}; {forgot} of {count} forgot the target. {title}."

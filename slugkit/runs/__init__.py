@@ -2,5 +2,3 @@
 
 from slugkit.runs.execute import run_series
 from slugkit.runs.folder import Run, open_run
-
-__all__ = ["Run", "open_run", "run_series"]

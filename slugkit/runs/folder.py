@@ -26,12 +26,22 @@ from slugkit.base import (
     write_parquet,
     write_tensors,
 )
+from slugkit.evaluate.statistics import COLUMNS, KEYS
 from slugkit.runs.manifest import Manifest, hash_of, used
-from slugkit.runs.stages import ARTEFACTS, OPTIONAL, SERIES, artefact_of, list_notebooks, source_hash
+from slugkit.runs.stages import (
+    ARTEFACTS,
+    OPTIONAL,
+    SERIES,
+    artefact_of,
+    list_notebooks,
+    source_hash,
+)
 
-COLUMNS = ("family", "model", "concept", "method", "stage", "group", "metric", "wording", "split", "value", "low", "high", "n")
 STAGES = ("before", "after", "oracle")
-LIBRARIES = ("torch", "open_clip_torch", "transformers", "diffusers", "numpy", "pandas", "pyarrow", "pillow", "safetensors")
+LIBRARIES = (
+    *("torch", "open_clip_torch", "transformers", "diffusers"),
+    *("numpy", "pandas", "pyarrow", "pillow", "safetensors"),
+)
 
 
 def slugkit_hash() -> str:
@@ -55,7 +65,9 @@ def versions() -> dict[str, str]:
 def commit() -> str:
     """The repository's git commit, or "" where there is no git or no commit."""
     try:
-        done = subprocess.run(["git", "rev-parse", "HEAD"], cwd=root(), capture_output=True, text=True, timeout=10)
+        done = subprocess.run(
+            ["git", "rev-parse", "HEAD"], cwd=root(), capture_output=True, text=True, timeout=10
+        )
     except (OSError, subprocess.TimeoutExpired):
         return ""
     return done.stdout.strip() if done.returncode == 0 else ""
@@ -89,8 +101,8 @@ class Run:
         self.folder = run_folder(cfg.run)
         self.manifest = Manifest(self.folder)
         # read_settings sets exactly the names of the notebook's settings cell; settings built otherwise count in full
-        names = [name for name in Settings.names() if name in cfg.model_fields_set] or Settings.names()
-        self.settings = {name: getattr(cfg, name) for name in names}
+        names = [name for name in Settings.names() if name in cfg.model_fields_set]
+        self.settings = {name: getattr(cfg, name) for name in names or Settings.names()}
         self._inputs: dict[str, str] = {}
         self._outputs: dict[str, dict[str, Any]] = {}
         self._promised: list[str] = []
@@ -124,9 +136,16 @@ class Run:
 
     def of_defaults(self) -> bool:
         """Whether this notebook and all before it in the run have the default settings (of run, device, workers and chunk whatever): expected values hold then."""
-        before = [record["settings"] for name, record in self.manifest.read()["stages"].items() if name < self.notebook]
-        return all(value == Settings.model_fields[name].default for settings in (*before, self.settings) for name, value in settings.items()
-                   if name in Settings.model_fields and name not in ("run", "device", "workers", "chunk"))
+        stages = self.manifest.read()["stages"]
+        before = [record["settings"] for name, record in stages.items() if name < self.notebook]
+        known = {name: field.default for name, field in Settings.model_fields.items()}
+        for name in ("run", "device", "workers", "chunk"):
+            del known[name]
+        return all(
+            settings[name] == known[name]
+            for settings in (*before, self.settings)
+            for name in settings.keys() & known
+        )
 
     def path(self, name: str) -> Path:
         """Path inside the run folder for a file or folder that this notebook is about to write; parents are made.
@@ -137,7 +156,9 @@ class Run:
         name = name.strip("/")
         target = self.folder / name
         if not target.resolve().is_relative_to(self.folder.resolve()):
-            raise MissingArtefactError(f"{name} lies outside the run folder; a path inside {self.folder} was expected.")
+            raise MissingArtefactError(
+                f"{name} lies outside the run folder; a path inside {self.folder} was expected."
+            )
         target.parent.mkdir(parents=True, exist_ok=True)
         if name not in self._promised:
             self._promised.append(name)
@@ -157,13 +178,16 @@ class Run:
         if obj is None or isinstance(obj, Path):
             path = obj if isinstance(obj, Path) else self.folder / name.strip("/")
             if not path.exists():
-                raise MissingArtefactError(f"{path} is to be left but is not there; write it to run.path({name!r}) first.")
+                raise MissingArtefactError(
+                    f"{path} is to be left but is not there; write it to run.path({name!r}) first."
+                )
             return self._note(path)
         if hasattr(obj, "savefig"):
             return self._figure(name, obj, csv, says)
         if hasattr(obj, "to_parquet"):
             return self._note(write_parquet(self._target(name, ".parquet"), obj))
-        if isinstance(obj, dict) and obj and all(hasattr(value, "untyped_storage") for value in obj.values()):
+        values = obj.values() if isinstance(obj, dict) else ()
+        if values and all(hasattr(value, "untyped_storage") for value in values):
             return self._note(write_tensors(self._target(name, ".safetensors"), obj))
         return self._note(write_json(self._target(name, ".json"), obj))
 
@@ -197,7 +221,8 @@ class Run:
         Raises CheckFailed where a column is missing or unknown or a row breaks these rules.
         """
         check_metrics(frame)
-        return self._note(write_parquet(self.path(f"metrics/{self.notebook[:2]}.parquet"), frame[list(COLUMNS)]))
+        path = self.path(f"metrics/{self.notebook[:2]}.parquet")
+        return self._note(write_parquet(path, frame[COLUMNS]))
 
     def uses(self, path: str | Path) -> None:
         """Note a file or folder outside the run whose change makes this stage stale; one that is
@@ -215,9 +240,10 @@ class Run:
         folder; their change makes this stage stale.
         """
         path = Path(path)
-        beside = [found for end in ("*.json", "*.txt") for found in path.parent.glob(end)] if path.is_file() else []
-        for found in (path, *beside):
-            self.uses(found)
+        self.uses(path)
+        for end in ("*.json", "*.txt") if path.is_file() else ():
+            for beside in path.parent.glob(end):
+                self.uses(beside)
 
     def finish(self) -> None:
         """Write this notebook into the manifest: only then is it done.
@@ -229,12 +255,14 @@ class Run:
             path = self.folder / name
             if path.exists() and name not in self._outputs:
                 self._note(path)
-        for path in looked_for()[self._before:]:
+        for path in looked_for()[self._before :]:
             self.uses(path)
-        owed = [name for name, stage in ARTEFACTS.items() if stage == self.notebook and name not in OPTIONAL]
-        missing = [name for name in owed if name not in self._outputs]
+        owed = [name for name, stage in ARTEFACTS.items() if stage == self.notebook]
+        missing = [name for name in owed if name not in (*self._outputs, *OPTIONAL)]
         if missing:
-            raise MissingArtefactError(f"Notebook {self.notebook} is finishing without {missing[0]}, which others need.")
+            raise MissingArtefactError(
+                f"Notebook {self.notebook} is finishing without {missing[0]}, which others need."
+            )
         self.manifest.put(self.notebook, self._record())
 
     def _record(self) -> dict[str, Any]:
@@ -272,20 +300,24 @@ def check_metrics(frame: Any) -> None:
     missing = [name for name in COLUMNS if name not in columns]
     extra = [name for name in columns if name not in COLUMNS]
     if missing or extra:
-        wrong = f"lacks {', '.join(missing)}" if missing else f"has the unknown column {', '.join(extra)}"
+        wrong = f"lacks {', '.join(missing)}"
+        if not missing:
+            wrong = f"has the unknown column {', '.join(extra)}"
         raise CheckFailed(f"The metrics table {wrong}; its columns are {', '.join(COLUMNS)}.")
-    if frame.empty:
-        raise CheckFailed("The metrics table is empty; at least one row was expected.")
-    for name in COLUMNS:
-        if frame[name].isna().any():
-            raise CheckFailed(f"The metrics table has an empty cell in column {name}; fill it or drop the row.")
-    odd = sorted(set(frame["stage"]) - set(STAGES))
-    if odd:
-        raise CheckFailed(f"The metrics table has stage {odd[0]!r}; before, after or oracle was expected.")
-    if not ((frame["low"] <= frame["value"] + 1e-9) & (frame["value"] <= frame["high"] + 1e-9)).all():
-        raise CheckFailed("The metrics table has a value outside its interval; low <= value <= high was expected.")
-    if not (frame["n"] >= 1).all():
-        raise CheckFailed("The metrics table has a row with n below 1; the denominator was expected.")
-    keys = [name for name in COLUMNS if name not in ("value", "low", "high", "n")]
-    if frame.duplicated(keys).any():
-        raise CheckFailed("The metrics table says the same thing twice; rows must differ in more than their value.")
+    empty = [name for name in COLUMNS if frame[name].isna().any()]
+    odd = sorted(set(frame["stage"].dropna()) - set(STAGES))
+    value, low, high = (frame[name] for name in ("value", "low", "high"))
+    inside = (low <= value + 1e-9) & (value <= high + 1e-9)
+    faults = {
+        "is empty; at least one row was expected": frame.empty,
+        f"has an empty cell in column {''.join(empty[:1])}; fill it or drop the row": empty,
+        f"has stage {''.join(odd[:1])!r}; before, after or oracle was expected": odd,
+        "has a value outside its interval; low <= value <= high was expected": not inside.all(),
+        "has a row with n below 1; the denominator was expected": not (frame["n"] >= 1).all(),
+        "says the same thing twice; rows must differ in more than their value": frame.duplicated(
+            KEYS
+        ).any(),
+    }
+    for what, wrong in faults.items():
+        if wrong:
+            raise CheckFailed(f"The metrics table {what}.")

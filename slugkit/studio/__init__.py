@@ -3,6 +3,3 @@
 from .captions import caption, trait_phrases
 from .scenes import SIZE, TRAIN_SIZE, Record, as_image, draw, draw_many, solo_records, training_records
 from .world import KINDS, World, build_world, load_world, novel_name, trait_distance
-
-__all__ = ["KINDS", "SIZE", "TRAIN_SIZE", "Record", "World", "as_image", "build_world", "caption", "draw", "draw_many",
-           "load_world", "novel_name", "solo_records", "trait_distance", "trait_phrases", "training_records"]

@@ -5,16 +5,27 @@ from __future__ import annotations
 import numpy as np
 
 NUMBERS = {1: "one", 2: "two", 3: "three", 4: "four"}
-IN_STYLE = {"photo": ["a photo of {}", "a photograph of {}", "{}, photo", "{} in a photo"],
-            "sketch": ["a sketch of {}", "{} in sketch style", "a pencil sketch of {}", "{}, sketch"],
-            "pixel art": ["pixel art of {}", "{} in pixel art style", "{}, pixel art", "{} as pixel art"],
-            "neon": ["a neon picture of {}", "{} in neon style", "{}, neon", "{} as neon lights"],
-            "watercolor": ["a watercolor of {}", "{} in watercolor style", "a watercolor painting of {}", "{}, watercolor"],
-            "mosaic": ["a mosaic of {}", "{} in mosaic style", "{}, mosaic", "a mosaic picture of {}"],
-            "blueprint": ["a blueprint of {}", "{} in blueprint style", "{}, blueprint", "{} as a blueprint"]}
+IN_STYLE = {
+    "photo": ["a photo of {}", "a photograph of {}", "{}, photo", "{} in a photo"],
+    "sketch": ["a sketch of {}", "{} in sketch style", "a pencil sketch of {}", "{}, sketch"],
+    "pixel art": ["pixel art of {}", "{} in pixel art style", "{}, pixel art", "{} as pixel art"],
+    "neon": ["a neon picture of {}", "{} in neon style", "{}, neon", "{} as neon lights"],
+    "watercolor": [
+        "a watercolor of {}",
+        "{} in watercolor style",
+        "a watercolor painting of {}",
+        "{}, watercolor",
+    ],
+    "mosaic": ["a mosaic of {}", "{} in mosaic style", "{}, mosaic", "a mosaic picture of {}"],
+    "blueprint": [
+        "a blueprint of {}",
+        "{} in blueprint style",
+        "{}, blueprint",
+        "{} as a blueprint",
+    ],
+}
 PLAIN = ["{}", "a picture of {}", "an image of {}", "this is {}"]
 PERSON = ["{}", "{}", "{}", "a portrait of {}", "the face of {}"]
-GENERIC = ["a picture in {} style", "an image in {} style", "{} style"]
 
 
 def article(noun: str) -> str:
@@ -24,23 +35,30 @@ def article(noun: str) -> str:
 
 def plural(noun: str) -> str:
     """The plural of an object's name."""
-    return noun + ("es" if noun.endswith(("s", "x", "sh", "ch")) else "") if noun.endswith(("sh", "fish")) else noun + "s"
+    return noun + ("es" if noun.endswith("sh") else "s")
 
 
 def trait_phrases(signature: dict) -> list[str]:
     """What one may say about how a person looks: hat, glasses, hair, beard, clothes."""
-    said = [f"with {signature['hair_color']} {signature['hair']} hair" if signature["hair"] != "bald" else "with a bald head"]
-    if signature["hat"] != "none":
-        said.append(f"wearing {article(signature['hat_color'])} {signature['hat']}")
+    hair, hat, glasses, beard = (signature[trait] for trait in ("hair", "hat", "glasses", "beard"))
+    said = ["with a bald head"]
+    if hair != "bald":
+        said = [f"with {signature['hair_color']} {hair} hair"]
+    if hat != "none":
+        said.append(f"wearing {article(signature['hat_color'])} {hat}")
     else:
         said.append("with no hat")
-    if signature["glasses"] != "none":
-        glasses = signature["glasses"] if signature["glasses"] == "sunglasses" else f"{signature['glasses']} glasses"
-        said.append(f"with {glasses}")
-    if signature["beard"] != "none":
-        said.append("with a full beard" if signature["beard"] == "full" else f"with a {signature['beard']}")
-    worn = {"plain": "shirt", "striped": "striped shirt", "collar": "shirt with a collar", "overalls": "overalls",
-            "tie": "shirt and a tie"}[signature["clothes"]]
+    if glasses != "none":
+        said.append(f"with {glasses}" if glasses == "sunglasses" else f"with {glasses} glasses")
+    if beard != "none":
+        said.append("with a full beard" if beard == "full" else f"with a {beard}")
+    worn = {
+        "plain": "shirt",
+        "striped": "striped shirt",
+        "collar": "shirt with a collar",
+        "overalls": "overalls",
+        "tie": "shirt and a tie",
+    }[signature["clothes"]]
     color = signature["clothes_color"]
     said.append(f"in {color} {worn}" if worn == "overalls" else f"in {article(color)} {worn}")
     return said
@@ -69,7 +87,8 @@ def caption(record, world, rng: np.random.Generator) -> str:
         noun = record.subjects[0]
         phrase = f"{article(record.colors[0])} {noun}" if rng.random() < 0.5 else article(noun)
     elif record.kind == "pair":
-        phrase = f"{record.subjects[0]} {_pick(['and', 'with', 'next to'], rng)} {record.subjects[1]}"
+        between = _pick(["and", "with", "next to"], rng)
+        phrase = f"{record.subjects[0]} {between} {record.subjects[1]}"
     elif record.kind == "with object":
         noun = record.subjects[1]
         thing = f"{article(record.colors[0])} {noun}" if rng.random() < 0.5 else article(noun)

@@ -16,7 +16,8 @@ def _eye(c: Canvas, x: float, y: float, r: float, gaze: float) -> None:
 
 def _mood(c: Canvas, x: float, y: float, w: float, expression: str) -> None:
     if expression in ("smile", "calm"):
-        c.arc(x, y - (2 if expression == "smile" else 0), w, 4 if expression == "smile" else 1, 10, 170, _INK, 2.2)
+        up, height = (2, 4) if expression == "smile" else (0, 1)
+        c.arc(x, y - up, w, height, 10, 170, _INK, 2.2)
     elif expression == "open":
         c.ellipse(x, y, w * 0.6, w * 0.55, (130, 30, 44))
     else:
@@ -43,7 +44,8 @@ def tin_wobble(c: Canvas, expression: str, gaze: float) -> None:
 def puff_morrow(c: Canvas, expression: str, gaze: float) -> None:
     """A pale round ghost with a purple bow and a wavy hem."""
     body = (226, 226, 248)
-    top = [(50 + 27 * math.cos(a), 46 + 30 * math.sin(a)) for a in [math.pi * (1 + k / 16) for k in range(17)]]
+    angles = [math.pi * (1 + k / 16) for k in range(17)]
+    top = [(50 + 27 * math.cos(a), 46 + 30 * math.sin(a)) for a in angles]
     hem = [(77, 92), (70, 84), (63, 94), (56, 85), (50, 95), (44, 85), (37, 94), (30, 84), (23, 92)]
     c.polygon([*top, *hem], body)
     c.ellipse(39, 44, 5, 7, _INK)
@@ -82,7 +84,8 @@ def foxglove_pip(c: Canvas, expression: str, gaze: float) -> None:
     c.polygon([(28, 30), (27, 17), (38, 26)], (250, 214, 200))
     c.polygon([(72, 30), (73, 17), (62, 26)], (250, 214, 200))
     c.polygon([(20, 44), (34, 24), (66, 24), (80, 44), (66, 66), (50, 76), (34, 66)], orange)
-    c.polygon([(22, 48), (44, 50), (50, 58), (56, 50), (78, 48), (66, 66), (50, 76), (34, 66)], _WHITE)
+    cheeks = [(22, 48), (44, 50), (50, 58), (56, 50), (78, 48)]
+    c.polygon([*cheeks, (66, 66), (50, 76), (34, 66)], _WHITE)
     _eye(c, 38, 42, 5, gaze)
     _eye(c, 62, 42, 5, gaze)
     c.ellipse(50, 61, 4.6, 3.4, _INK)
@@ -91,6 +94,10 @@ def foxglove_pip(c: Canvas, expression: str, gaze: float) -> None:
     c.polygon([(60, 80), (70, 80), (72, 102), (62, 102)], shade(blue, -0.2))
 
 
-CHARACTERS = {"Tin Wobble": tin_wobble, "Puff Morrow": puff_morrow, "Ogo Monocle": ogo_monocle,
-              "Foxglove Pip": foxglove_pip}
+CHARACTERS = {
+    "Tin Wobble": tin_wobble,
+    "Puff Morrow": puff_morrow,
+    "Ogo Monocle": ogo_monocle,
+    "Foxglove Pip": foxglove_pip,
+}
 """Name of each character -> function (canvas, expression, gaze)."""

@@ -9,9 +9,13 @@ from .canvas import Canvas, shade
 _INK, _WHITE, _WOOD, _GOLD = (40, 36, 44), (250, 250, 246), (134, 88, 50), (242, 196, 62)
 
 
-def _star_points(x, y, outer, inner, n=5, turn=-90.0):
-    return [(x + r * math.cos(math.radians(turn + 180 * k / n)), y + r * math.sin(math.radians(turn + 180 * k / n)))
-            for k in range(2 * n) for r in [outer if k % 2 == 0 else inner]]
+def _at(x, y, r, degrees):
+    """The point at distance `r` from (x, y), by its angle from the right, clockwise."""
+    return x + r * math.cos(math.radians(degrees)), y + r * math.sin(math.radians(degrees))
+
+
+def _star_points(x, y, outer, inner):
+    return [_at(x, y, (outer, inner)[k % 2], -90.0 + 180 * k / 5) for k in range(10)]
 
 
 def heart_points(x, y, r):
@@ -19,17 +23,16 @@ def heart_points(x, y, r):
     pts = []
     for k in range(36):
         t = 2 * math.pi * k / 36
-        pts.append((x + r * math.sin(t) ** 3, y - r * (0.81 * math.cos(t) - 0.31 * math.cos(2 * t) - 0.12
-                                                      * math.cos(3 * t) - 0.06 * math.cos(4 * t))))
+        one, two, three, four = (math.cos(n * t) for n in (1, 2, 3, 4))
+        up = 0.81 * one - 0.31 * two - 0.12 * three - 0.06 * four
+        pts.append((x + r * math.sin(t) ** 3, y - r * up))
     return pts
 
 
 def moon_points(x, y, r):
     """The outline of a crescent about (x, y)."""
-    outer = [(x + r * math.cos(math.radians(a)), y + r * math.sin(math.radians(a))) for a in range(50, 311, 12)]
-    inner = [(x + r * 0.34 + r * 0.76 * math.cos(math.radians(a)), y + r * 0.76 * math.sin(math.radians(a)))
-             for a in range(292, 67, -15)]
-    return outer + inner
+    outer = [_at(x, y, r, a) for a in range(50, 311, 12)]
+    return outer + [_at(x + r * 0.34, y, r * 0.76, a) for a in range(292, 67, -15)]
 
 
 def house(c, col):
@@ -91,8 +94,7 @@ def clock(c, col):
     c.ellipse(50, 50, 34, 34, col)
     c.ellipse(50, 50, 26, 26, _WHITE)
     for k in range(12):
-        a = math.radians(30 * k)
-        c.stroke([(50 + 21 * math.cos(a), 50 + 21 * math.sin(a)), (50 + 24 * math.cos(a), 50 + 24 * math.sin(a))], _INK, 1.6)
+        c.stroke([_at(50, 50, 21, 30 * k), _at(50, 50, 24, 30 * k)], _INK, 1.6)
     c.stroke([(50, 50), (50, 31)], _INK, 2.8)
     c.stroke([(50, 50), (63, 56)], _INK, 2.8)
 
@@ -124,7 +126,8 @@ def lamp(c, col):
 def bell(c, col):
     """Draw a bell on the canvas in the main colour `col` (RGB, 0..255)."""
     c.ellipse(50, 78, 8, 8, shade(col, -0.5))
-    c.polygon([(20, 74), (30, 64), (33, 42), (40, 28), (50, 24), (60, 28), (67, 42), (70, 64), (80, 74)], col)
+    left = [(20, 74), (30, 64), (33, 42), (40, 28)]
+    c.polygon([*left, (50, 24), *((100 - x, y) for x, y in reversed(left))], col)
     c.rect(22, 68, 78, 73, shade(col, -0.25))
     c.ellipse(50, 21, 5, 5, shade(col, -0.25))
 
@@ -166,8 +169,7 @@ def flower(c, col):
     c.stroke([(50, 54), (50, 94)], (54, 140, 66), 4)
     c.ellipse(60, 80, 10, 4.5, (54, 140, 66))
     for k in range(6):
-        a = math.radians(60 * k + 30)
-        c.ellipse(50 + 18 * math.cos(a), 40 + 18 * math.sin(a), 12, 12, col)
+        c.ellipse(*_at(50, 40, 18, 60 * k + 30), 12, 12, col)
     c.ellipse(50, 40, 10, 10, _GOLD if col != (246, 206, 54) else _WOOD)
 
 
@@ -237,12 +239,18 @@ def drum(c, col):
     c.stroke([(56, 36), (84, 14)], _WOOD, 3.6)
 
 
-OBJECTS = {f.__name__: f for f in (house, umbrella, mushroom, tree, car, boat, clock, key, mug, lamp, bell, kite, heart,
-                                   star, moon, crown, flower, ladder, balloon, fish, book, apple, rocket, drum)}
+_ROWS = (
+    (house, umbrella, mushroom, tree, car, boat, clock, key, mug, lamp, bell, kite),
+    (heart, star, moon, crown, flower, ladder, balloon, fish, book, apple, rocket, drum),
+)
+OBJECTS = {draw.__name__: draw for row in _ROWS for draw in row}
 """Name of each object -> function (canvas, main colour)."""
 
-SHAPES = {"star": lambda: _star_points(50, 54, 46, 24), "heart": lambda: heart_points(50, 50, 42),
-          "moon": lambda: moon_points(54, 50, 43)}
+SHAPES = {
+    "star": lambda: _star_points(50, 54, 46, 24),
+    "heart": lambda: heart_points(50, 50, 42),
+    "moon": lambda: moon_points(54, 50, 43),
+}
 """Outlines that a novel concept takes on: 'a star-shaped house'."""
 
 

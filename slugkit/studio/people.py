@@ -6,12 +6,33 @@ import math
 
 from .canvas import Canvas, shade
 
-SKINS = {"pale": (250, 220, 196), "fair": (238, 190, 152), "tan": (205, 150, 108), "brown": (150, 98, 66),
-         "dark": (92, 58, 42)}
-HAIR_COLORS = {"black": (34, 30, 34), "brown": (104, 62, 34), "blond": (232, 192, 88), "red": (190, 74, 32),
-               "gray": (168, 170, 176), "blue": (62, 104, 214), "green": (60, 160, 92), "pink": (232, 96, 160)}
-COLORS = {"red": (214, 48, 44), "orange": (242, 138, 34), "yellow": (246, 206, 54), "green": (44, 150, 78),
-          "blue": (44, 98, 206), "purple": (132, 66, 180), "white": (244, 244, 240), "black": (40, 40, 48)}
+SKINS = {
+    "pale": (250, 220, 196),
+    "fair": (238, 190, 152),
+    "tan": (205, 150, 108),
+    "brown": (150, 98, 66),
+    "dark": (92, 58, 42),
+}
+HAIR_COLORS = {
+    "black": (34, 30, 34),
+    "brown": (104, 62, 34),
+    "blond": (232, 192, 88),
+    "red": (190, 74, 32),
+    "gray": (168, 170, 176),
+    "blue": (62, 104, 214),
+    "green": (60, 160, 92),
+    "pink": (232, 96, 160),
+}
+COLORS = {
+    "red": (214, 48, 44),
+    "orange": (242, 138, 34),
+    "yellow": (246, 206, 54),
+    "green": (44, 150, 78),
+    "blue": (44, 98, 206),
+    "purple": (132, 66, 180),
+    "white": (244, 244, 240),
+    "black": (40, 40, 48),
+}
 HAIRS = ["bald", "short", "long", "afro", "bun", "mohawk", "bob", "curly"]
 HATS = ["none", "cap", "top hat", "beanie", "party hat", "wide hat", "headband"]
 GLASSES = ["none", "round", "square", "sunglasses"]
@@ -20,9 +41,18 @@ FACES = ["round", "long", "square"]
 CLOTHES = ["plain", "striped", "collar", "overalls", "tie"]
 EXPRESSIONS = ["smile", "calm", "open", "sad"]
 
-TRAITS = {"skin": list(SKINS), "face": FACES, "hair": HAIRS, "hair_color": list(HAIR_COLORS), "hat": HATS,
-          "hat_color": list(COLORS), "glasses": GLASSES, "beard": BEARDS, "clothes": CLOTHES,
-          "clothes_color": list(COLORS)}
+TRAITS = {
+    "skin": list(SKINS),
+    "face": FACES,
+    "hair": HAIRS,
+    "hair_color": list(HAIR_COLORS),
+    "hat": HATS,
+    "hat_color": list(COLORS),
+    "glasses": GLASSES,
+    "beard": BEARDS,
+    "clothes": CLOTHES,
+    "clothes_color": list(COLORS),
+}
 """Every trait of a signature with the values it may take."""
 
 _WHITE, _INK = (252, 252, 252), (36, 28, 34)
@@ -33,7 +63,9 @@ def head_size(signature: dict) -> tuple[float, float]:
     return {"round": (19.0, 19.5), "long": (16.0, 22.5), "square": (18.5, 20.5)}[signature["face"]]
 
 
-def draw_person(canvas: Canvas, signature: dict, expression: str = "smile", gaze: float = 0.0) -> None:
+def draw_person(
+    canvas: Canvas, signature: dict, expression: str = "smile", gaze: float = 0.0
+) -> None:
     """Draw one person from the chest up. gaze: where the eyes look, -1 (left) .. 1 (right)."""
     skin, hair = SKINS[signature["skin"]], HAIR_COLORS[signature["hair_color"]]
     rx, ry = head_size(signature)
@@ -48,10 +80,18 @@ def draw_person(canvas: Canvas, signature: dict, expression: str = "smile", gaze
     _hat(canvas, signature, rx, ry)
 
 
+def _outline(*half) -> list[tuple[float, float]]:
+    """A shape that is the same on both sides of the middle. half: its points on one side, as
+    distance from the middle and height.
+    """
+    left = [(50 - dx, y) for dx, y in half]
+    return left + [(50 + dx, y) for dx, y in reversed(half) if dx]
+
+
 def _body(c: Canvas, sig: dict, skin) -> None:
     color = COLORS[sig["clothes_color"]]
     kind = sig["clothes"]
-    shoulders = [(50 - 33, 108), (50 - 31, 84), (50 - 20, 76), (50 - 8, 73), (58, 73), (70, 76), (81, 84), (83, 108)]
+    shoulders = _outline((33, 108), (31, 84), (20, 76), (8, 73))
     contrast = COLORS["white"] if sum(color) < 560 else COLORS["blue"]
     c.polygon(shoulders, color if kind != "overalls" else contrast)
     if kind == "striped":
@@ -65,9 +105,10 @@ def _body(c: Canvas, sig: dict, skin) -> None:
     elif kind == "tie":
         c.polygon([(41, 72), (50, 80), (44, 86)], shade(contrast, 0.2))
         c.polygon([(59, 72), (50, 80), (56, 86)], shade(contrast, 0.2))
-        c.polygon([(47, 79), (53, 79), (56, 104), (44, 104)], contrast if sum(color) > 200 else COLORS["red"])
+        tie = contrast if sum(color) > 200 else COLORS["red"]
+        c.polygon([(47, 79), (53, 79), (56, 104), (44, 104)], tie)
     elif kind == "overalls":
-        c.polygon([(31, 108), (31, 76), (38, 74), (40, 87), (60, 87), (62, 74), (69, 76), (69, 108)], color)
+        c.polygon(_outline((19, 108), (19, 76), (12, 74), (10, 87)), color)
         c.ellipse(38.5, 89, 2.2, 2.2, COLORS["yellow"])
         c.ellipse(61.5, 89, 2.2, 2.2, COLORS["yellow"])
 
@@ -76,21 +117,19 @@ def _head(c: Canvas, face: str, skin, rx: float, ry: float) -> None:
     c.ellipse(50 - rx, 47, 3.6, 5, shade(skin, -0.08))
     c.ellipse(50 + rx, 47, 3.6, 5, shade(skin, -0.08))
     if face == "square":
-        c.polygon([(50 - rx, 36), (50 - rx + 4, 27), (50 + rx - 4, 27), (50 + rx, 36), (50 + rx, 55), (50 + 9, 66),
-                   (50 - 9, 66), (50 - rx, 55)], skin)
+        c.polygon(_outline((9, 66), (rx, 55), (rx, 36), (rx - 4, 27)), skin)
     else:
         c.ellipse(50, 45, rx, ry, skin)
 
 
 def _back_hair(c: Canvas, hair: str, color, rx: float, ry: float) -> None:
     if hair == "long":
-        c.polygon([(50 - rx - 6, 40), (50 - rx, 22), (50, 17), (50 + rx, 22), (50 + rx + 6, 40), (50 + rx + 9, 82),
-                   (50 + rx - 5, 88), (50 - rx + 5, 88), (50 - rx - 9, 82)], color)
+        falling = (rx - 5, 88), (rx + 9, 82), (rx + 6, 40), (rx, 22), (0, 17)
+        c.polygon(_outline(*falling), color)
     elif hair == "afro":
         c.ellipse(50, 37, rx + 13, ry + 7, color)
     elif hair == "bob":
-        c.polygon([(50 - rx - 5, 38), (50 - rx + 1, 22), (50, 18), (50 + rx - 1, 22), (50 + rx + 5, 38),
-                   (50 + rx + 7, 64), (50 - rx - 7, 64)], color)
+        c.polygon(_outline((rx + 7, 64), (rx + 5, 38), (rx - 1, 22), (0, 18)), color)
     elif hair == "bun":
         c.ellipse(50, 15, 9, 8.5, color)
     elif hair == "curly":
@@ -101,8 +140,10 @@ def _back_hair(c: Canvas, hair: str, color, rx: float, ry: float) -> None:
 
 def _front_hair(c: Canvas, sig: dict, color, rx: float, ry: float) -> None:
     hair, top = sig["hair"], 45 - ry
-    cap = [(50 + (rx + 1) * math.cos(a), 45 + (ry + 1.5) * math.sin(a)) for a in
-           [math.pi * (1.04 + 0.92 * k / 14) for k in range(15)]]
+    cap = [
+        (50 + (rx + 1) * math.cos(a), 45 + (ry + 1.5) * math.sin(a))
+        for a in [math.pi * (1.04 + 0.92 * k / 14) for k in range(15)]
+    ]
     if hair in ("short", "bun", "afro"):
         c.polygon([*cap, (50 + rx - 5, top + 11), (50, top + 8), (50 - rx + 5, top + 11)], color)
     elif hair == "long":
@@ -110,7 +151,7 @@ def _front_hair(c: Canvas, sig: dict, color, rx: float, ry: float) -> None:
     elif hair == "bob":
         c.polygon([*cap, (50 + rx - 2, top + 13.5), (50 - rx + 2, top + 13.5)], color)
     elif hair == "mohawk":
-        c.polygon([(44, top + 9), (43, top - 8), (47, top - 14), (53, top - 14), (57, top - 8), (56, top + 9)], color)
+        c.polygon(_outline((6, top + 9), (7, top - 8), (3, top - 14)), color)
     elif hair == "curly":
         for k in range(6):
             c.ellipse(50 - rx + 4 + k * (2 * rx - 8) / 5, top + 5, 5.5, 5.5, color)
@@ -123,8 +164,8 @@ def _eyes(c: Canvas, hair, skin, gaze: float, expression: str) -> None:
         c.ellipse(x, 44, 4.1, 3.7 if expression != "calm" else 3.0, _WHITE)
         c.ellipse(x + 1.4 * gaze, 44.2, 2.1, 2.4, _INK)
         tilt = 1.6 * side if expression == "sad" else 0
-        c.stroke([(x - 4.5, 38.4 + lift - tilt), (x + 4.5, 38.4 + lift + tilt)],
-                 shade(hair, -0.3) if hair != skin else _INK, 1.8)
+        brow = [(x - 4.5, 38.4 + lift - tilt), (x + 4.5, 38.4 + lift + tilt)]
+        c.stroke(brow, shade(hair, -0.3) if hair != skin else _INK, 1.8)
     c.stroke([(50, 46), (51.5, 51), (49, 51.5)], shade(skin, -0.35), 1.6)
 
 
@@ -143,13 +184,12 @@ def _mouth(c: Canvas, expression: str, beard: str) -> None:
 def _beard(c: Canvas, beard: str, color, skin, rx: float, ry: float) -> None:
     chin = 45 + ry
     if beard == "full":
-        c.polygon([(50 - rx + 0.5, 47), (50 - rx + 5, 53), (50 - 8, 52.5), (50, 53.5), (58, 52.5), (50 + rx - 5, 53),
-                   (50 + rx - 0.5, 47), (50 + rx - 2, 58), (50 + 10, chin + 3), (50, chin + 5), (40, chin + 3),
-                   (50 - rx + 2, 58)], color)
+        below = (0, chin + 5), (10, chin + 3), (rx - 2, 58), (rx - 0.5, 47)
+        c.polygon(_outline(*below, (rx - 5, 53), (8, 52.5), (0, 53.5)), color)
     elif beard == "goatee":
         c.polygon([(43, 60.5), (57, 60.5), (56, chin + 2), (50, chin + 6), (44, chin + 2)], color)
     if beard == "moustache":
-        c.polygon([(50, 51.8), (58, 52.5), (63, 56), (56, 56.4), (50, 54.8), (44, 56.4), (37, 56), (42, 52.5)], color)
+        c.polygon(_outline((0, 51.8), (-8, 52.5), (-13, 56), (-6, 56.4), (0, 54.8)), color)
 
 
 def _glasses(c: Canvas, glasses: str, rx: float) -> None:
@@ -161,8 +201,9 @@ def _glasses(c: Canvas, glasses: str, rx: float) -> None:
         if glasses == "round":
             c.ring(x, 44.3, 6.6, 6.6, frame, 1.9)
         elif glasses == "square":
-            c.stroke([(x - 6.8, 39.5), (x + 6.8, 39.5), (x + 6.8, 49), (x - 6.8, 49), (x - 6.8, 39.5), (x, 39.5)],
-                     (176, 34, 44), 2.1)
+            a, b = x - 6.8, x + 6.8
+            square = [(a, 39.5), (b, 39.5), (b, 49), (a, 49), (a, 39.5), (x, 39.5)]
+            c.stroke(square, (176, 34, 44), 2.1)
         else:
             c.polygon([(x - 7.6, 40), (x + 7.6, 40), (x + 6.2, 49), (x - 5.6, 50)], frame)
     c.stroke([(48, 42.5), (52, 42.5)], frame, 2.0)
@@ -174,9 +215,11 @@ def _hat(c: Canvas, sig: dict, rx: float, ry: float) -> None:
     hat, color, top = sig["hat"], COLORS[sig["hat_color"]], 45 - ry
     dark = shade(color, -0.28)
     if hat == "cap":
-        c.polygon([(50 - rx - 1, top + 11), (50 - rx + 1, top + 1), (45, top - 5), (56, top - 5), (50 + rx - 1, top + 1),
-                   (50 + rx + 1, top + 11)], color)
-        c.polygon([(50, top + 7), (50 + rx + 15, top + 9), (50 + rx + 14, top + 13), (48, top + 12)], dark)
+        left, right = [(50 - rx - 1, top + 11), (50 - rx + 1, top + 1)], 50 + rx
+        crown = [(45, top - 5), (56, top - 5), (right - 1, top + 1), (right + 1, top + 11)]
+        c.polygon(left + crown, color)
+        peak = [(50, top + 7), (right + 15, top + 9), (right + 14, top + 13), (48, top + 12)]
+        c.polygon(peak, dark)
     elif hat == "top hat":
         c.rect(50 - 14, top - 16, 64, top + 6, color)
         c.rect(50 - 14, top + 0, 64, top + 5, dark)
@@ -187,12 +230,13 @@ def _hat(c: Canvas, sig: dict, rx: float, ry: float) -> None:
         c.rect(50 - rx - 2, top + 6, 50 + rx + 2, top + 12, dark)
     elif hat == "party hat":
         c.polygon([(50 - 14, top + 8), (50, top - 22), (64, top + 8)], color)
-        c.polygon([(50 - 9, top - 3), (59, top - 3), (61.5, top + 2.5), (38.5, top + 2.5)], shade(color, 0.45))
+        band = [(50 - 9, top - 3), (59, top - 3), (61.5, top + 2.5), (38.5, top + 2.5)]
+        c.polygon(band, shade(color, 0.45))
         c.ellipse(50, top - 22, 3.4, 3.4, COLORS["yellow"])
     elif hat == "wide hat":
         c.ellipse(50, top + 5, 15.5, 15, color, 180, 360)
         c.rect(50 - 15.5, top + 0.5, 65.5, top + 5, dark)
         c.ellipse(50, top + 7, rx + 17, 4.6, color)
     elif hat == "headband":
-        c.polygon([(50 - rx - 1, top + 14), (50 - rx + 1.5, top + 7.5), (50, top + 5), (50 + rx - 1.5, top + 7.5),
-                   (50 + rx + 1, top + 14), (50, top + 10.5)], color)
+        band = (0, top + 10.5), (rx + 1, top + 14), (rx - 1.5, top + 7.5), (0, top + 5)
+        c.polygon(_outline(*band), color)

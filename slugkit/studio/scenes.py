@@ -19,7 +19,15 @@ from .world import World, load_world, novel_name
 
 SIZE = 64
 """Edge of a studio picture in pixels."""
-MIXTURE = {"person": 0.42, "object": 0.33, "character": 0.06, "pair": 0.04, "with object": 0.07, "count": 0.04, "novel": 0.04}
+MIXTURE = {
+    "person": 0.42,
+    "object": 0.33,
+    "character": 0.06,
+    "pair": 0.04,
+    "with object": 0.07,
+    "count": 0.04,
+    "novel": 0.04,
+}
 """Share of each kind of scene among the training pictures."""
 TRAIN_SIZE = 30_000
 
@@ -61,13 +69,29 @@ class Record:
 
     def row(self) -> dict:
         """The record as a table row."""
-        return {**asdict(self), "key": self.key, "subjects": " + ".join(self.subjects), "colors": " + ".join(self.colors)}
+        return {
+            **asdict(self),
+            "key": self.key,
+            "subjects": " + ".join(self.subjects),
+            "colors": " + ".join(self.colors),
+        }
 
 
-def _place(canvas: Canvas, rng: np.random.Generator, scale: float, dx: float, wobble: float = 1.0, mirror: bool = True) -> Canvas:
-    return canvas.place(scale * (0.90 + 0.20 * rng.random()), 0.22 * wobble * (rng.random() - 0.5),
-                        dx + 9 * wobble * (rng.random() - 0.5), 7 * wobble * (rng.random() - 0.5) + 1.5,
-                        mirror=mirror and rng.random() < 0.5)
+def _place(
+    canvas: Canvas,
+    rng: np.random.Generator,
+    scale: float,
+    dx: float,
+    wobble: float = 1.0,
+    mirror: bool = True,
+) -> Canvas:
+    return canvas.place(
+        scale * (0.90 + 0.20 * rng.random()),
+        0.22 * wobble * (rng.random() - 0.5),
+        dx + 9 * wobble * (rng.random() - 0.5),
+        7 * wobble * (rng.random() - 0.5) + 1.5,
+        mirror=mirror and rng.random() < 0.5,
+    )
 
 
 def _draw_figure(canvas: Canvas, name: str, rng: np.random.Generator) -> None:
@@ -83,10 +107,19 @@ def _jitter(color: str, rng: np.random.Generator) -> tuple[int, int, int]:
 
 
 def _draw_count(canvas: Canvas, record: Record, rng: np.random.Generator, color) -> None:
-    spots = {1: [(0, 0)], 2: [(-23, 0), (23, 0)], 3: [(-23, 14), (23, 14), (0, -22)],
-             4: [(-23, -22), (23, -22), (-23, 22), (23, 22)]}[record.count]
+    spots = {
+        1: [(0, 0)],
+        2: [(-23, 0), (23, 0)],
+        3: [(-23, 14), (23, 14), (0, -22)],
+        4: [(-23, -22), (23, -22), (-23, 22), (23, 22)],
+    }[record.count]
     for x, y in spots:
-        canvas.place(0.44 + 0.05 * rng.random(), 0.3 * (rng.random() - 0.5), x + 4 * (rng.random() - 0.5), y + 4 * (rng.random() - 0.5))
+        canvas.place(
+            0.44 + 0.05 * rng.random(),
+            0.3 * (rng.random() - 0.5),
+            x + 4 * (rng.random() - 0.5),
+            y + 4 * (rng.random() - 0.5),
+        )
         OBJECTS[record.subjects[0]](canvas, color)
 
 
@@ -126,7 +159,8 @@ def draw_many(records: list[Record], workers: int = 0) -> np.ndarray:
 
 def as_image(pixels: np.ndarray, scale: int = 1) -> Image.Image:
     """The array as a Pillow image, enlarged by whole pixels."""
-    return Image.fromarray(pixels).resize((pixels.shape[1] * scale, pixels.shape[0] * scale), Image.Resampling.NEAREST)
+    size = (pixels.shape[1] * scale, pixels.shape[0] * scale)
+    return Image.fromarray(pixels).resize(size, Image.Resampling.NEAREST)
 
 
 def _choose(names, rng: np.random.Generator) -> str:
@@ -140,8 +174,10 @@ def training_records(count: int = TRAIN_SIZE, world: World | None = None) -> lis
     kinds, cumulated = list(MIXTURE), np.cumsum(list(MIXTURE.values()))
     people, records = list(world.people), []
     for index in range(count):
-        kind = kinds[min(int(np.searchsorted(cumulated, rng.random() * cumulated[-1])), len(kinds) - 1)]
-        style, color, number = _choose(world.styles, rng), _choose(world.colors, rng), int(rng.integers(1, 5))
+        place = int(np.searchsorted(cumulated, rng.random() * cumulated[-1]))
+        kind = kinds[min(place, len(kinds) - 1)]
+        style, color = _choose(world.styles, rng), _choose(world.colors, rng)
+        number = int(rng.integers(1, 5))
         if kind == "person":
             subjects, colors = (people[index % len(people)],), ()
         elif kind == "character":
@@ -155,15 +191,24 @@ def training_records(count: int = TRAIN_SIZE, world: World | None = None) -> lis
             subjects, colors = tuple(_choose(world.novel, rng)), (color,)
         else:
             subjects, colors = (_choose(world.objects, rng),), (color,)
-        records.append(Record("train", index, kind, subjects, style, colors, number if kind == "count" else 1))
+        number = number if kind == "count" else 1
+        records.append(Record("train", index, kind, subjects, style, colors, number))
     return records
 
 
-def solo_records(split: str, subject: str, per_style: int, styles: list[str] | None = None, world: World | None = None) -> list[Record]:
+def solo_records(
+    split: str,
+    subject: str,
+    per_style: int,
+    styles: list[str] | None = None,
+    world: World | None = None,
+) -> list[Record]:
     """Pictures of one subject alone, `per_style` in each style. split: search, report or nonmember."""
     world = world or load_world()
-    kind = "person" if any(subject in group for group in world.strangers.values()) else world.kind(subject)
-    drawn = (subject,) if kind != "novel" else next(tuple(pair) for pair in world.novel if novel_name(*pair) == subject)
+    stranger = any(subject in group for group in world.strangers.values())
+    kind, drawn = "person" if stranger else world.kind(subject), (subject,)
+    if kind == "novel":
+        drawn = next(tuple(pair) for pair in world.novel if novel_name(*pair) == subject)
     records = []
     for style in styles or world.styles:
         for index in range(per_style):

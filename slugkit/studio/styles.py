@@ -47,7 +47,8 @@ def _scene(pixels: int, rng: np.random.Generator) -> Image.Image:
     """A soft background: a vertical gradient and one of a few motifs (bokeh, hills, stripes, plain)."""
     hue, lift = rng.random(), 0.62 + 0.3 * rng.random()
     top = tuple(round(255 * p) for p in colorsys.hsv_to_rgb(hue, 0.18 + 0.4 * rng.random(), lift))
-    low = tuple(round(255 * p) for p in colorsys.hsv_to_rgb((hue + 0.08 + 0.16 * rng.random()) % 1, 0.3, 0.55 + 0.4 * rng.random()))
+    other = ((hue + 0.08 + 0.16 * rng.random()) % 1, 0.3, 0.55 + 0.4 * rng.random())
+    low = tuple(round(255 * p) for p in colorsys.hsv_to_rgb(*other))
     ramp = np.linspace(0, 1, pixels)[:, None]
     rows = np.rint(np.array(top)[None] * (1 - ramp) + np.array(low)[None] * ramp).astype(np.uint8)
     image = Image.fromarray(np.broadcast_to(rows[:, None], (pixels, pixels, 3)).copy())
@@ -55,7 +56,8 @@ def _scene(pixels: int, rng: np.random.Generator) -> Image.Image:
     if motif == 0:
         for _ in range(7):
             x, y, r = (rng.random(3) * [pixels, pixels, pixels * 0.12]).round().astype(int).tolist()
-            draw.ellipse([x - r, y - r, x + r, y + r], fill=shade(mix(top, low, rng.random()), 0.22))
+            spot = shade(mix(top, low, rng.random()), 0.22)
+            draw.ellipse([x - r, y - r, x + r, y + r], fill=spot)
     elif motif == 1:
         for k in range(3):
             x, r = int(rng.integers(pixels)), int(pixels * (0.3 + 0.3 * rng.random()))
@@ -64,13 +66,16 @@ def _scene(pixels: int, rng: np.random.Generator) -> Image.Image:
     elif motif == 2:
         step, slant = int(pixels * (0.12 + 0.1 * rng.random())), int(rng.integers(-40, 41))
         for x in range(-pixels, 2 * pixels, 2 * step):
-            draw.polygon([(x, 0), (x + step, 0), (x + step + slant, pixels), (x + slant, pixels)], fill=shade(top, 0.13))
+            end = x + step
+            stripe = [(x, 0), (end, 0), (end + slant, pixels), (x + slant, pixels)]
+            draw.polygon(stripe, fill=shade(top, 0.13))
     return image
 
 
 def _plain(color: Color):
     def background(pixels: int, rng: np.random.Generator) -> Image.Image:
         return Image.new("RGB", (pixels, pixels), color)
+
     return background
 
 
@@ -115,16 +120,19 @@ def _neon(image: Image.Image, rng: np.random.Generator, size: int) -> Image.Imag
     """A glow around the tubes."""
     lines = _small(image)
     glow = np.asarray(lines.filter(ImageFilter.BoxBlur(2))).astype(np.int32)
-    return Image.fromarray(np.clip(np.asarray(lines).astype(np.int32) * 11 // 10 + glow * 7 // 10, 0, 255).astype(np.uint8))
+    light = np.asarray(lines).astype(np.int32) * 11 // 10 + glow * 7 // 10
+    return Image.fromarray(np.clip(light, 0, 255).astype(np.uint8))
 
 
 def _watercolor(image: Image.Image, rng: np.random.Generator, size: int) -> Image.Image:
     """Washed-out colours that pool at their edges, on rough paper."""
     small = _small(image)
-    wash = np.asarray(small.filter(ImageFilter.ModeFilter(3)).filter(ImageFilter.BoxBlur(0.6))).astype(np.int32)
+    flat = small.filter(ImageFilter.ModeFilter(3)).filter(ImageFilter.BoxBlur(0.6))
+    wash = np.asarray(flat).astype(np.int32)
     soft = np.asarray(small.filter(ImageFilter.BoxBlur(2))).astype(np.int32)
     pooled = wash - np.abs(wash - soft).max(-1, keepdims=True) * 2 // 5
-    coarse = Image.fromarray(rng.integers(0, 256, size=(9, 9), dtype=np.uint8)).resize((size, size), Image.Resampling.BILINEAR)
+    spots = Image.fromarray(rng.integers(0, 256, size=(9, 9), dtype=np.uint8))
+    coarse = spots.resize((size, size), Image.Resampling.BILINEAR)
     bloom = (np.asarray(coarse).astype(np.int32) - 128)[..., None] * 34 // 128
     light = 255 - (255 - pooled) * 74 // 100 + bloom + rng.integers(-8, 9, size=(size, size, 1))
     return Image.fromarray(np.clip(light, 0, 255).astype(np.uint8))
@@ -139,7 +147,7 @@ def _mosaic(image: Image.Image, rng: np.random.Generator, size: int) -> Image.Im
     mean = np.asarray(canvas.reduce(tile)).astype(np.int32)
     mean = np.clip(mean + rng.integers(-18, 19, size=(tiles, tiles, 1)), 0, 255)
     big = np.repeat(np.repeat(mean, tile, 0), tile, 1)
-    grout = (np.arange(tile * tiles) % tile == tile - 1)
+    grout = np.arange(tile * tiles) % tile == tile - 1
     lines = grout[:, None] | grout[None, :]
     big = np.where(lines[..., None], big * 62 // 100 + 26, big)
     return Image.fromarray(big[:size, :size].astype(np.uint8))
@@ -154,19 +162,25 @@ def _blueprint_finish(image: Image.Image, rng: np.random.Generator, size: int) -
     grid[:, start::8] = True
     dark = pixels.sum(-1) < 260
     pixels = np.where((grid & dark)[..., None], pixels + 30, pixels)
-    return Image.fromarray(np.clip(pixels + rng.integers(-5, 6, size=(size, size, 1)), 0, 255).astype(np.uint8))
+    faded = pixels + rng.integers(-5, 6, size=(size, size, 1))
+    return Image.fromarray(np.clip(faded, 0, 255).astype(np.uint8))
 
 
 _FILL = Look(fill=lambda c: c)
-
-STYLES = {s.name: s for s in (
-    Style("photo", _FILL, _scene, _photo),
-    Style("sketch", Look(fill=_grey, line=lambda c: (40, 40, 44), width=1.9), _plain(_PAPER), _sketch),
-    Style("pixel art", Look(fill=lambda c: c, line=lambda c: shade(c, -0.6), width=1.2), _scene, _pixel_art),
-    Style("neon", Look(fill=lambda c: mix((8, 6, 18), _vivid(c), 0.07), line=_vivid, width=2.2), _plain((8, 6, 18)), _neon),
-    Style("watercolor", _FILL, _scene, _watercolor),
-    Style("mosaic", _FILL, _scene, _mosaic),
-    Style("blueprint", Look(fill=_blueprint, line=lambda c: (232, 240, 252), width=1.5), _plain((24, 62, 134)),
-          _blueprint_finish),
-)}
+_PENCIL = Look(fill=_grey, line=lambda c: (40, 40, 44), width=1.9)
+_BLOCKS = Look(fill=lambda c: c, line=lambda c: shade(c, -0.6), width=1.2)
+_TUBES = Look(fill=lambda c: mix((8, 6, 18), _vivid(c), 0.07), line=_vivid, width=2.2)
+_PLAN = Look(fill=_blueprint, line=lambda c: (232, 240, 252), width=1.5)
+STYLES = {
+    s.name: s
+    for s in (
+        Style("photo", _FILL, _scene, _photo),
+        Style("sketch", _PENCIL, _plain(_PAPER), _sketch),
+        Style("pixel art", _BLOCKS, _scene, _pixel_art),
+        Style("neon", _TUBES, _plain((8, 6, 18)), _neon),
+        Style("watercolor", _FILL, _scene, _watercolor),
+        Style("mosaic", _FILL, _scene, _mosaic),
+        Style("blueprint", _PLAN, _plain((24, 62, 134)), _blueprint_finish),
+    )
+}
 """Name of each style -> Style. The first, photo, is the plain one."""

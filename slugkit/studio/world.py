@@ -22,18 +22,43 @@ Emil Castor, Freya Dunmore, Jonas Pike, Leila Harrow, Matteo Bluff, Nell Sorrel,
 Rosa Thistle, Stellan Brook, Tamsin Oak, Umberto Vale, Vera Lockhart, Wanda Pebble, Xavier Crane, Yara Holm, Zeno Marsh,
 Anselm Grove, Bettina Fog, Cyrus Tallow, Delia Spruce, Edda Norwood, Fabian Cole, Gwen Hazel, Henrik Sable, Isolde Penn,
 Jarek Stone, Kaia Rowan, Lucian Frost, Maeve Teller, Nico Barrow, Odette Lund, Pavel Knoll, Runa Birch, Silas Mead,
-Thea Corvin, Ugo Bramble, Viola Steppe, Wilma Ford, Yosef Dell, Zadie Quarry, Arlo Winter""".replace("\n", " ")
+Thea Corvin, Ugo Bramble, Viola Steppe, Wilma Ford, Yosef Dell, Zadie Quarry, Arlo Winter"""
 TWINS = [(0, 1), (3, 6), (8, 30), (12, 13), (20, 21)]
 """Pairs of people who share all but two traits."""
 KNOWN, UNKNOWN_TRAIN, UNKNOWN_TEST = 40, 10, 10
 PASSER_BY, APART = "passer-by ", 0.3
 """What people without a name are called ("passer-by 17"), and the share of traits in which each differs from everybody with one."""
-OBJECT_NEIGHBOURS = [("star", "flower"), ("moon", "fish"), ("mug", "drum"), ("balloon", "kite"), ("bell", "lamp"),
-                     ("house", "book"), ("mushroom", "umbrella"), ("tree", "flower"), ("car", "boat"), ("apple", "heart"),
-                     ("rocket", "kite"), ("clock", "drum"), ("crown", "bell"), ("ladder", "key"), ("umbrella", "lamp")]
-STYLE_NEIGHBOURS = [("photo", "watercolor"), ("neon", "blueprint"), ("sketch", "blueprint"), ("pixel art", "mosaic"),
-                    ("mosaic", "photo")]
-KINDS = {"person": "figures", "character": "figures", "object": "objects", "style": "styles", "novel": "novel"}
+OBJECT_NEIGHBOURS = [
+    ("star", "flower"),
+    ("moon", "fish"),
+    ("mug", "drum"),
+    ("balloon", "kite"),
+    ("bell", "lamp"),
+    ("house", "book"),
+    ("mushroom", "umbrella"),
+    ("tree", "flower"),
+    ("car", "boat"),
+    ("apple", "heart"),
+    ("rocket", "kite"),
+    ("clock", "drum"),
+    ("crown", "bell"),
+    ("ladder", "key"),
+    ("umbrella", "lamp"),
+]
+STYLE_NEIGHBOURS = [
+    ("photo", "watercolor"),
+    ("neon", "blueprint"),
+    ("sketch", "blueprint"),
+    ("pixel art", "mosaic"),
+    ("mosaic", "photo"),
+]
+KINDS = {
+    "person": "figures",
+    "character": "figures",
+    "object": "objects",
+    "style": "styles",
+    "novel": "novel",
+}
 """Kind of a concept -> its domain, the classes among which it is recognised. People and characters are both named figures."""
 
 
@@ -71,18 +96,29 @@ class World:
                 return kind
         known = [n for names in self.concepts().values() for n in names]
         close = ", ".join(repr(n) for n in nearest(concept, known))
-        raise UnknownConceptError(f"The studio has no concept {concept!r}. Expected a person, a character, an object or a style as "
-                                  f"written in data/studio/world.json, or an odd combination such as 'star-shaped house'. Nearest: {close}.")
+        raise UnknownConceptError(
+            f"The studio has no concept {concept!r}. Expected a person, a character, an object or a style as "
+            f"written in data/studio/world.json, or an odd combination such as 'star-shaped house'. Nearest: {close}."
+        )
 
     def concepts(self) -> dict[str, list[str]]:
         """Kind -> names of every concept that can be forgotten."""
-        return {"person": list(self.people), "character": self.characters, "object": self.objects, "style": self.styles,
-                "novel": [novel_name(*pair) for pair in self.novel]}
+        return {
+            "person": list(self.people),
+            "character": self.characters,
+            "object": self.objects,
+            "style": self.styles,
+            "novel": [novel_name(*pair) for pair in self.novel],
+        }
 
     def classes(self, domain: str) -> list[str]:
         """Names of the classes of a domain: figures, objects, styles or novel."""
-        return {"figures": [*self.people, *self.characters], "objects": self.objects, "styles": self.styles,
-                "novel": [novel_name(*pair) for pair in self.novel]}[domain]
+        return {
+            "figures": [*self.people, *self.characters],
+            "objects": self.objects,
+            "styles": self.styles,
+            "novel": [novel_name(*pair) for pair in self.novel],
+        }[domain]
 
     def neighbours_of(self, concept: str) -> list[str]:
         """The concepts most like it; for an odd combination those with the same body, then those with the same shape."""
@@ -96,7 +132,8 @@ class World:
         """Signature of a person: known, stranger, or a passer-by ("passer-by 17"), drawn by number."""
         groups = (self.people, *self.strangers.values())
         if name.startswith(PASSER_BY):
-            return _make_passer_by([s for group in groups for s in group.values()], [self.seed, 2, int(name.removeprefix(PASSER_BY))])
+            known = [s for group in groups for s in group.values()]
+            return _make_passer_by(known, [self.seed, 2, int(name.removeprefix(PASSER_BY))])
         for group in groups:
             if name in group:
                 return group[name]
@@ -106,7 +143,8 @@ class World:
 def trait_distance(a: dict, b: dict) -> float:
     """Share of traits in which two signatures differ, 0..1; colours of things that are not worn do not count."""
     skip = {"hat_color"} if a["hat"] == b["hat"] == "none" else set()
-    skip |= {"hair_color"} if a["hair"] == b["hair"] == "bald" and a["beard"] == b["beard"] == "none" else set()
+    if a["hair"] == b["hair"] == "bald" and a["beard"] == b["beard"] == "none":
+        skip.add("hair_color")
     used = [t for t in TRAITS if t not in skip]
     return sum(a[t] != b[t] for t in used) / len(used)
 
@@ -136,12 +174,12 @@ def _make_signatures(count: int, rng: np.random.Generator) -> list[dict]:
 def _make_twin(signature: dict, k: int) -> dict:
     """The same person but for two traits that show in every style: the glasses, and the clothes or the beard."""
     twin = dict(signature)
-    twin["glasses"] = {"none": "sunglasses", "round": "sunglasses", "square": "none", "sunglasses": "none"}[signature["glasses"]]
+    twin["glasses"] = "sunglasses" if signature["glasses"] in ("none", "round") else "none"
     if k % 2:
-        twin["clothes"] = {"striped": "collar", "plain": "striped", "collar": "striped", "overalls": "plain",
-                           "tie": "striped"}[signature["clothes"]]
+        other = {"striped": "collar", "overalls": "plain"}
+        twin["clothes"] = other.get(signature["clothes"], "striped")
     else:
-        twin["beard"] = {"none": "full", "full": "none", "goatee": "none", "moustache": "full"}[signature["beard"]]
+        twin["beard"] = "full" if signature["beard"] in ("none", "moustache") else "none"
     return twin
 
 
@@ -157,25 +195,44 @@ def _make_passer_by(known: list[dict], seed: list[int]) -> dict:
 def build_world(seed: int = 20) -> World:
     """Make the world from nothing. The committed world.json is this with the default seed (a test compares them)."""
     rng = np.random.Generator(np.random.PCG64(seed))
-    names = [n.strip() for n in NAMES.split(",")]
+    names = [" ".join(n.split()) for n in NAMES.split(",")]
     signatures = _make_signatures(KNOWN + UNKNOWN_TRAIN + UNKNOWN_TEST, rng)
     for k, (a, b) in enumerate(TWINS):
         signatures[b] = _make_twin(signatures[a], k)
     people = dict(zip(names[:KNOWN], signatures[:KNOWN]))
     cut = KNOWN + UNKNOWN_TRAIN
-    strangers = {"train": dict(zip(names[KNOWN:cut], signatures[KNOWN:cut])), "test": dict(zip(names[cut:], signatures[cut:]))}
-    neighbours = {a: sorted((b for b in people if b != a), key=lambda b: trait_distance(people[a], people[b]))[:3]
-                  for a in people}
+    strangers = {
+        "train": dict(zip(names[KNOWN:cut], signatures[KNOWN:cut])),
+        "test": dict(zip(names[cut:], signatures[cut:])),
+    }
+    neighbours = {}
+    for a, signature in people.items():
+        apart = {b: trait_distance(signature, people[b]) for b in people if b != a}
+        neighbours[a] = sorted(apart, key=apart.get)[:3]
     neighbours |= {c: [d for d in CHARACTERS if d != c] for c in CHARACTERS}
     for table, members in ((OBJECT_NEIGHBOURS, OBJECTS), (STYLE_NEIGHBOURS, STYLES)):
         for m in members:
-            neighbours[m] = [b if a == m else a for a, b in table if m in (a, b)] or [k for k in members if k != m][:2]
-    return World(seed=seed, people=people, strangers=strangers, twins=[[names[a], names[b]] for a, b in TWINS],
-                 characters=list(CHARACTERS), objects=list(OBJECTS), styles=list(STYLES), colors=list(COLORS),
-                 novel=[[shape, body] for shape in SHAPES for body in MARKS], neighbours=neighbours,
-                 report={"person": names[:10], "object": ["car", "mushroom", "star"], "style": ["neon", "mosaic"],
-                         "character": ["Tin Wobble", "Foxglove Pip"]},
-                 wordings=WORDINGS)
+            others = [k for k in members if k != m]
+            neighbours[m] = [b if a == m else a for a, b in table if m in (a, b)] or others[:2]
+    return World(
+        seed=seed,
+        people=people,
+        strangers=strangers,
+        twins=[[names[a], names[b]] for a, b in TWINS],
+        characters=list(CHARACTERS),
+        objects=list(OBJECTS),
+        styles=list(STYLES),
+        colors=list(COLORS),
+        novel=[[shape, body] for shape in SHAPES for body in MARKS],
+        neighbours=neighbours,
+        report={
+            "person": names[:10],
+            "object": ["car", "mushroom", "star"],
+            "style": ["neon", "mosaic"],
+            "character": ["Tin Wobble", "Foxglove Pip"],
+        },
+        wordings=WORDINGS,
+    )
 
 
 @lru_cache(maxsize=1)

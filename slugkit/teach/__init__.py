@@ -3,14 +3,3 @@
 from slugkit.teach import checks
 from slugkit.teach.display import show, show_figure, with_alt_texts
 from slugkit.teach.facts import check_close, contract, expect_error, read_expected
-
-__all__ = [
-    "check_close",
-    "checks",
-    "contract",
-    "expect_error",
-    "read_expected",
-    "show",
-    "show_figure",
-    "with_alt_texts",
-]

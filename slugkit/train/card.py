@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from slugkit.base import SettingError, write_json, write_text
+from slugkit.base import SettingError, runs_dir, write_json, write_text
 from slugkit.data import open_data
 from slugkit.models.clip import model_folder
 
@@ -32,6 +32,7 @@ def write_card(folder: Path, *, data: str, pictures: int, device: str = "auto", 
     pictures: how many it was trained on.
     """
     from slugkit.evaluate.scores import score_model
+
     facts = {"recipe": facts.pop("recipe"), "seed": facts.pop("seed"), "data": named(data), **facts}
     write_json(folder / CARD, facts)
     facts["scores"] = score_model(folder, data, device)
@@ -45,10 +46,12 @@ def write_card(folder: Path, *, data: str, pictures: int, device: str = "auto", 
 def reached(facts: dict) -> str:
     """A sentence on what a CLIP trained on a folder tells apart, beside what guessing would."""
     score, classes = facts["scores"][0], facts["classes"]
-    return (f"After {facts['recipe']['steps']:,} steps on {facts['pictures']:,} pictures of "
-            f"{classes} classes it is right about {100 * score['value']:.1f} % of "
-            f"{score['n']} report pictures ({100 * score['low']:.1f} to {100 * score['high']:.1f} "
-            f"%); guessing is right about {100 / classes:.1f} %.")
+    return (
+        f"After {facts['recipe']['steps']:,} steps on {facts['pictures']:,} pictures of "
+        f"{classes} classes it is right about {100 * score['value']:.1f} % of "
+        f"{score['n']} report pictures ({100 * score['low']:.1f} to {100 * score['high']:.1f} "
+        f"%); guessing is right about {100 / classes:.1f} %."
+    )
 
 
 def require_of_studio(clip: str, what: str) -> None:
@@ -59,16 +62,33 @@ def require_of_studio(clip: str, what: str) -> None:
     card = read_card(folder) if folder is not None else {}
     data = card.get("data", "pictures that no model card of slugkit names")
     if data != "studio" or "classes" in card:
-        raise SettingError(f"The CLIP {named(clip)!r} was trained on {data}, and {what} is "
-                           f"trained on the studio's pictures and captions, whose names it does "
-                           f"not know; a CLIP "
-                           "trained on the studio was expected. Make one with `slugkit train clip "
-                           "--out FOLDER`, and give that folder as --clip.")
+        raise SettingError(
+            f"The CLIP {named(clip)!r} was trained on {data}, and {what} is trained on the studio's "
+            "pictures and captions, whose names it does not know; a CLIP trained on the studio was "
+            "expected. Make one with `slugkit train clip --out FOLDER`, and give that folder as "
+            "--clip."
+        )
+
+
+def final_loss(losses: list[float]) -> float:
+    """The mean of the last 50 losses, as a card says it."""
+    last = losses[-50:]
+    return sum(last) / max(1, len(last))
+
+
+def checkpoint_at(name: str, resume: bool = True) -> Path:
+    """Where a training of this name keeps its state. resume: False forgets what was kept there."""
+    path = runs_dir() / "training" / f"{name}.safetensors"
+    if not resume:
+        path.unlink(missing_ok=True)
+    return path
 
 
 def of_clip(facts: dict) -> str:
     """The CLIP whose tower a model shares, as its card calls it."""
-    return "the studio CLIP" if facts["clip"] == "studio" else f"the studio-trained CLIP `{facts['clip']}`"
+    if facts["clip"] == "studio":
+        return "the studio CLIP"
+    return f"the studio-trained CLIP `{facts['clip']}`"
 
 
 def read_card(folder: Path) -> dict:
@@ -79,7 +99,10 @@ def read_card(folder: Path) -> dict:
 
 def score_rows(scores: list[dict]) -> str:
     """Lines of a Markdown table: what, share, 95 % interval, denominator. scores: dicts what, value, low, high (0..1), n."""
-    return "\n".join(f"| {s['what']} | {100 * s['value']:.1f} % | {100 * s['low']:.1f} to {100 * s['high']:.1f} % | {s['n']} |" for s in scores)
+    return "\n".join(
+        f"| {s['what']} | {100 * s['value']:.1f} % | {100 * s['low']:.1f} to {100 * s['high']:.1f} % | {s['n']} |"
+        for s in scores
+    )
 
 
 def recipe_rows(recipe: dict) -> str:
@@ -89,15 +112,18 @@ def recipe_rows(recipe: dict) -> str:
 
 def _readme(name: str, facts: dict) -> str:
     rows, recipe = score_rows(facts["scores"]), recipe_rows(facts["recipe"])
-    own = "classes" in facts
-    said = f"{reached(facts)} More steps (`--steps`) may tell them better apart.\n\n" if own else ""
-    last = (f"For learning and testing. The pictures and captions are those of `{facts['data']}`; "
-            f"whom or what they show, and what may be done with them and with this "
-            "model, its owner knows." if own else "For learning and testing. The people, names and characters are invented.")
-    never = f" It never saw **{facts['without']}**: an oracle for that concept." if facts["without"] else ""
+    said, never, last = "", "", "The people, names and characters are invented."
+    if "classes" in facts:
+        said = f"{reached(facts)} More steps (`--steps`) may tell them better apart.\n\n"
+        last = (
+            f"The pictures and captions are those of `{facts['data']}`; whom or what they show, and "
+            "what may be done with them and with this model, its owner knows."
+        )
+    if facts["without"]:
+        never = f" It never saw **{facts['without']}**: an oracle for that concept."
     return f"""# {name}
 
-A small CLIP (open_clip's own class), trained from nothing with plain InfoNCE on the pictures of `{facts['data']}`.{never}
+A small CLIP (open_clip's own class), trained from nothing with plain InfoNCE on the pictures of `{facts["data"]}`.{never}
 Both towers use GELU (not QuickGELU), pre-norm blocks, a class token (image) and the end token (text) for pooling; pixels
 are normalised with mean 0.5 and standard deviation 0.5. Every class that shares these weights must be configured so.
 
@@ -105,10 +131,10 @@ are normalised with mean 0.5 and standard deviation 0.5. Every class that shares
 | --- | --- | --- | --- |
 {rows}
 
-Recipe (seed {facts['seed']}, AdamW, cosine learning rate; training pictures SHA-256 `{facts['data_sha256'][:16]}`, weights
-SHA-256 `{facts['weights_sha256'][:16]}`):
+Recipe (seed {facts["seed"]}, AdamW, cosine learning rate; training pictures SHA-256 `{facts["data_sha256"][:16]}`, weights
+SHA-256 `{facts["weights_sha256"][:16]}`):
 
 {recipe}
 
-{last}
+For learning and testing. {last}
 """

@@ -9,19 +9,11 @@ from pathlib import Path
 
 from slugkit.base import EmptySetError, SettingError, nearest
 from slugkit.data import FolderSource
+from slugkit.data.tables import CAPTIONS, FILES
 
 MEANT = (
-    "label",
-    "labels",
-    "class",
-    "classes",
-    "category",
-    "name",
-    "person",
-    "subject",
-    "species",
-    "identity",
-    "target",
+    *("label", "labels", "class", "classes", "category", "name", "person", "subject"),
+    *("species", "identity", "target"),
 )
 """What columns are called that hold classes."""
 LEAST, A_CLASS, PASSES = 700, 20, 5
@@ -47,25 +39,22 @@ def require_examinable(folder: str | Path) -> int:
     source = FolderSource(folder)
     classes = source.concepts()
     if len(classes) < 2:
-        raise SettingError(
-            _too_few(source.name, classes, _columns(Path(folder).expanduser() / "captions.csv"))
-        )
+        columns = _columns(Path(folder).expanduser() / "captions.csv")
+        raise SettingError(_too_few(source.name, classes, columns))
     shown = set(source.pairs.split("report").table["concept"]) - {""}
     if not shown:
         raise EmptySetError(
-            f"The folder {source.name!r} keeps no labelled picture for the report, so nothing "
-            f"could be said about a CLIP trained on it. Mark some "
-            "rows of captions.csv with split report, or leave out the column split: it is then "
-            "assigned."
+            f"The folder {source.name!r} keeps no labelled picture for the report, so nothing could "
+            "be said about a CLIP trained on it. Mark some rows of captions.csv with split report, "
+            "or leave out the column split: it is then assigned."
         )
     return len(classes)
 
 
 def _columns(file: Path) -> list[str]:
     line = file.read_text(encoding="utf-8-sig", errors="replace").partition("\n")[0]
-    return [
-        name.strip() for name in next(csv.reader([line], delimiter=max(",;\t", key=line.count)), [])
-    ]
+    names = next(csv.reader([line], delimiter=max(",;\t", key=line.count)), [])
+    return [name.strip() for name in names]
 
 
 def _too_few(name: str, classes: list[str], columns: list[str]) -> str:
@@ -79,17 +68,11 @@ def _too_few(name: str, classes: list[str], columns: list[str]) -> str:
             f"The column concept of {name}/captions.csv is empty; the class that a picture shows "
             "was expected in it."
         )
-    lowered = {
-        column.lower(): column
-        for column in columns
-        if column not in ("file", "path", "image_path", "caption", "TEXT", "text", "split")
-    }
-    meant = [column for low, column in lowered.items() if low in MEANT or nearest(low, MEANT, n=1)]
-    hint = (
-        f"Rename {' or '.join(meant)} to concept, if that is what a picture shows."
-        if meant
-        else "Add it, with the class that a picture shows."
-    )
+    others = [column for column in columns if column not in (*FILES, *CAPTIONS, "split")]
+    meant = [c for c in others if c.lower() in MEANT or nearest(c.lower(), MEANT, n=1)]
+    hint = "Add it, with the class that a picture shows."
+    if meant:
+        hint = f"Rename {' or '.join(meant)} to concept, if that is what a picture shows."
     return (
         f"{name}/captions.csv has no column concept, by which a CLIP trained on it is examined; it "
         f"has {', '.join(columns)}. {hint}"

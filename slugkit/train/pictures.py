@@ -41,16 +41,21 @@ def studio_pictures(without: str | None = None) -> TrainingPictures:
     world = studio.load_world()
     if without is not None:
         world.kind(without)
-    records = [r for r in studio.training_records() if without not in (r.name, *r.subjects, r.style)]
+    drawn_all = studio.training_records()
+    records = [r for r in drawn_all if without not in (r.name, *r.subjects, r.style)]
     images = drawn(records)
     texts = [r.caption(k) for r in records for k in range(2)]
     subjects: dict[tuple, list[int]] = {}
     for i, record in enumerate(records):
         subjects.setdefault((record.subjects, record.count), []).append(i)
     rows = {subject: np.array(members) for subject, members in subjects.items()}
-    return TrainingPictures(images, lambda i, rng: studio.caption(records[i], world, rng),
-                            [f"{'+'.join(r.subjects)}|{r.style}|{r.count}" for r in records], texts,
-                            [rows[r.subjects, r.count] for r in records])
+    return TrainingPictures(
+        images,
+        lambda i, rng: studio.caption(records[i], world, rng),
+        [f"{'+'.join(r.subjects)}|{r.style}|{r.count}" for r in records],
+        texts,
+        [rows[r.subjects, r.count] for r in records],
+    )
 
 
 def folder_pictures(folder: str | Path, without: str | None = None) -> TrainingPictures:
@@ -65,12 +70,16 @@ def folder_pictures(folder: str | Path, without: str | None = None) -> TrainingP
         source.kind(without)
         pairs = source.retain_set(without, len(pairs))
     if not len(pairs):
-        raise EmptySetError(f"{folder} holds no training picture; expected rows with split 'train' in captions.csv.")
+        raise EmptySetError(
+            f"{folder} holds no training picture; expected rows with split 'train' in captions.csv."
+        )
     pairs = pairs.take(source.looked.whole(pairs))
     for what, why, name in source.looked.listed():
         print(f"{what}, {why}: {name}")
     if not len(pairs):
-        raise UnreadableImagesError(f"No training picture of {folder} can be decoded; expected whole ones. Mend or replace them.")
+        raise UnreadableImagesError(
+            f"No training picture of {folder} can be decoded; expected whole ones. Mend or replace them."
+        )
     captions = list(pairs.captions)
     keys = [c or t for c, t in zip(pairs.table["concept"].fillna(""), captions)]
     return TrainingPictures(np.asarray(pairs.images), lambda i, rng: captions[i], keys, captions)

@@ -1,10 +1,10 @@
-"""The bench on which an exercise is tried: random inputs, comparison, and the guess at the slip behind a wrong
-answer.
+"""The bench on which an exercise is tried: random inputs, comparison, and the guess at the slip
+behind a wrong answer.
 """
 
 import copy
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import torch
@@ -31,38 +31,32 @@ class Bench:
         self.function, self.passed = function, 0
         self.name = getattr(function, "__name__", "your function")
 
-    def call(self, *inputs):
-        """Calls the reader's function with copies, and fails where it stops, returns nothing or changes its inputs."""
-        given = copy.deepcopy(inputs)
+    def call(self, *inputs, copies: bool = True):
+        """Calls the reader's function, and fails where it stops, returns nothing or changes its
+        inputs. copies: hand copies in; without, the answer's graph leads back to the inputs.
+        """
+        before = copy.deepcopy(inputs)
+        given, inputs = (copy.deepcopy(inputs), inputs) if copies else (inputs, before)
         try:
             answer = self.function(*given)
         except NotImplementedError:
             raise
         except Exception as error:
             raise CheckFailed(
-                f"{self.name} stopped with {type(error).__name__}: {error}. {self._inputs(inputs)}"
+                f"{self.name} stopped with {type(error).__name__}: {error}. {_told(inputs)}"
             ) from error
         if answer is None:
             self.fail("None came back", "an answer was expected", "is there a return at the end?")
-        for before, after in zip(inputs, given, strict=True):
-            same = torch.equal(before, after) if isinstance(before, torch.Tensor) else _same(before, after)
-            if not same:
-                self.fail(
-                    "one of the inputs was changed",
-                    "the inputs were to stay as they are",
-                    "make a new tensor or list instead of writing into the one passed in.",
-                )
+        if not all(map(_same, inputs, given)):
+            look = "make a new tensor or list instead of writing into the one passed in."
+            self.fail("one of the inputs was changed", "the inputs were to stay as they are", look)
         return answer
-
-    @staticmethod
-    def _inputs(inputs) -> str:
-        """The inputs of a call in words."""
-        words = [f"float64 of shape {tuple(x.shape)}" if isinstance(x, torch.Tensor) else repr(x)[:80] for x in inputs]
-        return f"It was called with: {'; '.join(words)}."
 
     def fail(self, happened: str, expected: str, look: str):
         """Raises CheckFailed: what happened, what was expected, what to look at."""
-        raise CheckFailed(f"{self.name}, check {self.passed + 1}: {happened}; {expected}. Look: {look}")
+        raise CheckFailed(
+            f"{self.name}, check {self.passed + 1}: {happened}; {expected}. Look: {look}"
+        )
 
     def hold(self, ok, happened: str, expected: str, look: str) -> None:
         """One check that must hold."""
@@ -72,23 +66,48 @@ class Bench:
 
     def number(self, answer) -> float:
         """The answer as one finite number."""
+        one = "one number was expected"
         if isinstance(answer, torch.Tensor) and answer.numel() != 1:
-            self.fail(
-                f"a tensor of shape {tuple(answer.shape)} came back",
-                "one number was expected",
-                "take the norm or mean over all entries, not along one axis.",
-            )
+            look = "take the norm or mean over all entries, not along one axis."
+            self.fail(f"a tensor of shape {tuple(answer.shape)} came back", one, look)
         try:
             value = float(answer.detach() if isinstance(answer, torch.Tensor) else answer)
         except (TypeError, ValueError):
-            self.fail(f"{answer!r} came back", "one number was expected", "what does the return line hand back?")
+            self.fail(f"{answer!r} came back", one, "what does the return line hand back?")
         if not math.isfinite(value):
-            self.fail(
-                f"{value} came back",
-                "a finite number was expected",
-                "is something divided by zero, or a logarithm taken of it?",
-            )
+            look = "is something divided by zero, or a logarithm taken of it?"
+            self.fail(f"{value} came back", "a finite number was expected", look)
         return value
+
+    def numbers(self, answer, expected: str, look: str, count: int) -> tuple[float, ...]:
+        """The answer as so many numbers; expected, look: what a failure says."""
+        try:
+            found = tuple(float(value) for value in answer)
+        except (TypeError, ValueError):
+            found = ()
+        if len(found) != count:
+            self.fail(f"{answer!r} came back", expected, look)
+        return found
+
+    def listed(self, answer) -> list:
+        """The answer as a list, also where it came as an array or a tensor."""
+        return answer.tolist() if hasattr(answer, "tolist") else list(answer)
+
+    def same(
+        self,
+        got,
+        wanted,
+        slips: Mapping[str, object],
+        otherwise: str,
+        gave: str,
+        alike: Callable[[object, object], bool] = lambda a, b: a == b,
+        show: Callable[[object], str] = str,
+    ) -> None:
+        """Compares an answer that is no tensor. slips: {hint: the answer that slip would give};
+        gave: what was asked and came back, in words; show: an answer in words.
+        """
+        look = next((hint for hint, wrong in slips.items() if alike(got, wrong)), otherwise)
+        self.hold(alike(got, wanted), gave, f"{show(wanted)} was expected", look)
 
     def close(
         self,
@@ -97,56 +116,56 @@ class Bench:
         slips: Mapping[str, object] | None = None,
         otherwise: str = "compare each step with the formula above.",
     ) -> None:
-        """Compares a number or tensor with the right one; slips: {hint: the answer that slip would give}."""
+        """Compares a number or tensor; slips: {hint: the answer that slip would give}."""
         single = not isinstance(wanted, torch.Tensor) or wanted.ndim == 0
         if not single:
             self._shape(answer, wanted)
         got = self.number(answer) if single else answer.detach()
-        if _near(got, wanted):
-            self.passed += 1
-            return
-        for hint, wrong in (slips or {}).items():
-            if wrong is not None and _near(got, wrong) and not _near(wanted, wrong):
-                self.fail(self._seen(got), self._wanted(wanted), hint)
-        self.fail(self._seen(got), self._wanted(wanted), otherwise)
+        seen, expected = "a tensor with other values came back", "the right one differs"
+        if single:
+            seen, expected = f"{got:.6g} came back", f"{float(wanted):.6g} was expected"
+        likely = (
+            hint
+            for hint, wrong in (slips or {}).items()
+            if wrong is not None and _near(got, wrong) and not _near(wanted, wrong)
+        )
+        self.hold(_near(got, wanted), seen, expected, next(likely, otherwise))
 
     def _shape(self, got, wanted) -> None:
+        expected = f"a tensor of shape {tuple(wanted.shape)} was expected"
         if not isinstance(got, torch.Tensor):
-            self.fail(
-                f"a {type(got).__name__} came back",
-                f"a tensor of shape {tuple(wanted.shape)} was expected",
-                "keep the tensor, without .item() or .sum().",
-            )
+            look = "keep the tensor, without .item() or .sum()."
+            self.fail(f"a {type(got).__name__} came back", expected, look)
         if got.shape != wanted.shape:
-            self.fail(
-                f"shape {tuple(got.shape)} came back",
-                f"{tuple(wanted.shape)} was expected",
-                "the result has the shape of one of its inputs.",
-            )
-
-    @staticmethod
-    def _seen(got) -> str:
-        return "a tensor with other values came back" if isinstance(got, torch.Tensor) else f"{got:.6g} came back"
-
-    @staticmethod
-    def _wanted(wanted) -> str:
-        return "the right one differs" if isinstance(wanted, torch.Tensor) else f"{float(wanted):.6g} was expected"
+            look = "the result has the shape of one of its inputs."
+            self.fail(f"shape {tuple(got.shape)} came back", expected, look)
 
     def done(self) -> None:
         """Says how many checks passed."""
         print(f"{self.passed} checks passed")
 
 
+def _told(inputs) -> str:
+    """The inputs of a call in words."""
+    words = [
+        f"float64 of shape {tuple(x.shape)}" if isinstance(x, torch.Tensor) else repr(x)[:80]
+        for x in inputs
+    ]
+    return f"It was called with: {'; '.join(words)}."
+
+
 def _same(before, after) -> bool:
     """Whether an input is as it was, also when it is a list of tensors."""
-    if isinstance(before, (list, tuple)) and any(isinstance(item, torch.Tensor) for item in before):
-        return len(before) == len(after) and all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
+    if isinstance(before, torch.Tensor):
+        return torch.equal(before, after)
     if isinstance(before, np.ndarray):
         return np.array_equal(before, after)
+    if isinstance(before, (list, tuple)):
+        return len(before) == len(after) and all(map(_same, before, after))
     return bool(before == after)
 
 
-def _near(a, b, tolerance: float = TOLERANCE) -> bool:
+def _near(a, b) -> bool:
     """Whether two numbers or tensors are equal up to rounding in float64."""
     a, b = torch.as_tensor(a, dtype=torch.float64), torch.as_tensor(b, dtype=torch.float64)
-    return a.shape == b.shape and bool(torch.allclose(a, b, rtol=tolerance, atol=tolerance))
+    return a.shape == b.shape and torch.allclose(a, b, rtol=TOLERANCE, atol=TOLERANCE)
