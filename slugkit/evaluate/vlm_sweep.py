@@ -4,7 +4,6 @@ data/studio/vlm_concepts.csv.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
 
@@ -82,7 +81,7 @@ def forget_on_vlm(
     return Forgetting(concept, method, table, probes, costs=costs, **kept).choose(clip)
 
 
-def vlm_rows(clip: Clip, vlm: Vlm, source: StudioSource, concept: str, size: int = 4, **settings) -> list[dict]:
+def vlm_rows(clip: Clip, vlm: Vlm, source: Source, concept: str, size: int = 4, **settings) -> list[dict]:
     """One row a method and set of layers ("front" is `paper_layer`): what was chosen, what it took, and every measure before and after.
 
     size: report and search pictures of every other subject. settings: as of `forget_on_vlm`.
