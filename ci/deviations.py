@@ -199,7 +199,8 @@ class Effects:
         self, name: str, tower: str, setting: Setting, front: list[str], moved: tuple = ()
     ) -> dict:
         """The winner of a front, each layer with those of `moved` beside it, as it is reported."""
-        frame = pd.concat([self.searches.probes(setting, layer, moved) for layer in front])
+        frames = [self.searches.probes(setting, layer, moved) for layer in front]
+        frame = pd.concat(frames, ignore_index=True)
         fields = {"concept": self.concept, "tower": tower, "deviation": name}
         theirs, ours = {*front, *moved}, set(self.settings[OURS].front[tower])
         shared = {"shared": len(theirs & ours), "either": len(theirs | ours)}

@@ -38,7 +38,8 @@ MEASURES = {
 
 def findings() -> str:
     """The README's table: means over the report concepts, with the worst case, from report_concepts_summary.csv."""
-    table = pd.read_csv(data_dir() / "studio" / "report_concepts_summary.csv")
+    folder = data_dir() / "studio"
+    table = pd.read_csv(folder / "report_concepts_summary.csv")
     table = table[(table["kind"] == "all") & table["method"].isin(["SLUG", "SLUG-R"])]
     lines = [
         "| tower, layers searched | method | " + " | ".join(MEASURES.values()) + " |",
@@ -51,6 +52,10 @@ def findings() -> str:
         worst = [f"{rows.loc[m, 'worst']:+.1f}" if "change" in m else f"{rows.loc[m, 'worst']:.1f}" for m in MEASURES]
         both = " | ".join(f"{a} ({b})" for a, b in zip(cells, worst))
         lines.append(f"| {tower}, {where[layers]} | {method} | {both} |")
+    rows = pd.read_csv(folder / "report_concepts.csv")
+    for row in rows[rows["winner"] == "none forgets"].itertuples():
+        of = f"{row.tower}, {where[row.layers]}, {row.method}"
+        lines.append(f"\nNot in the means of {of}: {row.concept}, which no layer forgets.")
     return "\n".join(lines)
 
 
