@@ -244,8 +244,8 @@ def page(table: pd.DataFrame) -> str:
         lines.append(f"| {theirs} | {here} | {cells[0]} | {cells[1]} |")
     base = ours.groupby("tower")[["fa5", "fa5_worst", *GROUPS]].mean().mul(100).round(1)
     concepts = ", ".join(dict.fromkeys(table["concept"]))
-    before = "; ".join(
-        f"{t} tower: FA@5 {r.fa5} %, worst wording {r.fa5_worst} %, neighbours {r.neighbours} %, "
+    before = "\n".join(
+        f"- {t} tower: FA@5 {r.fa5} %, worst wording {r.fa5_worst} %, neighbours {r.neighbours} %, "
         f"people {r.people} %, objects {r.objects} %"
         for t, r in base.iterrows()
     )
@@ -280,10 +280,13 @@ PAGE = """# What deviates from the authors' code, and what it does here
 
 Their code is read, not run: it does not run as published. Each row is SLUG as it is here with one
 thing done as they do it, on the front that follows from it, with ten probes a layer. Changes are in
-points against SLUG as it is here, on report pictures in report wordings, the mean over
+points against SLUG as it is here, on report pictures in report wordings, the mean over those in
+which a step forgets of
 {concepts}.
 
-As it is here, mean over them: {base}.
+As it is here, the mean over all of them:
+
+{base}
 
 | the authors' code | here | text tower | vision tower |
 | --- | --- | --- | --- |
