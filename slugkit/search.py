@@ -375,8 +375,8 @@ def winners(frame: pd.DataFrame, at_most: float = 0.0) -> pd.DataFrame:
         pictures = mine.get(PICTURES, pd.Series(math.nan, mine.index))
         slack = pictures.map(_one_picture)
         near = mine[mine["retain"] >= (mine["retain"] - slack).max()]
-        found.append(near.sort_values(["rho", "layer"]).index[0])
-    return frame.loc[found]
+        found.append(near.sort_values(["rho", "layer"]).head(1))
+    return pd.concat(found) if found else frame.head(0)
 
 
 def winner(frame: pd.DataFrame, tower: str, at_most: float = 0.0) -> pd.Series:

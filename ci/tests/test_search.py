@@ -394,3 +394,5 @@ def test_winners_order_is_forget_then_retain_then_rho():
     frame = pd.DataFrame(rows, columns=["layer", "tower", "forget", "retain", "rho", "chosen"])
     assert search.winners(frame)["layer"].tolist() == ["c", "f"]
     assert search.winner(frame, "text").name == 2
+    joined = frame.set_axis([0, 1, 0, 1, 0, 1])  # tables of several layers put together as they are
+    assert search.winners(joined)["layer"].tolist() == ["c", "f"]

@@ -26,7 +26,7 @@ from slugkit.search import Criterion, EditableLayer, search_front, winner
 
 
 METHODS = ("SLUG", "SLUG-R")
-"""The paper's method, and ours: the same but for the direction of the step (`retain_aware`)."""
+"""The paper's method, and ours: the same but for the direction of the step (`retain_aware`) and MARGIN."""
 DAMPING = 0.01
 """SLUG-R's damping; `ci/damping.py` compares it with others on concepts that are no report concepts."""
 MARGIN = {"text": 1.25, "vision": 1.0}
