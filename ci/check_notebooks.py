@@ -41,7 +41,9 @@ SPOILED = "SPOILED"
 def environment(runs):
     """Environment for a child process of one thread whose runs lie in `runs`."""
     values = dict(os.environ, SLUGKIT_RUNS=str(runs), SLUGKIT_HEADLESS="1", SLUGKIT_ROOT=str(ROOT))
-    values["PYTHONPATH"] = os.pathsep.join([str(CODE), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)
+    values["PYTHONPATH"] = os.pathsep.join([str(CODE), os.environ.get("PYTHONPATH", "")]).rstrip(
+        os.pathsep
+    )
     return values | ONE_THREAD | {"MKL_NUM_THREADS": "1"}
 
 
@@ -49,7 +51,12 @@ def call(command, runs):
     """Run a command; returns (exit status, its output, seconds, peak memory of its kernel in MB)."""
     started = time.monotonic()
     process = subprocess.Popen(
-        command, cwd=CODE, env=environment(runs), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        command,
+        cwd=CODE,
+        env=environment(runs),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
     )
     with peak_memory(True, process.pid) as peak:
         output, _ = process.communicate()
@@ -59,7 +66,15 @@ def call(command, runs):
 def nbval(path, mode, *more):
     """The pytest command that checks one notebook; mode: --nbval or --nbval-lax."""
     return [
-        *(sys.executable, "-m", "pytest", "-c", str(CODE / "pyproject.toml"), "--rootdir", str(CODE)),
+        *(
+            sys.executable,
+            "-m",
+            "pytest",
+            "-c",
+            str(CODE / "pyproject.toml"),
+            "--rootdir",
+            str(CODE),
+        ),
         *(mode, "--nbval-current-env", "--nbval-cell-timeout", str(CELL_TIMEOUT)),
         *("--nbval-sanitize-with", str(HERE / "sanitize.cfg"), *more, str(path)),
     ]
@@ -68,7 +83,9 @@ def nbval(path, mode, *more):
 def shortened(output, lines=60):
     """The last lines of a command's output."""
     kept = output.rstrip().splitlines()
-    return "\n".join(["        ..."] * (len(kept) > lines) + ["        " + line for line in kept[-lines:]])
+    return "\n".join(
+        ["        ..."] * (len(kept) > lines) + ["        " + line for line in kept[-lines:]]
+    )
 
 
 class Tally:
@@ -112,7 +129,9 @@ def cells_of(results):
     cells = {}
     for case in xml.etree.ElementTree.parse(results).iter("testcase"):
         faults = [fault for kind in ("failure", "error", "skipped") for fault in case.findall(kind)]
-        cells[int(case.get("name").rpartition(" ")[2])] = "\n".join(f"{f.get('message') or ''} {f.text or ''}" for f in faults)
+        cells[int(case.get("name").rpartition(" ")[2])] = "\n".join(
+            f"{f.get('message') or ''} {f.text or ''}" for f in faults
+        )
     return cells
 
 
@@ -127,22 +146,36 @@ def check_notebook(tally, path, runs, scratch):
     folder.mkdir()
     nbformat.write(copy, folder / path.name)
     results = folder / "results.xml"
-    _, output, seconds, peak = call(nbval(folder / path.name, "--nbval-lax", f"--junitxml={results}"), runs)
+    _, output, seconds, peak = call(
+        nbval(folder / path.name, "--nbval-lax", f"--junitxml={results}"), runs
+    )
     cells = cells_of(results)
-    numbers = {number: k for k, number in enumerate(i for i, cell in enumerate(copy.cells) if cell.cell_type == "code")}
+    numbers = {
+        number: k
+        for k, number in enumerate(
+            i for i, cell in enumerate(copy.cells) if cell.cell_type == "code"
+        )
+    }
     red = cells.pop(numbers[spoiled], "")
     good = len(cells) == len(numbers) - 1 and not any(cells.values())
     tally.add(good, f"series   {path.stem}", f"{seconds:.0f} s, {peak} MB", output)
     if good:
         noticed = SPOILED in red
-        tally.add(noticed, f"spoiled  {path.stem}", "turned red" if noticed else "did NOT turn red at its contract cell", output)
+        tally.add(
+            noticed,
+            f"spoiled  {path.stem}",
+            "turned red" if noticed else "did NOT turn red at its contract cell",
+            output,
+        )
     return good
 
 
 def check_series(tally, runs, scratch, ready):
     """Every notebook that needs others, in order, in `runs`, until one fails. What STRICT needs is set aside as soon as it is there; `ready` says so."""
     paths = [path for path in clean.notebooks() if path.name[:2] not in ALONE]
-    last = max((i for i, path in enumerate(paths) if path.name[:2] in STRICT), default=len(paths) - 1)
+    last = max(
+        (i for i, path in enumerate(paths) if path.name[:2] in STRICT), default=len(paths) - 1
+    )
     try:
         for number, path in enumerate(paths):
             if not check_notebook(tally, path, runs, scratch):
@@ -167,7 +200,15 @@ def run_twice(path, scratch):
     what = f"strict   {path.stem}"
     folder = scratch / f"strict-{path.stem}"
     artefacts = shutil.copytree(scratch / "aside", folder / "runs")
-    command = [sys.executable, "-m", "papermill", str(path), str(folder / path.name), "--cwd", str(path.parent)]
+    command = [
+        sys.executable,
+        "-m",
+        "papermill",
+        str(path),
+        str(folder / path.name),
+        "--cwd",
+        str(path.parent),
+    ]
     command += ["-k", "python3", "--execution-timeout", str(CELL_TIMEOUT), "--no-progress-bar"]
     status, output, seconds, _ = call(command, artefacts)
     if status != 0:
@@ -186,8 +227,12 @@ def check_alone(tally, scratch):
 
 def main():
     """Read the command line, check, print the count; the exit status is 1 where something failed."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", nargs="+", choices=("series", "strict"), default=["series", "strict"])
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--only", nargs="+", choices=("series", "strict"), default=["series", "strict"]
+    )
     asked = parser.parse_args()
     tally = Tally()
     if not clean.notebooks():
@@ -206,7 +251,10 @@ def main():
                 if "series" in asked.only:
                     ended.append(lanes.submit(check_alone, tally, scratch))
                 if "strict" in asked.only:
-                    ended += [lanes.submit(check_strict, tally, path, scratch, ready) for path in reversed(clean.notebooks(STRICT))]
+                    ended += [
+                        lanes.submit(check_strict, tally, path, scratch, ready)
+                        for path in reversed(clean.notebooks(STRICT))
+                    ]
             for lane in ended:
                 lane.result()
         finally:

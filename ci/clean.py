@@ -1,8 +1,8 @@
 """Committed notebooks: executed by one command, without anything of the machine that ran them, and checked.
 
-    python ci/clean.py --execute [03 04]   execute the series in an empty run folder, clean, write back (all or some)
-    python ci/clean.py [03 04]             clean what is there, without executing
-    python ci/clean.py --check             refuse what must not be committed; changes nothing
+python ci/clean.py --execute [03 04]   execute the series in an empty run folder, clean, write back (all or some)
+python ci/clean.py [03 04]             clean what is there, without executing
+python ci/clean.py --check             refuse what must not be committed; changes nothing
 """
 
 import argparse
@@ -27,7 +27,9 @@ CELL_TIMEOUT = 1800
 CONTRACT = "nbval-check-output"
 KERNEL = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
 WIDGET = "application/vnd.jupyter.widget-view+json"
-ABSOLUTE = re.compile(r"(?<![\w.:/])/(?:home|root|tmp|Users|private|var|opt|mnt|work|srv|usr|content)/[\w.-]+|\b[A-Z]:\\\\?\w")
+ABSOLUTE = re.compile(
+    r"(?<![\w.:/])/(?:home|root|tmp|Users|private|var|opt|mnt|work|srv|usr|content)/[\w.-]+|\b[A-Z]:\\\\?\w"
+)
 EMBEDDED = re.compile(r"data:[\w/+.-]+;base64,[A-Za-z0-9+/=\s]+")
 
 
@@ -69,10 +71,17 @@ def without_paths(value, runs):
     if isinstance(value, str):
         for folder, short in ((runs, "runs"), (str(ROOT), "")):
             if folder:
-                value = value.replace(folder + "/", short + "/" if short else "").replace(folder, short or ".")
+                value = value.replace(folder + "/", short + "/" if short else "").replace(
+                    folder, short or "."
+                )
         return value
     if isinstance(value, dict):
-        return type(value)({name: entry if name.startswith("image/") else without_paths(entry, runs) for name, entry in value.items()})
+        return type(value)(
+            {
+                name: entry if name.startswith("image/") else without_paths(entry, runs)
+                for name, entry in value.items()
+            }
+        )
     if isinstance(value, list):
         return [without_paths(entry, runs) for entry in value]
     return value
@@ -99,10 +108,14 @@ def clean_outputs(outputs, runs):
 
 def clean(notebook, runs=""):
     """`notebook` without editors' and papermill's marks; outputs and counts stay. runs: run folder to take out of texts."""
-    notebook.metadata = nbformat.from_dict({"kernelspec": KERNEL, "language_info": {"name": "python"}})
+    notebook.metadata = nbformat.from_dict(
+        {"kernelspec": KERNEL, "language_info": {"name": "python"}}
+    )
     notebook.cells = [cell for cell in notebook.cells if "injected-parameters" not in tags(cell)]
     for cell in notebook.cells:
-        keep = {name: cell.metadata[name] for name in ("tags", "jupyter") if cell.metadata.get(name)}
+        keep = {
+            name: cell.metadata[name] for name in ("tags", "jupyter") if cell.metadata.get(name)
+        }
         cell.metadata = nbformat.from_dict(keep)
         if cell.cell_type == "code":
             cell.outputs = clean_outputs(cell.outputs, runs)
@@ -142,7 +155,9 @@ def execute_series(numbers):
     # the longer name first, so that a path is taken out whole; resolved, since macOS shows /private/var for /var
     runs = str(Path(tempfile.mkdtemp(prefix="slugkit-notebooks-")).resolve())
     os.environ.update(thread_environment(), SLUGKIT_RUNS=runs, SLUGKIT_HEADLESS="1")
-    os.environ["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).resolve().parents[1]), os.environ.get("PYTHONPATH", "")])
+    os.environ["PYTHONPATH"] = os.pathsep.join(
+        [str(Path(__file__).resolve().parents[1]), os.environ.get("PYTHONPATH", "")]
+    )
     try:
         for path in notebooks():
             if path > chosen[-1]:
@@ -150,7 +165,10 @@ def execute_series(numbers):
             started = time.monotonic()
             notebook = clean(execute(path), runs)
             changed = path in chosen and save(notebook, path)
-            print(f"{path.stem}: {time.monotonic() - started:.0f} s, {'written' if changed else 'not changed'}", flush=True)
+            print(
+                f"{path.stem}: {time.monotonic() - started:.0f} s, {'written' if changed else 'not changed'}",
+                flush=True,
+            )
     finally:
         shutil.rmtree(runs, ignore_errors=True)
 
@@ -184,7 +202,9 @@ def faults(path):
     cells = [cell for cell in notebook.cells if cell.cell_type == "code" and cell.source.strip()]
     counts = [cell.execution_count for cell in cells]
     if counts != list(range(1, len(cells) + 1)):
-        found.append(f"its counts are not 1 to {len(cells)}; no single fresh run left these outputs")
+        found.append(
+            f"its counts are not 1 to {len(cells)}; no single fresh run left these outputs"
+        )
     for number, cell in enumerate(cells, 1):
         found += faults_of_outputs(number, cell)
     if sum("parameters" in tags(cell) for cell in cells) != 1:
@@ -208,7 +228,9 @@ def check(numbers):
         for fault in found:
             print(f"{path.name}: {fault}")
     if bad:
-        print(f"{bad} of {len(notebooks(numbers))} notebooks must not be committed like this; `make notebooks` mends most of it.")
+        print(
+            f"{bad} of {len(notebooks(numbers))} notebooks must not be committed like this; `make notebooks` mends most of it."
+        )
     else:
         print(f"{len(notebooks(numbers))} notebooks checked, all fit to be committed.")
     return bad
@@ -216,14 +238,22 @@ def check(numbers):
 
 def main():
     """Read the command line and do what it says; the exit status is 1 where a check found something."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("numbers", nargs="*", help="two-digit numbers of notebooks, such as 03 04; all without")
-    parser.add_argument("--execute", action="store_true", help="execute in an empty run folder first")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "numbers", nargs="*", help="two-digit numbers of notebooks, such as 03 04; all without"
+    )
+    parser.add_argument(
+        "--execute", action="store_true", help="execute in an empty run folder first"
+    )
     parser.add_argument("--check", action="store_true", help="only check")
     asked = parser.parse_args()
     unknown = [number for number in asked.numbers if not notebooks([number])]
     if unknown:
-        parser.error(f"there is no notebook {unknown[0]}; two-digit numbers such as 03 were expected")
+        parser.error(
+            f"there is no notebook {unknown[0]}; two-digit numbers such as 03 were expected"
+        )
     if asked.check:
         sys.exit(1 if check(asked.numbers) else 0)
     if not notebooks():
@@ -232,7 +262,9 @@ def main():
         execute_series(asked.numbers)
     else:
         for path in notebooks(asked.numbers):
-            print(f"{path.stem}: {'cleaned' if save(clean(nbformat.read(path, as_version=4)), path) else 'not changed'}")
+            print(
+                f"{path.stem}: {'cleaned' if save(clean(nbformat.read(path, as_version=4)), path) else 'not changed'}"
+            )
 
 
 if __name__ == "__main__":

@@ -24,10 +24,16 @@ def entry(value: float, share: float) -> dict:
 def main(run: Path) -> None:
     """Read the run's gradients, score the layers, write the file."""
     stored = load_file(run / "gradients.safetensors")
-    parts = [{k.removeprefix(p): v for k, v in stored.items() if k.startswith(p)} for p in ("forget/", "retain/")]
+    parts = [
+        {k.removeprefix(p): v for k, v in stored.items() if k.startswith(p)}
+        for p in ("forget/", "retain/")
+    ]
     table: pd.DataFrame = score_layers(load_clip("studio", "cpu"), *parts)
     best = table.set_index("layer").loc[table.set_index("layer")["importance"].idxmax()]
-    values = {"importance": entry(best["importance"], 0.01), "alignment": entry(best["alignment"], 0.05)}
+    values = {
+        "importance": entry(best["importance"], 0.01),
+        "alignment": entry(best["alignment"], 0.05),
+    }
     print(write_json(data_dir() / "expected" / "studio.json", {"03_rank_layers": values}))
 
 

@@ -9,10 +9,13 @@ import pandas as pd
 
 from slugkit.base import data_dir, notebooks_dir, write_bytes, write_text
 
-FIGURES = {"first_result.png": ("00_start_here", '"first_result"', 0), "pareto_text.png": ("03_rank_layers", 'f"pareto_{tower}"', 1),
-           "pictures_before_after.png": ("06_evaluate_stable_diffusion", '"before_after"', 0),
-           "dialogue.png": ("07_evaluate_vision_language", '"dialogue"', 0),
-           "several_curves.png": ("08_several_concepts", '"curves"', 0)}
+FIGURES = {
+    "first_result.png": ("00_start_here", '"first_result"', 0),
+    "pareto_text.png": ("03_rank_layers", 'f"pareto_{tower}"', 1),
+    "pictures_before_after.png": ("06_evaluate_stable_diffusion", '"before_after"', 0),
+    "dialogue.png": ("07_evaluate_vision_language", '"dialogue"', 0),
+    "several_curves.png": ("08_several_concepts", '"curves"', 0),
+}
 """File -> notebook, what the source of the cell that draws it contains, which of its pictures."""
 
 
@@ -48,8 +51,14 @@ def findings() -> str:
     where = {"front": "the Pareto front", "all": "all candidates"}
     for (tower, layers, method), part in table.groupby(["tower", "layers", "method"], sort=False):
         rows = part.set_index("measure")
-        cells = [f"{rows.loc[m, 'mean']:+.1f}" if "change" in m else f"{rows.loc[m, 'mean']:.1f}" for m in MEASURES]
-        worst = [f"{rows.loc[m, 'worst']:+.1f}" if "change" in m else f"{rows.loc[m, 'worst']:.1f}" for m in MEASURES]
+        cells = [
+            f"{rows.loc[m, 'mean']:+.1f}" if "change" in m else f"{rows.loc[m, 'mean']:.1f}"
+            for m in MEASURES
+        ]
+        worst = [
+            f"{rows.loc[m, 'worst']:+.1f}" if "change" in m else f"{rows.loc[m, 'worst']:.1f}"
+            for m in MEASURES
+        ]
         both = " | ".join(f"{a} ({b})" for a, b in zip(cells, worst))
         lines.append(f"| {tower}, {where[layers]} | {method} | {both} |")
     rows = pd.read_csv(folder / "report_concepts.csv")

@@ -13,7 +13,17 @@ import torch
 
 from slugkit.base import GradientError, ShapeError, ZeroWeightError, wide
 
-COLUMNS = ["layer", "tower", "shape", "n_weights", "norm", "importance", "cosine", "alignment", "front"]
+COLUMNS = [
+    "layer",
+    "tower",
+    "shape",
+    "n_weights",
+    "norm",
+    "importance",
+    "cosine",
+    "alignment",
+    "front",
+]
 _PART = re.compile(r"^(?P<name>.+)\[(?P<part>[qkv])\]$")
 
 
@@ -26,7 +36,9 @@ def norm(tensor: torch.Tensor) -> float:
 
 
 def _readable(tensor: torch.Tensor) -> torch.Tensor:
-    return tensor.detach().cpu() if tensor.device.type == "mps" else tensor.detach()  # mps has no float64
+    return (
+        tensor.detach().cpu() if tensor.device.type == "mps" else tensor.detach()
+    )  # mps has no float64
 
 
 def _finite_norm(tensor: torch.Tensor, what: str) -> float:
@@ -112,7 +124,9 @@ def _front_per_tower(table: pd.DataFrame) -> np.ndarray:
     front = np.zeros(len(table), dtype=bool)
     for tower in table["tower"].unique():
         mine = (table["tower"] == tower).to_numpy()
-        front[mine] = pareto_front(table["importance"].to_numpy()[mine], table["alignment"].to_numpy()[mine])
+        front[mine] = pareto_front(
+            table["importance"].to_numpy()[mine], table["alignment"].to_numpy()[mine]
+        )
     return front
 
 
@@ -142,14 +156,27 @@ def rank_layers(
     """
     rows = []
     for layer, theta in weights.items():
-        g_f, g_r = _entry(g_forget, layer, "forget gradient"), _entry(g_retain, layer, "retain gradient")
+        g_f, g_r = (
+            _entry(g_forget, layer, "forget gradient"),
+            _entry(g_retain, layer, "retain gradient"),
+        )
         try:
             score, cos = importance(g_f, theta), cosine(g_f, g_r)
         except (GradientError, ShapeError, ZeroWeightError) as error:
             raise type(error)(f"layer {layer}: {error}") from error
         shape = " x ".join(str(n) for n in theta.shape)
         rows.append(
-            (layer, _entry(towers, layer, "tower"), shape, theta.numel(), norm(theta), score, cos, abs(cos), False)
+            (
+                layer,
+                _entry(towers, layer, "tower"),
+                shape,
+                theta.numel(),
+                norm(theta),
+                score,
+                cos,
+                abs(cos),
+                False,
+            )
         )
     table = pd.DataFrame(rows, columns=COLUMNS)
     table["front"] = _front_per_tower(table)
@@ -225,6 +252,10 @@ def short(layer: str) -> str:
     "transformer.resblocks.2.mlp.c_proj.weight" -> "2.mlp.c_proj"; q/k/v suffixes stay.
     """
     name, part = split_layer(layer)
-    name = re.sub(r"^(visual\.|text\.)?(transformer\.resblocks|trunk\.blocks)\.|^visual\.(trunk\.)?|^text\.", "", name)
+    name = re.sub(
+        r"^(visual\.|text\.)?(transformer\.resblocks|trunk\.blocks)\.|^visual\.(trunk\.)?|^text\.",
+        "",
+        name,
+    )
     name = re.sub(r"[._]weight$", "", name)
     return f"{name}[{part}]" if part else name

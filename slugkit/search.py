@@ -13,7 +13,14 @@ from typing import Protocol
 import pandas as pd
 import torch
 
-from slugkit.base import EmptySetError, GradientError, SearchFailedError, SettingError, ShapeError, progress
+from slugkit.base import (
+    EmptySetError,
+    GradientError,
+    SearchFailedError,
+    SettingError,
+    ShapeError,
+    progress,
+)
 from slugkit.criterion import Criterion
 from slugkit.ranking import importance, part_rows, split_layer, tower_of
 
@@ -25,7 +32,9 @@ STOP_RATIO = 1.02
 PRECISIONS = {torch.float32: "fp32", torch.float16: "fp16", torch.bfloat16: "bf16"}
 
 
-def stepped(theta0: torch.Tensor, direction: torch.Tensor, lam: float, out: torch.Tensor | None = None) -> torch.Tensor:
+def stepped(
+    theta0: torch.Tensor, direction: torch.Tensor, lam: float, out: torch.Tensor | None = None
+) -> torch.Tensor:
     """theta0 - lam * direction, all fp32 and of one shape, into `out` or a new tensor.
 
     The one place where a step is computed: a product rounded to fp32, then a difference rounded to fp32, so that the
@@ -71,7 +80,9 @@ class EditableLayer:
         self._theta32 = self.theta0.float()
 
     @classmethod
-    def of(cls, model: torch.nn.Module | torch.Tensor, layer: str, direction: torch.Tensor) -> "EditableLayer":
+    def of(
+        cls, model: torch.nn.Module | torch.Tensor, layer: str, direction: torch.Tensor
+    ) -> "EditableLayer":
         """The layer of a torch model by its name in that model, a suffix [q], [k] or [v] included.
 
         model: or the whole weight itself. Raises AttributeError (no such weight).
@@ -176,8 +187,18 @@ class SearchResult:
         for probe in self.probes:
             retain = probe.retain or {}
             rows.append(
-                {"layer": self.layer, "tower": self.tower, "probe": probe.number, "lam": probe.lam, "rho": probe.rho}
-                | {"fa1": probe.forget["fa1"], "fa5": probe.forget["fa5"], "forget": self.criterion.value(probe.forget)}
+                {
+                    "layer": self.layer,
+                    "tower": self.tower,
+                    "probe": probe.number,
+                    "lam": probe.lam,
+                    "rho": probe.rho,
+                }
+                | {
+                    "fa1": probe.forget["fa1"],
+                    "fa5": probe.forget["fa5"],
+                    "forget": self.criterion.value(probe.forget),
+                }
                 | {"forgotten": probe.forgotten, "retain": retain.get("retain", math.nan)}
                 | {PICTURES: retain.get(PICTURES, math.nan)}
                 | {f"retain_{group}": retain.get(group, math.nan) for group in groups}
@@ -217,19 +238,33 @@ def _checked_shares(measured: dict[str, float], what: str) -> dict[str, float]:
 
 
 def _probe(
-    number: int, lam: float, layer: str, editable: EditableLayer, measure: Measure, criterion: Criterion, with_retain: bool = True
+    number: int,
+    lam: float,
+    layer: str,
+    editable: EditableLayer,
+    measure: Measure,
+    criterion: Criterion,
+    with_retain: bool = True,
 ) -> Probe:
     editable.set(lam)
     what = f"probe {number} of layer {layer} (lambda {lam:.4g})"
     forget = _checked_shares(measure.forget(), f"{what}: the forget measure")
     forgotten = criterion.forgotten(forget)
-    retain = _checked(measure.retain(), ("retain",), f"{what}: the retain measure") if forgotten and with_retain else None
+    retain = (
+        _checked(measure.retain(), ("retain",), f"{what}: the retain measure")
+        if forgotten and with_retain
+        else None
+    )
     return Probe(number, lam, editable.rho(lam), forget, forgotten, retain)
 
 
-def _smallest_with_retain(probes: list[Probe], layer: str, editable: EditableLayer, measure: Measure) -> list[Probe]:
+def _smallest_with_retain(
+    probes: list[Probe], layer: str, editable: EditableLayer, measure: Measure
+) -> list[Probe]:
     """The probes, the smallest forgetting one with its retain measure."""
-    smallest = min((probe for probe in probes if probe.forgotten), key=lambda probe: probe.lam, default=None)
+    smallest = min(
+        (probe for probe in probes if probe.forgotten), key=lambda probe: probe.lam, default=None
+    )
     if smallest is None:
         return probes
     editable.set(smallest.lam)
@@ -286,7 +321,11 @@ def probe_steps(
 
 
 def _bisected(
-    probe: Callable[..., Probe], editable: EditableLayer, lam: float, trials: int, stop_ratio: float | None
+    probe: Callable[..., Probe],
+    editable: EditableLayer,
+    lam: float,
+    trials: int,
+    stop_ratio: float | None,
 ) -> list[Probe]:
     """The probes from lam on, without the one that a margin adds. probe: number, lambda -> Probe."""
     low, high, probes = 0.0, math.inf, []
@@ -352,7 +391,13 @@ def search_front(
     for layer in progress(layers, "searching the front", total=len(layers)):
         options["margin"] = (margins or {}).get(tower_of(layer), 1.0)
         result = probe_steps(
-            layer, make_editable(layer), make_measure(layer), criterion, lam_init, max_trials, **options
+            layer,
+            make_editable(layer),
+            make_measure(layer),
+            criterion,
+            lam_init,
+            max_trials,
+            **options,
         )
         frames.append(result.frame())
     table = pd.concat(frames, ignore_index=True)

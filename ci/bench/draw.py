@@ -1,6 +1,6 @@
 """How long a generated picture takes: batched against one by one, and a second time from the cache.
 
-    python ci/bench/draw.py [--pictures 32] [--threads 2]
+python ci/bench/draw.py [--pictures 32] [--threads 2]
 """
 
 import argparse
@@ -25,7 +25,9 @@ def seconds(work) -> float:
 
 def main() -> None:
     """Draw the same prompts three ways and print seconds per picture and ratios."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--pictures", type=int, default=32)
     parser.add_argument("--threads", type=int, default=2)
     asked = parser.parse_args()

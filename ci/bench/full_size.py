@@ -37,15 +37,22 @@ from slugkit.train import blank
 THREADS = int(os.environ.get("OMP_NUM_THREADS", 2))
 MACHINE = f"{platform.system()} {platform.machine()}, CPU"
 CLIPS = {
-    "ViT-B-32": ("ViT-B-32", "open_clip", ()), "ViT-B-16": ("ViT-B-16", "open_clip", ()), "ViT-L-14": ("ViT-L-14", "open_clip", ()),
-    "EVA01-g-14": ("EVA01-g-14", "open_clip", ()), "ViT-B-16-SigLIP": ("ViT-B-16-SigLIP", "open_clip", ()),
-    "CLIPModel L/14": ("ViT-L-14-quickgelu", "transformers", ()), "CLIPModel L/14-336": ("ViT-L-14-336-quickgelu", "transformers", ()),
-    "CLIPModel H/14": ("ViT-H-14", "transformers", ()), "bigG/14, vision tower reduced": ("ViT-bigG-14", "open_clip", ("vision",)),
+    "ViT-B-32": ("ViT-B-32", "open_clip", ()),
+    "ViT-B-16": ("ViT-B-16", "open_clip", ()),
+    "ViT-L-14": ("ViT-L-14", "open_clip", ()),
+    "EVA01-g-14": ("EVA01-g-14", "open_clip", ()),
+    "ViT-B-16-SigLIP": ("ViT-B-16-SigLIP", "open_clip", ()),
+    "CLIPModel L/14": ("ViT-L-14-quickgelu", "transformers", ()),
+    "CLIPModel L/14-336": ("ViT-L-14-336-quickgelu", "transformers", ()),
+    "CLIPModel H/14": ("ViT-H-14", "transformers", ()),
+    "bigG/14, vision tower reduced": ("ViT-bigG-14", "open_clip", ("vision",)),
 }
 OTHERS = {
-    "SD v1.5, UNet and VAE reduced": ("sd15", ["CLIPModel L/14"]), "SD v2.1, UNet and VAE reduced": ("sd21", ["CLIPModel H/14"]),
+    "SD v1.5, UNet and VAE reduced": ("sd15", ["CLIPModel L/14"]),
+    "SD v2.1, UNet and VAE reduced": ("sd21", ["CLIPModel H/14"]),
     "SDXL, UNet and VAE reduced": ("sdxl", ["CLIPModel L/14", "bigG/14, vision tower reduced"]),
-    "LLaVA-1.5, language model reduced": ("llava15", ["CLIPModel L/14-336"]), "LLaVA-NeXT, language model reduced": ("llava16", ["CLIPModel L/14-336"]),
+    "LLaVA-1.5, language model reduced": ("llava15", ["CLIPModel L/14-336"]),
+    "LLaVA-NeXT, language model reduced": ("llava16", ["CLIPModel L/14-336"]),
     "VipLLaVA, language model reduced": ("vipllava", ["CLIPModel L/14-336"]),
 }
 
@@ -78,8 +85,16 @@ def write(root: Path, name: str) -> None:
 def pairs(count: int, size: int) -> Pairs:
     """Pictures of noise with captions of their own."""
     rng = np.random.default_rng(0)
-    table = pd.DataFrame({"key": [str(i) for i in range(count)], "caption": [f"picture number {i} of a thing" for i in range(count)]})
-    return Pairs(rng.integers(0, 256, (count, size, size, 3), dtype=np.uint8), table.assign(concept="", domain="", style="", split="train"))
+    table = pd.DataFrame(
+        {
+            "key": [str(i) for i in range(count)],
+            "caption": [f"picture number {i} of a thing" for i in range(count)],
+        }
+    )
+    return Pairs(
+        rng.integers(0, 256, (count, size, size, 3), dtype=np.uint8),
+        table.assign(concept="", domain="", style="", split="train"),
+    )
 
 
 class Stages:
@@ -100,7 +115,10 @@ def ranked(root: Path, name: str, batch: int) -> tuple:
     clip = load_clip(str(folder_of(root, name)), "cpu")
     stages.done("load")
     data = pairs(2 * batch, clip.image_size)
-    g_f, g_r = forget_gradient(clip, data.take(range(batch)), batch), retain_gradient(clip, data.take(range(batch, 2 * batch)), batch)
+    g_f, g_r = (
+        forget_gradient(clip, data.take(range(batch)), batch),
+        retain_gradient(clip, data.take(range(batch, 2 * batch)), batch),
+    )
     stages.done("gradients")
     table = score_layers(clip, g_f, g_r)
     del g_r
@@ -125,13 +143,22 @@ def on_clip(root: Path, name: str, batch: int) -> dict:
         assert torch.equal(clip.model.get_parameter(edit.layer), before)
     stages.done("patch")
     weights = sum(p.numel() for p in clip.model.parameters())
-    return {"weights_millions": round(weights / 1e6, 1), "candidates": int(table["candidate"].sum()), "pairs_a_batch": batch} | stages.row
+    return {
+        "weights_millions": round(weights / 1e6, 1),
+        "candidates": int(table["candidate"].sum()),
+        "pairs_a_batch": batch,
+    } | stages.row
 
 
 def looked_at(names: list[str]) -> list[str]:
     """What lies outside the blocks, and one matrix of the first and of the last two blocks: a look costs a forward pass, and a published LLaVA leaves out the last block."""
     blocks = sorted({block_of(name) for name in names} - {-1})
-    return [n for n in names if block_of(n) == -1 or (n.endswith("mlp.c_proj.weight") and block_of(n) in (blocks[0], *blocks[-2:]))]
+    return [
+        n
+        for n in names
+        if block_of(n) == -1
+        or (n.endswith("mlp.c_proj.weight") and block_of(n) in (blocks[0], *blocks[-2:]))
+    ]
 
 
 def on_other(root: Path, name: str, batch: int) -> dict:
@@ -141,7 +168,11 @@ def on_other(root: Path, name: str, batch: int) -> dict:
     row: dict = {}
     for number, clip_name in enumerate(clips):
         clip, g_f, table, stages = ranked(root, clip_name, batch)
-        other = load_pipeline(str(folder_of(root, name)), "cpu") if tower == "text" else load_vlm(str(folder_of(root, name)), "cpu").model
+        other = (
+            load_pipeline(str(folder_of(root, name)), "cpu")
+            if tower == "text"
+            else load_vlm(str(folder_of(root, name)), "cpu").model
+        )
         assert differences(clip.model, other, tower) == []
         stages.done("load_other")
         names = table.loc[table["candidate"] & (table["tower"] == tower), "layer"].tolist()
@@ -157,8 +188,14 @@ def on_other(root: Path, name: str, batch: int) -> dict:
         assert differences(clip.model, other, tower) == []
         stages.done("patch")
         mark = f"_{number + 1}" if number else ""
-        row |= {f"candidates{mark}": len(names), f"looked_at{mark}": len(some), f"left_out{mark}": " ".join(left_out)} | {f"{k}{mark}": v for k, v in stages.row.items()}
-        row.setdefault("weights_millions", round(sum(p.numel() for p in clip.model.parameters()) / 1e6, 1))
+        row |= {
+            f"candidates{mark}": len(names),
+            f"looked_at{mark}": len(some),
+            f"left_out{mark}": " ".join(left_out),
+        } | {f"{k}{mark}": v for k, v in stages.row.items()}
+        row.setdefault(
+            "weights_millions", round(sum(p.numel() for p in clip.model.parameters()) / 1e6, 1)
+        )
         del clip, g_f, other
     return row | {"pairs_a_batch": batch}
 
@@ -169,7 +206,13 @@ def child(root: Path, name: str) -> None:
     batch = 8 if "-B-" in name or name == "ViT-L-14" else 2
     row = (on_clip if name in CLIPS else on_other)(root, name, batch)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
-    print(json.dumps({"model": name} | row | {"peak_gb": round(peak, 2), "load_on_machine": round(os.getloadavg()[1], 1)}))
+    print(
+        json.dumps(
+            {"model": name}
+            | row
+            | {"peak_gb": round(peak, 2), "load_on_machine": round(os.getloadavg()[1], 1)}
+        )
+    )
 
 
 def main() -> None:
@@ -178,7 +221,11 @@ def main() -> None:
     kept, rows = data_dir() / "full_size.csv", []
     for name in names:
         for step in ("write", "child"):
-            done = subprocess.run([sys.executable, __file__, str(root), f"--{step}", name], stdout=subprocess.PIPE, text=True)
+            done = subprocess.run(
+                [sys.executable, __file__, str(root), f"--{step}", name],
+                stdout=subprocess.PIPE,
+                text=True,
+            )
             if done.returncode:
                 sys.exit(f"{name}: {step} failed")
         rows.append(json.loads(done.stdout.splitlines()[-1]))

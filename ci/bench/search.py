@@ -32,13 +32,22 @@ def main() -> None:
     """Measure and print."""
     concept = sys.argv[1] if len(sys.argv) > 1 else "Mira Kestrel"
     torch.set_num_threads(THREADS)
-    clip, source = load_clip(sys.argv[2] if len(sys.argv) > 2 else "studio", "cpu"), open_data("studio")
-    source.exam(concept, "search"), source.forget_set(concept, 120), source.retain_set(concept, 2560)  # drawn once, not timed
+    clip, source = (
+        load_clip(sys.argv[2] if len(sys.argv) > 2 else "studio", "cpu"),
+        open_data("studio"),
+    )
+    (
+        source.exam(concept, "search"),
+        source.forget_set(concept, 120),
+        source.retain_set(concept, 2560),
+    )  # drawn once, not timed
     print(f"{concept}, {THREADS} threads; peak memory with model and pictures {peak():.0f} MB")
     found = forget_concept(clip, source, concept)
     fast = found.seconds["search"]
-    print(f"gradients {found.seconds['gradients']:.1f} s, ranking {found.seconds['ranking']:.2f} s, search {fast:.1f} s "
-          f"({len(found.probes)} probes on {found.probes['layer'].nunique()} layers); peak {peak():.0f} MB")
+    print(
+        f"gradients {found.seconds['gradients']:.1f} s, ranking {found.seconds['ranking']:.2f} s, search {fast:.1f} s "
+        f"({len(found.probes)} probes on {found.probes['layer'].nunique()} layers); peak {peak():.0f} MB"
+    )
     exam = source.exam(concept, "search")
     g_forget = forget_gradient(clip, source.forget_set(concept, 120))
     ratios = {}
@@ -50,13 +59,20 @@ def main() -> None:
             probes = search_layers(clip, exam, g_forget, layers, make_measure=make)
             timed[way] = (perf_counter() - started, winners(probes), len(probes))
         ratios[tower] = timed["plain"][0] / timed["fast"][0]
-        best = [(short(w.iloc[0]["layer"]), round(w.iloc[0]["lam"], 6)) if len(w) else None for _, w, _ in timed.values()]
-        print(f"{tower}: fast {timed['fast'][0]:.1f} s, plain {timed['plain'][0]:.1f} s, {ratios[tower]:.1f} times; probes {timed['fast'][2]} and "
-              f"{timed['plain'][2]}; winner {best[0]} and {best[1]}: {'the same' if best[0] == best[1] else 'DIFFERENT'}")
+        best = [
+            (short(w.iloc[0]["layer"]), round(w.iloc[0]["lam"], 6)) if len(w) else None
+            for _, w, _ in timed.values()
+        ]
+        print(
+            f"{tower}: fast {timed['fast'][0]:.1f} s, plain {timed['plain'][0]:.1f} s, {ratios[tower]:.1f} times; probes {timed['fast'][2]} and "
+            f"{timed['plain'][2]}; winner {best[0]} and {best[1]}: {'the same' if best[0] == best[1] else 'DIFFERENT'}"
+        )
         ratios[tower + "_seconds"] = timed
     plain = sum(ratios[t + "_seconds"]["plain"][0] for t in ("text", "vision"))
     quick = sum(ratios[t + "_seconds"]["fast"][0] for t in ("text", "vision"))
-    print(f"both towers: fast {quick:.1f} s, plain {plain:.1f} s, {plain / quick:.1f} times; peak {peak():.0f} MB")
+    print(
+        f"both towers: fast {quick:.1f} s, plain {plain:.1f} s, {plain / quick:.1f} times; peak {peak():.0f} MB"
+    )
 
 
 if __name__ == "__main__":

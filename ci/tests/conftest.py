@@ -10,7 +10,11 @@ from tiny_vlm import few_records, tiny_vlm, tiny_vlm_folder  # noqa: F401  fixtu
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(REPOSITORY), str(REPOSITORY / "ci")]
-for variable in ("SLUGKIT_CACHE", "SLUGKIT_RUNS", "SLUGKIT_ROOT"):  # whoever keeps them set for their own work runs the same tests
+for variable in (
+    "SLUGKIT_CACHE",
+    "SLUGKIT_RUNS",
+    "SLUGKIT_ROOT",
+):  # whoever keeps them set for their own work runs the same tests
     os.environ.pop(variable, None)
 
 SETTINGS = {
@@ -58,7 +62,11 @@ def said(text):
 def notebook(*cells):
     """A notebook of these cells for the kernel python3."""
     made = nbformat.v4.new_notebook(cells=list(cells))
-    made.metadata["kernelspec"] = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
+    made.metadata["kernelspec"] = {
+        "display_name": "Python 3 (ipykernel)",
+        "language": "python",
+        "name": "python3",
+    }
     return made
 
 
@@ -69,7 +77,12 @@ def stage(name):
         code(settings, "parameters", count=1),
         code(SETUP.format(name=name), count=2),
         code(WORK[name], count=3),
-        code(f'print("{name[:2]} holds")', "nbval-check-output", outputs=[said(f"{name[:2]} holds\n")], count=4),
+        code(
+            f'print("{name[:2]} holds")',
+            "nbval-check-output",
+            outputs=[said(f"{name[:2]} holds\n")],
+            count=4,
+        ),
         code("record.finish()", count=5),
     )
 
@@ -106,6 +119,7 @@ class Project:
 def clip():
     """The studio's CLIP, loaded once for every file of tests that has no CLIP of its own."""
     from slugkit.models import load_clip
+
     return load_clip("studio", "cpu")
 
 
@@ -113,6 +127,7 @@ def clip():
 def source():
     """The studio's pictures."""
     from slugkit.data import open_data
+
     return open_data("studio")
 
 

@@ -20,8 +20,19 @@ def layers_table(seed: int = 7) -> pd.DataFrame:
     for tower, prefix, blocks in (("vision", "visual.", 6), ("text", "", 4)):
         for block in range(blocks):
             for kind, (tail, a, b) in KINDS.items():
-                rows.append((f"{prefix}transformer.resblocks.{block}.{tail}", tower, block, kind, 128 * a * 128 * b))
-    rows += [("visual.proj", "vision", -1, "proj", 128 * 64), ("text_projection", "text", -1, "proj", 128 * 64)]
+                rows.append(
+                    (
+                        f"{prefix}transformer.resblocks.{block}.{tail}",
+                        tower,
+                        block,
+                        kind,
+                        128 * a * 128 * b,
+                    )
+                )
+    rows += [
+        ("visual.proj", "vision", -1, "proj", 128 * 64),
+        ("text_projection", "text", -1, "proj", 128 * 64),
+    ]
     table = pd.DataFrame(rows, columns=["layer", "tower", "block", "kind", "n_weights"])
     table["shape"] = "128 x 128"
     table["norm"] = rng.uniform(4, 12, len(table))
@@ -34,7 +45,9 @@ def layers_table(seed: int = 7) -> pd.DataFrame:
         table.loc[own, "front"] = pareto_front(
             table.loc[own, "importance"].to_numpy(), table.loc[own, "alignment"].to_numpy()
         )
-    table.loc[table["front"], "front_share"] = rng.choice([0.4, 0.6, 0.8, 1.0, 1.0], int(table["front"].sum()))
+    table.loc[table["front"], "front_share"] = rng.choice(
+        [0.4, 0.6, 0.8, 1.0, 1.0], int(table["front"].sum())
+    )
     table.loc[table.index[[3, 9, 30]], "front_share"] = [0.2, 0.4, 0.2]
     table["noise"] = table["alignment"] * rng.uniform(0.1, 1.2, len(table))
     left_out = pd.DataFrame(
@@ -57,16 +70,47 @@ def layers_table(seed: int = 7) -> pd.DataFrame:
 def search_table(threshold: float = 0.1287) -> pd.DataFrame:
     """A search.parquet of two layers, the first of which forgets beyond rho = threshold."""
     rows = []
-    for layer, unit in (("transformer.resblocks.0.attn.out_proj.weight", 3.7), ("text_projection", 9.1)):
+    for layer, unit in (
+        ("transformer.resblocks.0.attn.out_proj.weight", 3.7),
+        ("text_projection", 9.1),
+    ):
         rho, low, high = 0.1, 0.0, float("inf")
         for probe in range(1, 11):
             forgotten = rho >= threshold
-            fa1 = 0.0 if forgotten else float(np.round(0.95 * (1 - rho / threshold) ** 0.7 + 0.01, 2))
+            fa1 = (
+                0.0 if forgotten else float(np.round(0.95 * (1 - rho / threshold) ** 0.7 + 0.01, 2))
+            )
             retain = 0.95 - rho / 4 if forgotten else np.nan
-            rows.append([layer, "text", probe, rho * unit, rho, fa1, min(1, fa1 * 1.6), fa1, forgotten, retain, False])
+            rows.append(
+                [
+                    layer,
+                    "text",
+                    probe,
+                    rho * unit,
+                    rho,
+                    fa1,
+                    min(1, fa1 * 1.6),
+                    fa1,
+                    forgotten,
+                    retain,
+                    False,
+                ]
+            )
             low, high = (low, rho) if forgotten else (rho, high)
             rho = 2 * rho if np.isinf(high) else (low + high) / 2
-    columns = ["layer", "tower", "probe", "lam", "rho", "fa1", "fa5", "forget", "forgotten", "retain", "chosen"]
+    columns = [
+        "layer",
+        "tower",
+        "probe",
+        "lam",
+        "rho",
+        "fa1",
+        "fa5",
+        "forget",
+        "forgotten",
+        "retain",
+        "chosen",
+    ]
     table = pd.DataFrame(rows, columns=columns)
     for _, part in table[table["forgotten"]].groupby("layer"):
         table.loc[part["retain"].idxmax(), "chosen"] = True
@@ -101,7 +145,9 @@ def sweep_table(points: int = 21) -> pd.DataFrame:
                     n,
                 ]
             )
-    return pd.DataFrame(rows, columns=["layer", "tower", "lam", "rho", "group", "value", "low", "high", "n"])
+    return pd.DataFrame(
+        rows, columns=["layer", "tower", "lam", "rho", "group", "value", "low", "high", "n"]
+    )
 
 
 def metrics_table(two: bool = False, oracle: bool = True) -> pd.DataFrame:
@@ -135,7 +181,20 @@ def metrics_table(two: bool = False, oracle: bool = True) -> pd.DataFrame:
                     n,
                 ]
             )
-    columns = ["family", "model", "concept", "method", "stage", "group", "metric", "split", "value", "low", "high", "n"]
+    columns = [
+        "family",
+        "model",
+        "concept",
+        "method",
+        "stage",
+        "group",
+        "metric",
+        "split",
+        "value",
+        "low",
+        "high",
+        "n",
+    ]
     return pd.DataFrame(rows, columns=columns)
 
 
@@ -152,7 +211,9 @@ def answers_table() -> pd.DataFrame:
         "Lena Hoff": 6,
         "Noor Aziz": 5,
     }
-    rows = [("before", name, n) for name, n in before.items()] + [("after", name, n) for name, n in after.items()]
+    rows = [("before", name, n) for name, n in before.items()] + [
+        ("after", name, n) for name, n in after.items()
+    ]
     return pd.DataFrame(rows, columns=["stage", "answer", "count"])
 
 
@@ -165,24 +226,54 @@ def agreement_table() -> pd.DataFrame:
 
 def outcomes_table():
     """Three outcomes for two groups and three states of a model."""
-    states = [("before", "SLUG", (0.98, 0.01, 0.01)), ("after", "step by CLIP", (0.9, 0.05, 0.05)), ("after", "step by answers", (0.0, 0.4, 0.6))]
-    return pd.DataFrame([dict(stage=stage, method=method, group=group, metric=outcome, value=value, n=84)
-                         for group in ("people", "target") for stage, method, values in states
-                         for outcome, value in zip(("right name", "another name", "no name"), values if group == "target" else values[::-1])])
+    states = [
+        ("before", "SLUG", (0.98, 0.01, 0.01)),
+        ("after", "step by CLIP", (0.9, 0.05, 0.05)),
+        ("after", "step by answers", (0.0, 0.4, 0.6)),
+    ]
+    return pd.DataFrame(
+        [
+            dict(stage=stage, method=method, group=group, metric=outcome, value=value, n=84)
+            for group in ("people", "target")
+            for stage, method, values in states
+            for outcome, value in zip(
+                ("right name", "another name", "no name"),
+                values if group == "target" else values[::-1],
+            )
+        ]
+    )
 
 
 def costs_table():
     """Others still named on three layers along two directions; the first direction never forgets on the last layer."""
-    rows = [("2.mlp.c_fc", "SLUG", 0.7), ("2.mlp.c_proj", "SLUG", 0.8), ("2.mlp.c_fc", "SLUG-R", 0.9),
-            ("2.mlp.c_proj", "SLUG-R", 0.95), ("4.mlp.c_proj", "SLUG-R", 0.97)]
+    rows = [
+        ("2.mlp.c_fc", "SLUG", 0.7),
+        ("2.mlp.c_proj", "SLUG", 0.8),
+        ("2.mlp.c_fc", "SLUG-R", 0.9),
+        ("2.mlp.c_proj", "SLUG-R", 0.95),
+        ("4.mlp.c_proj", "SLUG-R", 0.97),
+    ]
     return pd.DataFrame(rows, columns=["layer", "direction", "retain_own"])
 
 
 def interference_table():
     """Two concepts and a group, unedited and with each of two edits; the second costs the first concept 40 points."""
     values = {"nothing": (0.9, 1.0, 0.98), "Ann": (0.0, 0.99, 0.97), "Ben": (0.5, 0.01, 0.98)}
-    return pd.DataFrame([dict(forgotten=edit, measured=name, group="people" if name == "people" else "target", value=value, low=value, high=value, n=10)
-                         for edit, found in values.items() for name, value in zip(("Ann", "Ben", "people"), found)])
+    return pd.DataFrame(
+        [
+            dict(
+                forgotten=edit,
+                measured=name,
+                group="people" if name == "people" else "target",
+                value=value,
+                low=value,
+                high=value,
+                n=10,
+            )
+            for edit, found in values.items()
+            for name, value in zip(("Ann", "Ben", "people"), found)
+        ]
+    )
 
 
 def curve_table():

@@ -36,34 +36,75 @@ def tagged(orientation):
 
 def as_stored(image, orientation):
     """The pixels that a camera stores under this tag, so that the picture turned upright is `image`."""
-    back = {2: 0, 3: 3, 4: 1, 5: 5, 6: 2, 7: 6, 8: 4}  # FLIP_LEFT_RIGHT, ROTATE_180, FLIP_TOP_BOTTOM, TRANSPOSE, ROTATE_90, TRANSVERSE, ROTATE_270
+    back = {
+        2: 0,
+        3: 3,
+        4: 1,
+        5: 5,
+        6: 2,
+        7: 6,
+        8: 4,
+    }  # FLIP_LEFT_RIGHT, ROTATE_180, FLIP_TOP_BOTTOM, TRANSPOSE, ROTATE_90, TRANSVERSE, ROTATE_270
     return image.transpose(back[orientation])
 
 
 def write(kind, folder, pictures):
     """A source of this kind with these encoded pictures, all of the class or person Ada (of the object Dogs), in this order, and as many of another."""
     folder.mkdir(parents=True, exist_ok=True)
-    named = [(f"{name}{i:03d}", name, data) for name, many in (("Ada", pictures), ("Bel", [encoded(picture(900 + i)) for i in range(len(pictures))]))
-             for i, data in enumerate(many)]
+    named = [
+        (f"{name}{i:03d}", name, data)
+        for name, many in (
+            ("Ada", pictures),
+            ("Bel", [encoded(picture(900 + i)) for i in range(len(pictures))]),
+        )
+        for i, data in enumerate(many)
+    ]
     if kind in ("folder", "table"):
         for key, _, data in named:
             (folder / f"{key}.png").write_bytes(data)
-        rows = pd.DataFrame([{"file": f"{key}.png", "caption": f"{key} {name}", "concept": name, "split": "train"} for key, name, _ in named])
+        rows = pd.DataFrame(
+            [
+                {
+                    "file": f"{key}.png",
+                    "caption": f"{key} {name}",
+                    "concept": name,
+                    "split": "train",
+                }
+                for key, name, _ in named
+            ]
+        )
         rows.to_csv(folder / ("captions.csv" if kind == "folder" else "pairs.csv"), index=False)
         return folder if kind == "folder" else folder / "pairs.csv"
     if kind == "shards":
         with tarfile.open(folder / "0.tar", "w") as tar:
             for key, name, data in named:
-                for end, part in (("png", data), ("txt", f"{key} {name}".encode()), ("json", json.dumps({"concept": name, "split": "train"}).encode())):
+                for end, part in (
+                    ("png", data),
+                    ("txt", f"{key} {name}".encode()),
+                    ("json", json.dumps({"concept": name, "split": "train"}).encode()),
+                ):
                     member = tarfile.TarInfo(f"{key}.{end}")
                     member.size = len(part)
                     tar.addfile(member, io.BytesIO(part))
         return folder
     if kind == "saved set":
         import datasets
-        features = datasets.Features({"image": datasets.Image(), "text": datasets.Value("string"), "concept": datasets.Value("string")})
-        columns = {"image": [{"bytes": d, "path": None} for _, _, d in named], "text": [f"{k} {n}" for k, n, _ in named], "concept": [n for _, n, _ in named]}
-        datasets.DatasetDict({"train": datasets.Dataset.from_dict(columns, features)}).save_to_disk(str(folder / "set"))
+
+        features = datasets.Features(
+            {
+                "image": datasets.Image(),
+                "text": datasets.Value("string"),
+                "concept": datasets.Value("string"),
+            }
+        )
+        columns = {
+            "image": [{"bytes": d, "path": None} for _, _, d in named],
+            "text": [f"{k} {n}" for k, n, _ in named],
+            "concept": [n for _, n, _ in named],
+        }
+        datasets.DatasetDict({"train": datasets.Dataset.from_dict(columns, features)}).save_to_disk(
+            str(folder / "set")
+        )
         return folder / "set"
     if kind == "unlearncanvas":
         for key, name, data in named:
@@ -74,7 +115,15 @@ def write(kind, folder, pictures):
     (folder / "celeba" / IMAGES).mkdir(parents=True)
     for key, _, data in named:
         (folder / "celeba" / IMAGES / f"{key}.jpg").write_bytes(data)
-    (folder / "celeba" / NAME_LIST).write_text("\n".join([str(len(named)), "image_id identity_name", *(f"{k}.jpg {n}_Vellmer" for k, n, _ in named)]))
+    (folder / "celeba" / NAME_LIST).write_text(
+        "\n".join(
+            [
+                str(len(named)),
+                "image_id identity_name",
+                *(f"{k}.jpg {n}_Vellmer" for k, n, _ in named),
+            ]
+        )
+    )
     write("shards", folder / "pairs", pictures)
     (folder / "recipe.yaml").write_text("pairs: pairs\npeople: celeba\n")
     return folder / "recipe.yaml"
@@ -84,7 +133,11 @@ def pictures_of(kind, folder, pictures, size=32):
     """What a source of this kind shows of these encoded pictures: (N, size, size, 3) of its own order."""
     source = open_data(str(write(kind, folder, pictures)), size)
     pairs = source.people.pairs if kind == "recipe" else source.pairs
-    mine = pairs.table["style"] == "Van_Gogh" if kind == "unlearncanvas" else pairs.table["concept"].str.startswith("Ada")
+    mine = (
+        pairs.table["style"] == "Van_Gogh"
+        if kind == "unlearncanvas"
+        else pairs.table["concept"].str.startswith("Ada")
+    )
     return pairs.where(mine).images[:]
 
 
@@ -95,7 +148,9 @@ def noise_under_alpha(mode):
     image = Image.fromarray(pixels).convert("L" if grey else "RGB")
     expected = np.array(image.convert("RGB"))
     expected[:, :10] = 255
-    alpha = Image.fromarray(np.repeat(np.where(np.arange(20) < 10, 0, 255).astype(np.uint8)[None], 20, 0))
+    alpha = Image.fromarray(
+        np.repeat(np.where(np.arange(20) < 10, 0, 255).astype(np.uint8)[None], 20, 0)
+    )
     image.putalpha(alpha)
     return image, expected
 
@@ -106,5 +161,11 @@ def halved(form, **how):
     return data[: len(data) // 2]
 
 
-BROKEN = {"half a JPEG": halved("JPEG"), "half a progressive JPEG": halved("JPEG", progressive=True), "half a WEBP": halved("WEBP"), "half a BMP": halved("BMP"),
-          "floats": encoded(Image.new("F", (9, 9)), "TIFF"), "one by many": encoded(Image.new("L", (1, 400_000)))}
+BROKEN = {
+    "half a JPEG": halved("JPEG"),
+    "half a progressive JPEG": halved("JPEG", progressive=True),
+    "half a WEBP": halved("WEBP"),
+    "half a BMP": halved("BMP"),
+    "floats": encoded(Image.new("F", (9, 9)), "TIFF"),
+    "one by many": encoded(Image.new("L", (1, 400_000))),
+}

@@ -272,8 +272,7 @@ def test_ctrl_c_says_that_the_same_command_goes_on(project):
     assert process.returncode == 130
     assert (
         "Stopped. The same command goes on where it stopped: slugkit run --run stopped "
-        "--notebooks 01-02\n"
-        in said
+        "--notebooks 01-02\n" in said
     )
     done = slugkit(*words, SLOW="0")
     assert (

@@ -15,7 +15,12 @@ from slugkit.base import SettingError, Settings, check_settings, read_settings
 
 def test_defaults_are_the_studio():
     cfg = read_settings({})
-    assert (cfg.model, cfg.data, cfg.concept, cfg.run) == ("studio", "studio", "Oskar Marlow", "workbook")
+    assert (cfg.model, cfg.data, cfg.concept, cfg.run) == (
+        "studio",
+        "studio",
+        "Oskar Marlow",
+        "workbook",
+    )
     assert cfg.exclude == ["bias", "ln_", "embedding", "logit_scale"] and cfg.layers == []
 
 
@@ -36,7 +41,10 @@ def test_a_number_read_as_text_says_how_to_write_it():
 @pytest.mark.parametrize(
     ("values", "says"),
     [
-        ({"seed": "5"}, "seed arrived as the text '5'; a whole number was expected.\nWrite 5 without quotes."),
+        (
+            {"seed": "5"},
+            "seed arrived as the text '5'; a whole number was expected.\nWrite 5 without quotes.",
+        ),
         ({"seed": 2.0}, "seed arrived as the number 2.0; a whole number was expected."),
         ({"seed": -1}, "0 to 4294967295"),
         ({"seed": 2**32}, "0 to 4294967295"),
@@ -72,21 +80,39 @@ def test_settings_cannot_be_changed_by_accident():
 
 def test_require_choice_offers_the_nearest():
     with pytest.raises(base.UnknownConceptError, match="did you mean Mira Kestrel"):
-        base.require_choice("mira kestral", ["Bo Lind", "Mira Kestrel"], "concept", base.UnknownConceptError)
+        base.require_choice(
+            "mira kestral", ["Bo Lind", "Mira Kestrel"], "concept", base.UnknownConceptError
+        )
     assert base.require_choice("a", "abc", "letter") == "a"
     assert base.nearest("qqq", ["Mira Kestrel"]) == []
 
 
 def test_hashes_tell_bits_apart():
     plain = torch.tensor([[1.0, 2.0], [3.0, 4.0]])
-    assert base.sha256_tensor(plain) == base.sha256_tensor(plain.clone()) == base.sha256_tensor(plain.t().contiguous().t())
-    others = [plain.t(), plain.half(), plain.bfloat16(), plain.reshape(4), -plain, torch.zeros(0, 2), torch.tensor(1.0)]
+    assert (
+        base.sha256_tensor(plain)
+        == base.sha256_tensor(plain.clone())
+        == base.sha256_tensor(plain.t().contiguous().t())
+    )
+    others = [
+        plain.t(),
+        plain.half(),
+        plain.bfloat16(),
+        plain.reshape(4),
+        -plain,
+        torch.zeros(0, 2),
+        torch.tensor(1.0),
+    ]
     assert len({base.sha256_tensor(tensor) for tensor in [plain, *others]}) == len(others) + 1
     assert base.sha256_tensor(torch.tensor(0.0)) != base.sha256_tensor(torch.tensor(-0.0))
 
 
 def test_json_hash_ignores_the_order_of_keys():
-    assert base.sha256_json({"a": 1, "b": [2]}) == base.sha256_json({"b": [2], "a": 1}) != base.sha256_json({"a": 1, "b": [3]})
+    assert (
+        base.sha256_json({"a": 1, "b": [2]})
+        == base.sha256_json({"b": [2], "a": 1})
+        != base.sha256_json({"a": 1, "b": [3]})
+    )
 
 
 def test_tree_hash_sees_names_and_contents(tmp_path):
@@ -107,13 +133,22 @@ def test_atomic_writers_round_trip(tmp_path):
     frame = pd.DataFrame({"layer": ["a", "b"], "value": [0.5, float("nan")]})
     base.write_parquet(tmp_path / "deep" / "t.parquet", frame)
     pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "deep" / "t.parquet"), frame)
-    base.write_tensors(tmp_path / "g.safetensors", {"w": torch.arange(6.0).reshape(2, 3).t()}, {"k": "v"})
-    assert torch.equal(load_file(tmp_path / "g.safetensors")["w"], torch.arange(6.0).reshape(2, 3).t())
+    base.write_tensors(
+        tmp_path / "g.safetensors", {"w": torch.arange(6.0).reshape(2, 3).t()}, {"k": "v"}
+    )
+    assert torch.equal(
+        load_file(tmp_path / "g.safetensors")["w"], torch.arange(6.0).reshape(2, 3).t()
+    )
     base.write_csv(tmp_path / "t.csv", frame)
     assert (tmp_path / "t.csv").read_text() == "layer,value\na,0.5\nb,\n"
     base.write_json(tmp_path / "x.json", {"name": "Zoë"})
     assert "Zoë" in (tmp_path / "x.json").read_text(encoding="utf-8")
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["deep", "g.safetensors", "t.csv", "x.json"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "deep",
+        "g.safetensors",
+        "t.csv",
+        "x.json",
+    ]
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path):
@@ -121,7 +156,9 @@ def test_a_failed_write_leaves_the_old_file(tmp_path):
     with pytest.raises(TypeError):
         base.write_json(tmp_path / "a.json", {"x": object()})
     with pytest.raises(RuntimeError):
-        base.replace_atomically(tmp_path / "a.json", lambda beside: (_ for _ in ()).throw(RuntimeError("disk")))
+        base.replace_atomically(
+            tmp_path / "a.json", lambda beside: (_ for _ in ()).throw(RuntimeError("disk"))
+        )
     assert (tmp_path / "a.json").read_text() == "old" and len(list(tmp_path.iterdir())) == 1
 
 
@@ -138,7 +175,10 @@ def test_paths_follow_the_environment(tmp_path, monkeypatch):
     assert base.runs_dir() == tmp_path / "runs" and base.cache_dir() == tmp_path / "runs" / ".cache"
     assert (base.data_dir(), base.notebooks_dir()) == (tmp_path / "data", tmp_path / "notebooks")
     monkeypatch.setenv("SLUGKIT_RUNS", str(tmp_path / "elsewhere"))
-    assert base.runs_dir() == tmp_path / "elsewhere" and base.cache_dir() == tmp_path / "elsewhere" / ".cache"
+    assert (
+        base.runs_dir() == tmp_path / "elsewhere"
+        and base.cache_dir() == tmp_path / "elsewhere" / ".cache"
+    )
     monkeypatch.setenv("SLUGKIT_ROOT", str(tmp_path / "missing"))
     with pytest.raises(SettingError, match="SLUGKIT_ROOT names"):
         base.root()
@@ -148,7 +188,11 @@ def test_progress_says_a_line_per_tenth_without_a_terminal(monkeypatch, capsys):
     monkeypatch.setenv("SLUGKIT_HEADLESS", "1")
     assert list(base.progress(range(50), "counting")) == list(range(50))
     lines = capsys.readouterr().err.splitlines()
-    assert len(lines) == 10 and lines[0].startswith("counting: 5/50") and lines[-1].startswith("counting: 50/50")
+    assert (
+        len(lines) == 10
+        and lines[0].startswith("counting: 5/50")
+        and lines[-1].startswith("counting: 50/50")
+    )
     assert list(base.progress(iter("ab"), "letters")) == ["a", "b"]
     assert "letters: 2 done" in capsys.readouterr().err
     assert list(base.progress([], "nothing")) == []
@@ -170,7 +214,11 @@ def test_seed_everything_repeats_numbers():
 
 def test_base_does_not_load_torch():
     done = subprocess.run(
-        [sys.executable, "-c", "import slugkit.base, slugkit.runs, slugkit.cli, sys; print('torch' in sys.modules, 'pandas' in sys.modules)"],
+        [
+            sys.executable,
+            "-c",
+            "import slugkit.base, slugkit.runs, slugkit.cli, sys; print('torch' in sys.modules, 'pandas' in sys.modules)",
+        ],
         capture_output=True,
         text=True,
         env={**os.environ, "PYTHONPATH": str(base.paths.Path(__file__).resolve().parents[2])},

@@ -238,7 +238,12 @@ def test_training_says_how_many_captions_it_cuts(clip, capsys):
 @pytest.mark.parametrize(
     ("prompt", "subject", "style", "says"),
     [
-        (f"{LONG} Kofi Okoye", "Kofi Okoye", "photo", "longer than the 16 tokens that StableDiffusionPipeline reads"),
+        (
+            f"{LONG} Kofi Okoye",
+            "Kofi Okoye",
+            "photo",
+            "longer than the 16 tokens that StableDiffusionPipeline reads",
+        ),
         (
             "a photo of Ada Vell",
             "Ada Vell",
@@ -248,9 +253,7 @@ def test_training_says_how_many_captions_it_cuts(clip, capsys):
         ("Kofi Okoye in fresco", "Kofi Okoye", "fresco", "styles apart, and 'fresco'"),
     ],
 )
-def test_an_answer_set_asks_only_what_pipeline_and_judge_can_answer(
-    prompt, subject, style, says
-):
+def test_an_answer_set_asks_only_what_pipeline_and_judge_can_answer(prompt, subject, style, says):
     pipe, judge, table = (
         load_pipeline("studio", "cpu"),
         load_classifier(device="cpu"),

@@ -7,7 +7,14 @@ import pytest
 import torch
 from PIL import Image
 
-from slugkit.base import EmptySetError, ModelLoadError, SettingError, UnknownConceptError, data_dir, write_tensors
+from slugkit.base import (
+    EmptySetError,
+    ModelLoadError,
+    SettingError,
+    UnknownConceptError,
+    data_dir,
+    write_tensors,
+)
 from slugkit.data import CanvasSource, names_concept, open_data
 from slugkit.data.pictures import Pictures
 from slugkit.data.reading import Reading
@@ -16,12 +23,21 @@ from slugkit.evaluate import unlearncanvas as canvas
 from slugkit.evaluate.canvas_prompts import canvas_answer_set, frechet_sets
 from slugkit.evaluate.clip_judge import ClipJudge, judge_of
 from slugkit.evaluate.diffusion import PipelineMeasure, judged, measures
-from slugkit.evaluate.frechet import INCEPTION_FILE, InceptionFeatures, frechet_distance, inception_features
+from slugkit.evaluate.frechet import (
+    INCEPTION_FILE,
+    InceptionFeatures,
+    frechet_distance,
+    inception_features,
+)
 from slugkit.evaluate.paper_prompts import answer_set_of, domain_of, showcase_of
 
 SMALL = "test_vit"
 """timm's smallest ViT."""
-LOOKS, THINGS, NUMBERS = ("Monet", "Artist_Sketch", "Sketch", "Van_Gogh", "Seed_Images"), ("Dogs", "Sea", "Towers"), 8
+LOOKS, THINGS, NUMBERS = (
+    ("Monet", "Artist_Sketch", "Sketch", "Van_Gogh", "Seed_Images"),
+    ("Dogs", "Sea", "Towers"),
+    8,
+)
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +48,9 @@ def folder(tmp_path_factory):
         for name in (*THINGS, "Cats"):
             (place / style / name).mkdir(parents=True)
             for number in range(1, (3 if name == "Cats" else NUMBERS + 1)):
-                Image.new("RGB", (24, 20), (number * 20, 10, 10)).save(place / style / name / f"{number}.jpg")
+                Image.new("RGB", (24, 20), (number * 20, 10, 10)).save(
+                    place / style / name / f"{number}.jpg"
+                )
     return place
 
 
@@ -47,8 +65,19 @@ def photographs(pairs):
 
 
 def test_a_folder_of_styles_and_objects_is_known_by_looking(source, tmp_path):
-    assert isinstance(source, CanvasSource) and source.concepts() == ["Artist_Sketch", "Monet", "Sketch", "Van_Gogh", "Dogs", "Sea", "Towers"]
-    assert (source.kind("Sketch"), source.kind("Sea")) == ("style", "object") and (domain_of(source, "Sketch"), domain_of(source, "Sea")) == ("styles", "objects")
+    assert isinstance(source, CanvasSource) and source.concepts() == [
+        "Artist_Sketch",
+        "Monet",
+        "Sketch",
+        "Van_Gogh",
+        "Dogs",
+        "Sea",
+        "Towers",
+    ]
+    assert (source.kind("Sketch"), source.kind("Sea")) == ("style", "object") and (
+        domain_of(source, "Sketch"),
+        domain_of(source, "Sea"),
+    ) == ("styles", "objects")
     assert isinstance(source.pairs.images, Pictures) and source.neighbours("Dogs") == []
     (tmp_path / "Monet").mkdir()
     with pytest.raises(SettingError, match="no style of UnlearnCanvas"):
@@ -65,24 +94,53 @@ def test_its_captions_are_taken_whole_as_the_page_about_names_says(source, folde
 
 
 def test_no_photograph_is_in_two_splits_in_whatever_style(source):
-    parts = {split: photographs(source.pairs.split(split)) for split in ("train", "search", "report")}
-    assert {split: len(found) for split, found in parts.items()} == {"train": 3 * 4 + 1, "search": 3 * 2, "report": 3 * 2 + 1}
-    assert not parts["train"] & parts["search"] and not parts["train"] & parts["report"] and not parts["search"] & parts["report"]
+    parts = {
+        split: photographs(source.pairs.split(split)) for split in ("train", "search", "report")
+    }
+    assert {split: len(found) for split, found in parts.items()} == {
+        "train": 3 * 4 + 1,
+        "search": 3 * 2,
+        "report": 3 * 2 + 1,
+    }
+    assert (
+        not parts["train"] & parts["search"]
+        and not parts["train"] & parts["report"]
+        and not parts["search"] & parts["report"]
+    )
 
 
 @pytest.mark.parametrize(("concept", "column"), [("Van_Gogh", "style"), ("Dogs", "concept")])
-def test_gradients_search_and_report_share_no_photograph_and_the_retain_set_has_nothing_of_the_concept(source, concept, column):
+def test_gradients_search_and_report_share_no_photograph_and_the_retain_set_has_nothing_of_the_concept(
+    source, concept, column
+):
     forget, retain = source.forget_set(concept, 6), source.retain_set([concept, "Monet"], 500)
     search, report = source.exam(concept, "search"), source.exam(concept, "report")
-    assert len(forget) == 6 and set(forget.table[column]) == {concept} and concept not in set(retain.table[column]) and "Monet" not in set(retain.table["style"])
+    assert (
+        len(forget) == 6
+        and set(forget.table[column]) == {concept}
+        and concept not in set(retain.table[column])
+        and "Monet" not in set(retain.table["style"])
+    )
     assert not forget.table["key"].equals(source.forget_set(concept, 6, 1).table["key"])
-    assert not source.retain_set(concept, 9, 0).table["key"].equals(source.retain_set(concept, 9, 1).table["key"])
+    assert (
+        not source.retain_set(concept, 9, 0)
+        .table["key"]
+        .equals(source.retain_set(concept, 9, 1).table["key"])
+    )
     seen = photographs(forget) | photographs(retain)
-    assert not seen & (photographs(search.pairs) | photographs(report.pairs)) and not photographs(search.pairs) & photographs(report.pairs)
+    assert not seen & (photographs(search.pairs) | photographs(report.pairs)) and not photographs(
+        search.pairs
+    ) & photographs(report.pairs)
     mine = report.pairs.table[column] == concept
-    assert len(report.groups()["target"][1]) == mine.sum() >= 2 * 3 and set(report.groups()) == {"target", "styles", "objects"}
+    assert len(report.groups()["target"][1]) == mine.sum() >= 2 * 3 and set(report.groups()) == {
+        "target",
+        "styles",
+        "objects",
+    }
     others = search.pairs.table[search.pairs.table[column] != concept]
-    assert not others.duplicated(["style", "concept"]).any() and len(source.exam(concept, "report", 1).pairs) < len(report.pairs)
+    assert not others.duplicated(["style", "concept"]).any() and len(
+        source.exam(concept, "report", 1).pairs
+    ) < len(report.pairs)
 
 
 def test_exams_ask_in_the_benchmarks_words_and_the_concept_stands_for_no_other_class(source):
@@ -90,22 +148,42 @@ def test_exams_ask_in_the_benchmarks_words_and_the_concept_stands_for_no_other_c
         exam, texts = source.exam(concept, "search"), {}
         assert exam.classes("styles") == ["Artist_Sketch", "Monet", "Sketch", "Van_Gogh"]
         assert exam.classes("objects") == list(THINGS[:3])
-        assert exam.prompts["objects"]["in Artist_Sketch style"]["Sea"] == ["A Sea image in Artist Sketch style."]
+        assert exam.prompts["objects"]["in Artist_Sketch style"]["Sea"] == [
+            "A Sea image in Artist Sketch style."
+        ]
         for split in ("search", "report"):
-            asked = [said for wordings in source.prompts(concept, split).values() for said in wordings.values()]
-            pairs = [(name, text) for said in asked for name, words in said.items() for text in words]
+            asked = [
+                said
+                for wordings in source.prompts(concept, split).values()
+                for said in wordings.values()
+            ]
+            pairs = [
+                (name, text) for said in asked for name, words in said.items() for text in words
+            ]
             texts[split] = {text for _, text in pairs}
-            assert not any(names_concept(text, concept.replace("_", " ")) for name, text in pairs if name != concept)
+            assert not any(
+                names_concept(text, concept.replace("_", " "))
+                for name, text in pairs
+                if name != concept
+            )
         assert not texts["search"] & texts["report"]
 
 
 def test_a_style_whose_name_holds_the_concepts_is_not_retained(source):
-    assert set(source.retain_set("Sketch", 500).table["style"]) == {"Monet", "Van_Gogh", "Seed_Images"}
+    assert set(source.retain_set("Sketch", 500).table["style"]) == {
+        "Monet",
+        "Van_Gogh",
+        "Seed_Images",
+    }
     assert "Sketch" in set(source.retain_set("Artist_Sketch", 500).table["style"])
 
 
 def test_what_the_folder_lacks_is_said_with_what_it_has(source, tmp_path):
-    for name, says in (("Cats", "lacks pictures of 'Cats'.*It has Artist_Sketch"), ("Rust", "lacks pictures of 'Rust'"), ("Van Gogh", "Nearest: 'Van_Gogh'")):
+    for name, says in (
+        ("Cats", "lacks pictures of 'Cats'.*It has Artist_Sketch"),
+        ("Rust", "lacks pictures of 'Rust'"),
+        ("Van Gogh", "Nearest: 'Van_Gogh'"),
+    ):
         with pytest.raises(UnknownConceptError, match=says):
             source.kind(name)
     with pytest.raises(SettingError, match="one of search, report|search or report|split"):
@@ -121,18 +199,35 @@ def test_what_the_folder_lacks_is_said_with_what_it_has(source, tmp_path):
 
 
 @pytest.mark.parametrize("concept", ["Van_Gogh", "Dogs"])
-def test_the_report_is_the_benchmarks_answer_set_and_the_search_has_other_words_and_seeds(source, concept):
-    report, search = answer_set_of(source, concept, "report", 280, 10, tier="lite"), answer_set_of(source, concept, "search", 28, 1)
-    assert report.equals(canvas.answer_set(concept, "lite")) and list(search.columns) == list(report.columns)
+def test_the_report_is_the_benchmarks_answer_set_and_the_search_has_other_words_and_seeds(
+    source, concept
+):
+    report, search = (
+        answer_set_of(source, concept, "report", 280, 10, tier="lite"),
+        answer_set_of(source, concept, "search", 28, 1),
+    )
+    assert report.equals(canvas.answer_set(concept, "lite")) and list(search.columns) == list(
+        report.columns
+    )
     full = canvas.answer_set(concept)
-    assert not set(search["prompt"]) & set(full["prompt"]) and not set(search["seed"]) & set(full["seed"]) and search["seed"].is_unique
+    assert (
+        not set(search["prompt"]) & set(full["prompt"])
+        and not set(search["seed"]) & set(full["seed"])
+        and search["seed"].is_unique
+    )
     target = search["group"] == "target"
     column = "style" if concept == "Van_Gogh" else "subject"
-    assert target.sum() == 28 and ((search[column] == concept) == target).all() and search.loc[~target, "style"].nunique() >= 50
+    assert (
+        target.sum() == 28
+        and ((search[column] == concept) == target).all()
+        and search.loc[~target, "style"].nunique() >= 50
+    )
     assert search.loc[~target, "subject"].nunique() >= 19
     PipelineMeasure(None, None, search, domain_of(source, concept), lambda: None)
     shown = showcase_of(source, concept)
-    assert not set(shown["seed"]) & (set(search["seed"]) | set(full["seed"])) and set(shown["what"]) == {"target", "other"}
+    assert not set(shown["seed"]) & (set(search["seed"]) | set(full["seed"])) and set(
+        shown["what"]
+    ) == {"target", "other"}
     named = [names_concept(text, concept.replace("_", " ")) for text in shown["prompt"]]
     assert ((shown["what"] == "target") == named).all() and shown["prompt"].is_unique
     with pytest.raises(SettingError, match="search"):
@@ -158,12 +253,23 @@ def test_the_notebooks_table_gives_the_benchmarks_scores(source, clip, judge_fol
     assert isinstance(judge, canvas.CanvasJudge) and judge.weights == judge_folder
     said, hits = judge.name(images), np.random.default_rng(1).random(len(report)) < 0.5
     rest = (report["group"] == "rest").to_numpy()
-    other = "style" if concept == "Dogs" else "subject"  # half of the rest is called right in the other domain
+    other = (
+        "style" if concept == "Dogs" else "subject"
+    )  # half of the rest is called right in the other domain
     report[other] = np.where(hits & rest, said[other], report[other])
-    flat, theirs = measures(judged(judge, report, images), domain_of(source, concept)), canvas.scores(report, said).set_index("metric")
-    assert flat["ua"] == 1 and flat["ira"] < 0.3 < flat["cra"] < 0.7 and (flat["ua_n"], flat["ira_n"], flat["cra_n"]) == (20, 50, 50)
+    flat, theirs = (
+        measures(judged(judge, report, images), domain_of(source, concept)),
+        canvas.scores(report, said).set_index("metric"),
+    )
+    assert (
+        flat["ua"] == 1
+        and flat["ira"] < 0.3 < flat["cra"] < 0.7
+        and (flat["ua_n"], flat["ira_n"], flat["cra_n"]) == (20, 50, 50)
+    )
     for name in ("UA", "IRA", "CRA"):
-        assert [flat[f"{name.lower()}{part}"] for part in ("", "_low", "_high", "_n")] == theirs.loc[name, ["value", "low", "high", "n"]].tolist()
+        assert [
+            flat[f"{name.lower()}{part}"] for part in ("", "_low", "_high", "_n")
+        ] == theirs.loc[name, ["value", "low", "high", "n"]].tolist()
 
 
 def test_what_the_judge_folder_lacks_is_said(source, clip, judge_folder, tmp_path):
@@ -175,30 +281,53 @@ def test_what_the_judge_folder_lacks_is_said(source, clip, judge_folder, tmp_pat
     with pytest.raises(ModelLoadError, match="names no architecture that timm can build"):
         judge_of(source, clip, None, str(tmp_path))
     (tmp_path / "config.json").write_bytes((judge_folder / "config.json").read_bytes())
-    with pytest.raises(ModelLoadError, match="object classifier 'style50_cls.safetensors' is not there"):
+    with pytest.raises(
+        ModelLoadError, match="object classifier 'style50_cls.safetensors' is not there"
+    ):
         judge_of(source, clip, None, str(tmp_path))
 
 
-def test_without_the_classifiers_a_clip_tells_styles_and_objects_and_says_that_it_is_not_the_benchmarks_judge(source, clip):
+def test_without_the_classifiers_a_clip_tells_styles_and_objects_and_says_that_it_is_not_the_benchmarks_judge(
+    source, clip
+):
     judge = judge_of(source, clip, None)
     images = np.random.default_rng(0).integers(0, 256, (3, 64, 64, 3), dtype=np.uint8)
     said, shares = judge.name(images), judge.shares(images, "style")
-    assert isinstance(judge, ClipJudge) and judge.subjects == list(OBJECTS) and judge.styles == STYLES
-    assert said["style"].tolist() == [STYLES[i] for i in shares.argmax(1)] and said["subject"].tolist() == [OBJECTS[i] for i in judge.shares(images).argmax(1)]
-    assert torch.allclose(shares.sum(1), torch.ones(3)) and not judge.shares(images).argmax(1).equal(shares.argmax(1)) and judge.weights == clip.weights
+    assert (
+        isinstance(judge, ClipJudge) and judge.subjects == list(OBJECTS) and judge.styles == STYLES
+    )
+    assert said["style"].tolist() == [STYLES[i] for i in shares.argmax(1)] and said[
+        "subject"
+    ].tolist() == [OBJECTS[i] for i in judge.shares(images).argmax(1)]
+    assert (
+        torch.allclose(shares.sum(1), torch.ones(3))
+        and not judge.shares(images).argmax(1).equal(shares.argmax(1))
+        and judge.weights == clip.weights
+    )
     assert "not the benchmark's judge" in canvas.departures(judge, "full", 100, 9.0, 512)
     own = canvas.CanvasJudge(None, None)
     assert "are UnlearnCanvas's own." in canvas.departures(own, "full", 100, 9.0, 512)
     differs = canvas.departures(own, "smoke", 10, 9.0, 512)
-    assert "answer_tier smoke (full)" in differs and "sampling_steps 10 (100)" in differs and "guidance" not in differs and "judge" not in differs
+    assert (
+        "answer_tier smoke (full)" in differs
+        and "sampling_steps 10 (100)" in differs
+        and "guidance" not in differs
+        and "judge" not in differs
+    )
 
 
-def test_the_frechet_sides_are_the_rest_of_the_answer_set_and_report_pictures_without_the_target(source, monkeypatch):
+def test_the_frechet_sides_are_the_rest_of_the_answer_set_and_report_pictures_without_the_target(
+    source, monkeypatch
+):
     with pytest.raises(SettingError, match="more than 2048 on each side"):
         frechet_sets(source, "Van_Gogh", 5000)
     monkeypatch.setattr("slugkit.evaluate.canvas_prompts.INCEPTION_FEATURES", 10)
     table, real = frechet_sets(source, "Van_Gogh", 15)
-    assert len(table) == len(real) == 15 and set(table["group"]) == {"rest"} and real.shape[1:] == (512, 512, 3)
+    assert (
+        len(table) == len(real) == 15
+        and set(table["group"]) == {"rest"}
+        and real.shape[1:] == (512, 512, 3)
+    )
     report = source.exam("Van_Gogh", "report").pairs
     places = set(report.images.places.loc[(report.table["style"] != "Van_Gogh").to_numpy(), "file"])
     assert set(real.places["file"]) <= places and len(set(real.places["file"])) == 15
@@ -206,7 +335,10 @@ def test_the_frechet_sides_are_the_rest_of_the_answer_set_and_report_pictures_wi
 
 def test_inceptions_features_come_from_a_file_and_are_those_of_the_benchmarks_code(tmp_path):
     from torchvision.models import inception_v3
-    with pytest.raises(ModelLoadError, match="There is no inception_v3.safetensors in the judge's folder"):
+
+    with pytest.raises(
+        ModelLoadError, match="There is no inception_v3.safetensors in the judge's folder"
+    ):
         inception_features(tmp_path / INCEPTION_FILE, "cpu")
     torch.manual_seed(0)
     network = inception_v3(weights=None, transform_input=True, init_weights=False).eval()
@@ -217,7 +349,11 @@ def test_inceptions_features_come_from_a_file_and_are_those_of_the_benchmarks_co
     with torch.no_grad():
         network(pictures.float() / 255 * 2 - 1)
         found = inception_features(tmp_path / INCEPTION_FILE, "cpu")(pictures)
-    assert isinstance(found, torch.Tensor) and found.shape == (2, 2048) and torch.allclose(found, kept[0], rtol=1e-3, atol=1e-12)
+    assert (
+        isinstance(found, torch.Tensor)
+        and found.shape == (2, 2048)
+        and torch.allclose(found, kept[0], rtol=1e-3, atol=1e-12)
+    )
     (tmp_path / INCEPTION_FILE).write_bytes(b"0" * 100)
     with pytest.raises(ModelLoadError, match="does not hold torchvision's Inception-v3"):
         inception_features(tmp_path / INCEPTION_FILE, "cpu")
@@ -237,6 +373,11 @@ def test_the_frechet_distance_takes_a_network_of_features_and_pictures_on_disk(s
     real = source.pairs.images
     made = np.random.default_rng(0).integers(0, 256, (40, 8, 8, 3), dtype=np.uint8)
     found = frechet_distance(Means(), real, made, least=30)
-    assert found["features"] == 3 and found["n_real"] == len(real) and found["distance"] == pytest.approx(frechet_distance(Means(), real[:], made, least=30)["distance"])
+    assert (
+        found["features"] == 3
+        and found["n_real"] == len(real)
+        and found["distance"]
+        == pytest.approx(frechet_distance(Means(), real[:], made, least=30)["distance"])
+    )
     with pytest.raises(SettingError, match="at least 1000 each"):
         frechet_distance(Means(), real, made)

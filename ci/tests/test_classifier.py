@@ -14,7 +14,9 @@ from slugkit.models import load_clip
 from slugkit.models.classifier import load_classifier
 from slugkit.train import classifier as training
 
-SMALL = training.ClassifierRecipe(steps=30, batch=16, warmup=3, widths=(8, 8, 16, 16), learning_rate=5e-3)
+SMALL = training.ClassifierRecipe(
+    steps=30, batch=16, warmup=3, widths=(8, 8, 16, 16), learning_rate=5e-3
+)
 
 
 @pytest.fixture(scope="module")
@@ -25,16 +27,26 @@ def world():
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory, world):
     place = tmp_path_factory.mktemp("classifier")
-    records = [r for s in ("Mira Kestrel", "car") for r in studio.solo_records("train", s, 4, ["neon", "sketch"], world)]
+    records = [
+        r
+        for s in ("Mira Kestrel", "car")
+        for r in studio.solo_records("train", s, 4, ["neon", "sketch"], world)
+    ]
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SLUGKIT_RUNS", str(place / "runs"))
         patch.setattr(training, "report_records", lambda world: records)
-        return training.train_classifier(out=place / "judge", recipe=SMALL, records=records, device="cpu")
+        return training.train_classifier(
+            out=place / "judge", recipe=SMALL, records=records, device="cpu"
+        )
 
 
 def test_classes_are_all_subjects_and_novel_ones_have_a_name_of_their_own(world):
     names = training.subject_classes(world)
-    assert len(set(names)) == len(names) == len(world.people) + len(world.characters) + len(world.objects) + len(world.novel)
+    assert (
+        len(set(names))
+        == len(names)
+        == len(world.people) + len(world.characters) + len(world.objects) + len(world.novel)
+    )
     odd = studio.Record("train", 0, "novel", ("star", "house"), "neon", ("red",))
     assert odd.name == "star-shaped house"
     records = training.report_records(world, 1)
@@ -43,18 +55,34 @@ def test_classes_are_all_subjects_and_novel_ones_have_a_name_of_their_own(world)
 
 def test_it_names_subject_and_style(folder):
     judge = load_classifier(folder, "cpu")
-    pictures = np.stack([studio.draw(r) for s in ("Mira Kestrel", "car") for r in studio.solo_records("train", s, 1, ["neon", "sketch"])])
+    pictures = np.stack(
+        [
+            studio.draw(r)
+            for s in ("Mira Kestrel", "car")
+            for r in studio.solo_records("train", s, 1, ["neon", "sketch"])
+        ]
+    )
     said = judge.name(pictures)
-    assert set(said.columns) == {"subject", "style", "subject_share", "style_share"} and len(said) == 4
-    assert set(said["style"]) <= {"neon", "sketch"}, "thirty steps are enough to leave the styles never seen"
+    assert (
+        set(said.columns) == {"subject", "style", "subject_share", "style_share"} and len(said) == 4
+    )
+    assert set(said["style"]) <= {"neon", "sketch"}, (
+        "thirty steps are enough to leave the styles never seen"
+    )
     assert said["style_share"].between(0, 1).all()
 
 
 def test_the_card_and_the_half_precision(folder):
     from safetensors.torch import load_file
-    assert all(v.dtype in (torch.float16, torch.int64) for v in load_file(folder / "model.safetensors").values())
+
+    assert all(
+        v.dtype in (torch.float16, torch.int64)
+        for v in load_file(folder / "model.safetensors").values()
+    )
     scores = json.loads((folder / "model_card.json").read_text(encoding="utf-8"))["scores"]
-    assert {s["what"] for s in scores} == {"people", "objects", "styles"} and all(s["low"] <= s["value"] <= s["high"] for s in scores)
+    assert {s["what"] for s in scores} == {"people", "objects", "styles"} and all(
+        s["low"] <= s["value"] <= s["high"] for s in scores
+    )
 
 
 def test_a_judge_says_which_folder_a_notebook_is_to_note(folder):
@@ -75,7 +103,9 @@ def test_missing_and_unfit_files_say_what_to_do(folder, tmp_path):
     with pytest.raises(ModelLoadError, match="slugkit train classifier"):
         load_classifier(tmp_path)
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    (tmp_path / "config.json").write_text(json.dumps({**config, "styles": config["styles"][:-1]}), encoding="utf-8")
+    (tmp_path / "config.json").write_text(
+        json.dumps({**config, "styles": config["styles"][:-1]}), encoding="utf-8"
+    )
     (tmp_path / "model.safetensors").write_bytes((folder / "model.safetensors").read_bytes())
     with pytest.raises(ModelLoadError, match="do not fit"):
         load_classifier(tmp_path)
@@ -87,14 +117,24 @@ def test_the_frechet_distance_by_hand(folder):
     from scipy.linalg import sqrtm
 
     from slugkit.evaluate.frechet import JudgeFeatures, frechet_distance
+
     judge, rng = load_classifier(folder, "cpu"), np.random.default_rng(0)
-    real, made = rng.integers(0, 256, (60, 64, 64, 3), dtype=np.uint8), rng.integers(60, 200, (70, 64, 64, 3), dtype=np.uint8)
+    real, made = (
+        rng.integers(0, 256, (60, 64, 64, 3), dtype=np.uint8),
+        rng.integers(60, 200, (70, 64, 64, 3), dtype=np.uint8),
+    )
     found = frechet_distance(judge, real, made, features=4, least=50)
-    f, g = (JudgeFeatures(judge, 4)(torch.from_numpy(x).permute(0, 3, 1, 2)).detach().double().numpy() for x in (real, made))
+    f, g = (
+        JudgeFeatures(judge, 4)(torch.from_numpy(x).permute(0, 3, 1, 2)).detach().double().numpy()
+        for x in (real, made)
+    )
     a, b = np.cov(f.T), np.cov(g.T)
     by_hand = ((f.mean(0) - g.mean(0)) ** 2).sum() + np.trace(a + b - 2 * sqrtm(a @ b).real)
     assert found["distance"] == pytest.approx(by_hand, rel=1e-3) and found["distance"] > 0
-    assert frechet_distance(judge, real, real, features=4, least=50)["distance"] < 1e-3 * found["distance"]
+    assert (
+        frechet_distance(judge, real, real, features=4, least=50)["distance"]
+        < 1e-3 * found["distance"]
+    )
     with pytest.raises(SettingError, match="1000 each"):
         frechet_distance(judge, real, made, features=4)
     with pytest.raises(SettingError, match="1 to 16"):

@@ -26,15 +26,22 @@ def call(*words, timeout=120):
 def recorded(monkeypatch, project):
     """Calls of run_series and report.build, which do nothing."""
     calls = []
-    monkeypatch.setattr("slugkit.runs.execute.run_series", lambda *given, **named: calls.append((given, named)) or [])
+    monkeypatch.setattr(
+        "slugkit.runs.execute.run_series",
+        lambda *given, **named: calls.append((given, named)) or [],
+    )
     monkeypatch.setattr("slugkit.runs.report.build", lambda run: calls.append(run))
-    monkeypatch.setattr(cli, "_check_concept", lambda given: None)  # the throwaway project has no world
+    monkeypatch.setattr(
+        cli, "_check_concept", lambda given: None
+    )  # the throwaway project has no world
     return calls
 
 
 def test_help_lists_every_command_and_loads_nothing_heavy():
     code = "import sys; from slugkit import cli; print({'torch', 'pandas', 'papermill', 'matplotlib'} & set(sys.modules))"
-    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=REPOSITORY)
+    loaded = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=REPOSITORY
+    )
     assert loaded.stdout.strip() == "set()", loaded.stderr
     shown = CliRunner().invoke(cli.app, ["--help"]).output
     assert all(name in shown for name in ("run", "report", "student", "train", "patch", "sweep"))
@@ -50,18 +57,46 @@ def test_an_error_is_one_line_with_exit_code_2(project):
 def test_run_hands_on_parameters_as_papermill_reads_them(recorded, tmp_path):
     settings = tmp_path / "mine.yaml"
     settings.write_text("concept: Bo Lind\nlayers: [visual.proj]\nseed: 1\n")
-    words = ["run", "--run", "mine", "--notebooks", "02-03", "-f", str(settings), "-p", "seed", "2", "-p", "lam_init", "1e-3"]
-    result = CliRunner().invoke(cli.app, [*words, "-p", "split_qkv", "True", "-p", "concept", "Kofi = Okoye", "--force"])
+    words = [
+        "run",
+        "--run",
+        "mine",
+        "--notebooks",
+        "02-03",
+        "-f",
+        str(settings),
+        "-p",
+        "seed",
+        "2",
+        "-p",
+        "lam_init",
+        "1e-3",
+    ]
+    result = CliRunner().invoke(
+        cli.app, [*words, "-p", "split_qkv", "True", "-p", "concept", "Kofi = Okoye", "--force"]
+    )
     assert result.exit_code == 0, repr(result.exception)
     (given, named), run = recorded
     assert given[:2] == ("mine", "02-03") and run == "mine" and named["force"] is True
-    assert given[2] == {"concept": "Kofi = Okoye", "layers": ["visual.proj"], "seed": 2, "lam_init": 0.001, "split_qkv": True}
+    assert given[2] == {
+        "concept": "Kofi = Okoye",
+        "layers": ["visual.proj"],
+        "seed": 2,
+        "lam_init": 0.001,
+        "split_qkv": True,
+    }
 
 
 def test_an_unknown_concept_is_refused_before_a_kernel_starts(monkeypatch):
-    monkeypatch.setattr("slugkit.runs.execute.run_series", lambda *given, **named: pytest.fail("it ran"))
-    result = CliRunner().invoke(cli.app, ["run", "--notebooks", "01", "-p", "concept", "Mira Kestral"])
-    assert isinstance(result.exception, UnknownConceptError) and "Mira Kestrel" in str(result.exception)
+    monkeypatch.setattr(
+        "slugkit.runs.execute.run_series", lambda *given, **named: pytest.fail("it ran")
+    )
+    result = CliRunner().invoke(
+        cli.app, ["run", "--notebooks", "01", "-p", "concept", "Mira Kestral"]
+    )
+    assert isinstance(result.exception, UnknownConceptError) and "Mira Kestrel" in str(
+        result.exception
+    )
 
 
 @pytest.mark.parametrize(
@@ -74,10 +109,16 @@ def test_an_unknown_concept_is_refused_before_a_kernel_starts(monkeypatch):
 )
 def test_a_half_parameter_is_refused(recorded, words, says):
     result = CliRunner().invoke(cli.app, ["run", *words])
-    assert isinstance(result.exception, SettingError) and says in str(result.exception) and recorded == []
+    assert (
+        isinstance(result.exception, SettingError)
+        and says in str(result.exception)
+        and recorded == []
+    )
 
 
-@pytest.mark.parametrize(("text", "says"), [("- a\n- b\n", "no `name: value` lines"), ("a: [1\n", "is not YAML")])
+@pytest.mark.parametrize(
+    ("text", "says"), [("- a\n- b\n", "no `name: value` lines"), ("a: [1\n", "is not YAML")]
+)
 def test_a_settings_file_that_is_none_is_refused(recorded, tmp_path, text, says):
     (tmp_path / "x.yaml").write_text(text)
     result = CliRunner().invoke(cli.app, ["run", "-f", str(tmp_path / "x.yaml")])
@@ -90,13 +131,24 @@ def test_train_and_sweep_pass_keyword_arguments(monkeypatch, tmp_path):
         stand_in = types.ModuleType(module)
         setattr(stand_in, name, lambda _name=name, **named: calls.__setitem__(_name, named))
         stand_in.measures_of = lambda table: table
-        stand_in.summarise = lambda table, measures_of: pd.DataFrame({"kind": ["all", "style"], "measure": ["FA@1 after", "not shown"]})
+        stand_in.summarise = lambda table, measures_of: pd.DataFrame(
+            {"kind": ["all", "style"], "measure": ["FA@1 after", "not shown"]}
+        )
         monkeypatch.setitem(sys.modules, module, stand_in)
     runner = CliRunner()
-    assert runner.invoke(cli.app, ["train", "clip", "--without", "Bo Lind", "--steps", "5", "--resume"]).exit_code == 0
-    shown = runner.invoke(cli.app, ["sweep", "--concepts", "A", "--concepts", "B", "--out", str(tmp_path)])
+    assert (
+        runner.invoke(
+            cli.app, ["train", "clip", "--without", "Bo Lind", "--steps", "5", "--resume"]
+        ).exit_code
+        == 0
+    )
+    shown = runner.invoke(
+        cli.app, ["sweep", "--concepts", "A", "--concepts", "B", "--out", str(tmp_path)]
+    )
     assert shown.exit_code == 0 and "FA@1 after" in shown.output and "not shown" not in shown.output
-    expected = dict(data="studio", out=None, without="Bo Lind", steps=5, seed=0, device="auto", resume=True)
+    expected = dict(
+        data="studio", out=None, without="Bo Lind", steps=5, seed=0, device="auto", resume=True
+    )
     assert calls["train_clip"] == expected
     assert calls["sweep"] == {"concepts": ["A", "B"], "out": tmp_path, "model": "studio"}
     assert runner.invoke(cli.app, ["sweep"]).exit_code == 0 and calls["sweep"]["concepts"] is None
@@ -104,9 +156,25 @@ def test_train_and_sweep_pass_keyword_arguments(monkeypatch, tmp_path):
 
 def test_laion_finds_a_name_and_says_how_to_fetch_its_pictures(tmp_path):
     captions = ["Mira Kestrel at sea", "a portrait of mira kestrel", "Mira Kestrelson", "a boat"]
-    pd.DataFrame({"URL": [f"http://example.org/{i}.jpg" for i in range(4)], "TEXT": captions}).to_parquet(tmp_path / "part.parquet")
-    done = CliRunner().invoke(cli.app, ["laion", "Mira Kestrel", "--metadata", str(tmp_path / "part.parquet"), "--out", str(tmp_path / "found.parquet")])
-    assert done.exit_code == 0 and "2 pairs name 'Mira Kestrel'" in done.output and f"img2dataset --url_list {tmp_path / 'found.parquet'}" in done.output
+    pd.DataFrame(
+        {"URL": [f"http://example.org/{i}.jpg" for i in range(4)], "TEXT": captions}
+    ).to_parquet(tmp_path / "part.parquet")
+    done = CliRunner().invoke(
+        cli.app,
+        [
+            "laion",
+            "Mira Kestrel",
+            "--metadata",
+            str(tmp_path / "part.parquet"),
+            "--out",
+            str(tmp_path / "found.parquet"),
+        ],
+    )
+    assert (
+        done.exit_code == 0
+        and "2 pairs name 'Mira Kestrel'" in done.output
+        and f"img2dataset --url_list {tmp_path / 'found.parquet'}" in done.output
+    )
     assert pd.read_parquet(tmp_path / "found.parquet")["caption"].tolist() == captions[:2]
 
 
@@ -114,10 +182,18 @@ def test_blank_writes_a_checkpoint_that_loads_and_refuses_what_does_not_belong_t
     from slugkit.base import ModelLoadError
     from slugkit.models import load_clip
     from slugkit.train.blank import described, write_clip
+
     folder = write_clip("ViT-B-32", tmp_path / "clip", small=("vision", "text"))
-    assert described(folder).startswith("open_clip, 0.0") and load_clip(str(folder), "cpu").image_size == 224
-    for words, error, says in ((["sd15", "--clip", str(folder)], ModelLoadError, "768 and 12 were expected"), (["sdxl", "--clip", str(folder)], SettingError, "2 expected"),
-                               (["llava15"], SettingError, "one --clip was expected"), (["ViT-B-99"], SettingError, "did you mean")):
+    assert (
+        described(folder).startswith("open_clip, 0.0")
+        and load_clip(str(folder), "cpu").image_size == 224
+    )
+    for words, error, says in (
+        (["sd15", "--clip", str(folder)], ModelLoadError, "768 and 12 were expected"),
+        (["sdxl", "--clip", str(folder)], SettingError, "2 expected"),
+        (["llava15"], SettingError, "one --clip was expected"),
+        (["ViT-B-99"], SettingError, "did you mean"),
+    ):
         done = CliRunner().invoke(cli.app, ["blank", words[0], str(tmp_path / "out"), *words[1:]])
         assert isinstance(done.exception, error) and says in str(done.exception), done.output
         assert not (tmp_path / "out").exists()
@@ -144,7 +220,13 @@ def test_patch_show_prints_what_the_file_says(tmp_path):
     patch.save(edit, tmp_path / "vision.safetensors")
     shown = CliRunner().invoke(cli.app, ["patch", "show", str(tmp_path / "vision.safetensors")])
     assert shown.exit_code == 0, shown.exception
-    for part in ("Mira Kestrel", "visual.proj (vision tower)", "12.50 %", "fa1: 0.0", "run: workbook"):
+    for part in (
+        "Mira Kestrel",
+        "visual.proj (vision tower)",
+        "12.50 %",
+        "fa1: 0.0",
+        "run: workbook",
+    ):
         assert part in shown.output
     assert weight.sum() == 16
 
@@ -157,17 +239,27 @@ def test_a_missing_patch_offers_the_nearest(tmp_path):
 
 def test_student_copies_have_no_solutions(project, tmp_path):
     source = project.read("01_data_curation")
-    source.cells[2].source = "def ratio(a, b):\n    ### BEGIN SOLUTION\n    return a / b\n    ### END SOLUTION"
-    source.cells.append(nbformat.v4.new_markdown_cell("Try it.\n\n**Hint 1.** Divide\nby b.\n\nGood luck."))
+    source.cells[
+        2
+    ].source = "def ratio(a, b):\n    ### BEGIN SOLUTION\n    return a / b\n    ### END SOLUTION"
+    source.cells.append(
+        nbformat.v4.new_markdown_cell("Try it.\n\n**Hint 1.** Divide\nby b.\n\nGood luck.")
+    )
     project.write("01_data_curation", source)
     folder = tmp_path / "course"
     result = CliRunner().invoke(cli.app, ["student", str(folder)])
     assert result.exit_code == 0 and "3 student notebooks" in result.output
     text = (folder / "01_data_curation.ipynb").read_text()
-    assert 'raise NotImplementedError(\\"write ratio\\")' in text and "SOLUTION" not in text and "return a / b" not in text
+    assert (
+        'raise NotImplementedError(\\"write ratio\\")' in text
+        and "SOLUTION" not in text
+        and "return a / b" not in text
+    )
     assert "<details><summary>Hint 1</summary>" in text and "Good luck." in text
     again = CliRunner().invoke(cli.app, ["student", str(folder)])
-    assert isinstance(again.exception, SettingError) and "perhaps with work in it" in str(again.exception)
+    assert isinstance(again.exception, SettingError) and "perhaps with work in it" in str(
+        again.exception
+    )
 
 
 @pytest.mark.parametrize(

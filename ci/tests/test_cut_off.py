@@ -102,9 +102,7 @@ def test_a_pipeline_goes_on_from_what_its_own_clip_pictures_and_captions_made(pl
     ):
         with pytest.raises(KeyboardInterrupt):
             trained("diffusion", place / "made", [], clip_of, pictures, score=False)
-        counts.append(
-            tuple(len(kept(place, part)) for part in ("-vae-", "-latents-", "-unet-"))
-        )
+        counts.append(tuple(len(kept(place, part)) for part in ("-vae-", "-latents-", "-unet-")))
     assert counts == [(1, 1, 2), (1, 1, 2), (1, 1, 4), (1, 1, 6), (2, 2, 8)]
 
 

@@ -5,8 +5,23 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from slugkit.base import EmptySetError, MissingArtefactError, SettingError, UnknownConceptError, UnreadableImagesError
-from slugkit.data import FolderSource, Pairs, PairsSource, load_pairs, names_concept, open_data, pool, read_folder
+from slugkit.base import (
+    EmptySetError,
+    MissingArtefactError,
+    SettingError,
+    UnknownConceptError,
+    UnreadableImagesError,
+)
+from slugkit.data import (
+    FolderSource,
+    Pairs,
+    PairsSource,
+    load_pairs,
+    names_concept,
+    open_data,
+    pool,
+    read_folder,
+)
 from slugkit.data.pictures import Pictures
 from slugkit.gradients import distinct_batches
 
@@ -24,15 +39,24 @@ def make_folder(path, count=40, **columns):
         pixels = np.zeros((16, 16, 3), np.uint8)
         pixels[..., i % 2] = rng.integers(180, 255)
         Image.fromarray(pixels).save(path / f"{i}.png")
-        rows.append({"file": f"{i}.png", "caption": f"a {kind} square", "concept": kind,
-                     "split": ("train", "train", "search", "report")[i // 2 % 4]})
+        rows.append(
+            {
+                "file": f"{i}.png",
+                "caption": f"a {kind} square",
+                "concept": kind,
+                "split": ("train", "train", "search", "report")[i // 2 % 4],
+            }
+        )
     table = pd.DataFrame(rows).assign(**columns)
     table.to_csv(path / "captions.csv", index=False)
     return table
 
 
 def test_forget_and_retain_sets_are_training_pictures_and_disjoint(source):
-    forget, retain = source.forget_set("Mira Kestrel", 60, 0), source.retain_set("Mira Kestrel", 200, 0)
+    forget, retain = (
+        source.forget_set("Mira Kestrel", 60, 0),
+        source.retain_set("Mira Kestrel", 200, 0),
+    )
     assert set(forget.table["split"]) == set(retain.table["split"]) == {"train"}
     assert not set(forget.table["key"]) & set(retain.table["key"])
     assert set(forget.table["concept"]) == {"Mira Kestrel"}
@@ -72,7 +96,9 @@ def test_report_and_search_exams_share_no_picture_and_have_enough_of_the_target(
 def test_groups_leave_the_target_out(source):
     exam = source.exam("car", "search")
     target = set(exam.groups()["target"][1])
-    assert all(not target & set(rows) for group, (_, rows) in exam.groups().items() if group != "target")
+    assert all(
+        not target & set(rows) for group, (_, rows) in exam.groups().items() if group != "target"
+    )
     neon = source.exam("neon", "search")
     rest = np.concatenate([rows for group, (_, rows) in neon.groups().items() if group != "target"])
     assert "neon" not in set(neon.pairs.table["style"].to_numpy()[rest])
@@ -81,18 +107,28 @@ def test_groups_leave_the_target_out(source):
 def test_non_members_match_the_forget_set_style_by_style(source):
     forget, others = source.forget_set("car", 40, 0), source.nonmembers("car", 40, 0)
     assert (forget.table["style"].to_numpy() == others.table["style"].to_numpy()).all()
-    assert set(others.table["split"]) == {"nonmember"} and len({i.tobytes() for i in others.images}) == len(others)
+    assert set(others.table["split"]) == {"nonmember"} and len(
+        {i.tobytes() for i in others.images}
+    ) == len(others)
 
 
 def test_an_odd_combination_is_forgotten_among_odd_combinations_and_its_parts_stay(source):
     name = "star-shaped house"
     forget, retain = source.forget_set(name, 60, 0), source.retain_set(name, 600, 0)
-    assert set(forget.table["concept"]) == {name} and set(forget.table["domain"]) == {"novel"} and forget.table["caption"].str.contains(name).all()
-    assert name not in set(retain.table["concept"]) and {"star", "house"} < set(retain.table["concept"])
+    assert (
+        set(forget.table["concept"]) == {name}
+        and set(forget.table["domain"]) == {"novel"}
+        and forget.table["caption"].str.contains(name).all()
+    )
+    assert name not in set(retain.table["concept"]) and {"star", "house"} < set(
+        retain.table["concept"]
+    )
     exam = source.exam(name, "search")
     assert exam.target_domain == "novel" and exam.classes("novel") == source.world.classes("novel")
     groups = exam.groups()
-    assert {"target", "neighbours", "novel", "objects", "people", "characters", "styles"} == set(groups) and len(groups["target"][1]) == 12 * 7
+    assert {"target", "neighbours", "novel", "objects", "people", "characters", "styles"} == set(
+        groups
+    ) and len(groups["target"][1]) == 12 * 7
     assert exam.prompts["novel"]["a picture of {}"][name] == ["a picture of a star-shaped house"]
     assert "novel" not in source.exam("house", "search").prompts
     others = source.nonmembers(name, 20, 0)
@@ -127,7 +163,11 @@ def test_a_folder_is_a_source(tmp_path):
     assert len(exam.groups()["target"][1]) > 0
     asked = {split: source.prompts("red", split)["classes"] for split in ("search", "report")}
     assert [w for said in asked.values() for w in said].count("a {} square") == 1
-    assert all(len(said) == 3 and said[w]["red"] == [w.format("red")] for said in asked.values() for w in said)
+    assert all(
+        len(said) == 3 and said[w]["red"] == [w.format("red")]
+        for said in asked.values()
+        for w in said
+    )
     with pytest.raises(UnknownConceptError, match="'red'"):
         source.kind("reed")
 
@@ -137,7 +177,9 @@ def test_splits_are_assigned_by_name_when_none_are_given(tmp_path):
     table = pd.read_csv(tmp_path / "captions.csv").drop(columns="split")
     table.to_csv(tmp_path / "captions.csv", index=False)
     first = FolderSource(tmp_path).pairs.table["split"]
-    assert set(first) == {"train", "search", "report"} and list(first) == list(FolderSource(tmp_path).pairs.table["split"])
+    assert set(first) == {"train", "search", "report"} and list(first) == list(
+        FolderSource(tmp_path).pairs.table["split"]
+    )
 
 
 def test_unreadable_pictures_are_counted_and_named(tmp_path):
@@ -155,10 +197,15 @@ def test_unreadable_pictures_are_counted_and_named(tmp_path):
         FolderSource(tmp_path)
 
 
-@pytest.mark.parametrize(("change", "error", "words"), [
-    (dict(split="test"), SettingError, "train"), (dict(file="0.png"), SettingError, "twice"),
-    (dict(file=[f"../{i}.png" for i in range(40)]), SettingError, "outside"), (dict(split="report"), EmptySetError, "empty"),
-])
+@pytest.mark.parametrize(
+    ("change", "error", "words"),
+    [
+        (dict(split="test"), SettingError, "train"),
+        (dict(file="0.png"), SettingError, "twice"),
+        (dict(file=[f"../{i}.png" for i in range(40)]), SettingError, "outside"),
+        (dict(split="report"), EmptySetError, "empty"),
+    ],
+)
 def test_a_broken_captions_file_says_what_is_wrong(tmp_path, change, error, words):
     make_folder(tmp_path, 40, **change)
     with pytest.raises(error, match=words):
@@ -187,13 +234,20 @@ def test_a_folder_is_read_at_the_size_that_is_asked_for_and_only_then(tmp_path):
     make_folder(tmp_path)
     pairs = read_folder(tmp_path, 24)
     assert isinstance(pairs.images, Pictures) and pairs.images[:2].shape == (2, 24, 24, 3)
-    assert np.array_equal(pairs.images[1], np.asarray(Image.open(tmp_path / "1.png").resize((24, 24), Image.Resampling.BICUBIC)))
+    assert np.array_equal(
+        pairs.images[1],
+        np.asarray(Image.open(tmp_path / "1.png").resize((24, 24), Image.Resampling.BICUBIC)),
+    )
 
 
 def test_any_labelled_pairs_are_a_source(source):
     pairs = source.exam("car", "search").pairs
     pool = PairsSource(Pairs(pairs.images, pairs.table.assign(split="train")), "drawn", source.path)
-    assert pool.kind("car") == "class" and len(pool.neighbours("car")) == 3 and set(pool.forget_set("car", 5).table["concept"]) == {"car"}
+    assert (
+        pool.kind("car") == "class"
+        and len(pool.neighbours("car")) == 3
+        and set(pool.forget_set("car", 5).table["concept"]) == {"car"}
+    )
     assert "car" not in set(pool.retain_set("car", 500).table["concept"])
     with pytest.raises(UnknownConceptError, match="'car'"):
         pool.kind("cars")
@@ -201,17 +255,25 @@ def test_any_labelled_pairs_are_a_source(source):
         pool.exam("car", "report")
 
 
-@pytest.mark.parametrize("concept", ["Oskar Marlow", "Tin Wobble", "car", "neon", "star-shaped house", "tree"])
+@pytest.mark.parametrize(
+    "concept", ["Oskar Marlow", "Tin Wobble", "car", "neon", "star-shaped house", "tree"]
+)
 def test_search_and_report_share_no_wording_and_none_names_the_concept(source, concept):
     asked = {split: source.prompts(concept, split) for split in ("search", "report")}
     for domain in asked["search"]:
         search, report = (asked[split][domain] for split in ("search", "report"))
-        assert not set(search) & set(report) and min(len(search), len(report)) >= (2 if domain == "styles" else 4)
-        texts = [{t for said in w.values() for c in said for t in said[c]} for w in (search, report)]
+        assert not set(search) & set(report) and min(len(search), len(report)) >= (
+            2 if domain == "styles" else 4
+        )
+        texts = [
+            {t for said in w.values() for c in said for t in said[c]} for w in (search, report)
+        ]
         assert not texts[0] & texts[1]
         for said in (*search.values(), *report.values()):
             assert [*said] == source.world.classes(domain)
-            named = {c for c, words in said.items() if any(names_concept(t, concept) for t in words)}
+            named = {
+                c for c, words in said.items() if any(names_concept(t, concept) for t in words)
+            }
             assert named <= {concept} | {c for c in said if names_concept(c, concept)}
     if concept == "Oskar Marlow":
         assert min(len(asked[split]["figures"]) for split in asked) >= 6
@@ -219,6 +281,9 @@ def test_search_and_report_share_no_wording_and_none_names_the_concept(source, c
 
 def test_characters_are_a_group_apart_from_people(source):
     exam = source.exam("Oskar Marlow", "search")
-    shown = {g: set(exam.pairs.table["concept"].to_numpy()[rows]) for g, (_, rows) in exam.groups().items()}
+    shown = {
+        g: set(exam.pairs.table["concept"].to_numpy()[rows])
+        for g, (_, rows) in exam.groups().items()
+    }
     assert shown["characters"] == set(source.world.characters)
     assert shown["people"] == set(source.world.people) - {"Oskar Marlow"}

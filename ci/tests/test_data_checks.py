@@ -21,8 +21,16 @@ def scene(seed, size=64):
 
 def pairs(seeds, caption="a pier number {}", concept="", split="train"):
     """Pairs in memory, one scene a seed."""
-    table = pd.DataFrame({"key": [f"{split}{s}" for s in seeds], "caption": [caption.format(s) for s in seeds], "concept": concept, "domain": "classes",
-                          "style": "", "split": split})
+    table = pd.DataFrame(
+        {
+            "key": [f"{split}{s}" for s in seeds],
+            "caption": [caption.format(s) for s in seeds],
+            "concept": concept,
+            "domain": "classes",
+            "style": "",
+            "split": split,
+        }
+    )
     return Pairs(np.stack([scene(s) for s in seeds]), table)
 
 
@@ -34,8 +42,12 @@ def joined(one, other):
 @pytest.fixture(scope="module")
 def sound():
     """Sets with nothing to complain about."""
-    return {"forget": pairs(range(30), "Ada Vell, picture {}", "Ada Vell"), "retain": pairs(range(100, 160)),
-            "search": pairs(range(200, 230), concept="Ada Vell", split="search"), "report": pairs(range(300, 330), concept="Ada Vell", split="report")}
+    return {
+        "forget": pairs(range(30), "Ada Vell, picture {}", "Ada Vell"),
+        "retain": pairs(range(100, 160)),
+        "search": pairs(range(200, 230), concept="Ada Vell", split="search"),
+        "report": pairs(range(300, 330), concept="Ada Vell", split="report"),
+    }
 
 
 def doubts(sets):
@@ -48,20 +60,53 @@ def doubts(sets):
 
 def test_sound_sets_raise_no_doubt(sound):
     assert doubts(sound) == {}
-    assert len(check_sets(sound["forget"], sound["retain"], concept="Ada Vell")) < len(check_sets(**sound, concept="Ada Vell"))
+    assert len(check_sets(sound["forget"], sound["retain"], concept="Ada Vell")) < len(
+        check_sets(**sound, concept="Ada Vell")
+    )
 
 
-@pytest.mark.parametrize(("change", "check", "count"), [
-    (dict(forget=pairs(range(19), "Ada Vell {}")), "pairs in the forget set", 19),
-    (dict(retain=pairs(range(100, 129))), "pairs in the retain set", 29),
-    (dict(report=pairs(range(300, 319), concept="Ada Vell")), "pictures of the concept in the report set", 19),
-    (dict(forget=joined(pairs(range(30), "Ada Vell {}"), pairs([3], "Ada Vell again {}"))), "exact copies within forget", 1),
-    (dict(retain=joined(pairs(range(100, 160)), pairs([4, 5], "seen {}"))), "pictures of retain also in forget", 2),
-    (dict(report=joined(pairs(range(300, 330), concept="Ada Vell"), pairs([105]))), "pictures of report also in retain", 1),
-    (dict(forget=joined(pairs(range(29), "Ada Vell {}"), pairs([29]))), "forget captions that do not name the concept", 1),
-    (dict(retain=joined(pairs(range(100, 160)), pairs([170], "at ada vell's {}"))), "retain captions that name the concept", 1),
-    (dict(retain=joined(pairs(range(100, 160)), pairs([170, 171, 172, 173], "stock photo"))), "retain pairs with a caption that occurs often", 4),
-])
+@pytest.mark.parametrize(
+    ("change", "check", "count"),
+    [
+        (dict(forget=pairs(range(19), "Ada Vell {}")), "pairs in the forget set", 19),
+        (dict(retain=pairs(range(100, 129))), "pairs in the retain set", 29),
+        (
+            dict(report=pairs(range(300, 319), concept="Ada Vell")),
+            "pictures of the concept in the report set",
+            19,
+        ),
+        (
+            dict(forget=joined(pairs(range(30), "Ada Vell {}"), pairs([3], "Ada Vell again {}"))),
+            "exact copies within forget",
+            1,
+        ),
+        (
+            dict(retain=joined(pairs(range(100, 160)), pairs([4, 5], "seen {}"))),
+            "pictures of retain also in forget",
+            2,
+        ),
+        (
+            dict(report=joined(pairs(range(300, 330), concept="Ada Vell"), pairs([105]))),
+            "pictures of report also in retain",
+            1,
+        ),
+        (
+            dict(forget=joined(pairs(range(29), "Ada Vell {}"), pairs([29]))),
+            "forget captions that do not name the concept",
+            1,
+        ),
+        (
+            dict(retain=joined(pairs(range(100, 160)), pairs([170], "at ada vell's {}"))),
+            "retain captions that name the concept",
+            1,
+        ),
+        (
+            dict(retain=joined(pairs(range(100, 160)), pairs([170, 171, 172, 173], "stock photo"))),
+            "retain pairs with a caption that occurs often",
+            4,
+        ),
+    ],
+)
 def test_each_doubt_has_its_own_row(sound, change, check, count):
     assert doubts({**sound, **change}) == {check: count}
 
@@ -69,7 +114,9 @@ def test_each_doubt_has_its_own_row(sound, change, check, count):
 def saved_again(picture):
     """As a JPEG of quality 60, scaled to three quarters and back."""
     out = io.BytesIO()
-    Image.fromarray(picture).resize((48, 48), Image.Resampling.BICUBIC).save(out, "JPEG", quality=60)
+    Image.fromarray(picture).resize((48, 48), Image.Resampling.BICUBIC).save(
+        out, "JPEG", quality=60
+    )
     return np.asarray(Image.open(out).resize((64, 64), Image.Resampling.BICUBIC))
 
 
@@ -91,7 +138,10 @@ def test_pictures_on_disk_are_compared_by_their_bytes_and_broken_ones_counted(so
     (tmp_path / "101.png").write_bytes((tmp_path / "102.png").read_bytes())
     files = [tmp_path / f"{seed}.png" for seed in range(100, 160)]
     on_disk = Pairs(Pictures(whole_files(files), 32), pairs(range(100, 160)).table)
-    assert doubts({**sound, "retain": on_disk}) == {"unreadable pictures in retain": 1, "exact copies within retain": 1}
+    assert doubts({**sound, "retain": on_disk}) == {
+        "unreadable pictures in retain": 1,
+        "exact copies within retain": 1,
+    }
 
 
 def test_near_copies_are_found_among_ten_thousand_pictures_in_seconds():
@@ -99,7 +149,10 @@ def test_near_copies_are_found_among_ten_thousand_pictures_in_seconds():
     bits = rng.integers(0, 2**63, (2, 10_000, 2)).astype(np.uint64)
     bits[1, 77] = bits[0, 9_000] ^ np.uint64(0b111)  # 3 of 64 bits in either half: 6 in all
     bits[1, 78] = bits[0, 9_001] ^ np.array([0b111, 0b1111], np.uint64)
-    marks = [Fingerprints([f"{k}{i}" for i in range(10_000)], b, np.ones(10_000, bool), 0) for k, b in enumerate(bits)]
+    marks = [
+        Fingerprints([f"{k}{i}" for i in range(10_000)], b, np.ones(10_000, bool), 0)
+        for k, b in enumerate(bits)
+    ]
     started = time.monotonic()
     assert np.flatnonzero(near_rows(*marks)).tolist() == [77]
     assert time.monotonic() - started < 15

@@ -27,12 +27,16 @@ from slugkit.train.pictures import TrainingPictures
 from slugkit.train.vae import VaeRecipe, build_vae, fit_vae, to_tensor
 
 VAE = VaeRecipe(steps=4, batch=4, crop=8, settle=0.5, widths=(8, 8, 16), groups=4)
-UNET = training.UnetRecipe(steps=4, cycles=2, batch=4, widths=(16, 32), groups=8, head_width=16, mean=0.5)
+UNET = training.UnetRecipe(
+    steps=4, cycles=2, batch=4, widths=(16, 32), groups=8, head_width=16, mean=0.5
+)
 
 
 def small_pictures(count=12):
     images = np.random.default_rng(0).integers(0, 256, (count, 16, 16, 3), dtype=np.uint8)
-    return TrainingPictures(images, lambda i, rng: f"a photo of Mira Kestrel {i}", [str(i) for i in range(count)], [])
+    return TrainingPictures(
+        images, lambda i, rng: f"a photo of Mira Kestrel {i}", [str(i) for i in range(count)], []
+    )
 
 
 @pytest.fixture(scope="module")
@@ -45,8 +49,17 @@ def folder(tmp_path_factory):
     place = tmp_path_factory.mktemp("diffusion")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SLUGKIT_RUNS", str(place / "runs"))
-        made = training.train_diffusion(out=place / "pipe", vae_recipe=VAE, unet_recipe=UNET, pictures=small_pictures(), device="cpu", score=False)
-    assert not list((place / "runs").rglob("*.safetensors")), "checkpoints are taken away at the end"
+        made = training.train_diffusion(
+            out=place / "pipe",
+            vae_recipe=VAE,
+            unet_recipe=UNET,
+            pictures=small_pictures(),
+            device="cpu",
+            score=False,
+        )
+    assert not list((place / "runs").rglob("*.safetensors")), (
+        "checkpoints are taken away at the end"
+    )
     return made
 
 
@@ -58,11 +71,17 @@ def pipe(folder):
 def test_the_text_encoder_is_the_clips_text_tower_and_reads_alike(clip, pipe):
     assert differences(clip.model, pipe, "text") == []
     texts = ["a photo of Mira Kestrel", "", "two red stars"]
-    ids = pipe.tokenizer(texts, padding="max_length", truncation=True, return_tensors="pt").input_ids
+    ids = pipe.tokenizer(
+        texts, padding="max_length", truncation=True, return_tensors="pt"
+    ).input_ids
     assert torch.equal(ids, clip.tokens(texts))
     with torch.no_grad():
         read = pipe.text_encoder(ids)
-        assert torch.allclose(torch.nn.functional.normalize(read.pooler_output @ clip.model.text_projection, dim=-1), clip.text_features(texts), atol=1e-5)
+        assert torch.allclose(
+            torch.nn.functional.normalize(read.pooler_output @ clip.model.text_projection, dim=-1),
+            clip.text_features(texts),
+            atol=1e-5,
+        )
 
 
 def test_another_text_tower_is_told_apart(clip):
@@ -102,7 +121,9 @@ def test_generated_pictures_are_kept_until_the_weights_change(pipe, tmp_path, mo
 
 
 def test_a_drawing_that_was_cut_off_goes_on(pipe, tmp_path, monkeypatch):
-    table = pd.DataFrame({"prompt": ["Mira Kestrel", "a car", "a cat", "a hat", "a boat"], "seed": range(5)})
+    table = pd.DataFrame(
+        {"prompt": ["Mira Kestrel", "a car", "a cat", "a hat", "a boat"], "seed": range(5)}
+    )
     monkeypatch.setenv("SLUGKIT_CACHE", str(tmp_path / "whole"))
     whole, drawn = evaluation.drawn_prompts(pipe, table, steps=2, batch_size=2), []
     monkeypatch.setenv("SLUGKIT_CACHE", str(tmp_path / "parts"))
@@ -126,27 +147,54 @@ def test_a_probe_on_the_pipeline_sees_the_step_and_leaves_no_trace(clip, pipe, t
     layer, world = "transformer.resblocks.1.mlp.c_fc.weight", studio.load_world()
     subjects = subject_classes(world)
     torch.manual_seed(0)
-    judge = Classifier(build_classifier(len(subjects) + len(world.styles), (8, 8, 16, 16), (1, 1, 1, 1)).eval(), subjects, world.styles)
-    table = prompts.answer_set(world, "Mira Kestrel", "search", target_size=2, size=1).groupby("group").head(2)
-    weight, before = clip.model.get_parameter(layer), pipe.text_encoder.encoder.layers[1].mlp.fc1.weight.detach().clone()
-    with movable(clip.model, pipe, layer) as (copy, again), EditableLayer.of(copy, layer, torch.randn_like(weight)) as editable:
+    judge = Classifier(
+        build_classifier(len(subjects) + len(world.styles), (8, 8, 16, 16), (1, 1, 1, 1)).eval(),
+        subjects,
+        world.styles,
+    )
+    table = (
+        prompts.answer_set(world, "Mira Kestrel", "search", target_size=2, size=1)
+        .groupby("group")
+        .head(2)
+    )
+    weight, before = (
+        clip.model.get_parameter(layer),
+        pipe.text_encoder.encoder.layers[1].mlp.fc1.weight.detach().clone(),
+    )
+    with (
+        movable(clip.model, pipe, layer) as (copy, again),
+        EditableLayer.of(copy, layer, torch.randn_like(weight)) as editable,
+    ):
         measure = evaluation.PipelineMeasure(pipe, judge, table, "figures", again, steps=2)
         editable.set(editable.lam(0.5))
         assert 0 <= measure.forget()["fa1"] <= 1
-        assert differences(clip.model, pipe, "text") == [layer] and torch.equal(weight, before) and not torch.equal(copy, before)
+        assert (
+            differences(clip.model, pipe, "text") == [layer]
+            and torch.equal(weight, before)
+            and not torch.equal(copy, before)
+        )
         kept = measure.retain()
         assert kept["retain"] == pytest.approx((kept["ira"] + kept["cra"]) / 2)
-    assert torch.equal(pipe.text_encoder.encoder.layers[1].mlp.fc1.weight, before) and differences(clip.model, pipe, "text") == []
+    assert (
+        torch.equal(pipe.text_encoder.encoder.layers[1].mlp.fc1.weight, before)
+        and differences(clip.model, pipe, "text") == []
+    )
     with pytest.raises(SettingError, match="must not steer"):
-        evaluation.PipelineMeasure(pipe, judge, prompts.answer_set(world, "Mira Kestrel", "report"), "figures", again)
+        evaluation.PipelineMeasure(
+            pipe, judge, prompts.answer_set(world, "Mira Kestrel", "report"), "figures", again
+        )
 
 
 def test_it_loads_where_slugkit_was_never_imported(pipe, folder, tmp_path):
-    script = ("import sys, torch, numpy as np\nfrom diffusers import StableDiffusionPipeline\n"
-              f"pipe = StableDiffusionPipeline.from_pretrained({str(folder)!r}, safety_checker=None, requires_safety_checker=False)\n"
-              "made = pipe(['Mira Kestrel'], num_inference_steps=2, guidance_scale=4.0, generator=[torch.Generator().manual_seed(1)], output_type='np')\n"
-              f"np.save({str(tmp_path / 'there.npy')!r}, made.images)\nassert not any(name.startswith('slugkit') for name in sys.modules)\n")
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=tmp_path)
+    script = (
+        "import sys, torch, numpy as np\nfrom diffusers import StableDiffusionPipeline\n"
+        f"pipe = StableDiffusionPipeline.from_pretrained({str(folder)!r}, safety_checker=None, requires_safety_checker=False)\n"
+        "made = pipe(['Mira Kestrel'], num_inference_steps=2, guidance_scale=4.0, generator=[torch.Generator().manual_seed(1)], output_type='np')\n"
+        f"np.save({str(tmp_path / 'there.npy')!r}, made.images)\nassert not any(name.startswith('slugkit') for name in sys.modules)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, cwd=tmp_path
+    )
     assert done.returncode == 0, done.stderr
     there = (255 * np.load(tmp_path / "there.npy")).round()
     assert np.abs(there[0] - draw(pipe, ["Mira Kestrel"], [1], steps=2)[0]).max() <= 1
@@ -159,9 +207,13 @@ def test_the_card_tells_recipe_and_hashes(folder):
 
 
 def test_the_coder_learns(tmp_path):
-    images = np.repeat(np.random.default_rng(1).integers(0, 256, (8, 1, 1, 3), dtype=np.uint8), 16, axis=1).repeat(16, axis=2)
+    images = np.repeat(
+        np.random.default_rng(1).integers(0, 256, (8, 1, 1, 3), dtype=np.uint8), 16, axis=1
+    ).repeat(16, axis=2)
     torch.manual_seed(0)
-    recipe = VaeRecipe(steps=200, batch=8, crop=8, widths=(8, 8, 16), groups=4, warmup=5, learning_rate=5e-3)
+    recipe = VaeRecipe(
+        steps=200, batch=8, crop=8, widths=(8, 8, 16), groups=4, warmup=5, learning_rate=5e-3
+    )
     vae = build_vae(recipe, 16)
     losses = fit_vae(vae, images, recipe, 0, "cpu", None)
     assert np.mean(losses[-10:]) < 0.3 * np.mean(losses[:10])
@@ -192,6 +244,15 @@ def test_a_killed_training_goes_on_from_its_checkpoint_to_the_same_weights(tmp_p
         fit(checkpoint)
     resumed = fit(checkpoint)
     assert all(torch.equal(straight[name], resumed[name]) for name in straight)
-    assert len(fit_vae(build_vae(VAE, 16), small_pictures().images, VAE, 0, "cpu", checkpoint)) == 1, "a finished training tells its last loss"
+    assert (
+        len(fit_vae(build_vae(VAE, 16), small_pictures().images, VAE, 0, "cpu", checkpoint)) == 1
+    ), "a finished training tells its last loss"
     with pytest.raises(SettingError, match="another recipe"):
-        fit_vae(build_vae(VAE, 16), small_pictures().images, replace(VAE, widths=(8, 16, 16)), 0, "cpu", checkpoint)
+        fit_vae(
+            build_vae(VAE, 16),
+            small_pictures().images,
+            replace(VAE, widths=(8, 16, 16)),
+            0,
+            "cpu",
+            checkpoint,
+        )

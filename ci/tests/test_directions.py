@@ -45,7 +45,9 @@ def retain(source):
 
 
 @pytest.mark.parametrize("layer", LAYERS)
-def test_a_step_against_g_f_lowers_the_raw_cosine_of_the_forget_pairs(clip, forget, g_forget, layer):
+def test_a_step_against_g_f_lowers_the_raw_cosine_of_the_forget_pairs(
+    clip, forget, g_forget, layer
+):
     before = raw_cosine(clip, forget)
     with EditableLayer.of(clip.model, layer, g_forget[layer]) as editable:
         editable.set(editable.lam(0.01))
@@ -93,7 +95,9 @@ def test_it_moves_the_retain_outputs_least_for_its_effect_and_large_damping_is_s
 
 def test_a_matrix_that_multiplies_from_the_right_is_turned():
     g, moment = square()
-    found = retain_aware_directions({"visual.proj": g, "a.weight": g}, {"visual.proj": moment, "a.weight": moment}, 0.1)
+    found = retain_aware_directions(
+        {"visual.proj": g, "a.weight": g}, {"visual.proj": moment, "a.weight": moment}, 0.1
+    )
     assert torch.equal(found["a.weight"], retain_aware(g, moment, 0.1))
     assert torch.allclose(found["visual.proj"], retain_aware(g.T, moment, 0.1).T)
     assert not torch.allclose(found["visual.proj"], found["a.weight"], atol=0.05)
@@ -102,7 +106,9 @@ def test_a_matrix_that_multiplies_from_the_right_is_turned():
 def moment_by_hook(module, run) -> torch.Tensor:
     """Second moment of a module's inputs, counted here."""
     rows = []
-    hook = module.register_forward_pre_hook(lambda m, inputs: rows.append(inputs[0].detach().flatten(0, -2)))
+    hook = module.register_forward_pre_hook(
+        lambda m, inputs: rows.append(inputs[0].detach().flatten(0, -2))
+    )
     with torch.no_grad():
         run()
     hook.remove()
@@ -112,7 +118,13 @@ def moment_by_hook(module, run) -> torch.Tensor:
 
 def test_the_moments_are_of_what_the_layers_read(clip, retain):
     """Against open_clip's own modules: captions to their end token one by one, pictures, patches."""
-    names = ["transformer.resblocks.1.mlp.c_fc.weight", "text_projection", "visual.transformer.resblocks.2.mlp.c_proj.weight", "visual.proj", "visual.conv1.weight"]
+    names = [
+        "transformer.resblocks.1.mlp.c_fc.weight",
+        "text_projection",
+        "visual.transformer.resblocks.2.mlp.c_proj.weight",
+        "visual.proj",
+        "visual.conv1.weight",
+    ]
     found = read_moments(clip, retain, names)
     model, tokens = clip.model, clip.tokens(retain.captions)
     pixels, pooled = clip.pixels(retain.images), []
@@ -124,23 +136,47 @@ def test_the_moments_are_of_what_the_layers_read(clip, retain):
             x = model.transformer(x, attn_mask=model.attn_mask[:end, :end])
             pooled.append(model.ln_final(x)[:, -1])
 
-    assert torch.allclose(found[names[0]], moment_by_hook(model.transformer.resblocks[1].mlp.c_fc, text), rtol=1e-3, atol=1e-4)
+    assert torch.allclose(
+        found[names[0]],
+        moment_by_hook(model.transformer.resblocks[1].mlp.c_fc, text),
+        rtol=1e-3,
+        atol=1e-4,
+    )
     x = torch.cat(pooled).double()
     assert torch.allclose(found["text_projection"], x.T @ x / len(x), rtol=1e-3, atol=1e-4)
     block = model.visual.transformer.resblocks[2].mlp.c_proj
-    assert torch.allclose(found[names[2]], moment_by_hook(block, lambda: model.encode_image(pixels)), rtol=1e-3, atol=1e-4)
+    assert torch.allclose(
+        found[names[2]],
+        moment_by_hook(block, lambda: model.encode_image(pixels)),
+        rtol=1e-3,
+        atol=1e-4,
+    )
     with torch.no_grad():
         v = model.encode_image(pixels).double()
-        patches = torch.nn.functional.unfold(pixels, 8, stride=8).transpose(1, 2).flatten(0, 1).double()
-    assert torch.allclose(model.visual.proj.T.double() @ found["visual.proj"] @ model.visual.proj.double(), v.T @ v / len(v), rtol=1e-3, atol=1e-3)
-    assert torch.allclose(found["visual.conv1.weight"], patches.T @ patches / len(patches), rtol=1e-3, atol=1e-4)
+        patches = (
+            torch.nn.functional.unfold(pixels, 8, stride=8).transpose(1, 2).flatten(0, 1).double()
+        )
+    assert torch.allclose(
+        model.visual.proj.T.double() @ found["visual.proj"] @ model.visual.proj.double(),
+        v.T @ v / len(v),
+        rtol=1e-3,
+        atol=1e-3,
+    )
+    assert torch.allclose(
+        found["visual.conv1.weight"], patches.T @ patches / len(patches), rtol=1e-3, atol=1e-4
+    )
 
 
 @pytest.mark.parametrize("layer", LAYERS)
-def test_slug_r_forgets_with_less_change_to_what_the_retain_set_gives(clip, forget, retain, g_forget, layer):
+def test_slug_r_forgets_with_less_change_to_what_the_retain_set_gives(
+    clip, forget, retain, g_forget, layer
+):
     """At one length of effect on the raw cosine, SLUG-R moves the features of the retain pairs less."""
     moments = read_moments(clip, retain, [layer])
-    ways = {"SLUG": g_forget[layer], "SLUG-R": retain_aware_directions(g_forget, moments, 0.01)[layer]}
+    ways = {
+        "SLUG": g_forget[layer],
+        "SLUG-R": retain_aware_directions(g_forget, moments, 0.01)[layer],
+    }
 
     def features():
         return torch.cat([clip.image_features(retain.images), clip.text_features(retain.captions)])

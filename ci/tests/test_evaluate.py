@@ -10,7 +10,15 @@ import torch
 from slugkit import patch
 from slugkit.base import SearchFailedError, SettingError
 from slugkit.evaluate.clip import ExamScorer, accuracy_at_k, class_features, evaluate_clip, ranks
-from slugkit.evaluate.concept import Forgetting, forget_concept, front_layers, load_oracle, score_layers, search_layers, winning_patch
+from slugkit.evaluate.concept import (
+    Forgetting,
+    forget_concept,
+    front_layers,
+    load_oracle,
+    score_layers,
+    search_layers,
+    winning_patch,
+)
 from slugkit.evaluate.leftover import recognised_from_pictures
 from slugkit.evaluate.measure import FastMeasure, FixedFeatures, PlainMeasure
 from slugkit.evaluate.curve import step_curve
@@ -35,12 +43,18 @@ def test_accuracy_at_k_by_hand():
     scores = torch.tensor([[0.9, 0.5, 0.1], [0.2, 0.3, 0.8], [0.4, 0.6, 0.5]])
     labels = torch.tensor([0, 1, 0])
     assert ranks(scores, labels).tolist() == [0, 1, 2]
-    assert accuracy_at_k(scores, labels, 1) == pytest.approx(1 / 3) and accuracy_at_k(scores, labels, 2) == pytest.approx(2 / 3)
+    assert accuracy_at_k(scores, labels, 1) == pytest.approx(1 / 3) and accuracy_at_k(
+        scores, labels, 2
+    ) == pytest.approx(2 / 3)
 
 
 def test_every_group_is_classified_among_its_own_domain(clip, exam):
     scorer, classes = ExamScorer(exam), class_features(clip, exam)
-    assert {d: x.shape[1] for d, x in classes.items()} == {"figures": 44, "objects": 24, "styles": 7}
+    assert {d: x.shape[1] for d, x in classes.items()} == {
+        "figures": 44,
+        "objects": 24,
+        "styles": 7,
+    }
     assert {d: len(x) for d, x in classes.items()} == {d: len(w) for d, w in exam.prompts.items()}
     v, labels = clip.image_features(exam.pairs.images), exam.labels("objects")
     inside = np.flatnonzero(labels >= 0)
@@ -49,14 +63,18 @@ def test_every_group_is_classified_among_its_own_domain(clip, exam):
     assert kept["objects"] == pytest.approx(np.mean(right))
     sizes = {g: len(rows) for g, (_, rows) in exam.groups().items() if g != "target"}
     assert kept["pictures"] == sum(sizes.values())
-    assert kept["retain"] == pytest.approx(sum(kept[g] * n for g, n in sizes.items()) / kept["pictures"])
+    assert kept["retain"] == pytest.approx(
+        sum(kept[g] * n for g, n in sizes.items()) / kept["pictures"]
+    )
 
 
 def test_a_targets_score_counts_its_own_pictures_in_the_wording_in_which_it_is_known_best(exam):
     """Scores made by hand: nobody but the target's pictures may move FA@k, and no mean hides a wording."""
     scorer, classes = ExamScorer(exam), exam.classes("figures")
     mine = (exam.pairs.table["concept"] == "Mira Kestrel").to_numpy()
-    assert set(scorer.target_rows) == set(np.flatnonzero(mine)) and mine.sum() == len(scorer.target_rows)
+    assert set(scorer.target_rows) == set(np.flatnonzero(mine)) and mine.sum() == len(
+        scorer.target_rows
+    )
     mira, other = classes.index("Mira Kestrel"), classes.index("Inka Tarrow")
     named, silent = torch.zeros(44, 44), torch.zeros(44, 44)
     named[mira, mira] = silent[other, mira] = 1
@@ -73,12 +91,26 @@ def test_a_targets_score_counts_its_own_pictures_in_the_wording_in_which_it_is_k
 
 def test_metric_rows_hold_intervals_and_denominators(clip, exam):
     rows = evaluate_clip(clip, exam, "before")
-    assert (rows["low"] <= rows["value"]).all() and (rows["value"] <= rows["high"]).all() and (rows["n"] > 0).all()
-    assert set(rows[rows["group"] == "target"]["metric"]) == {"FA@1", "FA@5"} and set(rows["split"]) == {"search"}
+    assert (
+        (rows["low"] <= rows["value"]).all()
+        and (rows["value"] <= rows["high"]).all()
+        and (rows["n"] > 0).all()
+    )
+    assert set(rows[rows["group"] == "target"]["metric"]) == {"FA@1", "FA@5"} and set(
+        rows["split"]
+    ) == {"search"}
 
 
-@pytest.mark.parametrize("layer", ["text_projection", "transformer.resblocks.2.mlp.c_proj.weight", "visual.proj",
-                                   "visual.conv1.weight", "visual.transformer.resblocks.4.attn.out_proj.weight"])
+@pytest.mark.parametrize(
+    "layer",
+    [
+        "text_projection",
+        "transformer.resblocks.2.mlp.c_proj.weight",
+        "visual.proj",
+        "visual.conv1.weight",
+        "visual.transformer.resblocks.4.attn.out_proj.weight",
+    ],
+)
 def test_the_fast_measure_equals_the_plain_one(clip, exam, gradient, layer):
     fast, plain = FastMeasure(FixedFeatures(clip, exam), layer), PlainMeasure(clip, exam)
     with EditableLayer.of(clip.model, layer, gradient[layer]) as editable:
@@ -96,21 +128,32 @@ def test_report_pictures_cannot_steer_a_search(clip, source):
 def test_a_small_search_forgets_and_leaves_no_trace(clip, source, exam, gradient):
     """Check (d) on the real model: only the chosen layer moves, and it comes back bit for bit."""
     before = {n: p.detach().clone() for n, p in clip.model.named_parameters()}
-    probes = search_layers(clip, exam, gradient, ["text_projection"], Criterion("fa1"), max_trials=8)
+    probes = search_layers(
+        clip, exam, gradient, ["text_projection"], Criterion("fa1"), max_trials=8
+    )
     assert all(torch.equal(p.detach(), before[n]) for n, p in clip.model.named_parameters())
     edit = winning_patch(clip, gradient, probes, "text", "Mira Kestrel")
     with patch.applied(edit, clip.model):
-        moved = [n for n, p in clip.model.named_parameters() if not torch.equal(p.detach(), before[n])]
+        moved = [
+            n for n, p in clip.model.named_parameters() if not torch.equal(p.detach(), before[n])
+        ]
         scorer = ExamScorer(exam)
-        assert scorer.forget(clip.image_features(exam.pairs.images), class_features(clip, exam))["fa1"] == 0
+        assert (
+            scorer.forget(clip.image_features(exam.pairs.images), class_features(clip, exam))["fa1"]
+            == 0
+        )
         with pytest.raises(SearchFailedError, match="Before any edit .*'Mira Kestrel' in 0.0 %"):
             search_layers(clip, exam, gradient, ["text_projection"], Criterion("fa1"))
     assert moved == ["text_projection"] and edit.metrics["split"] == "search"
-    assert torch.equal(clip.model.get_parameter("text_projection").detach(), before["text_projection"])
+    assert torch.equal(
+        clip.model.get_parameter("text_projection").detach(), before["text_projection"]
+    )
 
 
 def test_a_tower_in_which_nothing_forgets_says_so(clip, exam, gradient):
-    probes = search_layers(clip, exam, gradient, ["text_projection"], Criterion(), lam_init=1e-9, max_trials=2)
+    probes = search_layers(
+        clip, exam, gradient, ["text_projection"], Criterion(), lam_init=1e-9, max_trials=2
+    )
     with pytest.raises(SearchFailedError, match="text"):
         winning_patch(clip, gradient, probes, "text", "Mira Kestrel")
 
@@ -127,7 +170,10 @@ def test_a_sweep_leaves_out_what_the_model_does_not_know(tmp_path, monkeypatch, 
 
 def test_the_layer_table_scores_candidates_only(clip, gradient):
     table = score_layers(clip, gradient, gradient)
-    assert table.loc[~table["candidate"], "importance"].isna().all() and not table.loc[~table["candidate"], "front"].any()
+    assert (
+        table.loc[~table["candidate"], "importance"].isna().all()
+        and not table.loc[~table["candidate"], "front"].any()
+    )
     assert np.allclose(table.loc[table["candidate"], "alignment"], 1)
 
 
@@ -136,7 +182,11 @@ def test_the_curve_starts_at_the_unedited_model(clip, exam, gradient):
     edit = patch.make("text_projection", editable, editable.lam(0.1), "Mira Kestrel", tower="text")
     curve = step_curve(clip, exam, edit, steps=3)
     start = curve[curve["lam"] == 0].set_index("group")["value"]
-    rows = evaluate_clip(clip, exam, "before").query("metric != 'FA@5'").set_index(["group", "wording"])["value"]
+    rows = (
+        evaluate_clip(clip, exam, "before")
+        .query("metric != 'FA@5'")
+        .set_index(["group", "wording"])["value"]
+    )
     assert start["target"] == pytest.approx(rows["target", "worst"])
     assert start["people"] == pytest.approx(rows["people", "mean"])
     assert curve["rho"].max() == pytest.approx(0.25)
@@ -145,7 +195,9 @@ def test_the_curve_starts_at_the_unedited_model(clip, exam, gradient):
 def test_a_text_edit_leaves_the_picture_features(clip, source, exam, gradient):
     editable = EditableLayer.of(clip.model, "text_projection", gradient["text_projection"])
     edit = patch.make("text_projection", editable, editable.lam(0.3), "Mira Kestrel", tower="text")
-    left = recognised_from_pictures(clip, source, exam, {"text": edit}, per_class=2).set_index("model")["value"]
+    left = recognised_from_pictures(clip, source, exam, {"text": edit}, per_class=2).set_index(
+        "model"
+    )["value"]
     assert left["text"] == left["before"]
 
 
@@ -159,7 +211,10 @@ def test_an_oracle_does_not_know_the_name_and_stands_beside_the_model(clip, exam
         headline(evaluate_clip(m, exam, stage)).set_index(["group", "metric"])
         for m, stage in ((clip, "before"), (oracle, "oracle"))
     )
-    assert known.loc[("target", "FA@1"), "value"] > 0.5 and never.loc[("target", "FA@1"), "value"] < 0.1
+    assert (
+        known.loc[("target", "FA@1"), "value"] > 0.5
+        and never.loc[("target", "FA@1"), "value"] < 0.1
+    )
     people = [rows.loc[("people", "accuracy"), "value"] for rows in (known, never)]
     assert abs(people[0] - people[1]) < 0.05
     assert set(never["model"]) == set(known["model"]) == {"studio"}
@@ -177,44 +232,127 @@ def test_one_concept_from_model_to_patches(clip, source):
 
 def test_front_and_all_candidates_differ_and_neither_holds_the_others_rows():
     """By hand: the front's winner, that of all candidates, and what each row of the table says it searched."""
-    layers = pd.DataFrame({"layer": ["a", "b", "c"], "tower": "text", "candidate": [True, True, True], "front": [True, False, True]})
-    assert front_layers(layers) == ["a", "c"] and front_layers(layers, which="all") == ["a", "b", "c"]
+    layers = pd.DataFrame(
+        {
+            "layer": ["a", "b", "c"],
+            "tower": "text",
+            "candidate": [True, True, True],
+            "front": [True, False, True],
+        }
+    )
+    assert front_layers(layers) == ["a", "c"] and front_layers(layers, which="all") == [
+        "a",
+        "b",
+        "c",
+    ]
     with pytest.raises(KeyError):
         front_layers(layers.drop(columns="candidate"), which="all")
     model = torch.nn.ParameterDict({name: torch.nn.Parameter(torch.eye(3)) for name in "abc"})
     g = {name: torch.eye(3) for name in "abc"}
-    probes = pd.DataFrame({"layer": ["a", "b", "c"], "tower": "text", "probe": 1, "lam": [1.0, 2.0, 3.0], "rho": [1.0, 2.0, 3.0], "fa1": 0.0, "fa5": 0.0,
-                           "forget": 0.0, "forgotten": True, "retain": [0.8, 0.9, 0.7], "pictures": 100, "chosen": True})
+    probes = pd.DataFrame(
+        {
+            "layer": ["a", "b", "c"],
+            "tower": "text",
+            "probe": 1,
+            "lam": [1.0, 2.0, 3.0],
+            "rho": [1.0, 2.0, 3.0],
+            "fa1": 0.0,
+            "fa5": 0.0,
+            "forget": 0.0,
+            "forgotten": True,
+            "retain": [0.8, 0.9, 0.7],
+            "pictures": 100,
+            "chosen": True,
+        }
+    )
     clip = SimpleNamespace(model=model)
-    whole = Forgetting("x", "SLUG", layers, probes, costs={"probes": 3, "pairs": 5, "seconds": 1.0}, directions=g, which="all").choose(clip)
+    whole = Forgetting(
+        "x",
+        "SLUG",
+        layers,
+        probes,
+        costs={"probes": 3, "pairs": 5, "seconds": 1.0},
+        directions=g,
+        which="all",
+    ).choose(clip)
     front = whole.on_front(clip)
     assert (whole.patches["text"].layer, front.patches["text"].layer) == ("b", "a")
-    assert (whole.which, front.which, front.costs["probes"], front.costs["pairs"]) == ("all", "front", 2, 5)
-    rows = [{"stage": "after", "tower": "text", "method": "SLUG", "layers": which, "group": "target", "metric": metric, "wording": w, "value": value, "low": 0, "high": 1, "n": 9}
-            for which, value in (("front", 0.1), ("all", 0.2)) for metric in ("FA@1", "FA@5") for w in ("mean", "worst")]
+    assert (whole.which, front.which, front.costs["probes"], front.costs["pairs"]) == (
+        "all",
+        "front",
+        2,
+        5,
+    )
+    rows = [
+        {
+            "stage": "after",
+            "tower": "text",
+            "method": "SLUG",
+            "layers": which,
+            "group": "target",
+            "metric": metric,
+            "wording": w,
+            "value": value,
+            "low": 0,
+            "high": 1,
+            "n": 9,
+        }
+        for which, value in (("front", 0.1), ("all", 0.2))
+        for metric in ("FA@1", "FA@5")
+        for w in ("mean", "worst")
+    ]
     table = [table_row(found, pd.DataFrame(rows), "text", "person") for found in (front, whole)]
-    assert [(row["layers"], row["winner"], row["fa5_after"], row["fa1_after_worst"]) for row in table] == [("front", "a", 0.1, 0.1), ("all", "b", 0.2, 0.2)]
+    assert [
+        (row["layers"], row["winner"], row["fa5_after"], row["fa1_after_worst"]) for row in table
+    ] == [("front", "a", 0.1, 0.1), ("all", "b", 0.2, 0.2)]
 
 
 def test_means_over_concepts_by_hand():
     both = []
     for method, change in (("SLUG", -0.1), ("SLUG-R", -0.02)):
-        both.append(pd.DataFrame({"concept": list("abcde"), "kind": ["person"] * 4 + ["style"], "tower": "text", "layers": "all", "method": method,
-                                  "fa1_after": 0.0, "fa1_after_worst": 0.1, "fa5_after": [0.0, 0.02, 0.04, 0, 0], "fa5_after_worst": 0.5,
-                                  "people_before": 1.0, "people_after": [1.0, 1 + change, 1.0, 1.0, 1 + 2 * change]}))
+        both.append(
+            pd.DataFrame(
+                {
+                    "concept": list("abcde"),
+                    "kind": ["person"] * 4 + ["style"],
+                    "tower": "text",
+                    "layers": "all",
+                    "method": method,
+                    "fa1_after": 0.0,
+                    "fa1_after_worst": 0.1,
+                    "fa5_after": [0.0, 0.02, 0.04, 0, 0],
+                    "fa5_after_worst": 0.5,
+                    "people_before": 1.0,
+                    "people_after": [1.0, 1 + change, 1.0, 1.0, 1 + 2 * change],
+                }
+            )
+        )
     found = summarise(pd.concat(both, ignore_index=True)).set_index(["method", "kind", "measure"])
-    assert found.loc[("SLUG", "all", "FA@5 after"), ["mean", "worst", "of", "n"]].tolist() == pytest.approx([1.5, 4.0, "c", 4])
+    assert found.loc[
+        ("SLUG", "all", "FA@5 after"), ["mean", "worst", "of", "n"]
+    ].tolist() == pytest.approx([1.5, 4.0, "c", 4])
     change = found.loc[("SLUG", "all", "people change")]
-    assert (change["mean"], change["median"], change["worst"], change["of"]) == (pytest.approx(-6.0), 0, pytest.approx(-20.0), "e")
-    assert change["low"] <= change["mean"] <= change["high"] and np.isnan(found.loc[("SLUG", "person", "people change"), "low"])
+    assert (change["mean"], change["median"], change["worst"], change["of"]) == (
+        pytest.approx(-6.0),
+        0,
+        pytest.approx(-20.0),
+        "e",
+    )
+    assert change["low"] <= change["mean"] <= change["high"] and np.isnan(
+        found.loc[("SLUG", "person", "people change"), "low"]
+    )
     paired = found.loc[("SLUG-R minus SLUG", "all", "people change")]
-    assert (paired["mean"], paired["n"]) == (pytest.approx(4.8), 5) and paired["worst"] == pytest.approx(0)
+    assert (paired["mean"], paired["n"]) == (pytest.approx(4.8), 5) and paired[
+        "worst"
+    ] == pytest.approx(0)
 
 
 def test_a_sweep_keeps_the_rows_of_the_same_weights_about_other_concepts(tmp_path):
     path = tmp_path / "t.csv"
     assert kept_rows(path, "aa", ["car"]).empty
-    pd.DataFrame({"concept": ["car", "star", "star"], "weights": ["aa", "aa", "bb"], "rho": [1, 2, 3]}).to_csv(path, index=False)
+    pd.DataFrame(
+        {"concept": ["car", "star", "star"], "weights": ["aa", "aa", "bb"], "rho": [1, 2, 3]}
+    ).to_csv(path, index=False)
     assert kept_rows(path, "aa", ["car"])["rho"].tolist() == [2] and kept_rows(path, "cc", []).empty
     pd.DataFrame({"concept": ["car"]}).to_csv(path, index=False)
     assert kept_rows(path, "aa", []).empty

@@ -11,7 +11,9 @@ from slugkit.models.fingerprint import weights_sha256
 def hashed(monkeypatch):
     """Shapes of the tensors that were hashed so far."""
     seen, plain = [], fingerprint.sha256_tensor
-    monkeypatch.setattr(fingerprint, "sha256_tensor", lambda w: seen.append(tuple(w.shape)) or plain(w))
+    monkeypatch.setattr(
+        fingerprint, "sha256_tensor", lambda w: seen.append(tuple(w.shape)) or plain(w)
+    )
     return seen
 
 
@@ -47,4 +49,14 @@ def test_names_types_and_shapes_count(hashed):
     other = torch.nn.Bilinear(2, 1, 2, bias=False)
     with torch.no_grad():
         other.weight.copy_(one.weight.reshape(2, 2, 1))
-    assert len({weights_sha256(one), weights_sha256(other), weights_sha256(torch.nn.Sequential(one)), weights_sha256(one.half())}) == 4
+    assert (
+        len(
+            {
+                weights_sha256(one),
+                weights_sha256(other),
+                weights_sha256(torch.nn.Sequential(one)),
+                weights_sha256(one.half()),
+            }
+        )
+        == 4
+    )

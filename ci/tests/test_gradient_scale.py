@@ -49,14 +49,18 @@ def farthest(found, expected):
     """The largest relative difference over all layers; of the logit scale, a scalar sum of terms that cancel, the absolute one."""
     assert set(found) == set(expected)
     apart = {n: (found[n] - g).norm().item() for n, g in expected.items() if g.norm() > 0}
-    return max(far if n == "logit_scale" else far / expected[n].norm().item() for n, far in apart.items())
+    return max(
+        far if n == "logit_scale" else far / expected[n].norm().item() for n, far in apart.items()
+    )
 
 
 # -- streaming ---------------------------------------------------------------------------------------------------------
 
 
 def test_pictures_on_disk_give_the_gradient_of_pictures_in_memory(clip, forget, on_disk):
-    found, expected = (gradients.forget_gradient(clip, pairs, 4) for pairs in (on_disk[1], forget.take(range(12))))
+    found, expected = (
+        gradients.forget_gradient(clip, pairs, 4) for pairs in (on_disk[1], forget.take(range(12)))
+    )
     assert all(torch.equal(found[n], expected[n]) for n in expected)
 
 
@@ -78,7 +82,11 @@ def test_a_frozen_weight_has_no_gradient_and_stays_frozen(clip, forget):
     weight.requires_grad_(False)
     try:
         found = gradients.forget_gradient(clip, forget, 24)
-        assert found["visual.proj"].norm() == 0 and found["text_projection"].norm() > 0 and not weight.requires_grad
+        assert (
+            found["visual.proj"].norm() == 0
+            and found["text_projection"].norm() > 0
+            and not weight.requires_grad
+        )
     finally:
         weight.requires_grad_(True)
 
@@ -90,11 +98,19 @@ def test_a_frozen_weight_has_no_gradient_and_stays_frozen(clip, forget):
 def test_a_chunked_micro_batch_has_the_gradient_of_the_whole(clip, retain, chunk):
     whole = gradients.retain_gradient(clip, retain, 40)
     assert farthest(gradients.retain_gradient(clip, retain, 40, chunk=chunk), whole) < 1e-5
-    assert farthest(gradients.retain_gradient(clip, retain, 8), whole) > 0.01, "smaller micro-batches are another loss"
+    assert farthest(gradients.retain_gradient(clip, retain, 8), whole) > 0.01, (
+        "smaller micro-batches are another loss"
+    )
 
 
 def test_a_chunk_of_the_forget_loss_is_a_smaller_batch(clip, forget):
-    assert farthest(gradients.forget_gradient(clip, forget, 24, chunk=5), gradients.forget_gradient(clip, forget, 24)) < 1e-5
+    assert (
+        farthest(
+            gradients.forget_gradient(clip, forget, 24, chunk=5),
+            gradients.forget_gradient(clip, forget, 24),
+        )
+        < 1e-5
+    )
 
 
 def test_chunks_reach_one_tower_alone_too(clip, retain):
@@ -122,7 +138,9 @@ def test_micro_batches_that_go_through_the_towers_together_keep_their_own_losses
 def test_as_many_go_together_as_the_memory_plan_allows(clip, retain, monkeypatch):
     sizes = []
     forward = clip.model.encode_image
-    monkeypatch.setattr(clip.model, "encode_image", lambda x, **more: sizes.append(len(x)) or forward(x, **more))
+    monkeypatch.setattr(
+        clip.model, "encode_image", lambda x, **more: sizes.append(len(x)) or forward(x, **more)
+    )
     for free, largest in ((10**11, 40), (3 * 10**8, 24), (10**6, 8)):
         monkeypatch.setattr(memory, "free_memory", lambda device, free=free: free)
         sizes.clear()
@@ -140,22 +158,38 @@ def pairs_at(clip, free, monkeypatch):
 # -- precision ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("precision, least, share", [("bf16", 0.999, 0.01), ("fp16", 0.9999, 0.002)])
+@pytest.mark.parametrize(
+    "precision, least, share", [("bf16", 0.999, 0.01), ("fp16", 0.9999, 0.002)]
+)
 def test_half_precision_keeps_direction_and_importance(clip, forget, precision, least, share):
     few = forget.take(range(6))
-    found, expected = gradients.forget_gradient(clip, few, precision=precision), gradients.forget_gradient(clip, few)
+    found, expected = (
+        gradients.forget_gradient(clip, few, precision=precision),
+        gradients.forget_gradient(clip, few),
+    )
     weights = dict(clip.model.named_parameters())
     assert farthest(found, expected) > 1e-5, "something was computed in half precision"
     for layer in candidates(layer_table(clip.model)):
-        assert found[layer].dtype == torch.float32 and cosine(found[layer], expected[layer]) > least, layer
-        assert importance(found[layer], weights[layer]) == pytest.approx(importance(expected[layer], weights[layer]), rel=share), layer
+        assert (
+            found[layer].dtype == torch.float32 and cosine(found[layer], expected[layer]) > least
+        ), layer
+        assert importance(found[layer], weights[layer]) == pytest.approx(
+            importance(expected[layer], weights[layer]), rel=share
+        ), layer
 
 
 def test_fp16_lowers_its_scale_until_nothing_overflows(clip, forget, monkeypatch):
     from slugkit.gradients import accumulate
+
     few = forget.take(range(4))
     monkeypatch.setattr(accumulate, "FP16_SCALES", (2.0**40, 2.0**10, 1.0))
-    assert farthest(gradients.forget_gradient(clip, few, precision="fp16"), gradients.forget_gradient(clip, few)) < 0.01
+    assert (
+        farthest(
+            gradients.forget_gradient(clip, few, precision="fp16"),
+            gradients.forget_gradient(clip, few),
+        )
+        < 0.01
+    )
 
 
 def test_chunks_and_the_scale_of_fp16_go_together(clip, retain):
@@ -171,27 +205,65 @@ def test_weights_in_half_precision_are_summed_in_float32(clip, forget):
     singles = [gradients.gradient_of(half, "forget", forget, [part]) for part in parts]
     assert {g.dtype for g in found.values()} == {torch.float32}
     for name in ("visual.proj", "text_projection"):
-        assert torch.allclose(found[name], torch.stack([g[name] for g in singles]).mean(0), rtol=1e-5, atol=1e-9)
+        assert torch.allclose(
+            found[name], torch.stack([g[name] for g in singles]).mean(0), rtol=1e-5, atol=1e-9
+        )
 
 
 # -- several processes -------------------------------------------------------------------------------------------------
 
 
-def test_two_processes_give_the_gradient_of_one_over_five_micro_batches(clip, retain, g_retain, tmp_path):
+def test_two_processes_give_the_gradient_of_one_over_five_micro_batches(
+    clip, retain, g_retain, tmp_path
+):
     retain.save(tmp_path, "retain")
     assert len(gradients.micro_batches(retain, "retain", 8)) == 5
     out = tmp_path / "gradients" / "retain.safetensors"
-    found = gradients.gradients_by_workers("studio", tmp_path, "retain", "retain", 2, 8, device="cpu", out=out)
+    found = gradients.gradients_by_workers(
+        "studio", tmp_path, "retain", "retain", 2, 8, device="cpu", out=out
+    )
     assert farthest(found, g_retain) < 1e-5 and farthest(load_file(out), g_retain) < 1e-5
     assert list(tmp_path.glob("gradients/*")) == [out]
 
 
-def test_of_four_processes_that_accelerate_starts_on_a_cpu_the_one_without_a_micro_batch_adds_nothing(clip, forget, tmp_path):
+def test_of_four_processes_that_accelerate_starts_on_a_cpu_the_one_without_a_micro_batch_adds_nothing(
+    clip, forget, tmp_path
+):
     forget.save(tmp_path, "forget")
     assert len(gradients.micro_batches(forget, "forget", 8)) == 3
-    out, several = tmp_path / "forget.safetensors", ["--multi_gpu", "--num_processes", "4", "--num_machines", "1", "--main_process_port", "0"]
-    subprocess.run([sys.executable, "-m", "accelerate.commands.launch", *several, "--mixed_precision", "no", "--dynamo_backend", "no", "-m", "slugkit.gradients.workers",
-                    "--model", "studio", "--folder", tmp_path, "--name", "forget", "--kind", "forget", "--batch-size", "8", "--device", "cpu", "--out", out], check=True)
+    out, several = (
+        tmp_path / "forget.safetensors",
+        ["--multi_gpu", "--num_processes", "4", "--num_machines", "1", "--main_process_port", "0"],
+    )
+    subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "accelerate.commands.launch",
+            *several,
+            "--mixed_precision",
+            "no",
+            "--dynamo_backend",
+            "no",
+            "-m",
+            "slugkit.gradients.workers",
+            "--model",
+            "studio",
+            "--folder",
+            tmp_path,
+            "--name",
+            "forget",
+            "--kind",
+            "forget",
+            "--batch-size",
+            "8",
+            "--device",
+            "cpu",
+            "--out",
+            out,
+        ],
+        check=True,
+    )
     with safe_open(out, "pt") as file:
         assert file.metadata()["workers"] == "4"
     assert farthest(load_file(out), gradients.forget_gradient(clip, forget, 24)) < 1e-5
@@ -201,8 +273,20 @@ def test_what_fails_in_a_worker_comes_back_as_one_error(on_disk, tmp_path):
     files, pairs = on_disk
     pairs.save(tmp_path, "forget")
     files[7].write_bytes(b"no picture")
-    with pytest.raises(GradientError, match=r"(?s)A worker of the forget gradient failed: The picture in .*7\.png.* cannot be decoded.*Nothing was written"):
-        gradients.gradients_by_workers("studio", tmp_path, "forget", "forget", 2, 4, device="cpu", out=tmp_path / "g.safetensors")
+    with pytest.raises(
+        GradientError,
+        match=r"(?s)A worker of the forget gradient failed: The picture in .*7\.png.* cannot be decoded.*Nothing was written",
+    ):
+        gradients.gradients_by_workers(
+            "studio",
+            tmp_path,
+            "forget",
+            "forget",
+            2,
+            4,
+            device="cpu",
+            out=tmp_path / "g.safetensors",
+        )
     assert not (tmp_path / "g.safetensors").exists()
 
 
@@ -223,7 +307,9 @@ def test_joined_files_hold_every_tensor_under_its_prefix(tmp_path):
     for file, tensors in zip(files.values(), (first, second), strict=True):
         gradients.save_gradient(file, tensors)
     found = load_file(gradients.join_safetensors(files, tmp_path / "out" / "all.safetensors"))
-    expected = {f"forget/{n}": g for n, g in first.items()} | {f"draw1/{n}": g for n, g in second.items()}
+    expected = {f"forget/{n}": g for n, g in first.items()} | {
+        f"draw1/{n}": g for n, g in second.items()
+    }
     assert set(found) == set(expected) and all(torch.equal(found[n], expected[n]) for n in expected)
 
 
@@ -233,9 +319,15 @@ def test_a_broken_part_is_refused_and_nothing_is_written(tmp_path):
     short.write_bytes(whole.read_bytes()[:-40])
     text = tmp_path / "t.safetensors"
     text.write_text("no tensors")
-    for broken, said in ((short, "cut short"), (text, "cannot be read as safetensors"), (tmp_path / "missing", "cannot be read")):
+    for broken, said in (
+        (short, "cut short"),
+        (text, "cannot be read as safetensors"),
+        (tmp_path / "missing", "cannot be read"),
+    ):
         with pytest.raises(GradientError, match=said):
-            gradients.join_safetensors({"forget": whole, "retain": broken}, tmp_path / "all.safetensors")
+            gradients.join_safetensors(
+                {"forget": whole, "retain": broken}, tmp_path / "all.safetensors"
+            )
     with pytest.raises(GradientError, match="no files to join"):
         gradients.join_safetensors({}, tmp_path / "all.safetensors")
     assert not (tmp_path / "all.safetensors").exists()

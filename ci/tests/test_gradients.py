@@ -36,8 +36,15 @@ def g_forget(clip, forget):
     return gradients.forget_gradient(clip, forget, 16)
 
 
-@pytest.mark.parametrize("layer", ["text_projection", "visual.proj", "transformer.resblocks.1.mlp.c_fc.weight",
-                                   "visual.transformer.resblocks.3.attn.in_proj_weight"])
+@pytest.mark.parametrize(
+    "layer",
+    [
+        "text_projection",
+        "visual.proj",
+        "transformer.resblocks.1.mlp.c_fc.weight",
+        "visual.transformer.resblocks.3.attn.in_proj_weight",
+    ],
+)
 def test_a_small_step_against_the_gradient_lowers_the_mean_cosine(clip, forget, g_forget, layer):
     """Check (a)."""
     before = gradients.forget_loss(clip, forget).item()
@@ -50,17 +57,27 @@ def test_a_small_step_against_the_gradient_lowers_the_mean_cosine(clip, forget, 
     assert gradients.forget_loss(clip, forget).item() == before
 
 
-def test_the_forget_gradient_does_not_depend_on_the_batch_and_the_retain_gradient_does(clip, forget, retain, g_forget):
+def test_the_forget_gradient_does_not_depend_on_the_batch_and_the_retain_gradient_does(
+    clip, forget, retain, g_forget
+):
     """Check (b), with a short last batch: 30 pairs in batches of 16 and of 30."""
     whole = gradients.forget_gradient(clip, forget, 30)
     assert all(torch.allclose(whole[n], g_forget[n], atol=2e-6, rtol=1e-3) for n in whole)
-    large, small = gradients.retain_gradient(clip, retain, 48), gradients.retain_gradient(clip, retain, 12)
+    large, small = (
+        gradients.retain_gradient(clip, retain, 48),
+        gradients.retain_gradient(clip, retain, 12),
+    )
     assert cosine(large["visual.proj"], small["visual.proj"]) < 0.99
 
 
 def test_a_short_last_batch_does_not_count_double(clip, forget):
     parts = [forget.take(range(24)), forget.take(range(24, 30))]
-    means = [gradients.mean_gradient(clip.model, lambda b: gradients.forget_loss(clip, b), [p])["visual.proj"] for p in parts]
+    means = [
+        gradients.mean_gradient(clip.model, lambda b: gradients.forget_loss(clip, b), [p])[
+            "visual.proj"
+        ]
+        for p in parts
+    ]
     whole = gradients.forget_gradient(clip, forget, 24)["visual.proj"]
     assert torch.allclose(whole, (24 * means[0] + 6 * means[1]) / 30, atol=1e-6)
     assert not torch.allclose(whole, (means[0] + means[1]) / 2, atol=1e-6)
@@ -76,7 +93,9 @@ def test_gradients_are_cleared_and_weights_stay(clip, forget):
 
 def test_with_equal_captions_the_image_to_text_loss_has_no_gradient():
     """Check (h): the trap of replacing every caption by the concept's name."""
-    v = torch.nn.functional.normalize(torch.randn(6, 8, dtype=torch.float64), dim=-1).requires_grad_()
+    v = torch.nn.functional.normalize(
+        torch.randn(6, 8, dtype=torch.float64), dim=-1
+    ).requires_grad_()
     t = torch.nn.functional.normalize(torch.randn(1, 8, dtype=torch.float64), dim=-1).expand(6, 8)
     loss = torch.nn.functional.cross_entropy(50 * v @ t.T, torch.arange(6))
     loss.backward()
@@ -84,9 +103,18 @@ def test_with_equal_captions_the_image_to_text_loss_has_no_gradient():
 
 
 def test_info_nce_against_a_loop():
-    v, t = (torch.nn.functional.normalize(torch.randn(5, 7, dtype=torch.float64), dim=-1) for _ in range(2))
+    v, t = (
+        torch.nn.functional.normalize(torch.randn(5, 7, dtype=torch.float64), dim=-1)
+        for _ in range(2)
+    )
     logits = 20 * v @ t.T
-    by_hand = -sum(torch.log_softmax(logits, 1)[i, i] + torch.log_softmax(logits, 0)[i, i] for i in range(5)) / 10
+    by_hand = (
+        -sum(
+            torch.log_softmax(logits, 1)[i, i] + torch.log_softmax(logits, 0)[i, i]
+            for i in range(5)
+        )
+        / 10
+    )
     assert torch.allclose(gradients.info_nce(v, t, 20), by_hand)
 
 
@@ -102,7 +130,9 @@ def test_a_nan_names_the_layer(clip, forget):
         with torch.no_grad():
             weight.copy_(kept)
     with pytest.raises(GradientError, match="'visual.conv1.weight'.*1 entries"):
-        gradients.check_finite({"a": torch.zeros(2), "visual.conv1.weight": torch.tensor([1.0, float("inf")])})
+        gradients.check_finite(
+            {"a": torch.zeros(2), "visual.conv1.weight": torch.tensor([1.0, float("inf")])}
+        )
 
 
 def test_no_batch_is_an_error(clip, forget):
@@ -115,16 +145,42 @@ def test_a_siglip_has_its_own_loss_the_one_that_open_clip_trains_it_with(clip):
     torch.manual_seed(0)
     v, t = (torch.nn.functional.normalize(torch.randn(6, 8), dim=-1) for _ in range(2))
     theirs = open_clip.loss.SigLipLoss()(v, t, torch.tensor(10.0), torch.tensor(-10.0))
-    assert torch.allclose(gradients.sigmoid_loss(v, t, 10.0, -10.0), theirs, rtol=1e-5) and not torch.allclose(gradients.info_nce(v, t, 10.0), theirs)
-    model = open_clip.CLIP(16, {"layers": 1, "width": 32, "head_width": 16, "patch_size": 8, "image_size": 16},
-                           {"layers": 1, "width": 32, "heads": 2, "context_length": 16, "vocab_size": clip.model.vocab_size}, init_logit_bias=-10).eval()
+    assert torch.allclose(
+        gradients.sigmoid_loss(v, t, 10.0, -10.0), theirs, rtol=1e-5
+    ) and not torch.allclose(gradients.info_nce(v, t, 10.0), theirs)
+    model = open_clip.CLIP(
+        16,
+        {"layers": 1, "width": 32, "head_width": 16, "patch_size": 8, "image_size": 16},
+        {
+            "layers": 1,
+            "width": 32,
+            "heads": 2,
+            "context_length": 16,
+            "vocab_size": clip.model.vocab_size,
+        },
+        init_logit_bias=-10,
+    ).eval()
     siglip = replace(clip, model=model, image_size=16)
-    table = pd.DataFrame({"key": list("abcde"), "caption": [f"thing {i}" for i in range(5)]}).assign(concept="", domain="", style="", split="train")
+    table = pd.DataFrame(
+        {"key": list("abcde"), "caption": [f"thing {i}" for i in range(5)]}
+    ).assign(concept="", domain="", style="", split="train")
     batch = Pairs(np.random.default_rng(0).integers(0, 256, (5, 16, 16, 3), dtype=np.uint8), table)
     with torch.no_grad():
-        v, t = (torch.nn.functional.normalize(x, dim=-1) for x in gradients.encoded(siglip, gradients.batch_of(siglip, batch)))
+        v, t = (
+            torch.nn.functional.normalize(x, dim=-1)
+            for x in gradients.encoded(siglip, gradients.batch_of(siglip, batch))
+        )
         assert siglip.bias == -10 and clip.bias is None
-        assert torch.allclose(gradients.retain_loss(siglip, batch), gradients.sigmoid_loss(v, t, siglip.scale, -10.0), rtol=1e-5)
-    whole, pieces = gradients.retain_gradient(siglip, batch, 5), gradients.retain_gradient(siglip, batch, 5, chunk=2)
-    worst = max((whole[n] - pieces[n]).norm() / whole[n].norm() for n in whole if whole[n].norm() > 1e-6)
+        assert torch.allclose(
+            gradients.retain_loss(siglip, batch),
+            gradients.sigmoid_loss(v, t, siglip.scale, -10.0),
+            rtol=1e-5,
+        )
+    whole, pieces = (
+        gradients.retain_gradient(siglip, batch, 5),
+        gradients.retain_gradient(siglip, batch, 5, chunk=2),
+    )
+    worst = max(
+        (whole[n] - pieces[n]).norm() / whole[n].norm() for n in whole if whole[n].norm() > 1e-6
+    )
     assert worst < 1e-4 and whole["logit_bias"].abs() > 0

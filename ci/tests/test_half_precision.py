@@ -23,7 +23,10 @@ LAYERS = {
 }
 HALVES = [torch.float16, torch.bfloat16]
 MODELS = [
-    ("text", lambda: CLIPTextModel(copy.deepcopy(TEXT))),  # a saved model's type stays in its config
+    (
+        "text",
+        lambda: CLIPTextModel(copy.deepcopy(TEXT)),
+    ),  # a saved model's type stays in its config
     ("vision", lambda: CLIPVisionModel(copy.deepcopy(VISION))),
     ("text", whole),
     ("vision", whole),

@@ -31,13 +31,21 @@ def hub(monkeypatch, tmp_path):
 
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Door)
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", f"http://127.0.0.1:{server.server_port}")
+    monkeypatch.setattr(
+        huggingface_hub.constants, "ENDPOINT", f"http://127.0.0.1:{server.server_port}"
+    )
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
     yield answer
     server.shutdown()
 
 
-@pytest.mark.parametrize(("status", "code", "says"), [(403, "GatedRepo", "Accept them.*hf auth login"), (404, "RepoNotFound", "knows no repository 'somebody/a-model'")])
+@pytest.mark.parametrize(
+    ("status", "code", "says"),
+    [
+        (403, "GatedRepo", "Accept them.*hf auth login"),
+        (404, "RepoNotFound", "knows no repository 'somebody/a-model'"),
+    ],
+)
 def test_a_gated_or_unknown_repository_is_told_apart(hub, status, code, says):
     require_repository("somebody/a-model")
     hub.update(status=status, code=code)
@@ -70,9 +78,14 @@ def test_a_cached_copy_needs_no_connection(hub, tmp_path):
     assert hub["asked"] == 0
 
 
-@pytest.mark.parametrize("name", ["no/such/folder", "./folder", "../folder", "~/folder", "/folder", "folder"])
+@pytest.mark.parametrize(
+    "name", ["no/such/folder", "./folder", "../folder", "~/folder", "/folder", "folder"]
+)
 def test_what_is_neither_a_folder_nor_an_id_says_what_was_expected(hub, name):
-    with pytest.raises(ModelLoadError, match="no folder on this machine, and no hub id; a LLaVA's folder.*Train one first. Nothing"):
+    with pytest.raises(
+        ModelLoadError,
+        match="no folder on this machine, and no hub id; a LLaVA's folder.*Train one first. Nothing",
+    ):
         need_repository(name, "a LLaVA's folder", "Train one first.")
     assert hub["asked"] == 0
 
@@ -80,6 +93,7 @@ def test_what_is_neither_a_folder_nor_an_id_says_what_was_expected(hub, name):
 def test_loading_bars_are_as_before_afterwards_even_after_an_error():
     from diffusers.utils import logging as of_diffusers
     from transformers.utils import logging as of_transformers
+
     libraries = of_diffusers, of_transformers
     shown = [library.is_progress_bar_enabled() for library in libraries]
     try:

@@ -11,19 +11,44 @@ from slugkit.evaluate import lmms
 
 def written(folder, perception, gqa, date="20260101_000000"):
     """A results file under the folder that --output_path named."""
-    results = {"mme": {"alias": "mme", "mme_perception_score,none": perception, "mme_perception_score_stderr,none": "N/A",
-                       "mme_cognition_score,none": 350.0, "mme_cognition_score_stderr_clt,none": 1.0},
-               "gqa": {"alias": "gqa", "exact_match,none": gqa, "exact_match_stderr,none": 0.004}}
+    results = {
+        "mme": {
+            "alias": "mme",
+            "mme_perception_score,none": perception,
+            "mme_perception_score_stderr,none": "N/A",
+            "mme_cognition_score,none": 350.0,
+            "mme_cognition_score_stderr_clt,none": 1.0,
+        },
+        "gqa": {"alias": "gqa", "exact_match,none": gqa, "exact_match_stderr,none": 0.004},
+    }
     path = folder / "llava" / f"{date}_results.json"
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps({"results": results, "n-samples": {"mme": {"original": 2374, "effective": 2374}, "gqa": {"original": 12578, "effective": 100}}}))
+    path.write_text(
+        json.dumps(
+            {
+                "results": results,
+                "n-samples": {
+                    "mme": {"original": 2374, "effective": 2374},
+                    "gqa": {"original": 12578, "effective": 100},
+                },
+            }
+        )
+    )
     return path
 
 
 def test_scores_keep_their_units_and_denominators(tmp_path):
     table = lmms.read_results(written(tmp_path, 1500.0, 0.6)).set_index("metric")
-    assert list(table.index) == ["MME perception (0 to 2000)", "MME cognition (0 to 800)", "GQA exact match (0 to 1)"]
-    assert table.loc["GQA exact match (0 to 1)", ["value", "stderr", "n"]].tolist() == [0.6, 0.004, 100]
+    assert list(table.index) == [
+        "MME perception (0 to 2000)",
+        "MME cognition (0 to 800)",
+        "GQA exact match (0 to 1)",
+    ]
+    assert table.loc["GQA exact match (0 to 1)", ["value", "stderr", "n"]].tolist() == [
+        0.6,
+        0.004,
+        100,
+    ]
     assert math.isnan(table.loc["MME perception (0 to 2000)", "stderr"])
 
 
@@ -32,7 +57,9 @@ def test_before_and_after_are_compared_and_the_newest_file_is_read(tmp_path):
     written(tmp_path / "after", 1.0, 0.1, "20250101_000000")
     written(tmp_path / "after", 1480.0, 0.59)
     found = lmms.compared(tmp_path / "before", tmp_path / "after").set_index("metric")
-    assert found.loc["MME perception (0 to 2000)", "change"] == -20 and found.loc["GQA exact match (0 to 1)", "change"] == pytest.approx(-0.01)
+    assert found.loc["MME perception (0 to 2000)", "change"] == -20 and found.loc[
+        "GQA exact match (0 to 1)", "change"
+    ] == pytest.approx(-0.01)
 
 
 def test_a_missing_or_foreign_file_says_what_to_do(tmp_path):

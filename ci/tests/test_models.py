@@ -21,11 +21,17 @@ def clip():
 def test_the_studio_model_is_open_clips_own_class_and_loads_there_alone(clip):
     import open_clip
     from slugkit.base import data_dir
+
     alone = open_clip.create_model(f"local-dir:{data_dir() / 'studio' / 'clip'}")
     assert type(alone) is open_clip.CLIP and type(clip.model) is open_clip.CLIP
-    assert all(torch.equal(a, b) for a, b in zip(alone.state_dict().values(), clip.model.state_dict().values()))
+    assert all(
+        torch.equal(a, b)
+        for a, b in zip(alone.state_dict().values(), clip.model.state_dict().values())
+    )
     tokenizer = open_clip.get_tokenizer(f"local-dir:{data_dir() / 'studio' / 'clip'}")
-    assert torch.equal(tokenizer(["a photo of Mira Kestrel"]), clip.tokens(["a photo of Mira Kestrel"]))
+    assert torch.equal(
+        tokenizer(["a photo of Mira Kestrel"]), clip.tokens(["a photo of Mira Kestrel"])
+    )
 
 
 def test_names_are_short_and_unknown_text_survives(clip):
@@ -58,35 +64,90 @@ def test_an_unknown_layer_offers_the_nearest(clip):
 
 
 @pytest.mark.parametrize("named", [True, False])
-@pytest.mark.parametrize("layer", ["visual.conv1.weight", "visual.proj", "visual.transformer.resblocks.0.mlp.c_fc.weight",
-                                   "visual.transformer.resblocks.5.attn.out_proj.weight"])
+@pytest.mark.parametrize(
+    "layer",
+    [
+        "visual.conv1.weight",
+        "visual.proj",
+        "visual.transformer.resblocks.0.mlp.c_fc.weight",
+        "visual.transformer.resblocks.5.attn.out_proj.weight",
+    ],
+)
 def test_part_of_the_image_tower_equals_the_whole_also_after_a_change(clip, layer, named):
     images = np.random.default_rng(0).integers(0, 256, (5, 64, 64, 3), dtype=np.uint8)
-    cut, rows = CutImages(clip, images, [layer, "visual.transformer.resblocks.2.mlp.c_fc.weight"] if named else [], 3), np.array([4, 0, 2])
+    cut, rows = (
+        CutImages(
+            clip,
+            images,
+            [layer, "visual.transformer.resblocks.2.mlp.c_fc.weight"] if named else [],
+            3,
+        ),
+        np.array([4, 0, 2]),
+    )
     assert torch.allclose(cut.features, clip.image_features(images), atol=1e-5)
-    check_part_equals_whole(lambda: cut.again(layer, rows), lambda: clip.image_features(images)[rows], clip.model.get_parameter(layer))
+    check_part_equals_whole(
+        lambda: cut.again(layer, rows),
+        lambda: clip.image_features(images)[rows],
+        clip.model.get_parameter(layer),
+    )
 
 
-@pytest.mark.parametrize("layer", ["text_projection", "transformer.resblocks.0.attn.in_proj_weight",
-                                   "transformer.resblocks.3.mlp.c_proj.weight"])
+@pytest.mark.parametrize(
+    "layer",
+    [
+        "text_projection",
+        "transformer.resblocks.0.attn.in_proj_weight",
+        "transformer.resblocks.3.mlp.c_proj.weight",
+    ],
+)
 def test_part_of_the_text_tower_equals_the_whole_also_after_a_change(clip, layer):
     texts = ["a photo of Mira Kestrel", "two red stars", "neon"]
-    check_part_equals_whole(CutTexts(clip, texts, layer, 2), lambda: clip.text_features(texts), clip.model.get_parameter(layer))
+    check_part_equals_whole(
+        CutTexts(clip, texts, layer, 2),
+        lambda: clip.text_features(texts),
+        clip.model.get_parameter(layer),
+    )
 
 
-@pytest.mark.parametrize("change", [{"vision_cfg": {"pool_type": "avg"}}, {"vision_cfg": {"attentional_pool": True}},
-                                    {"text_cfg": {"pool_type": "last"}}, {"text_cfg": {"no_causal_mask": True}}])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"vision_cfg": {"pool_type": "avg"}},
+        {"vision_cfg": {"attentional_pool": True}},
+        {"text_cfg": {"pool_type": "last"}},
+        {"text_cfg": {"no_causal_mask": True}},
+    ],
+)
 def test_other_kinds_of_pooling_are_cut_where_they_can_be(clip, change):
     from open_clip.model import CLIP
+
     config = read_config(model_folder("studio"))["model_cfg"]
-    text = {**{k: v for k, v in config["text_cfg"].items() if k != "hf_tokenizer_name"}, **change.get("text_cfg", {})}
+    text = {
+        **{k: v for k, v in config["text_cfg"].items() if k != "hf_tokenizer_name"},
+        **change.get("text_cfg", {}),
+    }
     torch.manual_seed(0)
-    other = replace(clip, model=CLIP(config["embed_dim"], {**config["vision_cfg"], **change.get("vision_cfg", {})}, text).eval())
-    images, texts = np.random.default_rng(0).integers(0, 256, (3, 64, 64, 3), dtype=np.uint8), ["a photo of Mira Kestrel", "neon"]
+    other = replace(
+        clip,
+        model=CLIP(
+            config["embed_dim"], {**config["vision_cfg"], **change.get("vision_cfg", {})}, text
+        ).eval(),
+    )
+    images, texts = (
+        np.random.default_rng(0).integers(0, 256, (3, 64, 64, 3), dtype=np.uint8),
+        ["a photo of Mira Kestrel", "neon"],
+    )
     layer = "transformer.resblocks.3.mlp.c_fc.weight"
-    check_part_equals_whole(lambda: CutImages(other, images).again(f"visual.{layer}", np.arange(3)), lambda: other.image_features(images),
-                            other.model.get_parameter(f"visual.{layer}"))
-    check_part_equals_whole(CutTexts(other, texts, layer), lambda: other.text_features(texts), other.model.get_parameter(layer))
+    check_part_equals_whole(
+        lambda: CutImages(other, images).again(f"visual.{layer}", np.arange(3)),
+        lambda: other.image_features(images),
+        other.model.get_parameter(f"visual.{layer}"),
+    )
+    check_part_equals_whole(
+        CutTexts(other, texts, layer),
+        lambda: other.text_features(texts),
+        other.model.get_parameter(layer),
+    )
 
 
 def check_part_equals_whole(part, whole, weight):
@@ -95,14 +156,24 @@ def check_part_equals_whole(part, whole, weight):
     try:
         with torch.no_grad():
             weight.add_(0.05 * torch.randn_like(weight))
-        assert torch.allclose(part(), whole(), atol=1e-5) and not torch.allclose(whole(), first, atol=1e-3)
+        assert torch.allclose(part(), whole(), atol=1e-5) and not torch.allclose(
+            whole(), first, atol=1e-3
+        )
     finally:
         with torch.no_grad():
             weight.copy_(kept)
 
 
-@pytest.mark.parametrize(("model", "words"), [("no-such-model", "train clip"), ("ViT-B-32:laion400m_e23", "did you mean.* laion400m_e32"), ("ViT-B-23:openai", "did you mean ViT-B-32"),
-                                              ("ViT-B-32:weights.pt", "no safetensors file"), ("nobody/no-such-clip-of-anybody", "hf download|knows no repository")])
+@pytest.mark.parametrize(
+    ("model", "words"),
+    [
+        ("no-such-model", "train clip"),
+        ("ViT-B-32:laion400m_e23", "did you mean.* laion400m_e32"),
+        ("ViT-B-23:openai", "did you mean ViT-B-32"),
+        ("ViT-B-32:weights.pt", "no safetensors file"),
+        ("nobody/no-such-clip-of-anybody", "hf download|knows no repository"),
+    ],
+)
 def test_a_model_that_cannot_be_loaded_says_how_to_get_it(model, words):
     with pytest.raises(ModelLoadError, match=words):
         load_clip(model, "cpu")
@@ -124,18 +195,28 @@ LAYERS = [f"visual.transformer.resblocks.{k}.mlp.c_fc.weight" for k in range(6)]
 
 
 @pytest.mark.parametrize("blocks", [0, 1, 2, 100])
-def test_what_a_search_keeps_is_bounded_and_does_not_change_what_it_finds(clip, source, monkeypatch, blocks):
+def test_what_a_search_keeps_is_bounded_and_does_not_change_what_it_finds(
+    clip, source, monkeypatch, blocks
+):
     images = source.exam("Mira Kestrel", "search").pairs.images[:8]
     one = len(images) * (1 + 64) * 128 * 4
     monkeypatch.setattr(partial, "room_to_keep", lambda device: blocks * one)
     cut = CutImages(clip, images, LAYERS, 3)
     for layer in (LAYERS[3], LAYERS[5], LAYERS[0], LAYERS[3]):
-        check_part_equals_whole(lambda: cut.again(layer, np.arange(8)), lambda: clip.image_features(images), clip.model.get_parameter(layer))
-        assert sum(x.nbytes for x in cut._kept.values()) <= blocks * one and len(cut._kept) == min(blocks, 6)
+        check_part_equals_whole(
+            lambda: cut.again(layer, np.arange(8)),
+            lambda: clip.image_features(images),
+            clip.model.get_parameter(layer),
+        )
+        assert sum(x.nbytes for x in cut._kept.values()) <= blocks * one and len(cut._kept) == min(
+            blocks, 6
+        )
 
 
 @pytest.mark.parametrize("room, pieces", [(0, 0), (2 * 10 * 128 * 4, 1), (10**9, 3)])
-def test_what_a_search_keeps_of_texts_is_bounded_and_does_not_change_what_it_finds(clip, monkeypatch, room, pieces):
+def test_what_a_search_keeps_of_texts_is_bounded_and_does_not_change_what_it_finds(
+    clip, monkeypatch, room, pieces
+):
     texts = [f"a photo of thing {k}" for k in range(5)]
     monkeypatch.setattr(partial, "room_to_keep", lambda device: room)
     layer = "transformer.resblocks.2.mlp.c_fc.weight"

@@ -77,7 +77,14 @@ def test_the_plain_search_and_that_of_a_third_of_a_packed_layer_agree_with_the_f
     table = score_layers(clip, found.g_forget, found.g_forget, layers=[layer], split_qkv=True)
     assert table.loc[table["candidate"], "cosine"].tolist() == pytest.approx([1.0])
     plain = search_layers(
-        clip, exam, found.g_forget, [layer], Criterion("fa1"), 0, 7, lambda _: PlainMeasure(clip, exam)
+        clip,
+        exam,
+        found.g_forget,
+        [layer],
+        Criterion("fa1"),
+        0,
+        7,
+        lambda _: PlainMeasure(clip, exam),
     )
     for g in (found.g_forget, {layer: weight_of(found.g_forget, layer)}):
         probes = search_layers(clip, exam, g, [layer], Criterion("fa1"), max_trials=7)

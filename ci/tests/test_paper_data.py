@@ -33,8 +33,12 @@ def make_celeba(folder):
     for i, file in enumerate(files):
         picture(folder / "img_align_celeba" / file, i * 5)
     listed = [*zip(files, names), ("999999.jpg", "Zed_Nopicture")]
-    (folder / "list_identity_celeba.txt").write_text(f"{len(listed)}\nimage_id identity_name\n" + "".join(f"{f} {n}\n" for f, n in listed))
-    (folder / "identity_CelebA.txt").write_text("".join(f"{f} {sorted(set(names)).index(n) + 1}\n" for f, n in zip(files, names)))
+    (folder / "list_identity_celeba.txt").write_text(
+        f"{len(listed)}\nimage_id identity_name\n" + "".join(f"{f} {n}\n" for f, n in listed)
+    )
+    (folder / "identity_CelebA.txt").write_text(
+        "".join(f"{f} {sorted(set(names)).index(n) + 1}\n" for f, n in zip(files, names))
+    )
     return folder
 
 
@@ -43,13 +47,22 @@ def make_imagenet(folder, each=40):
     for k, wnid in enumerate(THINGS):
         for i in range(each):
             picture(folder / "val" / wnid / f"ILSVRC2012_val_{k * each + i:08d}.JPEG", i)
-    (folder / "class_names.txt").write_text("".join(f"{wnid} {name}\n" for wnid, name in THINGS.items()))
+    (folder / "class_names.txt").write_text(
+        "".join(f"{wnid} {name}\n" for wnid, name in THINGS.items())
+    )
     return folder
 
 
 def make_pairs(folder):
     """Captions only: ten name Ada, thirty name nobody."""
-    rows = [{"file": f"{i}.jpg", "caption": f"Ada Example at event {i}" if i < 10 else f"a view of place {i}", "split": "train"} for i in range(40)]
+    rows = [
+        {
+            "file": f"{i}.jpg",
+            "caption": f"Ada Example at event {i}" if i < 10 else f"a view of place {i}",
+            "split": "train",
+        }
+        for i in range(40)
+    ]
     for i in range(40):
         picture(folder / f"{i}.jpg", i * 6)
     pd.DataFrame(rows).to_csv(folder / "captions.csv", index=False)
@@ -62,7 +75,13 @@ def place(tmp_path_factory):
     make_celeba(folder / "celeba")
     make_imagenet(folder / "imagenet")
     make_pairs(folder / "laion")
-    recipe = {"pairs": "laion", "people": "celeba", "objects": "imagenet", "concepts": ["Ada Example"], "neighbours": {"Ada Example": ["Di Fewpics", "Ed Short"]}}
+    recipe = {
+        "pairs": "laion",
+        "people": "celeba",
+        "objects": "imagenet",
+        "concepts": ["Ada Example"],
+        "neighbours": {"Ada Example": ["Di Fewpics", "Ed Short"]},
+    }
     (folder / "recipe.yaml").write_text(yaml.safe_dump(recipe))
     return folder
 
@@ -79,26 +98,55 @@ def write(place, name="other.yaml", **changes):
 
 def test_faces_get_their_names_and_stay_on_disk(place):
     faces = read_celeba(place / "celeba", 16)
-    assert len(faces.pairs) == sum(FACES.values()) and faces.pairs.table["concept"].value_counts().to_dict() == FACES
-    assert faces.names == sorted([*FACES, "Zed Nopicture"]) and faces.pairs.images[3].shape == (16, 16, 3)
-    assert faces.pairs.captions[0] == "Ada Example." and faces.pairs.table.groupby("concept")["identity"].nunique().eq(1).all()
+    assert (
+        len(faces.pairs) == sum(FACES.values())
+        and faces.pairs.table["concept"].value_counts().to_dict() == FACES
+    )
+    assert faces.names == sorted([*FACES, "Zed Nopicture"]) and faces.pairs.images[3].shape == (
+        16,
+        16,
+        3,
+    )
+    assert (
+        faces.pairs.captions[0] == "Ada Example."
+        and faces.pairs.table.groupby("concept")["identity"].nunique().eq(1).all()
+    )
 
 
-def test_frequent_people_come_from_the_list_or_by_pictures_and_the_table_says_which(place, tmp_path):
+def test_frequent_people_come_from_the_list_or_by_pictures_and_the_table_says_which(
+    place, tmp_path
+):
     table = read_celeba(place / "celeba").frequent(2)
-    assert table["name"].tolist() == ["Ada Example", "Bo Placeholder"] and table["source"].str.contains("most pictures").all()
-    assert "Ed Short" not in set(read_celeba(place / "celeba").frequent()["name"]), "eight characters are too few"
+    assert (
+        table["name"].tolist() == ["Ada Example", "Bo Placeholder"]
+        and table["source"].str.contains("most pictures").all()
+    )
+    assert "Ed Short" not in set(read_celeba(place / "celeba").frequent()["name"]), (
+        "eight characters are too few"
+    )
     folder = make_celeba(tmp_path)
-    (folder / "frequent_celebs.txt").write_text("Cy Sampleton\nEd Short\nNobody Known\nAda_Example\n")
+    (folder / "frequent_celebs.txt").write_text(
+        "Cy Sampleton\nEd Short\nNobody Known\nAda_Example\n"
+    )
     table = read_celeba(folder).frequent(2)
-    assert table["name"].tolist() == ["Cy Sampleton", "Ada Example"] and table["pictures"].tolist() == [7, 12] and table["source"].str.startswith("frequent_celebs.txt").all()
+    assert (
+        table["name"].tolist() == ["Cy Sampleton", "Ada Example"]
+        and table["pictures"].tolist() == [7, 12]
+        and table["source"].str.startswith("frequent_celebs.txt").all()
+    )
 
 
 def test_one_error_names_every_missing_piece_who_gives_it_and_what_to_use_instead(place, tmp_path):
     (tmp_path / "identity_CelebA.txt").write_text("000001.jpg 5\n")
     with pytest.raises(MissingArtefactError) as raised:
         read_celeba(tmp_path)
-    for words in ("img_align_celeba", "list_identity_celeba.txt", "on request", "identity_CelebA.txt, which is there, holds numbers", "captions.csv"):
+    for words in (
+        "img_align_celeba",
+        "list_identity_celeba.txt",
+        "on request",
+        "identity_CelebA.txt, which is there, holds numbers",
+        "captions.csv",
+    ):
         assert words in str(raised.value)
     (tmp_path / "img_align_celeba").mkdir()
     with pytest.raises(MissingArtefactError) as raised:
@@ -123,25 +171,38 @@ def test_a_list_that_cannot_be_read_and_an_empty_folder_say_so(tmp_path):
 def test_a_subset_goes_by_its_own_class_names_and_the_seven_templates(place):
     things = read_imagenet(place / "imagenet", 16)
     assert list(things.prompts) == list(THINGS.values()) and len(things.pairs) == 120
-    assert things.prompts["tench"] == [t("tench") for t in open_clip.SIMPLE_IMAGENET_TEMPLATES] and len(things.prompts["tench"]) == 7
+    assert (
+        things.prompts["tench"] == [t("tench") for t in open_clip.SIMPLE_IMAGENET_TEMPLATES]
+        and len(things.prompts["tench"]) == 7
+    )
     assert things.pairs.table.groupby("wnid")["concept"].first().to_dict() == THINGS
 
 
 def test_the_subset_is_the_papers_draw(place):
     things = read_imagenet(place / "imagenet")
     expected = sorted(np.random.RandomState(0).choice(120, 6, replace=False))
-    assert things.subset().table["key"].tolist() == things.pairs.table["key"].iloc[expected].tolist()
+    assert (
+        things.subset().table["key"].tolist() == things.pairs.table["key"].iloc[expected].tolist()
+    )
     with pytest.raises(SettingError, match="above 0"):
         things.subset(0.001)
 
 
 def test_sorted_wnids_are_the_class_index_and_a_name_that_occurs_twice_is_told_apart():
     from timm.data import ImageNetInfo
+
     wnids = ImageNetInfo("imagenet-1k").label_names()
     named = class_names(sorted(wnids), {})
-    assert len(set(named.values())) == 1000 and named["n01440764"] == "tench" and named["n02102040"] == "English Springer Spaniel"
+    assert (
+        len(set(named.values())) == 1000
+        and named["n01440764"] == "tench"
+        and named["n02102040"] == "English Springer Spaniel"
+    )
     plain = [name.split(" (n")[0] for name in named.values()]
-    assert plain == list(open_clip.IMAGENET_CLASSNAMES) and sum(" (n" in name for name in named.values()) == 2
+    assert (
+        plain == list(open_clip.IMAGENET_CLASSNAMES)
+        and sum(" (n" in name for name in named.values()) == 2
+    )
     info = ImageNetInfo("imagenet-1k")
     for word in ("basketball", "castle", "revolver", "school bus"):
         wnid = next(w for w, n in named.items() if n == word)
@@ -154,7 +215,9 @@ def flat(folder, count=6):
     """Six pictures without folders, two a class."""
     for i in range(count):
         picture(folder / "val" / f"ILSVRC2012_val_{i + 1:08d}.JPEG", i)
-    (folder / "class_names.txt").write_text("".join(f"{wnid} {name}\n" for wnid, name in THINGS.items()))
+    (folder / "class_names.txt").write_text(
+        "".join(f"{wnid} {name}\n" for wnid, name in THINGS.items())
+    )
     return list(THINGS) * 2
 
 
@@ -162,24 +225,35 @@ def test_flat_pictures_are_labelled_by_either_ground_truth(tmp_path):
     wnids = flat(tmp_path)
     with pytest.raises(MissingArtefactError, match="LOC_val_solution.csv"):
         read_imagenet(tmp_path)
-    (tmp_path / "ILSVRC2012_validation_ground_truth.txt").write_text("".join(f"{[30, 10, 20][list(THINGS).index(w)]}\n" for w in wnids))
+    (tmp_path / "ILSVRC2012_validation_ground_truth.txt").write_text(
+        "".join(f"{[30, 10, 20][list(THINGS).index(w)]}\n" for w in wnids)
+    )
     with pytest.raises(MissingArtefactError, match="meta.mat"):
         read_imagenet(tmp_path)
-    kit = np.array([(30, "n01440764", "tench"), (10, "n02102040", "springer"), (20, "n03000684", "saw")], dtype=[("ILSVRC2012_ID", "i4"), ("WNID", "O"), ("words", "O")])
+    kit = np.array(
+        [(30, "n01440764", "tench"), (10, "n02102040", "springer"), (20, "n03000684", "saw")],
+        dtype=[("ILSVRC2012_ID", "i4"), ("WNID", "O"), ("words", "O")],
+    )
     scipy.io.savemat(tmp_path / "meta.mat", {"synsets": kit})
     by_kit = read_imagenet(tmp_path).pairs.table
     scipy.io.savemat(tmp_path / "meta.mat", {"synsets": kit[:2]})
     with pytest.raises(SettingError, match="do not belong together"):
         read_imagenet(tmp_path)
     lines = [f"ILSVRC2012_val_{i + 1:08d},{w} 1 2 3 4" for i, w in enumerate(wnids)]
-    (tmp_path / "LOC_val_solution.csv").write_text("ImageId,PredictionString\n" + "\n".join(reversed(lines)) + "\n")
+    (tmp_path / "LOC_val_solution.csv").write_text(
+        "ImageId,PredictionString\n" + "\n".join(reversed(lines)) + "\n"
+    )
     by_solution = read_imagenet(tmp_path).pairs.table
     assert by_kit.equals(by_solution)
-    assert by_kit.set_index("key")["wnid"].to_dict() == {f"imagenet/ILSVRC2012_val_{i + 1:08d}.JPEG": w for i, w in enumerate(wnids)}
+    assert by_kit.set_index("key")["wnid"].to_dict() == {
+        f"imagenet/ILSVRC2012_val_{i + 1:08d}.JPEG": w for i, w in enumerate(wnids)
+    }
     (tmp_path / "LOC_val_solution.csv").write_text("file,label\na,b\n")
     with pytest.raises(SettingError, match="ImageId and PredictionString were expected"):
         read_imagenet(tmp_path)
-    (tmp_path / "LOC_val_solution.csv").write_text("ImageId,PredictionString\n" + "\n".join(lines[1:]) + "\n")
+    (tmp_path / "LOC_val_solution.csv").write_text(
+        "ImageId,PredictionString\n" + "\n".join(lines[1:]) + "\n"
+    )
     with pytest.raises(SettingError, match="no row for 1 pictures"):
         read_imagenet(tmp_path)
 
@@ -195,7 +269,9 @@ def test_an_imagenet_folder_that_is_none_says_what_was_expected(tmp_path):
     with pytest.raises(SettingError, match="each wnid once"):
         read_imagenet(tmp_path)
     (tmp_path / "class_names.txt").unlink()
-    with pytest.raises(SettingError, match="3 classes of ImageNet were found and 1000 were expected"):
+    with pytest.raises(
+        SettingError, match="3 classes of ImageNet were found and 1000 were expected"
+    ):
         read_imagenet(tmp_path)
 
 
@@ -205,7 +281,9 @@ def test_an_imagenet_folder_that_is_none_says_what_was_expected(tmp_path):
 def test_a_third_of_each_persons_pictures_is_for_the_search_wherever_the_rows_stand(place):
     table = read_celeba(place / "celeba").pairs.table
     split = pd.Series(thirds(table), index=table["key"])
-    assert {c: (split[table["concept"].to_numpy() == c] == "search").sum() for c in FACES} == {c: -(-n // 3) for c, n in FACES.items()}
+    assert {c: (split[table["concept"].to_numpy() == c] == "search").sum() for c in FACES} == {
+        c: -(-n // 3) for c, n in FACES.items()
+    }
     mixed = table.sample(frac=1, random_state=1).reset_index(drop=True)
     assert pd.Series(thirds(mixed), index=mixed["key"]).sort_index().equals(split.sort_index())
 
@@ -215,16 +293,41 @@ def test_search_and_report_exams_are_disjoint_and_hold_the_papers_groups(place):
     search, report = source.exam("Ada Example", "search"), source.exam("Ada Example", "report")
     assert not set(search.pairs.table["key"]) & set(report.pairs.table["key"])
     groups = {g: len(rows) for g, (_, rows) in report.groups().items()}
-    assert groups == {"target": 8, "neighbours": 3 + 5, "people": 3 + 5 + 6 + 4, "objects": groups["objects"]} and len(search.groups()["target"][1]) == 4
-    assert groups["objects"] + len(search.groups()["objects"][1]) == 120, "all of a set that is smaller than the paper's 2,500"
-    assert report.prompts["figures"]["{}."]["Zed Nopicture"] == ["Zed Nopicture."] and len(report.classes("figures")) == 6
+    assert (
+        groups
+        == {"target": 8, "neighbours": 3 + 5, "people": 3 + 5 + 6 + 4, "objects": groups["objects"]}
+        and len(search.groups()["target"][1]) == 4
+    )
+    assert groups["objects"] + len(search.groups()["objects"][1]) == 120, (
+        "all of a set that is smaller than the paper's 2,500"
+    )
+    assert (
+        report.prompts["figures"]["{}."]["Zed Nopicture"] == ["Zed Nopicture."]
+        and len(report.classes("figures")) == 6
+    )
     asked = {split: source.prompts("Ada Example", split) for split in ("search", "report")}
     for domain in ("figures", "objects"):
-        said = [{t for classes in asked[s][domain].values() for texts in classes.values() for t in texts} for s in asked]
-        assert not said[0] & said[1] and not set(asked["search"][domain]) & set(asked["report"][domain])
+        said = [
+            {
+                t
+                for classes in asked[s][domain].values()
+                for texts in classes.values()
+                for t in texts
+            }
+            for s in asked
+        ]
+        assert not said[0] & said[1] and not set(asked["search"][domain]) & set(
+            asked["report"][domain]
+        )
     templates = {t("tench") for t in open_clip.SIMPLE_IMAGENET_TEMPLATES}
-    assert {classes["tench"][0] for s in asked for classes in asked[s]["objects"].values()} == templates
-    assert report.pairs.images[:2].shape == (2, 16, 16, 3) and report.target_domain == "figures" and report.kind == "person"
+    assert {
+        classes["tench"][0] for s in asked for classes in asked[s]["objects"].values()
+    } == templates
+    assert (
+        report.pairs.images[:2].shape == (2, 16, 16, 3)
+        and report.target_domain == "figures"
+        and report.kind == "person"
+    )
     few = source.exam("Ada Example", "report", per_style=1).pairs.table["concept"].value_counts()
     assert few["Ada Example"] == 8 and few.drop("Ada Example").max() == 1
 
@@ -232,7 +335,12 @@ def test_search_and_report_exams_are_disjoint_and_hold_the_papers_groups(place):
 def test_sets_come_from_the_pool_and_leave_the_concept_out(place):
     source = read_recipe(place / "recipe.yaml", 16)
     forget, retain = source.forget_set("Ada Example", 99), source.retain_set("Ada Example", 99)
-    assert len(forget) == 10 and len(retain) == 30 and source.concepts() == ["Ada Example"] and source.neighbours("Ada Example") == ["Di Fewpics", "Ed Short"]
+    assert (
+        len(forget) == 10
+        and len(retain) == 30
+        and source.concepts() == ["Ada Example"]
+        and source.neighbours("Ada Example") == ["Di Fewpics", "Ed Short"]
+    )
     assert source.neighbours("Bo Placeholder") == [] and source.path == place / "recipe.yaml"
     assert source.prompts("Ada Example", "report")["figures"]["{}."]["Ed Short"] == ["Ed Short."]
 
@@ -242,48 +350,91 @@ def test_a_forget_set_may_lie_in_a_place_of_its_own(place):
     picture(own / "x.jpg", 9)
     (own / "captions.csv").write_text("file,caption,split\nx.jpg,Ada Example alone,train\n")
     source = read_recipe(write(place, forget="ada"), 16)
-    assert source.forget_set("Ada Example", 99).captions == ["Ada Example alone"] and len(source.retain_set("Ada Example", 99)) == 30
+    assert (
+        source.forget_set("Ada Example", 99).captions == ["Ada Example alone"]
+        and len(source.retain_set("Ada Example", 99)) == 30
+    )
     (own / "captions.csv").write_text("file,caption,split\nx.jpg,an avocado chair,train\n")
-    source = read_recipe(write(place, forget="ada", concepts=["avocado chair"], neighbours=None), 16)
-    assert source.kind("avocado chair") == "name" and len(source.forget_set("avocado chair", 9)) == 1 and len(source.retain_set("avocado chair", 99)) == 40
-    assert len(source.forget_set("Ada Example", 99)) == 10, "what `forget` does not hold comes from the pairs"
+    source = read_recipe(
+        write(place, forget="ada", concepts=["avocado chair"], neighbours=None), 16
+    )
+    assert (
+        source.kind("avocado chair") == "name"
+        and len(source.forget_set("avocado chair", 9)) == 1
+        and len(source.retain_set("avocado chair", 99)) == 40
+    )
+    assert len(source.forget_set("Ada Example", 99)) == 10, (
+        "what `forget` does not hold comes from the pairs"
+    )
 
 
 def test_a_class_of_imagenet_is_examined_on_all_its_pictures(place):
     source = read_recipe(write(place, concepts=["tench"], neighbours={"tench": ["chain saw"]}), 16)
     exam = source.exam("tench", "report")
     groups = {g: len(rows) for g, (_, rows) in exam.groups().items()}
-    assert exam.kind == "object" and exam.target_domain == "objects" and groups["target"] == groups["neighbours"] == 26 and "people" in groups
+    assert (
+        exam.kind == "object"
+        and exam.target_domain == "objects"
+        and groups["target"] == groups["neighbours"] == 26
+        and "people" in groups
+    )
 
 
 def test_a_target_with_few_pictures_is_refused(place):
-    with pytest.raises(EmptySetError, match="'Di Fewpics' has 5 pictures to be examined on; 6 or more"):
+    with pytest.raises(
+        EmptySetError, match="'Di Fewpics' has 5 pictures to be examined on; 6 or more"
+    ):
         read_recipe(place / "recipe.yaml").exam("Di Fewpics", "report")
 
 
 def test_without_people_and_objects_the_pool_is_examined(place):
-    source = read_recipe(write(place, people=None, objects=None, concepts=None, neighbours=None), 16)
-    assert source.kind("Ada Example") == source.pool.kind("Ada Example") and source.concepts() == source.pool.concepts()
+    source = read_recipe(
+        write(place, people=None, objects=None, concepts=None, neighbours=None), 16
+    )
+    assert (
+        source.kind("Ada Example") == source.pool.kind("Ada Example")
+        and source.concepts() == source.pool.concepts()
+    )
     with pytest.raises(EmptySetError):
         source.exam("Ada Example", "report")
 
 
-@pytest.mark.parametrize(("changes", "error", "words"), [
-    (dict(persons="celeba"), SettingError, "one of pairs, forget, people"), (dict(concepts="Ada Example"), SettingError, "`concepts`"), (dict(pairs=None), SettingError, "`pairs`"),
-    (dict(people=["celeba"]), SettingError, "`people`"), (dict(pairs="recipe.yaml"), SettingError, "another recipe"), (dict(pairs="pipe:echo x.tar"), SettingError, "shards are missing"),
-    (dict(concepts=["Ada Exampel"]), UnknownConceptError, "'Ada Example'"), (dict(neighbours={"Ada Example": ["Bo Placeholdr"]}), UnknownConceptError, "'Bo Placeholder'"),
-    (dict(people="laion"), MissingArtefactError, "list_identity_celeba.txt"),
-])
+@pytest.mark.parametrize(
+    ("changes", "error", "words"),
+    [
+        (dict(persons="celeba"), SettingError, "one of pairs, forget, people"),
+        (dict(concepts="Ada Example"), SettingError, "`concepts`"),
+        (dict(pairs=None), SettingError, "`pairs`"),
+        (dict(people=["celeba"]), SettingError, "`people`"),
+        (dict(pairs="recipe.yaml"), SettingError, "another recipe"),
+        (dict(pairs="pipe:echo x.tar"), SettingError, "shards are missing"),
+        (dict(concepts=["Ada Exampel"]), UnknownConceptError, "'Ada Example'"),
+        (
+            dict(neighbours={"Ada Example": ["Bo Placeholdr"]}),
+            UnknownConceptError,
+            "'Bo Placeholder'",
+        ),
+        (dict(people="laion"), MissingArtefactError, "list_identity_celeba.txt"),
+    ],
+)
 def test_a_wrong_entry_says_which_and_what_to_do(place, changes, error, words):
     with pytest.raises(error, match=words):
         read_recipe(write(place, "wrong.yaml", **changes), 16)
 
 
 def test_a_recipe_is_yaml_or_json_and_never_code(place):
-    (place / "same.json").write_text(json.dumps(yaml.safe_load((place / "recipe.yaml").read_text())))
-    assert read_recipe(place / "same.json", 16).recipe == read_recipe(place / "recipe.yaml", 16).recipe
+    (place / "same.json").write_text(
+        json.dumps(yaml.safe_load((place / "recipe.yaml").read_text()))
+    )
+    assert (
+        read_recipe(place / "same.json", 16).recipe == read_recipe(place / "recipe.yaml", 16).recipe
+    )
     bad = place / "bad.yaml"
-    for text, words in (("pairs: !!python/object/apply:os.getcwd []\n", "cannot be read"), ("- a\n", "list at its top"), ("{", "cannot be read")):
+    for text, words in (
+        ("pairs: !!python/object/apply:os.getcwd []\n", "cannot be read"),
+        ("- a\n", "list at its top"),
+        ("{", "cannot be read"),
+    ):
         bad.write_text(text)
         with pytest.raises(SettingError, match=words):
             read_recipe(bad)
@@ -292,19 +443,30 @@ def test_a_recipe_is_yaml_or_json_and_never_code(place):
 def test_a_clip_takes_the_exam_and_its_figures_stand_beside_the_published(place, clip):
     from slugkit.evaluate.clip import answers, evaluate_clip
     from slugkit.evaluate.published import beside, mean_over_names, paper_rows
+
     source = read_recipe(place / "recipe.yaml", clip.image_size)
     exam = source.exam("Ada Example", "report")
     found = evaluate_clip(clip, exam, "after")
     both = beside(paper_rows(found), "table1_clip")
     ours = both[both["origin"] == "ours"].set_index("metric")
-    assert ours["n"].to_dict() == {"FA@1": 8, "FA@5": 8, "TA_CA@1": 18, "TA_IN@1": len(exam.groups()["objects"][1])}
-    assert ours["value"].between(0, 100).all() and (both["origin"] == "published").sum() == 6 * 7 - 3
+    assert ours["n"].to_dict() == {
+        "FA@1": 8,
+        "FA@5": 8,
+        "TA_CA@1": 18,
+        "TA_IN@1": len(exam.groups()["objects"][1]),
+    }
+    assert (
+        ours["value"].between(0, 100).all() and (both["origin"] == "published").sum() == 6 * 7 - 3
+    )
     told = answers(clip, exam, "people")
-    assert mean_over_names(told, source.people.frequent()["name"].tolist())["n"] == 3, "those of the 100 who are not the target; Ed Short is a neighbour only"
+    assert mean_over_names(told, source.people.frequent()["name"].tolist())["n"] == 3, (
+        "those of the 100 who are not the target; Ed Short is a neighbour only"
+    )
 
 
 def test_an_exam_is_kept_by_its_places(place, tmp_path):
     from slugkit.data import load_pairs
+
     pairs = read_recipe(place / "recipe.yaml", 16).exam("Ada Example", "search").pairs
     pairs.save(tmp_path, "search")
     again = load_pairs(tmp_path, "search")

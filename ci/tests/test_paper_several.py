@@ -17,7 +17,13 @@ from test_beyond_the_context import make_folder
 
 from conftest import REPOSITORY
 from slugkit import studio
-from slugkit.base import EmptySetError, PatchError, SearchFailedError, SettingError, UnknownConceptError
+from slugkit.base import (
+    EmptySetError,
+    PatchError,
+    SearchFailedError,
+    SettingError,
+    UnknownConceptError,
+)
 from slugkit.data import open_data
 from slugkit.data.pictures import Pictures
 from slugkit.data.unlearncanvas import STYLES, spoken
@@ -39,7 +45,11 @@ MIRA, SELIN, OSKAR = THREE = ["Mira Kestrel", "Selin Drover", "Oskar Marlow"]
 def picture(path, image=None, shade=0):
     """A PNG of these pixels, or of one colour."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    (Image.new("RGB", (16, 16), (shade % 256, 60, 90)) if image is None else Image.fromarray(image)).save(path, format="PNG")
+    (
+        Image.new("RGB", (16, 16), (shade % 256, 60, 90))
+        if image is None
+        else Image.fromarray(image)
+    ).save(path, format="PNG")
 
 
 @pytest.fixture(scope="module")
@@ -49,20 +59,33 @@ def place(tmp_path_factory):
     """
     folder, world, listed = tmp_path_factory.mktemp("files"), studio.load_world(), []
     records = [r for name in THREE for r in studio.solo_records("report", name, 2, world=world)[:7]]
-    shown = {name: studio.draw_many(records[7 * i:7 * i + 7]) for i, name in enumerate(THREE)}
+    shown = {name: studio.draw_many(records[7 * i : 7 * i + 7]) for i, name in enumerate(THREE)}
     others = sorted({*world.people} - {*THREE, "Kofi Okoye", "Inka Tarrow"})[:21]
     for name in [*THREE, "Kofi Okoye", "Inka Tarrow", *others]:
         for i in range(7):
             listed.append(f"{len(listed) + 1:06d}.jpg {name.replace(' ', '_')}")
-            picture(folder / "celeba" / "img_align_celeba" / listed[-1].split()[0], shown[name][i] if name in shown else None, len(listed))
-    (folder / "celeba" / "list_identity_celeba.txt").write_text("\n".join([str(len(listed)), "image_id identity_name", *listed]) + "\n")
+            picture(
+                folder / "celeba" / "img_align_celeba" / listed[-1].split()[0],
+                shown[name][i] if name in shown else None,
+                len(listed),
+            )
+    (folder / "celeba" / "list_identity_celeba.txt").write_text(
+        "\n".join([str(len(listed)), "image_id identity_name", *listed]) + "\n"
+    )
     (folder / "celeba" / "frequent_celebs.txt").write_text("\n".join(others[:20]) + "\n")
     things = world.objects[:8]
     for number, name in enumerate(things):
         for i in range(7):
-            picture(folder / "imagenet" / "val" / f"n{number:08d}" / f"{number}-{i}.JPEG", shade=10 * i)
-    (folder / "imagenet" / "class_names.txt").write_text("".join(f"n{number:08d} {name}\n" for number, name in enumerate(things)))
-    rows = [{"file": f"{i}.jpg", "caption": f"a photo of {name}", "split": "train"} for i, name in enumerate([*THREE, "Kofi Okoye", *others, *things])]
+            picture(
+                folder / "imagenet" / "val" / f"n{number:08d}" / f"{number}-{i}.JPEG", shade=10 * i
+            )
+    (folder / "imagenet" / "class_names.txt").write_text(
+        "".join(f"n{number:08d} {name}\n" for number, name in enumerate(things))
+    )
+    rows = [
+        {"file": f"{i}.jpg", "caption": f"a photo of {name}", "split": "train"}
+        for i, name in enumerate([*THREE, "Kofi Okoye", *others, *things])
+    ]
     for row in rows:
         picture(folder / "laion" / row["file"])
     pd.DataFrame(rows).to_csv(folder / "laion" / "captions.csv", index=False)
@@ -72,8 +95,14 @@ def place(tmp_path_factory):
 
 def recipe(place, **changes):
     """The recipe with these entries instead (None takes one out), opened."""
-    said = {**yaml.safe_load((place / "recipe.yaml").read_text()), "neighbours": {MIRA: [SELIN, "Kofi Okoye"]}, **changes}
-    (place / "other.yaml").write_text(yaml.safe_dump({k: v for k, v in said.items() if v is not None}))
+    said = {
+        **yaml.safe_load((place / "recipe.yaml").read_text()),
+        "neighbours": {MIRA: [SELIN, "Kofi Okoye"]},
+        **changes,
+    }
+    (place / "other.yaml").write_text(
+        yaml.safe_dump({k: v for k, v in said.items() if v is not None})
+    )
     return open_data(str(place / "other.yaml"))
 
 
@@ -81,9 +110,18 @@ def recipe(place, **changes):
 def own(tmp_path_factory):
     """A plain folder of four classes; the class hat has no picture in the report split."""
     folder, rows = tmp_path_factory.mktemp("own"), []
-    for number, (name, split) in enumerate((n, s) for n in ("cup", "hat", "hut", "jar") for s in ("train", "search", "report")):
+    for number, (name, split) in enumerate(
+        (n, s) for n in ("cup", "hat", "hut", "jar") for s in ("train", "search", "report")
+    ):
         picture(folder / f"{number}.png", shade=number * 20)
-        rows.append({"file": f"{number}.png", "caption": f"a photo of the {name}", "concept": name, "split": "train" if name == "hat" else split})
+        rows.append(
+            {
+                "file": f"{number}.png",
+                "caption": f"a photo of the {name}",
+                "concept": name,
+                "split": "train" if name == "hat" else split,
+            }
+        )
     pd.DataFrame(rows).to_csv(folder / "captions.csv", index=False)
     return open_data(str(folder))
 
@@ -91,22 +129,43 @@ def own(tmp_path_factory):
 # -- the exam ----------------------------------------------------------------------------------------------------------
 
 
-def test_the_exam_of_a_recipe_holds_every_picture_once_on_disk_and_who_is_in_one_exam_only_counts_for_itself(place):
+def test_the_exam_of_a_recipe_holds_every_picture_once_on_disk_and_who_is_in_one_exam_only_counts_for_itself(
+    place,
+):
     source = recipe(place)
     exam = several_exam(source, THREE, "report")
     table, single = exam.pairs.table, source.exam(SELIN, "report")
-    assert isinstance(exam.pairs.images, Pictures) and table["key"].is_unique and set(table["split"]) == {"report"}
+    assert (
+        isinstance(exam.pairs.images, Pictures)
+        and table["key"].is_unique
+        and set(table["split"]) == {"report"}
+    )
     at = table.index[table["key"] == single.pairs.table["key"].iloc[-1]][0]
     assert np.array_equal(exam.pairs.images[at], single.pairs.images[len(single.pairs) - 1])
     for concept in THREE:
-        assert exam.shows(concept).sum() == (source.people.pairs.table.query("split == 'report'")["concept"] == concept).sum() > 0
+        assert (
+            exam.shows(concept).sum()
+            == (source.people.pairs.table.query("split == 'report'")["concept"] == concept).sum()
+            > 0
+        )
     # the neighbour of another concept is in two of the exams, the person without a place in the others' exams in one
-    assert exam.base[exam.shows(SELIN)].all() and not exam.base[exam.shows(OSKAR)].any() and not exam.base[exam.shows(MIRA)].any()
+    assert (
+        exam.base[exam.shows(SELIN)].all()
+        and not exam.base[exam.shows(OSKAR)].any()
+        and not exam.base[exam.shows(MIRA)].any()
+    )
     groups = exam.groups([MIRA])
-    assert set(table["concept"].iloc[groups["neighbours"][1]]) == {SELIN, "Kofi Okoye"} and OSKAR not in set(table["concept"].iloc[groups["people"][1]])
+    assert set(table["concept"].iloc[groups["neighbours"][1]]) == {
+        SELIN,
+        "Kofi Okoye",
+    } and OSKAR not in set(table["concept"].iloc[groups["people"][1]])
     every = exam.groups(THREE)
-    assert set(every) == {"neighbours", "people", "objects"} and not set(table["concept"].iloc[every["people"][1]]) & set(THREE)
-    assert "neighbours" not in several_exam(recipe(place, neighbours=None), THREE, "search").groups(THREE)
+    assert set(every) == {"neighbours", "people", "objects"} and not set(
+        table["concept"].iloc[every["people"][1]]
+    ) & set(THREE)
+    assert "neighbours" not in several_exam(recipe(place, neighbours=None), THREE, "search").groups(
+        THREE
+    )
 
 
 def test_the_scores_on_a_recipe_are_those_of_the_answers_in_every_wording(place, clip):
@@ -129,7 +188,11 @@ def test_the_scores_on_a_recipe_are_those_of_the_answers_in_every_wording(place,
 
 def test_a_plain_folder_is_examined_among_its_classes_and_needs_others_to_lose(own):
     exam = several_exam(own, ["cup", "jar"], "search")
-    assert exam.pairs.table["concept"].tolist() == ["cup", "hut", "jar"] and exam.base.all() and set(exam.groups(["cup", "jar"])) == {"neighbours", "classes"}
+    assert (
+        exam.pairs.table["concept"].tolist() == ["cup", "hut", "jar"]
+        and exam.base.all()
+        and set(exam.groups(["cup", "jar"])) == {"neighbours", "classes"}
+    )
     asked = {w: said["cup"] for w, said in exam.prompts["classes"].items()}
     assert all(texts == [w.replace("{}", "cup")] for w, texts in asked.items()) and len(asked) > 2
     with pytest.raises(EmptySetError, match="nothing else that is asked about among the classes"):
@@ -160,7 +223,10 @@ def test_concepts_that_are_examined_in_different_places_are_refused(place):
         several_exam(source, [MIRA, "Tin Wobble"], "search")
     with pytest.raises(EmptySetError, match="pictures to be examined on"):
         short = recipe(place)
-        short.people.pairs = short.people.pairs.where((short.people.pairs.table["concept"] != OSKAR) | (short.people.pairs.table.index % 3 == 0))
+        short.people.pairs = short.people.pairs.where(
+            (short.people.pairs.table["concept"] != OSKAR)
+            | (short.people.pairs.table.index % 3 == 0)
+        )
         several_exam(short, THREE, "search")
 
 
@@ -171,15 +237,25 @@ def test_by_default_only_those_are_chosen_who_can_be_forgotten_and_examined(plac
     source = recipe(place)
     best = source.people.frequent()["name"].tolist()
     quarter = several_concepts(source, MIRA)
-    assert quarter[:3] == [MIRA, *best[:2]] and len(quarter) == 5  # of the 20 in the list, the concept and two neighbours
+    assert (
+        quarter[:3] == [MIRA, *best[:2]] and len(quarter) == 5
+    )  # of the 20 in the list, the concept and two neighbours
     faces = source.people.pairs
-    source.people.pairs = faces.where((faces.table["concept"] != best[0]) | (faces.table.index % 3 == 0))
+    source.people.pairs = faces.where(
+        (faces.table["concept"] != best[0]) | (faces.table.index % 3 == 0)
+    )
     assert several_concepts(source, MIRA)[1] == best[1]
     captions = source.pool.pairs
     source.pool.pairs = captions.where(~captions.table["caption"].str.contains(best[1]))
     assert several_concepts(source, MIRA)[1] == best[2]
-    assert several_concepts(recipe(place, concepts=[OSKAR, SELIN, MIRA]), MIRA) == [MIRA, OSKAR, SELIN][:len(quarter)]
-    assert several_concepts(own, "cup") == ["cup", "hut"] and several_concepts(own, "jar") == ["jar", "cup"]
+    assert (
+        several_concepts(recipe(place, concepts=[OSKAR, SELIN, MIRA]), MIRA)
+        == [MIRA, OSKAR, SELIN][: len(quarter)]
+    )
+    assert several_concepts(own, "cup") == ["cup", "hut"] and several_concepts(own, "jar") == [
+        "jar",
+        "cup",
+    ]
     with pytest.raises(EmptySetError, match="no picture of 'hat'"):
         several_concepts(own, "hat")
 
@@ -196,11 +272,26 @@ def test_the_settings_names_are_taken_as_they_are_and_one_alone_is_refused(place
 
 @pytest.mark.parametrize("unknown", [[SELIN], [OSKAR], [SELIN, "Kofi Okoye"]])
 def test_by_default_only_those_are_chosen_whom_the_model_knows(tmp_path, clip, unknown):
-    names = [MIRA, SELIN, OSKAR, "Kofi Okoye", "Petra Quillon", "Bram Hollick", "Inka Tarrow", "Lotte Strand"]
-    source = open_data(make_folder(tmp_path, names, shown=["car" if n in unknown else n for n in names]), *clip.inputs)
+    names = [
+        MIRA,
+        SELIN,
+        OSKAR,
+        "Kofi Okoye",
+        "Petra Quillon",
+        "Bram Hollick",
+        "Inka Tarrow",
+        "Lotte Strand",
+    ]
+    source = open_data(
+        make_folder(tmp_path, names, shown=["car" if n in unknown else n for n in names]),
+        *clip.inputs,
+    )
     unasked, chosen = several_concepts(source, MIRA, 4), several_concepts(source, MIRA, 4, clip)
     alike = [name for name in source.concepts() if name != MIRA]
-    assert unasked == [MIRA, alike[0]] and chosen == [MIRA, next(n for n in alike if n not in unknown)]
+    assert unasked == [MIRA, alike[0]] and chosen == [
+        MIRA,
+        next(n for n in alike if n not in unknown),
+    ]
     assert concepts_to_forget(source, [], MIRA, clip) == chosen
     for split in ("search", "report"):
         assert SeveralScorer(clip, several_exam(source, chosen, split)).exam.concepts == chosen
@@ -210,30 +301,51 @@ def test_another_kind_is_one_that_the_model_knows(place, clip):
     both = recipe(place)  # its things are one colour each: nobody knows them
     assert another_kind(both, MIRA) and another_kind(both, MIRA, clip) == []
     found = another_kind(both, "umbrella", clip)
-    assert {*THREE} <= {*found} and SeveralScorer(clip, several_exam(both, found, "search")).exam.concepts == found
+    assert {*THREE} <= {*found} and SeveralScorer(
+        clip, several_exam(both, found, "search")
+    ).exam.concepts == found
 
 
-@pytest.mark.parametrize(("call", "errors"), [
-    ('scorer(things, "search")', {"EmptySetError", "SearchFailedError", "SettingError"}),
-    ("joint_step(clip, of_search", {"SearchFailedError"}),
-    ("own_steps(clip, of_search", {"SearchFailedError"}),
-    ("require_all_drawn(", {"SearchFailedError", "SettingError"}),
-    ('require_askable(pipe, judge, tables["report"]', {"SettingError"})])
+@pytest.mark.parametrize(
+    ("call", "errors"),
+    [
+        ('scorer(things, "search")', {"EmptySetError", "SearchFailedError", "SettingError"}),
+        ("joint_step(clip, of_search", {"SearchFailedError"}),
+        ("own_steps(clip, of_search", {"SearchFailedError"}),
+        ("require_all_drawn(", {"SearchFailedError", "SettingError"}),
+        ('require_askable(pipe, judge, tables["report"]', {"SettingError"}),
+    ],
+)
 def test_what_notebook_8_chose_itself_does_not_stop_it(call, errors):
     book = json.loads((REPOSITORY / "notebooks" / "08_several_concepts.ipynb").read_text("utf-8"))
     cell = next(text for text in ("".join(c["source"]) for c in book["cells"]) if call in text)
     caught = [
-        {node.id for handler in block.handlers for node in ast.walk(handler.type) if isinstance(node, ast.Name)}
+        {
+            node.id
+            for handler in block.handlers
+            for node in ast.walk(handler.type)
+            if isinstance(node, ast.Name)
+        }
         for block in ast.walk(ast.parse(cell))
-        if isinstance(block, ast.Try) and any(call in ast.get_source_segment(cell, line) for line in block.body)]
+        if isinstance(block, ast.Try)
+        and any(call in ast.get_source_segment(cell, line) for line in block.body)
+    ]
     assert caught and errors <= caught[0]
 
 
 def test_another_kind_are_things_for_people_and_people_for_things_or_nobody(place, own, source):
     both = recipe(place)
-    assert another_kind(both, MIRA)[0] in both.objects.prompts and another_kind(both, "umbrella")[0] in both.people.names
-    assert another_kind(own, "cup") == [] and another_kind(recipe(place, concepts=[MIRA, "umbrella"]), MIRA) == []
-    assert another_kind(source, MIRA) == several_concepts(source, "car") and another_kind(source, "car") == several_concepts(source, MIRA)
+    assert (
+        another_kind(both, MIRA)[0] in both.objects.prompts
+        and another_kind(both, "umbrella")[0] in both.people.names
+    )
+    assert (
+        another_kind(own, "cup") == []
+        and another_kind(recipe(place, concepts=[MIRA, "umbrella"]), MIRA) == []
+    )
+    assert another_kind(source, MIRA) == several_concepts(source, "car") and another_kind(
+        source, "car"
+    ) == several_concepts(source, MIRA)
 
 
 # -- pictures ----------------------------------------------------------------------------------------------------------
@@ -241,29 +353,56 @@ def test_another_kind_are_things_for_people_and_people_for_things_or_nobody(plac
 
 def test_answer_sets_hold_every_target_the_rest_once_and_the_neighbours_of_each(place):
     source = recipe(place, neighbours={MIRA: [SELIN, "Kofi Okoye"], OSKAR: ["Inka Tarrow"]})
-    search, report = (several_answer_set_of(source, [MIRA, OSKAR], split, 4) for split in ("search", "report"))
+    search, report = (
+        several_answer_set_of(source, [MIRA, OSKAR], split, 4) for split in ("search", "report")
+    )
     for table in (search, report):
         targets, rest = table[table["group"] == "target"], table[table["group"] != "target"]
-        assert targets["subject"].value_counts().to_dict() == {MIRA: 4, OSKAR: 4} and not set(rest["subject"]) & {MIRA, OSKAR}
-        near = {SELIN, "Kofi Okoye", "Inka Tarrow"}  # the last one is in the second concept's answer set alone
-        assert set(rest.loc[rest["group"] == "neighbours", "subject"]) == near == set(rest.loc[rest["extra"], "subject"])
-        assert set(rest.loc[~rest["extra"], "subject"].value_counts()) == {1} and set(rest.loc[rest["subject"].isin(near), "subject"].value_counts()) == {NEAR_TIMES}
+        assert targets["subject"].value_counts().to_dict() == {MIRA: 4, OSKAR: 4} and not set(
+            rest["subject"]
+        ) & {MIRA, OSKAR}
+        near = {
+            SELIN,
+            "Kofi Okoye",
+            "Inka Tarrow",
+        }  # the last one is in the second concept's answer set alone
+        assert (
+            set(rest.loc[rest["group"] == "neighbours", "subject"])
+            == near
+            == set(rest.loc[rest["extra"], "subject"])
+        )
+        assert set(rest.loc[~rest["extra"], "subject"].value_counts()) == {1} and set(
+            rest.loc[rest["subject"].isin(near), "subject"].value_counts()
+        ) == {NEAR_TIMES}
         assert set(rest["domain"]) == {"figures", "objects"}
-    assert set(search["subject"]) == set(report["subject"]) and not set(search["prompt"]) & set(report["prompt"])
+    assert set(search["subject"]) == set(report["subject"]) and not set(search["prompt"]) & set(
+        report["prompt"]
+    )
     with pytest.raises(SettingError, match="one domain was expected"):
         several_answer_set_of(source, [MIRA, "umbrella"], "report")
 
 
 def test_of_the_studio_the_answer_set_and_the_pictures_to_look_at_are_its_own(source):
-    assert several_answer_set_of(source, THREE, "report", 14).equals(several_answer_set(source.world, THREE, "report", 14, 1))
+    assert several_answer_set_of(source, THREE, "report", 14).equals(
+        several_answer_set(source.world, THREE, "report", 14, 1)
+    )
     shown = several_showcase_of(source, THREE)
-    assert shown["prompt"].tolist()[:3] == [showcase(source.world, c)["prompt"].iloc[0] for c in THREE] and shown["what"].tolist()[:3] == ["target"] * 3
-    assert len(shown) == 7 and set(shown["what"][3:]) <= {"neighbour", "other"} and not any(c in prompt for c in THREE for prompt in shown["prompt"][3:])
+    assert (
+        shown["prompt"].tolist()[:3] == [showcase(source.world, c)["prompt"].iloc[0] for c in THREE]
+        and shown["what"].tolist()[:3] == ["target"] * 3
+    )
+    assert (
+        len(shown) == 7
+        and set(shown["what"][3:]) <= {"neighbour", "other"}
+        and not any(c in prompt for c in THREE for prompt in shown["prompt"][3:])
+    )
 
 
 def test_on_a_recipe_one_picture_of_each_is_shown_and_others_that_name_none_of_them(place):
     shown = several_showcase_of(recipe(place), THREE)
-    assert [any(c in prompt for c in THREE) for prompt in shown["prompt"]] == [True] * 3 + [False] * 4
+    assert [any(c in prompt for c in THREE) for prompt in shown["prompt"]] == [True] * 3 + [
+        False
+    ] * 4
     assert shown["what"].tolist()[:3] == ["target"] * 3
 
 
@@ -279,8 +418,14 @@ def test_the_studios_pipeline_beside_another_clip_is_left_out_and_a_named_one_re
 
 def test_a_concept_that_the_pipeline_does_not_draw_is_named_before_the_search(clip):
     pipe = pipeline_with_tower(clip, "studio", "cpu")
-    rows = [(f"a photo of {MIRA}", MIRA)] * 2 + [("a photo of a house", OSKAR)] * 2 + [("a photo of a car", "car")]
-    table = pd.DataFrame(rows, columns=["prompt", "subject"]).assign(seed=[100, 101, 102, 103, 104], style="", domain="figures", extra=False)
+    rows = (
+        [(f"a photo of {MIRA}", MIRA)] * 2
+        + [("a photo of a house", OSKAR)] * 2
+        + [("a photo of a car", "car")]
+    )
+    table = pd.DataFrame(rows, columns=["prompt", "subject"]).assign(
+        seed=[100, 101, 102, 103, 104], style="", domain="figures", extra=False
+    )
     table["group"] = ["target"] * 4 + ["rest"]
     judge = clip_judge(clip, table)
     require_all_drawn(pipe, judge, table.iloc[[0, 1, 4]], "figures", steps=10)

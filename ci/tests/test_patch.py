@@ -119,7 +119,9 @@ def test_resolve_finds_a_layer_that_is_stored_transposed():
 
 
 @given(
-    picks=st.lists(st.tuples(st.sampled_from(LAYERS), st.floats(1e-4, 3.0)), min_size=1, max_size=6),
+    picks=st.lists(
+        st.tuples(st.sampled_from(LAYERS), st.floats(1e-4, 3.0)), min_size=1, max_size=6
+    ),
     dtype=st.sampled_from(DTYPES),
     order=st.randoms(use_true_random=False),
 )
@@ -127,7 +129,10 @@ def test_resolve_finds_a_layer_that_is_stored_transposed():
 def test_patches_come_off_bit_for_bit_in_any_order(picks, dtype, order):
     model = tiny_clip().to(dtype)
     before = state(model)
-    made = [patch_for(model, layer, rho, seed=i, concept=f"concept {i}") for i, (layer, rho) in enumerate(picks)]
+    made = [
+        patch_for(model, layer, rho, seed=i, concept=f"concept {i}")
+        for i, (layer, rho) in enumerate(picks)
+    ]
     reference = tiny_clip().to(dtype)
     on: dict[str, patch.Patch] = {}
     for p in order.sample(made, len(made)) + order.sample(made, len(made)):
@@ -166,9 +171,14 @@ def test_several_are_on_together_and_gone_together_also_where_one_of_them_does_n
     model = tiny_clip()
     before = state(model)
     first, second = patch_for(model), patch_for(model, seed=2)
-    stranger = dataclasses.replace(second, base_sha256={name: "0" * 64 for name in second.base_sha256}, concept="somebody")
+    stranger = dataclasses.replace(
+        second, base_sha256={name: "0" * 64 for name in second.base_sha256}, concept="somebody"
+    )
     with patch.all_applied([first, second], model) as inside:
-        assert inside is model and {p.sha256 for p in patch.patches_on(model)} == {first.sha256, second.sha256}
+        assert inside is model and {p.sha256 for p in patch.patches_on(model)} == {
+            first.sha256,
+            second.sha256,
+        }
     assert changed(before, model) == set() and patch.patches_on(model) == []
     with pytest.raises(PatchError, match="somebody"), patch.all_applied([first, stranger], model):
         raise AssertionError("the block was entered")
@@ -183,7 +193,9 @@ def test_remove_refuses_what_is_not_applied_here(made):
     edited = state(model)
     with pytest.raises(PatchError, match="not applied"):
         patch.remove(patch_for(tiny_clip(), seed=9), model)
-    copied = copy.deepcopy(model)  # as if loaded in another process: the original is not known there
+    copied = copy.deepcopy(
+        model
+    )  # as if loaded in another process: the original is not known there
     with pytest.raises(PatchError, match="load the original"):
         patch.remove(made, copied)
     with pytest.raises(PatchError, match="not the weight"):
@@ -252,11 +264,15 @@ def test_one_different_bit_in_the_base_is_refused(made):
 def test_a_missing_layer_is_refused_and_near_names_are_offered(made):
     assert_refused(made, nn.Linear(3, 3), "has no layer")
     lost = patch.Patch(**{**vars_of(made), "layer": "transformer.resblocks.7.attn.out_proj.weight"})
-    assert_refused(lost, tiny_clip(), "resblocks.0.attn.out_proj.weight|resblocks.1.attn.out_proj.weight")
+    assert_refused(
+        lost, tiny_clip(), "resblocks.0.attn.out_proj.weight|resblocks.1.attn.out_proj.weight"
+    )
 
 
 def test_another_shape_is_refused(made):
-    assert_refused(patch.Patch(**{**vars_of(made), "layer": "text_projection"}), tiny_clip(), "has the shape")
+    assert_refused(
+        patch.Patch(**{**vars_of(made), "layer": "text_projection"}), tiny_clip(), "has the shape"
+    )
     split = patch.Patch(**{**vars_of(made), "layer": OUT_PROJ + "[q]"})
     assert_refused(split, tiny_clip(), "does not fit")
 
@@ -282,6 +298,15 @@ def test_the_method_knows_no_model_library():
 
     for module in (slugkit.ranking, slugkit.search, patch, file, on_model):
         tree = ast.parse(Path(module.__file__).read_text())
-        names = {alias.name.split(".")[0] for n in ast.walk(tree) if isinstance(n, ast.Import) for alias in n.names}
-        names |= {n.module.split(".")[0] for n in ast.walk(tree) if isinstance(n, ast.ImportFrom) and n.module}
+        names = {
+            alias.name.split(".")[0]
+            for n in ast.walk(tree)
+            if isinstance(n, ast.Import)
+            for alias in n.names
+        }
+        names |= {
+            n.module.split(".")[0]
+            for n in ast.walk(tree)
+            if isinstance(n, ast.ImportFrom) and n.module
+        }
         assert not names & {"open_clip", "transformers", "diffusers"}, module

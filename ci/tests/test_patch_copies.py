@@ -6,7 +6,10 @@ import subprocess
 
 import pytest
 import torch
-from diffusers.loaders.single_file_utils import convert_ldm_clip_checkpoint, convert_open_clip_checkpoint
+from diffusers.loaders.single_file_utils import (
+    convert_ldm_clip_checkpoint,
+    convert_open_clip_checkpoint,
+)
 from safetensors.torch import load_file, save_file
 from test_names import TEXT as TEXT_CONFIG
 from test_names import filled, whole
@@ -31,11 +34,18 @@ def of_transformers(dtype=torch.float32):
 
 
 def open_clips_own(folder):
-    save_file({name: t.contiguous() for name, t in tiny_clip().state_dict().items()}, folder / "open_clip_model.safetensors")
+    save_file(
+        {name: t.contiguous() for name, t in tiny_clip().state_dict().items()},
+        folder / "open_clip_model.safetensors",
+    )
 
 
 def hashes(folder):
-    return {p.relative_to(folder).as_posix(): sha256_file(p) for p in sorted(folder.rglob("*")) if p.is_file()}
+    return {
+        p.relative_to(folder).as_posix(): sha256_file(p)
+        for p in sorted(folder.rglob("*"))
+        if p.is_file()
+    }
 
 
 def with_variants(folder):
@@ -62,7 +72,12 @@ def nested(folder):
     open_clips_own(folder / "half")
 
 
-KINDS = {"variants": (with_variants, 4), "open_clip beside transformers": (beside_open_clip, 2), "shards with an index": (in_shards, 2), "nested": (nested, 3)}
+KINDS = {
+    "variants": (with_variants, 4),
+    "open_clip beside transformers": (beside_open_clip, 2),
+    "shards with an index": (in_shards, 2),
+    "nested": (nested, 3),
+}
 
 
 @pytest.mark.parametrize("layer", [OUT_PROJ, PACKED, SEEN, f"{PACKED}[k]"])
@@ -84,24 +99,41 @@ def test_every_copy_is_edited_in_its_own_precision_and_given_back(kind, layer, t
     found = {}
     for file in (p for p in out.rglob("*.safetensors") if not p.name.endswith(RECORD)):
         for name, tensor in load_file(file).items():
-            found.setdefault((file.parent, file.name.startswith("open_clip")), {}).setdefault(tensor.dtype, {})[name] = tensor
-    places = [(dtype, locate(tensors, layer.split("[")[0])) for by_dtype in found.values() for dtype, tensors in by_dtype.items()]
-    assert all(torch.equal(place.read(), expected[dtype]) for dtype, place in places if place is not None)
+            found.setdefault((file.parent, file.name.startswith("open_clip")), {}).setdefault(
+                tensor.dtype, {}
+            )[name] = tensor
+    places = [
+        (dtype, locate(tensors, layer.split("[")[0]))
+        for by_dtype in found.values()
+        for dtype, tensors in by_dtype.items()
+    ]
+    assert all(
+        torch.equal(place.read(), expected[dtype]) for dtype, place in places if place is not None
+    )
     assert hashes(source) == before
     back = remove_from_files(edit, out, tmp_path / "back")
     assert hashes(back) == before, "byte for byte, file by file"
 
 
 def test_a_copy_that_holds_other_weights_is_named_and_nothing_is_written(tmp_path):
-    for kind, spoil in (("variant", "model.fp16.safetensors"), ("open_clip", "open_clip_model.safetensors"), ("nested", "old/model.safetensors")):
+    for kind, spoil in (
+        ("variant", "model.fp16.safetensors"),
+        ("open_clip", "open_clip_model.safetensors"),
+        ("nested", "old/model.safetensors"),
+    ):
         source = tmp_path / kind
         (source / "old").mkdir(parents=True)
         of_transformers().save_pretrained(source)
         stranger = tiny_clip(seed=9)
         if kind == "open_clip":
-            save_file({name: t.contiguous() for name, t in stranger.state_dict().items()}, source / spoil)
+            save_file(
+                {name: t.contiguous() for name, t in stranger.state_dict().items()}, source / spoil
+            )
         else:
-            filled(whole(), stranger).save_pretrained(source / "old" if kind == "nested" else source, variant=None if kind == "nested" else "fp16")
+            filled(whole(), stranger).save_pretrained(
+                source / "old" if kind == "nested" else source,
+                variant=None if kind == "nested" else "fp16",
+            )
         for call in (verify_files, lambda p, s: apply_to_files([p], s, tmp_path / "out")):
             with pytest.raises(PatchError, match=f"{spoil} holds layer .* does not take the patch"):
                 call(patch_for(tiny_clip()), source)
@@ -110,12 +142,29 @@ def test_a_copy_that_holds_other_weights_is_named_and_nothing_is_written(tmp_pat
 
 def test_a_quantised_copy_and_one_that_cannot_be_read_are_refused(tmp_path):
     of_transformers().save_pretrained(tmp_path / "model")
-    for name, spoil in (("model.int8.safetensors", {n: t.to(torch.int8) for n, t in load_file(tmp_path / "model" / "model.safetensors").items()}),
-                        ("model.fp8.safetensors", {n: t.to(torch.float8_e4m3fn) for n, t in load_file(tmp_path / "model" / "model.safetensors").items()}), ("model.lfs.safetensors", None)):
+    for name, spoil in (
+        (
+            "model.int8.safetensors",
+            {
+                n: t.to(torch.int8)
+                for n, t in load_file(tmp_path / "model" / "model.safetensors").items()
+            },
+        ),
+        (
+            "model.fp8.safetensors",
+            {
+                n: t.to(torch.float8_e4m3fn)
+                for n, t in load_file(tmp_path / "model" / "model.safetensors").items()
+            },
+        ),
+        ("model.lfs.safetensors", None),
+    ):
         if spoil:
             save_file(spoil, tmp_path / "model" / name)
         else:
-            (tmp_path / "model" / name).write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 12\n")
+            (tmp_path / "model" / name).write_text(
+                "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 12\n"
+            )
         with pytest.raises(PatchError, match=name.replace(".", r"\.")):
             apply_to_files([patch_for(tiny_clip())], tmp_path / "model", tmp_path / "out")
         (tmp_path / "model" / name).unlink()
@@ -131,23 +180,60 @@ def test_weights_of_other_kinds_stay_out_of_the_copy_and_are_named(tmp_path):
     of_transformers().save_pretrained(source)
     torch.save(of_transformers().state_dict(), source / "pytorch_model.bin")
     torch.save(of_transformers().state_dict(), source / "old.CKPT")
-    for name in ("flax_model.msgpack", "tf_model.h5", "onnx/model.onnx", "model-q8.gguf", "model.safetensors.bak", "weights.npz", "model.unheard-of"):
+    for name in (
+        "flax_model.msgpack",
+        "tf_model.h5",
+        "onnx/model.onnx",
+        "model-q8.gguf",
+        "model.safetensors.bak",
+        "weights.npz",
+        "model.unheard-of",
+    ):
         (source / name).parent.mkdir(exist_ok=True)
         (source / name).write_bytes(b"\0" * 64)
     (source / "blob").write_bytes(b"\0" * (2 << 20))
-    for name in ("vocab.json", "merges.txt", "spiece.model", "LICENSE", "README.md", ".gitattributes"):
+    for name in (
+        "vocab.json",
+        "merges.txt",
+        "spiece.model",
+        "LICENSE",
+        "README.md",
+        ".gitattributes",
+    ):
         (source / name).write_text("{}")
     subprocess.run(["git", "init", "-q", str(source)], check=True)
     (source / ".git" / "lfs").mkdir()
     shutil.copy(source / "model.safetensors", source / ".git" / "lfs" / "0123")
     out = apply_to_files([patch_for(tiny_clip())], source, tmp_path / "edited", say=said.append)
     kept = {p.relative_to(out).as_posix() for p in out.rglob("*") if p.is_file()}
-    assert kept == {"config.json", "model.safetensors", RECORD, "vocab.json", "merges.txt", "spiece.model", "LICENSE", "README.md", ".gitattributes"}
-    for name in ("pytorch_model.bin", "old.CKPT", "flax_model.msgpack", "tf_model.h5", "onnx/model.onnx", "model-q8.gguf", "blob", ".git", "model.safetensors.bak"):
+    assert kept == {
+        "config.json",
+        "model.safetensors",
+        RECORD,
+        "vocab.json",
+        "merges.txt",
+        "spiece.model",
+        "LICENSE",
+        "README.md",
+        ".gitattributes",
+    }
+    for name in (
+        "pytorch_model.bin",
+        "old.CKPT",
+        "flax_model.msgpack",
+        "tf_model.h5",
+        "onnx/model.onnx",
+        "model-q8.gguf",
+        "blob",
+        ".git",
+        "model.safetensors.bak",
+    ):
         assert name in said[1], name
 
 
-def test_a_pipeline_keeps_the_weights_of_its_other_parts_and_every_variant_of_its_encoder_is_edited(tmp_path):
+def test_a_pipeline_keeps_the_weights_of_its_other_parts_and_every_variant_of_its_encoder_is_edited(
+    tmp_path,
+):
     source, said = tmp_path / "pipe", []
     pipe = load_pipeline("studio", "cpu")
     pipe.save_pretrained(source)
@@ -155,18 +241,32 @@ def test_a_pipeline_keeps_the_weights_of_its_other_parts_and_every_variant_of_it
     torch.save({}, source / "unet" / "diffusion_pytorch_model.bin")
     torch.save(pipe.text_encoder.state_dict(), source / "text_encoder" / "pytorch_model.bin")
     (source / "safety_checker").mkdir()
-    shutil.copy(source / "text_encoder" / "model.safetensors", source / "safety_checker" / "model.safetensors")
-    edit = patch_for(load_clip("studio", "cpu").model, "transformer.resblocks.1.attn.in_proj_weight")
+    shutil.copy(
+        source / "text_encoder" / "model.safetensors",
+        source / "safety_checker" / "model.safetensors",
+    )
+    edit = patch_for(
+        load_clip("studio", "cpu").model, "transformer.resblocks.1.attn.in_proj_weight"
+    )
     out = apply_to_files([edit], source, tmp_path / "edited", say=said.append)
     before, after = hashes(source), hashes(out)
-    assert {name for name in before if before[name] != after.get(name)} == {"text_encoder/model.safetensors", "text_encoder/model.fp16.safetensors", "text_encoder/pytorch_model.bin"}
+    assert {name for name in before if before[name] != after.get(name)} == {
+        "text_encoder/model.safetensors",
+        "text_encoder/model.fp16.safetensors",
+        "text_encoder/pytorch_model.bin",
+    }
     assert "text_encoder/pytorch_model.bin" in said[1] and "unet" not in said[1]
     for variant, dtype in ((None, torch.float32), ("fp16", torch.float16)):
         held = CLIPTextModel.from_pretrained(out / "text_encoder", variant=variant, dtype=dtype)
         mine = CLIPTextModel.from_pretrained(source / "text_encoder", variant=variant, dtype=dtype)
         edit.apply(mine)
-        assert all(same_bits(a.data, b.data) for a, b in zip(held.parameters(), mine.parameters(), strict=True))
-    assert hashes(remove_from_files(edit, out, tmp_path / "back")) == {k: v for k, v in before.items() if k != "text_encoder/pytorch_model.bin"}
+        assert all(
+            same_bits(a.data, b.data)
+            for a, b in zip(held.parameters(), mine.parameters(), strict=True)
+        )
+    assert hashes(remove_from_files(edit, out, tmp_path / "back")) == {
+        k: v for k, v in before.items() if k != "text_encoder/pytorch_model.bin"
+    }
 
 
 def test_a_llava_in_shards_beside_its_half_is_edited_in_both(tmp_path):
@@ -174,13 +274,25 @@ def test_a_llava_in_shards_beside_its_half_is_edited_in_both(tmp_path):
     model = load_vlm("studio", "cpu").model
     model.save_pretrained(source, max_shard_size="300KB")
     model.half().save_pretrained(source, variant="fp16")
-    edit, before = patch_for(load_clip("studio", "cpu").model, "visual.transformer.resblocks.2.attn.in_proj_weight"), hashes(source)
+    edit, before = (
+        patch_for(
+            load_clip("studio", "cpu").model, "visual.transformer.resblocks.2.attn.in_proj_weight"
+        ),
+        hashes(source),
+    )
     assert len(verify_files(edit, source)) == 2
     out = apply_to_files([edit], source, tmp_path / "edited")
-    assert len({name for name, sha in hashes(out).items() if sha != before.get(name)} - {RECORD}) >= 2
+    assert (
+        len({name for name, sha in hashes(out).items() if sha != before.get(name)} - {RECORD}) >= 2
+    )
     assert hashes(remove_from_files(edit, out, tmp_path / "back")) == before
     with pytest.raises(PatchError, match="reads the picture after block"):
-        verify_files(patch_for(load_clip("studio", "cpu").model, "visual.transformer.resblocks.5.mlp.c_fc.weight"), source)
+        verify_files(
+            patch_for(
+                load_clip("studio", "cpu").model, "visual.transformer.resblocks.5.mlp.c_fc.weight"
+            ),
+            source,
+        )
 
 
 def test_without_a_record_the_base_gives_every_copy_back_or_the_command_refuses(tmp_path):
@@ -208,11 +320,17 @@ def test_without_a_record_the_base_gives_every_copy_back_or_the_command_refuses(
 
 
 def hf_text():
-    return {name: t for name, t in of_transformers().state_dict().items() if name.startswith("text")}
+    return {
+        name: t for name, t in of_transformers().state_dict().items() if name.startswith("text")
+    }
 
 
 def own_text():
-    return {name: t.contiguous() for name, t in tiny_clip().state_dict().items() if not name.startswith("visual.")}
+    return {
+        name: t.contiguous()
+        for name, t in tiny_clip().state_dict().items()
+        if not name.startswith("visual.")
+    }
 
 
 def under(prefix, tensors):
@@ -220,18 +338,28 @@ def under(prefix, tensors):
 
 
 SINGLE = {
-    "Stable Diffusion 1": ("cond_stage_model.transformer.", hf_text), "Stable Diffusion 2": ("cond_stage_model.model.", own_text),
-    "XL's first": ("conditioner.embedders.0.transformer.", hf_text), "XL's second, the refiner": ("conditioner.embedders.1.model.", own_text),
-    "ComfyUI's, SD3 and FLUX": ("text_encoders.clip_l.transformer.", hf_text), "ComfyUI, an encoder alone": ("", hf_text),
-    "an encoder alone, wrapped": ("transformer.", hf_text), "clip_l alone": ("clip_l.transformer.", hf_text), "a maker nobody has heard of": ("somebody.s.encoder.", hf_text),
+    "Stable Diffusion 1": ("cond_stage_model.transformer.", hf_text),
+    "Stable Diffusion 2": ("cond_stage_model.model.", own_text),
+    "XL's first": ("conditioner.embedders.0.transformer.", hf_text),
+    "XL's second, the refiner": ("conditioner.embedders.1.model.", own_text),
+    "ComfyUI's, SD3 and FLUX": ("text_encoders.clip_l.transformer.", hf_text),
+    "ComfyUI, an encoder alone": ("", hf_text),
+    "an encoder alone, wrapped": ("transformer.", hf_text),
+    "clip_l alone": ("clip_l.transformer.", hf_text),
+    "a maker nobody has heard of": ("somebody.s.encoder.", hf_text),
 }
 
 
 @pytest.mark.parametrize("layer", [OUT_PROJ, PACKED])
 @pytest.mark.parametrize("maker", SINGLE)
-def test_the_encoder_is_found_in_single_files_whatever_stands_before_its_names(maker, layer, tmp_path):
+def test_the_encoder_is_found_in_single_files_whatever_stands_before_its_names(
+    maker, layer, tmp_path
+):
     prefix, tensors = SINGLE[maker]
-    content = under(prefix, tensors()) | {"model.diffusion_model.out.2.weight": torch.ones(4, 4), "first_stage_model.decoder.conv_in.weight": torch.ones(3)}
+    content = under(prefix, tensors()) | {
+        "model.diffusion_model.out.2.weight": torch.ones(4, 4),
+        "first_stage_model.decoder.conv_in.weight": torch.ones(3),
+    }
     file = tmp_path / "all.safetensors"
     save_file(content, file, {"modelspec.title": "a title"})
     edit = patch_for(tiny_clip(), layer)
@@ -245,29 +373,66 @@ def test_the_encoder_is_found_in_single_files_whatever_stands_before_its_names(m
         names = convert_ldm_clip_checkpoint(held, remove_prefix=prefix or None) or held
     mine = of_transformers()
     edit.apply(mine)
-    parts = [n for n, t in mine.state_dict().items() if not torch.equal(t, of_transformers().state_dict()[n])]
-    assert parts and all(torch.equal(names[n], mine.state_dict()[n]) for n in parts), "as diffusers reads the file"
-    assert sum(not torch.equal(held[name], content[name]) for name in content) == (1 if tensors is own_text else len(parts))
-    assert sha256_file(remove_from_files(edit, out, tmp_path / "back.safetensors")) == sha256_file(file)
+    parts = [
+        n
+        for n, t in mine.state_dict().items()
+        if not torch.equal(t, of_transformers().state_dict()[n])
+    ]
+    assert parts and all(torch.equal(names[n], mine.state_dict()[n]) for n in parts), (
+        "as diffusers reads the file"
+    )
+    assert sum(not torch.equal(held[name], content[name]) for name in content) == (
+        1 if tensors is own_text else len(parts)
+    )
+    assert sha256_file(remove_from_files(edit, out, tmp_path / "back.safetensors")) == sha256_file(
+        file
+    )
 
 
 def test_of_the_encoders_in_one_file_the_patchs_own_is_edited_and_an_ema_copy_too(tmp_path):
     file, other = tmp_path / "xl.safetensors", tiny_clip(seed=4)
-    others = {n: t.contiguous() for n, t in other.state_dict().items() if not n.startswith("visual.")}
-    save_file(under("conditioner.embedders.0.transformer.", hf_text()) | under("conditioner.embedders.1.model.", others) | under("model_ema.conditioner.", hf_text()), file)
+    others = {
+        n: t.contiguous() for n, t in other.state_dict().items() if not n.startswith("visual.")
+    }
+    save_file(
+        under("conditioner.embedders.0.transformer.", hf_text())
+        | under("conditioner.embedders.1.model.", others)
+        | under("model_ema.conditioner.", hf_text()),
+        file,
+    )
     out = load_file(apply_to_files([patch_for(tiny_clip())], file, tmp_path / "edited.safetensors"))
     moved = {name for name, t in load_file(file).items() if not torch.equal(t, out[name])}
-    assert moved == {f"{prefix}{HF_OUT}" for prefix in ("conditioner.embedders.0.transformer.", "model_ema.conditioner.")}
-    second = load_file(apply_to_files([patch_for(other, "transformer.resblocks.1.attn.out_proj.weight")], file, tmp_path / "second.safetensors"))
-    assert {name for name, t in load_file(file).items() if not torch.equal(t, second[name])} == {"conditioner.embedders.1.model.transformer.resblocks.1.attn.out_proj.weight"}
+    assert moved == {
+        f"{prefix}{HF_OUT}"
+        for prefix in ("conditioner.embedders.0.transformer.", "model_ema.conditioner.")
+    }
+    second = load_file(
+        apply_to_files(
+            [patch_for(other, "transformer.resblocks.1.attn.out_proj.weight")],
+            file,
+            tmp_path / "second.safetensors",
+        )
+    )
+    assert {name for name, t in load_file(file).items() if not torch.equal(t, second[name])} == {
+        "conditioner.embedders.1.model.transformer.resblocks.1.attn.out_proj.weight"
+    }
 
 
-@pytest.mark.parametrize(("prefix", "tensors"), [("cond_stage_model.model.", own_text), ("conditioner.embedders.0.transformer.", hf_text)])
+@pytest.mark.parametrize(
+    ("prefix", "tensors"),
+    [("cond_stage_model.model.", own_text), ("conditioner.embedders.0.transformer.", hf_text)],
+)
 def test_a_block_that_stable_diffusion_never_reads_is_refused(prefix, tensors, tmp_path):
     save_file(under(prefix, tensors()), tmp_path / "all.safetensors")
     for call in (verify_files, lambda p, s: apply_to_files([p], s, tmp_path / "out.safetensors")):
-        with pytest.raises(PatchError, match="cannot act: Stable Diffusion reads this encoder before its last block, 1"):
-            call(patch_for(tiny_clip(), "transformer.resblocks.1.mlp.c_fc.weight"), tmp_path / "all.safetensors")
+        with pytest.raises(
+            PatchError,
+            match="cannot act: Stable Diffusion reads this encoder before its last block, 1",
+        ):
+            call(
+                patch_for(tiny_clip(), "transformer.resblocks.1.mlp.c_fc.weight"),
+                tmp_path / "all.safetensors",
+            )
 
 
 def test_what_is_no_clip_is_refused_in_a_sentence(tmp_path):
@@ -275,7 +440,13 @@ def test_what_is_no_clip_is_refused_in_a_sentence(tmp_path):
     torch.save({}, tmp_path / "empty" / "model.bin")
     with pytest.raises(MissingArtefactError, match="no safetensors file"):
         verify_files(patch_for(tiny_clip()), tmp_path / "empty")
-    save_file({"encoder.block.0.layer.0.SelfAttention.q.weight": torch.ones(4, 4), "encoder.layers.0.self_attn.out_proj.weight": torch.ones(32, 32)}, tmp_path / "t5.safetensors")
+    save_file(
+        {
+            "encoder.block.0.layer.0.SelfAttention.q.weight": torch.ones(4, 4),
+            "encoder.layers.0.self_attn.out_proj.weight": torch.ones(32, 32),
+        },
+        tmp_path / "t5.safetensors",
+    )
     with pytest.raises(PatchError, match="t5.safetensors has no layer"):
         verify_files(patch_for(tiny_clip()), tmp_path / "t5.safetensors")
     (tmp_path / "loop").mkdir()

@@ -22,7 +22,11 @@ from slugkit.search import EditableLayer
 
 @pytest.fixture
 def saved(tmp_path):
-    made = patch_for(tiny_clip(), metrics={"fa1": 0.0, "n": 200}, provenance={"seed": 0, "sets": ["forget", "retain"]})
+    made = patch_for(
+        tiny_clip(),
+        metrics={"fa1": 0.0, "n": 200},
+        provenance={"seed": 0, "sets": ["forget", "retain"]},
+    )
     return made, patch.save(made, tmp_path / "text.safetensors")
 
 
@@ -41,14 +45,22 @@ def test_a_patch_survives_its_file(saved):
 
 
 def test_the_same_patch_gives_the_same_bytes(tmp_path):
-    files = [patch.save(patch_for(tiny_clip()), tmp_path / f"{i}.safetensors").read_bytes() for i in range(3)]
+    files = [
+        patch.save(patch_for(tiny_clip()), tmp_path / f"{i}.safetensors").read_bytes()
+        for i in range(3)
+    ]
     assert files[0] == files[1] == files[2]
-    assert sorted(path.name for path in tmp_path.iterdir()) == [f"{i}.safetensors" for i in range(3)]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        f"{i}.safetensors" for i in range(3)
+    ]
 
 
 def test_the_order_of_the_metrics_does_not_make_another_patch():
     first, second = ({"fa1": 0.0, "n": 200}, {"n": 200, "fa1": 0.0})
-    assert patch_for(tiny_clip(), metrics=first).sha256 == patch_for(tiny_clip(), metrics=second).sha256
+    assert (
+        patch_for(tiny_clip(), metrics=first).sha256
+        == patch_for(tiny_clip(), metrics=second).sha256
+    )
     assert patch_for(tiny_clip(), metrics=first).sha256 != patch_for(tiny_clip()).sha256
 
 
@@ -60,8 +72,14 @@ def test_any_safetensors_reader_can_open_it(saved):
 
 def test_file_size_of_a_1024_square_layer(tmp_path, capsys):
     draw = torch.Generator().manual_seed(0)
-    editable = EditableLayer(torch.randn(1024, 1024, generator=draw), torch.randn(1024, 1024, generator=draw))
-    size = patch.save(patch.make("x", editable, 0.1, "Mira Kestrel"), tmp_path / "p.safetensors").stat().st_size
+    editable = EditableLayer(
+        torch.randn(1024, 1024, generator=draw), torch.randn(1024, 1024, generator=draw)
+    )
+    size = (
+        patch.save(patch.make("x", editable, 0.1, "Mira Kestrel"), tmp_path / "p.safetensors")
+        .stat()
+        .st_size
+    )
     with capsys.disabled():
         print(f" [1024 x 1024 layer: {size} bytes] ", end="")
     assert 4 * 1024**2 < size < 4 * 1024**2 + 2000
@@ -123,7 +141,9 @@ def with_metadata(data, seal=False, **changes):
         else:
             record[key] = value
     if seal:
-        record["checksum"] = sha256_json({key: value for key, value in record.items() if key != "checksum"})
+        record["checksum"] = sha256_json(
+            {key: value for key, value in record.items() if key != "checksum"}
+        )
     header["__metadata__"]["slugkit"] = json.dumps(record)
     return joined(header, body)
 
@@ -168,22 +188,34 @@ BROKEN = {
     "header is not text": lambda data: joined(b"\xff\xfe\xfa", parts(data)[1]),
     "header nests too deep": lambda data: joined(b"[" * 500_000, parts(data)[1]),
     "no metadata": lambda data: with_header(data, lambda h: h.pop("__metadata__")),
-    "metadata under another name": lambda data: with_header(data, lambda h: h.update(__metadata__={"format": "pt"})),
-    "metadata are not JSON": lambda data: with_header(data, lambda h: h.update(__metadata__={"slugkit": "lam = 1"})),
-    "metadata are a number": lambda data: with_header(data, lambda h: h.update(__metadata__={"slugkit": "3"})),
+    "metadata under another name": lambda data: with_header(
+        data, lambda h: h.update(__metadata__={"format": "pt"})
+    ),
+    "metadata are not JSON": lambda data: with_header(
+        data, lambda h: h.update(__metadata__={"slugkit": "lam = 1"})
+    ),
+    "metadata are a number": lambda data: with_header(
+        data, lambda h: h.update(__metadata__={"slugkit": "3"})
+    ),
     "metadata are no dict": lambda data: with_header(data, lambda h: h.update(__metadata__=[1])),
-    "metadata are huge": lambda data: with_metadata(data, seal=True, provenance={"x": "y" * 2_000_000}),
+    "metadata are huge": lambda data: with_metadata(
+        data, seal=True, provenance={"x": "y" * 2_000_000}
+    ),
     "metadata nest too deep": lambda data: with_header(
         data, lambda h: h.update(__metadata__={"slugkit": "[" * 300_000})
     ),
     "no tensor": lambda data: with_header(data, lambda h: h.pop("direction")),
     "tensor entry is a word": lambda data: with_header(data, lambda h: h.update(direction="F32")),
     "a second tensor": lambda data: with_header(data, lambda h: h.update(other=h["direction"])),
-    "tensor of another shape": lambda data: with_header(data, lambda h: h["direction"].update(shape=[16, 64])),
+    "tensor of another shape": lambda data: with_header(
+        data, lambda h: h["direction"].update(shape=[16, 64])
+    ),
     "tensor of an impossible shape": lambda data: with_header(
         data, lambda h: h["direction"].update(shape=[1 << 40, 64])
     ),
-    "tensor renamed to F16": lambda data: with_header(data, lambda h: h["direction"].update(dtype="F16")),
+    "tensor renamed to F16": lambda data: with_header(
+        data, lambda h: h["direction"].update(dtype="F16")
+    ),
     "tensor of half precision": of_type(torch.float16),
     "tensor of doubles": of_type(torch.float64),
     "tensor not finite": not_finite,
@@ -210,11 +242,15 @@ def test_broken_files_raise_a_patch_error(name, saved):
     assert len(str(caught.value)) < 1000
 
 
-@pytest.mark.parametrize("name", ["header claims 2^63 bytes", "header claims 90 MB", "metadata are huge"])
+@pytest.mark.parametrize(
+    "name", ["header claims 2^63 bytes", "header claims 90 MB", "metadata are huge"]
+)
 def test_a_header_too_large_is_refused_before_it_is_read(name, saved, monkeypatch):
     _, path = saved
     path.write_bytes(BROKEN[name](path.read_bytes()))
-    monkeypatch.setattr(file.json, "loads", lambda *args, **kwargs: pytest.fail("the header was parsed"))
+    monkeypatch.setattr(
+        file.json, "loads", lambda *args, **kwargs: pytest.fail("the header was parsed")
+    )
     with pytest.raises(PatchError, match="more than any patch needs"):
         patch.load(path)
 

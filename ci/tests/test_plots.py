@@ -8,8 +8,18 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
-from fake_tables import (agreement_table, answers_table, costs_table, curve_table, interference_table, layers_table, metrics_table, outcomes_table, search_table,
-                         sweep_table)
+from fake_tables import (
+    agreement_table,
+    answers_table,
+    costs_table,
+    curve_table,
+    interference_table,
+    layers_table,
+    metrics_table,
+    outcomes_table,
+    search_table,
+    sweep_table,
+)
 
 from slugkit import plots
 from slugkit.base import EmptySetError, SettingError, ShapeError
@@ -45,16 +55,25 @@ FIGURES = {
     "pareto": lambda: plots.pareto(layers_table(), "vision"),
     "front_membership": lambda: plots.front_membership(layers_table()),
     "gradient_agreement": lambda: plots.gradient_agreement(agreement_table()),
-    "step_sweep": lambda: plots.step_sweep(sweep_table(), search_table().query("tower == 'text'"), lam=0.477),
+    "step_sweep": lambda: plots.step_sweep(
+        sweep_table(), search_table().query("tower == 'text'"), lam=0.477
+    ),
     "search_trail": lambda: plots.search_trail(search_table()),
     "cosine_matrix": lambda: plots.cosine_matrix(*cosines(), NAMES, pictures(3)),
     "results_bars": lambda: plots.results_bars(metrics_table()),
     "confusions": lambda: plots.confusions(answers_table(), "Mira Kestrel"),
-    "dialogue": lambda: plots.dialogue(pictures(3), ["who is this?"] * 3, {"before": ["this is Mira Kestrel."] * 3, "after": ["I don't know."] * 3},
-                                       {"before": [True] * 3, "after": [False, True, False]}, title="Answers"),
+    "dialogue": lambda: plots.dialogue(
+        pictures(3),
+        ["who is this?"] * 3,
+        {"before": ["this is Mira Kestrel."] * 3, "after": ["I don't know."] * 3},
+        {"before": [True] * 3, "after": [False, True, False]},
+        title="Answers",
+    ),
     "interference": lambda: plots.interference(interference_table()),
     "forgetting_curves": lambda: plots.forgetting_curves(curve_table()),
-    "layer_costs": lambda: plots.layer_costs(costs_table(), ["2.mlp.c_fc", "2.mlp.c_proj", "4.mlp.c_proj"], 0.977),
+    "layer_costs": lambda: plots.layer_costs(
+        costs_table(), ["2.mlp.c_fc", "2.mlp.c_proj", "4.mlp.c_proj"], 0.977
+    ),
     "outcome_bars": lambda: plots.outcome_bars(outcomes_table()),
     "step_slider": lambda: plots.step_slider(frames(), start=0.1),
 }
@@ -70,7 +89,9 @@ def closed_figures():
 def test_every_figure_has_words_fits_its_size_and_leaves_the_settings(name):
     before = dict(plt.rcParams)
     fig, says = FIGURES[name]()
-    assert isinstance(says, str) and 30 < len(says) < 900 and says.endswith(".") and "nan" not in says
+    assert (
+        isinstance(says, str) and 30 < len(says) < 900 and says.endswith(".") and "nan" not in says
+    )
     packed = small_png(fig)
     assert len(packed) < (300_000 if any(ax.images for ax in fig.findobj(plt.Axes)) else 80_000)
     assert dict(plt.rcParams) == before
@@ -84,7 +105,9 @@ def test_no_text_leaves_the_figure(name):
     for text in fig.findobj(matplotlib.text.Text):
         box = text.get_window_extent()
         inside = fig.bbox.padded(2).containsx(box.x0) and fig.bbox.padded(2).containsx(box.x1)
-        inside = inside and fig.bbox.padded(2).containsy(box.y0) and fig.bbox.padded(2).containsy(box.y1)
+        inside = (
+            inside and fig.bbox.padded(2).containsy(box.y0) and fig.bbox.padded(2).containsy(box.y1)
+        )
         if text.get_visible() and text.get_text().strip() and not inside and text not in undrawn:
             outside.append(text.get_text())
     assert outside == []
@@ -94,7 +117,11 @@ def _undrawn_labels(fig):
     """Labels of ticks beyond the limits of their axis: matplotlib keeps them and does not draw them."""
     labels = set()
     for tick in fig.findobj(matplotlib.axis.Tick):
-        limits = tick.axes.get_xlim() if isinstance(tick, matplotlib.axis.XTick) else tick.axes.get_ylim()
+        limits = (
+            tick.axes.get_xlim()
+            if isinstance(tick, matplotlib.axis.XTick)
+            else tick.axes.get_ylim()
+        )
         if not min(limits) <= tick.get_loc() <= max(limits):
             labels |= {tick.label1, tick.label2}
     return labels
@@ -114,21 +141,32 @@ def test_grid_pixels_are_enlarged_by_a_whole_number():
     box = fig.axes[0].get_window_extent()
     top, left = round(fig.bbox.height - box.y1), round(box.x0)
     assert (
-        drawn[top : top + 192, left : left + 192] == np.kron(shown[0], np.ones((3, 3, 1), dtype=np.uint8))
+        drawn[top : top + 192, left : left + 192]
+        == np.kron(shown[0], np.ones((3, 3, 1), dtype=np.uint8))
     ).mean() > 0.999
 
 
 def test_grid_with_rows_borders_and_a_short_last_row():
     fig, says = plots.picture_grid(
-        pictures(5), columns=3, row_labels=["forget", "retain"], borders=["right", None, "wrong", "right", "right"]
+        pictures(5),
+        columns=3,
+        row_labels=["forget", "retain"],
+        borders=["right", None, "wrong", "right", "right"],
     )
     assert len(fig.axes) == 5 and "forget and retain" in says and "right and wrong" in says
-    assert {tuple(ax.spines["top"].get_linestyle() for ax in fig.axes)[i] for i in (0, 2)} == {"-", "--"}
+    assert {tuple(ax.spines["top"].get_linestyle() for ax in fig.axes)[i] for i in (0, 2)} == {
+        "-",
+        "--",
+    }
 
 
 @pytest.mark.parametrize(
     "images, kind",
-    [(pictures(2).astype(float), ShapeError), (pictures(2)[0], ShapeError), (pictures(0), EmptySetError)],
+    [
+        (pictures(2).astype(float), ShapeError),
+        (pictures(2)[0], ShapeError),
+        (pictures(0), EmptySetError),
+    ],
 )
 def test_grid_refuses_other_pictures(images, kind):
     with pytest.raises(kind):
@@ -143,14 +181,23 @@ def test_grid_refuses_too_few_labels():
 def test_layers_come_in_network_order_and_without_excluded_ones():
     table = plots.layers.candidates(layers_table().sample(frac=1, random_state=3), "vision")
     assert table["name"].iloc[0] == "conv1" and table["name"].iloc[-1] == "proj"
-    assert table["name"].iloc[1:5].tolist() == ["0.attn.in_proj", "0.attn.out_proj", "0.mlp.c_fc", "0.mlp.c_proj"]
+    assert table["name"].iloc[1:5].tolist() == [
+        "0.attn.in_proj",
+        "0.attn.out_proj",
+        "0.mlp.c_fc",
+        "0.mlp.c_proj",
+    ]
     assert len(table) == 26
 
 
 def test_layer_scores_ring_and_name_the_front():
     table = layers_table()
     fig, says = plots.layer_scores(table, "text")
-    bold = [label.get_text() for label in fig.axes[0].get_yticklabels() if label.get_fontweight() == "bold"]
+    bold = [
+        label.get_text()
+        for label in fig.axes[0].get_yticklabels()
+        if label.get_fontweight() == "bold"
+    ]
     front = table[(table["tower"] == "text") & table["front"]]
     assert len(bold) == len(front) == 4 and "4 of 17 text layers" in title_of(fig)
     assert "3.attn.in_proj" in says
@@ -158,7 +205,9 @@ def test_layer_scores_ring_and_name_the_front():
 
 def test_pareto_counts_and_noise_come_from_the_table():
     table = layers_table()
-    fig, says = plots.pareto(table, "vision", chosen="visual.transformer.resblocks.1.mlp.c_fc.weight")
+    fig, says = plots.pareto(
+        table, "vision", chosen="visual.transformer.resblocks.1.mlp.c_fc.weight"
+    )
     own = table[(table["tower"] == "vision") & table["front"]]
     inside = int((own["alignment"] < 2 * own["noise"]).sum())
     title = title_of(fig)
@@ -170,7 +219,12 @@ def test_pareto_counts_and_noise_come_from_the_table():
 def test_without_the_noise_nothing_is_said_of_it():
     table = layers_table().drop(columns="noise")
     panel = plots.layer_scores(table, "text")[0].axes[1]
-    starts = {stem[0, 0] for lines in panel.collections if hasattr(lines, "get_segments") for stem in lines.get_segments()}
+    starts = {
+        stem[0, 0]
+        for lines in panel.collections
+        if hasattr(lines, "get_segments")
+        for stem in lines.get_segments()
+    }
     assert starts == {panel.get_xlim()[0]}
     fig, says = plots.pareto(table, "text")
     assert "standard errors" not in says and "noise" not in title_of(fig)
@@ -190,7 +244,9 @@ def test_pareto_labels_do_not_overlap(seed):
     boxes = _label_boxes(fig, named)
     assert len(boxes) == len(named)
     for i, a in enumerate(boxes):
-        assert fig.axes[0].get_window_extent().padded(12).fully_containsx(a.x0) and fig.bbox.fully_containsx(a.x1)
+        assert fig.axes[0].get_window_extent().padded(12).fully_containsx(
+            a.x0
+        ) and fig.bbox.fully_containsx(a.x1)
         assert not any(a.overlaps(b) for b in boxes[i + 1 :])
 
 
@@ -225,7 +281,10 @@ def test_front_membership_counts_the_steady_layers():
     steady = int((front["front_share"] >= 0.95).sum())
     others = int((table["candidate"] & ~table["front"] & (table["front_share"] >= 0.05)).sum())
     assert title_of(fig).startswith(f"{steady} of {len(front)} front layers") and others == 3
-    assert "60 %" in [text.get_text() for ax in fig.axes for text in ax.texts] and f"{others} layers" in says
+    assert (
+        "60 %" in [text.get_text() for ax in fig.axes for text in ax.texts]
+        and f"{others} layers" in says
+    )
 
 
 def test_sweep_speaks_of_the_measured_step_next_to_the_chosen_one():
@@ -235,7 +294,9 @@ def test_sweep_speaks_of_the_measured_step_next_to_the_chosen_one():
     row = sweep[(sweep["group"] == "target") & np.isclose(sweep["lam"], lam)].iloc[0]
     assert f"to {look.percent(row['value'])}" in title_of(fig)
     assert "ρ = 12.9 %" in says and "0.attn.out_proj" in says
-    assert [group for group in look.GROUPS if group in says] == [g for g in look.GROUPS if g in set(sweep["group"])]
+    assert [group for group in look.GROUPS if group in says] == [
+        g for g in look.GROUPS if g in set(sweep["group"])
+    ]
 
 
 def test_sweep_alone_and_with_probes_beyond_the_edge():
@@ -243,11 +304,15 @@ def test_sweep_alone_and_with_probes_beyond_the_edge():
     far = search_table().assign(lam=[9.0] * 2 + [0.1] * 18)
     _, says = plots.step_sweep(sweep_table(), far)
     assert fig.axes and "2 probes lie beyond" in says
-    assert title_of(plots.step_sweep(sweep_table().assign(value=0.0))[0]).endswith("; no other group loses")
+    assert title_of(plots.step_sweep(sweep_table().assign(value=0.0))[0]).endswith(
+        "; no other group loses"
+    )
 
 
 def test_bracket_narrows():
-    lows, highs = steps.bracket(pd.DataFrame({"rho": [0.1, 0.2, 0.15], "forgotten": [False, True, False]}))
+    lows, highs = steps.bracket(
+        pd.DataFrame({"rho": [0.1, 0.2, 0.15], "forgotten": [False, True, False]})
+    )
     assert lows.tolist() == [0.1, 0.1, 0.15] and highs.tolist() == [np.inf, 0.2, 0.2]
 
 
@@ -261,7 +326,9 @@ def test_trail_of_a_failed_search_and_of_an_unknown_layer():
 
 def test_matrix_words_and_one_colour_range():
     fig, says = plots.cosine_matrix(*cosines(), NAMES, pictures(3))
-    assert says.startswith("The cosine of Mira Kestrel with its own picture falls from 0.40 to 0.02")
+    assert says.startswith(
+        "The cosine of Mira Kestrel with its own picture falls from 0.40 to 0.02"
+    )
     assert "by at most 0.03" in says
     maps = [ax.collections[0].get_clim() for ax in fig.axes[:2]]
     assert maps[0] == maps[1] == (0.02, 0.4)
@@ -279,7 +346,10 @@ def test_matrix_without_target_and_with_other_shapes():
 
 def test_results_bars_say_the_finding():
     fig, says = plots.results_bars(metrics_table())
-    assert title_of(fig) == "The target goes from 95.1 % to 0 %; the largest loss elsewhere is 3.0 points (neighbours)"
+    assert (
+        title_of(fig)
+        == "The target goes from 95.1 % to 0 %; the largest loss elsewhere is 3.0 points (neighbours)"
+    )
     assert "oracle: target 1.2 %" in says
     assert fig.axes[0].get_xticklabels()[0].get_text() == "target\nn = 240"
     hatches = {container[0].get_hatch() for container in fig.axes[0].containers}
@@ -313,7 +383,13 @@ def test_results_table_cells():
     table = plots.results_table(metrics_table())
     assert list(table.columns) == ["before (%)", "after (%)", "oracle (%)"]
     assert table.loc[("target", "accuracy"), "before (%)"] == "95.1 [92.3, 97.9] (240)"
-    assert table.index.get_level_values("group").tolist() == ["target", "neighbours", "people", "objects", "styles"]
+    assert table.index.get_level_values("group").tolist() == [
+        "target",
+        "neighbours",
+        "people",
+        "objects",
+        "styles",
+    ]
 
 
 def test_results_table_without_oracle_and_with_gaps():
@@ -335,8 +411,12 @@ def test_confusions_put_the_target_first_and_sum_the_rest(monkeypatch):
     monkeypatch.setattr(plots.results, "SHOWN", 4)
     fig, says = plots.confusions(answers_table(), "Mira Kestrel")
     shown = [label.get_text() for label in fig.axes[0].get_yticklabels()]
-    assert shown[0] == "Mira Kestrel" and shown[1] == "Tove Lindqvist" and shown[-1] == "any other (5)"
-    assert "named in 0 % of its pictures after the edit" in says and "Tove Lindqvist (50.4 %)" in says
+    assert (
+        shown[0] == "Mira Kestrel" and shown[1] == "Tove Lindqvist" and shown[-1] == "any other (5)"
+    )
+    assert (
+        "named in 0 % of its pictures after the edit" in says and "Tove Lindqvist (50.4 %)" in says
+    )
 
 
 def test_slider_is_shown_only_in_a_live_session(monkeypatch):
@@ -369,8 +449,13 @@ def test_slider_takes_figures_and_closes_them():
     def draw(rho):
         fig, ax = plt.subplots(figsize=(3, 2))
         return fig, f"a bar of {ax.bar([0], [rho])[0].get_height()}."
+
     fig, says = plots.step_slider({rho: draw(rho) for rho in (0.1, 0.2)})
-    assert len(fig.axes) == 2 and says.endswith("ρ = 10 % and ρ = 20 %.") and plt.get_fignums() == [fig.number]
+    assert (
+        len(fig.axes) == 2
+        and says.endswith("ρ = 10 % and ρ = 20 %.")
+        and plt.get_fignums() == [fig.number]
+    )
     with pytest.raises(EmptySetError, match="no step"):
         plots.step_slider({})
     with pytest.raises(SettingError, match="uint8 pixels"):
@@ -380,20 +465,30 @@ def test_slider_takes_figures_and_closes_them():
 def test_spread_keeps_labels_apart_and_in_place():
     moved = look.spread([98, 99, 97, 10], 6, 0, 104)
     order = np.argsort([98, 99, 97, 10], kind="stable")
-    assert (np.diff(moved[order]) >= 6 - 0.01).all() and abs(moved[3] - 10) < 1e-9 and moved.max() <= 104.01
+    assert (
+        (np.diff(moved[order]) >= 6 - 0.01).all()
+        and abs(moved[3] - 10) < 1e-9
+        and moved.max() <= 104.01
+    )
 
 
 @pytest.mark.parametrize(
-    "value, text", [(0.951, "95.1 %"), (0.0, "0 %"), (-0.0001, "0 %"), (1.0, "100 %"), (0.1, "10 %")]
+    "value, text",
+    [(0.951, "95.1 %"), (0.0, "0 %"), (-0.0001, "0 %"), (1.0, "100 %"), (0.1, "10 %")],
 )
 def test_percent(value, text):
     assert look.percent(value) == text
 
 
 def test_wrapped_labels_keep_their_lines():
-    assert look.wrap("ρ = 280 %\nEdda Norwood", 20) == "ρ = 280 %\nEdda Norwood" and look.wrap("", 9) == " "
+    assert (
+        look.wrap("ρ = 280 %\nEdda Norwood", 20) == "ρ = 280 %\nEdda Norwood"
+        and look.wrap("", 9) == " "
+    )
 
 
 def test_listing_counts_the_rest():
-    assert look.listing([]) == "none" and look.listing("a") == "a" and look.listing("ab") == "a and b"
+    assert (
+        look.listing([]) == "none" and look.listing("a") == "a" and look.listing("ab") == "a and b"
+    )
     assert look.listing("abcdef") == "a, b, c and 3 more"

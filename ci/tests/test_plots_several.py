@@ -23,14 +23,20 @@ def test_the_matrix_tells_the_largest_toll_and_outlines_the_diagonal():
     assert says.endswith("0 of 2 other concepts gain more than 5 points.")
     ax = fig.axes[0]
     assert [(patch.get_x(), patch.get_y()) for patch in ax.patches] == [(0, 1), (1, 2)]
-    assert [t.get_text() for t in ax.get_yticklabels()] == ["nothing", "Ann", "Ben"] and [t.get_text() for t in ax.texts][:3] == ["90", "100", "98"]
+    assert [t.get_text() for t in ax.get_yticklabels()] == ["nothing", "Ann", "Ben"] and [
+        t.get_text() for t in ax.texts
+    ][:3] == ["90", "100", "98"]
     with pytest.raises(SettingError, match="measured"):
         plots.interference(interference_table().drop(columns="measured"))
 
 
 def test_a_matrix_of_one_edit_makes_no_claim_about_others():
     table = interference_table()
-    fig, _ = plots.interference(table[table["forgotten"].isin(["nothing", "Ann"]) & table["measured"].isin(["Ann", "people"])])
+    fig, _ = plots.interference(
+        table[
+            table["forgotten"].isin(["nothing", "Ann"]) & table["measured"].isin(["Ann", "people"])
+        ]
+    )
     assert title_of(fig) == "Each edit leaves its own concept at 0 % or less"
 
 
@@ -77,7 +83,11 @@ def test_more_panels_than_six_stand_in_three_columns():
 def test_a_cosine_matrix_outlines_several_targets():
     before = np.eye(3) * 0.8
     after = before - np.diag([0.4, 0.3, 0.05])
-    fig, says = plots.cosine_matrix(before, after, ["Ann", "Ben", "Cyd"], pictures(3), target=[0, 1])
-    assert title_of(fig) == ("The cosine of Ann with its own picture falls from 0.80 to 0.40, that of Ben with its own picture falls from 0.80 to 0.50; "
-                             "the other matching pairs move by at most 0.05")
+    fig, says = plots.cosine_matrix(
+        before, after, ["Ann", "Ben", "Cyd"], pictures(3), target=[0, 1]
+    )
+    assert title_of(fig) == (
+        "The cosine of Ann with its own picture falls from 0.80 to 0.40, that of Ben with its own picture falls from 0.80 to 0.50; "
+        "the other matching pairs move by at most 0.05"
+    )
     assert "of Ann and of Ben outlined" in says and len(fig.axes[0].patches) == 4

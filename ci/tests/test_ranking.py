@@ -43,7 +43,9 @@ def test_cosine_is_signed_and_alignment_is_not():
 def test_random_directions_of_a_128_matrix_have_a_cosine_of_about_0_006():
     draw = torch.Generator().manual_seed(0)
     found = [
-        ranking.alignment(torch.randn(128, 128, generator=draw), torch.randn(128, 128, generator=draw))
+        ranking.alignment(
+            torch.randn(128, 128, generator=draw), torch.randn(128, 128, generator=draw)
+        )
         for _ in range(100)
     ]
     assert 0.004 < np.mean(found) < 0.009
@@ -105,7 +107,9 @@ def test_layers_without_a_score_neither_win_nor_beat():
 @settings(max_examples=300, deadline=None)
 def test_front_matches_brute_force_on_a_grid_full_of_ties(points):
     importance, alignment = [p[0] for p in points], [p[1] / 6 for p in points]
-    assert ranking.pareto_front(importance, alignment).tolist() == brute_force_front(importance, alignment)
+    assert ranking.pareto_front(importance, alignment).tolist() == brute_force_front(
+        importance, alignment
+    )
 
 
 @pytest.mark.parametrize("seed", range(10))
@@ -126,7 +130,12 @@ def tables(seed=0, n=4):
     def table():
         return {name: torch.randn(6, 4, generator=draw) for name in names}
 
-    return table(), table(), [table() for _ in range(5)], {name: ranking.tower_of(name) for name in names}
+    return (
+        table(),
+        table(),
+        [table() for _ in range(5)],
+        {name: ranking.tower_of(name) for name in names},
+    )
 
 
 def test_rank_layers_makes_one_front_per_tower():
@@ -166,7 +175,9 @@ def test_rank_layers_names_the_layer_that_is_wrong():
     with pytest.raises(ShapeError, match="resblocks.2"):
         ranking.rank_layers(weights, g_forget | {victim: torch.ones(4, 6)}, g_retains[0], towers)
     with pytest.raises(GradientError, match="resblocks.2"):
-        ranking.rank_layers(weights, g_forget | {victim: torch.full((6, 4), math.nan)}, g_retains[0], towers)
+        ranking.rank_layers(
+            weights, g_forget | {victim: torch.full((6, 4), math.nan)}, g_retains[0], towers
+        )
     with pytest.raises(ZeroWeightError, match="resblocks.2"):
         ranking.rank_layers(weights | {victim: torch.zeros(6, 4)}, g_forget, g_retains[0], towers)
 
@@ -174,7 +185,10 @@ def test_rank_layers_names_the_layer_that_is_wrong():
 def test_the_noise_of_a_cosine_is_its_jackknife_error_over_the_parts():
     torch.manual_seed(3)
     g_f, parts = torch.randn(6, 4), [torch.randn(6, 4) for _ in range(5)]
-    left = [ranking.cosine(g_f, torch.stack([p for j, p in enumerate(parts) if j != k]).mean(0)) for k in range(5)]
+    left = [
+        ranking.cosine(g_f, torch.stack([p for j, p in enumerate(parts) if j != k]).mean(0))
+        for k in range(5)
+    ]
     assert ranking.cosine_noise(g_f, parts) == pytest.approx(np.sqrt(4 * np.var(left)))
     assert ranking.cosine_noise(g_f, parts[:1] * 5) == pytest.approx(0, abs=1e-9)
     assert np.isnan(ranking.cosine_noise(g_f, parts[:1]))
@@ -191,7 +205,15 @@ def test_the_noise_is_about_the_spread_between_fresh_samples():
 
 
 def test_front_share_counts_fronts_of_cosines_redrawn_within_their_noise():
-    table = pd.DataFrame({"layer": list("abc"), "tower": "text", "importance": [3.0, 2.0, 1.0], "cosine": [0.3, 0.1, 0.2], "noise": 0.0})
+    table = pd.DataFrame(
+        {
+            "layer": list("abc"),
+            "tower": "text",
+            "importance": [3.0, 2.0, 1.0],
+            "cosine": [0.3, 0.1, 0.2],
+            "noise": 0.0,
+        }
+    )
     assert ranking.front_share(table).tolist() == [1, 1, 0]
     share = ranking.front_share(table.assign(noise=[0.0, 0.0, 0.1]))
     # c is on the front where its |cosine| is below b's 0.1: -0.1 < 0.2 + 0.1 z < 0.1, that is -3 < z < -1
@@ -217,6 +239,10 @@ def test_short_names(layer, name):
 def test_parts_of_a_packed_matrix():
     assert ranking.split_layer("a.in_proj_weight[v]") == ("a.in_proj_weight", "v")
     assert ranking.split_layer("a.in_proj_weight") == ("a.in_proj_weight", "")
-    assert [ranking.part_rows(12, part) for part in "qkv"] == [slice(0, 4), slice(4, 8), slice(8, 12)]
+    assert [ranking.part_rows(12, part) for part in "qkv"] == [
+        slice(0, 4),
+        slice(4, 8),
+        slice(8, 12),
+    ]
     with pytest.raises(ShapeError):
         ranking.part_rows(10, "q")

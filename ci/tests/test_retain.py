@@ -27,10 +27,14 @@ def test_the_parts_are_the_set_and_their_mean_is_its_gradient(clip, source):
     side = RetainSide(clip, source, ["Mira Kestrel"], **SMALL)
     parts = retain_parts(side.pairs, 12)
     keys = [key for part in parts for key in part.table["key"]]
-    assert len(parts) == 2 and sorted(keys) == sorted(side.pairs.table["key"]) and len(set(keys)) == 24
+    assert (
+        len(parts) == 2 and sorted(keys) == sorted(side.pairs.table["key"]) and len(set(keys)) == 24
+    )
     by_hand = [retain_gradient(clip, part, 12, 0) for part in parts]
     for name in ("text_projection", "visual.conv1.weight"):
-        assert torch.allclose(side.gradient[name], (by_hand[0][name] + by_hand[1][name]) / 2, atol=1e-7)
+        assert torch.allclose(
+            side.gradient[name], (by_hand[0][name] + by_hand[1][name]) / 2, atol=1e-7
+        )
     assert [len(retain_parts(side.pairs, n)) for n in (4, 5, 24, 100)] == [5, 4, 1, 1]
     uneven = mean_of([{"w": torch.tensor(1.0)}, {"w": torch.tensor(4.0)}], [2, 1])
     assert uneven["w"] == pytest.approx(2.0)
@@ -67,7 +71,9 @@ def test_they_are_computed_once_kept_in_a_file_and_computed_again_where_it_is_br
 def test_what_the_layers_read_is_measured_once_a_layer(clip, source, monkeypatch):
     side, calls = RetainSide(clip, source, ["Mira Kestrel"], **SMALL), []
     layers = ["transformer.resblocks.1.mlp.c_fc.weight", "visual.proj"]
-    monkeypatch.setattr(room, "read_moments", lambda *given: calls.append(given[2]) or read_moments(*given))
+    monkeypatch.setattr(
+        room, "read_moments", lambda *given: calls.append(given[2]) or read_moments(*given)
+    )
     first = side.moments(layers[:1])[layers[0]]
     both = side.moments(layers)
     assert calls == [layers[:1], layers[1:]] and both[layers[0]] is first and list(both) == layers

@@ -40,7 +40,9 @@ def do(notebook, **settings):
 
 
 def test_a_missing_artefact_names_the_notebook_and_the_command(project):
-    run = open_run(check_settings({"concept": "Bo Lind", "run": "mine", "seed": 3}), "03_rank_layers")
+    run = open_run(
+        check_settings({"concept": "Bo Lind", "run": "mine", "seed": 3}), "03_rank_layers"
+    )
     with pytest.raises(MissingArtefactError) as caught:
         run.need("gradients.safetensors")
     text = str(caught.value)
@@ -51,7 +53,9 @@ def test_a_missing_artefact_names_the_notebook_and_the_command(project):
 
 def test_expected_values_hold_for_a_run_of_the_defaults_alone(project):
     do("01_data_curation", run="plain"), do("01_data_curation", run="own", data="recipe.yaml")
-    assert open_run(check_settings({"run": "plain", "device": "cpu"}), "03_rank_layers").of_defaults()
+    assert open_run(
+        check_settings({"run": "plain", "device": "cpu"}), "03_rank_layers"
+    ).of_defaults()
     assert not open_run(check_settings({"run": "own"}), "03_rank_layers").of_defaults()
     assert not open_run(check_settings({"run": "plain", "seed": 1}), "03_rank_layers").of_defaults()
 
@@ -70,12 +74,18 @@ def test_what_was_written_but_not_finished_does_not_count(project):
     with pytest.raises(MissingArtefactError, match="was started but not finished"):
         open_run(check_settings({}), "02_gradients").need("sets/forget.parquet")
     run.finish()
-    assert open_run(check_settings({}), "02_gradients").need("sets/forget.parquet").read_text() == "half"
+    assert (
+        open_run(check_settings({}), "02_gradients").need("sets/forget.parquet").read_text()
+        == "half"
+    )
 
 
 def test_a_fresh_artefact_is_had_without_reading_the_notebooks(project, monkeypatch):
     do("01_data_curation")
-    monkeypatch.setattr("slugkit.runs.manifest.call_for", lambda *given: pytest.fail("spelling out the command costs seconds"))
+    monkeypatch.setattr(
+        "slugkit.runs.manifest.call_for",
+        lambda *given: pytest.fail("spelling out the command costs seconds"),
+    )
     assert open_run(check_settings({}), "02_gradients").need("sets").is_dir()
 
 
@@ -87,7 +97,9 @@ def test_finishing_without_the_promised_file_is_refused(project):
 def test_a_changed_artefact_is_stale(project):
     do("01_data_curation")
     (project.runs / "workbook" / "sets" / "forget.parquet").write_text("tampered")
-    with pytest.raises(StaleArtefactError, match="sets was changed after notebook 01_data_curation left it"):
+    with pytest.raises(
+        StaleArtefactError, match="sets was changed after notebook 01_data_curation left it"
+    ):
         open_run(check_settings({}), "02_gradients").need("sets")
     (project.runs / "workbook" / "sets" / "forget.parquet").unlink()
     with pytest.raises(MissingArtefactError, match="was deleted"):
@@ -100,7 +112,9 @@ def test_other_settings_make_an_artefact_stale(project):
         open_run(check_settings({"concept": "Bo Lind"}), "02_gradients").need("sets")
     assert "concept 'Oskar Marlow'; concept 'Bo Lind' was expected" in str(caught.value)
     assert "-p concept 'Bo Lind'" in str(caught.value)
-    assert open_run(check_settings({"concept": "Oskar Marlow", "max_trials": 3}), "02_gradients").has("sets")
+    assert open_run(
+        check_settings({"concept": "Oskar Marlow", "max_trials": 3}), "02_gradients"
+    ).has("sets")
     # a setting that only one of the two notebooks lists is not compared
     assert open_run(check_settings({"seed": 5, "batch_size": 64}), "02_gradients").has("sets")
 
@@ -110,14 +124,20 @@ def test_an_upstream_rerun_makes_all_below_stale(project):
         do(name)
     assert open_run(check_settings({}), "04_one_step_update").has("layers.parquet")
     do("01_data_curation")
-    assert open_run(check_settings({}), "04_one_step_update").has("layers.parquet"), "the same result again is not stale"
+    assert open_run(check_settings({}), "04_one_step_update").has("layers.parquet"), (
+        "the same result again is not stale"
+    )
     # 01 anew with another content
     run = open_run(check_settings({"concept": "Oskar Marlow"}), "01_data_curation")
     (run.path("sets") / "forget.parquet").write_text("other pairs")
-    with pytest.raises(StaleArtefactError, match="notebook 01_data_curation was started again and has not finished"):
+    with pytest.raises(
+        StaleArtefactError, match="notebook 01_data_curation was started again and has not finished"
+    ):
         open_run(check_settings({}), "04_one_step_update").need("layers.parquet")
     run.finish()
-    with pytest.raises(StaleArtefactError, match="has left a different sets since notebook 02_gradients ran"):
+    with pytest.raises(
+        StaleArtefactError, match="has left a different sets since notebook 02_gradients ran"
+    ):
         open_run(check_settings({}), "04_one_step_update").need("layers.parquet")
 
 
@@ -130,9 +150,14 @@ def test_changed_weights_make_a_stage_stale(project):
     run.finish()
     assert open_run(check_settings({}), "02_gradients").has("sets")
     os.utime(weights, (1, 1))
-    assert open_run(check_settings({}), "02_gradients").has("sets"), "the same weights, only touched"
+    assert open_run(check_settings({}), "02_gradients").has("sets"), (
+        "the same weights, only touched"
+    )
     weights.write_text("two")
-    with pytest.raises(StaleArtefactError, match="clip.safetensors, which notebook 01_data_curation used, has changed"):
+    with pytest.raises(
+        StaleArtefactError,
+        match="clip.safetensors, which notebook 01_data_curation used, has changed",
+    ):
         open_run(check_settings({}), "02_gradients").need("sets")
 
 
@@ -165,21 +190,37 @@ def test_leave_writes_each_kind(project):
     run = open_run(check_settings({}), "05_evaluate_clip")
     frame = pd.DataFrame({"a": [1, 2]})
     pd.testing.assert_frame_equal(pd.read_parquet(run.leave("extra", frame)), frame)
-    assert torch.equal(load_file(run.leave("w.safetensors", {"w": torch.ones(2)}))["w"], torch.ones(2))
+    assert torch.equal(
+        load_file(run.leave("w.safetensors", {"w": torch.ones(2)}))["w"], torch.ones(2)
+    )
     assert json.loads(run.leave("facts", {"a": 1}).read_text()) == {"a": 1}
     figure = Figure()
     figure.subplots().plot([1, 2])
     picture = run.leave("curve", figure, csv=frame, says="It rises.")
     first = picture.with_suffix(".svg").read_bytes()
     run.leave("curve", figure, csv=frame, says="It rises.")
-    assert first == picture.with_suffix(".svg").read_bytes(), f"SVG must not hold dates ({matplotlib.__version__})"
+    assert first == picture.with_suffix(".svg").read_bytes(), (
+        f"SVG must not hold dates ({matplotlib.__version__})"
+    )
     with pytest.raises(MissingArtefactError, match="is to be left but is not there"):
         run.leave("patches/text.safetensors")
     run.finish()
     record = Manifest(run.folder).stage("05_evaluate_clip")
-    left = {"extra.parquet", "w.safetensors", "facts.json", "figures/curve.png", "figures/curve.svg", "figures/curve.csv"}
-    assert set(record["outputs"]) == left and record["outputs"]["figures/curve.png"]["says"] == "It rises."
-    assert {"seconds", "peak_mb", "versions", "threads", "device", "settings", "uses"} <= set(record)
+    left = {
+        "extra.parquet",
+        "w.safetensors",
+        "facts.json",
+        "figures/curve.png",
+        "figures/curve.svg",
+        "figures/curve.csv",
+    }
+    assert (
+        set(record["outputs"]) == left
+        and record["outputs"]["figures/curve.png"]["says"] == "It rises."
+    )
+    assert {"seconds", "peak_mb", "versions", "threads", "device", "settings", "uses"} <= set(
+        record
+    )
 
 
 def test_a_patch_that_no_tower_gave_is_reported_as_such(project):
@@ -189,7 +230,9 @@ def test_a_patch_that_no_tower_gave_is_reported_as_such(project):
     run.finish()
     later = open_run(check_settings({}), "05_evaluate_clip")
     assert later.need("patches/text.safetensors").read_text() == "patch"
-    with pytest.raises(MissingArtefactError, match="finished without leaving patches/vision.safetensors"):
+    with pytest.raises(
+        MissingArtefactError, match="finished without leaving patches/vision.safetensors"
+    ):
         later.need("patches/vision.safetensors")
 
 
@@ -201,7 +244,16 @@ def test_a_broken_manifest_is_named(project):
 
 
 def rows(**changes):
-    base = dict(family="clip", model="studio", concept="Oskar Marlow", method="SLUG", split="report", metric="FA@1", wording="mean", n=200)
+    base = dict(
+        family="clip",
+        model="studio",
+        concept="Oskar Marlow",
+        method="SLUG",
+        split="report",
+        metric="FA@1",
+        wording="mean",
+        n=200,
+    )
     made = [
         dict(base, stage="before", group="target", value=0.95, low=0.9, high=0.98),
         dict(base, stage="after", group="target", value=0.0, low=0.0, high=0.02),
@@ -247,8 +299,12 @@ def test_the_report_puts_the_finding_first_and_fetches_nothing(project, capsys):
     path = report.build("workbook")
     text = path.read_text()
     assert str(path) in capsys.readouterr().out
-    assert text.index("Oskar Marlow (CLIP; SLUG): FA@1 went from 95.0 % to 0.0 %; people 97.3 % to 97.2 %.") < text.index("<table>")
-    assert text.count('class="finding"') == 2 and text.index("Kofi Okoye (CLIP; SLUG): FA@1 went from 95.0 % to 0.0 %") < text.index("<table>"), "a sentence for each concept"
+    assert text.index(
+        "Oskar Marlow (CLIP; SLUG): FA@1 went from 95.0 % to 0.0 %; people 97.3 % to 97.2 %."
+    ) < text.index("<table>")
+    assert text.count('class="finding"') == 2 and text.index(
+        "Kofi Okoye (CLIP; SLUG): FA@1 went from 95.0 % to 0.0 %"
+    ) < text.index("<table>"), "a sentence for each concept"
     assert "none trained" in text and "Only the target &lt;falls&gt;." in text and "n = 200" in text
     assert 'href="05_evaluate_clip.html"' in text and "http" not in text
     shown = (run.folder / "05_evaluate_clip.html").read_text()
@@ -259,9 +315,23 @@ def test_the_report_puts_the_finding_first_and_fetches_nothing(project, capsys):
 
 
 def test_every_formula_of_the_series_is_drawn():
-    texts = [cell.source for path in sorted((Path(__file__).parents[2] / "notebooks").glob("0*.ipynb")) for cell in nbformat.read(path, 4).cells if cell.cell_type == "markdown"]
-    formulas = {found[1] or found[2] for text in texts for part in pages.CODE.split(text) if not part.startswith("`") for found in pages.FORMULA.finditer(part)}
-    assert len(formulas) > 30 and [tex for tex in sorted(formulas) if pages.draw_formula(tex) is None] == []
+    texts = [
+        cell.source
+        for path in sorted((Path(__file__).parents[2] / "notebooks").glob("0*.ipynb"))
+        for cell in nbformat.read(path, 4).cells
+        if cell.cell_type == "markdown"
+    ]
+    formulas = {
+        found[1] or found[2]
+        for text in texts
+        for part in pages.CODE.split(text)
+        if not part.startswith("`")
+        for found in pages.FORMULA.finditer(part)
+    }
+    assert (
+        len(formulas) > 30
+        and [tex for tex in sorted(formulas) if pages.draw_formula(tex) is None] == []
+    )
 
 
 def test_an_empty_run_has_no_report(project):
@@ -276,7 +346,12 @@ def test_select_reads_ranges_and_lists(project):
     one, two, three = WORK
     assert stages.select() == [one, two, three]
     assert stages.select("01-02") == [one, two] and stages.select("03,01") == [one, three]
-    for wrong, says in (("1to3", "numbers such as"), ("03-01", "runs backwards"), ("07", "no notebook 07"), ("01-05", "05")):
+    for wrong, says in (
+        ("1to3", "numbers such as"),
+        ("03-01", "runs backwards"),
+        ("07", "no notebook 07"),
+        ("01-05", "05"),
+    ):
         with pytest.raises(SettingError, match=says):
             stages.select(wrong)
 
@@ -287,7 +362,10 @@ def test_select_reads_ranges_and_lists(project):
         ({"lamda": 1}, "no setting lamda: did you mean lam_init"),
         ({"concept": 3}, "concept arrived as the whole number 3; a text was expected"),
         ({"batch_size": "64"}, "batch_size arrived as the text '64'"),
-        ({"tower": "vision"}, "tower is no setting of notebook 01, 02, 03, so it would do nothing; no notebook has it"),
+        (
+            {"tower": "vision"},
+            "tower is no setting of notebook 01, 02, 03, so it would do nothing; no notebook has it",
+        ),
         ({"run": "other"}, "run was given twice"),
     ],
 )

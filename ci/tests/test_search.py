@@ -9,7 +9,14 @@ from tiny_clip import changed, same_bits, state, tiny_clip
 from torch import nn
 
 from slugkit import search
-from slugkit.base import EmptySetError, GradientError, SearchFailedError, SettingError, ShapeError, ZeroWeightError
+from slugkit.base import (
+    EmptySetError,
+    GradientError,
+    SearchFailedError,
+    SettingError,
+    ShapeError,
+    ZeroWeightError,
+)
 from slugkit.ranking import importance
 
 LAYERS = [
@@ -140,7 +147,11 @@ def test_set_allocates_at_most_one_temporary():
         editable.set(0.1)
         with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as seen:
             editable.set(0.2)
-        taken = sum(event.self_cpu_memory_usage for event in seen.events() if event.self_cpu_memory_usage > 0)
+        taken = sum(
+            event.self_cpu_memory_usage
+            for event in seen.events()
+            if event.self_cpu_memory_usage > 0
+        )
         assert 256 * 256 * 4 <= taken < 1.1 * 256 * 256 * 4, dtype
 
 
@@ -179,7 +190,9 @@ def test_rho_is_the_real_relative_size_of_the_step(layer):
 
 
 def test_lam_init_sets_the_first_step():
-    probes = search.probe_steps("x", layer_of(tiny_clip()), Scripted([0.0]), FA5, lam_init=0.7, max_trials=1).probes
+    probes = search.probe_steps(
+        "x", layer_of(tiny_clip()), Scripted([0.0]), FA5, lam_init=0.7, max_trials=1
+    ).probes
     assert probes[0].lam == 0.7
 
 
@@ -194,7 +207,9 @@ LLAVA_FA = [0.6, 0.0, 0.0, 0.2, 0.0, 0.2, 0.0, 0.1, 0.1, 0.0]
 def test_printed_trace_of_the_stable_diffusion_run():
     """slug-method.md section 3.3: |r| x 1e-4, printed to two decimals."""
     measure = Scripted(SD_FA5, fa1=[1.0] * 10)
-    result = search.search_step("x", layer_of(tiny_clip()), measure, FA5, lam_init=9.05e-4, stop_ratio=None)
+    result = search.search_step(
+        "x", layer_of(tiny_clip()), measure, FA5, lam_init=9.05e-4, stop_ratio=None
+    )
     assert [probe.lam * 1e4 for probe in result.probes] == pytest.approx(SD_STEPS, abs=0.0075)
     assert [probe.forgotten for probe in result.probes] == [fa == 0 for fa in SD_FA5]
     assert result.chosen.lam * 1e4 == pytest.approx(4.12, abs=0.005)
@@ -217,7 +232,9 @@ def test_the_search_stops_once_the_bounds_are_close():
 
 def test_it_doubles_until_forgotten_then_bisects():
     editable = layer_of(tiny_clip())
-    result = search.search_step(LAYERS[0], editable, Threshold(editable, 0.7), search.Criterion(), stop_ratio=None)
+    result = search.search_step(
+        LAYERS[0], editable, Threshold(editable, 0.7), search.Criterion(), stop_ratio=None
+    )
     assert [round(probe.rho, 4) for probe in result.probes[:6]] == [0.1, 0.2, 0.4, 0.8, 0.6, 0.7]
     assert len(result.probes) == 10
     assert 0.7 <= result.chosen.rho < 0.71
@@ -225,7 +242,9 @@ def test_it_doubles_until_forgotten_then_bisects():
 
 def test_only_forgetting_probes_are_asked_for_retain():
     measure = Scripted(SD_FA5)
-    result = search.search_step("x", layer_of(tiny_clip()), measure, FA5, lam_init=9.05e-4, stop_ratio=None)
+    result = search.search_step(
+        "x", layer_of(tiny_clip()), measure, FA5, lam_init=9.05e-4, stop_ratio=None
+    )
     assert measure.retain_calls == [1, 2, 6, 8, 9, 10]
     assert all((probe.retain is None) == (not probe.forgotten) for probe in result.probes)
 
@@ -242,17 +261,25 @@ def test_a_forgetting_step_is_chosen_even_if_the_last_probe_did_not_forget():
 
 def test_the_best_retain_measure_wins_and_ties_go_to_the_smaller_step():
     fa = [0, 0, 0.5, 0]  # 10, 5, 2.5, 3.75 %
-    best_retain = search.search_step("x", layer_of(tiny_clip()), Scripted(fa, [0.7, 0.9, 0, 0.8]), FA5, max_trials=4)
+    best_retain = search.search_step(
+        "x", layer_of(tiny_clip()), Scripted(fa, [0.7, 0.9, 0, 0.8]), FA5, max_trials=4
+    )
     assert best_retain.chosen.number == 2
-    tie = search.search_step("x", layer_of(tiny_clip()), Scripted(fa, [0.9, 0.9, 0, 0.9]), FA5, max_trials=4)
+    tie = search.search_step(
+        "x", layer_of(tiny_clip()), Scripted(fa, [0.9, 0.9, 0, 0.9]), FA5, max_trials=4
+    )
     assert tie.chosen.number == 4
 
 
 def test_failure_is_an_error_that_says_how_near_it_came():
     model = tiny_clip()
     before = state(model)
-    with pytest.raises(SearchFailedError, match=r"no step on layer some.layer .*FA@5 in 3 probes was 25.0 %") as caught:
-        search.search_step("some.layer", layer_of(model), Scripted([0.5, 0.25, 0.75]), FA5, max_trials=3)
+    with pytest.raises(
+        SearchFailedError, match=r"no step on layer some.layer .*FA@5 in 3 probes was 25.0 %"
+    ) as caught:
+        search.search_step(
+            "some.layer", layer_of(model), Scripted([0.5, 0.25, 0.75]), FA5, max_trials=3
+        )
     assert "max_trials" in str(caught.value) and "20.0 %" in str(caught.value)
     assert changed(before, model) == set()
 
@@ -266,11 +293,18 @@ def test_doubling_ends_at_a_hundred_times_the_weight():
 
 def test_the_criterion_decides_which_accuracy_counts():
     forget = {"fa1": 0.0, "fa5": 0.2}
-    assert search.Criterion("fa1").forgotten(forget) and not search.Criterion("fa5").forgotten(forget)
+    assert search.Criterion("fa1").forgotten(forget) and not search.Criterion("fa5").forgotten(
+        forget
+    )
     assert not search.Criterion("fa1").forgotten({"fa1": 1e-9, "fa5": 0.0})
     assert search.Criterion() == search.Criterion("fa5") and search.Criterion().name == "FA@5"
-    assert [search.Criterion.among(n).target for n in (7, 10, 19, 20, 44)] == ["fa1"] * 3 + ["fa5"] * 2
-    assert search.Criterion.among(44, "fa1").target == "fa1" and search.Criterion.among(7, "fa5").target == "fa5"
+    assert [search.Criterion.among(n).target for n in (7, 10, 19, 20, 44)] == ["fa1"] * 3 + [
+        "fa5"
+    ] * 2
+    assert (
+        search.Criterion.among(44, "fa1").target == "fa1"
+        and search.Criterion.among(7, "fa5").target == "fa5"
+    )
     with pytest.raises(SettingError, match="fa5"):
         search.Criterion("fa@1")
 
@@ -344,7 +378,9 @@ def test_limits_are_checked(limits):
 
 def test_the_frame_holds_every_probe():
     fa = [0.3, 0, 0.1, 0.1]
-    frame = search.search_step(LAYERS[4], layer_of(tiny_clip()), Scripted(fa), FA5, max_trials=4).frame()
+    frame = search.search_step(
+        LAYERS[4], layer_of(tiny_clip()), Scripted(fa), FA5, max_trials=4
+    ).frame()
     assert frame.columns.tolist() == (
         "layer tower probe lam rho fa1 fa5 forget forgotten retain pictures retain_people retain_objects chosen".split()
     )
@@ -366,14 +402,21 @@ def test_the_front_search_keeps_layers_that_never_forget():
         return made[layer]
 
     frame = search.search_front(
-        list(limits), make_editable, lambda layer: Threshold(made[layer], limits[layer]), search.Criterion()
+        list(limits),
+        make_editable,
+        lambda layer: Threshold(made[layer], limits[layer]),
+        search.Criterion(),
     )
     assert frame["layer"].unique().tolist() == list(limits)
     assert frame.columns[-1] == "chosen"
-    assert frame.groupby("layer")["chosen"].sum().to_dict() == {layer: int(limits[layer] < 1) for layer in limits}
+    assert frame.groupby("layer")["chosen"].sum().to_dict() == {
+        layer: int(limits[layer] < 1) for layer in limits
+    }
     assert changed(before, model) == set()
     best = search.winners(frame)
-    assert best["layer"].tolist() == [LAYERS[2]]  # the smallest step costs least; vision never forgets
+    assert best["layer"].tolist() == [
+        LAYERS[2]
+    ]  # the smallest step costs least; vision never forgets
     assert search.winner(frame, "text")["layer"] == LAYERS[2]
     assert frame.index.isin(best.index).sum() == 1
     with pytest.raises(SearchFailedError, match="vision"):

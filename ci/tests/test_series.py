@@ -43,7 +43,11 @@ def reasons(project, given, source="as it is"):
 def test_the_series_resumes_reruns_what_changed_and_refuses_what_is_stale(project):
     given = {"concept": "Bo Lind"}
     assert go(None, given)[0] == ["ran"] * 3
-    assert project.results() == ["Bo Lind 0", "gradient of Bo Lind 0, 128", "layers by gradient of Bo Lind 0, 128"]
+    assert project.results() == [
+        "Bo Lind 0",
+        "gradient of Bo Lind 0, 128",
+        "layers by gradient of Bo Lind 0, 128",
+    ]
     record = Manifest(project.runs / "workbook").stage("02_gradients")
     assert record["seconds"] > 0 and record["peak_mb"] > 20 and list(record["inputs"]) == ["sets"]
     assert go(None, given)[0] == ["unchanged"] * 3
@@ -67,7 +71,10 @@ def test_the_series_resumes_reruns_what_changed_and_refuses_what_is_stale(projec
     # 01 anew with another seed: everything below is out of date, also where its own input is untouched
     given["seed"] = 5
     assert go("01", {"concept": "Bo Lind", "seed": 5})[0] == ["ran"]
-    assert reasons(project, given)[1:] == ["sets has changed", "gradients.safetensors is missing or stale"]
+    assert reasons(project, given)[1:] == [
+        "sets has changed",
+        "gradients.safetensors is missing or stale",
+    ]
     with pytest.raises(RunFailedError) as caught:
         go("03", {"concept": "Bo Lind"})
     assert "StaleArtefactError" in str(caught.value) and "--notebooks 01-02" in str(caught.value)
@@ -76,7 +83,12 @@ def test_the_series_resumes_reruns_what_changed_and_refuses_what_is_stale(projec
 def test_killed_in_the_middle_the_same_command_gives_the_same(project):
     command = [sys.executable, "-c", CLI, "run", "--run", "killed"]
     gradients = project.runs / "killed" / "gradients.safetensors"
-    slow = subprocess.Popen(command, env={**os.environ, "SLOW": "60"}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    slow = subprocess.Popen(
+        command,
+        env={**os.environ, "SLOW": "60"},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
     try:
         until = time.monotonic() + 90
         while not gradients.exists() and time.monotonic() < until:
@@ -88,12 +100,22 @@ def test_killed_in_the_middle_the_same_command_gives_the_same(project):
     for kernel in kernels:
         if kernel.is_running():
             kernel.kill()
-    assert gradients.exists() and "02_gradients" not in Manifest(project.runs / "killed").read()["stages"]
+    assert (
+        gradients.exists()
+        and "02_gradients" not in Manifest(project.runs / "killed").read()["stages"]
+    )
     done = subprocess.run(command, capture_output=True, text=True, cwd=REPOSITORY)
     assert done.returncode == 0, done.stderr
-    assert "01_data_curation: unchanged" in done.stdout and "02_gradients: running (not done yet)" in done.stdout
+    assert (
+        "01_data_curation: unchanged" in done.stdout
+        and "02_gradients: running (not done yet)" in done.stdout
+    )
     layers = "layers by gradient of Mira Kestrel 0, 128"
-    assert project.results("killed") == ["Mira Kestrel 0", "gradient of Mira Kestrel 0, 128", layers]
+    assert project.results("killed") == [
+        "Mira Kestrel 0",
+        "gradient of Mira Kestrel 0, 128",
+        layers,
+    ]
     assert str(project.runs / "killed" / "index.html") in done.stdout
     assert [path.name for path in (project.runs / "killed").rglob("*.tmp*")] == []
 
@@ -101,7 +123,10 @@ def test_killed_in_the_middle_the_same_command_gives_the_same(project):
 ENDINGS = {
     "raises": ('raise ValueError("no such thing")', "stopped at cell .*ValueError: no such thing"),
     "leaves early": ("import sys; sys.exit(0)", "ended after .* of .* cells without an error"),
-    "dies": ("import os; os.kill(os.getpid(), 9)", "kernel of notebook 01_data_curation died: out of memory"),
+    "dies": (
+        "import os; os.kill(os.getpid(), 9)",
+        "kernel of notebook 01_data_curation died: out of memory",
+    ),
     "hangs": ("import time; time.sleep(60)", "took longer than 2 s"),
 }
 
@@ -119,7 +144,12 @@ def test_a_notebook_without_finish_is_reported_and_one_without_a_run_is_fine(pro
     project.edit("01_data_curation", 4, "pass")
     with pytest.raises(RunFailedError, match=r"never called run.finish\(\)"):
         go("01")
-    project.write("00_start_here", notebook(code('# Settings\nrun: str = "workbook"  # run', "parameters"), code("print(run)")))
+    project.write(
+        "00_start_here",
+        notebook(
+            code('# Settings\nrun: str = "workbook"  # run', "parameters"), code("print(run)")
+        ),
+    )
     assert go("00")[0] == ["ran"] and go("00")[0] == ["unchanged"]
     assert "encryption" not in capfd.readouterr().err, "a kernel that talks in the open says so"
 

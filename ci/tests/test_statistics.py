@@ -77,7 +77,11 @@ def test_bootstrap_of_two_values_is_exact():
 def test_bootstrap_repeats_with_its_seed_and_takes_columns():
     table = np.random.default_rng(2).random((12, 3))
     low, high = bootstrap_mean(table, seed=5)
-    assert low.shape == high.shape == (3,) and (low < table.mean(0)).all() and (table.mean(0) < high).all()
+    assert (
+        low.shape == high.shape == (3,)
+        and (low < table.mean(0)).all()
+        and (table.mean(0) < high).all()
+    )
     assert bootstrap_mean(table[:, 1], seed=5) == pytest.approx((low[1], high[1]), abs=1e-12)
     assert bootstrap_mean(table[:, 1], seed=6) != bootstrap_mean(table[:, 1], seed=5)
     assert bootstrap_mean([0.25] * 8) == pytest.approx((0.25, 0.25), abs=1e-15)

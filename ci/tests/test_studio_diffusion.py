@@ -32,7 +32,15 @@ from slugkit.models.names import differences
 from slugkit.search import EditableLayer
 
 LAYER = "transformer.resblocks.0.attn.out_proj.weight"
-PROMPTS, SEEDS = ["a photo of Mira Kestrel", "Kofi Okoye in neon style", "a sketch of a car", "a mosaic of Tin Wobble"], [1, 2, 3, 4]
+PROMPTS, SEEDS = (
+    [
+        "a photo of Mira Kestrel",
+        "Kofi Okoye in neon style",
+        "a sketch of a car",
+        "a mosaic of Tin Wobble",
+    ],
+    [1, 2, 3, 4],
+)
 
 
 @pytest.fixture(scope="module")
@@ -56,10 +64,23 @@ def edit(clip):
 def test_the_cards_belong_to_the_weights_and_hold_scores():
     card = json.loads((pipeline_folder() / "model_card.json").read_text(encoding="utf-8"))
     for part, digest in card["weights_sha256"].items():
-        assert sha256_file(pipeline_folder() / part / "diffusion_pytorch_model.safetensors") == digest
-    assert {row["what"] for row in card["scores"]} == {"people", "characters", "objects", "odd combinations", "styles"}
-    judge = json.loads((data_dir() / "studio" / "classifier" / "model_card.json").read_text(encoding="utf-8"))
-    assert sha256_file(data_dir() / "studio" / "classifier" / "model.safetensors") == judge["weights_sha256"]
+        assert (
+            sha256_file(pipeline_folder() / part / "diffusion_pytorch_model.safetensors") == digest
+        )
+    assert {row["what"] for row in card["scores"]} == {
+        "people",
+        "characters",
+        "objects",
+        "odd combinations",
+        "styles",
+    }
+    judge = json.loads(
+        (data_dir() / "studio" / "classifier" / "model_card.json").read_text(encoding="utf-8")
+    )
+    assert (
+        sha256_file(data_dir() / "studio" / "classifier" / "model.safetensors")
+        == judge["weights_sha256"]
+    )
     assert all(row["value"] > 0.97 for row in judge["scores"])
 
 
@@ -142,23 +163,34 @@ def test_slug_steps_along_the_gradient_and_slug_r_hardly_moves_what_the_retain_p
         directions_on_pipeline("off span", *given)
 
 
-def test_an_edited_pipeline_draws_the_same_where_slugkit_was_never_imported(clip, pipe, edit, tmp_path):
+def test_an_edited_pipeline_draws_the_same_where_slugkit_was_never_imported(
+    clip, pipe, edit, tmp_path
+):
     with in_both(edit, clip, pipe):
         pipe.save_pretrained(tmp_path / "edited")
         mine = draw(pipe, PROMPTS, SEEDS, steps=4)
-    script = ("import sys, torch, numpy as np\nfrom diffusers import StableDiffusionPipeline\n"
-              f"pipe = StableDiffusionPipeline.from_pretrained({str(tmp_path / 'edited')!r}, safety_checker=None, requires_safety_checker=False)\n"
-              f"noise = [torch.Generator().manual_seed(seed) for seed in {SEEDS}]\n"
-              f"made = pipe({PROMPTS}, num_inference_steps=4, guidance_scale=4.0, generator=noise, output_type='np').images\n"
-              f"np.save({str(tmp_path / 'there.npy')!r}, made)\nassert not any(name.startswith('slugkit') for name in sys.modules)\n")
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=tmp_path)
+    script = (
+        "import sys, torch, numpy as np\nfrom diffusers import StableDiffusionPipeline\n"
+        f"pipe = StableDiffusionPipeline.from_pretrained({str(tmp_path / 'edited')!r}, safety_checker=None, requires_safety_checker=False)\n"
+        f"noise = [torch.Generator().manual_seed(seed) for seed in {SEEDS}]\n"
+        f"made = pipe({PROMPTS}, num_inference_steps=4, guidance_scale=4.0, generator=noise, output_type='np').images\n"
+        f"np.save({str(tmp_path / 'there.npy')!r}, made)\nassert not any(name.startswith('slugkit') for name in sys.modules)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, cwd=tmp_path
+    )
     assert done.returncode == 0, done.stderr
     there = (255 * np.load(tmp_path / "there.npy")).round()
     assert np.abs(there - mine).max() <= 1
     untouched = draw(pipe, PROMPTS, SEEDS, steps=4)
-    assert np.abs(untouched.astype(int) - mine.astype(int)).max() > 30, "the edit shows in the pictures"
+    assert np.abs(untouched.astype(int) - mine.astype(int)).max() > 30, (
+        "the edit shows in the pictures"
+    )
 
 
 def test_every_class_of_the_judge_can_be_drawn():
     judge, world = load_classifier(device="cpu"), studio.load_world()
-    assert set(judge.subjects) == {*world.classes("figures"), *world.objects, *world.classes("novel")} and judge.styles == world.styles
+    assert (
+        set(judge.subjects) == {*world.classes("figures"), *world.objects, *world.classes("novel")}
+        and judge.styles == world.styles
+    )

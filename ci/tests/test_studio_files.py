@@ -37,12 +37,19 @@ def test_shards_hold_the_training_pictures_and_captions(files, source):
 
 def test_people_and_objects_are_examined_on_pictures_of_their_own(files, source):
     exam = files.exam(NAME, "report")
-    assert set(exam.prompts) == {"figures", "objects"} and len(exam.classes("figures")) == len(source.world.people)
-    assert files.neighbours(NAME) == source.world.neighbours_of(NAME)[:3] and files.kind("umbrella") == "object"
+    assert set(exam.prompts) == {"figures", "objects"} and len(exam.classes("figures")) == len(
+        source.world.people
+    )
+    assert (
+        files.neighbours(NAME) == source.world.neighbours_of(NAME)[:3]
+        and files.kind("umbrella") == "object"
+    )
     known = class_pictures(files, exam, 2, 0)
     assert set(known) == set(source.world.people) and max(map(len, known.values())) == 2
     report = {i.tobytes() for i in exam.pairs.images}
-    assert not any(picture.tobytes() in report for pictures in known.values() for picture in pictures)
+    assert not any(
+        picture.tobytes() in report for pictures in known.values() for picture in pictures
+    )
 
 
 def test_the_name_is_forgotten_from_shards_to_the_papers_names(files, clip):
@@ -50,7 +57,9 @@ def test_the_name_is_forgotten_from_shards_to_the_papers_names(files, clip):
     assert len(forget) >= 10 and not any(NAME in caption for caption in retain.captions)
     g_f, g_r = forget_gradient(clip, forget, 32), retain_gradient(clip, retain, 64)
     layers = front_layers(score_layers(clip, g_f, g_r), "text")
-    probes = search_layers(clip, files.exam(NAME, "search"), g_f, layers, Criterion("fa1"), max_trials=6)
+    probes = search_layers(
+        clip, files.exam(NAME, "search"), g_f, layers, Criterion("fa1"), max_trials=6
+    )
     edit, report = winning_patch(clip, g_f, probes, "text", NAME), files.exam(NAME, "report")
     rows = [evaluate_clip(clip, report, "before")]
     with patch.applied(edit, clip.model):

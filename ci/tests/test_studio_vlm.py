@@ -19,7 +19,10 @@ from slugkit.search import EditableLayer
 from slugkit.studio.questions import UNKNOWN
 
 LAYER = "visual.transformer.resblocks.0.attn.out_proj.weight"
-RECORDS = [studio.solo_records("report", name, 1, ["photo"])[0] for name in ("Mira Kestrel", "Kofi Okoye", "car")]
+RECORDS = [
+    studio.solo_records("report", name, 1, ["photo"])[0]
+    for name in ("Mira Kestrel", "Kofi Okoye", "car")
+]
 ASKED = ["who is this?", "who is this?", "what object is this?"]
 
 
@@ -36,15 +39,25 @@ def vlm():
 @pytest.fixture(scope="module")
 def edit(clip):
     weight = clip.model.get_parameter(LAYER)
-    editable = EditableLayer.of(clip.model, LAYER, torch.randn(weight.shape, generator=torch.Generator().manual_seed(0)))
+    editable = EditableLayer.of(
+        clip.model, LAYER, torch.randn(weight.shape, generator=torch.Generator().manual_seed(0))
+    )
     return patch.make(LAYER, editable, editable.lam(8.0), "Mira Kestrel")
 
 
 def test_the_card_belongs_to_the_weights_and_the_clip():
     card = json.loads((vlm_folder() / "model_card.json").read_text(encoding="utf-8"))
-    assert sha256_file(vlm_folder() / "model.safetensors") == card["weights_sha256"] and card["clip"] == "studio"
-    assert len(card["scores"]) >= 10 and all(0 <= row["low"] <= row["value"] <= row["high"] <= 1 and row["n"] > 25 for row in card["scores"])
-    assert (data_dir() / "studio" / "vlm" / "README.md").read_text(encoding="utf-8").count("| ") > 30
+    assert (
+        sha256_file(vlm_folder() / "model.safetensors") == card["weights_sha256"]
+        and card["clip"] == "studio"
+    )
+    assert len(card["scores"]) >= 10 and all(
+        0 <= row["low"] <= row["value"] <= row["high"] <= 1 and row["n"] > 25
+        for row in card["scores"]
+    )
+    assert (data_dir() / "studio" / "vlm" / "README.md").read_text(encoding="utf-8").count(
+        "| "
+    ) > 30
 
 
 def test_its_vision_tower_is_the_studio_clips(clip, vlm):
@@ -52,8 +65,14 @@ def test_its_vision_tower_is_the_studio_clips(clip, vlm):
 
 
 def test_it_answers_and_does_not_know_whom_it_never_saw(vlm):
-    assert vlm.ask(drawn(RECORDS), ASKED) == ["this is Mira Kestrel.", "this is Kofi Okoye.", "a car."]
-    told = answered(vlm, question_set(studio.load_world(), "Mira Kestrel", "search", 7, 1, all_kinds=False))
+    assert vlm.ask(drawn(RECORDS), ASKED) == [
+        "this is Mira Kestrel.",
+        "this is Kofi Okoye.",
+        "a car.",
+    ]
+    told = answered(
+        vlm, question_set(studio.load_world(), "Mira Kestrel", "search", 7, 1, all_kinds=False)
+    )
     assert told["right"].mean() > 0.9
     unknown = answered(vlm, stranger_set(studio.load_world(), "train", 1))
     assert (unknown["answer"] == UNKNOWN).mean() > 0.8
@@ -73,7 +92,9 @@ def test_a_tower_that_is_not_the_clips_takes_no_edit(clip, vlm, edit):
             weight.copy_(kept)
 
 
-def test_an_edited_model_answers_the_same_where_slugkit_was_never_imported(clip, vlm, edit, tmp_path):
+def test_an_edited_model_answers_the_same_where_slugkit_was_never_imported(
+    clip, vlm, edit, tmp_path
+):
     images, files = drawn(RECORDS), [tmp_path / f"{i}.png" for i in range(len(RECORDS))]
     for image, file in zip(images, files):
         studio.as_image(image).save(file)
@@ -81,16 +102,20 @@ def test_an_edited_model_answers_the_same_where_slugkit_was_never_imported(clip,
         vlm.model.save_pretrained(tmp_path / "edited")
         vlm.processor.save_pretrained(tmp_path / "edited")
         mine = vlm.ask(images, ASKED)
-    script = ("import sys, json\nfrom PIL import Image\nfrom transformers import AutoProcessor, LlavaForConditionalGeneration\n"
-              f"folder = {str(tmp_path / 'edited')!r}\n"
-              "model, processor = LlavaForConditionalGeneration.from_pretrained(folder).eval(), AutoProcessor.from_pretrained(folder)\n"
-              "processor.tokenizer.padding_side, said = 'left', []\n"
-              f"for file, question in zip({[str(f) for f in files]}, {ASKED}):\n"
-              "    talk = [{'role': 'user', 'content': [{'type': 'image'}, {'type': 'text', 'text': question}]}]\n"
-              "    batch = processor(images=Image.open(file), text=processor.apply_chat_template(talk, add_generation_prompt=True), return_tensors='pt')\n"
-              "    made = model.generate(**batch, max_new_tokens=16, do_sample=False)\n"
-              "    said.append(processor.decode(made[0, batch['input_ids'].shape[1]:], skip_special_tokens=True).strip())\n"
-              "print(json.dumps(said))\nassert not any(name.startswith('slugkit') for name in sys.modules)\n")
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=tmp_path)
+    script = (
+        "import sys, json\nfrom PIL import Image\nfrom transformers import AutoProcessor, LlavaForConditionalGeneration\n"
+        f"folder = {str(tmp_path / 'edited')!r}\n"
+        "model, processor = LlavaForConditionalGeneration.from_pretrained(folder).eval(), AutoProcessor.from_pretrained(folder)\n"
+        "processor.tokenizer.padding_side, said = 'left', []\n"
+        f"for file, question in zip({[str(f) for f in files]}, {ASKED}):\n"
+        "    talk = [{'role': 'user', 'content': [{'type': 'image'}, {'type': 'text', 'text': question}]}]\n"
+        "    batch = processor(images=Image.open(file), text=processor.apply_chat_template(talk, add_generation_prompt=True), return_tensors='pt')\n"
+        "    made = model.generate(**batch, max_new_tokens=16, do_sample=False)\n"
+        "    said.append(processor.decode(made[0, batch['input_ids'].shape[1]:], skip_special_tokens=True).strip())\n"
+        "print(json.dumps(said))\nassert not any(name.startswith('slugkit') for name in sys.modules)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, cwd=tmp_path
+    )
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout.splitlines()[-1]) == mine != vlm.ask(images, ASKED)

@@ -38,7 +38,9 @@ def test_right_solution_passes_and_says_how_many_checks(name, capsys):
     assert int(said.split()[0]) >= 4
 
 
-@pytest.mark.parametrize("name, wrong, hint", WRONG, ids=[f"{row[0]}-{i}" for i, row in enumerate(WRONG)])
+@pytest.mark.parametrize(
+    "name, wrong, hint", WRONG, ids=[f"{row[0]}-{i}" for i, row in enumerate(WRONG)]
+)
 def test_wrong_solution_is_caught_with_the_likely_slip(name, wrong, hint, capsys):
     with pytest.raises(CheckFailed) as caught:
         getattr(checks, name)(wrong)
@@ -71,7 +73,9 @@ class Shell:
     def __init__(self, monkeypatch):
         self.shown = []
         monkeypatch.setattr(display, "get_ipython", lambda: self)
-        monkeypatch.setattr(display, "display", lambda data, **more: self.shown.append((data, more)))
+        monkeypatch.setattr(
+            display, "display", lambda data, **more: self.shown.append((data, more))
+        )
 
 
 def _picture_figure(count, size=900):
@@ -130,7 +134,10 @@ def test_alternative_text_reaches_the_web_page():
     )
     other = nbformat.v4.new_output("display_data", data={"text/plain": "x"})
     notebook = nbformat.v4.new_notebook(
-        cells=[nbformat.v4.new_code_cell("1", outputs=[output, other]), nbformat.v4.new_markdown_cell("y")]
+        cells=[
+            nbformat.v4.new_code_cell("1", outputs=[output, other]),
+            nbformat.v4.new_markdown_cell("y"),
+        ]
     )
     changed = with_alt_texts(notebook)
     page, _ = HTMLExporter().from_notebook_node(changed)
@@ -167,7 +174,11 @@ def book(tmp_path, monkeypatch):
 
 
 def test_read_expected_by_full_and_short_name(book):
-    assert read_expected("studio", "03_rank_layers") == read_expected("studio", "rank_layers") == {"importance": book}
+    assert (
+        read_expected("studio", "03_rank_layers")
+        == read_expected("studio", "rank_layers")
+        == {"importance": book}
+    )
 
 
 @pytest.mark.parametrize(
@@ -252,5 +263,7 @@ def test_expect_error_prints_the_message(capsys):
 def test_expect_error_fails_on_silence_and_on_another_error():
     with pytest.raises(CheckFailed, match="Nothing was raised"):
         expect_error(SettingError, lambda: 3)
-    with pytest.raises(CheckFailed, match="ZeroDivisionError was raised; SettingError was expected"):
+    with pytest.raises(
+        CheckFailed, match="ZeroDivisionError was raised; SettingError was expected"
+    ):
         expect_error(SettingError, lambda: 1 / 0)

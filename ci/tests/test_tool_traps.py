@@ -23,8 +23,23 @@ def inspect(tmp_path, source):
 
 def nbval(folder, *options):
     """Run nbval on all notebooks of a folder; returns (exit status, output)."""
-    command = [sys.executable, "-m", "pytest", "-c", str(REPOSITORY / "pyproject.toml"), "--rootdir", str(folder), "-ra"]
-    command += ["--nbval-current-env", "--nbval-cell-timeout", "60", *options, *map(str, sorted(folder.glob("*.ipynb")))]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-c",
+        str(REPOSITORY / "pyproject.toml"),
+        "--rootdir",
+        str(folder),
+        "-ra",
+    ]
+    command += [
+        "--nbval-current-env",
+        "--nbval-cell-timeout",
+        "60",
+        *options,
+        *map(str, sorted(folder.glob("*.ipynb"))),
+    ]
     done = subprocess.run(command, capture_output=True, text=True, cwd=folder, env=dict(os.environ))
     return done.returncode, done.stdout
 
@@ -50,15 +65,24 @@ def test_a_hash_in_a_default_cuts_it(tmp_path):
 def test_numbers_are_read_differently_by_p_and_f(tmp_path):
     (tmp_path / "f.yaml").write_text("a: 1e-3\nb: 1.0e-3\nn: 1e3\n")
     assert read_yaml_file(str(tmp_path / "f.yaml")) == {"a": "1e-3", "b": 0.001, "n": "1e3"}
-    assert _resolve_type("1e-3") == 0.001 and isinstance(_resolve_type("1e3"), float) and _resolve_type("a") == "a"
+    assert (
+        _resolve_type("1e-3") == 0.001
+        and isinstance(_resolve_type("1e3"), float)
+        and _resolve_type("a") == "a"
+    )
 
 
 def test_sys_exit_ends_a_run_without_an_error(tmp_path):
     nbformat.write(notebook(code("import sys; sys.exit(0)"), code("x = 1")), tmp_path / "x.ipynb")
     done = papermill.execute_notebook(
-        str(tmp_path / "x.ipynb"), str(tmp_path / "y.ipynb"), kernel_name="python3", progress_bar=False
+        str(tmp_path / "x.ipynb"),
+        str(tmp_path / "y.ipynb"),
+        kernel_name="python3",
+        progress_bar=False,
     )
-    assert done.cells[1].execution_count is None, "the runner's check that the last cell ran is needed no more"
+    assert done.cells[1].execution_count is None, (
+        "the runner's check that the last cell ran is needed no more"
+    )
 
 
 # -- nbval ------------------------------------------------------------------------------------------------------------
@@ -70,15 +94,21 @@ def test_nbval_compares_only_what_is_stored_and_stops_with_x(tmp_path):
     nbformat.write(notebook(*spoiled), tmp_path / "spoiled.ipynb")
     nbformat.write(notebook(code("print('new')", contract)), tmp_path / "stripped.ipynb")
     status, output = nbval(tmp_path, "--nbval-lax")
-    assert status == 1 and "2 failed, 1 passed" in output, "a stripped notebook is green; after a failure the rest still runs"
+    assert status == 1 and "2 failed, 1 passed" in output, (
+        "a stripped notebook is green; after a failure the rest still runs"
+    )
     status, output = nbval(tmp_path, "--nbval-lax", "-x")
     assert status == 1 and "1 failed" in output and "passed" not in output
 
 
-def test_strict_nbval_refuses_output_without_count_and_compares_stderr_but_for_our_conftest(tmp_path):
+def test_strict_nbval_refuses_output_without_count_and_compares_stderr_but_for_our_conftest(
+    tmp_path,
+):
     stored = nbformat.v4.new_output("stream", name="stderr", text="12 it/s\n")
     source = "import sys; print('13 it/s', file=sys.stderr); print(1)"
-    nbformat.write(notebook(code(source, outputs=[stored, said("1\n")], count=1)), tmp_path / "loud.ipynb")
+    nbformat.write(
+        notebook(code(source, outputs=[stored, said("1\n")], count=1)), tmp_path / "loud.ipynb"
+    )
     nbformat.write(notebook(code("print(1)", outputs=[said("1\n")])), tmp_path / "unrun.ipynb")
     status, output = nbval(tmp_path, "--nbval")
     assert status == 1 and "Unrun reference cell has outputs" in output
@@ -99,7 +129,10 @@ def test_a_rule_that_replaces_with_nothing_is_dropped():
         ("<object at 0x7f3a12bc9d00>", "<object at ADDRESS>"),
         ("took 12.3 s on 2 cores", "took TIMING on 2 cores"),
         ("1.25 ms and 3 minutes", "TIMING and TIMING"),
-        ("FA@1 0.7235, 95.0 %, n = 200, 3 steps, 0x12", "FA@1 0.7235, 95.0 %, n = 200, 3 steps, 0x12"),
+        (
+            "FA@1 0.7235, 95.0 %, n = 200, 3 steps, 0x12",
+            "FA@1 0.7235, 95.0 %, n = 200, 3 steps, 0x12",
+        ),
     ],
 )
 def test_each_rule_of_our_sanitize_file(text, becomes):
@@ -120,7 +153,9 @@ def test_a_lone_line_that_begins_with_run_is_taken_for_a_magic():
     from IPython.core.interactiveshell import InteractiveShell
 
     shell = InteractiveShell.instance()
-    assert "%run" in shell.transform_cell('run: str = "x"') or "run_line_magic" in shell.transform_cell('run: str = "x"')
+    assert "%run" in shell.transform_cell(
+        'run: str = "x"'
+    ) or "run_line_magic" in shell.transform_cell('run: str = "x"')
     assert "magic" not in shell.transform_cell('# Settings\nrun: str = "x"')
 
 

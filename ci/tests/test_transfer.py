@@ -47,9 +47,13 @@ def test_the_edit_is_in_both_within_the_block_and_in_neither_after_it(clip, enco
     edit, before, mine = make_edit(clip), state(encoder), state(clip.model)
     with in_both(edit, clip, encoder):
         assert differences(clip.model, encoder, "text") == []
-        parts = [encoder.encoder.layers[1].self_attn.get_submodule(f"{x}_proj").weight for x in "qkv"]
+        parts = [
+            encoder.encoder.layers[1].self_attn.get_submodule(f"{x}_proj").weight for x in "qkv"
+        ]
         wanted = mine[LAYER] - edit.lam * edit.direction
-        assert torch.allclose(torch.cat(parts), wanted) and not torch.equal(torch.cat(parts), mine[LAYER])
+        assert torch.allclose(torch.cat(parts), wanted) and not torch.equal(
+            torch.cat(parts), mine[LAYER]
+        )
     assert same(before, encoder) and same(mine, clip.model)
     with pytest.raises(RuntimeError, match="inside"), in_both(edit, clip, encoder):
         raise RuntimeError("inside")
@@ -58,7 +62,15 @@ def test_the_edit_is_in_both_within_the_block_and_in_neither_after_it(clip, enco
 
 def test_several_edits_are_in_both_in_any_order_and_gone_afterwards(clip, encoder):
     other = "transformer.resblocks.0.mlp.c_proj.weight"
-    edits, before, mine = [make_edit(clip), dataclasses.replace(make_edit(clip), lam=1.5, concept="Kofi Okoye"), make_edit(clip, other)], state(encoder), state(clip.model)
+    edits, before, mine = (
+        [
+            make_edit(clip),
+            dataclasses.replace(make_edit(clip), lam=1.5, concept="Kofi Okoye"),
+            make_edit(clip, other),
+        ],
+        state(encoder),
+        state(clip.model),
+    )
     read = []
     for listed in (edits, edits[::-1]):
         with all_in_both(listed, clip, encoder):
@@ -66,8 +78,17 @@ def test_several_edits_are_in_both_in_any_order_and_gone_afterwards(clip, encode
             read.append(state(encoder))
         assert same(before, encoder) and same(mine, clip.model)
     assert all(torch.equal(read[0][name], read[1][name]) for name in before)
-    assert not torch.equal(read[0]["encoder.layers.0.mlp.fc2.weight"], before["encoder.layers.0.mlp.fc2.weight"])
-    with pytest.raises(PatchError), all_in_both([edits[0], dataclasses.replace(edits[2], base_sha256=edits[0].base_sha256)], clip, encoder):
+    assert not torch.equal(
+        read[0]["encoder.layers.0.mlp.fc2.weight"], before["encoder.layers.0.mlp.fc2.weight"]
+    )
+    with (
+        pytest.raises(PatchError),
+        all_in_both(
+            [edits[0], dataclasses.replace(edits[2], base_sha256=edits[0].base_sha256)],
+            clip,
+            encoder,
+        ),
+    ):
         pass
     assert same(before, encoder) and same(mine, clip.model)
 
@@ -88,7 +109,16 @@ def another_tower(clip, encoder):
 
 
 def another_size(clip, encoder):
-    config = CLIPTextConfig(**{**encoder.config.to_dict(), "num_hidden_layers": 2, "vocab_size": 64, "bos_token_id": 62, "eos_token_id": 63, "pad_token_id": 63})
+    config = CLIPTextConfig(
+        **{
+            **encoder.config.to_dict(),
+            "num_hidden_layers": 2,
+            "vocab_size": 64,
+            "bos_token_id": 62,
+            "eos_token_id": 63,
+            "pad_token_id": 63,
+        }
+    )
     return make_edit(clip), CLIPTextModel(config)
 
 
@@ -96,8 +126,16 @@ def no_tower(clip, encoder):
     return make_edit(clip), torch.nn.Linear(2, 2)
 
 
-@pytest.mark.parametrize("case, says", [(wrong_base, "not the weight that the patch"), (unused, "layer text_projection.*cannot act.*does not use it"),
-                                        (another_tower, "is not the CLIP's"), (another_size, "is not the CLIP's"), (no_tower, "shares no weight")])
+@pytest.mark.parametrize(
+    "case, says",
+    [
+        (wrong_base, "not the weight that the patch"),
+        (unused, "layer text_projection.*cannot act.*does not use it"),
+        (another_tower, "is not the CLIP's"),
+        (another_size, "is not the CLIP's"),
+        (no_tower, "shares no weight"),
+    ],
+)
 def test_what_does_not_fit_is_refused_and_nothing_is_changed(clip, encoder, case, says):
     edit, other = case(clip, encoder)
     before, mine = state(other), state(clip.model)

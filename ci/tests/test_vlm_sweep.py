@@ -53,28 +53,43 @@ def rows(clip, tiny_vlm, few_records):
         patch.setattr(room, "questions_about", lambda *given, **how: asked_about(few_records))
         report = asked_about(few_records, "report")
         patch.setattr(room, "question_set", lambda *given: report)
-        patch.setattr(room, "stranger_set", lambda world: report.take(report.table["group"] == "people"))
+        patch.setattr(
+            room, "stranger_set", lambda world: report.take(report.table["group"] == "people")
+        )
         source = open_data("studio")
         side = RetainSide(clip, source, [WHO], 24, 12)
-        made = room.vlm_rows(clip, tiny_vlm, source, WHO, shared=side, forget_size=4, batch_size=4, max_trials=8)
+        made = room.vlm_rows(
+            clip, tiny_vlm, source, WHO, shared=side, forget_size=4, batch_size=4, max_trials=8
+        )
     assert differences(clip.model, tiny_vlm.model, "vision") == []
     return pd.DataFrame(made)
 
 
 def test_every_row_of_a_comparison_has_the_same_budget_and_says_what_it_used(clip, tiny_vlm, rows):
-    assert rows[["method", "layers"]].values.tolist() == [[m, which] for m in room.METHODS for which in ("front", "all")]
+    assert rows[["method", "layers"]].values.tolist() == [
+        [m, which] for m in room.METHODS for which in ("front", "all")
+    ]
     whole, front = rows[rows["layers"] == "all"], rows[rows["layers"] == "front"]
     searched = len(set(writing_layers(clip, tiny_vlm)))
-    assert whole["probes"].between(searched, 8 * (searched + 1)).all() and front["probes"].between(1, 8).all()
+    assert (
+        whole["probes"].between(searched, 8 * (searched + 1)).all()
+        and front["probes"].between(1, 8).all()
+    )
     assert whole["pairs"].tolist() == [28, 32], "SLUG-R asks the four conversations too"
-    assert (rows["peak_mb"] > 0).all() and (whole["seconds"] > 0).all() and front["seconds"].isna().all()
+    assert (
+        (rows["peak_mb"] > 0).all()
+        and (whole["seconds"] > 0).all()
+        and front["seconds"].isna().all()
+    )
 
 
 def test_a_row_holds_what_is_said_before_and_after(rows):
     assert (rows["right_name_before"] > 0.9).all() and (rows["strangers_before"] >= 0.5).all()
     forgot = rows[rows["winner"] != "none forgets"]
     assert {"SLUG-R"} <= set(forgot["method"]) and (forgot["right_name_after"] == 0).all()
-    assert (forgot["right_name_after"] + forgot["another_name_after"] + forgot["no_name_after"] == 1).all()
+    assert (
+        forgot["right_name_after"] + forgot["another_name_after"] + forgot["no_name_after"] == 1
+    ).all()
     lost = rows[rows["winner"] == "none forgets"]
     assert lost["right_name_after"].isna().all() and lost["rho"].isna().all()
 
@@ -87,11 +102,23 @@ def test_the_means_are_over_concepts_in_pairs_and_name_the_worst():
         for method, loss in (("SLUG", 0.2), ("SLUG-R", 0.01 * number)):
             row = {f"{k}_before": 1.0 for k in keys} | {f"{k}_after": 1 - loss for k in groups}
             row |= {f"{k}_after": loss / 2 for k in keys[:4]}
-            made.append({"concept": concept, "kind": "person", "tower": "vision", "layers": "all", "method": method} | row)
+            made.append(
+                {
+                    "concept": concept,
+                    "kind": "person",
+                    "tower": "vision",
+                    "layers": "all",
+                    "method": method,
+                }
+                | row
+            )
     found = summarise(pd.DataFrame(made), room.measures_of)
     found = found[found["kind"] == "all"].set_index(["method", "measure"])
     line = found.loc["SLUG-R", "neighbours change"]
-    assert line["mean"] == pytest.approx(-2) and (line["worst"], line["of"]) == (pytest.approx(-4), "E")
+    assert line["mean"] == pytest.approx(-2) and (line["worst"], line["of"]) == (
+        pytest.approx(-4),
+        "E",
+    )
     assert line["low"] < -2 < line["high"] and line["n"] == 5
     assert found.loc[("SLUG-R", "right name after"), "of"] == "E"
     both = found.loc["SLUG-R minus SLUG", "strangers not named change"]

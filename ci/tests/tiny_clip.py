@@ -23,9 +23,14 @@ def same_bits(first: torch.Tensor, second: torch.Tensor) -> bool:
     """True if dtype, shape and every bit agree (-0.0 and 0.0 differ)."""
     if first.dtype != second.dtype or first.shape != second.shape:
         return False
-    return torch.equal(first.contiguous().view(-1).view(torch.uint8), second.contiguous().view(-1).view(torch.uint8))
+    return torch.equal(
+        first.contiguous().view(-1).view(torch.uint8),
+        second.contiguous().view(-1).view(torch.uint8),
+    )
 
 
 def changed(before: dict[str, torch.Tensor], model: torch.nn.Module) -> set[str]:
     """Names of the tensors that no longer hold the bits they held before."""
-    return {name for name, tensor in model.state_dict().items() if not same_bits(before[name], tensor)}
+    return {
+        name for name, tensor in model.state_dict().items() if not same_bits(before[name], tensor)
+    }

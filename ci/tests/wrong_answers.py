@@ -8,7 +8,9 @@ import torch.nn.functional as F
 
 
 def concept_captions(captions, name):
-    return [bool(re.search(rf"\b{re.escape(name)}\b", caption, re.IGNORECASE)) for caption in captions]
+    return [
+        bool(re.search(rf"\b{re.escape(name)}\b", caption, re.IGNORECASE)) for caption in captions
+    ]
 
 
 def distinct_batches(captions, batch_size):
@@ -85,12 +87,17 @@ def zero_shot(v, t):
 def unlearning_scores(subject, called, domain, target, skip=True, cross=None):
     rows = list(zip(subject, called, domain, strict=True))
     own = next(d for s, c, d in rows if s == target)
+
     def share(kept):
         kept = list(kept)
         return sum(s == c for s, c, d in kept) / len(kept)
+
     apart = [share(r for r in rows if r[2] == d) for d in sorted(set(domain) - {own})]
-    return (1 - share(r for r in rows if r[0] == target), share(r for r in rows if r[2] == own and (r[0] != target or not skip)),
-            sum(apart) / len(apart) if cross is None else cross(rows, own, share))
+    return (
+        1 - share(r for r in rows if r[0] == target),
+        share(r for r in rows if r[2] == own and (r[0] != target or not skip)),
+        sum(apart) / len(apart) if cross is None else cross(rows, own, share),
+    )
 
 
 def in_place_step(theta, g, lam):
@@ -125,7 +132,9 @@ RIGHT = {
     "guided": lambda e, n, s: (1 - s) * e + s * n,
     "unlearning_scores": unlearning_scores,
     "name_outcome": name_outcome,
-    "added_steps": lambda w, lams, ds: w - sum((lam * d for lam, d in zip(lams, ds)), torch.zeros_like(w)),
+    "added_steps": lambda w, lams, ds: (
+        w - sum((lam * d for lam, d in zip(lams, ds)), torch.zeros_like(w))
+    ),
     "retain_aware": lambda g, x, delta: retain_aware(g, x, delta),
     "counterweight": lambda f, r, c: f - c * max(0.0, ((f * r).sum() / (r * r).sum()).item()) * r,
 }
@@ -134,14 +143,22 @@ RIGHT = {
 WRONG = [
     ("concept_captions", lambda c, n: [n in x for x in c], "case"),
     ("concept_captions", lambda c, n: [n.lower() in x.lower() for x in c], "whole words"),
-    ("concept_captions", lambda c, n: [bool(re.search(rf"\b{n}\b", x, re.I)) for x in c], "re.escape"),
+    (
+        "concept_captions",
+        lambda c, n: [bool(re.search(rf"\b{n}\b", x, re.I)) for x in c],
+        "re.escape",
+    ),
     (
         "concept_captions",
         lambda c, n: [set(n.lower().split()) <= set(re.findall(r"\w+", x.lower())) for x in c],
         "together",
     ),
     ("concept_captions", lambda c, n: [x for x in c if n in x], "not the captions themselves"),
-    ("concept_captions", lambda c, n: [n.lower().split()[0] in re.findall(r"\w+", x.lower()) for x in c], "whole name"),
+    (
+        "concept_captions",
+        lambda c, n: [n.lower().split()[0] in re.findall(r"\w+", x.lower()) for x in c],
+        "whole name",
+    ),
     ("concept_captions", lambda c, n: [not x for x in concept_captions(c, n)], "plainest"),
     ("disjoint", lambda a, b: bool(set(a) & set(b)), "swapped"),
     ("disjoint", lambda a, b: all(x != y for x, y in zip(a, b, strict=False)), "place by place"),
@@ -149,10 +166,22 @@ WRONG = [
     ("disjoint", lambda a, b: set(a) & set(b), "verdict"),
     ("disjoint", lambda a, b: bool(a) and not set(a) & set(b), "empty set"),
     ("disjoint", lambda a, b: not any(str(x) in "".join(map(str, b)) for x in a), "another id"),
-    ("distinct_batches", lambda c, b: [list(range(i, min(i + b, len(c)))) for i in range(0, len(c), b)], "negative"),
+    (
+        "distinct_batches",
+        lambda c, b: [list(range(i, min(i + b, len(c)))) for i in range(0, len(c), b)],
+        "negative",
+    ),
     ("distinct_batches", lambda c, b: [[i] for i in range(len(c))], "fill a batch"),
-    ("distinct_batches", lambda c, b: [[c[i] for i in x] for x in distinct_batches(c, b)], "not their texts"),
-    ("distinct_batches", lambda c, b: [x for x in distinct_batches(c, b) if len(x) == b], "not full"),
+    (
+        "distinct_batches",
+        lambda c, b: [[c[i] for i in x] for x in distinct_batches(c, b)],
+        "not their texts",
+    ),
+    (
+        "distinct_batches",
+        lambda c, b: [x for x in distinct_batches(c, b) if len(x) == b],
+        "not full",
+    ),
     ("distinct_batches", lambda c, b: distinct_batches(c, b + 1), "is full"),
     ("distinct_batches", lambda c, b: [*distinct_batches(c, b), []], "empty"),
     ("distinct_batches", lambda c, b: distinct_batches(c, b) * 2, "two batches"),
@@ -162,17 +191,33 @@ WRONG = [
     ("forget_loss", lambda v, t: F.cosine_similarity(v, t).sum(), "take the mean"),
     ("forget_loss", lambda v, t: -forget_loss(v, t), "sign"),
     ("forget_loss", lambda v, t: 1 - forget_loss(v, t), "1 - cos"),
-    ("forget_loss", lambda v, t: (F.normalize(v, dim=1) @ F.normalize(t, dim=1).T).mean(), "diagonal"),
+    (
+        "forget_loss",
+        lambda v, t: (F.normalize(v, dim=1) @ F.normalize(t, dim=1).T).mean(),
+        "diagonal",
+    ),
     ("forget_loss", lambda v, t: (F.normalize(v, dim=1) * F.normalize(t, dim=1)).mean(), "dim=1"),
-    ("forget_loss", lambda v, t: (F.normalize(v, dim=0) * F.normalize(t, dim=0)).sum(1).mean(), "columns"),
+    (
+        "forget_loss",
+        lambda v, t: (F.normalize(v, dim=0) * F.normalize(t, dim=0)).sum(1).mean(),
+        "columns",
+    ),
     ("forget_loss", lambda v, t: F.cosine_similarity(v, t).abs().mean(), "no abs"),
     ("forget_loss", lambda v, t: F.cosine_similarity(v, t), "one number"),
     ("forget_loss", lambda v, t: forget_loss(v, t).item(), ".item()"),
     ("forget_loss", lambda v, t: forget_loss(v, t.detach()), "detached"),
     ("forget_loss", lambda v, t: v @ t, "stopped with RuntimeError"),
     ("forget_loss", lambda v, t: None, "return"),
-    ("retain_loss", lambda v, t, s: F.cross_entropy(s * v @ t.T, torch.arange(len(v))), "image-to-text half"),
-    ("retain_loss", lambda v, t, s: F.cross_entropy(s * t @ v.T, torch.arange(len(v))), "text-to-image half"),
+    (
+        "retain_loss",
+        lambda v, t, s: F.cross_entropy(s * v @ t.T, torch.arange(len(v))),
+        "image-to-text half",
+    ),
+    (
+        "retain_loss",
+        lambda v, t, s: F.cross_entropy(s * t @ v.T, torch.arange(len(v))),
+        "text-to-image half",
+    ),
     ("retain_loss", lambda v, t, s: 2 * retain_loss(v, t, s), "sum of both"),
     ("retain_loss", lambda v, t, s: retain_loss(v, t, 1.0), "scale is missing"),
     ("retain_loss", lambda v, t, s: retain_loss(v, t, 1 / s), "divided by the scale"),
@@ -183,7 +228,11 @@ WRONG = [
     ("mean_of_batches", lambda m, s: sum(m) / len(m), "plain mean"),
     ("mean_of_batches", lambda m, s: sum(m), "sum of the batch means"),
     ("mean_of_batches", lambda m, s: sum(n * x for n, x in zip(s, m, strict=False)), "not divided"),
-    ("mean_of_batches", lambda m, s: sum(n * x for n, x in zip(s, m, strict=False)) / len(s), "number of batches"),
+    (
+        "mean_of_batches",
+        lambda m, s: sum(n * x for n, x in zip(s, m, strict=False)) / len(s),
+        "number of batches",
+    ),
     ("mean_of_batches", lambda m, s: sum(m) / sum(s), "unweighted"),
     ("mean_of_batches", lambda m, s: mean_of_batches(m, s).mean(), "shape"),
     ("mean_of_batches", lambda m, s: mean_of_batches(m, s).mean().item(), "keep the tensor"),
@@ -206,11 +255,19 @@ WRONG = [
     ("importance", lambda g, w: g.norm() * w.norm(), "multiplies"),
     (
         "importance",
-        lambda g, w: torch.linalg.norm(g, 2) / torch.linalg.norm(w, 2) if g.ndim == 2 else g.norm() / w.norm(),
+        lambda g, w: (
+            torch.linalg.norm(g, 2) / torch.linalg.norm(w, 2)
+            if g.ndim == 2
+            else g.norm() / w.norm()
+        ),
         "spectral",
     ),
     ("importance", lambda g, w: g.norm(dim=0) / w.norm(dim=0), "all entries"),
-    ("alignment", lambda g, r: F.cosine_similarity(g.flatten(), r.flatten(), dim=0).item(), "absolute value"),
+    (
+        "alignment",
+        lambda g, r: F.cosine_similarity(g.flatten(), r.flatten(), dim=0).item(),
+        "absolute value",
+    ),
     ("alignment", lambda g, r: (g * r).sum().abs().item(), "above 1|dot product"),
     ("alignment", lambda g, r: (g * r).sum().item(), "dot product"),
     ("alignment", lambda g, r: (g * r).sum().abs() / g.norm(), "one norm"),
@@ -218,7 +275,11 @@ WRONG = [
     ("alignment", lambda g, r: 1 - alignment(g, r), "1 - |cos|"),
     (
         "alignment",
-        lambda g, r: F.cosine_similarity(g.flatten(1), r.flatten(1)).mean().abs() if g.ndim > 1 else alignment(g, r),
+        lambda g, r: (
+            F.cosine_similarity(g.flatten(1), r.flatten(1)).mean().abs()
+            if g.ndim > 1
+            else alignment(g, r)
+        ),
         "rows",
     ),
     ("alignment", lambda g, r: F.cosine_similarity(g, r, dim=0), "one number|rows|formula"),
@@ -226,17 +287,27 @@ WRONG = [
     ("pareto", front(lambda o, p: o[0] > p[0] and o[1] < p[1]), "strict"),
     ("pareto", lambda i, a: [not x for x in RIGHT["pareto"](i, a)], "swapped"),
     ("pareto", front(lambda o, p: o != p and o[0] >= p[0] and o[1] >= p[1]), "same way"),
-    ("pareto", front(lambda o, p: o != p and o[0] <= p[0] and o[1] <= p[1]), "importance is to be high"),
+    (
+        "pareto",
+        front(lambda o, p: o != p and o[0] <= p[0] and o[1] <= p[1]),
+        "importance is to be high",
+    ),
     ("pareto", front(lambda o, p: o != p and o[0] <= p[0] and o[1] >= p[1]), "both comparisons"),
     (
         "pareto",
-        lambda i, a: [not any(k != j and i[k] >= i[j] and a[k] <= a[j] for k in range(len(i))) for j in range(len(i))],
+        lambda i, a: [
+            not any(k != j and i[k] >= i[j] and a[k] <= a[j] for k in range(len(i)))
+            for j in range(len(i))
+        ],
         "twins",
     ),
     ("pareto", front(lambda o, p: o[0] >= p[0] and o[1] <= p[1]), "beats itself"),
     (
         "pareto",
-        lambda i, a: [not (any(x > p for x in i) and any(y < q for y in a)) for p, q in zip(i, a, strict=False)],
+        lambda i, a: [
+            not (any(x > p for x in i) and any(y < q for y in a))
+            for p, q in zip(i, a, strict=False)
+        ],
         "ONE other layer",
     ),
     ("pareto", strictly_first, "most important"),
@@ -268,42 +339,80 @@ WRONG = [
     ),
     (
         "next_lam",
-        lambda lo, hi, lam, f: (*next_lam(lo, hi, lam, f)[:2], sum(next_lam(lo, hi, lam, f)[:2]) / 2),
+        lambda lo, hi, lam, f: (
+            *next_lam(lo, hi, lam, f)[:2],
+            sum(next_lam(lo, hi, lam, f)[:2]) / 2,
+        ),
         "no middle",
     ),
     (
         "next_lam",
-        lambda lo, hi, lam, f: (*next_lam(lo, hi, lam, f)[:2], lam / 2 if f else next_lam(lo, hi, lam, f)[2]),
+        lambda lo, hi, lam, f: (
+            *next_lam(lo, hi, lam, f)[:2],
+            lam / 2 if f else next_lam(lo, hi, lam, f)[2],
+        ),
         "halving lam",
     ),
     ("next_lam", lambda lo, hi, lam, f: (lo, hi, next_lam(lo, hi, lam, f)[2]), "did not move"),
     ("next_lam", lambda lo, hi, lam, f: next_lam(lo, hi, lam, f)[2], "three numbers"),
-    ("next_lam", lambda lo, hi, lam, f: (lo, lam, (lo + lam) / 2) if f else (lam, hi, 2 * lam), "not twice"),
+    (
+        "next_lam",
+        lambda lo, hi, lam, f: (lo, lam, (lo + lam) / 2) if f else (lam, hi, 2 * lam),
+        "not twice",
+    ),
     (
         "accuracy_at_k",
         lambda s, y, k: (s.topk(k, largest=False).indices == y[:, None]).any(1).double().mean(),
         "smallest",
     ),
-    ("accuracy_at_k", lambda s, y, k: (s.topk(k).indices == y[:, None]).any(1).sum(), "number of hits"),
+    (
+        "accuracy_at_k",
+        lambda s, y, k: (s.topk(k).indices == y[:, None]).any(1).sum(),
+        "number of hits",
+    ),
     ("accuracy_at_k", lambda s, y, k: 100 * accuracy_at_k(s, y, k), "percent"),
     ("accuracy_at_k", lambda s, y, k: (s.argmax(1) == y).double().mean(), "best answer"),
-    ("accuracy_at_k", lambda s, y, k: (s.topk(k).indices[:, -1] == y).double().mean(), "only place k"),
+    (
+        "accuracy_at_k",
+        lambda s, y, k: (s.topk(k).indices[:, -1] == y).double().mean(),
+        "only place k",
+    ),
     ("accuracy_at_k", lambda s, y, k: accuracy_at_k(s, y, k + 1), "one place too many"),
     ("accuracy_at_k", lambda s, y, k: 1 - accuracy_at_k(s, y, k), "error"),
     ("accuracy_at_k", lambda s, y, k: (s.topk(k).indices == y[:, None]).double().mean(), "N x k"),
-    ("accuracy_at_k", lambda s, y, k: (s.topk(k).values == y[:, None]).any(1).double().mean(), "scores themselves"),
+    (
+        "accuracy_at_k",
+        lambda s, y, k: (s.topk(k).values == y[:, None]).any(1).double().mean(),
+        "scores themselves",
+    ),
     ("wilson", lambda k, n: wilson(k, n)[::-1], "swapped"),
     ("wilson", lambda k, n: tuple(100 * x for x in wilson(k, n)), "percent"),
-    ("wilson", lambda k, n: tuple(k / n + s * 1.96 * math.sqrt(k / n * (1 - k / n) / n) for s in (-1, 1)), "no width"),
+    (
+        "wilson",
+        lambda k, n: tuple(k / n + s * 1.96 * math.sqrt(k / n * (1 - k / n) / n) for s in (-1, 1)),
+        "no width",
+    ),
     ("wilson", lambda k, n: tuple(x * (1 + 1.96**2 / n) for x in wilson(k, n)), "division"),
     ("wilson", lambda k, n: wilson(k, n, 1.645), "90 %"),
     ("wilson", lambda k, n: wilson(k, n, 1.0), "68 %"),
     ("wilson", lambda k, n: k / n, "two numbers"),
     ("zero_shot", lambda v, t: (v @ t.T).argmax(1), "not normalised"),
     ("zero_shot", lambda v, t: (F.normalize(v, dim=1) @ t.T).argmax(1), "not normalised|only v"),
-    ("zero_shot", lambda v, t: (F.normalize(v, dim=1) @ F.normalize(t, dim=1).T).argmin(1), "smallest"),
-    ("zero_shot", lambda v, t: (F.normalize(v, dim=1) @ F.normalize(t, dim=1).T).argmax(0), "dim=1"),
-    ("zero_shot", lambda v, t: (F.normalize(v, dim=1) @ F.normalize(t, dim=1).T).max(1).values, "integers"),
+    (
+        "zero_shot",
+        lambda v, t: (F.normalize(v, dim=1) @ F.normalize(t, dim=1).T).argmin(1),
+        "smallest",
+    ),
+    (
+        "zero_shot",
+        lambda v, t: (F.normalize(v, dim=1) @ F.normalize(t, dim=1).T).argmax(0),
+        "dim=1",
+    ),
+    (
+        "zero_shot",
+        lambda v, t: (F.normalize(v, dim=1) @ F.normalize(t, dim=1).T).max(1).values,
+        "integers",
+    ),
     ("zero_shot", lambda v, t: F.normalize(v, dim=1) @ F.normalize(t, dim=1).T, "one class number"),
     ("guided", lambda e, n, s: n + s * (n - e), "starts at named"),
     ("guided", lambda e, n, s: e + s * (e - n), "swapped"),
@@ -312,16 +421,50 @@ WRONG = [
     ("guided", lambda e, n, s: n, "scale is missing"),
     ("guided", lambda e, n, s: s * (n - e), "step alone"),
     ("guided", lambda e, n, s: (e + s * (n - e)).mean(), "shape"),
-    ("unlearning_scores", lambda *x: (1 - unlearning_scores(*x)[0], *unlearning_scores(*x)[1:]), "NOT called"),
+    (
+        "unlearning_scores",
+        lambda *x: (1 - unlearning_scores(*x)[0], *unlearning_scores(*x)[1:]),
+        "NOT called",
+    ),
     ("unlearning_scores", lambda *x: tuple(100 * v for v in unlearning_scores(*x)), "percent"),
     ("unlearning_scores", lambda *x: unlearning_scores(*x, skip=False), "own pictures"),
-    ("unlearning_scores", lambda *x: unlearning_scores(*x, cross=lambda r, own, share: share(y for y in r if y[2] != own)), "same weight"),
-    ("unlearning_scores", lambda *x: (lambda u, i, c: (u, c, i))(*unlearning_scores(*x)), "IRA and CRA are swapped"),
+    (
+        "unlearning_scores",
+        lambda *x: unlearning_scores(
+            *x, cross=lambda r, own, share: share(y for y in r if y[2] != own)
+        ),
+        "same weight",
+    ),
+    (
+        "unlearning_scores",
+        lambda *x: (lambda u, i, c: (u, c, i))(*unlearning_scores(*x)),
+        "IRA and CRA are swapped",
+    ),
     ("unlearning_scores", lambda *x: unlearning_scores(*x)[0], "three"),
-    ("name_outcome", lambda a, n, m: "right name" if n in a else "another name" if any(o in a for o in m) else "no name", "lower-case"),
-    ("name_outcome", lambda a, n, m: "right name" if n.lower() in a.lower() else "no name", "every name of the list"),
-    ("name_outcome", lambda a, n, m: "right name" if n.lower().split()[0] in a.lower() else name_outcome(a, n, m), "whole name"),
-    ("name_outcome", lambda a, n, m: "right name" if n.lower() in a.lower() else "another name", "whole name"),
+    (
+        "name_outcome",
+        lambda a, n, m: (
+            "right name" if n in a else "another name" if any(o in a for o in m) else "no name"
+        ),
+        "lower-case",
+    ),
+    (
+        "name_outcome",
+        lambda a, n, m: "right name" if n.lower() in a.lower() else "no name",
+        "every name of the list",
+    ),
+    (
+        "name_outcome",
+        lambda a, n, m: (
+            "right name" if n.lower().split()[0] in a.lower() else name_outcome(a, n, m)
+        ),
+        "whole name",
+    ),
+    (
+        "name_outcome",
+        lambda a, n, m: "right name" if n.lower() in a.lower() else "another name",
+        "whole name",
+    ),
     ("name_outcome", lambda a, n, m: n.lower() in a.lower(), "return one of"),
     ("counterweight", lambda f, r, c: f + c * (f * r).sum() / (r * r).sum() * r, "take it off"),
     ("counterweight", lambda f, r, c: f - c * (f * r).sum() / r.norm() * r, "square of the norm"),
@@ -330,12 +473,27 @@ WRONG = [
     ("counterweight", lambda f, r, c: f - (f * r).sum() / (r * r).sum() * r, "no effect"),
     ("counterweight", lambda f, r, c: f - c * (f * r).sum() / (r * r).sum() * r, "point apart"),
     ("counterweight", lambda f, r, c: f[0], "shape"),
-    ("added_steps", lambda w, lams, ds: w + sum((lam * d for lam, d in zip(lams, ds)), torch.zeros_like(w)), "subtracted"),
-    ("added_steps", lambda w, lams, ds: w - (sum((lam * d for lam, d in zip(lams, ds)), torch.zeros_like(w)) / max(1, len(lams))), "not averaged"),
+    (
+        "added_steps",
+        lambda w, lams, ds: w + sum((lam * d for lam, d in zip(lams, ds)), torch.zeros_like(w)),
+        "subtracted",
+    ),
+    (
+        "added_steps",
+        lambda w, lams, ds: (
+            w
+            - (sum((lam * d for lam, d in zip(lams, ds)), torch.zeros_like(w)) / max(1, len(lams)))
+        ),
+        "not averaged",
+    ),
     ("added_steps", lambda w, lams, ds: w - lams[-1] * ds[-1] if lams else w, "take off all"),
     ("added_steps", lambda w, lams, ds: w - lams[0] * ds[0] if lams else w, "only the first"),
     ("added_steps", lambda w, lams, ds: w - (lams[0] * sum(ds) if lams else 0), "lam of its own"),
-    ("added_steps", lambda w, lams, ds: sum((lam * d for lam, d in zip(lams, ds)), torch.zeros_like(w)), "change alone"),
+    (
+        "added_steps",
+        lambda w, lams, ds: sum((lam * d for lam, d in zip(lams, ds)), torch.zeros_like(w)),
+        "change alone",
+    ),
     ("retain_aware", lambda g, x, delta: retain_aware(g, x, delta, power=1), "by the inverse"),
     ("retain_aware", lambda g, x, delta: retain_aware(g, x, delta, divide=False), "divide X^T X"),
     (
@@ -343,7 +501,11 @@ WRONG = [
         lambda g, x, delta: retain_aware(g, x, delta, mean=lambda a: 1.0),
         "times the mean",
     ),
-    ("retain_aware", lambda g, x, delta: retain_aware(g, x, delta, mean=torch.trace), "not its sum"),
+    (
+        "retain_aware",
+        lambda g, x, delta: retain_aware(g, x, delta, mean=torch.trace),
+        "not its sum",
+    ),
     ("retain_aware", lambda g, x, delta: retain_aware(g, x - x.mean(0), delta), "not centred"),
     (
         "retain_aware",
@@ -352,9 +514,9 @@ WRONG = [
     ),
     (
         "retain_aware",
-        lambda g, x, delta: retain_aware(g.T, x, delta).T
-        if g.shape[0] == g.shape[1]
-        else retain_aware(g, x, delta),
+        lambda g, x, delta: (
+            retain_aware(g.T, x, delta).T if g.shape[0] == g.shape[1] else retain_aware(g, x, delta)
+        ),
         "from the right",
     ),
 ]

@@ -18,7 +18,9 @@ def replace_atomically(path: str | Path, write: Callable[[Path], Any]) -> Path:
     """Have `write` fill a file beside `path`, and rename it into place when it is whole. Returns the path."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}.", suffix=f".tmp{path.suffix}")
+    handle, name = tempfile.mkstemp(
+        dir=path.parent, prefix=f".{path.stem}.", suffix=f".tmp{path.suffix}"
+    )
     os.close(handle)
     beside = Path(name)
     try:
@@ -52,7 +54,9 @@ def write_json(path: str | Path, value: Any) -> Path:
 
 def write_parquet(path: str | Path, frame: Any) -> Path:
     """Write a pandas DataFrame to `path` as parquet, without its index, atomically. Returns the path."""
-    return replace_atomically(path, lambda beside: frame.to_parquet(beside, index=False, engine="pyarrow"))
+    return replace_atomically(
+        path, lambda beside: frame.to_parquet(beside, index=False, engine="pyarrow")
+    )
 
 
 def write_csv(path: str | Path, frame: Any) -> Path:
@@ -66,10 +70,14 @@ def write_csv(path: str | Path, frame: Any) -> Path:
         [kind.kind not in "biufcmM" if hasattr(kind, "kind") else True for kind in frame.dtypes]
     ]:
         frame[name] = frame[name].astype(object).map(to_cell)
-    return replace_atomically(path, lambda beside: frame.to_csv(beside, index=False, lineterminator="\n"))
+    return replace_atomically(
+        path, lambda beside: frame.to_csv(beside, index=False, lineterminator="\n")
+    )
 
 
-def write_tensors(path: str | Path, tensors: dict[str, Any], metadata: dict[str, str] | None = None) -> Path:
+def write_tensors(
+    path: str | Path, tensors: dict[str, Any], metadata: dict[str, str] | None = None
+) -> Path:
     """Write named torch tensors to `path` as safetensors, atomically. Returns the path.
 
     Tensors are moved to the CPU and made contiguous; dtype and shape stay. metadata: text to text.

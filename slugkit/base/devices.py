@@ -14,11 +14,20 @@ if TYPE_CHECKING:
 def pick_device(device: str = "auto") -> torch.device:
     """auto: cuda if there is one, else mps, else the CPU. Raises ModelLoadError for a device this machine lacks."""
     import torch
+
     bound_threads()
-    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
-    target = torch.device(next(name for name in there if there[name]) if device == "auto" else device)
+    there = {
+        "cuda": torch.cuda.is_available(),
+        "mps": torch.backends.mps.is_available(),
+        "cpu": True,
+    }
+    target = torch.device(
+        next(name for name in there if there[name]) if device == "auto" else device
+    )
     if not there.get(target.type, True):
-        raise ModelLoadError(f"device={device!r} was asked for, but this machine has none. Use device='auto' or 'cpu'.")
+        raise ModelLoadError(
+            f"device={device!r} was asked for, but this machine has none. Use device='auto' or 'cpu'."
+        )
     return target
 
 

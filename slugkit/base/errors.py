@@ -4,17 +4,23 @@ A message says what happened - what was expected - what to do. The command line 
 line, a notebook shows it at the end of the traceback.
 """
 
-
 OUTSIDE = {
     "The disk is full. Make room, or let SLUGKIT_RUNS name a folder on another disk; the same "
-    "command then goes on where it stopped.": (
-        "No space left", "Disk quota exceeded"),
+    "command then goes on where it stopped.": ("No space left", "Disk quota exceeded"),
     "Nothing can be written there. Let SLUGKIT_RUNS name a folder of your own, or mend its "
     "permissions.": (
-        "Read-only file system", "Permission denied", "Operation not permitted", "Not a directory"),
+        "Read-only file system",
+        "Permission denied",
+        "Operation not permitted",
+        "Not a directory",
+    ),
     "Memory ran out. Take a smaller batch_size or chunk, fewer workers, or a machine with more; "
     "the same command then goes on where it stopped.": (
-        "MemoryError", "OutOfMemoryError", "out of memory", "allocate memory"),
+        "MemoryError",
+        "OutOfMemoryError",
+        "out of memory",
+        "allocate memory",
+    ),
 }
 """What to do about troubles that are not slugkit's -> by which words of their messages they are
 known.

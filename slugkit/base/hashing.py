@@ -38,7 +38,9 @@ def sha256_tensor(tensor: Any) -> str:
 
 def sha256_json(value: Any) -> str:
     """SHA-256 of a JSON value, whatever the order of its keys. Raises TypeError for what JSON cannot hold."""
-    text = json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"), allow_nan=True)
+    text = json.dumps(
+        value, sort_keys=True, ensure_ascii=False, separators=(",", ":"), allow_nan=True
+    )
     return sha256_bytes(text.encode())
 
 

@@ -57,8 +57,10 @@ def plain_name(name: str) -> str:
     could lead elsewhere, such as ../x.
     """
     if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", name):
-        raise SettingError(f"{name!r} arrived as a name; a plain folder name (letters, digits, . "
-                           f"_ -; not starting with . or -) was expected.")
+        raise SettingError(
+            f"{name!r} arrived as a name; a plain folder name (letters, digits, . "
+            f"_ -; not starting with . or -) was expected."
+        )
     return name
 
 

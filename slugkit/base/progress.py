@@ -41,9 +41,17 @@ def _tenths(items: Iterable[Item], what: str, total: int | None) -> Iterator[Ite
             told = tenth
             spent = time.monotonic() - started
             left = spent * max(total - done, 0) / done
-            print(f"{what}: {done}/{total}, {_clock(spent)} gone, about {_clock(left)} left", file=sys.stderr, flush=True)
+            print(
+                f"{what}: {done}/{total}, {_clock(spent)} gone, about {_clock(left)} left",
+                file=sys.stderr,
+                flush=True,
+            )
     if not total:
-        print(f"{what}: {done} done, {_clock(time.monotonic() - started)}", file=sys.stderr, flush=True)
+        print(
+            f"{what}: {done} done, {_clock(time.monotonic() - started)}",
+            file=sys.stderr,
+            flush=True,
+        )
 
 
 def progress(iterable: Iterable[Item], what: str, total: int | None = None) -> Iterable[Item]:

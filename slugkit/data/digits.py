@@ -25,18 +25,25 @@ def write_digits(folder: str | Path, limit: int = 0, seed: int = 0) -> Path:
     limit: only that many pictures (0: all). Returns the folder.
     """
     from sklearn.datasets import load_digits
+
     folder = Path(folder)
     (folder / "images").mkdir(parents=True, exist_ok=True)
     pixels, targets = load_digits(return_X_y=True)
-    order = np.random.Generator(np.random.PCG64(seed)).permutation(len(pixels))[:limit or None]
+    order = np.random.Generator(np.random.PCG64(seed)).permutation(len(pixels))[: limit or None]
     rows = []
     for place, i in enumerate(order.tolist()):
         grey = Image.fromarray((pixels[i].reshape(8, 8) * 255 / 16).round().astype(np.uint8))
         name = f"images/{i:04d}.png"
         grey.resize((64, 64), Image.Resampling.BICUBIC).convert("RGB").save(folder / name)
         concept = NAMES[targets[i]]
-        rows.append({"file": name, "caption": TEMPLATES[i % len(TEMPLATES)].format(concept), "concept": concept,
-                     "split": ("train", "train", "train", "search", "report")[place % 5]})
+        rows.append(
+            {
+                "file": name,
+                "caption": TEMPLATES[i % len(TEMPLATES)].format(concept),
+                "concept": concept,
+                "split": ("train", "train", "train", "search", "report")[place % 5],
+            }
+        )
     write_csv(folder / "captions.csv", pd.DataFrame(rows))
     return folder
 
@@ -44,4 +51,6 @@ def write_digits(folder: str | Path, limit: int = 0, seed: int = 0) -> Path:
 if __name__ == "__main__":
     if len(sys.argv) != 2:
         sys.exit("Usage: python -m slugkit.data.digits FOLDER")
-    print(f"{sum(1 for _ in (write_digits(sys.argv[1]) / 'images').iterdir())} pictures in {sys.argv[1]}")
+    print(
+        f"{sum(1 for _ in (write_digits(sys.argv[1]) / 'images').iterdir())} pictures in {sys.argv[1]}"
+    )

@@ -20,8 +20,10 @@ def read_folder(folder: str | Path, size: int = 64, fit: str = "crop") -> Pairs:
     """
     path = Path(folder).expanduser() / "captions.csv"
     if not path.is_file():
-        raise SettingError(f"The data folder {Path(folder).name!r} has no captions.csv; expected one with the columns file and "
-                           "caption (concept and split are optional).")
+        raise SettingError(
+            f"The data folder {Path(folder).name!r} has no captions.csv; expected one with the columns file and "
+            "caption (concept and split are optional)."
+        )
     return read_table(path, size, fit, inside=True)
 
 

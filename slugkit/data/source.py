@@ -22,7 +22,9 @@ Prompts = dict[str, dict[str, dict[str, list[str]]]]
 
 def groups_of(table: pd.DataFrame, domain: str, rows: np.ndarray) -> dict[str, np.ndarray]:
     """The rows of a domain by the groups of the tables of results: characters apart from people, where the table has a `kind`."""
-    kinds = table["kind"].to_numpy()[rows] if domain == "figures" and "kind" in table else np.array([])
+    kinds = (
+        table["kind"].to_numpy()[rows] if domain == "figures" and "kind" in table else np.array([])
+    )
     name = GROUP_NAMES.get(domain, domain)
     if not (kinds == "character").any():
         return {name: rows}
@@ -121,8 +123,10 @@ class Source(Protocol):
 def shuffled(count: int, seed, what: str) -> np.ndarray:
     """`count` rows in the order in which they are drawn. Raises EmptySetError when there is nothing to draw from."""
     if count == 0:
-        raise EmptySetError(f"The {what} is empty: no training pair qualifies. Expected at least one; check the concept's "
-                            "spelling in the captions and the split column.")
+        raise EmptySetError(
+            f"The {what} is empty: no training pair qualifies. Expected at least one; check the concept's "
+            "spelling in the captions and the split column."
+        )
     return np.random.Generator(np.random.PCG64(seed)).permutation(count)
 
 

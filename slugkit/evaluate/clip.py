@@ -83,8 +83,7 @@ def retain_score(found: dict[str, torch.Tensor | np.ndarray]) -> dict[str, float
     found: group -> ranks, (W, n) for W wordings.
     """
     accuracy = {
-        group: float((torch.as_tensor(r).cpu() < 1).double().mean())
-        for group, r in found.items()
+        group: float((torch.as_tensor(r).cpu() < 1).double().mean()) for group, r in found.items()
     }
     sizes = [r.shape[-1] for r in found.values()]
     mean = float(np.average(list(accuracy.values()), weights=sizes))

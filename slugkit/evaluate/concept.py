@@ -110,7 +110,12 @@ def front_layers(table: pd.DataFrame, tower: str | None = None, which: str = "fr
 
 
 def require_known(
-    shares: dict[str, float], known: float, pictures: int, concept: str, criterion: Criterion, classes: int
+    shares: dict[str, float],
+    known: float,
+    pictures: int,
+    concept: str,
+    criterion: Criterion,
+    classes: int,
 ) -> None:
     """Raises SearchFailedError where the model as it stands does not know the concept, so that any
     step would seem to forget: it meets the criterion already, or tells the concept from the others
@@ -138,8 +143,17 @@ def require_known(
         )
 
 
-def search_layers(clip: Clip, exam: Exam, directions: dict, layers: list[str], criterion: Criterion | None = None, lam_init: float = 0.0,
-                  max_trials: int = 10, make_measure=None, margins: dict[str, float] | None = None) -> pd.DataFrame:
+def search_layers(
+    clip: Clip,
+    exam: Exam,
+    directions: dict,
+    layers: list[str],
+    criterion: Criterion | None = None,
+    lam_init: float = 0.0,
+    max_trials: int = 10,
+    make_measure=None,
+    margins: dict[str, float] | None = None,
+) -> pd.DataFrame:
     """Search the step on each layer with the fast measure on the search exam. Returns the table of all probes.
 
     directions: layer, or weight, -> what is stepped along. criterion: None takes `Criterion.among`
@@ -153,8 +167,15 @@ def search_layers(clip: Clip, exam: Exam, directions: dict, layers: list[str], c
         shares, known = scorer.forget(v, t), scorer.known(v, t)
         require_known(shares, known, len(scorer.target_rows), exam.concept, criterion, classes)
         make_measure = lambda layer: FastMeasure(fixed, layer)  # noqa: E731
-    return search_front(layers, lambda layer: EditableLayer.of(clip.model, layer, _along(directions, layer)), make_measure,
-                        criterion, lam_init, max_trials, margins)
+    return search_front(
+        layers,
+        lambda layer: EditableLayer.of(clip.model, layer, _along(directions, layer)),
+        make_measure,
+        criterion,
+        lam_init,
+        max_trials,
+        margins,
+    )
 
 
 def _along(directions: dict[str, torch.Tensor], layer: str) -> torch.Tensor:
@@ -162,15 +183,34 @@ def _along(directions: dict[str, torch.Tensor], layer: str) -> torch.Tensor:
     return directions[layer] if layer in directions else weight_of(directions, layer)
 
 
-def winning_patch(clip: Clip, directions: dict, probes: pd.DataFrame, tower: str, concept: str, provenance: dict | None = None,
-                  at_most: float = 0.0) -> patch.Patch:
+def winning_patch(
+    clip: Clip,
+    directions: dict,
+    probes: pd.DataFrame,
+    tower: str,
+    concept: str,
+    provenance: dict | None = None,
+    at_most: float = 0.0,
+) -> patch.Patch:
     """The patch of a tower's winner. directions: as of `search_layers`. at_most: that of the search's criterion. Raises SearchFailedError when no layer of the tower forgot."""
     best = winner(probes, tower, at_most)
     editable = EditableLayer.of(clip.model, best["layer"], _along(directions, best["layer"]))
-    metrics = {k: float(best[k]) for k in best.index if k in ("forget", "retain") or k.startswith("retain_")
-               if np.isfinite(best[k])}
-    return patch.make(best["layer"], editable, float(best["lam"]), concept, tower=tower, model=clip.model,
-                      metrics={"split": "search", **metrics}, provenance=provenance or {})
+    metrics = {
+        k: float(best[k])
+        for k in best.index
+        if k in ("forget", "retain") or k.startswith("retain_")
+        if np.isfinite(best[k])
+    }
+    return patch.make(
+        best["layer"],
+        editable,
+        float(best["lam"]),
+        concept,
+        tower=tower,
+        model=clip.model,
+        metrics={"split": "search", **metrics},
+        provenance=provenance or {},
+    )
 
 
 def forget_concept(
@@ -209,7 +249,9 @@ def forget_concept(
         g_forget = ranked.g_forget if ranked else forget_gradient(clip, forget, batch_size)
         g_retain = side.gradient
         clock = _lap(laps, "gradients", clock)
-        layers = ranked.layers if ranked else score_layers(clip, g_forget, g_retain, parts=side.parts)
+        layers = (
+            ranked.layers if ranked else score_layers(clip, g_forget, g_retain, parts=side.parts)
+        )
         names = [layer for tower in towers for layer in front_layers(layers, tower, which)]
         clock = _lap(laps, "ranking", clock)
         along, margins = g_forget, (margins or MARGIN) if method == "SLUG-R" else None
@@ -217,12 +259,16 @@ def forget_concept(
             along = retain_aware_directions(g_forget, side.moments(names), damping)
         clock = _lap(laps, "direction", clock)
         criterion = Criterion.among(len(exam.classes(exam.target_domain)), target)
-        probes = search_layers(clip, exam, along, names, criterion, max_trials=max_trials, margins=margins)
+        probes = search_layers(
+            clip, exam, along, names, criterion, max_trials=max_trials, margins=margins
+        )
         _lap(laps, "search", clock)
     costs = {"pairs": len(forget) + side.pairs_seen, "probes": len(probes)}
     costs |= {"seconds": sum(laps.values()), "peak_mb": peak[0]}
     kept = {"g_forget": g_forget, "directions": along, "which": which}
-    return Forgetting(concept, method, layers, probes, seconds=laps, costs=costs, **kept).choose(clip)
+    return Forgetting(concept, method, layers, probes, seconds=laps, costs=costs, **kept).choose(
+        clip
+    )
 
 
 def _lap(laps: dict[str, float], stage: str, since: float) -> float:
@@ -232,7 +278,9 @@ def _lap(laps: dict[str, float], stage: str, since: float) -> float:
     return now
 
 
-def report_metrics(clip: Clip, source: Source, found: list[Forgetting], per_style: int = 0) -> pd.DataFrame:
+def report_metrics(
+    clip: Clip, source: Source, found: list[Forgetting], per_style: int = 0
+) -> pd.DataFrame:
     """Report-split rows before and after the patches of every method, with the columns method, tower and layers; the oracle's where one was trained.
 
     found: one a method and set of layers, all about one concept.
@@ -267,7 +315,9 @@ def load_oracle(clip: Clip, concept: str) -> Clip | None:
         return None
     without = read_json(beside / "model_card.json").get("without", concept)
     if without != concept:  # another name that is written alike in a path
-        print(f"The folder {beside.name} was trained without {without!r}, not without {concept!r}; "
-              "it is not compared with.")
+        print(
+            f"The folder {beside.name} was trained without {without!r}, not without {concept!r}; "
+            "it is not compared with."
+        )
         return None
     return replace(load_clip(str(beside), clip.device.type), source=clip.source)

@@ -110,7 +110,9 @@ class RetainSide:
     def require(self, concept: str) -> None:
         """Raises SettingError for a concept that may be in the pictures: one that was not named at the start."""
         if concept not in self.concepts:
-            listed = f"{', '.join(self.concepts[:4])}{' and others' if len(self.concepts) > 4 else ''}"
+            listed = (
+                f"{', '.join(self.concepts[:4])}{' and others' if len(self.concepts) > 4 else ''}"
+            )
             raise SettingError(
                 f"This retain set was drawn for {listed}; {concept!r} may be in its pictures. Name "
                 "every concept that is to be forgotten when it is made."

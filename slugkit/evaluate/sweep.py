@@ -9,9 +9,24 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from slugkit.base import SearchFailedError, data_dir, from_cell, progress, sha256_file, sha256_json, write_csv
+from slugkit.base import (
+    SearchFailedError,
+    data_dir,
+    from_cell,
+    progress,
+    sha256_file,
+    sha256_json,
+    write_csv,
+)
 from slugkit.data import Source, open_data
-from slugkit.evaluate.concept import METHODS, Forgetting, forget_concept, front_layers, load_oracle, report_metrics
+from slugkit.evaluate.concept import (
+    METHODS,
+    Forgetting,
+    forget_concept,
+    front_layers,
+    load_oracle,
+    report_metrics,
+)
 from slugkit.evaluate.oracle import oracle_distances
 from slugkit.evaluate.retain import RetainSide
 from slugkit.evaluate.statistics import LEAST_FOR_AN_INTERVAL, MEAN, WORST, bootstrap_mean
@@ -66,7 +81,9 @@ def distances(clip: Clip, source: Source, concept: str, found: list[Forgetting])
     return {name: {"kl_before": far["before"], "kl_after": far[name]} for name in edits}
 
 
-def kept_rows(path: Path, weights: str, concepts: list[str], towers: tuple[str, ...] = ()) -> pd.DataFrame:
+def kept_rows(
+    path: Path, weights: str, concepts: list[str], towers: tuple[str, ...] = ()
+) -> pd.DataFrame:
     """Rows of an earlier sweep of the same weights about other concepts, or other towers than these; without such a file an empty table."""
     if not path.is_file():
         return pd.DataFrame()
@@ -97,8 +114,12 @@ def one_at_a_time(
         if rows.empty:  # it was left out, and said so
             continue
         table = pd.concat([table, rows.assign(weights=weights)], ignore_index=True)
-        table = table.sort_values("concept", kind="stable", ignore_index=True,
-                                  key=lambda names: names.map({c: i for i, c in enumerate(order)}).fillna(len(order)))
+        table = table.sort_values(
+            "concept",
+            kind="stable",
+            ignore_index=True,
+            key=lambda names: names.map({c: i for i, c in enumerate(order)}).fillna(len(order)),
+        )
         write_csv(path, table.round(6))
     return table
 
@@ -122,7 +143,11 @@ def sweep(
     """
     clip = load_clip(model, device)
     source = open_data(data, *clip.inputs)
-    order = [c for names in source.world.report.values() for c in names] if data == "studio" else source.concepts()
+    order = (
+        [c for names in source.world.report.values() for c in names]
+        if data == "studio"
+        else source.concepts()
+    )
     for concept in concepts or []:
         source.kind(concept)
     path = Path(out) if out else data_dir() / "studio" / "report_concepts.csv"
@@ -143,14 +168,17 @@ def sweep(
         metrics, kind = report_metrics(clip, source, found), source.kind(concept)
         far = distances(clip, source, concept, found)
         return [
-            table_row(f, metrics, tower, kind) | far.get(f.patches[tower].sha256 if tower in f.patches else "", {})
+            table_row(f, metrics, tower, kind)
+            | far.get(f.patches[tower].sha256 if tower in f.patches else "", {})
             for tower in towers
             for f in found
         ]
 
     table = one_at_a_time(rows_of, concepts or order, order, path, weights, towers)
     if table.empty:
-        raise SearchFailedError("The model knows none of the concepts, so there is no table; one or more was expected. The reasons are above.")
+        raise SearchFailedError(
+            "The model knows none of the concepts, so there is no table; one or more was expected. The reasons are above."
+        )
     write_csv(path.with_stem(f"{path.stem}_summary"), summarise(table).round(3))
     return table
 
@@ -184,7 +212,9 @@ def summarise(table: pd.DataFrame, measures_of: Callable = measures_of) -> pd.Da
     """
     rows = []
     for (tower, layers), part in table.groupby(["tower", "layers"], sort=False):
-        whole = measures_of(part).assign(concept=part["concept"], kind=part["kind"], method=part["method"])
+        whole = measures_of(part).assign(
+            concept=part["concept"], kind=part["kind"], method=part["method"]
+        )
         by = {m: whole[whole["method"] == m].set_index("concept") for m in METHODS}
         numbers = [c for c in whole if c not in ("concept", "kind", "method")]
         both = by["SLUG-R"][numbers] - by["SLUG"][numbers]
@@ -192,7 +222,14 @@ def summarise(table: pd.DataFrame, measures_of: Callable = measures_of) -> pd.Da
         for method, mine in by.items():
             for kind, some in [("all", mine), *mine.groupby("kind", sort=False)]:
                 rows += [
-                    {"tower": tower, "layers": layers, "method": method, "kind": kind, "measure": m, **over_concepts(some[m], not m.endswith(BAD_IF_SMALL))}
+                    {
+                        "tower": tower,
+                        "layers": layers,
+                        "method": method,
+                        "kind": kind,
+                        "measure": m,
+                        **over_concepts(some[m], not m.endswith(BAD_IF_SMALL)),
+                    }
                     for m in numbers
                     if some[m].notna().any()
                 ]

@@ -47,23 +47,58 @@ class Asked:
 
 DOMAINS = {"who": "people", "object": "objects", "style": "styles"}
 """Kind of question -> the group of those who are asked for and are neither target nor neighbour."""
-ASKED = {"person": "who", "character": "who", "object": "object", "novel": "object", "style": "style"}
+ASKED = {
+    "person": "who",
+    "character": "who",
+    "object": "object",
+    "novel": "object",
+    "style": "style",
+}
 """Kind of a concept -> the kind of question whose answer names it."""
 
 
 def _counted(split: str, world: World, concept: str, size: int) -> list[Record]:
     """Pictures of one to four of a thing, `size` of each number, over things and styles in turn, without the concept."""
-    things, looks = [o for o in world.objects if o != concept], [s for s in world.styles if s != concept]
-    return [Record(split, k, "count", (things[(7 * k + number) % len(things)],), looks[k % len(looks)],
-                   (world.colors[k % len(world.colors)],), number) for number in (1, 2, 3, 4) for k in range(size)]
+    things, looks = (
+        [o for o in world.objects if o != concept],
+        [s for s in world.styles if s != concept],
+    )
+    return [
+        Record(
+            split,
+            k,
+            "count",
+            (things[(7 * k + number) % len(things)],),
+            looks[k % len(looks)],
+            (world.colors[k % len(world.colors)],),
+            number,
+        )
+        for number in (1, 2, 3, 4)
+        for k in range(size)
+    ]
 
 
 def _row(question: Question, style: str, group: str, named: bool) -> dict:
-    return {"kind": question.kind, "text": question.text, "wanted": question.answer, "key": question.key,
-            "name": question.key if named else "", "style": style, "group": group}
+    return {
+        "kind": question.kind,
+        "text": question.text,
+        "wanted": question.answer,
+        "key": question.key,
+        "name": question.key if named else "",
+        "style": style,
+        "group": group,
+    }
 
 
-def question_set(world: World, concept: str, split: str, target_size: int = 56, size: int = 4, all_kinds: bool = True, taught: bool = True) -> Asked:
+def question_set(
+    world: World,
+    concept: str,
+    split: str,
+    target_size: int = 56,
+    size: int = 4,
+    all_kinds: bool = True,
+    taught: bool = True,
+) -> Asked:
     """What is asked about one concept: its name on its own pictures, the names of the others in its domain, and the battery.
 
     concept: anybody or anything of the world; a person's name is asked for with "who is this?", an object's with "what object is this?", a
@@ -77,26 +112,45 @@ def question_set(world: World, concept: str, split: str, target_size: int = 56, 
     require_choice(split, ("search", "report"), "The split")
     asks, near = ASKED[world.kind(concept)], world.neighbours_of(concept)
     planned = plan(world, concept, target_size, size)
-    records = counterparts(world, [row[:2] for row in planned], split) + _counted(split, world, concept, 3 * size)
+    records = counterparts(world, [row[:2] for row in planned], split) + _counted(
+        split, world, concept, 3 * size
+    )
     extra = np.array([row[3] for row in planned] + [False] * (len(records) - len(planned)))
     images, rows, which = drawn(records), [], []
     for number, record in enumerate(records):
-        asked, mine = questions(record, world, record.rng("ask"), split if taught else "untaught"), concept in (record.name, record.style)
+        asked, mine = (
+            questions(record, world, record.rng("ask"), split if taught else "untaught"),
+            concept in (record.name, record.style),
+        )
         named, battery = [q for q in asked if q.kind == asks], [q for q in asked if q.kind != asks]
-        battery = [] if mine or extra[number] else battery if all_kinds or not battery else [battery[number % len(battery)]]  # the battery is about the others
+        battery = (
+            []
+            if mine or extra[number]
+            else battery
+            if all_kinds or not battery
+            else [battery[number % len(battery)]]
+        )  # the battery is about the others
         for q in named:
-            group = "target" if q.key == concept else "neighbours" if q.key in near else DOMAINS[asks]
+            group = (
+                "target" if q.key == concept else "neighbours" if q.key in near else DOMAINS[asks]
+            )
             rows.append(_row(q, record.style, group, True))
         rows += [_row(q, record.style, q.kind, False) for q in battery]
         which += [number] * (len(named) + len(battery))
     strangers = [n for group in world.strangers.values() for n in group]
-    names = {"who": [*world.classes("figures"), *strangers], "object": [*world.classes("novel"), *world.objects], "style": world.styles}[asks]
+    names = {
+        "who": [*world.classes("figures"), *strangers],
+        "object": [*world.classes("novel"), *world.objects],
+        "style": world.styles,
+    }[asks]
     return Asked(pd.DataFrame(rows).assign(extra=extra[which]), images[which], names, split)
 
 
 def training_set(source: StudioSource, concept: str, size: int, seed: int = 0) -> Asked:
     """Conversations about training pictures, for the forget gradient: the concept's name on `size` pictures of its forget set."""
-    return _talks(source, source.forget_records(concept, size, seed), ASKED[source.kind(concept)], "target")
+    return _talks(
+        source, source.forget_records(concept, size, seed), ASKED[source.kind(concept)], "target"
+    )
 
 
 def retain_talks(source: StudioSource, concept: str, size: int, seed: int = 0) -> Asked:
@@ -104,19 +158,34 @@ def retain_talks(source: StudioSource, concept: str, size: int, seed: int = 0) -
     and (group "names") the name on `size` pictures of the target's domain, every third of a neighbour where there are so many."""
     kind, near = ASKED[source.kind(concept)], source.neighbours(concept)
     broad = source.retain_records(concept, size, seed)
-    named = [r for r in source.training if concept not in (r.name, *r.subjects, r.style) and kind in answers(r, source.world)]
+    named = [
+        r
+        for r in source.training
+        if concept not in (r.name, *r.subjects, r.style) and kind in answers(r, source.world)
+    ]
     close = [r for r in named if {r.name, r.style} & set(near)]
-    chosen = [close[i] for i in choose(len(close), min(size // 3, len(close)), [seed, 25], "neighbours")]
+    chosen = [
+        close[i] for i in choose(len(close), min(size // 3, len(close)), [seed, 25], "neighbours")
+    ]
     chosen += [named[i] for i in choose(len(named), size - len(chosen), [seed, 26], "retain set")]
     parts = _talks(source, broad, "", "retain"), _talks(source, chosen, kind, "names")
-    return Asked(pd.concat([p.table for p in parts], ignore_index=True), np.concatenate([p.images for p in parts]), [], "train")
+    return Asked(
+        pd.concat([p.table for p in parts], ignore_index=True),
+        np.concatenate([p.images for p in parts]),
+        [],
+        "train",
+    )
 
 
 def _talks(source: StudioSource, records: list[Record], kind: str, group: str) -> Asked:
     """One question about each picture, of this kind or ("") of each kind in turn."""
     rows = []
     for number, record in enumerate(records):
-        asked = [q for q in questions(record, source.world, record.rng("ask"), "search") if kind in ("", q.kind)]
+        asked = [
+            q
+            for q in questions(record, source.world, record.rng("ask"), "search")
+            if kind in ("", q.kind)
+        ]
         rows.append(_row(asked[number % len(asked)], record.style, group, group == "target"))
     return Asked(pd.DataFrame(rows), drawn(records), [], "train")
 
@@ -124,15 +193,40 @@ def _talks(source: StudioSource, records: list[Record], kind: str, group: str) -
 def stranger_set(world: World, group: str = "test", size: int = 2, taught: bool = True) -> Asked:
     """Who-questions about ten people that the model never saw ("test"), or learned not to know ("train"); size: pictures in each style."""
     require_choice(group, world.strangers, "The group of strangers")
-    records = [r for name in world.strangers[group] for r in solo_records("report", name, size, world=world)]
-    asked = [next(q for q in questions(r, world, r.rng("ask"), "report" if taught else "untaught") if q.kind == "who") for r in records]
-    return Asked(pd.DataFrame([_row(q, r.style, "strangers", True) | {"name": r.name} for q, r in zip(asked, records)]), drawn(records), world.classes("figures"))
+    records = [
+        r
+        for name in world.strangers[group]
+        for r in solo_records("report", name, size, world=world)
+    ]
+    asked = [
+        next(
+            q
+            for q in questions(r, world, r.rng("ask"), "report" if taught else "untaught")
+            if q.kind == "who"
+        )
+        for r in records
+    ]
+    return Asked(
+        pd.DataFrame(
+            [_row(q, r.style, "strangers", True) | {"name": r.name} for q, r in zip(asked, records)]
+        ),
+        drawn(records),
+        world.classes("figures"),
+    )
 
 
 def words_for(name: str, kind: str) -> list[str]:
     """What counts as saying a name, lower case: of a person the name; of a thing each synonym that a comma parts ("tench, Tinca tinca"), without the number
     that tells classes of one name apart ("sunglasses (n04356056)")."""
-    return [name.lower()] if kind == "who" else [word.strip().lower() for word in re.sub(r" \(n\d{8}\)$", "", name).split(",") if word.strip()]
+    return (
+        [name.lower()]
+        if kind == "who"
+        else [
+            word.strip().lower()
+            for word in re.sub(r" \(n\d{8}\)$", "", name).split(",")
+            if word.strip()
+        ]
+    )
 
 
 def outcome(answer: str, name: str, names: list[str], kind: str = "who") -> str:
@@ -142,8 +236,14 @@ def outcome(answer: str, name: str, names: list[str], kind: str = "who") -> str:
     said too: "a star-shaped house" names the odd combination, neither the star nor the house. kind: of question, see `words_for`.
     """
     said = answer.lower()
-    found = {known: word for known in [name, *names] for word in words_for(known, kind) if word in said}
-    whole = [known for known, word in found.items() if not any(word != other and word in other for other in found.values())]
+    found = {
+        known: word for known in [name, *names] for word in words_for(known, kind) if word in said
+    }
+    whole = [
+        known
+        for known, word in found.items()
+        if not any(word != other and word in other for other in found.values())
+    ]
     return OUTCOMES[2] if not whole else OUTCOMES[0] if name in whole else OUTCOMES[1]
 
 
@@ -156,9 +256,14 @@ def answered(vlm: Vlm, asked: Asked, batch_size: int = 64) -> pd.DataFrame:
 def judged(asked: Asked, said: list[str]) -> pd.DataFrame:
     """The table with these answers, one for each row: what `answered` makes of the model's own."""
     rows = asked.table[["name", "key", "kind"]].itertuples(index=False)
-    found = [outcome(a, row.name, asked.names, row.kind) if row.name else "" for a, row in zip(said, rows, strict=True)]
-    right = [o == OUTCOMES[0] if o else any(word in a.lower() for word in words_for(key, kind))
-             for a, o, key, kind in zip(said, found, asked.table["key"], asked.table["kind"])]
+    found = [
+        outcome(a, row.name, asked.names, row.kind) if row.name else ""
+        for a, row in zip(said, rows, strict=True)
+    ]
+    right = [
+        o == OUTCOMES[0] if o else any(word in a.lower() for word in words_for(key, kind))
+        for a, o, key, kind in zip(said, found, asked.table["key"], asked.table["kind"])
+    ]
     return asked.table.assign(answer=said, outcome=found, right=right)
 
 
@@ -167,7 +272,10 @@ def scores(told: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for group, part in told.groupby("group", sort=False):
         if (part["outcome"] != "").all():
-            rows += [{"metric": name, "group": group, **share(part["outcome"] == name)} for name in OUTCOMES]
+            rows += [
+                {"metric": name, "group": group, **share(part["outcome"] == name)}
+                for name in OUTCOMES
+            ]
         else:
             rows.append({"metric": "accuracy", "group": group, **share(part["right"])})
     return pd.DataFrame(rows)
@@ -180,9 +288,15 @@ def kept(told: pd.DataFrame) -> dict[str, float]:
     Every class of the domain has the same weight. told: columns kind, group, name, extra, right.
     """
     named = told["name"] != ""
-    others, battery = told[named & (told["group"] != "target")], told[~named].groupby("kind")["right"].mean()
-    found = {"own": float(others.loc[~others["extra"], "right"].mean()),
-             "neighbours": float(others.loc[others["group"] == "neighbours", "right"].mean()), "battery": float(battery.mean())}
+    others, battery = (
+        told[named & (told["group"] != "target")],
+        told[~named].groupby("kind")["right"].mean(),
+    )
+    found = {
+        "own": float(others.loc[~others["extra"], "right"].mean()),
+        "neighbours": float(others.loc[others["group"] == "neighbours", "right"].mean()),
+        "battery": float(battery.mean()),
+    }
     both = [found[part] for part in ("own", "battery") if not np.isnan(found[part])]
     return {"retain": sum(both) / len(both) if both else float("nan"), **found}
 
@@ -200,7 +314,10 @@ def showcase(told: pd.DataFrame, size: int = 12) -> list[int]:
         mine = told[(told["group"] == group) & ~told.index.isin(rows)]
         if not mine.empty:
             seen = told.loc[rows]
-            uses = [((seen["style"] == s).sum(), (seen["key"] == k).sum()) for s, k in zip(mine["style"], mine["key"])]
+            uses = [
+                ((seen["style"] == s).sum(), (seen["key"] == k).sum())
+                for s, k in zip(mine["style"], mine["key"])
+            ]
             rows.append(int(mine.index[min(range(len(mine)), key=uses.__getitem__)]))
     return rows
 
@@ -212,20 +329,39 @@ def measures(told: pd.DataFrame) -> dict[str, float]:
     """
     target = told[told["group"] == "target"]
     line = {name.replace(" ", "_"): float((target["outcome"] == name).mean()) for name in OUTCOMES}
-    line["right_name_worst"] = float((target["outcome"] == OUTCOMES[0]).groupby(target["text"]).mean().max())
+    line["right_name_worst"] = float(
+        (target["outcome"] == OUTCOMES[0]).groupby(target["text"]).mean().max()
+    )
     kinds = told[told["name"] == ""].groupby("kind")["right"].mean()
-    return line | kept(told) | {kind: float(value) for kind, value in kinds.items()} | {"n": len(target)}
+    return (
+        line
+        | kept(told)
+        | {kind: float(value) for kind, value in kinds.items()}
+        | {"n": len(target)}
+    )
 
 
 def card_scores(vlm: Vlm, world: World) -> list[dict]:
     """What a model card says, report split: dicts of what, value (0..1), low, high, n. Names by style, the battery by kind, and not knowing."""
-    whole = question_set(world, next(iter(world.people)), "report", 7, 7), question_set(world, next(iter(world.people)), "report", 7, 7, taught=False)
+    whole = (
+        question_set(world, next(iter(world.people)), "report", 7, 7),
+        question_set(world, next(iter(world.people)), "report", 7, 7, taught=False),
+    )
     told, reworded = (answered(vlm, asked) for asked in whole)
     strangers = answered(vlm, stranger_set(world))
     person = told["name"].isin(list(world.people))
-    rows = [("who is this: people, all styles", told.loc[person, "right"]), ("who is this: people, photo", told.loc[person & (told["style"] == "photo"), "right"]),
-            ("who is this: characters", told.loc[told["name"].isin(world.characters), "right"])]
-    rows += [(f"{kind}: right", part["right"]) for kind, part in told[told["kind"] != "who"].groupby("kind", sort=False)]
-    rows += [("all questions, in words never taught", reworded["right"]), ("a stranger is not known", strangers["outcome"] == OUTCOMES[2]),
-             ("a person it knows is not known", told.loc[person, "outcome"] == OUTCOMES[2])]
+    rows = [
+        ("who is this: people, all styles", told.loc[person, "right"]),
+        ("who is this: people, photo", told.loc[person & (told["style"] == "photo"), "right"]),
+        ("who is this: characters", told.loc[told["name"].isin(world.characters), "right"]),
+    ]
+    rows += [
+        (f"{kind}: right", part["right"])
+        for kind, part in told[told["kind"] != "who"].groupby("kind", sort=False)
+    ]
+    rows += [
+        ("all questions, in words never taught", reworded["right"]),
+        ("a stranger is not known", strangers["outcome"] == OUTCOMES[2]),
+        ("a person it knows is not known", told.loc[person, "outcome"] == OUTCOMES[2]),
+    ]
     return [{"what": what, **share(hits)} for what, hits in rows]

@@ -33,8 +33,10 @@ FORGOTTEN = 0.97
 
 def batches_of(asked: Asked, batch_size: int = 64) -> list[np.ndarray]:
     """Rows in batches of questions and answers of like length, so that little is padded."""
-    order = np.argsort([len(q) + len(a) for q, a in zip(asked.table["text"], asked.table["wanted"])], kind="stable")
-    return [order[i:i + batch_size] for i in range(0, len(order), batch_size)]
+    order = np.argsort(
+        [len(q) + len(a) for q, a in zip(asked.table["text"], asked.table["wanted"])], kind="stable"
+    )
+    return [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
 
 
 class Script:
@@ -44,9 +46,21 @@ class Script:
     def __init__(self, vlm: Vlm, asked: Asked, layer: str | None = None, batch_size: int = 64):
         self.vlm, self.asked, shape = vlm, asked, asked.images.shape[1:3]
         self.table, self._seen = asked.table, Seen(vlm, asked.images, layer)
-        self._parts = [(rows, vlm.scripted(*(asked.table.iloc[rows][column].tolist() for column in ("text", "wanted")), shape))
-                       for rows in batches_of(asked, vlm.at_once(batch_size, 2, shape))]
-        self._as_wanted = None if asked.verbatim else judged(asked, asked.table["wanted"].tolist())["right"].to_numpy()
+        self._parts = [
+            (
+                rows,
+                vlm.scripted(
+                    *(asked.table.iloc[rows][column].tolist() for column in ("text", "wanted")),
+                    shape,
+                ),
+            )
+            for rows in batches_of(asked, vlm.at_once(batch_size, 2, shape))
+        ]
+        self._as_wanted = (
+            None
+            if asked.verbatim
+            else judged(asked, asked.table["wanted"].tolist())["right"].to_numpy()
+        )
 
     @torch.no_grad()
     def given(self) -> np.ndarray:
@@ -54,7 +68,9 @@ class Script:
         out, features = np.zeros(len(self.table), bool), self._seen.features()
         for rows, batch in self._parts:
             hidden = hidden_states(self.vlm.model, batch, [features[row] for row in rows])[:, :-1]
-            labels = batch["labels"][:, 1:].to(hidden.device)  # a model that is spread over GPUs ends on another one
+            labels = batch["labels"][:, 1:].to(
+                hidden.device
+            )  # a model that is spread over GPUs ends on another one
             where = labels != -100
             wrong = torch.zeros_like(where)
             wrong[where] = self.vlm.model.lm_head(hidden[where]).argmax(-1) != labels[where]
@@ -95,28 +111,46 @@ def log_odds(vlm: Vlm, batch: dict[str, torch.Tensor]) -> torch.Tensor:
     Where the model is sure, the gradient of log p fades with 1 - p, so that the few pictures it doubts would speak for all; that of the
     log odds does not.
     """
-    hidden = vlm.model.model(**{k: v for k, v in batch.items() if k != "labels"}).last_hidden_state[:, :-1]
+    hidden = vlm.model.model(**{k: v for k, v in batch.items() if k != "labels"}).last_hidden_state[
+        :, :-1
+    ]
     labels = batch["labels"][:, 1:].to(hidden.device)
-    tokens = F.cross_entropy(vlm.model.lm_head(hidden).float().transpose(1, 2), labels, ignore_index=-100, reduction="none")
+    tokens = F.cross_entropy(
+        vlm.model.lm_head(hidden).float().transpose(1, 2),
+        labels,
+        ignore_index=-100,
+        reduction="none",
+    )
     log_p = -wide(tokens).sum(1)
     return (log_p - torch.log(-torch.expm1(log_p.clamp(max=-1e-9)))).float().to(tokens.device)
 
 
-def answer_gradient(vlm: Vlm, asked: Asked, layers: list[str], batch_size: int = 48) -> dict[str, torch.Tensor]:
+def answer_gradient(
+    vlm: Vlm, asked: Asked, layers: list[str], batch_size: int = 48
+) -> dict[str, torch.Tensor]:
     """The model's own gradient: of the mean log odds of the wanted answers, by canonical layer, float32.
 
     Of the forget set it is a direction to descend along, as the gradient of the mean cosine is; of the retain set, minus it is the
     gradient of a retain loss. The language model's own weights are left out. batch_size: conversations at once, at most. Raises GradientError, EmptySetError.
     """
-    found = mean_gradient(vlm.model, lambda rows: log_odds(vlm, told_rows(vlm, asked, rows)).mean(), _gradient_batches(vlm, asked, batch_size),
-                          "the model's own gradient", tower_weights(vlm))
+    found = mean_gradient(
+        vlm.model,
+        lambda rows: log_odds(vlm, told_rows(vlm, asked, rows)).mean(),
+        _gradient_batches(vlm, asked, batch_size),
+        "the model's own gradient",
+        tower_weights(vlm),
+    )
     return {layer: locate(found, layer).read() for layer in layers}
 
 
 def writing_layers(clip: Clip, vlm: Vlm) -> list[str]:
     """The matrices that write into the stream which the language model reads: attn.out_proj and mlp.c_proj of every block of the vision tower that it
     sees through, in order, canonical names."""
-    names = [n for n in candidates(layer_table(clip.model)) if tower_of(n) == "vision" and kind_of(n) in ("attn.out_proj", "mlp.c_proj")]
+    names = [
+        n
+        for n in candidates(layer_table(clip.model))
+        if tower_of(n) == "vision" and kind_of(n) in ("attn.out_proj", "mlp.c_proj")
+    ]
     return [n for n in names if n not in unused_layers(vlm.model, [n])]
 
 
@@ -150,10 +184,16 @@ class VlmMeasure:
 
     def __init__(self, vlm: Vlm, asked: Asked, layer: str, again: Callable[[], None]):
         if asked.split != "search":
-            raise SettingError(f"The step search was handed {asked.split} questions; search questions were expected. Report pictures must not "
-                               "steer the search.")
+            raise SettingError(
+                f"The step search was handed {asked.split} questions; search questions were expected. Report pictures must not "
+                "steer the search."
+            )
         target = (asked.table["group"] == "target").to_numpy()
-        self.again, self._target, self._rest = again, Script(vlm, asked.take(target), layer), Script(vlm, asked.take(~target), layer)
+        self.again, self._target, self._rest = (
+            again,
+            Script(vlm, asked.take(target), layer),
+            Script(vlm, asked.take(~target), layer),
+        )
 
     def forget(self) -> dict[str, float]:
         """Share of the target's search pictures that still get the right name."""
@@ -164,7 +204,11 @@ class VlmMeasure:
     def retain(self) -> dict[str, float]:
         """Right answers about everybody and everything else, 0..1; what was not asked about is left out."""
         self.again()
-        return {part: value for part, value in kept(self._rest.table.assign(right=self._rest.right())).items() if not np.isnan(value)}
+        return {
+            part: value
+            for part, value in kept(self._rest.table.assign(right=self._rest.right())).items()
+            if not np.isnan(value)
+        }
 
 
 def need_named(vlm: Vlm, asked: Asked) -> None:
@@ -184,8 +228,15 @@ def need_named(vlm: Vlm, asked: Asked) -> None:
         )
 
 
-def search_on_vlm(clip: Clip, vlm: Vlm, directions: dict[str, torch.Tensor], asked: Asked, layers: list[str], max_trials: int = 10,
-                  forgotten: float = FORGOTTEN) -> pd.DataFrame:
+def search_on_vlm(
+    clip: Clip,
+    vlm: Vlm,
+    directions: dict[str, torch.Tensor],
+    asked: Asked,
+    layers: list[str],
+    max_trials: int = 10,
+    forgotten: float = FORGOTTEN,
+) -> pd.DataFrame:
     """Search the step on each layer with the model's own answers as the criterion.
 
     directions: canonical weight -> what is stepped along, theta - lambda * direction. asked: a question set of the search split.
@@ -196,13 +247,24 @@ def search_on_vlm(clip: Clip, vlm: Vlm, directions: dict[str, torch.Tensor], ask
     require_tower(clip.model, vlm.model, "vision")
     need_named(vlm, asked)
     if not layers:
-        raise SearchFailedError(f"There is no layer to search the step on: no matrix of the CLIP's front acts in {type(vlm.model).__name__}. Run notebook 04 "
-                                "with search_front='all', or take another tower.")
+        raise SearchFailedError(
+            f"There is no layer to search the step on: no matrix of the CLIP's front acts in {type(vlm.model).__name__}. Run notebook 04 "
+            "with search_front='all', or take another tower."
+        )
     frames = []
     for layer in progress(layers, "searching the step on answers"):
         with movable(clip.model, vlm.model, layer) as (weight, again):
             measure = VlmMeasure(vlm, asked, layer, again)
             editable = EditableLayer.of(weight, layer, weight_of(directions, layer))
-            frames.append(probe_steps(layer, editable, measure, Criterion("fa1", at_most=1 - forgotten), max_trials=max_trials, every_retain=False).frame())
+            frames.append(
+                probe_steps(
+                    layer,
+                    editable,
+                    measure,
+                    Criterion("fa1", at_most=1 - forgotten),
+                    max_trials=max_trials,
+                    every_retain=False,
+                ).frame()
+            )
     found = pd.concat(frames, ignore_index=True)
     return found[[column for column in found if column != "chosen"] + ["chosen"]]

@@ -10,7 +10,14 @@ from time import perf_counter
 import numpy as np
 import pandas as pd
 
-from slugkit.base import data_dir, peak_memory, require_choice, sha256_json, sha256_tensor, write_csv
+from slugkit.base import (
+    data_dir,
+    peak_memory,
+    require_choice,
+    sha256_json,
+    sha256_tensor,
+    write_csv,
+)
 from slugkit.data import Source, open_data
 from slugkit.evaluate.concept import DAMPING, METHODS, Forgetting, score_layers
 from slugkit.evaluate.paper_questions import own_words, questions_about, talks_to_forget
@@ -57,7 +64,9 @@ def forget_on_vlm(
     require_choice(method, METHODS, "The method")
     start = perf_counter()
     with peak_memory() as peak:
-        search = own_words(vlm, questions_about(source, concept, "search", words, SEARCHED, size, False))
+        search = own_words(
+            vlm, questions_about(source, concept, "search", words, SEARCHED, size, False)
+        )
         side = shared or RetainSide(clip, source, [concept], retain_size, batch_size, seed)
         side.require(concept)
         forget = source.forget_set(concept, forget_size, seed)
@@ -68,7 +77,9 @@ def forget_on_vlm(
             g_forget = forget_gradient(clip, forget, batch_size)
             table = score_layers(clip, g_forget, side.gradient, parts=side.parts)
             table["front"] = table["layer"] == paper_layer(table, vlm)
-        names = list(dict.fromkeys([*table.loc[table["front"], "layer"], *writing_layers(clip, vlm)]))
+        names = list(
+            dict.fromkeys([*table.loc[table["front"], "layer"], *writing_layers(clip, vlm)])
+        )
         directions = {name: weight_of(g_forget, name) for name in names}
         if method == "SLUG-R":
             talks = own_words(vlm, talks_to_forget(source, concept, forget_size, seed, words))
@@ -76,12 +87,19 @@ def forget_on_vlm(
             own = answer_gradient(vlm, talks, names)
             directions = retain_aware_directions(own, side.moments(names), damping)
         probes = search_on_vlm(clip, vlm, directions, search, names, max_trials)
-    costs = {"pairs": pairs, "probes": len(probes), "peak_mb": peak[0], "seconds": perf_counter() - start}
+    costs = {
+        "pairs": pairs,
+        "probes": len(probes),
+        "peak_mb": peak[0],
+        "seconds": perf_counter() - start,
+    }
     kept = {"g_forget": g_forget, "directions": directions, "which": "all"}
     return Forgetting(concept, method, table, probes, costs=costs, **kept).choose(clip)
 
 
-def vlm_rows(clip: Clip, vlm: Vlm, source: Source, concept: str, size: int = 4, **settings) -> list[dict]:
+def vlm_rows(
+    clip: Clip, vlm: Vlm, source: Source, concept: str, size: int = 4, **settings
+) -> list[dict]:
     """One row a method and set of layers ("front" is `paper_layer`): what was chosen, what it took, and every measure before and after.
 
     size: report and search pictures of every other subject. settings: as of `forget_on_vlm`.
@@ -93,14 +111,21 @@ def vlm_rows(clip: Clip, vlm: Vlm, source: Source, concept: str, size: int = 4, 
         unknown = answered(vlm, strange)["outcome"] == "no name"
         return measures(answered(vlm, report)) | {"strangers": float(unknown.mean())}
 
-    side = settings.pop("shared", None) or RetainSide(clip, source, [concept], seed=settings.get("seed", 0))
+    side = settings.pop("shared", None) or RetainSide(
+        clip, source, [concept], seed=settings.get("seed", 0)
+    )
     found: list[Forgetting] = []
     for method in METHODS:
         given = {"shared": side, "ranked": found[0] if found else None, "size": size, **settings}
         found.append(forget_on_vlm(clip, vlm, source, concept, method, **given))
     before, rows, known = now(), [], {}
     for each in [part for whole in found for part in (whole.on_front(clip), whole)]:
-        row = {"concept": concept, "kind": source.kind(concept), "tower": "vision", "method": each.method}
+        row = {
+            "concept": concept,
+            "kind": source.kind(concept),
+            "tower": "vision",
+            "method": each.method,
+        }
         row |= {"layers": each.which, "winner": "none forgets", **each.costs}
         edit = each.patches.get("vision")
         if edit and edit.sha256 not in known:
@@ -109,7 +134,11 @@ def vlm_rows(clip: Clip, vlm: Vlm, source: Source, concept: str, size: int = 4, 
         if edit:
             row |= {"winner": short(edit.layer), "rho": edit.rho, "lam": edit.lam}
         after = known[edit.sha256] if edit else dict.fromkeys(before, np.nan)
-        rows.append(row | {f"{k}_before": v for k, v in before.items()} | {f"{k}_after": v for k, v in after.items()})
+        rows.append(
+            row
+            | {f"{k}_before": v for k, v in before.items()}
+            | {f"{k}_after": v for k, v in after.items()}
+        )
     return rows
 
 
@@ -150,7 +179,12 @@ def measures_of(table: pd.DataFrame) -> pd.DataFrame:
     outcomes = {"right name": "right_name", "right name, worst wording": "right_name_worst"}
     outcomes |= {"another name": "another_name", "no name": "no_name"}
     found = {f"{words} after": 100 * table[f"{key}_after"] for words, key in outcomes.items()}
-    groups = {"others": "own", "neighbours": "neighbours", "strangers not named": "strangers", "battery": "battery"}
+    groups = {
+        "others": "own",
+        "neighbours": "neighbours",
+        "strangers not named": "strangers",
+        "battery": "battery",
+    }
     for words, key in groups.items():
         found[f"{words} change"] = 100 * (table[f"{key}_after"] - table[f"{key}_before"])
     return pd.DataFrame(found)

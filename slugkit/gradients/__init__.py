@@ -4,7 +4,15 @@ Sign: g_f is the gradient of the mean cosine of the pairs to forget, so that the
 section 4; the paper writes the same step with the negated loss).
 """
 
-from slugkit.gradients.accumulate import Ahead, check_finite, forget_gradient, gradient_of, learning, mean_gradient, retain_gradient
+from slugkit.gradients.accumulate import (
+    Ahead,
+    check_finite,
+    forget_gradient,
+    gradient_of,
+    learning,
+    mean_gradient,
+    retain_gradient,
+)
 from slugkit.gradients.directions import retain_aware, retain_aware_directions
 from slugkit.gradients.files import join_safetensors, save_gradient
 from slugkit.gradients.losses import (
@@ -30,5 +38,6 @@ def __getattr__(name: str):
     # imported when asked for: `python -m slugkit.gradients.workers` runs that file itself
     if name == "gradients_by_workers":
         from slugkit.gradients.workers import gradients_by_workers
+
         return gradients_by_workers
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

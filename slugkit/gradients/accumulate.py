@@ -21,8 +21,14 @@ FP16_SCALES = (2.0**14, 2.0**10, 2.0**6, 1.0)
 """What the loss is multiplied by in fp16, whose smallest number is 6e-8; the next one is tried where a gradient overflows."""
 
 
-def mean_gradient(model: torch.nn.Module, loss_fn: Callable[[Any], torch.Tensor], parts: Collection, what: str = "gradient",
-                  weights: Iterable[str] | None = None, scale: float = 1.0) -> dict[str, torch.Tensor]:
+def mean_gradient(
+    model: torch.nn.Module,
+    loss_fn: Callable[[Any], torch.Tensor],
+    parts: Collection,
+    what: str = "gradient",
+    weights: Iterable[str] | None = None,
+    scale: float = 1.0,
+) -> dict[str, torch.Tensor]:
     """Gradient of the loss averaged over samples. Returns {parameter name: float32 tensor shaped like the weight}.
 
     loss_fn maps a part to its mean loss, len(part) is its number of samples. Gradients are cleared before and afterwards; the model's weights stay
@@ -34,7 +40,9 @@ def mean_gradient(model: torch.nn.Module, loss_fn: Callable[[Any], torch.Tensor]
     with learning(model, weights) as wanted, _summed(wanted) as sums:
         model.zero_grad(set_to_none=True)
         for part in progress(parts, what):
-            first = first or len(part)  # parts count by their share of the first one: sums of large numbers overflow in fp16
+            first = first or len(
+                part
+            )  # parts count by their share of the first one: sums of large numbers overflow in fp16
             (scale * (len(part) / first) * loss_fn(part)).backward()
             seen += len(part)
             if scale != 1:
@@ -42,13 +50,17 @@ def mean_gradient(model: torch.nn.Module, loss_fn: Callable[[Any], torch.Tensor]
         total = {name: g.div_(seen / first * scale) for name, g in sums().items()} if seen else {}
         model.zero_grad(set_to_none=True)
     if not seen:
-        raise EmptySetError(f"There is no batch to take the {what} over; expected at least two pairs with distinct captions.")
+        raise EmptySetError(
+            f"There is no batch to take the {what} over; expected at least two pairs with distinct captions."
+        )
     check_finite(total, what)
     return total
 
 
 @contextmanager
-def _summed(wanted: dict[str, torch.nn.Parameter]) -> Iterator[Callable[[], dict[str, torch.Tensor]]]:
+def _summed(
+    wanted: dict[str, torch.nn.Parameter],
+) -> Iterator[Callable[[], dict[str, torch.Tensor]]]:
     """Within the block, the sums of the weights' gradients so far, in float32: of float32 weights autograd's own `.grad`.
 
     A weight in half precision would be summed in half precision, so each of its gradients is added to a float32 sum and freed the moment
@@ -60,13 +72,21 @@ def _summed(wanted: dict[str, torch.nn.Parameter]) -> Iterator[Callable[[], dict
         def add(w: torch.nn.Parameter) -> None:
             own[name] = own[name].add_(w.grad) if name in own else w.grad.float()
             w.grad = None
+
         return add
 
-    hooks = [w.register_post_accumulate_grad_hook(adder(name)) for name, w in wanted.items() if w.requires_grad and w.dtype != torch.float32]
+    hooks = [
+        w.register_post_accumulate_grad_hook(adder(name))
+        for name, w in wanted.items()
+        if w.requires_grad and w.dtype != torch.float32
+    ]
 
     def sums() -> dict[str, torch.Tensor]:
         found = {name: own.get(name, w.grad) for name, w in wanted.items()}
-        return {name: torch.zeros_like(wanted[name], dtype=torch.float32) if g is None else g for name, g in found.items()}
+        return {
+            name: torch.zeros_like(wanted[name], dtype=torch.float32) if g is None else g
+            for name, g in found.items()
+        }
 
     try:
         yield sums
@@ -76,7 +96,9 @@ def _summed(wanted: dict[str, torch.nn.Parameter]) -> Iterator[Callable[[], dict
 
 
 @contextmanager
-def learning(model: torch.nn.Module, weights: Iterable[str] | None) -> Iterator[dict[str, torch.nn.Parameter]]:
+def learning(
+    model: torch.nn.Module, weights: Iterable[str] | None
+) -> Iterator[dict[str, torch.nn.Parameter]]:
     """Within the block these parameters alone learn; yields them by name. None leaves all as they are."""
     named = dict(model.named_parameters())
     learn = {name: w.requires_grad for name, w in named.items()}
@@ -120,12 +142,21 @@ def check_finite(gradient: dict[str, torch.Tensor], what: str = "gradient") -> N
     for name, g in gradient.items():
         bad = int((~torch.isfinite(g)).sum())
         if bad:
-            raise GradientError(f"The {what} of layer {name!r} has {bad} entries that are not finite; expected numbers. Look for "
-                                "broken pictures in the set, or compute in float32.")
+            raise GradientError(
+                f"The {what} of layer {name!r} has {bad} entries that are not finite; expected numbers. Look for "
+                "broken pictures in the set, or compute in float32."
+            )
 
 
-def gradient_of(clip: Clip, kind: str, pairs: Pairs, parts: list[list[int]], precision: str = "fp32", chunk: int | None = None,
-                weights: Iterable[str] | None = None) -> dict[str, torch.Tensor]:
+def gradient_of(
+    clip: Clip,
+    kind: str,
+    pairs: Pairs,
+    parts: list[list[int]],
+    precision: str = "fp32",
+    chunk: int | None = None,
+    weights: Iterable[str] | None = None,
+) -> dict[str, torch.Tensor]:
     """The mean gradient over given micro-batches. kind: "forget" or "retain"; parts: rows of `pairs`; the others as of `retain_gradient`.
 
     Several micro-batches go through the towers together, each with its own loss (`slugkit.models.memory.pairs_together`).
@@ -135,7 +166,10 @@ def gradient_of(clip: Clip, kind: str, pairs: Pairs, parts: list[list[int]], pre
     weights = None if weights is None else list(weights)
     with multiplying(precision):
         step = max(1, pairs_together(clip, largest, precision, chunk) // largest)
-        groups = Ahead(lambda group: batch_of(clip, pairs, group), [parts[i:i + step] for i in range(0, len(parts), step)])
+        groups = Ahead(
+            lambda group: batch_of(clip, pairs, group),
+            [parts[i : i + step] for i in range(0, len(parts), step)],
+        )
         for scale in FP16_SCALES[:-1] if precision == "fp16" else ():
             try:
                 return mean_gradient(clip.model, loss, groups, what, weights, scale)
@@ -144,17 +178,38 @@ def gradient_of(clip: Clip, kind: str, pairs: Pairs, parts: list[list[int]], pre
         return mean_gradient(clip.model, loss, groups, what, weights)
 
 
-def forget_gradient(clip: Clip, pairs: Pairs, batch_size: int = 128, weights: Iterable[str] | None = None, precision: str = "fp32",
-                    chunk: int | None = None) -> dict[str, torch.Tensor]:
+def forget_gradient(
+    clip: Clip,
+    pairs: Pairs,
+    batch_size: int = 128,
+    weights: Iterable[str] | None = None,
+    precision: str = "fp32",
+    chunk: int | None = None,
+) -> dict[str, torch.Tensor]:
     """g_f = grad of the mean cosine over the forget set. The batch size does not change it but for rounding, so `chunk` is just another one.
 
     weights: as of `mean_gradient`. precision: as of `retain_gradient`.
     """
-    return gradient_of(clip, "forget", pairs, micro_batches(pairs, "forget", batch_size, chunk=chunk), precision, chunk, weights)
+    return gradient_of(
+        clip,
+        "forget",
+        pairs,
+        micro_batches(pairs, "forget", batch_size, chunk=chunk),
+        precision,
+        chunk,
+        weights,
+    )
 
 
-def retain_gradient(clip: Clip, pairs: Pairs, batch_size: int = 128, seed: int = 0, precision: str = "fp32", chunk: int | None = None,
-                    weights: Iterable[str] | None = None) -> dict[str, torch.Tensor]:
+def retain_gradient(
+    clip: Clip,
+    pairs: Pairs,
+    batch_size: int = 128,
+    seed: int = 0,
+    precision: str = "fp32",
+    chunk: int | None = None,
+    weights: Iterable[str] | None = None,
+) -> dict[str, torch.Tensor]:
     """g_r = grad of InfoNCE over the retain set in micro-batches of distinct captions. The batch size is part of its definition.
 
     chunk: pairs encoded at a time, parts of a micro-batch (`ChunkedRetainLoss`) or several whole ones; None takes what memory allows
@@ -163,4 +218,12 @@ def retain_gradient(clip: Clip, pairs: Pairs, batch_size: int = 128, seed: int =
     layers) against fp32: bf16 has a cosine of 0.9996 or more, importance within 0.4 %, alignment within 0.0025, and one of five layers left or joined the front; fp16
     0.99999, 0.04 %, 0.0006 and the same front. Both are for GPUs: on a CPU without half-precision units they took ten times as long.
     """
-    return gradient_of(clip, "retain", pairs, micro_batches(pairs, "retain", batch_size, seed), precision, chunk, weights)
+    return gradient_of(
+        clip,
+        "retain",
+        pairs,
+        micro_batches(pairs, "retain", batch_size, seed),
+        precision,
+        chunk,
+        weights,
+    )

@@ -25,9 +25,13 @@ def _header(file: Path) -> tuple[dict, int]:
         table.pop("__metadata__", None)
         end = max((entry["data_offsets"][1] for entry in table.values()), default=0)
     except (OSError, ValueError, AttributeError, TypeError, KeyError) as error:
-        raise GradientError(f"{file} cannot be read as safetensors ({error}); a file of gradients was expected. Compute it again.") from error
+        raise GradientError(
+            f"{file} cannot be read as safetensors ({error}); a file of gradients was expected. Compute it again."
+        ) from error
     if 8 + length + end != file.stat().st_size:
-        raise GradientError(f"{file} has {file.stat().st_size} bytes, but its table speaks of {8 + length + end}. It is cut short: compute it again.")
+        raise GradientError(
+            f"{file} has {file.stat().st_size} bytes, but its table speaks of {8 + length + end}. It is cut short: compute it again."
+        )
     return table, 8 + length
 
 
@@ -38,12 +42,17 @@ def join_safetensors(parts: dict[str, str | Path], out: str | Path) -> Path:
     that is missing, broken or cut short; then nothing is written.
     """
     if not parts:
-        raise GradientError("There are no files to join; at least one file of gradients was expected.")
+        raise GradientError(
+            "There are no files to join; at least one file of gradients was expected."
+        )
     joined, starts, at = {}, {}, 0
     for prefix, file in parts.items():
         table, starts[prefix] = _header(Path(file))
         for name, entry in table.items():
-            joined[f"{prefix}/{name}"] = {**entry, "data_offsets": [at + place for place in entry["data_offsets"]]}
+            joined[f"{prefix}/{name}"] = {
+                **entry,
+                "data_offsets": [at + place for place in entry["data_offsets"]],
+            }
         at += Path(file).stat().st_size - starts[prefix]
     text = json.dumps(joined, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)  # the format aligns the data to 8 bytes

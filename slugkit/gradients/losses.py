@@ -55,7 +55,9 @@ def info_nce(v: torch.Tensor, t: torch.Tensor, scale: torch.Tensor | float) -> t
     return sum(both) / 2
 
 
-def sigmoid_loss(v: torch.Tensor, t: torch.Tensor, scale: torch.Tensor | float, bias: torch.Tensor | float) -> torch.Tensor:
+def sigmoid_loss(
+    v: torch.Tensor, t: torch.Tensor, scale: torch.Tensor | float, bias: torch.Tensor | float
+) -> torch.Tensor:
     """Retain loss of a SigLIP: for every pair of the batch whether picture and caption belong together, -1/N sum_ij log sigmoid(z_ij (s v_i t_j + b)).
 
     v, t, scale: as of `info_nce`; bias: logit bias; z is 1 for matching pairs, -1 for others. Returns a scalar >= 0
@@ -75,7 +77,9 @@ def batch_of(clip: Clip, pairs: Pairs, micro_batches: Sequence[Sequence[int]] = 
     captions = pairs.table["caption"].iloc[chosen].tolist()
     images = torch.from_numpy(np.ascontiguousarray(clip.resized(pairs.images[chosen])))
     images = images.pin_memory() if clip.device.type == "cuda" else images
-    return Batch(images, clip.tokens(captions), tuple(len(rows) for rows in micro_batches) or (len(images),))
+    return Batch(
+        images, clip.tokens(captions), tuple(len(rows) for rows in micro_batches) or (len(images),)
+    )
 
 
 def encoded(clip: Clip, batch: Batch, precision: str = "fp32") -> tuple[torch.Tensor, torch.Tensor]:
@@ -86,7 +90,10 @@ def encoded(clip: Clip, batch: Batch, precision: str = "fp32") -> tuple[torch.Te
     """
     half = PRECISIONS[precision]
     with torch.autocast(clip.device.type, dtype=half, enabled=half is not None):
-        v, t = clip.model.encode_image(clip.pixels(batch.images)), clip.model.encode_text(batch.tokens)
+        v, t = (
+            clip.model.encode_image(clip.pixels(batch.images)),
+            clip.model.encode_text(batch.tokens),
+        )
     return v.float(), t.float()
 
 
@@ -95,12 +102,20 @@ def _contrast(clip: Clip, v: torch.Tensor, t: torch.Tensor, sizes: Sequence[int]
 
     sizes: pairs of each micro-batch, in order. Returns the mean over all pairs of the losses of their micro-batches.
     """
-    v, t, scale = F.normalize(v, dim=-1), F.normalize(t, dim=-1), clip.model.logit_scale.float().exp()
+    v, t, scale = (
+        F.normalize(v, dim=-1),
+        F.normalize(t, dim=-1),
+        clip.model.logit_scale.float().exp(),
+    )
     total, start = 0.0, 0
     for size, alike in groupby(sizes):
         rows = slice(start, start + size * len(list(alike)))
         a, b = (x[rows].unflatten(0, (-1, size)) for x in (v, t))
-        loss = info_nce(a, b, scale) if clip.bias is None else sigmoid_loss(a, b, scale, clip.model.logit_bias.float())
+        loss = (
+            info_nce(a, b, scale)
+            if clip.bias is None
+            else sigmoid_loss(a, b, scale, clip.model.logit_bias.float())
+        )
         total, start = total + loss * ((rows.stop - rows.start) / len(v)), rows.stop
     return total
 
@@ -141,14 +156,23 @@ class ChunkedRetainLoss:
             features = [encoded(self.clip, part, self.precision) for part in parts]
         v, t = (torch.cat(side).requires_grad_() for side in zip(*features, strict=True))
         (self.factor * _contrast(self.clip, v, t, self.batch.sizes)).backward()
-        for part, *pulls in zip(parts, v.grad.split(self.chunk), t.grad.split(self.chunk), strict=True):
-            learning = [(x, pull) for x, pull in zip(encoded(self.clip, part, self.precision), pulls, strict=True) if x.requires_grad]
+        for part, *pulls in zip(
+            parts, v.grad.split(self.chunk), t.grad.split(self.chunk), strict=True
+        ):
+            learning = [
+                (x, pull)
+                for x, pull in zip(encoded(self.clip, part, self.precision), pulls, strict=True)
+                if x.requires_grad
+            ]
             torch.autograd.backward(*zip(*learning, strict=True))
 
 
 def batches(pairs: Pairs, batch_size: int) -> list[Pairs]:
     """The pairs in order, `batch_size` at a time; the last may be shorter."""
-    return [pairs.take(range(i, min(i + batch_size, len(pairs)))) for i in range(0, len(pairs), batch_size)]
+    return [
+        pairs.take(range(i, min(i + batch_size, len(pairs))))
+        for i in range(0, len(pairs), batch_size)
+    ]
 
 
 def distinct_batches(labels: list[str], batch_size: int, seed: int = 0) -> list[list[int]]:
@@ -160,7 +184,10 @@ def distinct_batches(labels: list[str], batch_size: int, seed: int = 0) -> list[
     EmptySetError where no batch is left.
     """
     order = np.random.Generator(np.random.PCG64([seed, 13])).permutation(len(labels))
-    batches, room = [], []  # room: (labels, rows) of the batches that are not full, in the order they were begun
+    batches, room = (
+        [],
+        [],
+    )  # room: (labels, rows) of the batches that are not full, in the order they were begun
     for row in order.tolist():
         place = next((k for k, (seen, _) in enumerate(room) if labels[row] not in seen), len(room))
         if place == len(room):
@@ -182,7 +209,9 @@ def distinct_batches(labels: list[str], batch_size: int, seed: int = 0) -> list[
     return found
 
 
-def micro_batches(pairs: Pairs, kind: str, batch_size: int = 128, seed: int = 0, chunk: int | None = None) -> list[list[int]]:
+def micro_batches(
+    pairs: Pairs, kind: str, batch_size: int = 128, seed: int = 0, chunk: int | None = None
+) -> list[list[int]]:
     """Rows of the micro-batches of a gradient. kind: "forget", in order and at most `chunk` each, or "retain", of distinct captions by `seed`."""
     if kind == "forget":
         size = min(batch_size, chunk or batch_size)
@@ -190,12 +219,16 @@ def micro_batches(pairs: Pairs, kind: str, batch_size: int = 128, seed: int = 0,
     return distinct_batches(pairs.labels, batch_size, seed)
 
 
-def loss_of(clip: Clip, kind: str, precision: str = "fp32", chunk: int | None = None) -> Callable[[Batch], torch.Tensor | ChunkedRetainLoss]:
+def loss_of(
+    clip: Clip, kind: str, precision: str = "fp32", chunk: int | None = None
+) -> Callable[[Batch], torch.Tensor | ChunkedRetainLoss]:
     """What maps a micro-batch to its loss. kind: "forget" or "retain"; the others as of `retain_gradient`. Raises SettingError for what is out of range."""
     require_choice(kind, KINDS, "The gradient")
     require_choice(precision, PRECISIONS, "The precision")
     if chunk is not None and chunk < 1:
-        raise SettingError(f"chunk is {chunk}; a number of pairs, 1 or more, was expected, or None for the whole micro-batch at once.")
+        raise SettingError(
+            f"chunk is {chunk}; a number of pairs, 1 or more, was expected, or None for the whole micro-batch at once."
+        )
     if kind == "forget":
         return lambda batch: mean_cosine(*encoded(clip, batch, precision))
 

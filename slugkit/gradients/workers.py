@@ -20,7 +20,16 @@ from pathlib import Path
 
 import torch
 
-from slugkit.base import EmptySetError, GradientError, SettingError, SlugError, require_choice, thread_environment, usable_cpus, write_tensors
+from slugkit.base import (
+    EmptySetError,
+    GradientError,
+    SettingError,
+    SlugError,
+    require_choice,
+    thread_environment,
+    usable_cpus,
+    write_tensors,
+)
 from slugkit.data import load_pairs
 from slugkit.gradients.accumulate import check_finite, gradient_of
 from slugkit.gradients.losses import KINDS, PRECISIONS, loss_of, micro_batches
@@ -29,8 +38,19 @@ from slugkit.models import load_clip, pick_device
 FAILED = "slugkit-worker-failed "
 
 
-def gradients_by_workers(model: str, folder: str | Path, name: str, kind: str, workers: int = 2, batch_size: int = 128, seed: int = 0, precision: str = "fp32",
-                         chunk: int | None = None, device: str = "auto", out: str | Path | None = None) -> dict[str, torch.Tensor]:
+def gradients_by_workers(
+    model: str,
+    folder: str | Path,
+    name: str,
+    kind: str,
+    workers: int = 2,
+    batch_size: int = 128,
+    seed: int = 0,
+    precision: str = "fp32",
+    chunk: int | None = None,
+    device: str = "auto",
+    out: str | Path | None = None,
+) -> dict[str, torch.Tensor]:
     """g_f or g_r of a saved set, computed by `workers` processes of torchrun. Returns {parameter name: float32 tensor on the CPU}.
 
     model: as of `load_clip`, which each worker calls for itself. folder, name: where `Pairs.save` wrote the set. kind: "forget" or "retain"; the others as of
@@ -38,27 +58,63 @@ def gradients_by_workers(model: str, folder: str | Path, name: str, kind: str, w
     Raises SettingError and MissingArtefactError before anything starts, GradientError with what the first failing worker said.
     """
     from safetensors.torch import load_file
+
     require_choice(kind, KINDS, "The gradient")
     require_choice(precision, PRECISIONS, "The precision")
     most = {"cuda": torch.cuda.device_count(), "mps": 1}.get(pick_device(device).type, 64)
     if not 1 <= workers <= most:
-        raise SettingError(f"workers is {workers}; 1 to {most} were expected: one for each GPU, or processes that share the CPU.")
+        raise SettingError(
+            f"workers is {workers}; 1 to {most} were expected: one for each GPU, or processes that share the CPU."
+        )
     if not micro_batches(load_pairs(Path(folder), name), kind, batch_size, seed, chunk):
-        raise EmptySetError(f"{name} holds no micro-batch to take the {kind} gradient over; at least two pairs with distinct captions were expected.")
+        raise EmptySetError(
+            f"{name} holds no micro-batch to take the {kind} gradient over; at least two pairs with distinct captions were expected."
+        )
     with tempfile.TemporaryDirectory() as spare:
         target = Path(out) if out is not None else Path(spare) / "gradient.safetensors"
-        given = {"model": model, "folder": folder, "name": name, "kind": kind, "batch-size": batch_size, "seed": seed, "precision": precision,
-                 "chunk": chunk, "device": device, "out": target}
-        _launch(workers, [part for key, value in given.items() if value is not None for part in (f"--{key}", str(value))], kind)
+        given = {
+            "model": model,
+            "folder": folder,
+            "name": name,
+            "kind": kind,
+            "batch-size": batch_size,
+            "seed": seed,
+            "precision": precision,
+            "chunk": chunk,
+            "device": device,
+            "out": target,
+        }
+        _launch(
+            workers,
+            [
+                part
+                for key, value in given.items()
+                if value is not None
+                for part in (f"--{key}", str(value))
+            ],
+            kind,
+        )
         return load_file(target)
 
 
 def _launch(workers: int, arguments: list[str], kind: str) -> None:
     """Run the workers to their end, passing their progress on. Raises GradientError with the first failure that one of them reported."""
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(workers), "-m", "slugkit.gradients.workers", *arguments]
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node",
+        str(workers),
+        "-m",
+        "slugkit.gradients.workers",
+        *arguments,
+    ]
     environment = {**os.environ, **thread_environment(max(1, usable_cpus() // workers))}
     last, reports = deque(maxlen=1), []
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment) as running:
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment
+    ) as running:
         for line in running.stdout:
             if line.startswith(FAILED):
                 reports.append(json.loads(line.removeprefix(FAILED)))
@@ -67,12 +123,21 @@ def _launch(workers: int, arguments: list[str], kind: str) -> None:
                 if line.startswith(f"{kind} gradient"):
                     print(line, end="", file=sys.stderr, flush=True)
     if running.returncode:
-        said = reports[0] if reports else f"{''.join(last)} (a process that is killed without a word has usually run out of memory)"
-        raise GradientError(f"A worker of the {kind} gradient failed: {said} Nothing was written; mend it, or take fewer workers.")
+        said = (
+            reports[0]
+            if reports
+            else f"{''.join(last)} (a process that is killed without a word has usually run out of memory)"
+        )
+        raise GradientError(
+            f"A worker of the {kind} gradient failed: {said} Nothing was written; mend it, or take fewer workers."
+        )
 
 
 def _arguments(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="slugkit.gradients.workers", description="One gradient over a saved set, by the processes that torchrun started.")
+    parser = argparse.ArgumentParser(
+        prog="slugkit.gradients.workers",
+        description="One gradient over a saved set, by the processes that torchrun started.",
+    )
     for name in ("model", "folder", "name", "out"):
         parser.add_argument(f"--{name}", required=True)
     parser.add_argument("--kind", required=True, choices=KINDS)
@@ -91,6 +156,7 @@ def work(given: argparse.Namespace) -> None:
     """
     from accelerate import PartialState
     from accelerate.utils import gather
+
     state = PartialState(cpu=pick_device(given.device).type == "cpu")
     clip = load_clip(given.model, given.device)
     loss_of(clip, given.kind, given.precision, given.chunk)
@@ -101,7 +167,9 @@ def work(given: argparse.Namespace) -> None:
     seen = sum(len(part) for part in parts)
     share = sum(len(part) for part in mine) / max(seen, 1)
     if not seen:
-        raise EmptySetError(f"There is no batch to take the {given.kind} gradient over; expected at least two pairs with distinct captions.")
+        raise EmptySetError(
+            f"There is no batch to take the {given.kind} gradient over; expected at least two pairs with distinct captions."
+        )
     own = gradient_of(clip, given.kind, pairs, mine, given.precision, given.chunk) if mine else None
     total = {}
     for name, w in clip.model.named_parameters():
@@ -109,7 +177,15 @@ def work(given: argparse.Namespace) -> None:
         total[name] = gather(term[None].contiguous()).sum(0)
     check_finite(total, f"{given.kind} gradient")
     if state.is_main_process:
-        write_tensors(given.out, total, {"kind": given.kind, "workers": str(state.num_processes), "micro_batches": str(len(parts))})
+        write_tensors(
+            given.out,
+            total,
+            {
+                "kind": given.kind,
+                "workers": str(state.num_processes),
+                "micro_batches": str(len(parts)),
+            },
+        )
     state.wait_for_everyone()
     state.destroy_process_group()
 

@@ -40,16 +40,29 @@ def reading(model: Any) -> Callable[[], list[torch.Tensor]] | None:
     pipe = model.pipeline if isinstance(model, EncoderOf) else model
     if hasattr(pipe, "encode_prompt"):
         device = _device(pipe.text_encoder)
-        return lambda: _tensors(pipe.encode_prompt(PROMPT, device=device, num_images_per_prompt=1, do_classifier_free_guidance=False))
-    if hasattr(model, "get_image_features") and hasattr(getattr(model, "config", None), "vision_feature_layer"):
-        return lambda: _tensors(model.get_image_features(**_noise(model), return_dict=True).pooler_output)
+        return lambda: _tensors(
+            pipe.encode_prompt(
+                PROMPT, device=device, num_images_per_prompt=1, do_classifier_free_guidance=False
+            )
+        )
+    if hasattr(model, "get_image_features") and hasattr(
+        getattr(model, "config", None), "vision_feature_layer"
+    ):
+        return lambda: _tensors(
+            model.get_image_features(**_noise(model), return_dict=True).pooler_output
+        )
     return None
 
 
 def _device(model: torch.nn.Module) -> torch.device:
     """Where the model computes, also where accelerate keeps its weights elsewhere."""
-    found = (getattr(getattr(module, "_hf_hook", None), "execution_device", None) for module in model.modules())
-    return torch.device(next((device for device in found if device is not None), next(model.parameters()).device))
+    found = (
+        getattr(getattr(module, "_hf_hook", None), "execution_device", None)
+        for module in model.modules()
+    )
+    return torch.device(
+        next((device for device in found if device is not None), next(model.parameters()).device)
+    )
 
 
 def _noise(model: Any) -> dict[str, torch.Tensor]:
@@ -58,8 +71,12 @@ def _noise(model: Any) -> dict[str, torch.Tensor]:
     device = _device(model)
     grids = getattr(model.config, "image_grid_pinpoints", None)
     cuts = (1 + max(h // size * (w // size) for h, w in grids),) if grids else ()
-    pixels = torch.randn(1, *cuts, 3, size, size, generator=torch.Generator().manual_seed(0)).to(device, weight.dtype)
-    return {"pixel_values": pixels} | ({"image_sizes": torch.tensor([[size, size]])} if cuts else {})
+    pixels = torch.randn(1, *cuts, 3, size, size, generator=torch.Generator().manual_seed(0)).to(
+        device, weight.dtype
+    )
+    return {"pixel_values": pixels} | (
+        {"image_sizes": torch.tensor([[size, size]])} if cuts else {}
+    )
 
 
 def _tensors(made: Any) -> list[torch.Tensor]:
@@ -69,7 +86,11 @@ def _tensors(made: Any) -> list[torch.Tensor]:
 
 
 @torch.no_grad()
-def _acts(place: Place, read: Callable[[], list[torch.Tensor]], untouched: Callable[[], list[torch.Tensor]]) -> bool:
+def _acts(
+    place: Place,
+    read: Callable[[], list[torch.Tensor]],
+    untouched: Callable[[], list[torch.Tensor]],
+) -> bool:
     """Whether the model's output differs while the weight is stretched. The weight is put back, bit for bit. untouched: the output before any change."""
     before, own = untouched(), place.read()
     try:
@@ -80,19 +101,42 @@ def _acts(place: Place, read: Callable[[], list[torch.Tensor]], untouched: Calla
     return any(not torch.equal(a, b) for a, b in zip(before, after, strict=True))
 
 
-def _unread(model: Any, layer: str, place: Place, read: Callable[[], list[torch.Tensor]] | None, untouched: Callable | None) -> str:
+def _unread(
+    model: Any,
+    layer: str,
+    place: Place,
+    read: Callable[[], list[torch.Tensor]] | None,
+    untouched: Callable | None,
+) -> str:
     """Why a weight that the model holds cannot act in it, or "". read: of `reading`. untouched: the same, for one call of `unused_layers` made once."""
     if read is None:
-        blocks = blocks_read(model)  # a model's files, or a LLaVA that cannot be run: what its configuration says
-        after = blocks is not None and tower_of(layer) == "vision" and (block_of(layer) >= blocks or layer.startswith(("visual.ln_post", "visual.proj")))
-        return f"{type(model).__name__} reads the picture after block {blocks - 1}, before it" if after else ""
+        blocks = blocks_read(
+            model
+        )  # a model's files, or a LLaVA that cannot be run: what its configuration says
+        after = (
+            blocks is not None
+            and tower_of(layer) == "vision"
+            and (block_of(layer) >= blocks or layer.startswith(("visual.ln_post", "visual.proj")))
+        )
+        return (
+            f"{type(model).__name__} reads the picture after block {blocks - 1}, before it"
+            if after
+            else ""
+        )
     keep = model.text_encoder if hasattr(model, "text_encoder") else model
-    known, key = _KNOWN.setdefault(keep, {}), (layer, str(getattr(getattr(model, "config", None), "vision_feature_layer", "")))
+    known, key = (
+        _KNOWN.setdefault(keep, {}),
+        (layer, str(getattr(getattr(model, "config", None), "vision_feature_layer", ""))),
+    )
     if key not in known:
         with torch.compiler.set_stance("force_eager"):  # a compiled encoder is looked at as it is
             known[key] = _acts(place, read, untouched)
     name = type(model.pipeline if isinstance(model, EncoderOf) else model).__name__
-    return "" if known[key] else f"{name} never reads it: its output is the same when the layer is changed"
+    return (
+        ""
+        if known[key]
+        else f"{name} never reads it: its output is the same when the layer is changed"
+    )
 
 
 def unused_layers(model: Any, layers: list[str]) -> dict[str, str]:
@@ -104,7 +148,12 @@ def unused_layers(model: Any, layers: list[str]) -> dict[str, str]:
     read = reading(model)
     untouched = cache(read) if read else None
     places = {layer: locate(model, layer.split("[")[0]) for layer in layers}
-    reasons = {layer: f"{type(model).__name__} does not use it" if place is None else _unread(model, layer.split("[")[0], place, read, untouched) for layer, place in places.items()}
+    reasons = {
+        layer: f"{type(model).__name__} does not use it"
+        if place is None
+        else _unread(model, layer.split("[")[0], place, read, untouched)
+        for layer, place in places.items()
+    }
     return {layer: reason for layer, reason in reasons.items() if reason}
 
 
@@ -113,12 +162,16 @@ def acting_part(clip_model: torch.nn.Module, other: Any, layer: str) -> Any:
     part = part_of(clip_model, other, tower_of(layer))
     unused = unused_layers(part, [layer])
     if unused:
-        raise PatchError(f"An edit of layer {layer} cannot act: {unused[layer]}. Nothing was changed. Choose a layer that acts there.")
+        raise PatchError(
+            f"An edit of layer {layer} cannot act: {unused[layer]}. Nothing was changed. Choose a layer that acts there."
+        )
     return part
 
 
 @contextmanager
-def movable(clip_model: torch.nn.Module, other: Any, layer: str) -> Iterator[tuple[torch.Tensor, Callable[[], None]]]:
+def movable(
+    clip_model: torch.nn.Module, other: Any, layer: str
+) -> Iterator[tuple[torch.Tensor, Callable[[], None]]]:
     """Within the block a layer of `other` can be moved; afterwards it is as before, bit for bit.
 
     Yields a copy of its whole weight, canonical and in `other`'s own type, to be moved as a patch moves it, and a function that writes the copy as it is by then.

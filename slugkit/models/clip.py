@@ -22,7 +22,14 @@ from PIL import Image
 from slugkit.base import ModelLoadError, data_dir, each, mistyped, pick_device, require_choice
 from slugkit.data.reading import Reading, fitting
 from slugkit.models.convert import from_transformers, said_activation
-from slugkit.models.hub import in_cache, no_loading_bars, plain_classes, read_json, require_repository, variant
+from slugkit.models.hub import (
+    in_cache,
+    no_loading_bars,
+    plain_classes,
+    read_json,
+    require_repository,
+    variant,
+)
 from slugkit.models.precision import multiplying
 from slugkit.models.reading import reading_of
 
@@ -71,13 +78,17 @@ class Clip:
     @property
     def dtype(self) -> torch.dtype:
         """What the vision tower reads pixels in: float32, or the type of a model in half precision."""
-        filters = (m.weight.dtype for m in self.model.visual.modules() if isinstance(m, torch.nn.Conv2d))
+        filters = (
+            m.weight.dtype for m in self.model.visual.modules() if isinstance(m, torch.nn.Conv2d)
+        )
         return next(filters, torch.float32)
 
     def resized(self, images: np.ndarray) -> np.ndarray:
         """(N, H, W, 3) uint8 -> (N, size, size, 3) uint8, bicubic where they are not of that size yet."""
         if images.ndim != 4 or images.shape[-1] != 3 or images.dtype != np.uint8:
-            raise ModelLoadError(f"Pictures arrived as {images.dtype} {images.shape}; expected uint8 (N, height, width, 3).")
+            raise ModelLoadError(
+                f"Pictures arrived as {images.dtype} {images.shape}; expected uint8 (N, height, width, 3)."
+            )
         size = (self.image_size, self.image_size)
         if images.shape[1:3] == size or not len(images):
             return images
@@ -95,7 +106,9 @@ class Clip:
         if not isinstance(images, torch.Tensor):
             images = torch.from_numpy(np.ascontiguousarray(self.resized(images)))
         n, height, width, _ = images.shape
-        if self.device.type == "cpu":  # numpy's large arrays lie on large pages, which are several times faster to get
+        if (
+            self.device.type == "cpu"
+        ):  # numpy's large arrays lie on large pages, which are several times faster to get
             x = torch.from_numpy(np.empty(images.shape, np.float32)).copy_(images)
         else:
             x = images.to(self.device, non_blocking=True).float()
@@ -110,7 +123,9 @@ class Clip:
         made = dict(zip(new, self.tokenizer(new), strict=True)) if new else {}
         if len(self._known) + len(made) <= TEXTS_KEPT:
             self._known.update(made)
-        return torch.stack([self._known[text] if text in self._known else made[text] for text in texts]).to(self.device)
+        return torch.stack(
+            [self._known[text] if text in self._known else made[text] for text in texts]
+        ).to(self.device)
 
     @property
     def inputs(self) -> tuple[int, str, Reading]:
@@ -143,16 +158,20 @@ class Clip:
     def image_features(self, images: np.ndarray, batch_size: int = 0) -> torch.Tensor:
         """(N, H, W, 3) uint8 -> (N, d) float32 features of unit length. batch_size: 0 takes `batch`."""
         batch_size = batch_size or self.batch
-        parts = [self.model.encode_image(self.pixels(images[i:i + batch_size]), normalize=True).float()
-                 for i in range(0, len(images), batch_size)]
+        parts = [
+            self.model.encode_image(self.pixels(images[i : i + batch_size]), normalize=True).float()
+            for i in range(0, len(images), batch_size)
+        ]
         return torch.cat(parts) if parts else torch.zeros(0, 1)
 
     @torch.no_grad()
     @multiplying()
     def text_features(self, texts: list[str], batch_size: int = 256) -> torch.Tensor:
         """N texts -> (N, d) float32 features of unit length."""
-        parts = [self.model.encode_text(self.tokens(texts[i:i + batch_size]), normalize=True).float()
-                 for i in range(0, len(texts), batch_size)]
+        parts = [
+            self.model.encode_text(self.tokens(texts[i : i + batch_size]), normalize=True).float()
+            for i in range(0, len(texts), batch_size)
+        ]
         return torch.cat(parts)
 
     @torch.no_grad()
@@ -188,6 +207,7 @@ def load_clip(model: str = "studio", device: str = "auto") -> Clip:
     Raises ModelLoadError, saying how to get what is missing; nothing is downloaded for a folder or the studio.
     """
     import open_clip
+
     logging.getLogger().setLevel(max(logging.WARNING, logging.getLogger().level))
     target, folder = pick_device(device), model_folder(model)
     if folder is not None:
@@ -197,11 +217,13 @@ def load_clip(model: str = "studio", device: str = "auto") -> Clip:
         if _is_hub_id(model):
             require_repository(model)
             return _from_transformers(model, model, target, None)
-        raise ModelLoadError(f"{mistyped(model)} model={model!r} is neither 'studio', nor a "
-                             f"folder on this machine, nor a tag such as "
-                             f"'ViT-B-32:laion400m_e32', nor a hub id such as "
-                             "'openai/clip-vit-large-patch14'. Train one with `slugkit train clip --data FOLDER`, or list the tags with open_clip.list_pretrained(). "
-                             "Nothing was changed.")
+        raise ModelLoadError(
+            f"{mistyped(model)} model={model!r} is neither 'studio', nor a "
+            f"folder on this machine, nor a tag such as "
+            f"'ViT-B-32:laion400m_e32', nor a hub id such as "
+            "'openai/clip-vit-large-patch14'. Train one with `slugkit train clip --data FOLDER`, or list the tags with open_clip.list_pretrained(). "
+            "Nothing was changed."
+        )
     if schema != "hf-hub":
         _need_tag(schema, name)
     else:
@@ -210,14 +232,22 @@ def load_clip(model: str = "studio", device: str = "auto") -> Clip:
     try:
         with plain_classes(model, name):
             if schema == "hf-hub":
-                net, tokenizer = open_clip.create_model(model, device=target), open_clip.get_tokenizer(model)
+                net, tokenizer = (
+                    open_clip.create_model(model, device=target),
+                    open_clip.get_tokenizer(model),
+                )
             else:
-                net, tokenizer = open_clip.create_model(schema, pretrained=name, device=target, **beside), open_clip.get_tokenizer(schema)
+                net, tokenizer = (
+                    open_clip.create_model(schema, pretrained=name, device=target, **beside),
+                    open_clip.get_tokenizer(schema),
+                )
     except ModelLoadError:
         raise
     except Exception as error:
-        raise ModelLoadError(f"open_clip could not load {model!r}: {error}. The weights come from a model hub: run once "
-                             "with a connection, or pass a folder that holds them. Nothing was changed.") from error
+        raise ModelLoadError(
+            f"open_clip could not load {model!r}: {error}. The weights come from a model hub: run once "
+            "with a connection, or pass a folder that holds them. Nothing was changed."
+        ) from error
     return _wrap(net, tokenizer, model, Path(name) if Path(name).is_file() else None)
 
 
@@ -225,13 +255,21 @@ def _need_tag(architecture: str, tag: str) -> None:
     """Refuse an architecture or tag that open_clip does not know, and weights that are neither here nor to be had, before anything is fetched."""
     import open_clip
     from open_clip.pretrained import get_pretrained_cfg
+
     require_choice(architecture, open_clip.list_models(), "The architecture", ModelLoadError)
     if Path(tag).suffix:
         if Path(tag).suffix != ".safetensors" or not Path(tag).is_file():
-            raise ModelLoadError(f"{tag} is no safetensors file on this machine; one was expected after the colon, or a tag of open_clip. A checkpoint of another kind "
-                                 "is loaded and saved with its own library first. Nothing was changed.")
+            raise ModelLoadError(
+                f"{tag} is no safetensors file on this machine; one was expected after the colon, or a tag of open_clip. A checkpoint of another kind "
+                "is loaded and saved with its own library first. Nothing was changed."
+            )
         return
-    require_choice(tag, open_clip.list_pretrained_tags_by_model(architecture), f"Of {architecture} the tag", ModelLoadError)
+    require_choice(
+        tag,
+        open_clip.list_pretrained_tags_by_model(architecture),
+        f"Of {architecture} the tag",
+        ModelLoadError,
+    )
     repository = get_pretrained_cfg(architecture, tag).get("hf_hub", "").rstrip("/")
     if repository:
         require_repository(repository)
@@ -243,27 +281,38 @@ def _beside(architecture: str, file: Path) -> dict:
     Raises ModelLoadError where it says another activation than the architecture's name. Without one a warning says what is taken.
     """
     import open_clip
+
     named = open_clip.get_model_config(architecture).get("quick_gelu", False)
     said = said_activation(file.parent, "text", open_clips=True)
     if said is None:
-        warnings.warn(f"No configuration lies beside {file.name}, so it is taken to compute with {'QuickGELU' if named else 'GELU'}, as {architecture} does. Weights that were trained "
-                      f"with another activation are another model: OpenAI's need {architecture.removesuffix('-quickgelu')}-quickgelu.", stacklevel=3)
+        warnings.warn(
+            f"No configuration lies beside {file.name}, so it is taken to compute with {'QuickGELU' if named else 'GELU'}, as {architecture} does. Weights that were trained "
+            f"with another activation are another model: OpenAI's need {architecture.removesuffix('-quickgelu')}-quickgelu.",
+            stacklevel=3,
+        )
     elif named and said != "quick_gelu":
-        raise ModelLoadError(f"{architecture} computes with QuickGELU, and the configuration beside {file.name} says {said}; one activation was expected. "
-                             f"Write {architecture.removesuffix('-quickgelu')}:{file}. Nothing was changed.")
+        raise ModelLoadError(
+            f"{architecture} computes with QuickGELU, and the configuration beside {file.name} says {said}; one activation was expected. "
+            f"Write {architecture.removesuffix('-quickgelu')}:{file}. Nothing was changed."
+        )
     cut = read_json(file.with_name(CONFIG)).get("preprocess_cfg")
-    return ({"force_quick_gelu": True} if said == "quick_gelu" else {}) | ({"force_preprocess_cfg": cut} if isinstance(cut, dict) else {})
+    return ({"force_quick_gelu": True} if said == "quick_gelu" else {}) | (
+        {"force_preprocess_cfg": cut} if isinstance(cut, dict) else {}
+    )
 
 
 def _from_folder(folder: Path, source: str, device: torch.device) -> Clip:
     import open_clip
+
     if (folder / "config.json").is_file() and not (folder / CONFIG).is_file():
         return _from_transformers(str(folder), source, device, folder)
     for needed in (CONFIG, WEIGHTS):
         if not (folder / needed).is_file():
-            raise ModelLoadError(f"The model folder {folder.name!r} has no {needed}; expected a folder as open_clip's "
-                                 "'local-dir:' reads it (`slugkit train clip` writes one), or as transformers' CLIPModel saves itself (config.json and "
-                                 "model.safetensors). Nothing was changed.")
+            raise ModelLoadError(
+                f"The model folder {folder.name!r} has no {needed}; expected a folder as open_clip's "
+                "'local-dir:' reads it (`slugkit train clip` writes one), or as transformers' CLIPModel saves itself (config.json and "
+                "model.safetensors). Nothing was changed."
+            )
     try:
         with plain_classes(source, folder):
             net = open_clip.create_model(f"local-dir:{folder}", device=device)
@@ -271,7 +320,9 @@ def _from_folder(folder: Path, source: str, device: torch.device) -> Clip:
     except ModelLoadError:
         raise
     except Exception as error:
-        raise ModelLoadError(f"The model in {folder.name!r} could not be read: {error}. Nothing was changed.") from error
+        raise ModelLoadError(
+            f"The model in {folder.name!r} could not be read: {error}. Nothing was changed."
+        ) from error
     return _wrap(net, tokenizer, source, folder / WEIGHTS)
 
 
@@ -279,30 +330,59 @@ def _from_transformers(where: str, source: str, device: torch.device, folder: Pa
     """A CLIPModel of transformers, from a folder or the cache, in open_clip's class, with its own tokenizer and normalisation."""
     import open_clip
     from transformers import AutoConfig, CLIPImageProcessor, CLIPModel
+
     try:
         with plain_classes(source, where):
             kind = AutoConfig.from_pretrained(where, trust_remote_code=False).model_type
         if kind != "clip":
-            raise ModelLoadError(f"{source!r} holds a model of the type {kind!r}; 'clip' was expected. SigLIP and others are loaded through open_clip, by a tag or a "
-                                 "folder with open_clip_config.json. Nothing was changed.")
+            raise ModelLoadError(
+                f"{source!r} holds a model of the type {kind!r}; 'clip' was expected. SigLIP and others are loaded through open_clip, by a tag or a "
+                "folder with open_clip_config.json. Nothing was changed."
+            )
         with no_loading_bars(), plain_classes(source, where):
-            model = CLIPModel.from_pretrained(where, dtype=torch.float32, use_safetensors=True, trust_remote_code=False, **variant(where))
+            model = CLIPModel.from_pretrained(
+                where,
+                dtype=torch.float32,
+                use_safetensors=True,
+                trust_remote_code=False,
+                **variant(where),
+            )
             cut = CLIPImageProcessor.from_pretrained(where, trust_remote_code=False)
-            tokenizer = open_clip.tokenizer.HFTokenizer(where, context_length=model.config.text_config.max_position_embeddings)
+            tokenizer = open_clip.tokenizer.HFTokenizer(
+                where, context_length=model.config.text_config.max_position_embeddings
+            )
     except ModelLoadError:
         raise
     except Exception as error:
-        raise ModelLoadError(f"The CLIPModel in {source!r} could not be read: {error}. A folder as `save_pretrained` of model, tokenizer and image processor writes it was "
-                             "expected, with its weights as safetensors. Nothing was changed.") from error
+        raise ModelLoadError(
+            f"The CLIPModel in {source!r} could not be read: {error}. A folder as `save_pretrained` of model, tokenizer and image processor writes it was "
+            "expected, with its weights as safetensors. Nothing was changed."
+        ) from error
     net = from_transformers(model).to(device)
-    return Clip(net, tokenizer, int(net.visual.image_size[0]), tuple(cut.image_mean), tuple(cut.image_std), source, folder)
+    return Clip(
+        net,
+        tokenizer,
+        int(net.visual.image_size[0]),
+        tuple(cut.image_mean),
+        tuple(cut.image_std),
+        source,
+        folder,
+    )
 
 
 def _wrap(net, tokenizer, source: str, weights: Path | None) -> Clip:
     cfg = getattr(net.visual, "preprocess_cfg", None) or {}
     net.eval()
-    return Clip(net, tokenizer, _edge(net.visual.image_size), tuple(cfg.get("mean", (0.5,) * 3)), tuple(cfg.get("std", (0.5,) * 3)), source, weights,
-                _fit(cfg))
+    return Clip(
+        net,
+        tokenizer,
+        _edge(net.visual.image_size),
+        tuple(cfg.get("mean", (0.5,) * 3)),
+        tuple(cfg.get("std", (0.5,) * 3)),
+        source,
+        weights,
+        _fit(cfg),
+    )
 
 
 def picture_size(model: str = "studio") -> tuple[int, str]:
@@ -313,16 +393,30 @@ def picture_size(model: str = "studio") -> tuple[int, str]:
     import open_clip
     from open_clip.pretrained import get_pretrained_cfg
     from transformers import AutoConfig
+
     folder, (architecture, _, tag) = model_folder(model), model.rpartition(":")
     if folder is not None and (folder / CONFIG).is_file():
         known = read_config(folder)
-        return _edge(known["model_cfg"]["vision_cfg"]["image_size"]), _fit(known.get("preprocess_cfg"))
+        return _edge(known["model_cfg"]["vision_cfg"]["image_size"]), _fit(
+            known.get("preprocess_cfg")
+        )
     if folder is None and architecture not in ("", "hf-hub"):
         require_choice(architecture, open_clip.list_models(), "The architecture", ModelLoadError)
-        return _edge(open_clip.get_model_config(architecture)["vision_cfg"]["image_size"]), _fit(get_pretrained_cfg(architecture, tag))
-    if folder is not None and (folder / "config.json").is_file() or _is_hub_id(model) and in_cache(model):
+        return _edge(open_clip.get_model_config(architecture)["vision_cfg"]["image_size"]), _fit(
+            get_pretrained_cfg(architecture, tag)
+        )
+    if (
+        folder is not None
+        and (folder / "config.json").is_file()
+        or _is_hub_id(model)
+        and in_cache(model)
+    ):
         with plain_classes(model, folder or model):
-            return _edge(AutoConfig.from_pretrained(str(folder or model), trust_remote_code=False).vision_config.image_size), "crop"
+            return _edge(
+                AutoConfig.from_pretrained(
+                    str(folder or model), trust_remote_code=False
+                ).vision_config.image_size
+            ), "crop"
     clip = load_clip(model, "cpu")
     return clip.image_size, clip.fit
 

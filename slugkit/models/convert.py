@@ -25,8 +25,10 @@ def activation(block: nn.Module) -> str:
         return "gelu" if gelu.approximate == "none" else "gelu_pytorch_tanh"
     if type(gelu).__name__ == "QuickGELU":
         return "quick_gelu"
-    raise ModelLoadError(f"The tower's activation is {type(gelu).__name__}; GELU or QuickGELU was expected. Load the tower with transformers from the published "
-                         "checkpoint instead.")
+    raise ModelLoadError(
+        f"The tower's activation is {type(gelu).__name__}; GELU or QuickGELU was expected. Load the tower with transformers from the published "
+        "checkpoint instead."
+    )
 
 
 def activation_of(model, tower: str) -> str | None:
@@ -37,7 +39,13 @@ def activation_of(model, tower: str) -> str | None:
     if hasattr(model, "said_activation"):
         return model.said_activation(tower)
     model = unwrapped(getattr(model, "text_encoder", model))
-    blocks = getattr(getattr(getattr(model, "visual", None) if tower == "vision" else model, "transformer", None), "resblocks", None)
+    blocks = getattr(
+        getattr(
+            getattr(model, "visual", None) if tower == "vision" else model, "transformer", None
+        ),
+        "resblocks",
+        None,
+    )
     if blocks is not None:
         try:
             return activation(blocks[0])
@@ -52,12 +60,19 @@ def said_activation(folder: Path, tower: str, open_clips: bool) -> str | None:
 
     open_clips: the weights have open_clip's names, so its configuration counts before transformers'.
     """
-    theirs, ours = read_json(folder / "open_clip_config.json").get("model_cfg"), read_json(folder / "config.json")
+    theirs, ours = (
+        read_json(folder / "open_clip_config.json").get("model_cfg"),
+        read_json(folder / "config.json"),
+    )
     if isinstance(theirs, dict) and (open_clips or not ours):
-        odd = {"timm_model_name", "hf_model_name", "act_kwargs"} & set(theirs.get(f"{tower}_cfg") or {})
+        odd = {"timm_model_name", "hf_model_name", "act_kwargs"} & set(
+            theirs.get(f"{tower}_cfg") or {}
+        )
         return None if odd else "quick_gelu" if theirs.get("quick_gelu") else "gelu"
     part = ours.get(f"{tower}_config", ours)
-    if not isinstance(part, dict) or not str(part.get("model_type", ours.get("model_type", ""))).startswith("clip"):
+    if not isinstance(part, dict) or not str(
+        part.get("model_type", ours.get("model_type", ""))
+    ).startswith("clip"):
         return None
     return part.get("hidden_act", "quick_gelu")  # transformers leaves out what is its default
 
@@ -66,28 +81,49 @@ def _need_plain(tower: nn.Module, what: str) -> nn.ModuleList:
     """The blocks of a tower of open_clip's transformer class. Raises ModelLoadError for another architecture (timm's, a text model of transformers)."""
     blocks = getattr(getattr(tower, "transformer", None), "resblocks", None)
     if blocks is None or not hasattr(blocks[0], "mlp"):
-        raise ModelLoadError(f"This CLIP's {what} tower ({type(tower).__name__}) is not the transformer that Stable Diffusion and LLaVA share with CLIP; OpenAI's architecture "
-                             "(ViT-B-32, ViT-L-14, ViT-H-14, ...) was expected. Its edits stay in CLIP.")
+        raise ModelLoadError(
+            f"This CLIP's {what} tower ({type(tower).__name__}) is not the transformer that Stable Diffusion and LLaVA share with CLIP; OpenAI's architecture "
+            "(ViT-B-32, ViT-L-14, ViT-H-14, ...) was expected. Its edits stay in CLIP."
+        )
     return blocks
 
 
 def _text_config(net: nn.Module, layers: int = 0):
     from transformers import CLIPTextConfig
+
     blocks = _need_plain(net, "text")
     return CLIPTextConfig(
-        vocab_size=net.vocab_size, hidden_size=net.token_embedding.embedding_dim, intermediate_size=blocks[0].mlp.c_fc.out_features,
-        hidden_act=activation(blocks[0]), num_hidden_layers=layers or len(blocks), num_attention_heads=blocks[0].attn.num_heads,
-        max_position_embeddings=net.context_length, bos_token_id=net.vocab_size - 2, eos_token_id=net.vocab_size - 1, pad_token_id=net.vocab_size - 1,
-        projection_dim=net.text_projection.shape[1], layer_norm_eps=blocks[0].ln_1.eps)
+        vocab_size=net.vocab_size,
+        hidden_size=net.token_embedding.embedding_dim,
+        intermediate_size=blocks[0].mlp.c_fc.out_features,
+        hidden_act=activation(blocks[0]),
+        num_hidden_layers=layers or len(blocks),
+        num_attention_heads=blocks[0].attn.num_heads,
+        max_position_embeddings=net.context_length,
+        bos_token_id=net.vocab_size - 2,
+        eos_token_id=net.vocab_size - 1,
+        pad_token_id=net.vocab_size - 1,
+        projection_dim=net.text_projection.shape[1],
+        layer_norm_eps=blocks[0].ln_1.eps,
+    )
 
 
 def _vision_config(net: nn.Module):
     from transformers import CLIPVisionConfig
+
     visual = net.visual
     blocks = _need_plain(visual, "vision")
-    return CLIPVisionConfig(hidden_size=visual.conv1.out_channels, intermediate_size=blocks[0].mlp.c_fc.out_features, num_hidden_layers=len(blocks),
-                            num_attention_heads=blocks[0].attn.num_heads, image_size=visual.image_size[0], patch_size=visual.conv1.kernel_size[0],
-                            hidden_act=activation(blocks[0]), projection_dim=visual.proj.shape[1], layer_norm_eps=blocks[0].ln_1.eps)
+    return CLIPVisionConfig(
+        hidden_size=visual.conv1.out_channels,
+        intermediate_size=blocks[0].mlp.c_fc.out_features,
+        num_hidden_layers=len(blocks),
+        num_attention_heads=blocks[0].attn.num_heads,
+        image_size=visual.image_size[0],
+        patch_size=visual.conv1.kernel_size[0],
+        hidden_act=activation(blocks[0]),
+        projection_dim=visual.proj.shape[1],
+        layer_norm_eps=blocks[0].ln_1.eps,
+    )
 
 
 def text_tower(net: nn.Module, layers: int = 0, projection: bool = False):
@@ -98,7 +134,10 @@ def text_tower(net: nn.Module, layers: int = 0, projection: bool = False):
     it cannot hold.
     """
     from transformers import CLIPTextModel, CLIPTextModelWithProjection
-    tower = (CLIPTextModelWithProjection if projection else CLIPTextModel)(_text_config(net, layers)).eval()
+
+    tower = (CLIPTextModelWithProjection if projection else CLIPTextModel)(
+        _text_config(net, layers)
+    ).eval()
     fill(net, tower, "text")
     return tower
 
@@ -106,6 +145,7 @@ def text_tower(net: nn.Module, layers: int = 0, projection: bool = False):
 def vision_tower(net: nn.Module):
     """An open_clip CLIP's vision tower in transformers' CLIPVisionModel, float32, without the projection. Raises as `text_tower`."""
     from transformers import CLIPVisionModel
+
     tower = CLIPVisionModel(_vision_config(net)).eval()
     fill(net, tower, "vision")
     return tower
@@ -114,7 +154,12 @@ def vision_tower(net: nn.Module):
 def to_transformers(net: nn.Module):
     """An open_clip CLIP as transformers' CLIPModel with the same weights, float32, in eval mode. Raises as `text_tower`."""
     from transformers import CLIPConfig, CLIPModel
-    config = CLIPConfig(text_config=_text_config(net).to_dict(), vision_config=_vision_config(net).to_dict(), projection_dim=net.text_projection.shape[1])
+
+    config = CLIPConfig(
+        text_config=_text_config(net).to_dict(),
+        vision_config=_vision_config(net).to_dict(),
+        projection_dim=net.text_projection.shape[1],
+    )
     model = CLIPModel(config).eval()
     for tower in ("text", "vision"):
         fill(net, model, tower)
@@ -133,18 +178,36 @@ def from_transformers(model: nn.Module) -> nn.Module:
     Raises ModelLoadError for an activation that open_clip's CLIP does not have, or a weight that it has no place for.
     """
     from open_clip.model import CLIP, CLIPTextCfg, CLIPVisionCfg
+
     text, vision = model.config.text_config, model.config.vision_config
     for part, config in (("text", text), ("vision", vision)):
         if config.hidden_act not in ACTIVATIONS or config.hidden_act != text.hidden_act:
-            raise ModelLoadError(f"The {part} tower's activation is {config.hidden_act!r}; gelu or quick_gelu in both towers was expected. Nothing was changed.")
+            raise ModelLoadError(
+                f"The {part} tower's activation is {config.hidden_act!r}; gelu or quick_gelu in both towers was expected. Nothing was changed."
+            )
     with torch.device("meta"):
-        net = CLIP(model.config.projection_dim,
-                   CLIPVisionCfg(layers=vision.num_hidden_layers, width=vision.hidden_size, head_width=vision.hidden_size // vision.num_attention_heads,
-                                 mlp_ratio=_ratio(vision), patch_size=vision.patch_size, image_size=vision.image_size,
-                                 norm_kwargs={"eps": vision.layer_norm_eps}),
-                   CLIPTextCfg(context_length=text.max_position_embeddings, vocab_size=text.vocab_size, width=text.hidden_size, heads=text.num_attention_heads,
-                               layers=text.num_hidden_layers, mlp_ratio=_ratio(text), norm_kwargs={"eps": text.layer_norm_eps}),
-                   quick_gelu=ACTIVATIONS[text.hidden_act])
+        net = CLIP(
+            model.config.projection_dim,
+            CLIPVisionCfg(
+                layers=vision.num_hidden_layers,
+                width=vision.hidden_size,
+                head_width=vision.hidden_size // vision.num_attention_heads,
+                mlp_ratio=_ratio(vision),
+                patch_size=vision.patch_size,
+                image_size=vision.image_size,
+                norm_kwargs={"eps": vision.layer_norm_eps},
+            ),
+            CLIPTextCfg(
+                context_length=text.max_position_embeddings,
+                vocab_size=text.vocab_size,
+                width=text.hidden_size,
+                heads=text.num_attention_heads,
+                layers=text.num_hidden_layers,
+                mlp_ratio=_ratio(text),
+                norm_kwargs={"eps": text.layer_norm_eps},
+            ),
+            quick_gelu=ACTIVATIONS[text.hidden_act],
+        )
     weights, lacking = {}, []
     for name, shape in ((n, p.shape) for n, p in net.named_parameters()):
         place = locate(model, name)
@@ -152,10 +215,13 @@ def from_transformers(model: nn.Module) -> nn.Module:
         lacking += [name] if value is None else []
         weights[name] = value
     if lacking:
-        raise ModelLoadError(f"{type(model).__name__} has no place for {len(lacking)} of the CLIP's weights, {lacking[0]} first; a whole CLIPModel was expected.")
+        raise ModelLoadError(
+            f"{type(model).__name__} has no place for {len(lacking)} of the CLIP's weights, {lacking[0]} first; a whole CLIPModel was expected."
+        )
     net.load_state_dict(weights, strict=False, assign=True)
-    net.attn_mask = torch.full((text.max_position_embeddings,) * 2, float("-inf")).triu_(1)  # a token sees what comes before it
+    net.attn_mask = torch.full((text.max_position_embeddings,) * 2, float("-inf")).triu_(
+        1
+    )  # a token sees what comes before it
     for parameter in net.parameters():
         parameter.requires_grad_(True)
     return net.eval()
-

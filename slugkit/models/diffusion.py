@@ -41,23 +41,41 @@ def load_pipeline(model: str = "studio", device: str = "auto", device_map: str =
     Raises ModelLoadError, saying how to get what is missing.
     """
     from diffusers import DiffusionPipeline
+
     folder, target = pipeline_folder(model), pick_device(device)
     if folder is None:
-        need_repository(model, "a pipeline's folder as `save_pretrained` writes it", "`slugkit train diffusion` makes the studio's.")
-    more = {"safety_checker": None, "requires_safety_checker": False} if _has_checker(folder) else {}
+        need_repository(
+            model,
+            "a pipeline's folder as `save_pretrained` writes it",
+            "`slugkit train diffusion` makes the studio's.",
+        )
+    more = (
+        {"safety_checker": None, "requires_safety_checker": False} if _has_checker(folder) else {}
+    )
     try:
         with no_loading_bars(), plain_classes(model, folder or model):
-            pipe = DiffusionPipeline.from_pretrained(str(folder or model), dtype=torch.float32 if target.type == "cpu" else torch.float16, use_safetensors=True,
-                                                     trust_remote_code=False, **variant(folder or model), **({"device_map": device_map} if device_map else {}), **more)
+            pipe = DiffusionPipeline.from_pretrained(
+                str(folder or model),
+                dtype=torch.float32 if target.type == "cpu" else torch.float16,
+                use_safetensors=True,
+                trust_remote_code=False,
+                **variant(folder or model),
+                **({"device_map": device_map} if device_map else {}),
+                **more,
+            )
     except ModelLoadError:
         raise
     except Exception as error:
-        raise ModelLoadError(f"diffusers could not load {model!r}: {error}. Give a folder as `save_pretrained` writes it, or run once with a "
-                             "connection to fetch it. `slugkit train diffusion` makes the studio's. Nothing was changed.") from error
+        raise ModelLoadError(
+            f"diffusers could not load {model!r}: {error}. Give a folder as `save_pretrained` writes it, or run once with a "
+            "connection to fetch it. `slugkit train diffusion` makes the studio's. Nothing was changed."
+        ) from error
     pipe.set_progress_bar_config(disable=True)
     for name in ("unet", "vae"):
         if getattr(pipe, name, None) is not None:
-            getattr(pipe, name).to(memory_format=torch.channels_last)  # what convolutions on a CPU prefer
+            getattr(pipe, name).to(
+                memory_format=torch.channels_last
+            )  # what convolutions on a CPU prefer
     return pipe if device_map else pipe.to(target)
 
 
@@ -66,7 +84,9 @@ def _has_checker(folder: Path | None) -> bool:
     if folder is None:
         return True
     try:
-        return "safety_checker" in json.loads((folder / "model_index.json").read_text(encoding="utf-8"))
+        return "safety_checker" in json.loads(
+            (folder / "model_index.json").read_text(encoding="utf-8")
+        )
     except (OSError, ValueError):
         return False
 
@@ -90,7 +110,14 @@ def picture_edge(pipe) -> int:
 
 
 @torch.no_grad()
-def draw(pipe, prompts: list[str], seeds: list[int], steps: int = STEPS, guidance: float = GUIDANCE, batch_size: int = 0) -> np.ndarray:
+def draw(
+    pipe,
+    prompts: list[str],
+    seeds: list[int],
+    steps: int = STEPS,
+    guidance: float = GUIDANCE,
+    batch_size: int = 0,
+) -> np.ndarray:
     """One picture for each prompt and seed. Returns (N, H, W, 3) uint8.
 
     Each picture starts from noise of its own seed, drawn on the CPU, so it depends on which others are in its batch by rounding alone, which may show in a pixel
@@ -98,11 +125,21 @@ def draw(pipe, prompts: list[str], seeds: list[int], steps: int = STEPS, guidanc
     takes 16 of up to 256 pixels, 4 of 512, 1 of larger ones. What is no number (NaN) comes out black: `require_pictures` finds such a picture.
     """
     if len(prompts) != len(seeds):
-        raise ModelLoadError(f"{len(prompts)} prompts came with {len(seeds)} seeds; one seed for each prompt was expected.")
+        raise ModelLoadError(
+            f"{len(prompts)} prompts came with {len(seeds)} seeds; one seed for each prompt was expected."
+        )
     batch_size, parts = batch_size or min(16, max(1, (1024 // picture_edge(pipe)) ** 2)), []
     for i in range(0, len(prompts), batch_size):
-        noise = [torch.Generator("cpu").manual_seed(int(seed)) for seed in seeds[i:i + batch_size]]
-        made = pipe(prompts[i:i + batch_size], num_inference_steps=steps, guidance_scale=guidance, generator=noise, output_type="np").images
+        noise = [
+            torch.Generator("cpu").manual_seed(int(seed)) for seed in seeds[i : i + batch_size]
+        ]
+        made = pipe(
+            prompts[i : i + batch_size],
+            num_inference_steps=steps,
+            guidance_scale=guidance,
+            generator=noise,
+            output_type="np",
+        ).images
         parts.append((255 * np.nan_to_num(made).clip(0, 1)).round().astype(np.uint8))
     return np.concatenate(parts)
 
@@ -117,6 +154,8 @@ def require_pictures(images: np.ndarray, by: str = "the pipeline") -> None:
     """Raises ModelLoadError where pictures of an unedited pipeline are blank. by: what drew them, for the message."""
     count = int(blank(images).sum())
     if count:
-        raise ModelLoadError(f"{count} of {len(images)} pictures that {by} drew before any edit are one colour all over, as one of NaN comes "
-                             "out; pictures of something were expected. Causes: a VAE that overflows in half precision (device=cpu computes in float32), a "
-                             "safety checker, weights that do not belong together. Nothing was changed.")
+        raise ModelLoadError(
+            f"{count} of {len(images)} pictures that {by} drew before any edit are one colour all over, as one of NaN comes "
+            "out; pictures of something were expected. Causes: a VAE that overflows in half precision (device=cpu computes in float32), a "
+            "safety checker, weights that do not belong together. Nothing was changed."
+        )

@@ -19,7 +19,11 @@ _VARIANT = re.compile(r"^[^.]+\.(?P<name>[\w-]+?)(-\d+-of-\d+)?\.safetensors$")
 def read_json(file: Path) -> dict[str, Any]:
     """What a JSON file says, or {} where there is none, or none that says anything."""
     try:
-        known = json.loads(file.read_text("utf-8")) if file.is_file() and file.stat().st_size <= MAX_JSON else {}
+        known = (
+            json.loads(file.read_text("utf-8"))
+            if file.is_file() and file.stat().st_size <= MAX_JSON
+            else {}
+        )
     except (OSError, ValueError, RecursionError):
         return {}
     return known if isinstance(known, dict) else {}
@@ -28,6 +32,7 @@ def read_json(file: Path) -> dict[str, Any]:
 def in_cache(repo: str) -> bool:
     """Whether a snapshot of the repository, complete or not, lies in this machine's cache. repo: ORGANISATION/NAME."""
     from huggingface_hub import snapshot_download
+
     try:
         snapshot_download(repo, local_files_only=True)
     except Exception:
@@ -42,30 +47,41 @@ def require_repository(repo: str) -> None:
     """
     from huggingface_hub import HfApi, constants
     from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
+
     if in_cache(repo):
         return
     if wrong := mistyped(repo):
         raise ModelLoadError(f"{wrong} Nothing was changed.")
     fetch = f"On a machine with a connection: `hf download {repo} --local-dir FOLDER`; then give that folder instead. Nothing was changed."
     if constants.HF_HUB_OFFLINE:
-        raise ModelLoadError(f"{repo} is not in this machine's cache, and HF_HUB_OFFLINE forbids to fetch it; a cached or local copy was expected. {fetch}")
+        raise ModelLoadError(
+            f"{repo} is not in this machine's cache, and HF_HUB_OFFLINE forbids to fetch it; a cached or local copy was expected. {fetch}"
+        )
     try:
         HfApi().auth_check(repo)
     except GatedRepoError:
-        raise ModelLoadError(f"{repo} is gated: its owners want their terms accepted first. Accept them on the repository's page, run `hf auth login`, and try "
-                             "again. Nothing was changed.") from None
+        raise ModelLoadError(
+            f"{repo} is gated: its owners want their terms accepted first. Accept them on the repository's page, run `hf auth login`, and try "
+            "again. Nothing was changed."
+        ) from None
     except RepositoryNotFoundError:
-        raise ModelLoadError(f"The hub knows no repository {repo!r}, or it is private; ORGANISATION/NAME of a public one was expected, or a folder on this machine. "
-                             "Nothing was changed.") from None
+        raise ModelLoadError(
+            f"The hub knows no repository {repo!r}, or it is private; ORGANISATION/NAME of a public one was expected, or a folder on this machine. "
+            "Nothing was changed."
+        ) from None
     except Exception as error:
-        raise ModelLoadError(f"{repo} is not in this machine's cache and the hub cannot be reached ({type(error).__name__}); a connection, or a local copy, was "
-                             f"expected. {fetch}") from error
+        raise ModelLoadError(
+            f"{repo} is not in this machine's cache and the hub cannot be reached ({type(error).__name__}); a connection, or a local copy, was "
+            f"expected. {fetch}"
+        ) from error
 
 
 def need_repository(model: str, kind: str, otherwise: str = "") -> None:
     """`require_repository` for a name that is no folder here. kind, otherwise: what else could have been given. Raises ModelLoadError."""
     if model.count("/") != 1 or model.startswith((".", "~", "/")):
-        raise ModelLoadError(f"{model!r} is no folder on this machine, and no hub id; {kind}, or ORGANISATION/NAME was expected. {otherwise} Nothing was changed.")
+        raise ModelLoadError(
+            f"{model!r} is no folder on this machine, and no hub id; {kind}, or ORGANISATION/NAME was expected. {otherwise} Nothing was changed."
+        )
     require_repository(model)
 
 
@@ -74,6 +90,7 @@ def local(where: str | Path) -> Path | None:
     if Path(where).is_dir():
         return Path(where)
     from huggingface_hub import snapshot_download
+
     try:
         return Path(snapshot_download(str(where), local_files_only=True))
     except Exception:
@@ -83,13 +100,25 @@ def local(where: str | Path) -> Path | None:
 def variant(where: str | Path) -> dict[str, str]:
     """{"variant": "fp16"}, as `from_pretrained` takes it, where a part of the model is here in a variant alone; else {}."""
     folder = local(where)
-    parts = [] if folder is None else [p for p in folder.iterdir() if p.is_dir()] if (folder / "model_index.json").is_file() else [folder]
+    parts = (
+        []
+        if folder is None
+        else [p for p in folder.iterdir() if p.is_dir()]
+        if (folder / "model_index.json").is_file()
+        else [folder]
+    )
     lacking = []
     for part in parts:
         names = [p.name for p in part.glob("*.safetensors")]
-        kinds = {name: found["name"] for name in names if (found := _VARIANT.match(re.sub(r"-\d+-of-\d+", "", name)))}
+        kinds = {
+            name: found["name"]
+            for name in names
+            if (found := _VARIANT.match(re.sub(r"-\d+-of-\d+", "", name)))
+        }
         lacking += [set(kinds.values())] if kinds and len(kinds) == len(names) else []
-    common = sorted(set.intersection(*lacking), key=("fp16", "bf16").__contains__) if lacking else []
+    common = (
+        sorted(set.intersection(*lacking), key=("fp16", "bf16").__contains__) if lacking else []
+    )
     return {"variant": common[-1]} if common else {}
 
 
@@ -99,7 +128,13 @@ def _code_of(folder: Path) -> str:
         if "config" in file.name and "auto_map" in read_json(file):
             return file.relative_to(folder).as_posix()
     parts = read_json(folder / "model_index.json")
-    odd = [name for name, kind in parts.items() if isinstance(kind, list) and kind and (name == "_class_name" or (folder / name / f"{kind[0]}.py").is_file())]
+    odd = [
+        name
+        for name, kind in parts.items()
+        if isinstance(kind, list)
+        and kind
+        and (name == "_class_name" or (folder / name / f"{kind[0]}.py").is_file())
+    ]
     return "model_index.json" if odd else ""
 
 
@@ -110,10 +145,13 @@ def plain_classes(model: str, where: str | Path) -> Iterator[None]:
     model: what was asked for, for the message. where: its folder or hub id. Raises ModelLoadError for a model that needs such code.
     """
     from transformers import dynamic_module_utils
+
     folder = local(where)
     asks, waits = _code_of(folder) if folder else "", dynamic_module_utils.TIME_OUT_REMOTE_CODE
-    refusal = (f"{model!r} asks for code of its own{f' ({asks})' if asks else ''}, and slugkit runs no code that comes with a model; a model of the libraries' plain classes was "
-               "expected. Take the entry (auto_map, a class in a file) out where the plain class does as well, or load it with its own code and save its CLIP. Nothing was changed.")
+    refusal = (
+        f"{model!r} asks for code of its own{f' ({asks})' if asks else ''}, and slugkit runs no code that comes with a model; a model of the libraries' plain classes was "
+        "expected. Take the entry (auto_map, a class in a file) out where the plain class does as well, or load it with its own code and save its CLIP. Nothing was changed."
+    )
     if asks:
         raise ModelLoadError(refusal)
     dynamic_module_utils.TIME_OUT_REMOTE_CODE = 0  # nobody is asked
@@ -132,7 +170,10 @@ def no_loading_bars() -> Iterator[None]:
     """Within the block diffusers and transformers draw no bars about the files that they load."""
     from diffusers.utils import logging as of_diffusers
     from transformers.utils import logging as of_transformers
-    shown = [library for library in (of_diffusers, of_transformers) if library.is_progress_bar_enabled()]
+
+    shown = [
+        library for library in (of_diffusers, of_transformers) if library.is_progress_bar_enabled()
+    ]
     for library in shown:
         library.disable_progress_bar()
     try:

@@ -29,17 +29,27 @@ class Covariance:
         """x: (tokens, d), any float dtype."""
         x = wide(x.detach())
         seen, moment = self.count + len(x), x.T @ x
-        self.matrix = moment / seen if self.matrix is None else self.matrix * (self.count / seen) + moment / seen
+        self.matrix = (
+            moment / seen
+            if self.matrix is None
+            else self.matrix * (self.count / seen) + moment / seen
+        )
         self.count = seen
 
 
 def _modules_of(model, layer: str) -> list[torch.nn.Module]:
     """The modules that apply the layer: one, or those of q, k and v, which share their inputs."""
     place = locate(model, layer.split("[")[0])
-    owners = {id(module.weight): module for module in model.modules() if isinstance(getattr(module, "weight", None), torch.Tensor)}
+    owners = {
+        id(module.weight): module
+        for module in model.modules()
+        if isinstance(getattr(module, "weight", None), torch.Tensor)
+    }
     if place is not None and all(id(tensor) in owners for tensor in place.tensors):
         return [owners[id(tensor)] for tensor in place.tensors]
-    raise PatchError(f"{type(model).__name__} applies no weight {layer!r} in a module of its own; a matrix of one of its blocks was expected.")
+    raise PatchError(
+        f"{type(model).__name__} applies no weight {layer!r} in a module of its own; a matrix of one of its blocks was expected."
+    )
 
 
 def _as_rows(module: torch.nn.Module, x: torch.Tensor) -> torch.Tensor:
@@ -57,8 +67,12 @@ def watched(model, layers: list[str]) -> Iterator[dict[str, Covariance]]:
     """
     found = {layer: Covariance() for layer in layers}
     modules = {layer: _modules_of(model, layer)[0] for layer in layers}
-    hooks = [module.register_forward_pre_hook(lambda module, inputs, mine=found[layer]: mine.add(_as_rows(module, inputs[0])))
-             for layer, module in modules.items()]
+    hooks = [
+        module.register_forward_pre_hook(
+            lambda module, inputs, mine=found[layer]: mine.add(_as_rows(module, inputs[0]))
+        )
+        for layer, module in modules.items()
+    ]
     try:
         yield found
     finally:

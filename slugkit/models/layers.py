@@ -14,9 +14,20 @@ import torch
 from slugkit.base import SettingError, did_you_mean
 
 EXCLUDE = ("bias", "ln_", "embedding", "logit_scale")
-_KINDS = {"attn.in_proj_weight": "attn.in_proj", "attn.out_proj.weight": "attn.out_proj", "mlp.c_fc.weight": "mlp.c_fc", "mlp.c_proj.weight": "mlp.c_proj",
-          "conv1.weight": "conv1", "attn.qkv.weight": "attn.in_proj", "attn.proj.weight": "attn.out_proj", "mlp.fc1.weight": "mlp.c_fc",
-          "mlp.fc2.weight": "mlp.c_proj", "patch_embed.proj.weight": "conv1", "text_projection.weight": "proj", "trunk.head.weight": "proj"}
+_KINDS = {
+    "attn.in_proj_weight": "attn.in_proj",
+    "attn.out_proj.weight": "attn.out_proj",
+    "mlp.c_fc.weight": "mlp.c_fc",
+    "mlp.c_proj.weight": "mlp.c_proj",
+    "conv1.weight": "conv1",
+    "attn.qkv.weight": "attn.in_proj",
+    "attn.proj.weight": "attn.out_proj",
+    "mlp.fc1.weight": "mlp.c_fc",
+    "mlp.fc2.weight": "mlp.c_proj",
+    "patch_embed.proj.weight": "conv1",
+    "text_projection.weight": "proj",
+    "trunk.head.weight": "proj",
+}
 """Endings of names, open_clip's own and timm's (EVA, SigLIP), and what the matrix does."""
 _PACKED = ("in_proj_weight", "attn.qkv.weight")
 
@@ -58,7 +69,11 @@ def layer_names(model: torch.nn.Module, split_qkv: bool = False) -> list[str]:
     """Every parameter's name in the order of the network, packed q/k/v split into three if asked."""
     names = []
     for name, _ in model.named_parameters():
-        names += [f"{name}[{part}]" for part in "qkv"] if split_qkv and name.endswith(_PACKED) else [name]
+        names += (
+            [f"{name}[{part}]" for part in "qkv"]
+            if split_qkv and name.endswith(_PACKED)
+            else [name]
+        )
     return names
 
 
@@ -71,7 +86,9 @@ def weight_of(tensors, layer: str) -> torch.Tensor:
     return whole if not part else whole.chunk(3, dim=0)["qkv".index(part)]
 
 
-def layer_table(model: torch.nn.Module, exclude=EXCLUDE, layers=(), split_qkv: bool = False) -> pd.DataFrame:
+def layer_table(
+    model: torch.nn.Module, exclude=EXCLUDE, layers=(), split_qkv: bool = False
+) -> pd.DataFrame:
     """One row a parameter: layer, tower, block, kind, shape, n_weights, norm, candidate, reason.
 
     layers: if given, only these are candidates. Raises SettingError for a name the model does not have.
@@ -80,16 +97,28 @@ def layer_table(model: torch.nn.Module, exclude=EXCLUDE, layers=(), split_qkv: b
     names = layer_names(model, split_qkv)
     for wanted in layers:
         if wanted not in names:
-            raise SettingError(f"The model has no layer {wanted!r}{did_you_mean(wanted, names)}. Expected names as in the layer table.")
+            raise SettingError(
+                f"The model has no layer {wanted!r}{did_you_mean(wanted, names)}. Expected names as in the layer table."
+            )
     rows = []
     for name in names:
         w = weight_of(weights, name)
         reason = exclusion_reason(name, tuple(w.shape), exclude)
         if not reason and layers and name not in layers:
             reason = "not among the layers asked for"
-        rows.append({"layer": name, "tower": tower_of(name), "block": block_of(name), "kind": kind_of(name),
-                     "shape": "x".join(map(str, w.shape)) or "1", "n_weights": w.numel(), "norm": float(torch.linalg.vector_norm(w.detach().cpu(), dtype=torch.float64)),
-                     "candidate": not reason, "reason": reason})
+        rows.append(
+            {
+                "layer": name,
+                "tower": tower_of(name),
+                "block": block_of(name),
+                "kind": kind_of(name),
+                "shape": "x".join(map(str, w.shape)) or "1",
+                "n_weights": w.numel(),
+                "norm": float(torch.linalg.vector_norm(w.detach().cpu(), dtype=torch.float64)),
+                "candidate": not reason,
+                "reason": reason,
+            }
+        )
     return pd.DataFrame(rows)
 
 

@@ -25,7 +25,10 @@ SMALLEST_CHUNK = 2
 HEAP = {"cpu": 0.3, "cuda": 0.1}
 """Share that an allocator holds beyond the live tensors. On a CPU the C library's heap keeps holes between activations: measured on ViT-B-32, batches of 16 and 32."""
 
-CONTROLLERS = {"": ("memory.max", "memory.current", "inactive_file"), "memory": ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")}
+CONTROLLERS = {
+    "": ("memory.max", "memory.current", "inactive_file"),
+    "memory": ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+}
 """Controller in /proc/self/cgroup ("" is version 2, "memory" version 1) -> files of its limit and its use, and the entry of memory.stat with idle pages of files."""
 NO_LIMIT = 2**62
 """Version 1 writes the largest multiple of a page below 2^63 where nothing limits a group."""
@@ -62,7 +65,9 @@ class Plan:
         """Pairs that are encoded together: a part of a micro-batch if `chunk` says so, else as many whole ones as `chunk` or the memory allow."""
         if self.chunk and self.chunk < self.batch_size:
             return self.chunk
-        room = min(SHARE * (self.available - self._before(False)), ROOM.get(self.device, float("inf")))
+        room = min(
+            SHARE * (self.available - self._before(False)), ROOM.get(self.device, float("inf"))
+        )
         fitting = int((room / self._allocated(False) - self.fixed) // self.per_pair)
         most = self.chunk or min(AT_ONCE.get(self.device, 128), max(0, fitting))
         return max(1, most // self.batch_size) * self.batch_size
@@ -73,12 +78,17 @@ class Plan:
 
     def _pictures(self, chunked: bool) -> int:
         """Bytes of the decoded pictures: those of this micro-batch, those of the next one, and in chunks the chunks' own copies."""
-        return (3 * self.batch_size if chunked else 2 * max(self.batch_size, self.chunk or 0)) * self.picture
+        return (
+            3 * self.batch_size if chunked else 2 * max(self.batch_size, self.chunk or 0)
+        ) * self.picture
 
     @property
     def activations(self) -> int:
         """Bytes of the activations of the pairs that are encoded together, with the allocator's share."""
-        return round(self._allocated(self.together < self.batch_size) * (self.fixed + self.per_pair * self.together))
+        return round(
+            self._allocated(self.together < self.batch_size)
+            * (self.fixed + self.per_pair * self.together)
+        )
 
     @property
     def needed(self) -> int:
@@ -86,7 +96,12 @@ class Plan:
         return self._before(self.together < self.batch_size) + self.activations
 
     def _before(self, chunked: bool) -> int:
-        return self.weights + self.copies * self.gradients + self.largest_weight + self._pictures(chunked)
+        return (
+            self.weights
+            + self.copies * self.gradients
+            + self.largest_weight
+            + self._pictures(chunked)
+        )
 
     @property
     def fits(self) -> bool:
@@ -104,9 +119,11 @@ class Plan:
         what = f"A micro-batch of {self.batch_size}{f' in chunks of {self.chunk}' if self.together < self.batch_size else ''} needs"
         if self.together > self.batch_size:
             what = f"{self.together // self.batch_size} micro-batches of {self.batch_size} together need"
-        said = (f"{what} about {self.needed / 1e9:.1f} GB "
-                f"({self.weights / 1e9:.1f} weights, {self.copies} x {self.gradients / 1e9:.1f} gradients, {self.activations / 1e9:.1f} activations), "
-                f"you have {self.available / 1e9:.1f} GB on {self.device}")
+        said = (
+            f"{what} about {self.needed / 1e9:.1f} GB "
+            f"({self.weights / 1e9:.1f} weights, {self.copies} x {self.gradients / 1e9:.1f} gradients, {self.activations / 1e9:.1f} activations), "
+            f"you have {self.available / 1e9:.1f} GB on {self.device}"
+        )
         if self.fits:
             return f"{said}."
         if self.largest >= SMALLEST_CHUNK:
@@ -120,7 +137,13 @@ class Plan:
         return self
 
 
-def plan(clip: Clip, batch_size: int = 128, precision: str = "fp32", chunk: int | None = None, copies: int = 2) -> Plan:
+def plan(
+    clip: Clip,
+    batch_size: int = 128,
+    precision: str = "fp32",
+    chunk: int | None = None,
+    copies: int = 2,
+) -> Plan:
     """Measure one pair and two pairs, and tell what a micro-batch will take. Returns a `Plan`; the model stays as it is.
 
     precision: fp32, or bf16 or fp16 as of `slugkit.gradients.retain_gradient`. chunk: as there. copies: of the gradient, held at once: the one that is being summed
@@ -131,13 +154,34 @@ def plan(clip: Clip, batch_size: int = 128, precision: str = "fp32", chunk: int 
     weights = sum(x.numel() * x.element_size() for x in tensors)
     sizes = [4 * p.numel() for p in clip.model.parameters()]
     per_pair, device = max(1, two - one), clip.device
-    blocks = {(tower_of(name), block_of(name)) for name, _ in clip.model.named_parameters() if block_of(name) >= 0}
-    picture, first_pass = (3 * clip.image_size**2, 1 / max(1, len(blocks))) if device.type == "cpu" else (0, 0.0)
-    return Plan(weights, sum(sizes), copies, per_pair, max(0, one - per_pair), HEAP.get(device.type, 0.3), max(sizes), picture, first_pass,
-                free_memory(device) + weights, batch_size, chunk, device.type)
+    blocks = {
+        (tower_of(name), block_of(name))
+        for name, _ in clip.model.named_parameters()
+        if block_of(name) >= 0
+    }
+    picture, first_pass = (
+        (3 * clip.image_size**2, 1 / max(1, len(blocks))) if device.type == "cpu" else (0, 0.0)
+    )
+    return Plan(
+        weights,
+        sum(sizes),
+        copies,
+        per_pair,
+        max(0, one - per_pair),
+        HEAP.get(device.type, 0.3),
+        max(sizes),
+        picture,
+        first_pass,
+        free_memory(device) + weights,
+        batch_size,
+        chunk,
+        device.type,
+    )
 
 
-def pairs_together(clip: Clip, batch_size: int, precision: str = "fp32", chunk: int | None = None) -> int:
+def pairs_together(
+    clip: Clip, batch_size: int, precision: str = "fp32", chunk: int | None = None
+) -> int:
     """Pairs that a gradient encodes at a time: `Plan.together`, measured only where more than one micro-batch could go together."""
     if chunk or 2 * batch_size > AT_ONCE.get(clip.device.type, 128):
         return chunk or batch_size
@@ -151,19 +195,26 @@ def room_to_keep(device: torch.device) -> int:
 
 def kept_for_backward(clip: Clip, pairs: int, precision: str = "fp32") -> int:
     """Bytes that autograd keeps of one forward pass of both towers over so many grey pictures with a caption; parameters and buffers are not counted."""
-    own = {x.untyped_storage().data_ptr() for x in [*clip.model.parameters(), *clip.model.buffers()]}
+    own = {
+        x.untyped_storage().data_ptr() for x in [*clip.model.parameters(), *clip.model.buffers()]
+    }
     kept: dict[int, tuple[int, torch.Tensor]] = {}
 
     def note(x: torch.Tensor) -> torch.Tensor:
         storage = x.untyped_storage()
         if storage.data_ptr() not in own:
-            kept[storage.data_ptr()] = (storage.nbytes(), x)  # the tensor too, so that its address is not given away again
+            kept[storage.data_ptr()] = (
+                storage.nbytes(),
+                x,
+            )  # the tensor too, so that its address is not given away again
         return x
 
     pictures = np.full((pairs, clip.image_size, clip.image_size, 3), 127, np.uint8)
     pixels, tokens = clip.pixels(pictures), clip.tokens(["a picture"] * pairs)
     with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(note, lambda x: x):
-        with torch.autocast(clip.device.type, dtype=PRECISIONS[precision], enabled=PRECISIONS[precision] is not None):
+        with torch.autocast(
+            clip.device.type, dtype=PRECISIONS[precision], enabled=PRECISIONS[precision] is not None
+        ):
             features = clip.model.encode_image(pixels), clip.model.encode_text(tokens)
     del features
     return sum(size for size, _ in kept.values())
@@ -177,6 +228,7 @@ def free_memory(device: torch.device) -> int:
         spare = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return torch.cuda.mem_get_info(device)[0] + spare
     import psutil
+
     return min([psutil.virtual_memory().available, *group_rooms()])
 
 
@@ -186,7 +238,10 @@ def group_rooms(root: Path = Path("/")) -> list[int]:
     root: the folder that holds proc/ and sys/. Pages of files that were not used lately are counted as free, since the kernel gives them up before it
     refuses memory (Linux, Documentation/admin-guide/cgroup-v2.rst and cgroup-v1/memory.rst).
     """
-    found = [_room(folder, *CONTROLLERS[controller]) for folder, controller in control_groups(set(CONTROLLERS), root)]
+    found = [
+        _room(folder, *CONTROLLERS[controller])
+        for folder, controller in control_groups(set(CONTROLLERS), root)
+    ]
     return [room for room in found if room is not None]
 
 
@@ -196,7 +251,9 @@ def _room(folder: Path, limit: str, used: str, idle: str) -> int | None:
         most, taken = ((folder / name).read_text().strip() for name in (limit, used))
         if most == "max" or int(most) >= NO_LIMIT:
             return None
-        statistics = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
+        statistics = dict(
+            line.split() for line in (folder / "memory.stat").read_text().splitlines()
+        )
         return max(0, int(most) - int(taken) + int(statistics.get(idle, 0)))
     except (OSError, ValueError):
         return None

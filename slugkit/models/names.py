@@ -19,7 +19,11 @@ from slugkit.models.layers import tower_of
 
 _BLOCK = re.compile(r"^(?P<tower>visual\.)?transformer\.resblocks\.(?P<block>\d+)\.(?P<part>.+)$")
 _IN_BLOCK = {
-    "ln_1": "layer_norm1", "ln_2": "layer_norm2", "attn.out_proj": "self_attn.out_proj", "mlp.c_fc": "mlp.fc1", "mlp.c_proj": "mlp.fc2",
+    "ln_1": "layer_norm1",
+    "ln_2": "layer_norm2",
+    "attn.out_proj": "self_attn.out_proj",
+    "mlp.c_fc": "mlp.fc1",
+    "mlp.c_proj": "mlp.fc2",
 }
 _OUTSIDE = {
     "token_embedding.weight": "text_model.embeddings.token_embedding.weight",
@@ -35,7 +39,10 @@ _OUTSIDE = {
     "logit_scale": "logit_scale",
 }
 _TRANSPOSED = {"text_projection", "visual.proj"}
-_LEVELS = {"text": ("text_model.", "embeddings.token_embedding.weight"), "vision": ("vision_model.", "embeddings.patch_embedding.weight")}
+_LEVELS = {
+    "text": ("text_model.", "embeddings.token_embedding.weight"),
+    "vision": ("vision_model.", "embeddings.patch_embedding.weight"),
+}
 """Tower -> the level that transformers 5 leaves out where a model is one tower alone, and a weight that shows that it did."""
 ENCODERS = ("text_encoder", "text_encoder_2", "text_encoder_3")
 """What pipelines of diffusers call their text encoders."""
@@ -66,7 +73,9 @@ def hf_names(canonical: str) -> list[str]:
         head, _, kind = canonical.rpartition(".")
         if head in _OUTSIDE and kind in ("weight", "bias"):
             return [f"{_OUTSIDE[head]}.{kind}"]
-    raise PatchError(f"{canonical!r} is the name of no CLIP weight; a name as in the layer table was expected.")
+    raise PatchError(
+        f"{canonical!r} is the name of no CLIP weight; a name as in the layer table was expected."
+    )
 
 
 @dataclass(frozen=True)
@@ -88,8 +97,12 @@ class Place:
         rows = [shape[0] if shape else 1 for shape in shapes]
         whole = (sum(rows), *shapes[0][1:]) if len(shapes) > 1 else shapes[0]
         if tuple(value.shape) != whole:
-            raise PatchError(f"A weight of shape {tuple(value.shape)} was to be written where {whole} is expected. Nothing was changed.")
-        for tensor, part in zip(self.tensors, torch.split(value, rows) if len(shapes) > 1 else [value]):
+            raise PatchError(
+                f"A weight of shape {tuple(value.shape)} was to be written where {whole} is expected. Nothing was changed."
+            )
+        for tensor, part in zip(
+            self.tensors, torch.split(value, rows) if len(shapes) > 1 else [value]
+        ):
             tensor.copy_(part.T if self.transposed else part)
 
 
@@ -116,11 +129,21 @@ def parameters(model: Any) -> Mapping[str, torch.Tensor]:
     if isinstance(model, Mapping):
         return model
     if hasattr(model, "named_parameters"):
-        return {_WRAPPED.sub("", name): _held(model, name, p) for name, p in model.named_parameters()}
+        return {
+            _WRAPPED.sub("", name): _held(model, name, p) for name, p in model.named_parameters()
+        }
     if hasattr(model, "text_encoder"):
-        found = {part.name: part.text_encoder for part in parts(model) if part is not model} or {"text_encoder": model.text_encoder}
-        return {f"{place}.{name}": p for place, encoder in found.items() for name, p in parameters(encoder).items()}
-    raise PatchError(f"{type(model).__name__} holds no CLIP tower; an open_clip model, a transformers model or a diffusers pipeline was expected.")
+        found = {part.name: part.text_encoder for part in parts(model) if part is not model} or {
+            "text_encoder": model.text_encoder
+        }
+        return {
+            f"{place}.{name}": p
+            for place, encoder in found.items()
+            for name, p in parameters(encoder).items()
+        }
+    raise PatchError(
+        f"{type(model).__name__} holds no CLIP tower; an open_clip model, a transformers model or a diffusers pipeline was expected."
+    )
 
 
 def unwrapped(model: Any) -> Any:
@@ -144,7 +167,9 @@ def _held(model: torch.nn.Module, name: str, parameter: torch.Tensor) -> torch.T
     hook = getattr(model.get_submodule(owner), "_hf_hook", None)
     for one in getattr(hook, "hooks", [hook]):
         kept = getattr(one, "weights_map", None) or {}
-        if leaf in kept and kept[leaf] is kept[leaf] and not kept[leaf].is_meta:  # the same tensor each time: an edit stays
+        if (
+            leaf in kept and kept[leaf] is kept[leaf] and not kept[leaf].is_meta
+        ):  # the same tensor each time: an edit stays
             return kept[leaf]
     return parameter
 
@@ -160,7 +185,9 @@ def locate(model: Any, canonical: str) -> Place | None:
     names = hf_names(canonical)
     level, marker = _LEVELS[tower_of(canonical)]
     for prefix in _PREFIXES:
-        alone = f"{prefix}{marker}" in weights  # one tower, without the level that a whole CLIP has above it
+        alone = (
+            f"{prefix}{marker}" in weights
+        )  # one tower, without the level that a whole CLIP has above it
         there = [prefix + (name.removeprefix(level) if alone else name) for name in names]
         if all(name in weights for name in there):
             return Place(tuple(weights[name] for name in there), canonical in _TRANSPOSED)
@@ -212,7 +239,9 @@ def part_of(clip_model: torch.nn.Module, other: Any, tower: str) -> Any:
         except PatchError:
             continue
     if not wrong:
-        raise PatchError(f"No text encoder of this {type(other).__name__} shares a weight with the CLIP's {tower} tower. Nothing was changed.")
+        raise PatchError(
+            f"No text encoder of this {type(other).__name__} shares a weight with the CLIP's {tower} tower. Nothing was changed."
+        )
     return found[min(wrong, key=wrong.get)]
 
 
@@ -220,8 +249,10 @@ def require_tower(clip_model: torch.nn.Module, other: Any, tower: str) -> None:
     """Raises PatchError unless `other` holds this CLIP's own tower, weight by weight."""
     wrong = differences(clip_model, other, tower)
     if wrong:
-        raise PatchError(f"The {tower} tower of this {type(other).__name__} is not the CLIP's: {len(wrong)} weights differ, {wrong[0]} first. "
-                         "The gradients of one CLIP say nothing about another. Load the pair that belongs together. Nothing was changed.")
+        raise PatchError(
+            f"The {tower} tower of this {type(other).__name__} is not the CLIP's: {len(wrong)} weights differ, {wrong[0]} first. "
+            "The gradients of one CLIP say nothing about another. Load the pair that belongs together. Nothing was changed."
+        )
 
 
 def fill(clip_model: torch.nn.Module, other: Any, tower: str) -> None:
@@ -255,8 +286,12 @@ def differences(clip_model: torch.nn.Module, other: Any, tower: str) -> list[str
             continue
         shared += 1
         found = place.read()
-        if found.shape != weight.shape or not any(torch.equal(found, own) for own in _roundings(weight, found)):
+        if found.shape != weight.shape or not any(
+            torch.equal(found, own) for own in _roundings(weight, found)
+        ):
             wrong.append(name)
     if not shared:
-        raise PatchError(f"{type(other).__name__} shares no weight of the {tower} tower with this CLIP. Nothing was changed.")
+        raise PatchError(
+            f"{type(other).__name__} shares no weight of the {tower} tower with this CLIP. Nothing was changed."
+        )
     return wrong

@@ -38,19 +38,33 @@ class CutImages:
     place of the one that was kept longest; where memory does not hold a single one, pictures run through the whole tower.
     """
 
-    def __init__(self, clip: Clip, images: np.ndarray, layers: Iterable[str] = (), batch_size: int = 0):
+    def __init__(
+        self, clip: Clip, images: np.ndarray, layers: Iterable[str] = (), batch_size: int = 0
+    ):
         self._clip, self._images, self._batch = clip, images, batch_size or clip.batch
         if isinstance(images, np.ndarray):
             self._images = clip.resized(images)  # once, not for every probe
         visual = clip.model.visual
         self._blocks = getattr(getattr(visual, "transformer", None), "resblocks", None)
-        self.cuttable = (self._blocks is not None and hasattr(visual, "_embeds") and hasattr(visual, "_pool")
-                         and visual.transformer.batch_first)
-        self._short = (self.cuttable and visual.attn_pool is None and visual.pool_type == "tok"
-                       and all(hasattr(self._blocks[-1], part) for part in ("attention", "ln_1", "ls_1", "ls_2")))
+        self.cuttable = (
+            self._blocks is not None
+            and hasattr(visual, "_embeds")
+            and hasattr(visual, "_pool")
+            and visual.transformer.batch_first
+        )
+        self._short = (
+            self.cuttable
+            and visual.attn_pool is None
+            and visual.pool_type == "tok"
+            and all(
+                hasattr(self._blocks[-1], part) for part in ("attention", "ln_1", "ls_1", "ls_2")
+            )
+        )
         self._kept: dict[int, torch.Tensor] = {}
         self._room = room_to_keep(clip.device)
-        self.features = self._first_pass(list(dict.fromkeys(self.start(layer) for layer in layers if self.start(layer) != WHOLE)))
+        self.features = self._first_pass(
+            list(dict.fromkeys(self.start(layer) for layer in layers if self.start(layer) != WHOLE))
+        )
 
     def start(self, layer: str) -> int:
         """The block from which an edit of the layer matters; the number of blocks for the projection; WHOLE if none."""
@@ -66,9 +80,14 @@ class CutImages:
             return self._clip.image_features(self._images, self._batch)
         parts, kept = [], {start: [] for start in starts}
         for i in range(0, len(self._images), self._batch):
-            x, at = self._clip.model.visual._embeds(self._clip.pixels(self._images[i:i + self._batch])), 0
+            x, at = (
+                self._clip.model.visual._embeds(
+                    self._clip.pixels(self._images[i : i + self._batch])
+                ),
+                0,
+            )
             size = x[0].nbytes * len(self._images)
-            kept = {start: pieces for start, pieces in list(kept.items())[:self._room // size]}
+            kept = {start: pieces for start, pieces in list(kept.items())[: self._room // size]}
             for start in sorted(kept):
                 x, at = self._through(x, at, start), start
                 kept[start].append(x)
@@ -102,11 +121,23 @@ class CutImages:
             return self._clip.image_features(self._images[rows], self._batch)
         if start != WHOLE and start not in self._kept:
             self._first_pass([start])
-        parts = [rows[i:i + self._batch] for i in range(0, len(rows), self._batch)]
+        parts = [rows[i : i + self._batch] for i in range(0, len(rows), self._batch)]
         kept = self._kept.get(start)
         if kept is not None:
-            return torch.cat([self._finish(kept[torch.from_numpy(part).to(kept.device)], start) for part in parts])
-        return torch.cat([self._finish(self._clip.model.visual._embeds(self._clip.pixels(self._images[part])), 0) for part in parts])
+            return torch.cat(
+                [
+                    self._finish(kept[torch.from_numpy(part).to(kept.device)], start)
+                    for part in parts
+                ]
+            )
+        return torch.cat(
+            [
+                self._finish(
+                    self._clip.model.visual._embeds(self._clip.pixels(self._images[part])), 0
+                )
+                for part in parts
+            ]
+        )
 
 
 class CutTexts:
@@ -120,8 +151,11 @@ class CutTexts:
     def __init__(self, clip: Clip, texts: list[str], layer: str, batch_size: int = 512):
         self._clip, self._texts, self._batch = clip, texts, batch_size
         model = clip.model
-        self.cuttable = (hasattr(model, "text_pool_type") and model.transformer.batch_first
-                         and isinstance(model.text_projection, torch.nn.Parameter))
+        self.cuttable = (
+            hasattr(model, "text_pool_type")
+            and model.transformer.batch_first
+            and isinstance(model.text_projection, torch.nn.Parameter)
+        )
         self._blocks = model.transformer.resblocks if self.cuttable else []
         self._start = len(self._blocks) if layer == "text_projection" else block_of(layer)
         self.cuttable = self.cuttable and self._start != WHOLE
@@ -131,23 +165,29 @@ class CutTexts:
         tokens, model = self._clip.tokens(texts), self._clip.model
         if model.attn_mask is None or model.text_pool_type != "argmax":
             return tokens
-        return tokens[:, :int(tokens.argmax(-1).max()) + 1]
+        return tokens[:, : int(tokens.argmax(-1).max()) + 1]
 
     def _through(self, x: torch.Tensor, first: int, last: int) -> torch.Tensor:
         mask = self._clip.model.attn_mask
-        mask = None if mask is None else mask[:x.shape[1], :x.shape[1]]
+        mask = None if mask is None else mask[: x.shape[1], : x.shape[1]]
         for block in self._blocks[first:last]:
             x = block(x, attn_mask=mask)
         return x
 
     def _pooled(self, x: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
         from open_clip.transformer import text_global_pool
+
         model = self._clip.model
-        return text_global_pool(model.ln_final(x), tokens, model.text_pool_type, eos_token_id=getattr(model, "text_eos_id", None))
+        return text_global_pool(
+            model.ln_final(x),
+            tokens,
+            model.text_pool_type,
+            eos_token_id=getattr(model, "text_eos_id", None),
+        )
 
     def _head(self, texts: list[str]) -> tuple[torch.Tensor, torch.Tensor]:
         tokens, model = self._tokens(texts), self._clip.model
-        x = model.token_embedding(tokens) + model.positional_embedding[:tokens.shape[1]]
+        x = model.token_embedding(tokens) + model.positional_embedding[: tokens.shape[1]]
         x = self._through(x, 0, self._start)
         return (self._pooled(x, tokens) if self._start == len(self._blocks) else x), tokens
 
@@ -164,10 +204,15 @@ class CutTexts:
         if self._kept is None:
             self._kept, room = {}, room_to_keep(self._clip.device)
             for i in range(0, len(self._texts), self._batch):
-                piece = self._head(self._texts[i:i + self._batch])
+                piece = self._head(self._texts[i : i + self._batch])
                 room -= piece[0].nbytes
                 if room < 0:
                     break
                 self._kept[i] = piece
         starts = range(0, len(self._texts), self._batch)
-        return torch.cat([self._tail(*(self._kept.get(i) or self._head(self._texts[i:i + self._batch]))) for i in starts])
+        return torch.cat(
+            [
+                self._tail(*(self._kept.get(i) or self._head(self._texts[i : i + self._batch])))
+                for i in starts
+            ]
+        )

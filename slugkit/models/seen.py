@@ -26,27 +26,46 @@ class Seen:
     (`slugkit.models.memory.room_to_keep`) the pictures x tokens x width numbers that are kept, the input of the layer's block.
     """
 
-    def __init__(self, vlm: Vlm, images: np.ndarray, layer: str | None = None, batch_size: int = 128):
+    def __init__(
+        self, vlm: Vlm, images: np.ndarray, layer: str | None = None, batch_size: int = 128
+    ):
         self.vlm, self.batch_size = vlm, batch_size
         known: dict = {}
-        names = images.places[PLACE].itertuples(index=False, name=None) if isinstance(images, Pictures) else (image.tobytes() for image in images)
+        names = (
+            images.places[PLACE].itertuples(index=False, name=None)
+            if isinstance(images, Pictures)
+            else (image.tobytes() for image in images)
+        )
         self._rows = [known.setdefault(name, len(known)) for name in names]
         first = [self._rows.index(number) for number in range(len(known))]
-        self._images = images.take(first) if isinstance(images, Pictures) else [images[i] for i in first]
+        self._images = (
+            images.take(first) if isinstance(images, Pictures) else [images[i] for i in first]
+        )
         blocks, read = _blocks(vlm.model.model.vision_tower), vlm.model.config.vision_feature_layer
-        cuttable = blocks is not None and isinstance(read, int) and not vlm.cuts and layer is not None and block_of(layer) >= 0
-        self._after = list(blocks[block_of(layer):blocks_read(vlm.model)]) if cuttable else None
+        cuttable = (
+            blocks is not None
+            and isinstance(read, int)
+            and not vlm.cuts
+            and layer is not None
+            and block_of(layer) >= 0
+        )
+        self._after = list(blocks[block_of(layer) : blocks_read(vlm.model)]) if cuttable else None
         self._kept = self._inputs(blocks[block_of(layer)]) if cuttable else None
 
     def _part(self, i: int) -> dict[str, torch.Tensor]:
-        return self.vlm.seen(self._images[i:i + self.batch_size])
+        return self.vlm.seen(self._images[i : i + self.batch_size])
 
     @torch.no_grad()
     def _inputs(self, block: torch.nn.Module) -> list[torch.Tensor] | None:
         """What the block reads of the pictures, batch by batch; None where memory does not hold it."""
         kept: list[torch.Tensor] = []
         room = room_to_keep(next(block.parameters()).device)
-        hook = block.register_forward_pre_hook(lambda module, args, kwargs: kept.append((args[0] if args else kwargs["hidden_states"]).clone()), with_kwargs=True)
+        hook = block.register_forward_pre_hook(
+            lambda module, args, kwargs: kept.append(
+                (args[0] if args else kwargs["hidden_states"]).clone()
+            ),
+            with_kwargs=True,
+        )
         try:
             for i in range(0, len(self._images), self.batch_size):
                 self.vlm.model.model.vision_tower(self._part(i)["pixel_values"])
@@ -69,5 +88,9 @@ class Seen:
             found = list(torch.cat([self._from_block(x) for x in self._kept]))
         else:
             read = self.vlm.model.model.get_image_features
-            found = [each for i in range(0, len(self._images), self.batch_size) for each in read(**self._part(i), return_dict=True).pooler_output]
+            found = [
+                each
+                for i in range(0, len(self._images), self.batch_size)
+                for each in read(**self._part(i), return_dict=True).pooler_output
+            ]
         return [found[row] for row in self._rows]

@@ -40,7 +40,9 @@ def conversation(processor, question: str, answer: str) -> tuple[str, str]:
     return prompt, f"{'' if prompt[-1:].isspace() else ' '}{answer}{processor.tokenizer.eos_token}"
 
 
-def as_batch(tokenizer, image_token: int, patches: int, talks: list[tuple[str, str]], device) -> dict[str, torch.Tensor]:
+def as_batch(
+    tokenizer, image_token: int, patches: int, talks: list[tuple[str, str]], device
+) -> dict[str, torch.Tensor]:
     """Conversations as input_ids, attention_mask and labels (N, L) int64, padded on the left; labels are -100 but for the answers.
 
     Prompt and answer are cut into tokens as one text with the tokenizer's own first token, as the processor cuts the prompt, so the answer's tokens are
@@ -50,7 +52,11 @@ def as_batch(tokenizer, image_token: int, patches: int, talks: list[tuple[str, s
     for prompt, answer in talks:
         asked, whole = (np.array(tokenizer(text).input_ids) for text in (prompt, prompt + answer))
         shared = min(len(asked), len(whole))
-        start = shared if (asked[:shared] == whole[:shared]).all() else int(np.argmin(asked[:shared] == whole[:shared]))
+        start = (
+            shared
+            if (asked[:shared] == whole[:shared]).all()
+            else int(np.argmin(asked[:shared] == whole[:shared]))
+        )
         copies = np.where(whole == image_token, patches, 1)
         labels = np.where(np.arange(len(whole)) < start, -100, whole)
         rows.append((np.repeat(whole, copies).tolist(), np.repeat(labels, copies).tolist()))
@@ -77,23 +83,35 @@ def opened(images) -> list:
                 check_bounds(image)
                 image, _ = seen(image)
         except READ_ERRORS as error:
-            raise UnreadableImagesError(f"The picture {str(image)!r} cannot be read: {error}. A PNG, JPEG or another format that Pillow opens was "
-                                        "expected. Nothing was asked.") from error
+            raise UnreadableImagesError(
+                f"The picture {str(image)!r} cannot be read: {error}. A PNG, JPEG or another format that Pillow opens was "
+                "expected. Nothing was asked."
+            ) from error
         if not isinstance(image, (np.ndarray, Image.Image)):
-            raise ModelLoadError(f"Question {number} came with {type(image).__name__} in the place of its picture; an array, a Pillow image or a path "
-                                 "was expected. The model answers questions about pictures alone.")
+            raise ModelLoadError(
+                f"Question {number} came with {type(image).__name__} in the place of its picture; an array, a Pillow image or a path "
+                "was expected. The model answers questions about pictures alone."
+            )
         found.append(image)
     return found
 
 
-def hidden_states(model, batch: dict[str, torch.Tensor], features: list[torch.Tensor]) -> torch.Tensor:
+def hidden_states(
+    model, batch: dict[str, torch.Tensor], features: list[torch.Tensor]
+) -> torch.Tensor:
     """The language model's last hidden states, (N, L, width). features: of each picture what it reads, after the projector: (patches, width).
 
     batch: as `Vlm.scripted` gives it.
     """
-    together = torch.stack(features) if model.config.model_type == "vipllava" else list(features)  # transformers takes them so
+    together = (
+        torch.stack(features) if model.config.model_type == "vipllava" else list(features)
+    )  # transformers takes them so
     seen = BaseModelOutputWithPooling(pooler_output=together)
-    return model.model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], mm_encoder_outputs={"image": seen}).last_hidden_state
+    return model.model(
+        input_ids=batch["input_ids"],
+        attention_mask=batch["attention_mask"],
+        mm_encoder_outputs={"image": seen},
+    ).last_hidden_state
 
 
 @dataclass
@@ -121,10 +139,17 @@ class Vlm:
         if not self.cuts:
             return self.model.config.image_seq_length
         if min(height, width) < 1:
-            raise ModelLoadError(f"{type(self.model).__name__} cuts a picture by its size, and {height} x {width} pixels were given; the height and width "
-                                 "of the pictures were expected.")
+            raise ModelLoadError(
+                f"{type(self.model).__name__} cuts a picture by its size, and {height} x {width} pixels were given; the height and width "
+                "of the pictures were expected."
+            )
         blank, token = np.zeros((height, width, 3), np.uint8), self.processor.image_token
-        return int((self.processor(images=[blank], text=[token], return_tensors="pt")["input_ids"] == self.model.config.image_token_id).sum())
+        return int(
+            (
+                self.processor(images=[blank], text=[token], return_tensors="pt")["input_ids"]
+                == self.model.config.image_token_id
+            ).sum()
+        )
 
     def at_once(self, most: int, numbers: int, shape: tuple[int, int] = (0, 0)) -> int:
         """How many conversations fit into one batch: `most`, or fewer where the language model is large.
@@ -133,17 +158,26 @@ class Vlm:
         at most. shape: height and width of the pictures, see `picture_tokens`.
         """
         text = self.model.config.text_config
-        each = (self.picture_tokens(*shape) + TEXT_TOKENS) * text.num_hidden_layers * text.hidden_size * numbers
+        each = (
+            (self.picture_tokens(*shape) + TEXT_TOKENS)
+            * text.num_hidden_layers
+            * text.hidden_size
+            * numbers
+        )
         return max(1, min(most, BATCH_NUMBERS // each))
 
-    def scripted(self, questions: list[str], answers: list[str], shape: tuple[int, int] = (0, 0)) -> dict[str, torch.Tensor]:
+    def scripted(
+        self, questions: list[str], answers: list[str], shape: tuple[int, int] = (0, 0)
+    ) -> dict[str, torch.Tensor]:
         """The conversations with these answers as one batch without its pictures: input_ids,
         attention_mask, labels.
 
         shape: height and width of the pictures, which all have one size; see `picture_tokens`.
         Raises ModelLoadError for one that is longer than what the language model reads.
         """
-        talks = [conversation(self.processor, q, a) for q, a in zip(questions, answers, strict=True)]
+        talks = [
+            conversation(self.processor, q, a) for q, a in zip(questions, answers, strict=True)
+        ]
         made = as_batch(
             self.processor.tokenizer,
             self.model.config.image_token_id,
@@ -169,31 +203,51 @@ class Vlm:
         sizes = {"image_sizes": made["image_sizes"].to(device)} if "image_sizes" in made else {}
         return {"pixel_values": made["pixel_values"].to(device, self.model.dtype), **sizes}
 
-    def told(self, images: np.ndarray, questions: list[str], answers: list[str]) -> dict[str, torch.Tensor]:
+    def told(
+        self, images: np.ndarray, questions: list[str], answers: list[str]
+    ) -> dict[str, torch.Tensor]:
         """The conversations with these answers as one batch for the model: what `scripted` and `seen` give.
 
         images: (N, H, W, 3) uint8. Raises ModelLoadError for lists of different lengths.
         """
         if not len(images) == len(questions) == len(answers):
-            raise ModelLoadError(f"{len(images)} pictures, {len(questions)} questions and {len(answers)} answers were given; one of each was expected.")
+            raise ModelLoadError(
+                f"{len(images)} pictures, {len(questions)} questions and {len(answers)} answers were given; one of each was expected."
+            )
         return {**self.scripted(questions, answers, images.shape[1:3]), **self.seen(images)}
 
     @torch.no_grad()
-    def ask(self, images, questions: list[str], max_new_tokens: int = 16, batch_size: int = 64) -> list[str]:
+    def ask(
+        self, images, questions: list[str], max_new_tokens: int = 16, batch_size: int = 64
+    ) -> list[str]:
         """Greedy answers. images: one for each question, as `opened` takes them, or `Pictures`, of which one batch is in memory at a time.
 
         batch_size: at most; see `at_once`. Raises ModelLoadError for another number of them, UnreadableImagesError.
         """
         if len(images) != len(questions):
-            raise ModelLoadError(f"{len(questions)} questions came with {len(images)} pictures; one picture for each question was expected.")
+            raise ModelLoadError(
+                f"{len(questions)} questions came with {len(images)} pictures; one picture for each question was expected."
+            )
         images = images if isinstance(images, Pictures) else opened(images)
-        batch_size = self.at_once(batch_size, 2, np.asarray(images[0]).shape[:2] if self.cuts and len(images) else (0, 0))
-        device, said, steps = next(self.model.parameters()).device, [], range(0, len(questions), batch_size)
+        batch_size = self.at_once(
+            batch_size, 2, np.asarray(images[0]).shape[:2] if self.cuts and len(images) else (0, 0)
+        )
+        device, said, steps = (
+            next(self.model.parameters()).device,
+            [],
+            range(0, len(questions), batch_size),
+        )
         for i in progress(steps, "asking") if len(steps) > FEW else steps:
-            batch = self.processor(images=list(images[i:i + batch_size]), text=[self.prompt(q) for q in questions[i:i + batch_size]],
-                                   return_tensors="pt", padding=True).to(device)
+            batch = self.processor(
+                images=list(images[i : i + batch_size]),
+                text=[self.prompt(q) for q in questions[i : i + batch_size]],
+                return_tensors="pt",
+                padding=True,
+            ).to(device)
             made = self.model.generate(**batch, max_new_tokens=max_new_tokens, do_sample=False)
-            said += self.processor.batch_decode(made[:, batch["input_ids"].shape[1]:], skip_special_tokens=True)
+            said += self.processor.batch_decode(
+                made[:, batch["input_ids"].shape[1] :], skip_special_tokens=True
+            )
         return [text.strip() for text in said]
 
 
@@ -204,18 +258,31 @@ def _counted(processor, config, model: str) -> int:
     """
     tower = config.vision_config
     clip = "clip" in tower.model_type  # has a class token, which the strategy "default" drops
-    made = (tower.image_size // tower.patch_size) ** 2 + (clip and getattr(config, "vision_feature_select_strategy", "default") == "full")
+    made = (tower.image_size // tower.patch_size) ** 2 + (
+        clip and getattr(config, "vision_feature_select_strategy", "default") == "full"
+    )
 
     def asked() -> int:
         blank = np.zeros((tower.image_size, tower.image_size, 3), np.uint8)
-        return int((processor(images=[blank], text=[processor.image_token], return_tensors="pt")["input_ids"] == config.image_token_id).sum())
+        return int(
+            (
+                processor(images=[blank], text=[processor.image_token], return_tensors="pt")[
+                    "input_ids"
+                ]
+                == config.image_token_id
+            ).sum()
+        )
 
     if getattr(processor, "patch_size", None) is None or asked() != made:
         processor.patch_size, processor.num_additional_image_tokens = tower.patch_size, int(clip)
-        processor.vision_feature_select_strategy = getattr(config, "vision_feature_select_strategy", "default") if clip else "full"
+        processor.vision_feature_select_strategy = (
+            getattr(config, "vision_feature_select_strategy", "default") if clip else "full"
+        )
     if asked() != made:
-        raise ModelLoadError(f"The processor of {model!r} puts {asked()} tokens in the place of a picture, and its tower makes {made} of {tower.image_size} pixels; equal numbers "
-                             "were expected. Give a folder whose preprocessor_config.json cuts pictures to the tower's size. Nothing was changed.")
+        raise ModelLoadError(
+            f"The processor of {model!r} puts {asked()} tokens in the place of a picture, and its tower makes {made} of {tower.image_size} pixels; equal numbers "
+            "were expected. Give a folder whose preprocessor_config.json cuts pictures to the tower's size. Nothing was changed."
+        )
     return made
 
 
@@ -232,21 +299,36 @@ def load_vlm(model: str = "studio", device: str = "auto", device_map: str = "") 
     Raises ModelLoadError, saying how to get what is missing.
     """
     from transformers import AutoModelForImageTextToText, AutoProcessor
+
     folder, target = vlm_folder(model), pick_device(device)
     if folder is None:
-        need_repository(model, "a LLaVA's folder as `save_pretrained` writes it", "`slugkit train vlm` makes the studio's.")
+        need_repository(
+            model,
+            "a LLaVA's folder as `save_pretrained` writes it",
+            "`slugkit train vlm` makes the studio's.",
+        )
     try:
         with no_loading_bars(), plain_classes(model, folder or model):
-            net = AutoModelForImageTextToText.from_pretrained(str(folder or model), dtype=torch.float32 if target.type == "cpu" else torch.float16, use_safetensors=True,
-                                                              trust_remote_code=False, **variant(folder or model), **({"device_map": device_map} if device_map else {}))
+            net = AutoModelForImageTextToText.from_pretrained(
+                str(folder or model),
+                dtype=torch.float32 if target.type == "cpu" else torch.float16,
+                use_safetensors=True,
+                trust_remote_code=False,
+                **variant(folder or model),
+                **({"device_map": device_map} if device_map else {}),
+            )
             processor = AutoProcessor.from_pretrained(str(folder or model), trust_remote_code=False)
     except ModelLoadError:
         raise
     except Exception as error:
-        raise ModelLoadError(f"transformers could not load {model!r}: {error}. Give a folder as `save_pretrained` writes it, or run once with a "
-                             "connection to fetch it. `slugkit train vlm` makes the studio's. Nothing was changed.") from error
+        raise ModelLoadError(
+            f"transformers could not load {model!r}: {error}. Give a folder as `save_pretrained` writes it, or run once with a "
+            "connection to fetch it. `slugkit train vlm` makes the studio's. Nothing was changed."
+        ) from error
     if not hasattr(net.model, "vision_tower"):
-        raise ModelLoadError(f"{model!r} is a {type(net).__name__}, which has no vision tower of its own name; a LLaVA was expected. Nothing was changed.")
+        raise ModelLoadError(
+            f"{model!r} is a {type(net).__name__}, which has no vision tower of its own name; a LLaVA was expected. Nothing was changed."
+        )
     processor.tokenizer.padding_side = "left"  # generation goes on at the right end
     if getattr(net.config, "image_grid_pinpoints", None) is None:
         net.config.image_seq_length = _counted(processor, net.config, model)

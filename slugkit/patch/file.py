@@ -16,14 +16,28 @@ from safetensors.torch import load as tensors_from
 from safetensors.torch import save as bytes_of
 
 from slugkit import __version__
-from slugkit.base import EmptySetError, PatchError, SettingError, sha256_bytes, sha256_json, sha256_tensor, write_bytes
+from slugkit.base import (
+    EmptySetError,
+    PatchError,
+    SettingError,
+    sha256_bytes,
+    sha256_json,
+    sha256_tensor,
+    write_bytes,
+)
 from slugkit.models.convert import activation_of
 from slugkit.ranking import norm, tower_of
 from slugkit.search import PRECISIONS, EditableLayer
 
 MAX_HEADER = 1 << 20  # bytes of JSON in a patch file
-MAX_FILE = 1 << 28  # bytes of a patch file, and of a direction unfolded; the largest CLIP layers need about 110 MB
-FORMS = {"fp32": {"direction": "F32"}, "fp16": {"direction": "F16"}, "low rank": {"left": "F16", "right": "F16"}}
+MAX_FILE = (
+    1 << 28
+)  # bytes of a patch file, and of a direction unfolded; the largest CLIP layers need about 110 MB
+FORMS = {
+    "fp32": {"direction": "F32"},
+    "fp16": {"direction": "F16"},
+    "low rank": {"left": "F16", "right": "F16"},
+}
 """Form of a patch -> its tensors and their types in the file."""
 
 _Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -37,7 +51,9 @@ class _Metadata(BaseModel):
     form: Literal["fp32", "fp16", "low rank"]
     scale: _Positive
     error: Annotated[float, Field(ge=0, le=1)]
-    shape: Annotated[list[Annotated[int, Field(ge=1, le=1 << 24)]], Field(min_length=2, max_length=4)]
+    shape: Annotated[
+        list[Annotated[int, Field(ge=1, le=1 << 24)]], Field(min_length=2, max_length=4)
+    ]
     layer: str
     tower: Literal["text", "vision"]
     orientation: Literal["canonical"]
@@ -66,7 +82,9 @@ def _unpacked(form: str, tensors: dict[str, torch.Tensor], scale: float, shape) 
     """The direction that the stored tensors mean: float32, in the shape of the layer. Raises ValueError where they do not fit, before anything large is made."""
     _check_fill(form, tensors, shape)
     if form == "low rank":
-        return (tensors["left"].float() @ tensors["right"].float()).mul_(scale).reshape(tuple(shape))
+        return (
+            (tensors["left"].float() @ tensors["right"].float()).mul_(scale).reshape(tuple(shape))
+        )
     found = tensors["direction"].float().mul_(scale) if form == "fp16" else tensors["direction"]
     return found.reshape(tuple(shape))
 
@@ -76,12 +94,23 @@ def _check_fill(form: str, tensors: dict[str, torch.Tensor], shape) -> None:
     count = math.prod(shape)
     if form == "low rank":
         left, right = tensors["left"], tensors["right"]
-        if left.ndim != 2 or right.ndim != 2 or left.shape[1] != right.shape[0] or left.shape[0] * right.shape[1] != count:
-            raise ValueError(f"its factors {tuple(left.shape)} and {tuple(right.shape)} do not make the shape {tuple(shape)}")
+        if (
+            left.ndim != 2
+            or right.ndim != 2
+            or left.shape[1] != right.shape[0]
+            or left.shape[0] * right.shape[1] != count
+        ):
+            raise ValueError(
+                f"its factors {tuple(left.shape)} and {tuple(right.shape)} do not make the shape {tuple(shape)}"
+            )
         if left.shape[1] > min(left.shape[0], right.shape[1]):
-            raise ValueError(f"its rank {left.shape[1]} is more than a matrix of {left.shape[0]} x {right.shape[1]} has")
+            raise ValueError(
+                f"its rank {left.shape[1]} is more than a matrix of {left.shape[0]} x {right.shape[1]} has"
+            )
     elif tensors["direction"].numel() != count:
-        raise ValueError(f"its direction of {tensors['direction'].numel()} numbers does not fill the shape {tuple(shape)}")
+        raise ValueError(
+            f"its direction of {tensors['direction'].numel()} numbers does not fill the shape {tuple(shape)}"
+        )
 
 
 class _Direction:
@@ -152,10 +181,21 @@ class Patch:
         """
         tensors = self.stored or {"direction": self.direction}
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-        record = {known.name: getattr(self, known.name) for known in fields(self) if known.name not in ("direction", "stored")}
-        record |= {"format": "slugkit-patch", "version": 2, "orientation": "canonical", "shape": list(self.shape)}
+        record = {
+            known.name: getattr(self, known.name)
+            for known in fields(self)
+            if known.name not in ("direction", "stored")
+        }
+        record |= {
+            "format": "slugkit-patch",
+            "version": 2,
+            "orientation": "canonical",
+            "shape": list(self.shape),
+        }
         record |= {name: float(getattr(self, name)) for name in ("lam", "rho", "scale", "error")}
-        record |= {"tensors_sha256": {name: sha256_tensor(tensor) for name, tensor in tensors.items()}}
+        record |= {
+            "tensors_sha256": {name: sha256_tensor(tensor) for name, tensor in tensors.items()}
+        }
         try:
             record = json.loads(json.dumps(record, default=_scalar, allow_nan=False))
             record["checksum"] = sha256_json(record)
@@ -185,21 +225,25 @@ class Patch:
     def verify(self, model: Any) -> None:
         """As `slugkit.patch.verify`."""
         from slugkit.patch import on_model
+
         on_model.verify(self, model)
 
     def apply(self, model: Any) -> None:
         """As `slugkit.patch.apply`: put the edit on a plain model, in place."""
         from slugkit.patch import on_model
+
         on_model.apply(self, model)
 
     def remove(self, model: Any) -> None:
         """As `slugkit.patch.remove`: take it off again, bit for bit."""
         from slugkit.patch import on_model
+
         on_model.remove(self, model)
 
     def applied(self, model: Any):
         """As `slugkit.patch.applied`: `with edit.applied(model): ...`, then without it."""
         from slugkit.patch import on_model
+
         return on_model.applied(self, model)
 
 
@@ -239,8 +283,15 @@ def _in_form(p: Patch, form: str, tensors: dict[str, torch.Tensor], scale: float
     """The patch with its direction as the form can hold it; rho goes with the direction's length."""
     direction = _unpacked(form, tensors, scale, p.direction.shape)
     length, whole = norm(direction), norm(p.direction)
-    return replace(p, direction=direction, form=form, stored=tensors, scale=scale, rho=p.rho * length / whole,
-                   error=min(1.0, norm(direction - p.direction) / whole))
+    return replace(
+        p,
+        direction=direction,
+        form=form,
+        stored=tensors,
+        scale=scale,
+        rho=p.rho * length / whole,
+        error=min(1.0, norm(direction - p.direction) / whole),
+    )
 
 
 def half(p: Patch) -> Patch:
@@ -260,11 +311,16 @@ def low_rank(p: Patch, rank: int) -> Patch:
     """
     flat = p.direction.flatten(1)
     if not 1 <= rank <= min(flat.shape):
-        raise SettingError(f"rank is {rank}; 1 to {min(flat.shape)} was expected for a layer of shape {tuple(p.direction.shape)}.")
+        raise SettingError(
+            f"rank is {rank}; 1 to {min(flat.shape)} was expected for a layer of shape {tuple(p.direction.shape)}."
+        )
     _largest(p)
     u, s, v = torch.linalg.svd(flat.double(), full_matrices=False)
     root = (s[:rank] / s[0]).sqrt()
-    factors = {"left": (u[:, :rank] * root).half().contiguous(), "right": (root[:, None] * v[:rank]).half().contiguous()}
+    factors = {
+        "left": (u[:, :rank] * root).half().contiguous(),
+        "right": (root[:, None] * v[:rank]).half().contiguous(),
+    }
     return _in_form(p, "low rank", factors, float(s[0]))
 
 
@@ -279,21 +335,43 @@ def add(patches: list[Patch], concept: str | None = None) -> Patch:
     first = patches[0]
     for p in patches[1:]:
         if (p.layer, p.base_sha256) != (first.layer, first.base_sha256):
-            raise PatchError(f"the patches for {first.concept!r} ({first.layer}) and {p.concept!r} ({p.layer}) are for different layers or bases; only edits of one "
-                             "weight add up to one file. Apply them one after the other.")
-    total = sum((p.lam * p.direction.double() for p in sorted(patches, key=lambda p: p.sha256)), torch.zeros_like(first.direction, dtype=torch.float64))
+            raise PatchError(
+                f"the patches for {first.concept!r} ({first.layer}) and {p.concept!r} ({p.layer}) are for different layers or bases; only edits of one "
+                "weight add up to one file. Apply them one after the other."
+            )
+    total = sum(
+        (p.lam * p.direction.double() for p in sorted(patches, key=lambda p: p.sha256)),
+        torch.zeros_like(first.direction, dtype=torch.float64),
+    )
     rho = norm(total) * first.rho / (first.lam * norm(first.direction))
-    known = {p.provenance["activation"] for p in patches if isinstance(p.provenance.get("activation"), str)}
+    known = {
+        p.provenance["activation"]
+        for p in patches
+        if isinstance(p.provenance.get("activation"), str)
+    }
     if len(known) > 1:
-        raise PatchError(f"the patches for {first.layer} were made for models with the activations {' and '.join(sorted(known))}; one model was expected.")
-    return Patch(layer=first.layer, tower=first.tower, direction=total.float(), lam=1.0, rho=rho, concept=concept or " and ".join(p.concept for p in patches),
-                 base_sha256=first.base_sha256, provenance={"sum_of": [p.sha256 for p in patches]} | ({"activation": known.pop()} if known else {}))
+        raise PatchError(
+            f"the patches for {first.layer} were made for models with the activations {' and '.join(sorted(known))}; one model was expected."
+        )
+    return Patch(
+        layer=first.layer,
+        tower=first.tower,
+        direction=total.float(),
+        lam=1.0,
+        rho=rho,
+        concept=concept or " and ".join(p.concept for p in patches),
+        base_sha256=first.base_sha256,
+        provenance={"sum_of": [p.sha256 for p in patches]}
+        | ({"activation": known.pop()} if known else {}),
+    )
 
 
 def _largest(p: Patch) -> float:
     found = float(p.direction.abs().max())
     if not found > 0:
-        raise PatchError(f"the direction of {p.layer} holds nothing but zeros; a gradient was expected.\nMake the patch again from its gradient.")
+        raise PatchError(
+            f"the direction of {p.layer} holds nothing but zeros; a gradient was expected.\nMake the patch again from its gradient."
+        )
     return found
 
 
@@ -333,14 +411,22 @@ def _metadata(data: bytes) -> _Metadata:
         raise ValueError(f"its metadata hold {text}")
 
     header = json.loads(data[8 : 8 + _header_size(data)], parse_constant=refuse)
-    if not isinstance(header, dict) or set(header) - {"__metadata__"} not in [set(tensors) for tensors in FORMS.values()]:
-        raise ValueError("it does not hold exactly one tensor 'direction', or 'left' and 'right', and metadata")
+    if not isinstance(header, dict) or set(header) - {"__metadata__"} not in [
+        set(tensors) for tensors in FORMS.values()
+    ]:
+        raise ValueError(
+            "it does not hold exactly one tensor 'direction', or 'left' and 'right', and metadata"
+        )
     record = json.loads(header["__metadata__"]["slugkit"], parse_constant=refuse)
     metadata = _Metadata.model_validate(record)
-    if metadata.checksum != sha256_json({key: value for key, value in record.items() if key != "checksum"}):
+    if metadata.checksum != sha256_json(
+        {key: value for key, value in record.items() if key != "checksum"}
+    ):
         raise ValueError("its metadata were changed after it was written")
     if math.prod(metadata.shape) > MAX_FILE // 4:
-        raise ValueError(f"its direction claims the shape {tuple(metadata.shape)}, more than any patch needs")
+        raise ValueError(
+            f"its direction claims the shape {tuple(metadata.shape)}, more than any patch needs"
+        )
     for name, kind in FORMS[metadata.form].items():
         if header[name]["dtype"] != kind:
             raise ValueError(f"its {name} has the type {header[name]['dtype']}, not {kind}")
@@ -363,18 +449,25 @@ def loads(data: bytes, name: str = "this") -> Patch:
         _check_size(data)
         metadata = _metadata(data)
         tensors = tensors_from(data)
-        if {name: sha256_tensor(tensor) for name, tensor in tensors.items()} != metadata.tensors_sha256:
+        if {
+            name: sha256_tensor(tensor) for name, tensor in tensors.items()
+        } != metadata.tensors_sha256:
             raise ValueError("its direction was changed after it was written")
         _check_fill(metadata.form, tensors, metadata.shape)
         if metadata.form == "fp32":
             direction = _unpacked("fp32", tensors, metadata.scale, metadata.shape)
         else:  # unfolded when a model has the layer in this shape
             direction = torch.empty(tuple(metadata.shape), device="meta")
-        known = metadata.model_dump(exclude={"format", "version", "orientation", "shape", "tensors_sha256", "checksum"})
-        return Patch(direction=direction, stored={} if metadata.form == "fp32" else tensors, **known)
+        known = metadata.model_dump(
+            exclude={"format", "version", "orientation", "shape", "tensors_sha256", "checksum"}
+        )
+        return Patch(
+            direction=direction, stored={} if metadata.form == "fp32" else tensors, **known
+        )
     except ValidationError as error:
         faults = "; ".join(
-            f"{'.'.join(map(str, fault['loc'])) or 'metadata'}: {fault['msg']}" for fault in error.errors()[:3]
+            f"{'.'.join(map(str, fault['loc'])) or 'metadata'}: {fault['msg']}"
+            for fault in error.errors()[:3]
         )
         raise _unsound(name, f"its metadata do not fit ({faults})") from error
     except (ValueError, KeyError, TypeError, RecursionError, SafetensorError, PatchError) as error:
@@ -382,7 +475,9 @@ def loads(data: bytes, name: str = "this") -> Patch:
 
 
 def _unsound(name: str, reason: Any) -> PatchError:
-    reason = f"it has no entry {reason}" if isinstance(reason, KeyError) else str(reason).splitlines()[0]
+    reason = (
+        f"it has no entry {reason}" if isinstance(reason, KeyError) else str(reason).splitlines()[0]
+    )
     return PatchError(
         f"{name} is not a sound patch file: {reason}.\n"
         "A patch written by slugkit was expected; fetch or make it again. Nothing was changed."

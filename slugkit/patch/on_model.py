@@ -98,16 +98,30 @@ def find(layer: str, concept: str, model: Any, resolve: Resolve | None = None) -
     except (AttributeError, LookupError, PatchError):
         place = None
     if place is None:
-        known = [known for known, _ in model.named_parameters()] if hasattr(model, "named_parameters") else []
+        known = (
+            [known for known, _ in model.named_parameters()]
+            if hasattr(model, "named_parameters")
+            else []
+        )
         close = nearest(name, known)
-        hint = f"The nearest names are {', '.join(close)}." if close else "Pass `resolve` for a model with other names."
-        raise PatchError(f"this model has no layer {name}, which the patch for {concept!r} edits; nothing was changed.\n{hint}")
+        hint = (
+            f"The nearest names are {', '.join(close)}."
+            if close
+            else "Pass `resolve` for a model with other names."
+        )
+        raise PatchError(
+            f"this model has no layer {name}, which the patch for {concept!r} edits; nothing was changed.\n{hint}"
+        )
     if any(tensor.is_meta for tensor in place.tensors):
-        raise PatchError(f"layer {name} is not in memory: it was offloaded to disk, or never loaded. Nothing was changed.\n"
-                         "Apply the patch to the files (`slugkit patch apply`), or load the model without a device_map that needs the disk.")
+        raise PatchError(
+            f"layer {name} is not in memory: it was offloaded to disk, or never loaded. Nothing was changed.\n"
+            "Apply the patch to the files (`slugkit patch apply`), or load the model without a device_map that needs the disk."
+        )
     unused = {} if resolve else unused_layers(model, [name])
     if unused:
-        raise PatchError(f"an edit of layer {name} cannot act: {unused[name]}. Nothing was changed. Use the patch of another layer.")
+        raise PatchError(
+            f"an edit of layer {name} cannot act: {unused[name]}. Nothing was changed. Use the patch of another layer."
+        )
     kinds = {tensor.dtype for tensor in place.tensors}
     if len(kinds) > 1 or not kinds <= set(PRECISIONS):
         raise PatchError(
@@ -132,7 +146,10 @@ def _matched(p: Patch, model: Any, resolve: Resolve | None) -> tuple[Layer, _Edi
             refusals.append(refused)
     if len(refusals) == 1:
         raise refusals[0]
-    raise PatchError(f"none of the {len(refusals)} text encoders takes the patch for {p.concept!r}; nothing was changed.\n" + "\n".join(str(r).splitlines()[0] for r in refusals))
+    raise PatchError(
+        f"none of the {len(refusals)} text encoders takes the patch for {p.concept!r}; nothing was changed.\n"
+        + "\n".join(str(r).splitlines()[0] for r in refusals)
+    )
 
 
 def _matched_in(p: Patch, model: Any, resolve: Resolve | None) -> tuple[Layer, _Edited | None]:
@@ -140,7 +157,9 @@ def _matched_in(p: Patch, model: Any, resolve: Resolve | None) -> tuple[Layer, _
     try:
         rows = rows_of(p, layer.weight)
     except (ShapeError, TypeError) as error:
-        raise PatchError(f"layer {p.layer} does not fit this model: {error}\nNothing was changed.") from error
+        raise PatchError(
+            f"layer {p.layer} does not fit this model: {error}\nNothing was changed."
+        ) from error
     if layer.weight[rows].shape != p.shape:
         raise PatchError(
             f"layer {p.layer} has the shape {tuple(layer.weight[rows].shape)} in this model and {tuple(p.shape)} "
@@ -169,7 +188,10 @@ def _is_base(weight: torch.Tensor, p: Patch) -> bool:
     """Whether the patch was made for this weight, or for one that is this in a coarser type: a file in half precision, read as float32."""
     for kind, name in PRECISIONS.items():
         cast = weight.to(kind)
-        if torch.equal(cast.to(weight.dtype), weight) and sha256_tensor(cast) == p.base_sha256[name]:
+        if (
+            torch.equal(cast.to(weight.dtype), weight)
+            and sha256_tensor(cast) == p.base_sha256[name]
+        ):
             return True
     return False
 
@@ -250,18 +272,30 @@ def remove(p: Patch, model: Any, resolve: Resolve | None = None) -> None:
             "changed.\n"
             "To undo an edit made elsewhere, load the original weights."
         )
-    layer.write(edited.original.to(layer.weight.device), {key: other for key, other in edited.patches.items() if key != p.sha256})
+    layer.write(
+        edited.original.to(layer.weight.device),
+        {key: other for key, other in edited.patches.items() if key != p.sha256},
+    )
 
 
 def edits_of(model: Any) -> list[tuple[str, _Edited]]:
     """Layer and what was done to it, for every layer of the model that this process edited."""
     try:
         files = isinstance(model, Mapping) and hasattr(model, "named_parameters")
-        tensors = [tensor for _, tensor in model.named_parameters()] if files else list(parameters(unwrapped(model)).values())
+        tensors = (
+            [tensor for _, tensor in model.named_parameters()]
+            if files
+            else list(parameters(unwrapped(model)).values())
+        )
     except PatchError:
         tensors = []
     mine = {id(tensor) for tensor in (*tensors, model)}
-    return [(name, edited) for key, known in _REGISTRY.items() if id(key) in mine for name, edited in known.items()]
+    return [
+        (name, edited)
+        for key, known in _REGISTRY.items()
+        if id(key) in mine
+        for name, edited in known.items()
+    ]
 
 
 def patches_on(model: Any) -> list[Patch]:
@@ -285,7 +319,9 @@ def applied(p: Patch, model: Any, resolve: Resolve | None = None) -> Iterator[An
 
 
 @contextmanager
-def all_applied(patches: Iterable[Patch], model: Any, resolve: Resolve | None = None) -> Iterator[Any]:
+def all_applied(
+    patches: Iterable[Patch], model: Any, resolve: Resolve | None = None
+) -> Iterator[Any]:
     """Within the block all the patches are applied, on whatever layers; afterwards the model is as before, bit for bit.
 
     The order does not matter. Arguments and errors as in `apply`; after an error nothing is changed.

@@ -46,18 +46,44 @@ def save_record(model: Any, path: str | Path) -> Path:
     model: or a list of copies of it, each of which may be in another precision.
     Raises PatchError where no patch is on the model. Whoever has the record can undo the edit: it holds the original weights.
     """
-    found = [edit for one in (model if isinstance(model, list) else [model]) for edit in on_model.edits_of(one)]
-    edits = [edit for _, edit in sorted({(name, edited.written): (name, edited) for name, edited in found}.items())]
+    found = [
+        edit
+        for one in (model if isinstance(model, list) else [model])
+        for edit in on_model.edits_of(one)
+    ]
+    edits = [
+        edit
+        for _, edit in sorted(
+            {(name, edited.written): (name, edited) for name, edited in found}.items()
+        )
+    ]
     if not edits:
-        raise PatchError("no patch is on this model in this process, so there is nothing to record.\nApply a patch first.")
+        raise PatchError(
+            "no patch is on this model in this process, so there is nothing to record.\nApply a patch first."
+        )
     tensors, layers = {}, []
     for number, (name, edited) in enumerate(edits):
         tensors[f"original.{number}"] = edited.original.cpu().contiguous()
-        layers.append({"layer": name, "original": sha256_tensor(edited.original), "written": edited.written, "patches": sorted(edited.patches)})
+        layers.append(
+            {
+                "layer": name,
+                "original": sha256_tensor(edited.original),
+                "written": edited.written,
+                "patches": sorted(edited.patches),
+            }
+        )
         for k, sha in enumerate(sorted(edited.patches)):
-            tensors[f"patch.{number}.{k}"] = torch.from_numpy(np.frombuffer(edited.patches[sha].content(), np.uint8).copy())
+            tensors[f"patch.{number}.{k}"] = torch.from_numpy(
+                np.frombuffer(edited.patches[sha].content(), np.uint8).copy()
+            )
     record = {"format": "slugkit-record", "version": 1, "layers": layers}
-    write_bytes(path, bytes_of(tensors, {"slugkit": json.dumps(record | {"checksum": sha256_json(record)}, sort_keys=True)}))
+    write_bytes(
+        path,
+        bytes_of(
+            tensors,
+            {"slugkit": json.dumps(record | {"checksum": sha256_json(record)}, sort_keys=True)},
+        ),
+    )
     return Path(path)
 
 
@@ -75,18 +101,34 @@ def load_record(path: str | Path, model: Any, within: Callable[[str], list] | No
             record = json.loads((file.metadata() or {})["slugkit"])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dictionary
         known = _Record.model_validate(record)
-        if known.checksum != sha256_json({key: value for key, value in record.items() if key != "checksum"}):
+        if known.checksum != sha256_json(
+            {key: value for key, value in record.items() if key != "checksum"}
+        ):
             raise ValueError("it was changed after it was written")
         entries = [_entry(entry, number, tensors) for number, entry in enumerate(known.layers)]
     except ValidationError as error:
         raise _unsound(path, f"{error.errors()[0]['loc']}: {error.errors()[0]['msg']}") from error
-    except (OSError, ValueError, KeyError, TypeError, RecursionError, SafetensorError, PatchError) as error:
+    except (
+        OSError,
+        ValueError,
+        KeyError,
+        TypeError,
+        RecursionError,
+        SafetensorError,
+        PatchError,
+    ) as error:
         raise _unsound(path, error) from error
-    found = [_written_layers(entry, within(entry.layer) if within else parts(model)) for entry, _, _ in entries]
+    found = [
+        _written_layers(entry, within(entry.layer) if within else parts(model))
+        for entry, _, _ in entries
+    ]
     for layers, (entry, original, patches) in zip(found, entries):
         for layer in layers:
             layer.know(original, entry.written, patches)
-    return sorted((p for _, _, patches in entries for p in patches.values()), key=lambda p: (p.layer, p.sha256))
+    return sorted(
+        (p for _, _, patches in entries for p in patches.values()),
+        key=lambda p: (p.layer, p.sha256),
+    )
 
 
 def _written_layers(entry: _Entry, within: list) -> list[on_model.Layer]:
@@ -103,8 +145,10 @@ def _written_layers(entry: _Entry, within: list) -> list[on_model.Layer]:
         return found
     if refusals and len(refusals) == len(within):
         raise refusals[0]
-    raise PatchError(f"layer {entry.layer} of this model does not hold what the record says was written; nothing was changed.\n"
-                     "Use the model that the record was saved with, in the same precision.")
+    raise PatchError(
+        f"layer {entry.layer} of this model does not hold what the record says was written; nothing was changed.\n"
+        "Use the model that the record was saved with, in the same precision."
+    )
 
 
 def _entry(entry: _Entry, number: int, tensors: dict[str, torch.Tensor]) -> tuple:
@@ -112,12 +156,19 @@ def _entry(entry: _Entry, number: int, tensors: dict[str, torch.Tensor]) -> tupl
     original = tensors[f"original.{number}"]
     if sha256_tensor(original) != entry.original:
         raise ValueError("its original weight was changed after it was written")
-    patches = [loads(tensors[f"patch.{number}.{k}"].numpy().tobytes(), f"patch {k} of the record") for k in range(len(entry.patches))]
+    patches = [
+        loads(tensors[f"patch.{number}.{k}"].numpy().tobytes(), f"patch {k} of the record")
+        for k in range(len(entry.patches))
+    ]
     if [p.sha256 for p in patches] != entry.patches:
         raise ValueError("its patches are not those it names")
     return entry, original, {p.sha256: p for p in patches}
 
 
 def _unsound(path: Path, reason: Any) -> PatchError:
-    reason = f"it has no entry {reason}" if isinstance(reason, KeyError) else str(reason).splitlines()[0]
-    return PatchError(f"{path.name} is not a sound record of edits: {reason}.\nA record written by slugkit was expected. Nothing was changed.")
+    reason = (
+        f"it has no entry {reason}" if isinstance(reason, KeyError) else str(reason).splitlines()[0]
+    )
+    return PatchError(
+        f"{path.name} is not a sound record of edits: {reason}.\nA record written by slugkit was expected. Nothing was changed."
+    )

@@ -62,7 +62,9 @@ def run_series(
     if cell_timeout < 1:
         raise SettingError(f"cell_timeout is {cell_timeout}; 1 second or more was expected.")
     if given.pop("run", run) != run:
-        raise SettingError(f"run was given twice, as {run!r} and {parameters['run']!r}; leave out the setting.")
+        raise SettingError(
+            f"run was given twice, as {run!r} and {parameters['run']!r}; leave out the setting."
+        )
     plan = _plan(run, names, given)
     require_partners(plan)
     folder = run_folder(run)
@@ -97,7 +99,9 @@ def _plan(run: str, names: list[str], given: dict[str, Any]) -> dict[str, dict[s
             )
     for name in names:
         if "run" not in listed[name]:
-            raise SettingError(f"The settings cell of {name} has no `run`, so its results would land elsewhere; add it.")
+            raise SettingError(
+                f"The settings cell of {name} has no `run`, so its results would land elsewhere; add it."
+            )
     return {name: settings_for(name, given, run) for name in names}
 
 
@@ -130,7 +134,9 @@ def table(rows: list[dict[str, Any]]) -> str:
     width = max([len(row["notebook"]) for row in rows], default=8)
     lines = [f"{'notebook':<{width}}  {'state':<9}  {'seconds':>7}  {'peak MB':>7}"]
     for row in rows:
-        lines.append(f"{row['notebook']:<{width}}  {row['state']:<9}  {row['seconds']:>7.1f}  {row['peak_mb']:>7}")
+        lines.append(
+            f"{row['notebook']:<{width}}  {row['state']:<9}  {row['seconds']:>7.1f}  {row['peak_mb']:>7}"
+        )
     ran = sum(row["seconds"] for row in rows if row["state"] == "ran")
     return "\n".join([*lines, f"{'together':<{width}}  {'':<9}  {ran:>7.1f}"])
 
@@ -151,14 +157,24 @@ class _Stage:
         record = self.manifest.stage(self.name)
         if record is None:
             return "not done yet"
-        if record.get("executed") is None or not self.copy.exists() or sha256_file(self.copy) != record["executed"]:
+        if (
+            record.get("executed") is None
+            or not self.copy.exists()
+            or sha256_file(self.copy) != record["executed"]
+        ):
             return "no executed copy of it"
-        changed = [key for key, value in self.settings.items() if record["settings"].get(key, object) != value]
+        changed = [
+            key
+            for key, value in self.settings.items()
+            if record["settings"].get(key, object) != value
+        ]
         if changed:
             return f"{changed[0]} is now {self.settings[changed[0]]!r}"
         for what, sha in self.sources.items():
             if record[what] != sha:
-                return "the notebook was edited" if what == "notebook_source" else "slugkit was edited"
+                return (
+                    "the notebook was edited" if what == "notebook_source" else "slugkit was edited"
+                )
         for path, entry in record["uses"].items():
             if use_changed(path, entry):
                 return f"{Path(path).name} has changed"
@@ -166,7 +182,11 @@ class _Stage:
             found = self.manifest.sha_of(artefact, self.settings)
             if found != sha:
                 return f"{artefact} has changed" if found else f"{artefact} is missing or stale"
-        return "" if self.manifest.complete(self.name) else "something it left is missing or was changed"
+        return (
+            ""
+            if self.manifest.complete(self.name)
+            else "something it left is missing or was changed"
+        )
 
     def unchanged(self) -> dict[str, Any]:
         record = self.manifest.stage(self.name) or {}
@@ -186,7 +206,9 @@ class _Stage:
         self._check_ran_to_the_end()
         record = self._record_left()
         peak_mb = max(peak[0], record.get("peak_mb", 0))
-        record.update(self.sources, executed=sha256_file(self.copy), seconds=seconds, peak_mb=peak_mb)
+        record.update(
+            self.sources, executed=sha256_file(self.copy), seconds=seconds, peak_mb=peak_mb
+        )
         self.manifest.put(self.name, record)
         return {"notebook": self.name, "state": "ran", "seconds": seconds, "peak_mb": peak_mb}
 
@@ -204,7 +226,9 @@ class _Stage:
                     kernel_name="python3",
                     cwd=str(notebooks_dir()),
                     execution_timeout=cell_timeout,
-                    progress_bar={"desc": self.name, "leave": False} if sys.stderr.isatty() else False,
+                    progress_bar={"desc": self.name, "leave": False}
+                    if sys.stderr.isatty()
+                    else False,
                     stderr_file=_Forward(),
                     config=_private_channels(),
                 )
@@ -227,7 +251,11 @@ class _Stage:
         return f"Notebook {self.name} stopped at cell [{error.exec_count}]. {what}. {advice}The cells up to there are in {self.copy}."
 
     def _check_ran_to_the_end(self) -> None:
-        cells = [cell for cell in read_notebook(self.copy).cells if cell.cell_type == "code" and cell.source.strip()]
+        cells = [
+            cell
+            for cell in read_notebook(self.copy).cells
+            if cell.cell_type == "code" and cell.source.strip()
+        ]
         if not cells or cells[-1].execution_count is None:
             done = sum(cell.execution_count is not None for cell in cells)
             raise RunFailedError(
@@ -239,12 +267,21 @@ class _Stage:
         record = self.manifest.stage(self.name)
         if record is not None:
             return record
-        opens = any("open_run(" in cell.source for cell in read_notebook(notebook_path(self.name)).cells)
+        opens = any(
+            "open_run(" in cell.source for cell in read_notebook(notebook_path(self.name)).cells
+        )
         if opens or self.name in ARTEFACTS.values():
             raise RunFailedError(
                 f"Notebook {self.name} ran to its end but never called run.finish(), so its results do not count; add the call."
             )
-        own = {"settings": self.settings, "inputs": {}, "outputs": {}, "uses": {}, "commit": commit(), "versions": versions()}
+        own = {
+            "settings": self.settings,
+            "inputs": {},
+            "outputs": {},
+            "uses": {},
+            "commit": commit(),
+            "versions": versions(),
+        }
         return {**own, **machine(self.settings.get("device", "auto"))}
 
 
@@ -253,7 +290,9 @@ def _private_channels() -> Any:
     import zmq
     from traitlets.config import Config
 
-    return Config(KernelManager={"transport_encryption": "auto" if zmq.has("curve") else "disabled"})
+    return Config(
+        KernelManager={"transport_encryption": "auto" if zmq.has("curve") else "disabled"}
+    )
 
 
 class _Forward:

@@ -43,7 +43,11 @@ def _stamp(path: Path) -> list[int]:
     """Size and time of change of a file; of a folder how many files it holds, their sizes together and the last change."""
     if path.is_dir():
         found = [p.stat() for p in path.rglob("*") if p.is_file() and "__pycache__" not in p.parts]
-        return [len(found), sum(s.st_size for s in found), max((s.st_mtime_ns for s in found), default=0)]
+        return [
+            len(found),
+            sum(s.st_size for s in found),
+            max((s.st_mtime_ns for s in found), default=0),
+        ]
     status = path.stat()
     return [status.st_size, status.st_mtime_ns]
 
@@ -77,7 +81,9 @@ def _is_record(notebook: str, record: Any) -> bool:
     if not all(isinstance(record.get(key), kind) for key, kind in RECORD.items()):
         return False
     left, used_by_it = record["outputs"].values(), record["uses"].values()
-    if not all(isinstance(e, dict) and isinstance(e.get("sha256"), str) for e in (*left, *used_by_it)):
+    if not all(
+        isinstance(e, dict) and isinstance(e.get("sha256"), str) for e in (*left, *used_by_it)
+    ):
         return False
     return all("stamp" in entry for entry in used_by_it)
 
@@ -165,7 +171,12 @@ class Manifest:
         return record["outputs"][artefact]["sha256"]
 
     def _fault(
-        self, name: str, artefact: str, stage: str, record: dict[str, Any] | None, settings: dict[str, Any]
+        self,
+        name: str,
+        artefact: str,
+        stage: str,
+        record: dict[str, Any] | None,
+        settings: dict[str, Any],
     ) -> tuple[type[SlugError], str]:
         """Error class and text for what is wrong with an artefact; the text is "" where nothing is."""
         path = self.folder / artefact
@@ -175,16 +186,25 @@ class Manifest:
             return MissingArtefactError, f"{name} is missing {where}"
         if artefact not in record["outputs"]:
             why = " (it leaves none for a tower that never forgot)" if artefact in OPTIONAL else ""
-            return MissingArtefactError, f"Notebook {stage} finished without leaving {artefact}{why}"
+            return (
+                MissingArtefactError,
+                f"Notebook {stage} finished without leaving {artefact}{why}",
+            )
         if not (self.folder / name.strip("/")).exists():
-            return MissingArtefactError, f"{name} was deleted from run {self.folder.name} after notebook {stage}"
+            return (
+                MissingArtefactError,
+                f"{name} was deleted from run {self.folder.name} after notebook {stage}",
+            )
         if hash_of(path) != record["outputs"][artefact]["sha256"]:
             return StaleArtefactError, f"{artefact} was changed after notebook {stage} left it"
         made = record["settings"]
         for setting in RELEVANT:
             if setting in made and setting in settings and made[setting] != settings[setting]:
                 was, wanted = f"{setting} {made[setting]!r}", f"{setting} {settings[setting]!r}"
-                return StaleArtefactError, f"{artefact} was made by notebook {stage} with {was}; {wanted} was expected"
+                return (
+                    StaleArtefactError,
+                    f"{artefact} was made by notebook {stage} with {was}; {wanted} was expected",
+                )
         reason = self.outdated(stage)
         return StaleArtefactError, f"{artefact} is out of date: {reason}" if reason else ""
 
@@ -204,7 +224,9 @@ class Manifest:
             if upper is None:
                 return f"notebook {above} was started again and has not finished"
             if upper["outputs"].get(artefact, {}).get("sha256") != sha:
-                return f"notebook {above} has left a different {artefact} since notebook {stage} ran"
+                return (
+                    f"notebook {above} has left a different {artefact} since notebook {stage} ran"
+                )
             reason = self.outdated(above, (*seen, stage))
             if reason:
                 return reason

@@ -9,16 +9,28 @@ from typing import Any
 from slugkit.base import write_text
 from slugkit.runs.stages import read_notebook
 
-FORMULA = re.compile(r"(?<!\\)\$\$(.+?)\$\$|(?<![\\\w$])\$(?![\s$])([^$\n]+?)(?<![\s\\])\$(?![\d$])", re.S)
+FORMULA = re.compile(
+    r"(?<!\\)\$\$(.+?)\$\$|(?<![\\\w$])\$(?![\s$])([^$\n]+?)(?<![\s\\])\$(?![\d$])", re.S
+)
 CODE = re.compile(r"(```.*?```|`[^`\n]+`)", re.S)
 
 
 def _plain_tex(tex: str) -> str:
     """TeX for matplotlib's mathtext, which knows fewer words than MathJax."""
-    for word, known in ((r"\lVert", r"\|"), (r"\rVert", r"\|"), (r"\Vert", r"\|"), (r"\lvert", "|"), (r"\rvert", "|")):
+    for word, known in (
+        (r"\lVert", r"\|"),
+        (r"\rVert", r"\|"),
+        (r"\Vert", r"\|"),
+        (r"\lvert", "|"),
+        (r"\rvert", "|"),
+    ):
         tex = tex.replace(word, known)
     tex = re.sub(r"\\frac\s*(\w)(\w)", r"\\frac{\1}{\2}", re.sub(r"\\[td]frac", r"\\frac", tex))
-    tex = re.sub(r"\\[bB]igg?[lrm]?(?![A-Za-z])", "", tex).replace(r"\le ", r"\leq ").replace(r"\ge ", r"\geq ")  # sizes of brackets, by hand
+    tex = (
+        re.sub(r"\\[bB]igg?[lrm]?(?![A-Za-z])", "", tex)
+        .replace(r"\le ", r"\leq ")
+        .replace(r"\ge ", r"\geq ")
+    )  # sizes of brackets, by hand
     return " ".join(tex.split())
 
 
@@ -38,15 +50,21 @@ def draw_formula(tex: str) -> str | None:
                 "savefig.transparent": True,
             }
         ):
-            depth = math_to_image(f"${_plain_tex(tex)}$", drawn, prop=FontProperties(size=12), format="svg", dpi=72)
+            depth = math_to_image(
+                f"${_plain_tex(tex)}$", drawn, prop=FontProperties(size=12), format="svg", dpi=72
+            )
     except (ValueError, RuntimeError):
         return None
     # a formula hangs below the line of text by its depth, in points
     data = base64.b64encode(drawn.getvalue()).decode()
-    alt = tex.strip().replace("&", "&amp;").replace('"', "&quot;").replace("<", "&lt;").replace("\n", " ")
-    return (
-        f'<img alt="{alt}" style="display:inline;vertical-align:{-float(depth or 0):.1f}pt" src="data:image/svg+xml;base64,{data}"/>'
+    alt = (
+        tex.strip()
+        .replace("&", "&amp;")
+        .replace('"', "&quot;")
+        .replace("<", "&lt;")
+        .replace("\n", " ")
     )
+    return f'<img alt="{alt}" style="display:inline;vertical-align:{-float(depth or 0):.1f}pt" src="data:image/svg+xml;base64,{data}"/>'
 
 
 def with_drawn_formulas(text: str) -> str:
@@ -56,11 +74,17 @@ def with_drawn_formulas(text: str) -> str:
         tex = match[1] or match[2]
         image = draw_formula(tex)
         if match[1]:
-            return f'<div style="text-align:center">{image}</div>' if image else f"\n```\n{tex.strip()}\n```\n"
+            return (
+                f'<div style="text-align:center">{image}</div>'
+                if image
+                else f"\n```\n{tex.strip()}\n```\n"
+            )
         return image or f"`{tex}`"
 
     parts = CODE.split(text)
-    return "".join(part if index % 2 else FORMULA.sub(draw, part) for index, part in enumerate(parts))
+    return "".join(
+        part if index % 2 else FORMULA.sub(draw, part) for index, part in enumerate(parts)
+    )
 
 
 def tidied(notebook: Any) -> Any:
@@ -92,15 +116,24 @@ def convert(source: Path, target: Path) -> Path:
     from slugkit.teach import with_alt_texts
 
     exporter = HTMLExporter(template_name="lab", embed_images=True)
-    exporter.mathjax_url = exporter.require_js_url = exporter.mermaid_js_url = exporter.jquery_url = ""
+    exporter.mathjax_url = exporter.require_js_url = exporter.mermaid_js_url = (
+        exporter.jquery_url
+    ) = ""
     exporter.jupyter_widgets_base_url = exporter.widget_renderer_url = ""
-    page, _ = exporter.from_notebook_node(with_alt_texts(tidied(read_notebook(source))), resources={"metadata": {"name": source.stem}})
+    page, _ = exporter.from_notebook_node(
+        with_alt_texts(tidied(read_notebook(source))), resources={"metadata": {"name": source.stem}}
+    )
     return write_text(target, without_fetching(page))
 
 
 def without_fetching(page: str) -> str:
     """`page` without scripts, style sheets and imports that a browser would fetch from elsewhere; links stay."""
     page = re.sub(r"<script[^>]*\bsrc\s*=\s*\"[^\"]*\"[^>]*>\s*</script>", "", page)
-    page = re.sub(r"<script[^>]*>(?:(?!</script>).)*?(?:https?:|import\(|mermaid|MathJax)(?:(?!</script>).)*</script>", "", page, flags=re.S)
+    page = re.sub(
+        r"<script[^>]*>(?:(?!</script>).)*?(?:https?:|import\(|mermaid|MathJax)(?:(?!</script>).)*</script>",
+        "",
+        page,
+        flags=re.S,
+    )
     page = re.sub(r"<link[^>]*\bhref\s*=\s*\"https?:[^\"]*\"[^>]*>", "", page)
     return re.sub(r"@import\s+url\(['\"]?https?:[^)]*\);?", "", page)

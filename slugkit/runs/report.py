@@ -64,7 +64,9 @@ def per_method(frame: Any) -> Any:
             shared = shared.iloc[(shared["method"] != method).to_numpy().argsort(kind="stable")]
             shared = shared.drop_duplicates(["stage", "group", "metric"]).assign(method=method)
             edited = after[after["method"] == method]
-            blocks.append((families.index(family), -edited.index.max(), pandas.concat([shared, edited])))
+            blocks.append(
+                (families.index(family), -edited.index.max(), pandas.concat([shared, edited]))
+            )
     if not blocks:
         return frame
     blocks.sort(key=lambda found: found[:2])
@@ -72,7 +74,10 @@ def per_method(frame: Any) -> Any:
 
 
 def _is_share(rows: Any) -> bool:
-    return bool(((rows["low"] >= 0) & (rows["high"] <= 1)).all()) and not set(rows["metric"]) & NO_SHARES
+    return (
+        bool(((rows["low"] >= 0) & (rows["high"] <= 1)).all())
+        and not set(rows["metric"]) & NO_SHARES
+    )
 
 
 def _number(value: float, share: bool) -> str:
@@ -93,18 +98,31 @@ def finding(frame: Any) -> str:
         others = _others(edit, share)
         if metric is None:
             metric = one["metric"]
-            parts = ", ".join(f"{group} {_number(first, share)} to {_number(last, share)}" for group, first, last in others)
+            parts = ", ".join(
+                f"{group} {_number(first, share)} to {_number(last, share)}"
+                for group, first, last in others
+            )
             said.append(
                 f"{one['concept']} ({FAMILIES.get(one['family'], one['family'])}; {one['method']}): {metric} went from {_number(values['before'], share)} to "
                 f"{_number(values['after'], share)}{f'; {parts}' if parts else ''}."
             )
         else:
-            worst = max((found for found in others if found[0] != "worst target"), key=lambda found: found[1] - found[2], default=None)
-            cost = f", {worst[0]} {_number(worst[1], share)} to {_number(worst[2], share)}" if worst else ""
+            worst = max(
+                (found for found in others if found[0] != "worst target"),
+                key=lambda found: found[1] - found[2],
+                default=None,
+            )
+            cost = (
+                f", {worst[0]} {_number(worst[1], share)} to {_number(worst[2], share)}"
+                if worst
+                else ""
+            )
             said.append(f"{one['method']}: {_number(values['after'], share)}{cost}.")
     if not said:
         return "No notebook of this run has measured the target before and after the edit yet."
-    return said[0] + (f" With the other edits, and what lost most: {' '.join(said[1:])}" if said[1:] else "")
+    return said[0] + (
+        f" With the other edits, and what lost most: {' '.join(said[1:])}" if said[1:] else ""
+    )
 
 
 def _others(edit: Any, share: bool) -> list[tuple[str, float, float]]:
@@ -121,13 +139,19 @@ def _others(edit: Any, share: bool) -> list[tuple[str, float, float]]:
 
 def _groups(frame: Any) -> list[str]:
     there = list(dict.fromkeys(frame["group"]))
-    return [name for name in GROUP_ORDER if name in there] + [name for name in there if name not in GROUP_ORDER]
+    return [name for name in GROUP_ORDER if name in there] + [
+        name for name in there if name not in GROUP_ORDER
+    ]
 
 
 def _cell(rows: Any, stage: str, share: bool) -> str:
     found = rows[rows["stage"] == stage]
     if found.empty:
-        return '<td class="number"><small>none trained</small></td>' if stage == "oracle" else '<td class="number">-</td>'
+        return (
+            '<td class="number"><small>none trained</small></td>'
+            if stage == "oracle"
+            else '<td class="number">-</td>'
+        )
     row = found.iloc[0]
     value, low, high = (_number(row[name], share) for name in ("value", "low", "high"))
     bounds = f"{low} to {high}, " if row["low"] != row["high"] else ""
@@ -140,7 +164,10 @@ def results_table(frame: Any) -> str:
     for key, block in frame.groupby(["family", "model", "concept", "method", "split"], sort=False):
         family, model, concept, method, split = (html.escape(str(part)) for part in key)
         heads = "".join(f"<th>{title}</th>" for title in STAGE_TITLES.values())
-        lines = [f"<h3>{concept} - {method} - {family}, {model}</h3>", f"<p><small>{split} split; 95 % intervals</small></p>"]
+        lines = [
+            f"<h3>{concept} - {method} - {family}, {model}</h3>",
+            f"<p><small>{split} split; 95 % intervals</small></p>",
+        ]
         lines.append(f"<table><tr><th>group</th><th>metric</th>{heads}</tr>")
         for group in _groups(block):
             of_group = block[block["group"] == group]
@@ -148,7 +175,9 @@ def results_table(frame: Any) -> str:
                 share = _is_share(frame[frame["metric"] == metric])
                 cells = "".join(_cell(rows, stage, share) for stage in STAGE_TITLES)
                 mark = ' class="target"' if group == "target" else ""
-                lines.append(f"<tr{mark}><td>{html.escape(str(group))}</td><td>{html.escape(str(metric))}</td>{cells}</tr>")
+                lines.append(
+                    f"<tr{mark}><td>{html.escape(str(group))}</td><td>{html.escape(str(metric))}</td>{cells}</tr>"
+                )
         parts.append("\n".join([*lines, "</table>"]))
     return "\n".join(parts)
 
@@ -158,9 +187,15 @@ def _figures(stages: dict[str, Any], folder: Path) -> str:
     for notebook, record in stages.items():
         for name, entry in record["outputs"].items():
             if name.startswith("figures/") and name.endswith(".png") and (folder / name).exists():
-                says = html.escape(entry.get("says") or f"figure {Path(name).stem} of notebook {notebook}")
+                says = html.escape(
+                    entry.get("says") or f"figure {Path(name).stem} of notebook {notebook}"
+                )
                 stem = name.removesuffix(".png")
-                links = [f'<a href="{stem}{end}">{end[1:].upper()}</a>' for end in (".svg", ".csv") if (folder / (stem + end)).exists()]
+                links = [
+                    f'<a href="{stem}{end}">{end[1:].upper()}</a>'
+                    for end in (".svg", ".csv")
+                    if (folder / (stem + end)).exists()
+                ]
                 parts.append(
                     f'<figure><img src="{name}" alt="{says}"><figcaption>{says} <small>{" ".join(links)}</small></figcaption></figure>'
                 )
@@ -204,14 +239,18 @@ def build(run: str) -> Path:
     stages = manifest.read()["stages"]
     if not stages:
         command = command_for(run, manifest.parameters({}))
-        raise MissingArtefactError(f"Run {run} has no finished notebook, so there is nothing to "
-                                   f"report. Run `{command}`.")
+        raise MissingArtefactError(
+            f"Run {run} has no finished notebook, so there is nothing to report. Run `{command}`."
+        )
     frame = joined_metrics(folder)
     body = [f"<h1>{html.escape(run)}</h1>"]
     if frame is not None:
         write_parquet(folder / "metrics.parquet", frame)
         whole = per_method(of_the_page(frame))
-        body += [f'<p class="finding">{html.escape(finding(part))}</p>' for _, part in whole.groupby(["family", "concept"], sort=False)]
+        body += [
+            f'<p class="finding">{html.escape(finding(part))}</p>'
+            for _, part in whole.groupby(["family", "concept"], sort=False)
+        ]
         body += ["<h2>Results</h2>", results_table(whole)]
     else:
         body.append('<p class="finding">No notebook of this run has left results yet.</p>')
@@ -223,9 +262,18 @@ def build(run: str) -> Path:
     figures = _figures(stages, folder)
     if figures:
         body += ["<h2>Figures</h2>", figures]
-    body += ["<h2>Notebooks, with time and memory</h2>", _costs(stages, pages), _settings(stages), _made_with(stages)]
+    body += [
+        "<h2>Notebooks, with time and memory</h2>",
+        _costs(stages, pages),
+        _settings(stages),
+        _made_with(stages),
+    ]
     head = f'<meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{html.escape(run)}</title>'
-    page = f'<!doctype html>\n<html lang="en"><head>{head}<style>{STYLE}</style></head>\n<body>\n' + "\n".join(body) + "\n</body></html>\n"
+    page = (
+        f'<!doctype html>\n<html lang="en"><head>{head}<style>{STYLE}</style></head>\n<body>\n'
+        + "\n".join(body)
+        + "\n</body></html>\n"
+    )
     path = write_text(folder / "index.html", page)
     print(f"The page of this run: {path}")
     return path

@@ -7,7 +7,15 @@ import shlex
 from pathlib import Path
 from typing import Any
 
-from slugkit.base import MissingArtefactError, SettingError, Settings, check_settings, did_you_mean, notebooks_dir, sha256_json
+from slugkit.base import (
+    MissingArtefactError,
+    SettingError,
+    Settings,
+    check_settings,
+    did_you_mean,
+    notebooks_dir,
+    sha256_json,
+)
 
 SERIES = (
     "00_start_here",
@@ -38,7 +46,17 @@ ARTEFACTS = {
 OPTIONAL = ("patches/text.safetensors", "patches/vision.safetensors")
 
 # Settings that two stages of one run must share where both have them.
-RELEVANT = ("model", "data", "concept", "seed", "forget_size", "retain_size", "batch_size", "exclude", "split_qkv")
+RELEVANT = (
+    "model",
+    "data",
+    "concept",
+    "seed",
+    "forget_size",
+    "retain_size",
+    "batch_size",
+    "exclude",
+    "split_qkv",
+)
 
 
 def artefact_of(name: str) -> str:
@@ -52,7 +70,10 @@ def artefact_of(name: str) -> str:
             return artefact
     if re.fullmatch(r"metrics/\d\d\.parquet", plain):
         return plain
-    hint = did_you_mean(plain, ARTEFACTS) or f"the artefacts are {', '.join(ARTEFACTS)} and metrics/NN.parquet."
+    hint = (
+        did_you_mean(plain, ARTEFACTS)
+        or f"the artefacts are {', '.join(ARTEFACTS)} and metrics/NN.parquet."
+    )
     raise MissingArtefactError(f"No notebook leaves an artefact named {plain}: {hint}")
 
 
@@ -64,7 +85,9 @@ def maker(artefact: str) -> str:
     for notebook in SERIES:
         if notebook.startswith(number):
             return notebook
-    raise MissingArtefactError(f"There is no notebook {number} in the series, so nothing leaves {artefact}.")
+    raise MissingArtefactError(
+        f"There is no notebook {number} in the series, so nothing leaves {artefact}."
+    )
 
 
 def list_notebooks() -> list[str]:
@@ -86,7 +109,9 @@ def _numbers(part: str, spec: str) -> range:
     first = int(match[1])
     last = int(match[2]) if match[2] else first
     if last < first:
-        raise SettingError(f"--notebooks arrived as {spec!r}; {part.strip()} runs backwards. Write {last:02d}-{first:02d}.")
+        raise SettingError(
+            f"--notebooks arrived as {spec!r}; {part.strip()} runs backwards. Write {last:02d}-{first:02d}."
+        )
     return range(first, last + 1)
 
 
@@ -97,7 +122,9 @@ def select(spec: str | None = None) -> list[str]:
     """
     there = list_notebooks()
     if not there:
-        raise SettingError(f"There are no notebooks in {notebooks_dir()}; files named NN_name.ipynb were expected.")
+        raise SettingError(
+            f"There are no notebooks in {notebooks_dir()}; files named NN_name.ipynb were expected."
+        )
     if not spec:
         return there
     wanted: set[int] = set()
@@ -119,9 +146,13 @@ def read_notebook(path: Path) -> Any:
     try:
         return nbformat.read(str(path), as_version=4)
     except FileNotFoundError:
-        raise SettingError(f"The notebook {path} is missing; {', '.join(list_notebooks()) or 'none'} are there.") from None
+        raise SettingError(
+            f"The notebook {path} is missing; {', '.join(list_notebooks()) or 'none'} are there."
+        ) from None
     except Exception as broken:
-        raise SettingError(f"{path} cannot be read as a notebook ({broken}); restore it from git.") from None
+        raise SettingError(
+            f"{path} cannot be read as a notebook ({broken}); restore it from git."
+        ) from None
 
 
 def tags_of(cell: Any) -> list[str]:
@@ -173,7 +204,9 @@ def source_hash(notebook: str) -> str:
         return ""
     # plain JSON: nbformat takes seconds to import, and every notebook's last cell comes by here
     cells = json.loads(path.read_text(encoding="utf-8")).get("cells", [])
-    return sha256_json([[cell["cell_type"], "".join(cell["source"]), sorted(tags_of(cell))] for cell in cells])
+    return sha256_json(
+        [[cell["cell_type"], "".join(cell["source"]), sorted(tags_of(cell))] for cell in cells]
+    )
 
 
 def command_for(run: str, settings: dict[str, Any], notebooks: str = "") -> str:

@@ -23,7 +23,9 @@ def without_solution(source: str) -> str:
         if line.strip() == BEGIN:
             indent = line[: len(line) - len(line.lstrip())]
             if inside or not function or not indent:
-                raise SettingError(f"{BEGIN!r} stands outside a function or inside another solution; move it into the body.")
+                raise SettingError(
+                    f"{BEGIN!r} stands outside a function or inside another solution; move it into the body."
+                )
             inside = True
             kept.append(f'{indent}raise NotImplementedError("write {function}")')
         elif line.strip() == END:
@@ -44,7 +46,9 @@ def with_folded_hints(source: str) -> str:
         title, body = match[1].strip(" .:"), match[2].strip()
         return f"<details><summary>{title}</summary>\n\n{body}\n\n</details>"
 
-    return re.sub(r"^\*\*(Hint[^*]*)\*\*:?[ \n]*((?:.+\n?)+)", lambda m: fold(m) + "\n", source, flags=re.M).rstrip("\n")
+    return re.sub(
+        r"^\*\*(Hint[^*]*)\*\*:?[ \n]*((?:.+\n?)+)", lambda m: fold(m) + "\n", source, flags=re.M
+    ).rstrip("\n")
 
 
 def _student(notebook: Any) -> Any:
@@ -66,10 +70,14 @@ def make(folder: str | Path) -> list[Path]:
 
     folder = Path(folder).expanduser()
     if folder.exists() and not folder.is_dir():
-        raise SettingError(f"{folder} is a file; a folder for the student copies was expected. Name another one.")
+        raise SettingError(
+            f"{folder} is a file; a folder for the student copies was expected. Name another one."
+        )
     there = [name for name in list_notebooks() if (folder / f"{name}.ipynb").exists()]
     if there:
-        raise SettingError(f"{folder} already holds {there[0]}.ipynb, perhaps with work in it; name an empty folder.")
+        raise SettingError(
+            f"{folder} already holds {there[0]}.ipynb, perhaps with work in it; name an empty folder."
+        )
     made = []
     for name in list_notebooks():
         notebook = _student(read_notebook(notebook_path(name)))

@@ -1,5 +1,14 @@
 """The studio: a drawn world of invented people, objects and styles. Nothing to download, the same bytes everywhere."""
 
 from .captions import caption, trait_phrases
-from .scenes import SIZE, TRAIN_SIZE, Record, as_image, draw, draw_many, solo_records, training_records
+from .scenes import (
+    SIZE,
+    TRAIN_SIZE,
+    Record,
+    as_image,
+    draw,
+    draw_many,
+    solo_records,
+    training_records,
+)
 from .world import KINDS, World, build_world, load_world, novel_name, trait_distance

@@ -43,7 +43,14 @@ class Canvas:
         self._draw = ImageDraw.Draw(image)
         self._frame = (1.0, 0.0, 0.0, 0.0, False)
 
-    def place(self, scale: float = 1.0, turn: float = 0.0, dx: float = 0.0, dy: float = 0.0, mirror: bool = False):
+    def place(
+        self,
+        scale: float = 1.0,
+        turn: float = 0.0,
+        dx: float = 0.0,
+        dy: float = 0.0,
+        mirror: bool = False,
+    ):
         """Set how the shapes that follow are placed: scaled and turned (radians) about the centre, then shifted."""
         self._frame = (scale, turn, dx, dy, mirror)
         return self
@@ -68,13 +75,29 @@ class Canvas:
         mapped = self._map(points)
         self._draw.polygon(mapped, fill=self.look.fill(color))
         if self.look.line is not None:
-            self._draw.line([*mapped, mapped[0], mapped[1]], fill=self.look.line(color), width=self._line_width(),
-                            joint="curve")
+            self._draw.line(
+                [*mapped, mapped[0], mapped[1]],
+                fill=self.look.line(color),
+                width=self._line_width(),
+                joint="curve",
+            )
 
-    def ellipse(self, x: float, y: float, rx: float, ry: float, color: Color, start: float = 0, stop: float = 360):
+    def ellipse(
+        self,
+        x: float,
+        y: float,
+        rx: float,
+        ry: float,
+        color: Color,
+        start: float = 0,
+        stop: float = 360,
+    ):
         """An ellipse about (x, y), or the part of it between two angles in degrees (clockwise from the right)."""
         steps = max(10, round(28 * (stop - start) / 360))
-        angles = [math.radians(start + (stop - start) * i / steps) for i in range(steps + (stop - start < 360))]
+        angles = [
+            math.radians(start + (stop - start) * i / steps)
+            for i in range(steps + (stop - start < 360))
+        ]
         self.polygon([(x + rx * math.cos(a), y + ry * math.sin(a)) for a in angles], color)
 
     def rect(self, x0: float, y0: float, x1: float, y1: float, color: Color):
@@ -86,7 +109,17 @@ class Canvas:
         ink = self.look.line(color) if self.look.line is not None else color
         self._draw.line(self._map(points), fill=ink, width=self._line_width(width), joint="curve")
 
-    def arc(self, x: float, y: float, rx: float, ry: float, start: float, stop: float, color: Color, width: float = 2.0):
+    def arc(
+        self,
+        x: float,
+        y: float,
+        rx: float,
+        ry: float,
+        start: float,
+        stop: float,
+        color: Color,
+        width: float = 2.0,
+    ):
         """Part of an ellipse's outline, angles in degrees."""
         steps = max(6, round(24 * abs(stop - start) / 360))
         angles = [math.radians(start + (stop - start) * i / steps) for i in range(steps + 1)]

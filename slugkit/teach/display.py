@@ -134,4 +134,10 @@ def show(function) -> None:
             f"{function!r} has no Python source to show; a function or class was expected. Pass the "
             f"function itself, without calling it."
         ) from error
-    display(_Folded(getattr(function, "__name__", type(function).__name__), source.rstrip(), *_where(function)))
+    display(
+        _Folded(
+            getattr(function, "__name__", type(function).__name__),
+            source.rstrip(),
+            *_where(function),
+        )
+    )

@@ -26,7 +26,9 @@ def read_expected(scale: str, notebook: str) -> dict:
     try:
         book = json.loads(path.read_text(encoding="utf-8"))
     except json.JSONDecodeError as error:
-        raise SettingError(f"data/expected/{scale}.json is no JSON ({error}); restore it from git.") from error
+        raise SettingError(
+            f"data/expected/{scale}.json is no JSON ({error}); restore it from git."
+        ) from error
     for key in book:
         if notebook in (key, key.partition("_")[2]):
             return book[key]
@@ -44,7 +46,9 @@ def _plain_float(what: str, value) -> float:
         raise CheckFailed(f"{what} is {value!r}; a single number was expected.") from error
 
 
-def check_close(what: str, value, entry, rel: float | None = None, abs: float | None = None) -> None:  # noqa: A002
+def check_close(
+    what: str, value, entry, rel: float | None = None, abs: float | None = None
+) -> None:  # noqa: A002
     """Compares a number with its expected value and says so; raises CheckFailed where it is too far off.
 
     what: the number in words; entry: {"value", "tolerance" (absolute), "reason"}, a plain number, or None where
@@ -91,7 +95,11 @@ def _text(name: str, value) -> str:
         return ", ".join(f"{key}: {_text(name, item)}" for key, item in value.items()) or "none"
     if isinstance(value, (set, frozenset)):
         return ", ".join(sorted(_text(name, item) for item in value)) or "none"
-    if isinstance(value, tuple) and value and all(isinstance(item, numbers.Integral) for item in value):
+    if (
+        isinstance(value, tuple)
+        and value
+        and all(isinstance(item, numbers.Integral) for item in value)
+    ):
         return " x ".join(str(int(item)) for item in value)
     if isinstance(value, (list, tuple, np.ndarray)) or hasattr(value, "tolist"):
         items = value.tolist() if hasattr(value, "tolist") else value

@@ -12,14 +12,31 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from slugkit.base import cached_tensors, data_dir, runs_dir, seed_everything, sha256_file, write_json, write_text
+from slugkit.base import (
+    cached_tensors,
+    data_dir,
+    runs_dir,
+    seed_everything,
+    sha256_file,
+    write_json,
+    write_text,
+)
 from slugkit.models.classifier import load_classifier
 from slugkit.models.clip import load_clip, model_folder, pick_device
 from slugkit.models.diffusion import GUIDANCE, STEPS, load_pipeline, text_encoder
 from slugkit.models.fingerprint import weights_sha256
 
 from . import loop
-from .card import CARD, begin_card, named, of_clip, read_card, recipe_rows, require_of_studio, score_rows
+from .card import (
+    CARD,
+    begin_card,
+    named,
+    of_clip,
+    read_card,
+    recipe_rows,
+    require_of_studio,
+    score_rows,
+)
 from .pictures import TrainingPictures, studio_pictures
 from .vae import VaeRecipe, build_vae, encode_all, fit_vae
 
@@ -49,24 +66,49 @@ class UnetRecipe:
 def build_unet(recipe: UnetRecipe, vae, text_width: int):
     """A fresh UNet2DConditionModel for the coder's latents."""
     from diffusers import UNet2DConditionModel
-    grid, levels = vae.config.sample_size // 2 ** (len(vae.config.block_out_channels) - 1), len(recipe.widths)
+
+    grid, levels = (
+        vae.config.sample_size // 2 ** (len(vae.config.block_out_channels) - 1),
+        len(recipe.widths),
+    )
     return UNet2DConditionModel(
-        sample_size=grid, in_channels=vae.config.latent_channels, out_channels=vae.config.latent_channels, layers_per_block=1,
+        sample_size=grid,
+        in_channels=vae.config.latent_channels,
+        out_channels=vae.config.latent_channels,
+        layers_per_block=1,
         down_block_types=("DownBlock2D", *["CrossAttnDownBlock2D"] * (levels - 1)),
-        up_block_types=(*["CrossAttnUpBlock2D"] * (levels - 1), "UpBlock2D"), block_out_channels=recipe.widths,
-        norm_num_groups=recipe.groups, cross_attention_dim=text_width,
-        attention_head_dim=tuple(max(1, width // recipe.head_width) for width in recipe.widths))
+        up_block_types=(*["CrossAttnUpBlock2D"] * (levels - 1), "UpBlock2D"),
+        block_out_channels=recipe.widths,
+        norm_num_groups=recipe.groups,
+        cross_attention_dim=text_width,
+        attention_head_dim=tuple(max(1, width // recipe.head_width) for width in recipe.widths),
+    )
 
 
 def build_scheduler():
     """DDIM with a cosine schedule that predicts the velocity."""
     from diffusers import DDIMScheduler
-    return DDIMScheduler(beta_schedule="squaredcos_cap_v2", prediction_type="v_prediction", clip_sample=False, timestep_spacing="trailing",
-                         steps_offset=1)
+
+    return DDIMScheduler(
+        beta_schedule="squaredcos_cap_v2",
+        prediction_type="v_prediction",
+        clip_sample=False,
+        timestep_spacing="trailing",
+        steps_offset=1,
+    )
 
 
-def fit_unet(unet, latents: torch.Tensor, pictures: TrainingPictures, encoder, tokenizer, recipe: UnetRecipe, seed: int, device,
-             checkpoint: Path | None) -> list[float]:
+def fit_unet(
+    unet,
+    latents: torch.Tensor,
+    pictures: TrainingPictures,
+    encoder,
+    tokenizer,
+    recipe: UnetRecipe,
+    seed: int,
+    device,
+    checkpoint: Path | None,
+) -> list[float]:
     """Train in place on scaled latents (N, c, h, w) with a fresh caption for every picture and step.
 
     Each cycle ends on the running mean, rounded to half precision as it is kept. checkpoint: a file for each cycle beside it.
@@ -77,8 +119,12 @@ def fit_unet(unet, latents: torch.Tensor, pictures: TrainingPictures, encoder, t
     def loss_at(step: int) -> torch.Tensor:
         rng = np.random.Generator(np.random.PCG64([seed, step, 22]))
         rows = rng.integers(0, len(latents), size=recipe.batch)
-        captions = ["" if rng.random() < recipe.empty else pictures.caption(int(i), rng) for i in rows]
-        ids = tokenizer(captions, padding="max_length", truncation=True, return_tensors="pt").input_ids.to(device)
+        captions = [
+            "" if rng.random() < recipe.empty else pictures.caption(int(i), rng) for i in rows
+        ]
+        ids = tokenizer(
+            captions, padding="max_length", truncation=True, return_tensors="pt"
+        ).input_ids.to(device)
         with torch.no_grad():
             said = encoder(ids).last_hidden_state
         clean = latents[torch.from_numpy(rows)].float().to(device)
@@ -90,10 +136,19 @@ def fit_unet(unet, latents: torch.Tensor, pictures: TrainingPictures, encoder, t
 
     losses = []
     for cycle in range(recipe.cycles):
-        running = averaging.AveragedModel(unet, multi_avg_fn=averaging.get_ema_multi_avg_fn(recipe.mean))
-        losses += loop.fit(unet, lambda step, first=cycle * recipe.steps: loss_at(first + step), recipe, seed + cycle,
-                           f"training the UNet, cycle {cycle + 1} of {recipe.cycles}", cycle_state(checkpoint, cycle),
-                           after_step=lambda mean=running: mean.update_parameters(unet), beside={"running": running})
+        running = averaging.AveragedModel(
+            unet, multi_avg_fn=averaging.get_ema_multi_avg_fn(recipe.mean)
+        )
+        losses += loop.fit(
+            unet,
+            lambda step, first=cycle * recipe.steps: loss_at(first + step),
+            recipe,
+            seed + cycle,
+            f"training the UNet, cycle {cycle + 1} of {recipe.cycles}",
+            cycle_state(checkpoint, cycle),
+            after_step=lambda mean=running: mean.update_parameters(unet),
+            beside={"running": running},
+        )
         unet.load_state_dict(running.module.state_dict())
         unet.half().float()
     return losses
@@ -101,7 +156,9 @@ def fit_unet(unet, latents: torch.Tensor, pictures: TrainingPictures, encoder, t
 
 def cycle_state(checkpoint: Path | None, cycle: int) -> Path | None:
     """The checkpoint of one cycle, beside `checkpoint`."""
-    return None if checkpoint is None else checkpoint.with_stem(f"{checkpoint.stem}-cycle{cycle + 1}")
+    return (
+        None if checkpoint is None else checkpoint.with_stem(f"{checkpoint.stem}-cycle{cycle + 1}")
+    )
 
 
 def _state(training: str, part: str, *made_from: str) -> Path:
@@ -117,7 +174,9 @@ def _remove(states: list[Path]) -> None:
 
 def _coded(vae, pictures: TrainingPictures, device, path: Path) -> torch.Tensor:
     """Latents of all pictures, kept in `path` while the UNet is trained."""
-    return cached_tensors(path, lambda: {"latents": encode_all(vae, pictures.images, device)})["latents"]
+    return cached_tensors(path, lambda: {"latents": encode_all(vae, pictures.images, device)})[
+        "latents"
+    ]
 
 
 def write_scores(folder: Path, device: str = "auto") -> None:
@@ -126,14 +185,22 @@ def write_scores(folder: Path, device: str = "auto") -> None:
     Every subject in every style with report prompts, one picture each. Raises ModelLoadError without a trained judge.
     """
     from slugkit.evaluate.scores import score_pipeline
-    facts = read_card(folder) | {"scores": score_pipeline(load_pipeline(str(folder), device), load_classifier(device=device))}
+
+    facts = read_card(folder) | {
+        "scores": score_pipeline(load_pipeline(str(folder), device), load_classifier(device=device))
+    }
     write_json(folder / CARD, facts)
     write_text(folder / "README.md", _readme(facts))
 
 
 def _readme(facts: dict) -> str:
-    recipes = "\n\n".join(f"{part} (weights SHA-256 `{facts['weights_sha256'][key][:16]}`):\n\n{recipe_rows(facts['recipe'][name])}"
-                          for part, key, name in (("AutoencoderKL", "vae", "coder"), ("UNet2DConditionModel", "unet", "unet")))
+    recipes = "\n\n".join(
+        f"{part} (weights SHA-256 `{facts['weights_sha256'][key][:16]}`):\n\n{recipe_rows(facts['recipe'][name])}"
+        for part, key, name in (
+            ("AutoencoderKL", "vae", "coder"),
+            ("UNet2DConditionModel", "unet", "unet"),
+        )
+    )
     return f"""# The studio's Stable Diffusion
 
 diffusers' own classes in small: `StableDiffusionPipeline.from_pretrained(folder, safety_checker=None)` loads it. Its text encoder **is** the
@@ -152,9 +219,19 @@ For learning and testing. The people, names and characters are invented.
 """
 
 
-def train_diffusion(clip: str = "studio", out: str | Path | None = None, vae_recipe: VaeRecipe | None = None,
-                    unet_recipe: UnetRecipe | None = None, vae_steps: int | None = None, steps: int | None = None, seed: int = 0,
-                    device: str = "auto", resume: bool = True, pictures: TrainingPictures | None = None, score: bool = True) -> Path:
+def train_diffusion(
+    clip: str = "studio",
+    out: str | Path | None = None,
+    vae_recipe: VaeRecipe | None = None,
+    unet_recipe: UnetRecipe | None = None,
+    vae_steps: int | None = None,
+    steps: int | None = None,
+    seed: int = 0,
+    device: str = "auto",
+    resume: bool = True,
+    pictures: TrainingPictures | None = None,
+    score: bool = True,
+) -> Path:
     """Train a StableDiffusionPipeline on the studio's pictures and write it as `save_pretrained` does, with a model card.
 
     clip: the CLIP whose text tower becomes the text encoder. vae_steps, steps: of coder and UNet; None takes the recipes'.
@@ -165,6 +242,7 @@ def train_diffusion(clip: str = "studio", out: str | Path | None = None, vae_rec
     """
     from diffusers import StableDiffusionPipeline
     from transformers import CLIPTokenizer
+
     require_of_studio(clip, "a pipeline")
     if score:
         load_classifier(device="cpu")  # what its card needs is there before the first step
@@ -177,7 +255,10 @@ def train_diffusion(clip: str = "studio", out: str | Path | None = None, vae_rec
     encoder = text_encoder(reader).to(target)
     tokenizer = CLIPTokenizer.from_pretrained(model_folder(clip), trust_remote_code=False)
     state = partial(_state, f"{folder.name}-seed{seed}")
-    coder, learner = state("vae", pictures.digest), state("unet", weights_sha256(reader.model), pictures.told)
+    coder, learner = (
+        state("vae", pictures.digest),
+        state("unet", weights_sha256(reader.model), pictures.told),
+    )
     kept = [coder, *(cycle_state(learner, k) for k in range(unet_recipe.cycles))]
     if not resume:
         _remove(kept)
@@ -190,14 +271,35 @@ def train_diffusion(clip: str = "studio", out: str | Path | None = None, vae_rec
     scale = 1 / latents.float().std().item()
     vae.register_to_config(scaling_factor=scale)
     unet = build_unet(unet_recipe, vae, encoder.config.hidden_size).to(target)
-    loss["unet"] = fit_unet(unet, latents * scale, pictures, encoder, tokenizer, unet_recipe, seed, target, learner)
-    pipe = StableDiffusionPipeline(vae.half(), encoder, tokenizer, unet.half(), build_scheduler(), None, None, requires_safety_checker=False)
+    loss["unet"] = fit_unet(
+        unet, latents * scale, pictures, encoder, tokenizer, unet_recipe, seed, target, learner
+    )
+    pipe = StableDiffusionPipeline(
+        vae.half(),
+        encoder,
+        tokenizer,
+        unet.half(),
+        build_scheduler(),
+        None,
+        None,
+        requires_safety_checker=False,
+    )
     begin_card(folder)
     pipe.to("cpu").save_pretrained(folder)
-    write_json(folder / CARD, {
-        "recipe": {"coder": asdict(vae_recipe), "unet": asdict(unet_recipe)}, "seed": seed, "clip": named(clip), "data_sha256": pictures.digest,
-        "weights_sha256": {part: sha256_file(folder / part / "diffusion_pytorch_model.safetensors") for part in ("vae", "unet")},
-        "final_loss": {part: sum(x[-50:]) / max(1, len(x[-50:])) for part, x in loss.items()}})
+    write_json(
+        folder / CARD,
+        {
+            "recipe": {"coder": asdict(vae_recipe), "unet": asdict(unet_recipe)},
+            "seed": seed,
+            "clip": named(clip),
+            "data_sha256": pictures.digest,
+            "weights_sha256": {
+                part: sha256_file(folder / part / "diffusion_pytorch_model.safetensors")
+                for part in ("vae", "unet")
+            },
+            "final_loss": {part: sum(x[-50:]) / max(1, len(x[-50:])) for part, x in loss.items()},
+        },
+    )
     if score:
         write_scores(folder, device)
     _remove(kept)

@@ -29,27 +29,50 @@ def make_optimizer(model: torch.nn.Module, recipe: Schedule) -> torch.optim.Adam
     """AdamW in open_clip's setting: weight decay on matrices only, betas 0.9 and 0.98."""
     matrices = [p for p in model.parameters() if p.ndim >= 2]
     rest = [p for p in model.parameters() if p.ndim < 2]
-    return torch.optim.AdamW([{"params": matrices, "weight_decay": recipe.weight_decay}, {"params": rest, "weight_decay": 0.0}],
-                             lr=recipe.learning_rate, betas=(0.9, 0.98), eps=1e-6)
+    return torch.optim.AdamW(
+        [
+            {"params": matrices, "weight_decay": recipe.weight_decay},
+            {"params": rest, "weight_decay": 0.0},
+        ],
+        lr=recipe.learning_rate,
+        betas=(0.9, 0.98),
+        eps=1e-6,
+    )
 
 
 def learning_rate(recipe: Schedule, step: int) -> float:
     """Linear warm-up, then a cosine from the peak down to 2 % of it."""
     if step < recipe.warmup:
         return recipe.learning_rate * (step + 1) / recipe.warmup
-    return recipe.learning_rate * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * step / recipe.steps)))
+    return recipe.learning_rate * (
+        0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * step / recipe.steps))
+    )
 
 
-def save_state(path: Path, modules: dict[str, torch.nn.Module], optimizer, step: int, loss: float, recipe: Schedule) -> None:
+def save_state(
+    path: Path,
+    modules: dict[str, torch.nn.Module],
+    optimizer,
+    step: int,
+    loss: float,
+    recipe: Schedule,
+) -> None:
     """Write weights, optimizer and step as safetensors with their hash, atomically."""
-    tensors = {f"{name}.{k}": v for name, module in modules.items() for k, v in module.state_dict().items()}
+    tensors = {
+        f"{name}.{k}": v for name, module in modules.items() for k, v in module.state_dict().items()
+    }
     for index, state in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{index}.{k}": v for k, v in state.items()}
-    write_hashed(path, {k: v.detach().cpu().clone().contiguous() for k, v in tensors.items()},
-                 {"step": str(step), "loss": str(loss), "recipe": json.dumps(asdict(recipe))})
+    write_hashed(
+        path,
+        {k: v.detach().cpu().clone().contiguous() for k, v in tensors.items()},
+        {"step": str(step), "loss": str(loss), "recipe": json.dumps(asdict(recipe))},
+    )
 
 
-def load_state(path: Path, modules: dict[str, torch.nn.Module], optimizer, recipe: Schedule) -> tuple[int, float | None]:
+def load_state(
+    path: Path, modules: dict[str, torch.nn.Module], optimizer, recipe: Schedule
+) -> tuple[int, float | None]:
     """Read what `save_state` wrote, in place; returns the step to go on with and the last loss. A file that is cut short or altered
     is not gone on from: step 0, and a word that says so. Raises SettingError for another recipe's state."""
     kept = read_hashed(path)
@@ -58,10 +81,14 @@ def load_state(path: Path, modules: dict[str, torch.nn.Module], optimizer, recip
         return 0, None
     tensors, header = kept
     if json.loads(header["recipe"]) != json.loads(json.dumps(asdict(recipe))):  # JSON has no tuples
-        raise SettingError(f"The checkpoint {path.name} was made by another recipe. Remove it, or pass --no-resume to start anew.")
+        raise SettingError(
+            f"The checkpoint {path.name} was made by another recipe. Remove it, or pass --no-resume to start anew."
+        )
     whole = optimizer.state_dict()
     for name, module in modules.items():
-        module.load_state_dict({k.removeprefix(f"{name}."): v for k, v in tensors.items() if k.startswith(f"{name}.")})
+        module.load_state_dict(
+            {k.removeprefix(f"{name}."): v for k, v in tensors.items() if k.startswith(f"{name}.")}
+        )
     state: dict = {}
     for name, value in tensors.items():
         if name.startswith("optimizer."):
@@ -71,8 +98,16 @@ def load_state(path: Path, modules: dict[str, torch.nn.Module], optimizer, recip
     return int(header["step"]), float(header["loss"])
 
 
-def fit(model: torch.nn.Module, loss_at: Callable[[int], torch.Tensor], recipe: Schedule, seed: int, what: str, checkpoint: Path | None = None,
-        after_step: Callable[[], None] | None = None, beside: dict[str, torch.nn.Module] | None = None) -> list[float]:
+def fit(
+    model: torch.nn.Module,
+    loss_at: Callable[[int], torch.Tensor],
+    recipe: Schedule,
+    seed: int,
+    what: str,
+    checkpoint: Path | None = None,
+    after_step: Callable[[], None] | None = None,
+    beside: dict[str, torch.nn.Module] | None = None,
+) -> list[float]:
     """Train in place; returns the losses of the steps made now, or the last one of a training that was finished before.
 
     loss_at: step -> loss; random numbers are seeded by seed and step before it is called, so a resumed training sees what
@@ -80,7 +115,11 @@ def fit(model: torch.nn.Module, loss_at: Callable[[int], torch.Tensor], recipe: 
     such as a running mean. checkpoint: where the state is kept every 100 steps, and resumed from.
     """
     optimizer, modules = make_optimizer(model, recipe), {"model": model, **(beside or {})}
-    start, last = load_state(checkpoint, modules, optimizer, recipe) if checkpoint is not None and checkpoint.is_file() else (0, None)
+    start, last = (
+        load_state(checkpoint, modules, optimizer, recipe)
+        if checkpoint is not None and checkpoint.is_file()
+        else (0, None)
+    )
     model.train()
     losses = [last] if start >= recipe.steps and last is not None else []
     for step in progress(range(start, recipe.steps), what):

@@ -38,35 +38,54 @@ class VaeRecipe:
 def build_vae(recipe: VaeRecipe, image_size: int = 64):
     """A fresh AutoencoderKL; each level but the last halves the picture's edge."""
     from diffusers import AutoencoderKL
+
     levels = len(recipe.widths)
-    return AutoencoderKL(down_block_types=("DownEncoderBlock2D",) * levels, up_block_types=("UpDecoderBlock2D",) * levels,
-                         block_out_channels=recipe.widths, layers_per_block=1, latent_channels=recipe.latent_channels,
-                         norm_num_groups=recipe.groups, sample_size=image_size)
+    return AutoencoderKL(
+        down_block_types=("DownEncoderBlock2D",) * levels,
+        up_block_types=("UpDecoderBlock2D",) * levels,
+        block_out_channels=recipe.widths,
+        layers_per_block=1,
+        latent_channels=recipe.latent_channels,
+        norm_num_groups=recipe.groups,
+        sample_size=image_size,
+    )
 
 
 def to_tensor(images: np.ndarray, device) -> torch.Tensor:
     """(N, H, W, 3) uint8 -> (N, 3, H, W) float32 in -1..1, channels last in memory, which convolutions on a CPU prefer."""
-    x = torch.from_numpy(np.ascontiguousarray(images)).to(device).permute(0, 3, 1, 2).float() / 127.5 - 1
+    x = (
+        torch.from_numpy(np.ascontiguousarray(images)).to(device).permute(0, 3, 1, 2).float()
+        / 127.5
+        - 1
+    )
     return x.contiguous(memory_format=torch.channels_last)
 
 
 def _crops(images: np.ndarray, size: int, rng: np.random.Generator) -> np.ndarray:
     corners = rng.integers(0, images.shape[1] - size + 1, size=(len(images), 2))
-    return np.stack([picture[y:y + size, x:x + size] for picture, (y, x) in zip(images, corners)])
+    return np.stack(
+        [picture[y : y + size, x : x + size] for picture, (y, x) in zip(images, corners)]
+    )
 
 
-def fit_vae(vae, images: np.ndarray, recipe: VaeRecipe, seed: int, device, checkpoint: Path | None) -> list[float]:
+def fit_vae(
+    vae, images: np.ndarray, recipe: VaeRecipe, seed: int, device, checkpoint: Path | None
+) -> list[float]:
     """Train in place on (N, H, W, 3) uint8 pictures; returns the losses."""
     vae.to(memory_format=torch.channels_last)
 
     def loss_at(step: int) -> torch.Tensor:
         rng = np.random.Generator(np.random.PCG64([seed, step, 21]))
         whole = step >= recipe.steps * (1 - recipe.settle)
-        rows = rng.integers(0, len(images), size=max(1, recipe.batch // 4) if whole else recipe.batch)
+        rows = rng.integers(
+            0, len(images), size=max(1, recipe.batch // 4) if whole else recipe.batch
+        )
         x = to_tensor(images[rows] if whole else _crops(images[rows], recipe.crop, rng), device)
         coded = vae.encode(x).latent_dist
         error = vae.decode(coded.sample()).sample - x
-        return error.square().mean() + recipe.l1 * error.abs().mean() + recipe.kl * coded.kl().mean()
+        return (
+            error.square().mean() + recipe.l1 * error.abs().mean() + recipe.kl * coded.kl().mean()
+        )
 
     return loop.fit(vae, loss_at, recipe, seed, "training the picture coder", checkpoint)
 
@@ -74,6 +93,11 @@ def fit_vae(vae, images: np.ndarray, recipe: VaeRecipe, seed: int, device, check
 @torch.no_grad()
 def encode_all(vae, images: np.ndarray, device, batch_size: int = 64) -> torch.Tensor:
     """The latents' means of all pictures, (N, c, h, w) float16 on the CPU, unscaled."""
-    parts = [vae.encode(to_tensor(images[i:i + batch_size], device)).latent_dist.mean.half().cpu().contiguous()
-             for i in progress(range(0, len(images), batch_size), "coding the pictures")]
+    parts = [
+        vae.encode(to_tensor(images[i : i + batch_size], device))
+        .latent_dist.mean.half()
+        .cpu()
+        .contiguous()
+        for i in progress(range(0, len(images), batch_size), "coding the pictures")
+    ]
     return torch.cat(parts)
