@@ -46,6 +46,7 @@ digits: env
 	$(BIN)/slugkit run --run digits --notebooks 01-05 -p data $(DIGITS)-data -p model $(DIGITS)-clip -p concept seven -p batch_size 10
 
 test: env
+	$(BIN)/ruff format --check --quiet . && $(BIN)/ruff check --quiet .
 	$(BIN)/python ci/clean.py --check
 	$(ONE_THREAD) $(BIN)/python -m pytest -n 2 --dist loadfile ci/tests
 	$(BIN)/python ci/check_notebooks.py

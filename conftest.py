@@ -9,6 +9,8 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 def pytest_collectstart(collector):
-    """Add stderr to what nbval leaves out of its comparison; covers copies of notebooks under runs/ too."""
+    """Add stderr to what nbval leaves out of its comparison; covers copies of notebooks under runs/
+    too.
+    """
     if getattr(collector, "skip_compare", None) is not None:
         collector.skip_compare += ("stderr",)

@@ -2,10 +2,11 @@
 
     python ci/check_notebooks.py [--only series strict]
 
-series   every notebook with nbval-lax, in order, in one empty run folder; those of ALONE beside the others
-spoiled  in the same execution: a copy of the contract cell, put behind it with its stored output altered, must turn red, and nothing else
-strict   02 to 04 executed by papermill and again by strict nbval, on that run's artefacts: the same text
-Two lanes of one thread each: two processes of one thread do more than one of two. Ends with a line "N passed, N failed".
+series   every notebook with nbval-lax, in order, in one empty run folder; those of ALONE beside the
+others spoiled  in the same execution: a copy of the contract cell, put behind it with its stored
+output altered, must turn red, and nothing else strict   02 to 04 executed by papermill and again by
+strict nbval, on that run's artefacts: the same text Two lanes of one thread each: two processes of
+one thread do more than one of two. Ends with a line "N passed, N failed".
 """
 
 import argparse
@@ -27,8 +28,8 @@ sys.path[:0] = [str(HERE), str(HERE.parent)]
 
 import clean  # noqa: E402
 
-from slugkit.base.threads import ONE_THREAD  # noqa: E402
 from slugkit.base.memory import peak_memory  # noqa: E402
+from slugkit.base.threads import ONE_THREAD  # noqa: E402
 
 ROOT = clean.ROOT
 CODE = HERE.parent
@@ -48,7 +49,9 @@ def environment(runs):
 
 
 def call(command, runs):
-    """Run a command; returns (exit status, its output, seconds, peak memory of its kernel in MB)."""
+    """Run a command; returns (exit status, its output, seconds, peak memory of its
+    kernel in MB).
+    """
     started = time.monotonic()
     process = subprocess.Popen(
         command,
@@ -105,8 +108,12 @@ class Tally:
 
 
 def spoil(notebook):
-    """(the notebook with a second contract cell behind the first, whose stored output says something else; its index). None without one."""
-    for index, cell in enumerate(notebook.cells):
+    """(the notebook with a second contract cell behind the first, whose stored output says
+    something else; its index).
+
+    None without one.
+    """
+    for index, cell in enumerate(notebook.cells):  # noqa: B007 read after the loop
         if clean.CONTRACT in clean.tags(cell) and cell.get("outputs"):
             break
     else:
@@ -123,7 +130,9 @@ def spoil(notebook):
 
 
 def cells_of(results):
-    """{number of the cell: the message of its failure, "" where it passed} from the results that pytest wrote."""
+    """{number of the cell: the message of its failure, "" where it passed} from the results that
+    pytest wrote.
+    """
     if not results.is_file():
         return {}
     cells = {}
@@ -136,7 +145,10 @@ def cells_of(results):
 
 
 def check_notebook(tally, path, runs, scratch):
-    """Run the notebook at `path` once, with a spoiled contract cell in it. True if all but that cell passed."""
+    """Run the notebook at `path` once, with a spoiled contract cell in it.
+
+    True if all but that cell passed.
+    """
     made = spoil(nbformat.read(path, as_version=4))
     if made is None:
         tally.add(False, f"series   {path.stem}", "it has no contract cell with a stored output")
@@ -171,7 +183,10 @@ def check_notebook(tally, path, runs, scratch):
 
 
 def check_series(tally, runs, scratch, ready):
-    """Every notebook that needs others, in order, in `runs`, until one fails. What STRICT needs is set aside as soon as it is there; `ready` says so."""
+    """Every notebook that needs others, in order, in `runs`, until one fails.
+
+    What STRICT needs is set aside as soon as it is there; `ready` says so.
+    """
     paths = [path for path in clean.notebooks() if path.name[:2] not in ALONE]
     last = max(
         (i for i, path in enumerate(paths) if path.name[:2] in STRICT), default=len(paths) - 1
@@ -189,7 +204,10 @@ def check_series(tally, runs, scratch, ready):
 
 
 def check_strict(tally, path, scratch, ready):
-    """The same machine, twice: papermill's outputs and nbval's are the same text. Begins once the series has left what that needs."""
+    """The same machine, twice: papermill's outputs and nbval's are the same text.
+
+    Begins once the series has left what that needs.
+    """
     ready.wait()
     if (scratch / "aside").is_dir():
         tally.add(*run_twice(path, scratch))
@@ -226,7 +244,9 @@ def check_alone(tally, scratch):
 
 
 def main():
-    """Read the command line, check, print the count; the exit status is 1 where something failed."""
+    """Read the command line, check, print the count; the exit status is 1 where
+    something failed.
+    """
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -246,7 +266,8 @@ def main():
             runs.mkdir()
             os.environ["SLUGKIT_CACHE"] = str(scratch / "cache")
             with ThreadPoolExecutor(2) as lanes:
-                # the strict reruns need the artefacts of the series, so it is executed whatever was asked for; the longest first, in whichever lane is free
+                # the strict reruns need the artefacts of the series, so it is executed whatever was
+                # asked for; the longest first, in whichever lane is free
                 ended = [lanes.submit(check_series, tally, runs, scratch, ready)]
                 if "series" in asked.only:
                     ended.append(lanes.submit(check_alone, tally, scratch))

@@ -1,8 +1,9 @@
-"""Committed notebooks: executed by one command, without anything of the machine that ran them, and checked.
+"""Committed notebooks: executed by one command, without anything of the machine that ran them, and
+checked.
 
-python ci/clean.py --execute [03 04]   execute the series in an empty run folder, clean, write back (all or some)
-python ci/clean.py [03 04]             clean what is there, without executing
-python ci/clean.py --check             refuse what must not be committed; changes nothing
+python ci/clean.py --execute [03 04]   execute the series in an empty run folder, clean, write back
+(all or some) python ci/clean.py [03 04]             clean what is there, without executing python
+ci/clean.py --check             refuse what must not be committed; changes nothing
 """
 
 import argparse
@@ -45,7 +46,9 @@ def tags(cell):
 
 
 def strings_in(value):
-    """Every text in an output's data: a mime bundle's values, nested lists and dictionaries included."""
+    """Every text in an output's data: a mime bundle's values, nested lists and dictionaries
+    included.
+    """
     if isinstance(value, str):
         yield value
     elif isinstance(value, dict):
@@ -67,7 +70,9 @@ def texts(output):
 
 
 def without_paths(value, runs):
-    """`value` (text, list or dictionary of texts) with this machine's folders taken out: run folder -> runs, repository -> ."""
+    """`value` (text, list or dictionary of texts) with this machine's folders taken out: run folder
+    -> runs, repository -> .
+    """
     if isinstance(value, str):
         for folder, short in ((runs, "runs"), (str(ROOT), "")):
             if folder:
@@ -88,7 +93,9 @@ def without_paths(value, runs):
 
 
 def clean_outputs(outputs, runs):
-    """Outputs without progress bars and warnings (stderr), widgets, and paths; neighbouring texts are joined."""
+    """Outputs without progress bars and warnings (stderr), widgets, and paths; neighbouring texts
+    are joined.
+    """
     kept = []
     for output in outputs:
         if output.output_type == "stream":
@@ -107,7 +114,10 @@ def clean_outputs(outputs, runs):
 
 
 def clean(notebook, runs=""):
-    """`notebook` without editors' and papermill's marks; outputs and counts stay. runs: run folder to take out of texts."""
+    """`notebook` without editors' and papermill's marks; outputs and counts stay.
+
+    runs: run folder to take out of texts.
+    """
     notebook.metadata = nbformat.from_dict(
         {"kernelspec": KERNEL, "language_info": {"name": "python"}}
     )
@@ -126,7 +136,9 @@ def clean(notebook, runs=""):
 
 
 def execute(path):
-    """The notebook at `path`, executed from its first cell in a fresh kernel, in the folder it lies in."""
+    """The notebook at `path`, executed from its first cell in a fresh kernel, in the folder it lies
+    in.
+    """
     from nbclient import NotebookClient
 
     notebook = nbformat.read(path, as_version=4)
@@ -150,9 +162,12 @@ def save(notebook, path):
 
 
 def execute_series(numbers):
-    """Execute all notebooks up to the last chosen one in one empty run folder; write back the chosen ones, cleaned."""
+    """Execute all notebooks up to the last chosen one in one empty run folder; write back the
+    chosen ones, cleaned.
+    """
     chosen = notebooks(numbers)
-    # the longer name first, so that a path is taken out whole; resolved, since macOS shows /private/var for /var
+    # the longer name first, so that a path is taken out whole; resolved, since macOS shows
+    # /private/var for /var
     runs = str(Path(tempfile.mkdtemp(prefix="slugkit-notebooks-")).resolve())
     os.environ.update(thread_environment(), SLUGKIT_RUNS=runs, SLUGKIT_HEADLESS="1")
     os.environ["PYTHONPATH"] = os.pathsep.join(
@@ -166,7 +181,8 @@ def execute_series(numbers):
             notebook = clean(execute(path), runs)
             changed = path in chosen and save(notebook, path)
             print(
-                f"{path.stem}: {time.monotonic() - started:.0f} s, {'written' if changed else 'not changed'}",
+                f"{path.stem}: {time.monotonic() - started:.0f} s,"
+                f" {'written' if changed else 'not changed'}",
                 flush=True,
             )
     finally:
@@ -190,7 +206,9 @@ def faults_of_outputs(number, cell):
 
 
 def faults(path):
-    """Everything that forbids committing the notebook at `path`, as a list of texts; empty when it is fine."""
+    """Everything that forbids committing the notebook at `path`, as a list of texts; empty when it
+    is fine.
+    """
     found = []
     size = path.stat().st_size
     if size > MAX_BYTES:
@@ -229,7 +247,8 @@ def check(numbers):
             print(f"{path.name}: {fault}")
     if bad:
         print(
-            f"{bad} of {len(notebooks(numbers))} notebooks must not be committed like this; `make notebooks` mends most of it."
+            f"{bad} of {len(notebooks(numbers))} notebooks must not be committed like this; `make"
+            " notebooks` mends most of it."
         )
     else:
         print(f"{len(notebooks(numbers))} notebooks checked, all fit to be committed.")
@@ -237,7 +256,9 @@ def check(numbers):
 
 
 def main():
-    """Read the command line and do what it says; the exit status is 1 where a check found something."""
+    """Read the command line and do what it says; the exit status is 1 where a check found
+    something.
+    """
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -262,9 +283,8 @@ def main():
         execute_series(asked.numbers)
     else:
         for path in notebooks(asked.numbers):
-            print(
-                f"{path.stem}: {'cleaned' if save(clean(nbformat.read(path, as_version=4)), path) else 'not changed'}"
-            )
+            changed = save(clean(nbformat.read(path, as_version=4)), path)
+            print(f"{path.stem}: {'cleaned' if changed else 'not changed'}")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,5 @@
-"""Write data/expected/studio.json from the artefacts of a finished run of the defaults: python ci/expected.py RUN_FOLDER
+"""Write data/expected/studio.json from the artefacts of a finished run of the defaults: python
+ci/expected.py RUN_FOLDER
 
 Only after the weights, the studio or the method changed on purpose; the diff belongs in the commit.
 """
@@ -13,7 +14,10 @@ from slugkit.base import data_dir, write_json
 from slugkit.evaluate.concept import score_layers
 from slugkit.models import load_clip
 
-REASON = "another CPU kind or thread count moves float32 sums of a few hundred gradients in the third digit at most"
+REASON = (
+    "another CPU kind or thread count moves float32 sums of a few hundred gradients in the third"
+    " digit at most"
+)
 
 
 def entry(value: float, share: float) -> dict:

@@ -1,10 +1,11 @@
-"""Copy the figures of the README out of the committed notebooks into data/figures/, and its table out of data/studio/ (`make notebooks` calls it)."""
+"""Copy the figures of the README out of the committed notebooks into data/figures/, and its table
+out of data/studio/ (`make notebooks` calls it).
+"""
 
 import base64
 from pathlib import Path
 
 import nbformat
-
 import pandas as pd
 
 from slugkit.base import data_dir, notebooks_dir, write_bytes, write_text
@@ -40,7 +41,9 @@ MEASURES = {
 
 
 def findings() -> str:
-    """The README's table: means over the report concepts, with the worst case, from report_concepts_summary.csv."""
+    """The README's table: means over the report concepts, with the worst case, from
+    report_concepts_summary.csv.
+    """
     folder = data_dir() / "studio"
     table = pd.read_csv(folder / "report_concepts_summary.csv")
     table = table[(table["kind"] == "all") & table["method"].isin(["SLUG", "SLUG-R"])]

@@ -6,7 +6,7 @@ Heavy libraries are imported inside the commands, so that `slugkit --help` answe
 import shlex
 import sys
 from pathlib import Path
-from typing import Annotated, Any, Optional
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperCommand
@@ -34,10 +34,15 @@ app.add_typer(patch_app, name="patch")
 
 
 class PairCommand(TyperCommand):
-    """A command whose `-p` takes two words, NAME and VALUE, as papermill's does; typer itself has no such option."""
+    """A command whose `-p` takes two words, NAME and VALUE, as papermill's does; typer itself has
+    no such option.
+    """
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Hand `-p NAME VALUE` on as `-p NAME=VALUE`. Raises SettingError where a word is missing."""
+        """Hand `-p NAME VALUE` on as `-p NAME=VALUE`.
+
+        Raises SettingError where a word is missing.
+        """
         joined, rest = [], list(args)
         while rest:
             word = rest.pop(0)
@@ -57,10 +62,10 @@ BLANKS = (
     "An architecture of open_clip (ViT-B-32, ...), sd15, sd21, sdxl, llava15, llava16, vipllava."
 )
 RunName = Annotated[str, typer.Option("--run", help="Name of the run folder under runs/.")]
-Out = Annotated[Optional[Path], typer.Option(help="Folder for the weights; the usual one without.")]
+Out = Annotated[Path | None, typer.Option(help="Folder for the weights; the usual one without.")]
 ItsClip = Annotated[str, typer.Option(help="The CLIP whose tower it shares: studio or a folder.")]
 Steps = Annotated[
-    Optional[int], typer.Option(min=1, help="Optimiser steps; the recipe's own number without it.")
+    int | None, typer.Option(min=1, help="Optimiser steps; the recipe's own number without it.")
 ]
 Seed = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seeds python, numpy and torch.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
@@ -71,22 +76,23 @@ Resume = Annotated[bool, typer.Option(help="Go on from the last checkpoint of th
 def run_command(
     run: RunName = "workbook",
     notebooks: Annotated[
-        Optional[str], typer.Option(help='Which notebooks: "01-05" or "02,04"; all without it.')
+        str | None, typer.Option(help='Which notebooks: "01-05" or "02,04"; all without it.')
     ] = None,
     p: Annotated[
-        Optional[list[str]],
+        list[str] | None,
         typer.Option(
             "-p", "--parameter", metavar="NAME VALUE", help="A setting, as papermill's -p."
         ),
     ] = None,
     f: Annotated[
-        Optional[list[Path]],
-        typer.Option("-f", "--parameters-file", help="YAML file with settings."),
+        list[Path] | None, typer.Option("-f", "--parameters-file", help="YAML file with settings.")
     ] = None,
     force: Annotated[bool, typer.Option(help="Run what nothing has changed for, too.")] = False,
     cell_timeout: Annotated[int, typer.Option(help="Seconds that one cell may take.")] = 3600,
 ) -> None:
-    """Execute the notebooks in order into runs/RUN; the same command again goes on where it stopped."""
+    """Execute the notebooks in order into runs/RUN; the same command again goes on where it
+    stopped.
+    """
     from slugkit.runs import report
     from slugkit.runs.execute import run_series, table
     from slugkit.runs.given import read_parameters
@@ -102,7 +108,9 @@ def run_command(
 
 
 def _check_concept(given: dict[str, Any]) -> None:
-    """Refuse data that is not there and a concept that the data does not have before any notebook starts."""
+    """Refuse data that is not there and a concept that the data does not have before any notebook
+    starts.
+    """
     if not {"concept", "data"} & set(given):
         return
     from slugkit.base import check_settings
@@ -140,7 +148,7 @@ def _place(out: Path | None, force: bool, *inputs: str) -> Path | None:
 def train_clip_command(
     data: Annotated[str, typer.Option(help="studio, or a folder with captions.csv.")] = "studio",
     out: Out = None,
-    without: Annotated[Optional[str], typer.Option(help="Name to leave out: an oracle.")] = None,
+    without: Annotated[str | None, typer.Option(help="Name to leave out: an oracle.")] = None,
     steps: Steps = None,
     seed: Seed = 0,
     device: Device = "auto",
@@ -159,7 +167,7 @@ def train_clip_command(
 def train_diffusion_command(
     clip: ItsClip = "studio",
     out: Out = None,
-    vae_steps: Annotated[Optional[int], typer.Option(min=1, help="The coder's steps.")] = None,
+    vae_steps: Annotated[int | None, typer.Option(min=1, help="The coder's steps.")] = None,
     steps: Steps = None,
     seed: Seed = 0,
     device: Device = "auto",
@@ -215,12 +223,15 @@ def laion_command(
     limit: Annotated[int, typer.Option(min=1, help="Most pairs to take.")] = 6000,
     force: Force = False,
 ) -> None:
-    """Search LAION's metadata for captions that hold a name, and print the command that fetches their pictures."""
+    """Search LAION's metadata for captions that hold a name, and print the command that fetches
+    their pictures.
+    """
     from slugkit.data.laion import img2dataset_command, search_names
 
     found = search_names(metadata, name, limit, new_path(out, metadata, ours=force))
     typer.echo(
-        f"{len(found)} pairs name {name!r}; {out} holds them. Fetch their pictures with:\n{img2dataset_command(out, out.with_suffix(''))}"
+        f"{len(found)} pairs name {name!r}; {out} holds them. Fetch their pictures"
+        f" with:\n{img2dataset_command(out, out.with_suffix(''))}"
     )
 
 
@@ -239,13 +250,15 @@ def draw_command(
         typer.Option(min=0, help="Pictures of each for the search; twice as many to report on."),
     ] = 0,
     prompt: Annotated[
-        Optional[list[str]], typer.Option(help="A wording with {} for the name; repeat it.")
+        list[str] | None, typer.Option(help="A wording with {} for the name; repeat it.")
     ] = None,
     steps: Annotated[int, typer.Option(min=1, help="Denoising steps per picture.")] = 10,
     guidance: Annotated[float, typer.Option(min=0, help="Classifier-free guidance.")] = 4.0,
     device: Device = "auto",
 ) -> None:
-    """Let a pipeline draw a forget set itself, as the paper does for characters and novel concepts: a folder for `-p data`."""
+    """Let a pipeline draw a forget set itself, as the paper does for characters and novel concepts:
+    a folder for `-p data`.
+    """
     from slugkit.evaluate.drawn_set import PROMPTS, write_drawn_set
 
     out = out if out.is_dir() else new_path(out, pipeline)
@@ -253,7 +266,8 @@ def draw_command(
         out, concepts, pipeline, count, exam, prompt or PROMPTS, steps, guidance, device
     )
     typer.echo(
-        f"{made} holds {len(concepts)} x {count} pictures to learn from and {len(concepts)} x {3 * exam} to be examined on. Look at them before you use them."
+        f"{made} holds {len(concepts)} x {count} pictures to learn from and {len(concepts)} x"
+        f" {3 * exam} to be examined on. Look at them before you use them."
     )
 
 
@@ -262,8 +276,7 @@ def blank_command(
     what: Annotated[str, typer.Argument(help=BLANKS)],
     out: Annotated[Path, typer.Argument(help="Folder for the checkpoint; a new one.")],
     clip: Annotated[
-        Optional[list[Path]],
-        typer.Option(help="Folder of the CLIP whose tower it shares; SDXL: two."),
+        list[Path] | None, typer.Option(help="Folder of the CLIP whose tower it shares; SDXL: two.")
     ] = None,
     form: Annotated[str, typer.Option(help="A CLIP's: open_clip or transformers.")] = "open_clip",
     reduced: Annotated[
@@ -271,7 +284,9 @@ def blank_command(
     ] = False,
     seed: Seed = 0,
 ) -> None:
-    """Write a full-size checkpoint of random weights in its published format, to try memory, time and names without a hub."""
+    """Write a full-size checkpoint of random weights in its published format, to try memory, time
+    and names without a hub.
+    """
     from slugkit.train import blank
 
     clips = clip or []
@@ -282,7 +297,8 @@ def blank_command(
         made = blank.write_pipeline(what, clips, out, reduced, seed)
     elif len(clips) != 1:
         raise SettingError(
-            f"{what} has one vision tower, and {len(clips)} CLIP folders were given; one --clip was expected ({blank.VLMS[what][0]})."
+            f"{what} has one vision tower, and {len(clips)} CLIP folders were given; one --clip was"
+            f" expected ({blank.VLMS[what][0]})."
         )
     else:
         made = blank.write_vlm(what, clips[0], out, reduced, seed)
@@ -296,12 +312,9 @@ the LLaVA that shares the vision tower."""
 @app.command("sweep")
 def sweep_command(
     concepts: Annotated[
-        Optional[list[str]],
-        typer.Option(help="A concept; repeat it. The report concepts without it."),
+        list[str] | None, typer.Option(help="A concept; repeat it. The report concepts without it.")
     ] = None,
-    out: Annotated[
-        Optional[Path], typer.Option(help="CSV file; one of data/studio/ without.")
-    ] = None,
+    out: Annotated[Path | None, typer.Option(help="CSV file; one of data/studio/ without.")] = None,
     model: Annotated[
         str, typer.Option(help="studio, an open_clip tag, a hub id, or a folder.")
     ] = "studio",
@@ -311,7 +324,9 @@ def sweep_command(
     ] = "studio",
     vlm: Annotated[str, typer.Option(help="For vlm: studio, or a folder of a LLaVA.")] = "studio",
 ) -> None:
-    """Forget several concepts, one at a time, each from the unedited model, and put the results in one table."""
+    """Forget several concepts, one at a time, each from the unedited model, and put the results in
+    one table.
+    """
     require_choice(family, ("clip", "diffusion", "vlm"), "The family")
     for path in (out, out.with_stem(f"{out.stem}_summary")) if out else ():
         new_path(path, model, pipeline, vlm, ours=True)
@@ -340,7 +355,7 @@ def main() -> None:
     except SystemExit as left:
         if left.code == INTERRUPTED and {"run", "train", "draw"} & set(sys.argv[1:2]):
             typer.echo(
-                f"Stopped. The same command goes on where it stopped: "
+                "Stopped. The same command goes on where it stopped: "
                 f"{shlex.join(['slugkit', *sys.argv[1:]])}",
                 err=True,
             )

@@ -1,7 +1,9 @@
-"""The command line's `slugkit patch`: look at a patch file, check it against a model, put it on files and take it off."""
+"""The command line's `slugkit patch`: look at a patch file, check it against a model, put it on
+files and take it off.
+"""
 
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 
@@ -74,7 +76,10 @@ def patch_apply_command(
     record: Annotated[
         bool,
         typer.Option(
-            help="Leave a record in the copy, with which `remove` undoes the edit; it holds the original weights."
+            help=(
+                "Leave a record in the copy, with which `remove` undoes the edit; it holds the"
+                " original weights."
+            )
         ),
     ] = True,
 ) -> None:
@@ -95,7 +100,7 @@ def patch_remove_command(
     model: Annotated[Path, typer.Option(help="The edited folder or safetensors file.")],
     out: Annotated[Path, typer.Option(help="Where the copy without the edit goes; a new name.")],
     base: Annotated[
-        Optional[Path], typer.Option(help="The original model, where the edited one has no record.")
+        Path | None, typer.Option(help="The original model, where the edited one has no record.")
     ] = None,
 ) -> None:
     """Write a copy of an edited model without the patch, bit for bit as before it."""
@@ -143,7 +148,8 @@ def patch_pack_command(
     small = patch.low_rank(edit, rank) if rank else patch.half(edit)
     patch.save(small, out)
     typer.echo(
-        f"{out}: {small.form}, {out.stat().st_size:,} bytes, relative error of the direction {small.error:.2g}."
+        f"{out}: {small.form}, {out.stat().st_size:,} bytes, relative error of the direction"
+        f" {small.error:.2g}."
     )
 
 

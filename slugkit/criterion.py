@@ -12,7 +12,8 @@ MANY = 20
 
 @dataclass(frozen=True)
 class Criterion:
-    """When the model counts as having forgotten: the target's forget accuracy FA@k is exactly 0, or at most `at_most`.
+    """When the model counts as having forgotten: the target's forget accuracy FA@k is exactly 0, or
+    at most `at_most`.
 
     target: "fa1" (no picture is called by the name) or "fa5" (the name is not among the first five
     answers; the authors' code, slug-method.md section 3.3). at_most: 0 to less than 1. A measure
@@ -36,8 +37,10 @@ class Criterion:
 
     @classmethod
     def among(cls, classes: int, target: str = "auto") -> "Criterion":
-        """The criterion for a name among so many classes. target: "auto" is FA@5 from 20 classes up,
-        else FA@1 (among seven, "not in the first five" is no sensible demand); "fa1", "fa5".
+        """The criterion for a name among so many classes.
+
+        target: "auto" is FA@5 from 20 classes up, else FA@1 (among seven, "not in the first five"
+        is no sensible demand); "fa1", "fa5".
         """
         return cls(("fa5" if classes >= MANY else "fa1") if target == "auto" else target)
 
@@ -51,5 +54,8 @@ class Criterion:
         return float(forget[self.target])
 
     def forgotten(self, forget: dict[str, float]) -> bool:
-        """True if the forget accuracy is `at_most` or less. forget: a dict with the keys fa1 and fa5, shares in 0..1."""
+        """True if the forget accuracy is `at_most` or less.
+
+        forget: a dict with the keys fa1 and fa5, shares in 0..1.
+        """
         return self.value(forget) <= self.at_most

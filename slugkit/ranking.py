@@ -1,7 +1,9 @@
-"""Which layer to edit: importance, gradient alignment and the Pareto front (design, section 4; method, section 2).
+"""Which layer to edit: importance, gradient alignment and the Pareto front (design, section 4;
+method, section 2).
 
-Works on tables of tensors and knows no model library. A layer is one weight matrix under its canonical (open_clip)
-name; the three parts of a packed q/k/v matrix carry the suffix ``[q]``, ``[k]`` or ``[v]``.
+Works on tables of tensors and knows no model library. A layer is one weight matrix under its
+canonical (open_clip) name; the three parts of a packed q/k/v matrix carry the suffix ``[q]``,
+``[k]`` or ``[v]``.
 """
 
 import math
@@ -36,9 +38,8 @@ def norm(tensor: torch.Tensor) -> float:
 
 
 def _readable(tensor: torch.Tensor) -> torch.Tensor:
-    return (
-        tensor.detach().cpu() if tensor.device.type == "mps" else tensor.detach()
-    )  # mps has no float64
+    # mps has no float64
+    return tensor.detach().cpu() if tensor.device.type == "mps" else tensor.detach()
 
 
 def _finite_norm(tensor: torch.Tensor, what: str) -> float:
@@ -54,24 +55,25 @@ def _finite_norm(tensor: torch.Tensor, what: str) -> float:
 def _same_shape(first: torch.Tensor, second: torch.Tensor, what: str) -> None:
     if first.shape != second.shape:
         raise ShapeError(
-            f"{what} have the shapes {tuple(first.shape)} and {tuple(second.shape)}; equal shapes were expected.\n"
-            "Pass the tensors of one and the same layer."
+            f"{what} have the shapes {tuple(first.shape)} and {tuple(second.shape)}; equal shapes"
+            " were expected.\nPass the tensors of one and the same layer."
         )
 
 
 def importance(g_f: torch.Tensor, theta: torch.Tensor) -> float:
-    """Importance of a layer: the norm of its forget gradient over the norm of its weight, ||g_f|| / ||theta||.
+    """Importance of a layer: the norm of its forget gradient over the norm of its weight, ||g_f|| /
+    ||theta||.
 
-    g_f, theta: same shape, any float dtype. Returns a unitless number >= 0 (SLUG, slug-method.md section 2.1).
+    g_f, theta: same shape, any float dtype. Returns a unitless number >= 0 (SLUG, slug-method.md
+    section 2.1).
     Raises ShapeError, ZeroWeightError (the weight is all zeros), GradientError (nan or inf).
     """
     _same_shape(g_f, theta, "forget gradient and weight")
     size = _finite_norm(theta, "the weight")
     if size == 0.0:
         raise ZeroWeightError(
-            "the weight is all zeros, so its importance ||g_f|| / ||theta|| is not defined; a trained weight was "
-            "expected.\n"
-            "Exclude this layer from the candidates."
+            "the weight is all zeros, so its importance ||g_f|| / ||theta|| is not defined; a"
+            " trained weight was expected.\nExclude this layer from the candidates."
         )
     return _finite_norm(g_f, "the forget gradient") / size
 
@@ -79,8 +81,9 @@ def importance(g_f: torch.Tensor, theta: torch.Tensor) -> float:
 def cosine(g_f: torch.Tensor, g_r: torch.Tensor) -> float:
     """Signed cosine between the forget and the retain gradient of a layer, both flattened.
 
-    g_f, g_r: same shape, any float dtype. Returns a unitless number in -1..1, summed in float64; nan where a
-    gradient is all zeros, since no angle exists then. Raises ShapeError, GradientError (nan or inf).
+    g_f, g_r: same shape, any float dtype. Returns a unitless number in -1..1, summed in float64;
+    nan where a gradient is all zeros, since no angle exists then. Raises ShapeError, GradientError
+    (nan or inf).
     """
     _same_shape(g_f, g_r, "forget and retain gradient")
     sizes = _finite_norm(g_f, "the forget gradient") * _finite_norm(g_r, "the retain gradient")
@@ -91,9 +94,11 @@ def cosine(g_f: torch.Tensor, g_r: torch.Tensor) -> float:
 
 
 def alignment(g_f: torch.Tensor, g_r: torch.Tensor) -> float:
-    """Gradient alignment |cos(g_f, g_r)| of a layer: a unitless number in 0..1, nan where a gradient is all zeros.
+    """Gradient alignment |cos(g_f, g_r)| of a layer: a unitless number in 0..1, nan where a
+    gradient is all zeros.
 
-    The absolute value, as in the authors' code (slug-method.md section 2.2). Arguments and errors as in `cosine`.
+    The absolute value, as in the authors' code (slug-method.md section 2.2). Arguments and errors
+    as in `cosine`.
     """
     return abs(cosine(g_f, g_r))
 
@@ -101,17 +106,16 @@ def alignment(g_f: torch.Tensor, g_r: torch.Tensor) -> float:
 def pareto_front(importance: np.ndarray, alignment: np.ndarray) -> np.ndarray:
     """Layers that no other layer beats: high importance, low alignment, weak dominance.
 
-    importance, alignment: 1-D arrays of equal length. A layer is beaten by one that is at least as important and at
-    most as aligned, and strictly better in one of the two; exact duplicates do not beat each other. A layer with a
-    nan or infinite score is not on the front and beats nobody. Returns a bool array of the same length. Raises
-    ShapeError.
+    importance, alignment: 1-D arrays of equal length. A layer is beaten by one that is at least as
+    important and at most as aligned, and strictly better in one of the two; exact duplicates do not
+    beat each other. A layer with a nan or infinite score is not on the front and beats nobody.
+    Returns a bool array of the same length. Raises ShapeError.
     """
     imp, ali = np.asarray(importance, dtype=float), np.asarray(alignment, dtype=float)
     if imp.ndim != 1 or imp.shape != ali.shape:
         raise ShapeError(
-            f"importance and alignment have the shapes {imp.shape} and {ali.shape}; two 1-D arrays of equal length "
-            "were expected.\n"
-            "Pass one number per layer in each."
+            f"importance and alignment have the shapes {imp.shape} and {ali.shape}; two 1-D arrays"
+            " of equal length were expected.\nPass one number per layer in each."
         )
     known = np.isfinite(imp) & np.isfinite(ali)
     imp, ali = np.where(known, imp, -np.inf), np.where(known, ali, np.inf)
@@ -147,12 +151,13 @@ def rank_layers(
 ) -> pd.DataFrame:
     """Table of the candidate layers with their scores and the Pareto front of each tower.
 
-    weights: layer -> original weight; only these layers are ranked, in this order. g_forget, g_retain: layer ->
-    mean gradient of the same shape. towers: layer -> "text" or "vision". Returns one row per layer with the columns
-    layer, tower, shape (text, "128 x 64"), n_weights, norm (of the weight), importance (>= 0), cosine (-1..1),
-    alignment (0..1), front (bool). A layer whose gradient is all zeros has no cosine (nan) and is never on the
-    front. Raises GradientError (a layer without gradient or tower; nan or inf), ShapeError, ZeroWeightError, each
-    naming the layer.
+    weights: layer -> original weight; only these layers are ranked, in this order. g_forget,
+    g_retain: layer -> mean gradient of the same shape. towers: layer -> "text" or "vision". Returns
+    one row per layer with the columns layer, tower, shape (text, "128 x 64"), n_weights, norm (of
+    the weight), importance (>= 0), cosine (-1..1), alignment (0..1), front (bool). A layer whose
+    gradient is all zeros has no cosine (nan) and is never on the front. Raises GradientError (a
+    layer without gradient or tower; nan or inf), ShapeError, ZeroWeightError, each naming the
+    layer.
     """
     rows = []
     for layer, theta in weights.items():
@@ -219,7 +224,9 @@ def front_share(table: pd.DataFrame, redraws: int = 2000, seed: int = 0) -> pd.S
 
 
 def split_layer(layer: str) -> tuple[str, str]:
-    """Parameter name and part of a layer: "….in_proj_weight[q]" -> ("….in_proj_weight", "q"); no suffix -> part ""."""
+    """Parameter name and part of a layer: "….in_proj_weight[q]" -> ("….in_proj_weight", "q"); no
+    suffix -> part "".
+    """
     found = _PART.match(layer)
     return (found["name"], found["part"]) if found else (layer, "")
 
@@ -227,15 +234,15 @@ def split_layer(layer: str) -> tuple[str, str]:
 def part_rows(n_rows: int, part: str) -> slice:
     """Rows of a packed q/k/v matrix that belong to a part.
 
-    n_rows: rows of the packed matrix, a multiple of three. part: "q", "k", "v", or "" for all rows. Raises ShapeError.
+    n_rows: rows of the packed matrix, a multiple of three. part: "q", "k", "v", or "" for all rows.
+    Raises ShapeError.
     """
     if part == "":
         return slice(0, n_rows)
     if part not in ("q", "k", "v") or n_rows % 3:
         raise ShapeError(
-            f"part {part!r} of a matrix with {n_rows} rows; q, k or v of a packed matrix with a multiple of three "
-            "rows was expected.\n"
-            "Only attn.in_proj_weight can be split."
+            f"part {part!r} of a matrix with {n_rows} rows; q, k or v of a packed matrix with a"
+            " multiple of three rows was expected.\nOnly attn.in_proj_weight can be split."
         )
     third, place = n_rows // 3, "qkv".index(part)
     return slice(place * third, (place + 1) * third)

@@ -1,7 +1,8 @@
-"""How far to step: the search for lambda on one layer, and over all layers of a front (design, section 4).
+"""How far to step: the search for lambda on one layer, and over all layers of a front (design,
+section 4).
 
-Knows an editable weight and a callable that measures, and no model library. The update is theta0 - lambda * g_f, in
-fp32; rho = lambda * importance is the size of that change relative to the weight.
+Knows an editable weight and a callable that measures, and no model library. The update is theta0 -
+lambda * g_f, in fp32; rho = lambda * importance is the size of that change relative to the weight.
 """
 
 import math
@@ -37,8 +38,9 @@ def stepped(
 ) -> torch.Tensor:
     """theta0 - lam * direction, all fp32 and of one shape, into `out` or a new tensor.
 
-    The one place where a step is computed: a product rounded to fp32, then a difference rounded to fp32, so that the
-    bits depend neither on the layout in memory nor on the number of threads. Allocates one temporary tensor.
+    The one place where a step is computed: a product rounded to fp32, then a difference rounded to
+    fp32, so that the bits depend neither on the layout in memory nor on the number of threads.
+    Allocates one temporary tensor.
     """
     step = torch.mul(direction, lam)
     return torch.sub(theta0, step, out=step if out is None else out)
@@ -47,12 +49,13 @@ def stepped(
 class EditableLayer:
     """One weight, or some rows of it, that can be moved along a direction and put back bit for bit.
 
-    parameter: the weight of a model, fp32, fp16 or bf16, changed in place. direction: the forget gradient g_f in
-    the shape of the layer. rows: the rows of the weight that make up the layer, for a part of a packed q/k/v
-    matrix. As a context manager it puts the original back whatever happens inside. Keeps one copy of the layer (and
-    an fp32 one for a half-precision weight). Attributes: theta0 (the original), direction (fp32), importance
-    (||g_f|| / ||theta0||, >= 0). Raises ShapeError, ZeroWeightError, GradientError (nan or inf, or a direction of
-    zeros), SettingError (another dtype).
+    parameter: the weight of a model, fp32, fp16 or bf16, changed in place. direction: the forget
+    gradient g_f in the shape of the layer. rows: the rows of the weight that make up the layer, for
+    a part of a packed q/k/v matrix. As a context manager it puts the original back whatever happens
+    inside. Keeps one copy of the layer (and an fp32 one for a half-precision weight). Attributes:
+    theta0 (the original), direction (fp32), importance (||g_f|| / ||theta0||, >= 0). Raises
+    ShapeError, ZeroWeightError, GradientError (nan or inf, or a direction of zeros), SettingError
+    (another dtype).
     """
 
     def __init__(self, parameter: torch.Tensor, direction: torch.Tensor, rows: slice | None = None):
@@ -60,22 +63,22 @@ class EditableLayer:
         self._view = whole if rows is None else whole[rows]
         if self._view.dtype not in PRECISIONS:
             raise SettingError(
-                f"the weight has the type {self._view.dtype}; float32, float16 or bfloat16 was expected.\n"
-                "Convert the model, say with model.float()."
+                f"the weight has the type {self._view.dtype}; float32, float16 or bfloat16 was"
+                " expected.\nConvert the model, say with model.float()."
             )
         if self._view.shape != direction.shape:
             raise ShapeError(
-                f"weight and direction have the shapes {tuple(self._view.shape)} and {tuple(direction.shape)}; equal "
-                "shapes were expected.\n"
-                "Pass the gradient of this very layer, and the rows of the part if q, k and v are split."
+                f"weight and direction have the shapes {tuple(self._view.shape)} and"
+                f" {tuple(direction.shape)}; equal shapes were expected.\nPass the gradient of this"
+                " very layer, and the rows of the part if q, k and v are split."
             )
         self.theta0 = self._view.clone()
         self.direction = direction.detach().to(device=self._view.device, dtype=torch.float32)
         self.importance = importance(self.direction, self.theta0)
         if self.importance == 0.0:
             raise GradientError(
-                "the direction is all zeros; a forget gradient that reaches the layer was expected.\n"
-                "Exclude the layer from the candidates."
+                "the direction is all zeros; a forget gradient that reaches the layer was"
+                " expected.\nExclude the layer from the candidates."
             )
         self._theta32 = self.theta0.float()
 
@@ -124,7 +127,9 @@ class Measure(Protocol):
     """What the search asks of a model in its present state; search split only."""
 
     def forget(self) -> dict[str, float]:
-        """Forget accuracy of the target: keys fa1 and fa5, shares in 0..1 (lower is more forgotten)."""
+        """Forget accuracy of the target: keys fa1 and fa5, shares in 0..1 (lower is more
+        forgotten).
+        """
 
     def retain(self) -> dict[str, float]:
         """What must stay: the key "retain", which steers the search (higher is better), and one key
@@ -136,8 +141,8 @@ class Measure(Protocol):
 class Probe:
     """One step tried, and what was measured there.
 
-    number: from 1. lam, rho: the step. forget: the forget measures; forgotten: the verdict on them. retain: the retain
-    measures, None for a probe that did not forget or was not asked for them.
+    number: from 1. lam, rho: the step. forget: the forget measures; forgotten: the verdict on them.
+    retain: the retain measures, None for a probe that did not forget or was not asked for them.
     """
 
     number: int
@@ -163,9 +168,10 @@ class SearchResult:
 
     @property
     def chosen(self) -> Probe | None:
-        """The forgetting probe with the best retain measure, of several within one picture of it the
-        one with the smallest step; with a margin the probe beyond it, if that forgets. None if no
-        probe forgets.
+        """The forgetting probe with the best retain measure, of several within one picture of it
+        the one with the smallest step; with a margin the probe beyond it, if that forgets.
+
+        None if no probe forgets.
         """
         found = [p for p in self.probes if p.forgotten and p.retain is not None]
         if not found:
@@ -178,8 +184,9 @@ class SearchResult:
     def frame(self) -> pd.DataFrame:
         """One row per probe.
 
-        Columns: layer, tower, probe, lam, rho, fa1, fa5, forget (what the criterion looks at), forgotten, retain,
-        pictures, retain_<group>…, chosen. Retain columns are nan for probes that did not forget.
+        Columns: layer, tower, probe, lam, rho, fa1, fa5, forget (what the criterion looks at),
+        forgotten, retain, pictures, retain_<group>…, chosen. Retain columns are nan for probes that
+        did not forget.
         """
         keys = dict.fromkeys(key for probe in self.probes for key in probe.retain or {})
         groups = [key for key in keys if key not in ("retain", PICTURES)]
@@ -208,7 +215,9 @@ class SearchResult:
 
 
 def _one_picture(pictures: float | None) -> float:
-    """What one picture more or less changes in a share of so many; nothing where that is unknown."""
+    """What one picture more or less changes in a share of so many; nothing where that is
+    unknown.
+    """
     return 1 / pictures + 1e-9 if pictures and math.isfinite(pictures) else 0.0
 
 
@@ -216,13 +225,14 @@ def _checked(measured: dict[str, float], keys: tuple[str, ...], what: str) -> di
     missing = [key for key in keys if key not in measured]
     if missing:
         raise SearchFailedError(
-            f"{what} gave no {', '.join(missing)}; {', '.join(keys)} was expected.\nMend the measure."
+            f"{what} gave no {', '.join(missing)}; {', '.join(keys)} was expected.\nMend the"
+            " measure."
         )
     for key, value in measured.items():
         if not math.isfinite(value):
             raise SearchFailedError(
-                f"{what} gave {key} = {value}; a finite number was expected. The model was restored.\n"
-                "Try a smaller lam_init, or look into the measure."
+                f"{what} gave {key} = {value}; a finite number was expected. The model was"
+                " restored.\nTry a smaller lam_init, or look into the measure."
             )
     return measured
 
@@ -232,7 +242,8 @@ def _checked_shares(measured: dict[str, float], what: str) -> dict[str, float]:
     for key in ("fa1", "fa5"):
         if not 0.0 <= measured[key] <= 1.0:
             raise SearchFailedError(
-                f"{what} gave {key} = {measured[key]}; a share in 0..1 was expected.\nReturn shares, not percentages."
+                f"{what} gave {key} = {measured[key]}; a share in 0..1 was expected.\nReturn"
+                " shares, not percentages."
             )
     return measured
 
@@ -276,7 +287,8 @@ def _smallest_with_retain(
 def _check_limits(lam_init: float, max_trials: int) -> None:
     if not (math.isfinite(lam_init) and lam_init >= 0):
         raise SettingError(
-            f"lam_init is {lam_init}; a number of at least 0 was expected.\nUse 0 to start at a relative step of 10 %."
+            f"lam_init is {lam_init}; a number of at least 0 was expected.\nUse 0 to start at a"
+            " relative step of 10 %."
         )
     if max_trials < 1:
         raise SettingError(f"max_trials is {max_trials}; 1 or more was expected.\nUse 10.")
@@ -295,15 +307,17 @@ def probe_steps(
     every_retain: bool = True,
     margin: float = 1.0,
 ) -> SearchResult:
-    """Probe step sizes on one layer: double until forgotten, then bisect towards the smallest forgetting step.
+    """Probe step sizes on one layer: double until forgotten, then bisect towards the smallest
+    forgetting step.
 
-    Every probe starts from theta0. lam_init: first lambda; 0 means rho = 10 %. max_trials: number of probes. Ends
-    earlier once smallest forgetting step / largest not forgetting step < stop_ratio (None: never), and before a
-    doubling that would pass rho = 100. A probe that does not forget is not asked for its retain measure. tower: by
-    default from the name. every_retain: False asks for the retain measure of the smallest forgetting step alone, for
-    measures that are dear. margin: how many times the step that was found is taken; above 1 the last of the
-    `max_trials` probes is kept for it. The weight is restored bit for bit, also after an error. Returns the
-    SearchResult; its `chosen` may be None. Raises SettingError, SearchFailedError (a measure that is missing, not
+    Every probe starts from theta0. lam_init: first lambda; 0 means rho = 10 %. max_trials: number
+    of probes. Ends earlier once smallest forgetting step / largest not forgetting step < stop_ratio
+    (None: never), and before a doubling that would pass rho = 100. A probe that does not forget is
+    not asked for its retain measure. tower: by default from the name. every_retain: False asks for
+    the retain measure of the smallest forgetting step alone, for measures that are dear. margin:
+    how many times the step that was found is taken; above 1 the last of the `max_trials` probes is
+    kept for it. The weight is restored bit for bit, also after an error. Returns the SearchResult;
+    its `chosen` may be None. Raises SettingError, SearchFailedError (a measure that is missing, not
     finite or out of range).
     """
     _check_limits(lam_init, max_trials)
@@ -327,7 +341,10 @@ def _bisected(
     trials: int,
     stop_ratio: float | None,
 ) -> list[Probe]:
-    """The probes from lam on, without the one that a margin adds. probe: number, lambda -> Probe."""
+    """The probes from lam on, without the one that a margin adds.
+
+    probe: number, lambda -> Probe.
+    """
     low, high, probes = 0.0, math.inf, []
     while len(probes) < trials:
         probes.append(probe(len(probes) + 1, lam))
@@ -349,20 +366,22 @@ def search_step(
     max_trials: int = 10,
     **options,
 ) -> SearchResult:
-    """Search the step on one layer: `probe_steps`, same arguments, but a search in which no probe forgets is an error.
+    """Search the step on one layer: `probe_steps`, same arguments, but a search in which no probe
+    forgets is an error.
 
-    Returns the SearchResult, whose `chosen` is the forgetting probe with the best retain measure (ties to the smaller
-    step), even if the last probe did not forget. Raises SearchFailedError, and what `probe_steps` raises.
+    Returns the SearchResult, whose `chosen` is the forgetting probe with the best retain measure
+    (ties to the smaller step), even if the last probe did not forget. Raises SearchFailedError, and
+    what `probe_steps` raises.
     """
     result = probe_steps(layer, editable, measure, criterion, lam_init, max_trials, **options)
     if result.chosen is None:
         best = min(result.probes, key=lambda probe: criterion.value(probe.forget))
         raise SearchFailedError(
-            f"no step on layer {layer} made the model forget: the lowest {criterion.name} in "
-            f"{len(result.probes)} probes was {100 * criterion.value(best.forget):.1f} %, at lambda {best.lam:.4g} "
-            f"(rho {100 * best.rho:.1f} %); "
-            f"{100 * criterion.at_most:g} % or less was expected.\n"
-            "The model was restored. Choose another layer of the front, or allow more probes (max_trials)."
+            f"no step on layer {layer} made the model forget: the lowest {criterion.name} in"
+            f" {len(result.probes)} probes was {100 * criterion.value(best.forget):.1f} %, at"
+            f" lambda {best.lam:.4g} (rho {100 * best.rho:.1f} %); {100 * criterion.at_most:g} % or"
+            " less was expected.\nThe model was restored. Choose another layer of the front, or"
+            " allow more probes (max_trials)."
         )
     return result
 
@@ -380,12 +399,15 @@ def search_front(
     """Search the step on every layer of a front.
 
     layers: names; make_editable, make_measure: called with a name, one layer after the other.
-    margins: the margin of `probe_steps` by tower; 1 where none is given. The rest as in `probe_steps`. Returns the probes of all layers, columns as in `SearchResult.frame`; a layer that never forgets
-    keeps its rows, none of them chosen. Raises EmptySetError (no layer), and what `probe_steps` raises.
+    margins: the margin of `probe_steps` by tower; 1 where none is given. The rest as in
+    `probe_steps`. Returns the probes of all layers, columns as in `SearchResult.frame`; a layer
+    that never forgets keeps its rows, none of them chosen. Raises EmptySetError (no layer), and
+    what `probe_steps` raises.
     """
     if not layers:
         raise EmptySetError(
-            "there is no layer to search; at least one was expected.\nPass the layers of the Pareto front."
+            "there is no layer to search; at least one was expected.\nPass the layers of the Pareto"
+            " front."
         )
     frames = []
     for layer in progress(layers, "searching the front", total=len(layers)):
@@ -434,12 +456,14 @@ def winner(frame: pd.DataFrame, tower: str, at_most: float = 0.0) -> pd.Series:
     if found.empty:
         tried = frame.loc[frame["tower"] == tower]
         lowest = (
-            f"the lowest forget accuracy in {len(tried)} probes was {100 * tried['forget'].min():.1f} %"
+            f"the lowest forget accuracy in {len(tried)} probes was"
+            f" {100 * tried['forget'].min():.1f} %"
             if len(tried)
             else "none was searched"
         )
         raise SearchFailedError(
-            f"no layer of the {tower} tower made the model forget: {lowest}; a probe with {100 * at_most:g} % or less was expected.\n"
-            "Use the other tower, search more layers, or allow more probes (max_trials)."
+            f"no layer of the {tower} tower made the model forget: {lowest}; a probe with"
+            f" {100 * at_most:g} % or less was expected.\nUse the other tower, search more layers,"
+            " or allow more probes (max_trials)."
         )
     return found.iloc[0]

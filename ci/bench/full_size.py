@@ -1,9 +1,14 @@
-"""Every combination of published models, at full size with random weights: loaded from its folder, ranked, edited, put back. Run by hand:
+"""Every combination of published models, at full size with random weights: loaded from its folder,
+ranked, edited, put back.
+
+Run by hand:
 
     python ci/bench/full_size.py FOLDER [NAME ...]
 
-FOLDER: where the checkpoints are written once (up to about 25 GB). Each combination runs in processes of its own, whose peak memory is their own. The table goes
-to data/full_size.csv. Random weights have learned nothing, so nothing can be forgotten: what is shown is that names, shapes, formats, memory and time hold.
+FOLDER: where the checkpoints are written once (up to about 25 GB). Each combination runs in
+processes of its own, whose peak memory is their own. The table goes to data/full_size.csv. Random
+weights have learned nothing, so nothing can be forgotten: what is shown is that names, shapes,
+formats, memory and time hold.
 """
 
 import json
@@ -63,7 +68,9 @@ def folder_of(root: Path, name: str) -> Path:
 
 
 def write(root: Path, name: str) -> None:
-    """Write the checkpoint of a combination, and those that it needs, where they are not there yet."""
+    """Write the checkpoint of a combination, and those that it needs, where they are not
+    there yet.
+    """
     kind, clips = OTHERS.get(name, (None, []))
     for clip in clips:
         write(root, clip)
@@ -110,7 +117,10 @@ class Stages:
 
 
 def ranked(root: Path, name: str, batch: int) -> tuple:
-    """Load a CLIP, take both gradients, rank its layers. Returns (clip, forget gradient, table of layers, stages)."""
+    """Load a CLIP, take both gradients, rank its layers.
+
+    Returns (clip, forget gradient, table of layers, stages).
+    """
     stages = Stages()
     clip = load_clip(str(folder_of(root, name)), "cpu")
     stages.done("load")
@@ -151,7 +161,9 @@ def on_clip(root: Path, name: str, batch: int) -> dict:
 
 
 def looked_at(names: list[str]) -> list[str]:
-    """What lies outside the blocks, and one matrix of the first and of the last two blocks: a look costs a forward pass, and a published LLaVA leaves out the last block."""
+    """What lies outside the blocks, and one matrix of the first and of the last two blocks: a look
+    costs a forward pass, and a published LLaVA leaves out the last block.
+    """
     blocks = sorted({block_of(name) for name in names} - {-1})
     return [
         n
@@ -162,7 +174,9 @@ def looked_at(names: list[str]) -> list[str]:
 
 
 def on_other(root: Path, name: str, batch: int) -> dict:
-    """Rank the CLIP whose tower another model shares, find by looking which layers act there, apply and remove the patch of one in both."""
+    """Rank the CLIP whose tower another model shares, find by looking which layers act there, apply
+    and remove the patch of one in both.
+    """
     kind, clips = OTHERS[name]
     tower = "text" if kind in blank.PIPELINES else "vision"
     row: dict = {}

@@ -1,11 +1,17 @@
-"""The notebooks themselves on full-size checkpoints of random weights, from the sets to the edited pipeline and language model. Run by hand:
+"""The notebooks themselves on full-size checkpoints of random weights, from the sets to the edited
+pipeline and language model.
+
+Run by hand:
 
     python ci/bench/full_size_notebooks.py FOLDER [NAME ...]
 
-FOLDER: that of `ci/bench/full_size.py`. What is missing is written; runs and pictures go there too. Random weights have learned no name, so a search for one says that
-there is nothing to forget: the first rows, of the smallest model. But a random CLIP calls nearly every picture by the same name, whichever that is; forgetting this one
-walks the whole way in CLIP. As a judge of drawn pictures it tells nothing apart, and a random LLaVA names nobody, so notebooks 06 and 07 stop there and say so. What is
-proven is names, shapes, formats, seconds and memory, nothing about unlearning. The table goes to data/full_size_notebooks.csv.
+FOLDER: that of `ci/bench/full_size.py`. What is missing is written; runs and pictures go there too.
+Random weights have learned no name, so a search for one says that there is nothing to forget: the
+first rows, of the smallest model. But a random CLIP calls nearly every picture by the same name,
+whichever that is; forgetting this one walks the whole way in CLIP. As a judge of drawn pictures it
+tells nothing apart, and a random LLaVA names nobody, so notebooks 06 and 07 stop there and say so.
+What is proven is names, shapes, formats, seconds and memory, nothing about unlearning. The table
+goes to data/full_size_notebooks.csv.
 """
 
 import os
@@ -20,17 +26,20 @@ from PIL import Image
 
 from slugkit import studio
 from slugkit.base import RunFailedError, SlugError, data_dir, write_csv
+from slugkit.base.memory import peak_memory
 from slugkit.data import drawn, open_data
 from slugkit.evaluate.clip import answers
 from slugkit.models import load_clip
 from slugkit.runs import run_series
-from slugkit.base.memory import peak_memory
 from slugkit.runs.stages import parameters_of, select
 
 PEOPLE, EDGE = 6, 256
 SMALL = {"forget_size": 8, "retain_size": 16, "batch_size": 8, "max_trials": 6, "device": "cpu"}
 LARGE = {"forget_size": 4, "retain_size": 4, "batch_size": 4, "max_trials": 3}
-"""Of the settings in SMALL, those of the towers that take seconds for a single pair on two cores. They also get fewer pictures."""
+"""Of the settings in SMALL, those of the towers that take seconds for a single pair on two cores.
+
+They also get fewer pictures.
+"""
 COUNTS = {"pictures": (8, 3, 4), "few-pictures": (8, 1, 2)}
 """Pictures of each person to learn from, for the search and for the report."""
 DRAWN = {"sampling_steps": 2, "pipeline_layers": 1, "pipeline_trials": 2}
@@ -52,7 +61,11 @@ UNKNOWN = "ViT-B-32"
 
 
 def write_pictures(folder: Path) -> list[str]:
-    """Six people of the studio as JPEG files of 256 x 256 with captions.csv, as many pictures of each as COUNTS says by the folder's name. Returns the names."""
+    """Six people of the studio as JPEG files of 256 x 256 with captions.csv, as many pictures of
+    each as COUNTS says by the folder's name.
+
+    Returns the names.
+    """
     names = studio.load_world().report["person"][:PEOPLE]
     if (folder / "captions.csv").is_file():
         return names
@@ -68,9 +81,7 @@ def write_pictures(folder: Path) -> list[str]:
             )
             for r in studio.solo_records(source, name, 2)[:count]
         ]
-        for number, ((split, record), image) in enumerate(
-            zip(records, drawn([r for _, r in records]))
-        ):
+        for number, ((split, _), image) in enumerate(zip(records, drawn([r for _, r in records]))):
             file = f"{name.replace(' ', '_')}_{number}.jpg"
             Image.fromarray(image).resize((EDGE, EDGE), Image.Resampling.BICUBIC).save(
                 folder / file, quality=92
@@ -88,7 +99,9 @@ def write_pictures(folder: Path) -> list[str]:
 
 
 def by_recognition(clip_folder: Path, pictures: Path, names: list[str]) -> list[str]:
-    """The names, from the one by which the model calls the largest share of their own search and report pictures."""
+    """The names, from the one by which the model calls the largest share of their own search and
+    report pictures.
+    """
     clip = load_clip(str(clip_folder), "cpu")
     source = open_data(str(pictures), clip.image_size, clip.fit)
 
@@ -104,7 +117,9 @@ def by_recognition(clip_folder: Path, pictures: Path, names: list[str]) -> list[
 def run_notebooks(
     root: Path, name: str, pictures: Path, concept: str, what: str, chosen: list[str]
 ) -> None:
-    """Run the notebooks one by one until one stops; a row of the table for each: seconds, peak memory and how it ended."""
+    """Run the notebooks one by one until one stops; a row of the table for each: seconds, peak
+    memory and how it ended.
+    """
     clip, _, more = COMBINATIONS[name]
     settings = (
         SMALL

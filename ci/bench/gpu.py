@@ -352,9 +352,8 @@ def main() -> None:
         table.add(
             "training", f"{steps} steps, loss {loss:.2f} at the end", perf_counter() - began, "s"
         )
-        clip = (
-            load_clip("studio", "cpu") if given.small else clip
-        )  # a toy learns nobody in five seconds
+        # a toy learns nobody in five seconds
+        clip = load_clip("studio", "cpu") if given.small else clip
         people = source.world.concepts()["person"]
         known = accuracies(clip, source, people[:4] if given.small else people)
         table.add(

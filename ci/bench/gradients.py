@@ -1,10 +1,15 @@
-"""A full-size ViT-B-32's gradient over pictures in shards: seconds and peak memory, slugkit's beside a plain loop. Run by hand:
+"""A full-size ViT-B-32's gradient over pictures in shards: seconds and peak memory, slugkit's
+beside a plain loop.
 
-python ci/bench/gradients.py [micro-batches of 16, default 20] [micro-batches for the peaks, default 2] [bf16]
+Run by hand:
 
-Weights are random (no download); shards of synthetic JPEGs are written into a temporary folder. Seconds: both ways in one process, in turns of five
-micro-batches, decoding the same way; the bar is a ratio of 1.2. Peaks: one child process each, beside the plan and beside weights + two gradient copies +
-activations. `bf16` adds that variant, which is slow on a CPU without it.
+python ci/bench/gradients.py [micro-batches of 16, default 20] [micro-batches for the peaks, default
+2] [bf16]
+
+Weights are random (no download); shards of synthetic JPEGs are written into a temporary folder.
+Seconds: both ways in one process, in turns of five micro-batches, decoding the same way; the bar is
+a ratio of 1.2. Peaks: one child process each, beside the plan and beside weights + two gradient
+copies + activations. `bf16` adds that variant, which is slow on a CPU without it.
 """
 
 import io
@@ -144,7 +149,9 @@ def one_peak(folder: Path, variant: str, number: int) -> None:
 
 
 def times(folder: Path, number: int) -> None:
-    """Seconds of both ways over the same micro-batches, in turns of five, and how far the two gradients are apart."""
+    """Seconds of both ways over the same micro-batches, in turns of five, and how far the two
+    gradients are apart.
+    """
     clip = model()
     parts = [list(range(k * BATCH, (k + 1) * BATCH)) for k in range(number)]
     spent, farthest = {"plain": 0.0, "slugkit": 0.0}, 0.0
@@ -169,8 +176,10 @@ def times(folder: Path, number: int) -> None:
             ),
         )
     print(
-        f"{len(parts)} micro-batches of {BATCH}, {torch.get_num_threads()} threads: plain loop {spent['plain']:.1f} s, slugkit {spent['slugkit']:.1f} s, "
-        f"ratio {spent['slugkit'] / spent['plain']:.3f} (bar 1.2); gradients differ by {farthest:.1e} at most",
+        f"{len(parts)} micro-batches of {BATCH}, {torch.get_num_threads()} threads: plain loop"
+        f" {spent['plain']:.1f} s, slugkit {spent['slugkit']:.1f} s, ratio"
+        f" {spent['slugkit'] / spent['plain']:.3f} (bar 1.2); gradients differ by {farthest:.1e} at"
+        " most",
         flush=True,
     )
 
@@ -195,8 +204,10 @@ def main() -> None:
                 ).removeprefix("result ")
             )
             print(
-                f"{variant}: peak {found['peak']:.0f} MB, of it added by the gradient {found['added']:.0f}; plan {found['predicted']:.0f}, live tensors alone {found['live']:.0f}, "
-                f"two gradient copies + activations {found['bar']:.0f}; weights {found['weights']:.0f}; {found['seconds']:.1f} s a micro-batch",
+                f"{variant}: peak {found['peak']:.0f} MB, of it added by the gradient"
+                f" {found['added']:.0f}; plan {found['predicted']:.0f}, live tensors alone"
+                f" {found['live']:.0f}, two gradient copies + activations {found['bar']:.0f};"
+                f" weights {found['weights']:.0f}; {found['seconds']:.1f} s a micro-batch",
                 flush=True,
             )
         times(folder, number)

@@ -129,8 +129,14 @@ def child(folder: Path, out: Path) -> None:
     retain_gradient(clip, pairs.take(range(32)), BATCH)  # imports, merges of the tokenizer
     pairs = Pairs(Pictures(whole_files(sorted(folder.glob("*.jpg"))), EDGE), table_of(PICTURES))
     for size in (BATCH, 128):
-        timed(f"first pass, batch {size}", lambda: retain_gradient(clip, pairs, size))
-        timed(f"second pass, batch {size}", lambda: retain_gradient(clip, pairs, size))
+        timed(
+            f"first pass, batch {size}",
+            lambda pairs=pairs, size=size: retain_gradient(clip, pairs, size),
+        )
+        timed(
+            f"second pass, batch {size}",
+            lambda pairs=pairs, size=size: retain_gradient(clip, pairs, size),
+        )
         pairs = Pairs(Pictures(whole_files(sorted(folder.glob("*.jpg"))), EDGE), table_of(PICTURES))
     clip = clip_of(SMALL)
     images = np.random.default_rng(1).integers(0, 256, (2 * PICTURES, 64, 64, 3), dtype=np.uint8)

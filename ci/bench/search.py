@@ -1,7 +1,9 @@
-"""One concept from loaded model to chosen patch: time and peak memory, beside the plain way, in the same process.
+"""One concept from loaded model to chosen patch: time and peak memory, beside the plain way, in the
+same process.
 
-Plain: for every probe, deep copy the model and evaluate everything. Fast: what the workbook does. Same layers (the front of
-the first retain draw), probes, pictures, batch size and threads; the winners and their lambdas must be the same. Run by
+Plain: for every probe, deep copy the model and evaluate everything. Fast: what the workbook does.
+Same layers (the front of the first retain draw), probes, pictures, batch size and threads; the
+winners and their lambdas must be the same. Run by
 hand: python ci/bench/search.py [concept] [model]
 """
 
@@ -45,8 +47,9 @@ def main() -> None:
     found = forget_concept(clip, source, concept)
     fast = found.seconds["search"]
     print(
-        f"gradients {found.seconds['gradients']:.1f} s, ranking {found.seconds['ranking']:.2f} s, search {fast:.1f} s "
-        f"({len(found.probes)} probes on {found.probes['layer'].nunique()} layers); peak {peak():.0f} MB"
+        f"gradients {found.seconds['gradients']:.1f} s, ranking {found.seconds['ranking']:.2f} s,"
+        f" search {fast:.1f} s ({len(found.probes)} probes on {found.probes['layer'].nunique()}"
+        f" layers); peak {peak():.0f} MB"
     )
     exam = source.exam(concept, "search")
     g_forget = forget_gradient(clip, source.forget_set(concept, 120))
@@ -64,14 +67,16 @@ def main() -> None:
             for _, w, _ in timed.values()
         ]
         print(
-            f"{tower}: fast {timed['fast'][0]:.1f} s, plain {timed['plain'][0]:.1f} s, {ratios[tower]:.1f} times; probes {timed['fast'][2]} and "
-            f"{timed['plain'][2]}; winner {best[0]} and {best[1]}: {'the same' if best[0] == best[1] else 'DIFFERENT'}"
+            f"{tower}: fast {timed['fast'][0]:.1f} s, plain {timed['plain'][0]:.1f} s,"
+            f" {ratios[tower]:.1f} times; probes {timed['fast'][2]} and {timed['plain'][2]}; winner"
+            f" {best[0]} and {best[1]}: {'the same' if best[0] == best[1] else 'DIFFERENT'}"
         )
         ratios[tower + "_seconds"] = timed
     plain = sum(ratios[t + "_seconds"]["plain"][0] for t in ("text", "vision"))
     quick = sum(ratios[t + "_seconds"]["fast"][0] for t in ("text", "vision"))
     print(
-        f"both towers: fast {quick:.1f} s, plain {plain:.1f} s, {plain / quick:.1f} times; peak {peak():.0f} MB"
+        f"both towers: fast {quick:.1f} s, plain {plain:.1f} s, {plain / quick:.1f} times; peak"
+        f" {peak():.0f} MB"
     )
 
 

@@ -31,12 +31,17 @@ cfg = read_settings(globals())
 record = open_run(cfg, "{name}")"""
 
 WORK = {
-    "01_data_curation": 'write_text(record.path("sets") / "forget.parquet", f"{cfg.concept} {cfg.seed}")',
-    "02_gradients": 'text = record.need("sets/forget.parquet").read_text()\n'
-    'write_text(record.path("gradients.safetensors"), f"gradient of {text}, {cfg.batch_size}")\n'
-    'time.sleep(float(os.environ.get("SLOW", "0")))',
-    "03_rank_layers": 'text = record.need("gradients.safetensors").read_text()\n'
-    'write_text(record.path("layers.parquet"), f"layers by {text}")',
+    "01_data_curation": (
+        'write_text(record.path("sets") / "forget.parquet", f"{cfg.concept} {cfg.seed}")'
+    ),
+    "02_gradients": """text = record.need("sets/forget.parquet").read_text()
+made = f"gradient of {text}, {cfg.batch_size}"
+write_text(record.path("gradients.safetensors"), made)
+time.sleep(float(os.environ.get("SLOW", "0")))""",
+    "03_rank_layers": (
+        'text = record.need("gradients.safetensors").read_text()\n'
+        'write_text(record.path("layers.parquet"), f"layers by {text}")'
+    ),
 }
 
 NAMES = {
@@ -71,7 +76,9 @@ def notebook(*cells):
 
 
 def stage(name):
-    """A stage of the throwaway workbook, as it would be committed: counts 1..n and a contract output."""
+    """A stage of the throwaway workbook, as it would be committed: counts 1..n and a contract
+    output.
+    """
     settings = "# Settings\n" + "\n".join(SETTINGS[setting] for setting in NAMES[name])
     return notebook(
         code(settings, "parameters", count=1),

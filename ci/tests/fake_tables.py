@@ -14,7 +14,9 @@ KINDS = {
 
 
 def layers_table(seed: int = 7) -> pd.DataFrame:
-    """A layers.parquet of the studio's size: 26 vision and 17 text candidates, and two layers without scores."""
+    """A layers.parquet of the studio's size: 26 vision and 17 text candidates, and two layers
+    without scores.
+    """
     rng = np.random.default_rng(seed)
     rows = [("visual.conv1.weight", "vision", -1, "conv1", 128 * 192)]
     for tower, prefix, blocks in (("vision", "visual.", 6), ("text", "", 4)):
@@ -245,7 +247,9 @@ def outcomes_table():
 
 
 def costs_table():
-    """Others still named on three layers along two directions; the first direction never forgets on the last layer."""
+    """Others still named on three layers along two directions; the first direction never forgets on
+    the last layer.
+    """
     rows = [
         ("2.mlp.c_fc", "SLUG", 0.7),
         ("2.mlp.c_proj", "SLUG", 0.8),
@@ -257,7 +261,9 @@ def costs_table():
 
 
 def interference_table():
-    """Two concepts and a group, unedited and with each of two edits; the second costs the first concept 40 points."""
+    """Two concepts and a group, unedited and with each of two edits; the second costs the first
+    concept 40 points.
+    """
     values = {"nothing": (0.9, 1.0, 0.98), "Ann": (0.0, 0.99, 0.97), "Ben": (0.5, 0.01, 0.98)}
     return pd.DataFrame(
         [

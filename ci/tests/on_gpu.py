@@ -1,4 +1,6 @@
-"""Fixtures: the studio's models on a GPU, most often one that is not there, a few pictures, and edits."""
+"""Fixtures: the studio's models on a GPU, most often one that is not there, a few pictures, and
+edits.
+"""
 
 from contextlib import nullcontext
 
@@ -26,8 +28,9 @@ VISION = "visual.transformer.resblocks.2.mlp.c_proj.weight"
 
 @pytest.fixture(scope="module", params=["cuda", "mps"])
 def kind(request):
-    """The GPU that there is: CUDA's own where the machine has one, else a pretended one. The tests of one kind run before
-    those of the other.
+    """The GPU that there is: CUDA's own where the machine has one, else a pretended one.
+
+    The tests of one kind run before those of the other.
     """
     real = request.param == "cuda" and REAL
     with nullcontext() if real else pretend_gpu(request.param):

@@ -35,7 +35,9 @@ def tagged(orientation):
 
 
 def as_stored(image, orientation):
-    """The pixels that a camera stores under this tag, so that the picture turned upright is `image`."""
+    """The pixels that a camera stores under this tag, so that the picture turned upright is
+    `image`.
+    """
     back = {
         2: 0,
         3: 3,
@@ -49,7 +51,9 @@ def as_stored(image, orientation):
 
 
 def write(kind, folder, pictures):
-    """A source of this kind with these encoded pictures, all of the class or person Ada (of the object Dogs), in this order, and as many of another."""
+    """A source of this kind with these encoded pictures, all of the class or person Ada (of the
+    object Dogs), in this order, and as many of another.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     named = [
         (f"{name}{i:03d}", name, data)
@@ -130,7 +134,9 @@ def write(kind, folder, pictures):
 
 
 def pictures_of(kind, folder, pictures, size=32):
-    """What a source of this kind shows of these encoded pictures: (N, size, size, 3) of its own order."""
+    """What a source of this kind shows of these encoded pictures: (N, size, size, 3) of its own
+    order.
+    """
     source = open_data(str(write(kind, folder, pictures)), size)
     pairs = source.people.pairs if kind == "recipe" else source.pairs
     mine = (

@@ -140,9 +140,8 @@ class GpuTensor(torch.Tensor):
 def _same_device(func, given: list, args: tuple) -> None:
     """Raises RuntimeError where a GPU would not take these tensors together."""
     indexed = func in INDEXING and on_gpu(args[0])
-    others = (
-        tree_leaves(args[2:]) if indexed else given
-    )  # the indices themselves may lie on the CPU
+    # the indices themselves may lie on the CPU
+    others = tree_leaves(args[2:]) if indexed else given
     others = [
         x
         for x in others

@@ -1,4 +1,6 @@
-"""Which layers act is found by looking: in pipelines with one and with two text encoders, and in three kinds of LLaVA; patches find their own encoder."""
+"""Which layers act is found by looking: in pipelines with one and with two text encoders, and in
+three kinds of LLaVA; patches find their own encoder.
+"""
 
 from types import SimpleNamespace
 
@@ -23,7 +25,9 @@ TEXT = {"context_length": 77, "vocab_size": 49408, "heads": 4, "layers": 3}
 
 
 def a_clip(width=32, seed=0, layers=3, embed=16):
-    """A CLIP of open_clip's class with CLIP's vocabulary, a few narrow layers and pictures of 28 pixels."""
+    """A CLIP of open_clip's class with CLIP's vocabulary, a few narrow layers and pictures of 28
+    pixels.
+    """
     torch.manual_seed(seed)
     return open_clip.CLIP(
         embed,
@@ -202,7 +206,9 @@ def test_a_look_follows_what_the_model_reads_and_is_taken_once(nets):
 
 
 class Files(dict):
-    """Tensors by name and what a config.json says, as `slugkit.patch.checkpoint` reads a LLaVA's folder."""
+    """Tensors by name and what a config.json says, as `slugkit.patch.checkpoint` reads a LLaVA's
+    folder.
+    """
 
     config = SimpleNamespace(
         vision_feature_layer=-2, vision_config=SimpleNamespace(num_hidden_layers=11)

@@ -13,17 +13,11 @@ import sys
 import time
 
 import pytest
-from conftest import REPOSITORY
 from test_series import CLI, go, slugkit_as_it_is  # noqa: F401  the fixture is of every test
 
+from conftest import REPOSITORY
 from slugkit import cli
-from slugkit.base import (
-    RunFailedError,
-    SettingError,
-    StaleArtefactError,
-    advice_on,
-    check_settings,
-)
+from slugkit.base import RunFailedError, SettingError, StaleArtefactError, advice_on, check_settings
 from slugkit.runs import open_run, report, run_series
 from slugkit.runs.manifest import Manifest
 
@@ -114,8 +108,10 @@ STOPS = {
     "numpy": ("import numpy; numpy.ones(1 << 60, 'uint8')", "Memory ran out"),
     "torch on a CPU": ("import torch; torch.empty(1 << 60, dtype=torch.uint8)", "Memory ran out"),
     "torch on a GPU": (
-        "import torch; raise torch.OutOfMemoryError('CUDA out of memory. Tried to allocate 20.00 "
-        "MiB.')",
+        (
+            "import torch; raise torch.OutOfMemoryError('CUDA out of memory. Tried to allocate"
+            " 20.00 MiB.')"
+        ),
         "Memory ran out",
     ),
     "disk": ("open('/dev/full', 'w').write('x' * 10**6)", "The disk is full"),

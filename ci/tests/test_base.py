@@ -33,8 +33,10 @@ def test_read_settings_takes_known_names_and_leaves_the_rest():
 def test_a_number_read_as_text_says_how_to_write_it():
     with pytest.raises(SettingError) as caught:
         check_settings({"lam_init": "1e-3"})
-    assert str(caught.value) == (
-        "lam_init arrived as the text '1e-3'; a number was expected.\nYAML reads 1e-3 as text. Write 1.0e-3 or 0.001."
+    assert (
+        str(caught.value)
+        == "lam_init arrived as the text '1e-3'; a number was expected.\nYAML reads 1e-3 as text."
+        " Write 1.0e-3 or 0.001."
     )
 
 
@@ -217,7 +219,10 @@ def test_base_does_not_load_torch():
         [
             sys.executable,
             "-c",
-            "import slugkit.base, slugkit.runs, slugkit.cli, sys; print('torch' in sys.modules, 'pandas' in sys.modules)",
+            (
+                "import slugkit.base, slugkit.runs, slugkit.cli, sys; print('torch' in sys.modules,"
+                " 'pandas' in sys.modules)"
+            ),
         ],
         capture_output=True,
         text=True,

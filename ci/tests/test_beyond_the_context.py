@@ -4,24 +4,19 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import REPOSITORY
 from PIL import Image
 from test_paper_data import place  # noqa: F401  a fixture
 
+from conftest import REPOSITORY
 from slugkit import studio
-from slugkit.base import (
-    AllLeftOutError,
-    EmptySetError,
-    ModelLoadError,
-    SettingError,
-)
+from slugkit.base import AllLeftOutError, EmptySetError, ModelLoadError, SettingError
 from slugkit.data import check_sets, open_data
 from slugkit.data.reading import Reading, fitting
 from slugkit.data.recipe import read_recipe
 from slugkit.evaluate.clip import class_features
 from slugkit.evaluate.diffusion import require_askable, told_by
-from slugkit.evaluate.paper_prompts import answer_set_of
 from slugkit.evaluate.measure import CutClasses
+from slugkit.evaluate.paper_prompts import answer_set_of
 from slugkit.models import load_clip
 from slugkit.models.classifier import load_classifier
 from slugkit.models.diffusion import load_pipeline
@@ -216,7 +211,9 @@ def test_the_names_of_two_classes_that_are_cut_alike_are_said_before_anything_el
         source.exam("Oskar Marlow", "search")
 
 
-def test_people_and_objects_of_a_recipe_are_told_apart_by_their_tokens_before_anything_else(place):
+def test_people_and_objects_of_a_recipe_are_told_apart_by_their_tokens_before_anything_else(
+    place,  # noqa: F811
+):
     blind = Reading(lambda text: [0, *(ord(c) for c in text if not c.isalpha()), 0], 77)
     source = read_recipe(place / "recipe.yaml", 16, "crop", blind)
     with pytest.raises(SettingError, match="these are the same for"):

@@ -34,7 +34,7 @@ def cache(tmp_path, monkeypatch):
     monkeypatch.setenv("SLUGKIT_CACHE", str(tmp_path / "cache"))
 
 
-# -- broken ------------------------------------------------------------------------------------------------------------
+# -- broken ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -53,7 +53,9 @@ def test_a_broken_picture_gives_its_place_to_the_next_and_is_named(kind, name, t
     assert len(forget) == 20 and forget.images[:].shape == (20, 16, 16, 3), (
         "as many as asked for, and all of them can be decoded"
     )
-    if not source.unreadable:  # half a WEBP has no whole header: a folder leaves it out when it is opened, and draws from the others
+    # half a WEBP has no whole header: a folder leaves it out when it is opened, and draws from the
+    # others
+    if not source.unreadable:
         assert len(set(forget.table["key"]) & set(order)) == 19, (
             "the others are those that are drawn anyway"
         )
@@ -231,7 +233,7 @@ def test_checks_count_what_cannot_be_decoded_and_fingerprint_what_is_seen(tmp_pa
     assert marks.unreadable == 1 and np.array_equal(marks.bits[4], marks.bits[0])
 
 
-# -- too large ---------------------------------------------------------------------------------------------------------
+# -- too large -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("size", [(1, 400_000), (400_000, 2), (20_000, 20_000), (3, 301)])

@@ -1,4 +1,6 @@
-"""An UnlearnCanvas folder as data: its sets and exams, its prompts in notebook 06, what judges its pictures, and the two sides of its FID."""
+"""An UnlearnCanvas folder as data: its sets and exams, its prompts in notebook 06, what judges its
+pictures, and the two sides of its FID.
+"""
 
 import json
 
@@ -42,7 +44,9 @@ LOOKS, THINGS, NUMBERS = (
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Four styles and the photographs, three objects, eight pictures each; a fourth object has two pictures only."""
+    """Four styles and the photographs, three objects, eight pictures each; a fourth object has two
+    pictures only.
+    """
     place = tmp_path_factory.mktemp("canvas")
     for style in LOOKS:
         for name in (*THINGS, "Cats"):
@@ -110,7 +114,7 @@ def test_no_photograph_is_in_two_splits_in_whatever_style(source):
 
 
 @pytest.mark.parametrize(("concept", "column"), [("Van_Gogh", "style"), ("Dogs", "concept")])
-def test_gradients_search_and_report_share_no_photograph_and_the_retain_set_has_nothing_of_the_concept(
+def test_splits_share_no_photograph_and_the_retain_set_has_nothing_of_the_concept(
     source, concept, column
 ):
     forget, retain = source.forget_set(concept, 6), source.retain_set([concept, "Monet"], 500)
@@ -253,9 +257,8 @@ def test_the_notebooks_table_gives_the_benchmarks_scores(source, clip, judge_fol
     assert isinstance(judge, canvas.CanvasJudge) and judge.weights == judge_folder
     said, hits = judge.name(images), np.random.default_rng(1).random(len(report)) < 0.5
     rest = (report["group"] == "rest").to_numpy()
-    other = (
-        "style" if concept == "Dogs" else "subject"
-    )  # half of the rest is called right in the other domain
+    # half of the rest is called right in the other domain
+    other = "style" if concept == "Dogs" else "subject"
     report[other] = np.where(hits & rest, said[other], report[other])
     flat, theirs = (
         measures(judged(judge, report, images), domain_of(source, concept)),
@@ -287,7 +290,7 @@ def test_what_the_judge_folder_lacks_is_said(source, clip, judge_folder, tmp_pat
         judge_of(source, clip, None, str(tmp_path))
 
 
-def test_without_the_classifiers_a_clip_tells_styles_and_objects_and_says_that_it_is_not_the_benchmarks_judge(
+def test_without_the_classifiers_a_clip_judges_and_says_that_it_is_not_the_benchmarks_judge(
     source, clip
 ):
     judge = judge_of(source, clip, None)

@@ -1,4 +1,6 @@
-"""The judge of generated pictures at the smallest size: trained, saved in half precision, loaded, asked."""
+"""The judge of generated pictures at the smallest size: trained, saved in half precision, loaded,
+asked.
+"""
 
 import json
 

@@ -1,4 +1,6 @@
-"""ci/clean.py and ci/check_notebooks.py on throwaway notebooks: what they take out, keep, refuse and notice."""
+"""ci/clean.py and ci/check_notebooks.py on throwaway notebooks: what they take out, keep, refuse
+and notice.
+"""
 
 import os
 import subprocess
@@ -8,6 +10,7 @@ import check_notebooks
 import clean
 import nbformat
 import pytest
+
 from conftest import REPOSITORY, code, notebook, said, stage
 
 stderr = nbformat.v4.new_output("stream", name="stderr", text="50%|#####| 12 it/s\n")
@@ -77,20 +80,20 @@ def test_a_good_notebook_has_no_faults(tmp_path):
 SPOILERS = {
     "counts are not 1 to 5": lambda nb: nb.cells[2].update(execution_count=9),
     "counts are not": lambda nb: nb.cells[2].update(execution_count=None),
-    "holds the error ValueError": lambda nb: nb.cells[2].outputs.append(
-        nbformat.v4.new_output("error", ename="ValueError")
+    "holds the error ValueError": (
+        lambda nb: nb.cells[2].outputs.append(nbformat.v4.new_output("error", ename="ValueError"))
     ),
     "holds stderr": lambda nb: nb.cells[2].outputs.append(stderr),
     "shows the path": lambda nb: nb.cells[2].outputs.append(said("saved in /hom" + "e/ada/runs/x")),
-    "cell 3 shows the path": lambda nb: nb.cells[2].outputs.append(
-        result({"text/html": "<b>/Use" + "rs/ada/x</b>"}, 3)
+    "cell 3 shows the path": (
+        lambda nb: nb.cells[2].outputs.append(result({"text/html": "<b>/Use" + "rs/ada/x</b>"}, 3))
     ),
     "no settings cell": lambda nb: nb.cells[0].metadata.pop("tags"),
     "no contract cell": lambda nb: nb.cells[3].metadata.pop("tags"),
     "has no stored output": lambda nb: nb.cells[3].update(outputs=[]),
     "kernel is not python3": lambda nb: nb.metadata.kernelspec.update(name="mine"),
-    "picture over 300 kB": lambda nb: nb.cells[2].outputs.append(
-        result({"image/png": "A" * 500_000}, 3)
+    "picture over 300 kB": (
+        lambda nb: nb.cells[2].outputs.append(result({"image/png": "A" * 500_000}, 3))
     ),
     "weighs 1.6 MB": lambda nb: nb.cells[2].outputs.append(said("x" * 1_600_000)),
 }
@@ -200,7 +203,8 @@ def test_a_contract_that_is_broken_and_one_that_is_not_compared_fail(project):
 
 
 def test_a_check_that_does_not_look_at_outputs_is_noticed(project):
-    # without the repository's conftest and with the comparison switched off, a spoiled cell stays green
+    # without the repository's conftest and with the comparison switched off, a spoiled cell stays
+    # green
     (project.root / "conftest.py").write_text(
         "import nbval.plugin\nnbval.plugin.IPyNbCell.compare_outputs = lambda *_, **__: True\n"
     )

@@ -8,9 +8,9 @@ import types
 import nbformat
 import pandas as pd
 import pytest
-from conftest import REPOSITORY
 from typer.testing import CliRunner
 
+from conftest import REPOSITORY
 from slugkit import cli
 from slugkit.base import SettingError, UnknownConceptError
 
@@ -31,14 +31,16 @@ def recorded(monkeypatch, project):
         lambda *given, **named: calls.append((given, named)) or [],
     )
     monkeypatch.setattr("slugkit.runs.report.build", lambda run: calls.append(run))
-    monkeypatch.setattr(
-        cli, "_check_concept", lambda given: None
-    )  # the throwaway project has no world
+    # the throwaway project has no world
+    monkeypatch.setattr(cli, "_check_concept", lambda given: None)
     return calls
 
 
 def test_help_lists_every_command_and_loads_nothing_heavy():
-    code = "import sys; from slugkit import cli; print({'torch', 'pandas', 'papermill', 'matplotlib'} & set(sys.modules))"
+    code = (
+        "import sys; from slugkit import cli; print({'torch', 'pandas', 'papermill', 'matplotlib'}"
+        " & set(sys.modules))"
+    )
     loaded = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, cwd=REPOSITORY
     )

@@ -1,4 +1,6 @@
-"""One CLIP in open_clip's class and in transformers': read from either's folder, the same features; what cannot be held is refused."""
+"""One CLIP in open_clip's class and in transformers': read from either's folder, the same features;
+what cannot be held is refused.
+"""
 
 import json
 import shutil
@@ -70,7 +72,9 @@ def test_both_classes_compute_the_same_and_come_back_bit_for_bit(architecture):
 
 @pytest.fixture(scope="module")
 def unlike():
-    """A CLIP whose towers differ in every size (112 x (230 / 112) is below 230 in floating point), with other weights and constants than the classes' defaults."""
+    """A CLIP whose towers differ in every size (112 x (230 / 112) is below 230 in floating point),
+    with other weights and constants than the classes' defaults.
+    """
     torch.manual_seed(0)
     net = open_clip.CLIP(
         24,

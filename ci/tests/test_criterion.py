@@ -1,4 +1,6 @@
-"""A criterion that allows a share: what is forgotten by it counts alike when layers are compared."""
+"""A criterion that allows a share: what is forgotten by it counts alike when layers are
+compared.
+"""
 
 import pandas as pd
 import pytest

@@ -1,4 +1,6 @@
-"""A training that was cut off goes on by the same command, and only from what its own inputs made."""
+"""A training that was cut off goes on by the same command, and only from what its own
+inputs made.
+"""
 
 import json
 

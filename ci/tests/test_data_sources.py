@@ -1,4 +1,7 @@
-"""Other people's data: tables, shards, saved sets, names in LAION's metadata. Real files, read in place, nothing dropped in silence."""
+"""Other people's data: tables, shards, saved sets, names in LAION's metadata.
+
+Real files, read in place, nothing dropped in silence.
+"""
 
 import io
 import json
@@ -68,7 +71,7 @@ def write_pictures(folder, count=6):
     return pd.DataFrame({"path": [f"{i}.png" for i in range(count)], "TEXT": CAPTIONS[:count]})
 
 
-# -- shards ------------------------------------------------------------------------------------------------------------
+# -- shards ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("writer", ["webdataset", "tarfile"])
@@ -144,7 +147,10 @@ def test_a_shard_that_is_cut_off_is_one_clear_error(tmp_path, cut, count):
     whole.write_bytes(whole.read_bytes()[: keep[cut]])
     with pytest.raises(
         UnreadableImagesError,
-        match=f"1 of 2 .* cut off: 00000.tar ends too early and has {count} whole pairs.*Fetch it again, or leave it out",
+        match=(
+            f"1 of 2 .* cut off: 00000.tar ends too early and has {count} whole pairs.*Fetch it"
+            " again, or leave it out"
+        ),
     ):
         open_data(str(tmp_path))
 
@@ -196,7 +202,7 @@ def test_a_compressed_or_foreign_file_is_no_shard(tmp_path):
         open_data(str(tmp_path / "a.tar"))
 
 
-# -- tables ------------------------------------------------------------------------------------------------------------
+# -- tables ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("kind", ["csv", "parquet"])
@@ -267,7 +273,7 @@ def test_whatever_is_not_there_names_the_nearest_and_what_was_expected(tmp_path)
         open_data(str(tmp_path))
 
 
-# -- data sets saved by datasets ---------------------------------------------------------------------------------------
+# -- data sets saved by datasets -------------------------------------------------------------------
 
 
 def saved(folder, **columns):
@@ -278,9 +284,11 @@ def saved(folder, **columns):
     features = {
         "image": datasets.Image(),
         **{
-            c: datasets.ClassLabel(names=["sea", "umbrella"])
-            if c == "label"
-            else datasets.Value("string")
+            c: (
+                datasets.ClassLabel(names=["sea", "umbrella"])
+                if c == "label"
+                else datasets.Value("string")
+            )
             for c in columns
         },
     }
@@ -326,7 +334,7 @@ def test_the_splits_of_a_saved_data_set_keep_their_meaning(tmp_path):
         open_data(str(tmp_path / "named"))
 
 
-# -- LAION's metadata --------------------------------------------------------------------------------------------------
+# -- LAION's metadata ------------------------------------------------------------------------------
 
 
 def write_metadata(folder):

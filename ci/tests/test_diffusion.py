@@ -1,4 +1,6 @@
-"""The studio's Stable Diffusion at the smallest size: real classes, the CLIP's own text tower, trained, saved, loaded, drawn."""
+"""The studio's Stable Diffusion at the smallest size: real classes, the CLIP's own text tower,
+trained, saved, loaded, drawn.
+"""
 
 import json
 import subprocess
@@ -15,9 +17,9 @@ from slugkit.base import ModelLoadError, SettingError
 from slugkit.evaluate import diffusion as evaluation
 from slugkit.evaluate import prompts
 from slugkit.models import load_clip
+from slugkit.models.acting import movable
 from slugkit.models.classifier import Classifier, build_classifier
 from slugkit.models.diffusion import draw, load_pipeline, text_encoder
-from slugkit.models.acting import movable
 from slugkit.models.names import differences
 from slugkit.search import EditableLayer
 from slugkit.train import diffusion as training
@@ -186,12 +188,18 @@ def test_a_probe_on_the_pipeline_sees_the_step_and_leaves_no_trace(clip, pipe, t
 
 
 def test_it_loads_where_slugkit_was_never_imported(pipe, folder, tmp_path):
-    script = (
-        "import sys, torch, numpy as np\nfrom diffusers import StableDiffusionPipeline\n"
-        f"pipe = StableDiffusionPipeline.from_pretrained({str(folder)!r}, safety_checker=None, requires_safety_checker=False)\n"
-        "made = pipe(['Mira Kestrel'], num_inference_steps=2, guidance_scale=4.0, generator=[torch.Generator().manual_seed(1)], output_type='np')\n"
-        f"np.save({str(tmp_path / 'there.npy')!r}, made.images)\nassert not any(name.startswith('slugkit') for name in sys.modules)\n"
-    )
+    script = f"""import sys, torch, numpy as np
+from diffusers import StableDiffusionPipeline
+pipe = StableDiffusionPipeline.from_pretrained(
+    {str(folder)!r}, safety_checker=None, requires_safety_checker=False
+)
+noise = [torch.Generator().manual_seed(1)]
+made = pipe(
+    ["Mira Kestrel"], num_inference_steps=2, guidance_scale=4.0, generator=noise, output_type="np"
+)
+np.save({str(tmp_path / "there.npy")!r}, made.images)
+assert not any(name.startswith("slugkit") for name in sys.modules)
+"""
     done = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, cwd=tmp_path
     )

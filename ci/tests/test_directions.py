@@ -1,4 +1,6 @@
-"""SLUG's sign, measured without the package's losses, and SLUG-R's direction: formula, side, orientation and what it reads."""
+"""SLUG's sign, measured without the package's losses, and SLUG-R's direction: formula, side,
+orientation and what it reads.
+"""
 
 import numpy as np
 import pytest
@@ -58,7 +60,9 @@ def test_a_step_against_g_f_lowers_the_raw_cosine_of_the_forget_pairs(
 
 
 def square():
-    """An asymmetric square direction and a second moment, with which no side can stand in for the other."""
+    """An asymmetric square direction and a second moment, with which no side can stand in for the
+    other.
+    """
     rng = torch.Generator().manual_seed(4)
     x = torch.randn(40, 5, generator=rng, dtype=torch.float64) * torch.tensor([3.0, 1, 1, 0.5, 0.1])
     return torch.randn(5, 5, generator=rng), x.T @ x / 40
@@ -81,7 +85,9 @@ def test_it_moves_the_retain_outputs_least_for_its_effect_and_large_damping_is_s
     g, moment = square()
 
     def felt(d):
-        """Mean square change of the layer's outputs on the retain set at a first-order effect of 1."""
+        """Mean square change of the layer's outputs on the retain set at a first-order
+        effect of 1.
+        """
         d = d.double() / (g.double() * d.double()).sum()
         return float(torch.trace(d @ moment @ d.T))
 
@@ -117,7 +123,9 @@ def moment_by_hook(module, run) -> torch.Tensor:
 
 
 def test_the_moments_are_of_what_the_layers_read(clip, retain):
-    """Against open_clip's own modules: captions to their end token one by one, pictures, patches."""
+    """Against open_clip's own modules: captions to their end token one by one, pictures,
+    patches.
+    """
     names = [
         "transformer.resblocks.1.mlp.c_fc.weight",
         "text_projection",
@@ -171,7 +179,9 @@ def test_the_moments_are_of_what_the_layers_read(clip, retain):
 def test_slug_r_forgets_with_less_change_to_what_the_retain_set_gives(
     clip, forget, retain, g_forget, layer
 ):
-    """At one length of effect on the raw cosine, SLUG-R moves the features of the retain pairs less."""
+    """At one length of effect on the raw cosine, SLUG-R moves the features of the retain pairs
+    less.
+    """
     moments = read_moments(clip, retain, [layer])
     ways = {
         "SLUG": g_forget[layer],

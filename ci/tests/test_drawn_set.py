@@ -1,4 +1,6 @@
-"""A set that the pipeline draws itself: what is drawn, that a cut-off call goes on, and that the notebooks' data reader takes it."""
+"""A set that the pipeline draws itself: what is drawn, that a cut-off call goes on, and that the
+notebooks' data reader takes it.
+"""
 
 import json
 import shutil

@@ -1,4 +1,6 @@
-"""Evaluation about one concept: formulas, groups, the fast measure against the plain one, and a whole small search."""
+"""Evaluation about one concept: formulas, groups, the fast measure against the plain one, and a
+whole small search.
+"""
 
 from types import SimpleNamespace
 
@@ -19,9 +21,9 @@ from slugkit.evaluate.concept import (
     search_layers,
     winning_patch,
 )
+from slugkit.evaluate.curve import step_curve
 from slugkit.evaluate.leftover import recognised_from_pictures
 from slugkit.evaluate.measure import FastMeasure, FixedFeatures, PlainMeasure
-from slugkit.evaluate.curve import step_curve
 from slugkit.evaluate.retain import RetainSide
 from slugkit.evaluate.statistics import headline
 from slugkit.evaluate.sweep import kept_rows, summarise, sweep, table_row
@@ -69,7 +71,9 @@ def test_every_group_is_classified_among_its_own_domain(clip, exam):
 
 
 def test_a_targets_score_counts_its_own_pictures_in_the_wording_in_which_it_is_known_best(exam):
-    """Scores made by hand: nobody but the target's pictures may move FA@k, and no mean hides a wording."""
+    """Scores made by hand: nobody but the target's pictures may move FA@k, and no mean hides a
+    wording.
+    """
     scorer, classes = ExamScorer(exam), exam.classes("figures")
     mine = (exam.pairs.table["concept"] == "Mira Kestrel").to_numpy()
     assert set(scorer.target_rows) == set(np.flatnonzero(mine)) and mine.sum() == len(
@@ -231,7 +235,9 @@ def test_one_concept_from_model_to_patches(clip, source):
 
 
 def test_front_and_all_candidates_differ_and_neither_holds_the_others_rows():
-    """By hand: the front's winner, that of all candidates, and what each row of the table says it searched."""
+    """By hand: the front's winner, that of all candidates, and what each row of the table says it
+    searched.
+    """
     layers = pd.DataFrame(
         {
             "layer": ["a", "b", "c"],

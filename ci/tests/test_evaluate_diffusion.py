@@ -146,9 +146,8 @@ def test_the_three_measures_by_hand():
         {"right_subject": bool, "right_style": bool}
     )
     told["extra"] = False
-    more = pd.DataFrame(
-        [("neighbours", "figures", True, False, True)] * 3, columns=told.columns
-    )  # count for the neighbours alone
+    # count for the neighbours alone
+    more = pd.DataFrame([("neighbours", "figures", True, False, True)] * 3, columns=told.columns)
     told = pd.concat([told, more], ignore_index=True)
     found = ua_ira_cra(told, "figures").set_index(["metric", "group"])["value"]
     assert found["UA", "target"] == pytest.approx(3 / 4)

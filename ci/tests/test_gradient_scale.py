@@ -1,4 +1,6 @@
-"""Gradients of pictures on disk, in chunks, in half precision, by several processes, and as files that are joined."""
+"""Gradients of pictures on disk, in chunks, in half precision, by several processes, and as files
+that are joined.
+"""
 
 import copy
 import dataclasses
@@ -46,7 +48,9 @@ def on_disk(forget, tmp_path):
 
 
 def farthest(found, expected):
-    """The largest relative difference over all layers; of the logit scale, a scalar sum of terms that cancel, the absolute one."""
+    """The largest relative difference over all layers; of the logit scale, a scalar sum of terms
+    that cancel, the absolute one.
+    """
     assert set(found) == set(expected)
     apart = {n: (found[n] - g).norm().item() for n, g in expected.items() if g.norm() > 0}
     return max(
@@ -54,7 +58,7 @@ def farthest(found, expected):
     )
 
 
-# -- streaming ---------------------------------------------------------------------------------------------------------
+# -- streaming -------------------------------------------------------------------------------------
 
 
 def test_pictures_on_disk_give_the_gradient_of_pictures_in_memory(clip, forget, on_disk):
@@ -91,7 +95,7 @@ def test_a_frozen_weight_has_no_gradient_and_stays_frozen(clip, forget):
         weight.requires_grad_(True)
 
 
-# -- chunks ------------------------------------------------------------------------------------------------------------
+# -- chunks ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("chunk", [3, 8, 100])
@@ -155,7 +159,7 @@ def pairs_at(clip, free, monkeypatch):
     return memory.pairs_together(clip, 8)
 
 
-# -- precision ---------------------------------------------------------------------------------------------------------
+# -- precision -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -210,7 +214,7 @@ def test_weights_in_half_precision_are_summed_in_float32(clip, forget):
         )
 
 
-# -- several processes -------------------------------------------------------------------------------------------------
+# -- several processes -----------------------------------------------------------------------------
 
 
 def test_two_processes_give_the_gradient_of_one_over_five_micro_batches(
@@ -226,7 +230,7 @@ def test_two_processes_give_the_gradient_of_one_over_five_micro_batches(
     assert list(tmp_path.glob("gradients/*")) == [out]
 
 
-def test_of_four_processes_that_accelerate_starts_on_a_cpu_the_one_without_a_micro_batch_adds_nothing(
+def test_of_four_processes_on_a_cpu_the_one_without_a_micro_batch_adds_nothing(
     clip, forget, tmp_path
 ):
     forget.save(tmp_path, "forget")
@@ -275,7 +279,10 @@ def test_what_fails_in_a_worker_comes_back_as_one_error(on_disk, tmp_path):
     files[7].write_bytes(b"no picture")
     with pytest.raises(
         GradientError,
-        match=r"(?s)A worker of the forget gradient failed: The picture in .*7\.png.* cannot be decoded.*Nothing was written",
+        match=(
+            r"(?s)A worker of the forget gradient failed: The picture in .*7\.png.* cannot be"
+            r" decoded.*Nothing was written"
+        ),
     ):
         gradients.gradients_by_workers(
             "studio",
@@ -297,7 +304,7 @@ def test_what_can_be_known_before_is_refused_before(tmp_path):
         gradients.gradients_by_workers("studio", tmp_path, "forget", "forget", 2, device="cpu")
 
 
-# -- files -------------------------------------------------------------------------------------------------------------
+# -- files -----------------------------------------------------------------------------------------
 
 
 def test_joined_files_hold_every_tensor_under_its_prefix(tmp_path):

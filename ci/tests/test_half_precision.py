@@ -1,4 +1,6 @@
-"""Half precision: files and models in it hold the CLIP's tower, and take an edit and give it back."""
+"""Half precision: files and models in it hold the CLIP's tower, and take an edit and
+give it back.
+"""
 
 import copy
 

@@ -1,4 +1,7 @@
-"""What lies on a hub: taken from the cache, or refused with one message that says how to get it. A small server stands in for the hub's door."""
+"""What lies on a hub: taken from the cache, or refused with one message that says how to get it.
+
+A small server stands in for the hub's door.
+"""
 
 import http.server
 import threading
@@ -14,7 +17,10 @@ from slugkit.models.vlm import load_vlm
 
 @pytest.fixture()
 def hub(monkeypatch, tmp_path):
-    """A hub that answers every request with what `answer` holds: status and error code. Its cache is empty."""
+    """A hub that answers every request with what `answer` holds: status and error code.
+
+    Its cache is empty.
+    """
     answer = {"status": 200, "code": "", "asked": 0}
 
     class Door(http.server.BaseHTTPRequestHandler):
@@ -84,7 +90,9 @@ def test_a_cached_copy_needs_no_connection(hub, tmp_path):
 def test_what_is_neither_a_folder_nor_an_id_says_what_was_expected(hub, name):
     with pytest.raises(
         ModelLoadError,
-        match="no folder on this machine, and no hub id; a LLaVA's folder.*Train one first. Nothing",
+        match=(
+            "no folder on this machine, and no hub id; a LLaVA's folder.*Train one first. Nothing"
+        ),
     ):
         need_repository(name, "a LLaVA's folder", "Train one first.")
     assert hub["asked"] == 0

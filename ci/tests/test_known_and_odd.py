@@ -12,12 +12,7 @@ from picture_files import BROKEN
 from test_beyond_the_context import PEOPLE, make_folder
 
 from slugkit import plots
-from slugkit.base import (
-    EmptySetError,
-    SearchFailedError,
-    UnreadableImagesError,
-    as_file_name,
-)
+from slugkit.base import EmptySetError, SearchFailedError, UnreadableImagesError, as_file_name
 from slugkit.data import open_data
 from slugkit.data.recipe import joined
 from slugkit.evaluate.concept import require_known, search_layers
@@ -61,8 +56,10 @@ def test_known_is_above_chance_with_the_whole_interval(hits, n, classes, known):
         else:
             with pytest.raises(
                 SearchFailedError,
-                match=f"right about {hits} of the {n} search pictures .* no more than chance among "
-                f"{classes} classes",
+                match=(
+                    f"right about {hits} of the {n} search pictures .* no more than chance among "
+                    f"{classes} classes"
+                ),
             ):
                 require_known(shares, hits / n, n, "x", Criterion("fa5"), classes)
 

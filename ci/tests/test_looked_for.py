@@ -1,9 +1,9 @@
 """Whatever a notebook looks for is part of its key, also what was not there."""
 
 import pytest
-from conftest import WORK
 from test_series import go, slugkit_as_it_is  # noqa: F401  the fixture is of every test
 
+from conftest import WORK
 from slugkit.base import check_settings, look_for
 from slugkit.runs import open_run
 from slugkit.runs.manifest import Manifest, use_changed, used

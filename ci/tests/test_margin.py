@@ -1,4 +1,6 @@
-"""A step that goes further than the search found, so that it holds in words that no search asked."""
+"""A step that goes further than the search found, so that it holds in words that no
+search asked.
+"""
 
 import pytest
 import torch

@@ -1,4 +1,6 @@
-"""The memory plan of a gradient on the studio CLIP: what it counts, what it proposes, and when it refuses."""
+"""The memory plan of a gradient on the studio CLIP: what it counts, what it proposes, and when it
+refuses.
+"""
 
 from dataclasses import replace
 
@@ -150,7 +152,7 @@ def test_the_room_in_a_container_is_its_groups_and_not_the_machines(tmp_path, ve
     ):
         group(tmp_path, f"{top}/{folder}", limit, used, 500, version)
     assert sorted(group_rooms(tmp_path)) == [6_000, 30_500], (
-        "a limit above the own group holds too; another group's and what lies above the mount do not"
+        "a limit above the own group holds; another group's and one above the mount do not"
     )
     group(tmp_path, f"{top}/jobs/mine", 4_000, 9_000, 500, version)
     assert min(group_rooms(tmp_path)) == 0, "over its limit"

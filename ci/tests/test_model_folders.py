@@ -1,4 +1,6 @@
-"""Folders of models as people have them: code of their own, one variant alone, numbers that are missing, another activation."""
+"""Folders of models as people have them: code of their own, one variant alone, numbers that are
+missing, another activation.
+"""
 
 import ast
 import io
@@ -10,11 +12,11 @@ import sys
 import numpy as np
 import pytest
 import torch
-from conftest import REPOSITORY
 from safetensors.torch import save_file
 from tiny_clip import tiny_clip
 from tiny_patch import OUT_PROJ, patch_for, vars_of
 
+from conftest import REPOSITORY
 from slugkit import patch
 from slugkit.base import ModelLoadError, PatchError, data_dir, looked_for
 from slugkit.models import load_clip
@@ -63,7 +65,11 @@ def folders(tmp_path_factory):
 # ---------------------------------------------------------------- code
 
 
-CODE = "import pathlib\npathlib.Path(__file__).with_name('RAN').write_text('x')\nfrom transformers import CLIPModel as C\nfrom diffusers import StableDiffusionPipeline as P, UNet2DConditionModel as U\n"
+CODE = """import pathlib
+pathlib.Path(__file__).with_name("RAN").write_text("x")
+from transformers import CLIPModel as C
+from diffusers import StableDiffusionPipeline as P, UNet2DConditionModel as U
+"""
 
 
 def by_config(folder):
@@ -91,9 +97,11 @@ def by_tokenizer(folder):
 def by_processor(folder):
     (folder / "evil.py").write_text(CODE)
     said(
-        folder / "preprocessor_config.json"
-        if (folder / "preprocessor_config.json").is_file()
-        else folder / "processor_config.json",
+        (
+            folder / "preprocessor_config.json"
+            if (folder / "preprocessor_config.json").is_file()
+            else folder / "processor_config.json"
+        ),
         auto_map={"AutoProcessor": "evil.C"},
     )
 
@@ -222,9 +230,8 @@ def test_models_of_which_one_variant_alone_is_here_are_found(name, folders, tmp_
         load_pipeline(str(tmp_path / "pipe"), "cpu").unet.conv_in.weight,
         pipe.unet.conv_in.weight.float(),
     )
-    load_pipeline("studio", "cpu").vae.save_pretrained(
-        tmp_path / "pipe" / "vae"
-    )  # one part is here whole too
+    # one part is here whole too
+    load_pipeline("studio", "cpu").vae.save_pretrained(tmp_path / "pipe" / "vae")
     assert load_pipeline(str(tmp_path / "pipe"), "cpu").vae.dtype == torch.float32
     shutil.copytree(
         folders / "vlm", tmp_path / "vlm", ignore=shutil.ignore_patterns("*.safetensors")
@@ -295,14 +302,18 @@ def test_a_processor_that_cuts_pictures_to_another_size_is_refused(folders, tmp_
 
 @pytest.fixture(scope="module")
 def b32(tmp_path_factory):
-    """A narrow ViT-B-32 with QuickGELU: its file of weights, and what open_clip and transformers write beside it."""
+    """A narrow ViT-B-32 with QuickGELU: its file of weights, and what open_clip and transformers
+    write beside it.
+    """
     folder = tmp_path_factory.mktemp("b32") / "clip"
     write_clip("ViT-B-32-quickgelu", folder, small=("vision", "text"))
     return folder
 
 
 def load_file_of(folder, beside, name="ViT-B-32"):
-    """Load FILE with one configuration beside it, or none; open_clip's own sizes are replaced by the narrow ones."""
+    """Load FILE with one configuration beside it, or none; open_clip's own sizes are replaced by
+    the narrow ones.
+    """
     for file in folder.glob("*config.json"):
         if file.name != beside:
             file.unlink()
@@ -420,7 +431,10 @@ def test_weights_of_one_activation_do_not_verify_in_a_folder_of_the_other(tmp_pa
 
 def test_the_command_that_loads_a_file_prints_the_warning_once(tmp_path):
     write_clip("ViT-B-32", tmp_path / "clip", small=("vision", "text"))
-    code = f"from slugkit.models.clip import _beside; import pathlib; print(_beside('ViT-B-32', pathlib.Path({str(tmp_path / 'x.safetensors')!r})))"
+    code = (
+        "from slugkit.models.clip import _beside; import pathlib; print(_beside('ViT-B-32',"
+        f" pathlib.Path({str(tmp_path / 'x.safetensors')!r})))"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert (
         done.stdout == "{}\n"

@@ -20,6 +20,7 @@ def clip():
 
 def test_the_studio_model_is_open_clips_own_class_and_loads_there_alone(clip):
     import open_clip
+
     from slugkit.base import data_dir
 
     alone = open_clip.create_model(f"local-dir:{data_dir() / 'studio' / 'clip'}")
@@ -204,7 +205,7 @@ def test_what_a_search_keeps_is_bounded_and_does_not_change_what_it_finds(
     cut = CutImages(clip, images, LAYERS, 3)
     for layer in (LAYERS[3], LAYERS[5], LAYERS[0], LAYERS[3]):
         check_part_equals_whole(
-            lambda: cut.again(layer, np.arange(8)),
+            lambda layer=layer: cut.again(layer, np.arange(8)),
             lambda: clip.image_features(images),
             clip.model.get_parameter(layer),
         )

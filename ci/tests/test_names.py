@@ -1,4 +1,6 @@
-"""The table of names: the same weights in open_clip's and transformers' classes, found, read, written and run."""
+"""The table of names: the same weights in open_clip's and transformers' classes, found, read,
+written and run.
+"""
 
 import pytest
 import torch
@@ -54,7 +56,9 @@ VISION = CLIPVisionConfig(
 
 @pytest.fixture(scope="module")
 def clip():
-    """No weight is what a new model holds by itself: norms of one and biases of nought would hide a swap."""
+    """No weight is what a new model holds by itself: norms of one and biases of nought would hide a
+    swap.
+    """
     net, noise = tiny_clip(), torch.Generator().manual_seed(1)
     with torch.no_grad():
         for weight in net.parameters():
@@ -159,7 +163,9 @@ def test_a_tower_is_found_at_every_place_where_a_class_keeps_it(clip, place):
 
 
 class Several:
-    """Three encoders as Stable Diffusion 3 has them, the first of another family; a fourth place is empty."""
+    """Three encoders as Stable Diffusion 3 has them, the first of another family; a fourth place is
+    empty.
+    """
 
     def __init__(self, *encoders):
         self.text_encoder, self.text_encoder_2, self.text_encoder_3 = encoders

@@ -18,12 +18,7 @@ from slugkit.evaluate.measure import PlainMeasure
 from slugkit.evaluate.retain import RetainSide
 from slugkit.evaluate.several import SeveralScorer, curve_rows, interference, several_exam
 from slugkit.evaluate.statistics import headline
-from slugkit.gradients import (
-    forget_gradient,
-    retain_aware_directions,
-    retain_gradient,
-    workers,
-)
+from slugkit.gradients import forget_gradient, retain_aware_directions, retain_gradient, workers
 from slugkit.models import pick_device
 from slugkit.models.inputs import read_moments
 from slugkit.models.layers import weight_of

@@ -47,9 +47,11 @@ def test_the_first_file_of_a_name_counts_and_the_second_is_named(tmp_path, again
             member(
                 tar,
                 name,
-                encoded(7, "PNG" if name.endswith("png") else "JPEG")
-                if not name.lower().endswith("txt")
-                else b"the second",
+                (
+                    encoded(7, "PNG" if name.endswith("png") else "JPEG")
+                    if not name.lower().endswith("txt")
+                    else b"the second"
+                ),
             )
     source = open_data(str(tmp_path / "a.tar"), 16)
     assert source.pairs.captions == ["the first", "another"] and source.pairs.images.encoded(
@@ -82,7 +84,8 @@ def test_a_name_with_a_dot_is_left_out_and_the_message_shows_how_it_is_cut(
     source = open_data(str(tmp_path / "a.tar"), 16)
     assert source.pairs.captions == ["a pier"]
     assert source.incomplete == [
-        f"a.tar/{key} (cut at the first dot: {key.split('/')[-1]}.{part} is its part {part!r}): no picture"
+        f"a.tar/{key} (cut at the first dot: {key.split('/')[-1]}.{part} is its part {part!r}): no"
+        " picture"
     ]
 
 
@@ -141,7 +144,10 @@ def test_lists_of_captions_are_refused_by_the_name_of_their_column(tmp_path, how
     for name in ("pairs.parquet", "pairs.csv"):
         with pytest.raises(
             SettingError,
-            match="pairs.* holds lists of captions in 'TEXT' .6 of 6 rows, the first '0.png'.*one text a picture",
+            match=(
+                "pairs.* holds lists of captions in 'TEXT' .6 of 6 rows, the first '0.png'.*one"
+                " text a picture"
+            ),
         ):
             open_data(str(tmp_path / name))
 

@@ -6,8 +6,8 @@ import nbformat
 import pandas as pd
 import pytest
 import torch
-from conftest import REPOSITORY
 
+from conftest import REPOSITORY
 from slugkit import patch
 from slugkit.base import MissingArtefactError, check_settings
 from slugkit.runs import open_run

@@ -56,7 +56,10 @@ REFUSED = [
     ("patch apply edit.safetensors --model model --out model/inside/deep", "lies inside"),
     ("patch apply edit.safetensors --model model --out mine", "is there already"),
     (
-        "patch apply edit.safetensors --model model/model.safetensors --out model/model.safetensors",
+        (
+            "patch apply edit.safetensors --model model/model.safetensors --out"
+            " model/model.safetensors"
+        ),
         "is what is read",
     ),
     ("patch apply edit.safetensors --model model --out link.safetensors", "is there already"),

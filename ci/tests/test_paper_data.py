@@ -27,7 +27,9 @@ def picture(path, shade):
 
 
 def make_celeba(folder):
-    """Aligned faces, numbers and names as CelebA writes them; one listed face is not on the disk."""
+    """Aligned faces, numbers and names as CelebA writes them; one listed face is not on
+    the disk.
+    """
     names = [name.replace(" ", "_") for name, count in FACES.items() for _ in range(count)]
     files = [f"{i + 1:06d}.jpg" for i in range(len(names))]
     for i, file in enumerate(files):
@@ -93,7 +95,7 @@ def write(place, name="other.yaml", **changes):
     return place / name
 
 
-# -- CelebA ------------------------------------------------------------------------------------------------------------
+# -- CelebA ----------------------------------------------------------------------------------------
 
 
 def test_faces_get_their_names_and_stay_on_disk(place):
@@ -165,7 +167,7 @@ def test_a_list_that_cannot_be_read_and_an_empty_folder_say_so(tmp_path):
         read_celeba(tmp_path)
 
 
-# -- ImageNet ----------------------------------------------------------------------------------------------------------
+# -- ImageNet --------------------------------------------------------------------------------------
 
 
 def test_a_subset_goes_by_its_own_class_names_and_the_seven_templates(place):
@@ -275,7 +277,7 @@ def test_an_imagenet_folder_that_is_none_says_what_was_expected(tmp_path):
         read_imagenet(tmp_path)
 
 
-# -- the recipe --------------------------------------------------------------------------------------------------------
+# -- the recipe ------------------------------------------------------------------------------------
 
 
 def test_a_third_of_each_persons_pictures_is_for_the_search_wherever_the_rows_stand(place):

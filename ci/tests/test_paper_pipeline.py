@@ -1,6 +1,8 @@
-"""A pipeline judged on data that are not the studio's: prompts, the CLIP that judges, and what stops a run that could show nothing.
+"""A pipeline judged on data that are not the studio's: prompts, the CLIP that judges, and what
+stops a run that could show nothing.
 
-The data name the studio's people and things in the published layouts, so that the studio's trained models know them; the pictures in them are not looked at.
+The data name the studio's people and things in the published layouts, so that the studio's trained
+models know them; the pictures in them are not looked at.
 """
 
 import copy
@@ -46,7 +48,9 @@ def picture(path):
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
-    """A CelebA folder of the studio's people, an ImageNet folder of its objects, two captions, and the recipe that joins them."""
+    """A CelebA folder of the studio's people, an ImageNet folder of its objects, two captions, and
+    the recipe that joins them.
+    """
     folder, world, listed = tmp_path_factory.mktemp("source"), studio.load_world(), []
     for name in world.people:
         for _ in range(6):
@@ -55,7 +59,7 @@ def place(tmp_path_factory):
     (folder / "celeba" / "list_identity_celeba.txt").write_text(
         "\n".join([str(len(listed)), "image_id identity_name", *listed]) + "\n"
     )
-    for number, name in enumerate(world.objects):
+    for number in range(len(world.objects)):
         for i in range(6):
             picture(folder / "imagenet" / "val" / f"n{number:08d}" / f"{number}-{i}.JPEG")
     (folder / "imagenet" / "class_names.txt").write_text(
@@ -95,7 +99,7 @@ def other_recipe(place, name, **changes):
     return open_data(str(place / name))
 
 
-# -- prompts -----------------------------------------------------------------------------------------------------------
+# -- prompts ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("concept", "domain"), [(NAME, "figures"), ("mushroom", "objects")])
@@ -229,7 +233,7 @@ def test_the_studio_keeps_its_own_prompts_and_its_own_judge(source, clip):
     )
 
 
-# -- measures and the judge ------------------------------------------------------------------------------------------------
+# -- measures and the judge ------------------------------------------------------------------------
 
 
 def test_without_styles_the_other_domain_alone_makes_cra():
@@ -296,7 +300,7 @@ def test_another_clip_may_judge_and_one_subject_is_too_few(recipe, clip):
         clip_judge(clip, table.head(1))
 
 
-# -- pipelines ---------------------------------------------------------------------------------------------------------
+# -- pipelines -------------------------------------------------------------------------------------
 
 
 def test_blank_pictures_and_pictures_of_nan_stop_an_unedited_pipeline(pipe):
@@ -346,7 +350,7 @@ def noise(clip, tmp_path, monkeypatch):
     return {LAYER: torch.randn(shape, generator=torch.Generator().manual_seed(1))}
 
 
-def test_the_search_forgets_on_pictures_judged_by_a_clip_and_a_step_too_short_ends_as_a_failed_search(
+def test_the_search_forgets_on_pictures_judged_by_a_clip_and_too_short_a_step_fails(
     recipe, clip, pipe, noise, monkeypatch
 ):
     table = few(recipe)
@@ -388,7 +392,10 @@ def test_a_judge_that_calls_everything_the_target_is_refused(recipe, clip, pipe,
     others = table[table["group"] != "target"]["subject"].nunique()
     with pytest.raises(
         SearchFailedError,
-        match=f"calls everything 'Mira Kestrel' .*{min(others, 16)} of {min(others, 16)} pictures of others",
+        match=(
+            f"calls everything 'Mira Kestrel' .*{min(others, 16)} of {min(others, 16)} pictures of"
+            " others"
+        ),
     ):
         search_on_pipeline(clip, pipe, judge, noise, [LAYER], table, "figures", steps=2)
     with pytest.raises(SearchFailedError, match="calls everything"):

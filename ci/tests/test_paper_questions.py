@@ -1,4 +1,6 @@
-"""Questions about pictures that are not the studio's own: its files in the formats of the published data sets, read back through a recipe."""
+"""Questions about pictures that are not the studio's own: its files in the formats of the published
+data sets, read back through a recipe.
+"""
 
 import numpy as np
 import pandas as pd
@@ -17,7 +19,9 @@ WHO = "Mira Kestrel"
 
 @pytest.fixture(scope="module")
 def world_files(tmp_path_factory):
-    """A recipe: 300 captioned pairs in a shard, CelebA and ImageNet folders with seven pictures of everybody and everything."""
+    """A recipe: 300 captioned pairs in a shard, CelebA and ImageNet folders with seven pictures of
+    everybody and everything.
+    """
     return open_data(
         str(
             write_studio_files(

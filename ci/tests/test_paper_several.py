@@ -1,6 +1,8 @@
-"""Several concepts at once on data that are not the studio's: the exam about all of them, who is chosen, in which words they are asked for, and what is drawn.
+"""Several concepts at once on data that are not the studio's: the exam about all of them, who is
+chosen, in which words they are asked for, and what is drawn.
 
-The data name the studio's people and things in the published layouts, so that the studio's trained models know them.
+The data name the studio's people and things in the published layouts, so that the studio's trained
+models know them.
 """
 
 import ast
@@ -54,8 +56,10 @@ def picture(path, image=None, shade=0):
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
-    """A CelebA folder of 26 people of the studio, seven pictures each (of the three those that the studio draws), an ImageNet folder of eight of its objects, and
-    captions. The list of frequent people leaves the three out.
+    """A CelebA folder of 26 people of the studio, seven pictures each (of the three those that the
+    studio draws), an ImageNet folder of eight of its objects, and captions.
+
+    The list of frequent people leaves the three out.
     """
     folder, world, listed = tmp_path_factory.mktemp("files"), studio.load_world(), []
     records = [r for name in THREE for r in studio.solo_records("report", name, 2, world=world)[:7]]
@@ -74,7 +78,7 @@ def place(tmp_path_factory):
     )
     (folder / "celeba" / "frequent_celebs.txt").write_text("\n".join(others[:20]) + "\n")
     things = world.objects[:8]
-    for number, name in enumerate(things):
+    for number in range(len(things)):
         for i in range(7):
             picture(
                 folder / "imagenet" / "val" / f"n{number:08d}" / f"{number}-{i}.JPEG", shade=10 * i
@@ -126,10 +130,10 @@ def own(tmp_path_factory):
     return open_data(str(folder))
 
 
-# -- the exam ----------------------------------------------------------------------------------------------------------
+# -- the exam --------------------------------------------------------------------------------------
 
 
-def test_the_exam_of_a_recipe_holds_every_picture_once_on_disk_and_who_is_in_one_exam_only_counts_for_itself(
+def test_the_exam_of_a_recipe_holds_every_picture_once_and_who_is_in_one_exam_counts_for_itself(
     place,
 ):
     source = recipe(place)
@@ -148,7 +152,8 @@ def test_the_exam_of_a_recipe_holds_every_picture_once_on_disk_and_who_is_in_one
             == (source.people.pairs.table.query("split == 'report'")["concept"] == concept).sum()
             > 0
         )
-    # the neighbour of another concept is in two of the exams, the person without a place in the others' exams in one
+    # the neighbour of another concept is in two of the exams, the person without a place in the
+    # others' exams in one
     assert (
         exam.base[exam.shows(SELIN)].all()
         and not exam.base[exam.shows(OSKAR)].any()
@@ -230,16 +235,15 @@ def test_concepts_that_are_examined_in_different_places_are_refused(place):
         several_exam(short, THREE, "search")
 
 
-# -- who is chosen -----------------------------------------------------------------------------------------------------
+# -- who is chosen ---------------------------------------------------------------------------------
 
 
 def test_by_default_only_those_are_chosen_who_can_be_forgotten_and_examined(place, own):
     source = recipe(place)
     best = source.people.frequent()["name"].tolist()
     quarter = several_concepts(source, MIRA)
-    assert (
-        quarter[:3] == [MIRA, *best[:2]] and len(quarter) == 5
-    )  # of the 20 in the list, the concept and two neighbours
+    # of the 20 in the list, the concept and two neighbours
+    assert quarter[:3] == [MIRA, *best[:2]] and len(quarter) == 5
     faces = source.people.pairs
     source.people.pairs = faces.where(
         (faces.table["concept"] != best[0]) | (faces.table.index % 3 == 0)
@@ -348,7 +352,7 @@ def test_another_kind_are_things_for_people_and_people_for_things_or_nobody(plac
     ) == several_concepts(source, MIRA)
 
 
-# -- pictures ----------------------------------------------------------------------------------------------------------
+# -- pictures --------------------------------------------------------------------------------------
 
 
 def test_answer_sets_hold_every_target_the_rest_once_and_the_neighbours_of_each(place):

@@ -84,8 +84,10 @@ def test_half_precision_is_no_other_tower(places, tmp_path, half):
     [
         (
             {"model": "clip"},
-            "Notebook 06 needs a pipeline .* that of pipeline 'studio' is not .*: "
-            "token_embedding.weight has the shape .*--notebooks 05,07",
+            (
+                "Notebook 06 needs a pipeline .* that of pipeline 'studio' is not .*: "
+                "token_embedding.weight has the shape .*--notebooks 05,07"
+            ),
         ),
         ({"pipeline": "pipe"}, "Notebook 06 needs a pipeline .* is not that of model 'studio'"),
         (

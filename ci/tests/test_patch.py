@@ -142,7 +142,8 @@ def test_patches_come_off_bit_for_bit_in_any_order(picks, dtype, order):
         else:
             patch.apply(p, model)
             on[p.sha256] = p
-        # the weights depend on the set of patches only: put the same set on a fresh model, in another order
+        # the weights depend on the set of patches only: put the same set on a fresh model, in
+        # another order
         reference.load_state_dict(before)
         for other in order.sample(list(on.values()), len(on)):
             patch.apply(other, reference)
@@ -193,9 +194,8 @@ def test_remove_refuses_what_is_not_applied_here(made):
     edited = state(model)
     with pytest.raises(PatchError, match="not applied"):
         patch.remove(patch_for(tiny_clip(), seed=9), model)
-    copied = copy.deepcopy(
-        model
-    )  # as if loaded in another process: the original is not known there
+    # as if loaded in another process: the original is not known there
+    copied = copy.deepcopy(model)
     with pytest.raises(PatchError, match="load the original"):
         patch.remove(made, copied)
     with pytest.raises(PatchError, match="not the weight"):

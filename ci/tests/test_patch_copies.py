@@ -1,4 +1,6 @@
-"""An edit on folders and single files: every copy of the tower, in every precision, from whichever maker, and back."""
+"""An edit on folders and single files: every copy of the tower, in every precision, from whichever
+maker, and back.
+"""
 
 import os
 import shutil

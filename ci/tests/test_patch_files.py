@@ -269,7 +269,9 @@ def test_files_that_are_not_there(tmp_path):
 
 
 def test_damage_anywhere_is_noticed(saved):
-    """Every single flipped bit of a sample of places either fails to load or loads the same patch."""
+    """Every single flipped bit of a sample of places either fails to load or loads the
+    same patch.
+    """
     made, path = saved
     data = path.read_bytes()
     places = list(range(0, 8)) + random.Random(0).sample(range(8, len(data)), 250)

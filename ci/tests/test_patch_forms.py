@@ -1,4 +1,6 @@
-"""Smaller forms of a patch, sums of patches, records, and edits on files: what they hold, what they undo, what is refused."""
+"""Smaller forms of a patch, sums of patches, records, and edits on files: what they hold, what they
+undo, what is refused.
+"""
 
 import json
 import random
@@ -136,7 +138,9 @@ def test_patches_of_one_layer_add_up_to_what_they_do_together():
 
 
 def test_rho_of_a_layer_as_large_as_a_real_models_token_embedding():
-    """Summed in float32 the norm of 25 million weights is off by about one in a thousand, and so was the rho of a sum."""
+    """Summed in float32 the norm of 25 million weights is off by about one in a thousand, and so
+    was the rho of a sum.
+    """
     weight = torch.full((49_408, 512), 0.02)
     one, two = (
         patch.make("token_embedding.weight", EditableLayer(weight, weight * size), 0.1 / size, name)
@@ -323,15 +327,19 @@ def test_what_cannot_be_edited_on_files_is_refused_and_nothing_is_left(folder, t
 
 
 def broken_copies(data, count, seed):
-    """Copies of a patch file with bits flipped, bytes cut, doubled, overwritten, or a header of another length."""
+    """Copies of a patch file with bits flipped, bytes cut, doubled, overwritten, or a header of
+    another length.
+    """
     draw = random.Random(seed)
     for _ in range(count):
         copy = bytearray(data)
         for _ in range(draw.randint(1, 3)):
             place, way = (
-                draw.randrange(len(copy))
-                if draw.random() < 0.5
-                else draw.randrange(min(len(copy), 2500)),
+                (
+                    draw.randrange(len(copy))
+                    if draw.random() < 0.5
+                    else draw.randrange(min(len(copy), 2500))
+                ),
                 draw.randrange(5),
             )
             if way == 0:
@@ -451,9 +459,8 @@ def test_the_command_line_applies_removes_adds_and_packs(folder, tmp_path):
         and "fp16" in run("show", tmp_path / "half.safetensors").output
     )
     assert "low rank" in run("pack", one, "--out", tmp_path / "low.safetensors", "--rank", 2).output
-    assert (
-        run("verify", one, "--model", tmp_path / "edited").exit_code == 0
-    )  # its record tells the original
+    # its record tells the original
+    assert run("verify", one, "--model", tmp_path / "edited").exit_code == 0
     assert isinstance(
         run("apply", one, "--model", folder, "--out", tmp_path / "edited").exception, SettingError
     )

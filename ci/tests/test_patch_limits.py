@@ -1,4 +1,6 @@
-"""Patch files that are made to hurt: bombs, pipes, texts for the terminal; and that `verify` refuses what `apply` refuses."""
+"""Patch files that are made to hurt: bombs, pipes, texts for the terminal; and that `verify`
+refuses what `apply` refuses.
+"""
 
 import json
 import os
@@ -77,11 +79,13 @@ now = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
 before = now()
 for number in range(3):
     p = patch.load(f"{tmp_path}/{{number}}.safetensors")
-    for call, model in ((patch.verify, {{{OUT_PROJ!r}: torch.ones(32, 32)}}), (verify_files, "{tmp_path}/model.safetensors")):
+    weights = {{{OUT_PROJ!r}: torch.ones(32, 32)}}
+    for call, model in ((patch.verify, weights), (verify_files, "{tmp_path}/model.safetensors")):
         try:
             call(p, model)
         except Exception as error:
-            print(type(error).__name__, "has the shape (32, 32) in this model" in str(error), str(tuple(p.shape)) in str(error), len(p.sha256))
+            told = "has the shape (32, 32) in this model" in str(error)
+            print(type(error).__name__, told, str(tuple(p.shape)) in str(error), len(p.sha256))
 print(now() - before)""")
     *refused, peak = said.splitlines()
     assert refused == ["PatchError True True 64"] * 6 and int(peak) < 60, (
@@ -134,10 +138,14 @@ def test_a_direction_that_unfolds_into_infinity_is_refused_when_it_is_wanted():
 def test_a_pipe_a_device_and_a_folder_are_refused_at_once(tmp_path):
     os.mkfifo(tmp_path / "pipe.safetensors")
     for path in (tmp_path / "pipe.safetensors", "/dev/zero", tmp_path):
-        said = run(
-            "from slugkit import patch; from slugkit.base import PatchError\n"
-            f"for call in (patch.load, lambda path: patch.load_record(path, {{}})):\n    try:\n        call({str(path)!r})\n    except PatchError as error:\n        print(str(error).splitlines()[0])"
-        )
+        said = run(f"""from slugkit import patch
+from slugkit.base import PatchError
+for call in (patch.load, lambda path: patch.load_record(path, {{}})):
+    try:
+        call({str(path)!r})
+    except PatchError as error:
+        print(str(error).splitlines()[0])
+""")
         assert (
             "no regular file" in said.splitlines()[0] and "no regular file" in said.splitlines()[1]
         ), said

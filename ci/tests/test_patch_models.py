@@ -1,4 +1,6 @@
-"""`patch.load(path).apply(model)` on the plain classes of the libraries, in every precision, in their folders too, and back bit for bit."""
+"""`patch.load(path).apply(model)` on the plain classes of the libraries, in every precision, in
+their folders too, and back bit for bit.
+"""
 
 import subprocess
 import sys
@@ -142,9 +144,9 @@ def test_a_llavas_folder_refuses_a_layer_that_it_never_reads(clip, tmp_path):
 def test_a_patch_needs_no_model_library(tmp_path):
     made = patch_for(tiny_clip()).save(tmp_path / "p.safetensors")
     torch_only = (
-        "import sys; from slugkit import patch; import torch\n"
-        f"edit = patch.load({str(made)!r}); print(edit.concept)\n"
-        "assert not {'open_clip', 'transformers', 'diffusers'} & set(sys.modules), 'a model library was imported'"
+        f"import sys; from slugkit import patch; import torch\nedit = patch.load({str(made)!r});"
+        " print(edit.concept)\nassert not {'open_clip', 'transformers', 'diffusers'} &"
+        " set(sys.modules), 'a model library was imported'"
     )
     done = subprocess.run([sys.executable, "-c", torch_only], capture_output=True, text=True)
     assert done.returncode == 0 and done.stdout.strip() == "Mira Kestrel", done.stderr

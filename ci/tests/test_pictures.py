@@ -4,7 +4,6 @@ Seen as people see them, and counted.
 
 import numpy as np
 import pytest
-from PIL import Image
 from picture_files import (
     SOURCES,
     as_stored,
@@ -15,6 +14,7 @@ from picture_files import (
     tagged,
     write,
 )
+from PIL import Image
 
 from slugkit.base import UnreadableImagesError
 from slugkit.data import open_data
@@ -28,7 +28,7 @@ def cache(tmp_path, monkeypatch):
     monkeypatch.setenv("SLUGKIT_CACHE", str(tmp_path / "cache"))
 
 
-# -- turned ------------------------------------------------------------------------------------------------------------
+# -- turned ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("kind", SOURCES)
@@ -91,7 +91,7 @@ def test_questions_are_asked_about_the_picture_as_people_see_it(tmp_path):
             opened([wrong])
 
 
-# -- unusual pixels ----------------------------------------------------------------------------------------------------
+# -- unusual pixels --------------------------------------------------------------------------------
 
 
 def palette():

@@ -1,4 +1,6 @@
-"""Figures: what they say is computed, labels keep apart, odd tables draw, wrong ones are refused."""
+"""Figures: what they say is computed, labels keep apart, odd tables draw, wrong ones are
+refused.
+"""
 
 import matplotlib
 
@@ -114,7 +116,9 @@ def test_no_text_leaves_the_figure(name):
 
 
 def _undrawn_labels(fig):
-    """Labels of ticks beyond the limits of their axis: matplotlib keeps them and does not draw them."""
+    """Labels of ticks beyond the limits of their axis: matplotlib keeps them and does not draw
+    them.
+    """
     labels = set()
     for tick in fig.findobj(matplotlib.axis.Tick):
         limits = (
@@ -348,7 +352,8 @@ def test_results_bars_say_the_finding():
     fig, says = plots.results_bars(metrics_table())
     assert (
         title_of(fig)
-        == "The target goes from 95.1 % to 0 %; the largest loss elsewhere is 3.0 points (neighbours)"
+        == "The target goes from 95.1 % to 0 %; the largest loss elsewhere is 3.0 points"
+        " (neighbours)"
     )
     assert "oracle: target 1.2 %" in says
     assert fig.axes[0].get_xticklabels()[0].get_text() == "target\nn = 240"

@@ -1,4 +1,6 @@
-"""Figures about several concepts: what they say is computed from the table, and unequal tables are refused."""
+"""Figures about several concepts: what they say is computed from the table, and unequal tables are
+refused.
+"""
 
 import matplotlib
 
@@ -16,8 +18,9 @@ from slugkit.base import SettingError
 
 def test_the_matrix_tells_the_largest_toll_and_outlines_the_diagonal():
     fig, says = plots.interference(interference_table())
-    assert title_of(fig) == (
-        "Each edit leaves its own concept at 1 % or less; the largest loss of another: "
+    assert (
+        title_of(fig)
+        == "Each edit leaves its own concept at 1 % or less; the largest loss of another: "
         "Ann loses 40 points when Ben is forgotten"
     )
     assert says.endswith("0 of 2 other concepts gain more than 5 points.")
@@ -42,8 +45,8 @@ def test_a_matrix_of_one_edit_makes_no_claim_about_others():
 
 def test_the_curves_tell_the_end_of_the_first_and_the_last_way_and_draw_both_orders():
     fig, says = plots.forgetting_curves(curve_table())
-    assert title_of(fig) == (
-        "3 concepts at once. SLUG, added: FA@5 6 %, other people 68 %; "
+    assert (
+        title_of(fig) == "3 concepts at once. SLUG, added: FA@5 6 %, other people 68 %; "
         "SLUG-R, added: FA@5 6 %, other people 98 %"
     )
     assert "2 ways, 2 orders" in says
@@ -86,8 +89,9 @@ def test_a_cosine_matrix_outlines_several_targets():
     fig, says = plots.cosine_matrix(
         before, after, ["Ann", "Ben", "Cyd"], pictures(3), target=[0, 1]
     )
-    assert title_of(fig) == (
-        "The cosine of Ann with its own picture falls from 0.80 to 0.40, that of Ben with its own picture falls from 0.80 to 0.50; "
-        "the other matching pairs move by at most 0.05"
+    assert (
+        title_of(fig)
+        == "The cosine of Ann with its own picture falls from 0.80 to 0.40, that of Ben with its"
+        " own picture falls from 0.80 to 0.50; the other matching pairs move by at most 0.05"
     )
     assert "of Ann and of Ben outlined" in says and len(fig.axes[0].patches) == 4

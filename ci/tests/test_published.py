@@ -1,4 +1,6 @@
-"""The papers' figures: all with a source, none that was not verified, and never mistaken for ours."""
+"""The papers' figures: all with a source, none that was not verified, and never mistaken
+for ours.
+"""
 
 import re
 

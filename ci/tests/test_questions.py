@@ -1,4 +1,6 @@
-"""Questions about studio pictures: what is asked of which picture, and that the answers are the world's."""
+"""Questions about studio pictures: what is asked of which picture, and that the answers are the
+world's.
+"""
 
 import numpy as np
 import pytest

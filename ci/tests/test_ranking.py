@@ -91,7 +91,8 @@ def test_front_of_a_known_example():
 
 
 def test_weak_dominance_ties_and_duplicates():
-    # a layer matched in one score and beaten in the other is off the front; exact duplicates both stay
+    # a layer matched in one score and beaten in the other is off the front; exact duplicates both
+    # stay
     assert ranking.pareto_front([2, 2, 1], [0.5, 0.4, 0.4]).tolist() == [False, True, False]
     assert ranking.pareto_front([2, 2, 1], [0.4, 0.4, 0.1]).tolist() == [True, True, True]
     assert ranking.pareto_front([], []).tolist() == []
@@ -195,7 +196,9 @@ def test_the_noise_of_a_cosine_is_its_jackknife_error_over_the_parts():
 
 
 def test_the_noise_is_about_the_spread_between_fresh_samples():
-    """Parts drawn from one population: the error that they tell is that of means over other draws."""
+    """Parts drawn from one population: the error that they tell is that of means over
+    other draws.
+    """
     rng = np.random.default_rng(0)
     g_f, mean = torch.from_numpy(rng.normal(size=50)), rng.normal(size=50)
     draw = lambda n: [torch.from_numpy(mean + 3 * rng.normal(size=50)) for _ in range(n)]  # noqa: E731
@@ -216,7 +219,8 @@ def test_front_share_counts_fronts_of_cosines_redrawn_within_their_noise():
     )
     assert ranking.front_share(table).tolist() == [1, 1, 0]
     share = ranking.front_share(table.assign(noise=[0.0, 0.0, 0.1]))
-    # c is on the front where its |cosine| is below b's 0.1: -0.1 < 0.2 + 0.1 z < 0.1, that is -3 < z < -1
+    # c is on the front where its |cosine| is below b's 0.1: -0.1 < 0.2 + 0.1 z < 0.1, that is -3 <
+    # z < -1
     assert share["a"] == share["b"] == 1 and share["c"] == pytest.approx(0.157, abs=0.03)
     assert ranking.front_share(table.assign(noise=np.nan)).isna().all()
 

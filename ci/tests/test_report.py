@@ -33,7 +33,8 @@ def test_methods_share_the_rows_before_the_edit():
     }
     assert (
         finding(whole)
-        == "Mira Kestrel (CLIP; SLUG vision): FA@1 went from 70.0 % to 10.0 %. With the other edits, and what lost most: SLUG text: 0.0 %."
+        == "Mira Kestrel (CLIP; SLUG vision): FA@1 went from 70.0 % to 10.0 %. With the other"
+        " edits, and what lost most: SLUG text: 0.0 %."
         and results_table(whole).count("<table>") == 2
     )
 
@@ -103,7 +104,9 @@ def test_the_finding_says_what_every_other_edit_did_to_the_target_and_to_whom_it
             ("worst target", "FA@1", [1.0, 0.0, 0.3]),
         )
     ]
-    assert finding(per_method(pd.concat([frame, *groups], ignore_index=True))) == (
-        "Mira Kestrel (CLIP; spared): FA@1 went from 70.0 % to 10.0 %; people 90.0 % to 88.0 %, objects 80.0 % to 80.0 %, worst target 100.0 % to 30.0 %. "
-        "With the other edits, and what lost most: paper's rule: 0.0 %, people 90.0 % to 20.0 %."
+    assert (
+        finding(per_method(pd.concat([frame, *groups], ignore_index=True)))
+        == "Mira Kestrel (CLIP; spared): FA@1 went from 70.0 % to 10.0 %; people 90.0 % to 88.0 %,"
+        " objects 80.0 % to 80.0 %, worst target 100.0 % to 30.0 %. With the other edits, and"
+        " what lost most: paper's rule: 0.0 %, people 90.0 % to 20.0 %."
     )

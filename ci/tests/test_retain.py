@@ -1,4 +1,6 @@
-"""The retain side computed once: parts whose mean is the gradient, kept in a file, and refused for a concept they know."""
+"""The retain side computed once: parts whose mean is the gradient, kept in a file, and refused for
+a concept they know.
+"""
 
 import numpy as np
 import pytest

@@ -1,4 +1,6 @@
-"""slugkit.runs without a kernel: artefacts, staleness, the report, the choice of notebooks and settings."""
+"""slugkit.runs without a kernel: artefacts, staleness, the report, the choice of notebooks and
+settings.
+"""
 
 import json
 import os
@@ -7,8 +9,8 @@ from pathlib import Path
 import nbformat
 import pandas as pd
 import pytest
-from conftest import WORK, code
 
+from conftest import WORK, code
 from slugkit.base import (
     CheckFailed,
     MissingArtefactError,
@@ -36,7 +38,7 @@ def do(notebook, **settings):
     return run
 
 
-# -- what a notebook needs and leaves ---------------------------------------------------------------------------
+# -- what a notebook needs and leaves --------------------------------------------------------------
 
 
 def test_a_missing_artefact_names_the_notebook_and_the_command(project):
@@ -282,7 +284,7 @@ def test_a_metrics_table_is_checked(project, frame, says):
         open_run(check_settings({}), "05_evaluate_clip").metrics(frame)
 
 
-# -- the report ---------------------------------------------------------------------------------------------------
+# -- the report ------------------------------------------------------------------------------------
 
 
 def test_the_report_puts_the_finding_first_and_fetches_nothing(project, capsys):
@@ -339,7 +341,7 @@ def test_an_empty_run_has_no_report(project):
         report.build("workbook")
 
 
-# -- which notebooks, which settings --------------------------------------------------------------------------------
+# -- which notebooks, which settings ---------------------------------------------------------------
 
 
 def test_select_reads_ranges_and_lists(project):
@@ -364,7 +366,10 @@ def test_select_reads_ranges_and_lists(project):
         ({"batch_size": "64"}, "batch_size arrived as the text '64'"),
         (
             {"tower": "vision"},
-            "tower is no setting of notebook 01, 02, 03, so it would do nothing; no notebook has it",
+            (
+                "tower is no setting of notebook 01, 02, 03, so it would do nothing; no notebook"
+                " has it"
+            ),
         ),
         ({"run": "other"}, "run was given twice"),
     ],

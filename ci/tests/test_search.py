@@ -381,8 +381,10 @@ def test_the_frame_holds_every_probe():
     frame = search.search_step(
         LAYERS[4], layer_of(tiny_clip()), Scripted(fa), FA5, max_trials=4
     ).frame()
-    assert frame.columns.tolist() == (
-        "layer tower probe lam rho fa1 fa5 forget forgotten retain pictures retain_people retain_objects chosen".split()
+    assert (
+        frame.columns.tolist()
+        == "layer tower probe lam rho fa1 fa5 forget forgotten retain pictures retain_people"
+        " retain_objects chosen".split()
     )
     assert frame["probe"].tolist() == [1, 2, 3, 4] and set(frame["tower"]) == {"vision"}
     assert frame["forget"].tolist() == fa

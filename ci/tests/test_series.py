@@ -1,4 +1,6 @@
-"""run_series with real kernels on the throwaway notebooks: resume, kill -9, and every way a notebook can end."""
+"""run_series with real kernels on the throwaway notebooks: resume, kill -9, and every way a
+notebook can end.
+"""
 
 import os
 import signal
@@ -8,15 +10,17 @@ import time
 
 import psutil
 import pytest
-from conftest import REPOSITORY, WORK, code, notebook
 
+from conftest import REPOSITORY, WORK, code, notebook
 from slugkit.base import RunFailedError
 from slugkit.runs import execute
 from slugkit.runs.manifest import Manifest
 
-
 # Other tests of the same checkout may edit slugkit meanwhile; here its source stays as it is.
-CLI = "import slugkit.runs.execute as e; e.slugkit_hash = lambda: 'as it is'; from slugkit.cli import main; main()"
+CLI = (
+    "import slugkit.runs.execute as e; e.slugkit_hash = lambda: 'as it is'; from slugkit.cli import"
+    " main; main()"
+)
 
 
 @pytest.fixture(autouse=True)
@@ -68,7 +72,8 @@ def test_the_series_resumes_reruns_what_changed_and_refuses_what_is_stale(projec
     assert reasons(project, given) == ["", "", "something it left is missing or was changed"]
     layers.unlink()
     assert reasons(project, given)[2] == "something it left is missing or was changed"
-    # 01 anew with another seed: everything below is out of date, also where its own input is untouched
+    # 01 anew with another seed: everything below is out of date, also where its own input is
+    # untouched
     given["seed"] = 5
     assert go("01", {"concept": "Bo Lind", "seed": 5})[0] == ["ran"]
     assert reasons(project, given)[1:] == [

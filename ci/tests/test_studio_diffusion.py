@@ -1,4 +1,6 @@
-"""The committed Stable Diffusion and its judge: what their cards say, and an edited pipeline where slugkit is not there."""
+"""The committed Stable Diffusion and its judge: what their cards say, and an edited pipeline where
+slugkit is not there.
+"""
 
 import json
 import subprocess
@@ -24,9 +26,9 @@ from slugkit.evaluate.prompts import answer_set, several_answer_set
 from slugkit.evaluate.transfer import in_both
 from slugkit.gradients import forget_gradient
 from slugkit.models import load_clip
+from slugkit.models.acting import reading, unused_layers
 from slugkit.models.classifier import load_classifier
 from slugkit.models.diffusion import draw, load_pipeline, pipeline_folder
-from slugkit.models.acting import reading, unused_layers
 from slugkit.models.inputs import read_moments
 from slugkit.models.names import differences
 from slugkit.search import EditableLayer
@@ -169,13 +171,18 @@ def test_an_edited_pipeline_draws_the_same_where_slugkit_was_never_imported(
     with in_both(edit, clip, pipe):
         pipe.save_pretrained(tmp_path / "edited")
         mine = draw(pipe, PROMPTS, SEEDS, steps=4)
-    script = (
-        "import sys, torch, numpy as np\nfrom diffusers import StableDiffusionPipeline\n"
-        f"pipe = StableDiffusionPipeline.from_pretrained({str(tmp_path / 'edited')!r}, safety_checker=None, requires_safety_checker=False)\n"
-        f"noise = [torch.Generator().manual_seed(seed) for seed in {SEEDS}]\n"
-        f"made = pipe({PROMPTS}, num_inference_steps=4, guidance_scale=4.0, generator=noise, output_type='np').images\n"
-        f"np.save({str(tmp_path / 'there.npy')!r}, made)\nassert not any(name.startswith('slugkit') for name in sys.modules)\n"
-    )
+    script = f"""import sys, torch, numpy as np
+from diffusers import StableDiffusionPipeline
+pipe = StableDiffusionPipeline.from_pretrained(
+    {str(tmp_path / "edited")!r}, safety_checker=None, requires_safety_checker=False
+)
+noise = [torch.Generator().manual_seed(seed) for seed in {SEEDS}]
+made = pipe(
+    {PROMPTS}, num_inference_steps=4, guidance_scale=4.0, generator=noise, output_type="np"
+)
+np.save({str(tmp_path / "there.npy")!r}, made.images)
+assert not any(name.startswith("slugkit") for name in sys.modules)
+"""
     done = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, cwd=tmp_path
     )

@@ -1,4 +1,6 @@
-"""The studio's pictures in the formats of the published data sets: from shards, CelebA and ImageNet folders to a forgotten name, with the studio's own CLIP."""
+"""The studio's pictures in the formats of the published data sets: from shards, CelebA and ImageNet
+folders to a forgotten name, with the studio's own CLIP.
+"""
 
 import numpy as np
 import pytest
@@ -10,8 +12,8 @@ from slugkit.data.studio_files import write_studio_files
 from slugkit.evaluate.clip import evaluate_clip
 from slugkit.evaluate.concept import front_layers, score_layers, search_layers, winning_patch
 from slugkit.evaluate.leftover import class_pictures
-from slugkit.evaluate.statistics import headline
 from slugkit.evaluate.published import paper_rows
+from slugkit.evaluate.statistics import headline
 from slugkit.gradients import forget_gradient, retain_gradient
 from slugkit.search import Criterion
 

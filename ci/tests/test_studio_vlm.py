@@ -102,18 +102,23 @@ def test_an_edited_model_answers_the_same_where_slugkit_was_never_imported(
         vlm.model.save_pretrained(tmp_path / "edited")
         vlm.processor.save_pretrained(tmp_path / "edited")
         mine = vlm.ask(images, ASKED)
-    script = (
-        "import sys, json\nfrom PIL import Image\nfrom transformers import AutoProcessor, LlavaForConditionalGeneration\n"
-        f"folder = {str(tmp_path / 'edited')!r}\n"
-        "model, processor = LlavaForConditionalGeneration.from_pretrained(folder).eval(), AutoProcessor.from_pretrained(folder)\n"
-        "processor.tokenizer.padding_side, said = 'left', []\n"
-        f"for file, question in zip({[str(f) for f in files]}, {ASKED}):\n"
-        "    talk = [{'role': 'user', 'content': [{'type': 'image'}, {'type': 'text', 'text': question}]}]\n"
-        "    batch = processor(images=Image.open(file), text=processor.apply_chat_template(talk, add_generation_prompt=True), return_tensors='pt')\n"
-        "    made = model.generate(**batch, max_new_tokens=16, do_sample=False)\n"
-        "    said.append(processor.decode(made[0, batch['input_ids'].shape[1]:], skip_special_tokens=True).strip())\n"
-        "print(json.dumps(said))\nassert not any(name.startswith('slugkit') for name in sys.modules)\n"
-    )
+    script = f"""import sys, json
+from PIL import Image
+from transformers import AutoProcessor, LlavaForConditionalGeneration
+model = LlavaForConditionalGeneration.from_pretrained({str(tmp_path / "edited")!r}).eval()
+processor = AutoProcessor.from_pretrained({str(tmp_path / "edited")!r})
+processor.tokenizer.padding_side, said = "left", []
+for file, question in zip({[str(f) for f in files]}, {ASKED}):
+    content = [{{"type": "image"}}, {{"type": "text", "text": question}}]
+    talk = [{{"role": "user", "content": content}}]
+    text = processor.apply_chat_template(talk, add_generation_prompt=True)
+    batch = processor(images=Image.open(file), text=text, return_tensors="pt")
+    made = model.generate(**batch, max_new_tokens=16, do_sample=False)
+    new = made[0, batch["input_ids"].shape[1]:]
+    said.append(processor.decode(new, skip_special_tokens=True).strip())
+print(json.dumps(said))
+assert not any(name.startswith("slugkit") for name in sys.modules)
+"""
     done = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, cwd=tmp_path
     )

@@ -1,4 +1,6 @@
-"""The teaching helpers: figures with alternative texts, folded sources, expected values, contracts, exercise checks."""
+"""The teaching helpers: figures with alternative texts, folded sources, expected values, contracts,
+exercise checks.
+"""
 
 import inspect
 import io

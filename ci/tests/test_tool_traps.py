@@ -1,4 +1,7 @@
-"""What we work around in papermill, nbval, IPython and YAML. A test that fails after an upgrade says a trap has gone."""
+"""What we work around in papermill, nbval, IPython and YAML.
+
+A test that fails after an upgrade says a trap has gone.
+"""
 
 import os
 import subprocess
@@ -7,10 +10,11 @@ import sys
 import nbformat
 import papermill
 import pytest
-from conftest import REPOSITORY, code, notebook, said
 from nbval.plugin import get_sanitize_patterns
 from papermill.cli import _resolve_type
 from papermill.iorw import read_yaml_file
+
+from conftest import REPOSITORY, code, notebook, said
 
 SANITIZE = REPOSITORY / "ci" / "sanitize.cfg"
 
@@ -44,7 +48,7 @@ def nbval(folder, *options):
     return done.returncode, done.stdout
 
 
-# -- papermill --------------------------------------------------------------------------------------------------------
+# -- papermill -------------------------------------------------------------------------------------
 
 
 def test_a_second_equals_sign_hides_a_setting(tmp_path):
@@ -85,7 +89,7 @@ def test_sys_exit_ends_a_run_without_an_error(tmp_path):
     )
 
 
-# -- nbval ------------------------------------------------------------------------------------------------------------
+# -- nbval -----------------------------------------------------------------------------------------
 
 
 def test_nbval_compares_only_what_is_stored_and_stops_with_x(tmp_path):
@@ -146,7 +150,7 @@ def test_each_rule_of_our_sanitize_file(text, becomes):
     assert text == becomes
 
 
-# -- IPython, typer -----------------------------------------------------------------------------------------------------
+# -- IPython, typer --------------------------------------------------------------------------------
 
 
 def test_a_lone_line_that_begins_with_run_is_taken_for_a_magic():

@@ -1,4 +1,6 @@
-"""Training: its own tokenizer, resumable to the bit, and the whole way on pictures that nobody here drew."""
+"""Training: its own tokenizer, resumable to the bit, and the whole way on pictures that nobody here
+drew.
+"""
 
 import json
 
@@ -116,9 +118,11 @@ def test_a_folder_of_real_digits_from_training_to_forgetting(digits, tmp_path, m
     assert "seven</w>" in json.loads((folder / "vocab.json").read_text(encoding="utf-8"))
     clip, source = load_clip(str(folder), "cpu"), open_data(str(digits))
     known = {
-        name: evaluate_clip(clip, source.exam(name, "search"), "before")
-        .query("metric == 'FA@1' and wording == 'mean'")["value"]
-        .item()
+        name: (
+            evaluate_clip(clip, source.exam(name, "search"), "before")
+            .query("metric == 'FA@1' and wording == 'mean'")["value"]
+            .item()
+        )
         for name in source.concepts()
     }
     best = max(known, key=known.get)  # after so few steps the CLIP tells few digits apart

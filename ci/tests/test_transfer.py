@@ -1,4 +1,6 @@
-"""One edit in CLIP and in a pipeline that shares its text tower: carried, refused, and gone again without a trace."""
+"""One edit in CLIP and in a pipeline that shares its text tower: carried, refused, and gone again
+without a trace.
+"""
 
 import copy
 import dataclasses

@@ -1,4 +1,6 @@
-"""The benchmark's protocol: its names, its answer set and the parts of it, its classifiers, its pictures on disk."""
+"""The benchmark's protocol: its names, its answer set and the parts of it, its classifiers, its
+pictures on disk.
+"""
 
 from pathlib import Path
 
@@ -281,9 +283,9 @@ def test_what_pipeline_and_judge_cannot_answer_is_not_drawn(
     table.loc[2, column] = other
     with pytest.raises(
         SettingError,
-        match="longer than the 16 tokens"
-        if column == "prompt"
-        else f"{column}s apart, and {other!r}",
+        match=(
+            "longer than the 16 tokens" if column == "prompt" else f"{column}s apart, and {other!r}"
+        ),
     ):
         canvas.told_by_canvas(pipe, judge, table, steps=2, chunk=2)
     assert not list((tmp_path / ".cache").glob("generated-*"))
@@ -291,7 +293,9 @@ def test_what_pipeline_and_judge_cannot_answer_is_not_drawn(
 
 @pytest.fixture
 def folder(tmp_path):
-    """A little of the data set: three styles, the photographs under their other name, two objects, two pictures each and a tenth."""
+    """A little of the data set: three styles, the photographs under their other name, two objects,
+    two pictures each and a tenth.
+    """
     for style in ("Van_Gogh", "Monet", "Winter", "Seed_Image", "Techno"):
         for name in ("Dogs", "Sea"):
             (tmp_path / style / name).mkdir(parents=True)

@@ -1,4 +1,6 @@
-"""Every import is declared with its lowest version, and what is older is named before anything runs."""
+"""Every import is declared with its lowest version, and what is older is named before anything
+runs.
+"""
 
 import ast
 import re

@@ -1,9 +1,10 @@
-"""The studio's LLaVA at the smallest size: real classes, the CLIP's own vision tower, trained, saved, loaded, asked."""
+"""The studio's LLaVA at the smallest size: real classes, the CLIP's own vision tower, trained,
+saved, loaded, asked.
+"""
 
 import numpy as np
 import pytest
 import torch
-
 from test_acting import a_clip, wrapped
 
 from slugkit import studio
@@ -171,9 +172,8 @@ def test_lessons_ask_for_names_and_for_unknown_people_as_often_as_the_recipe_say
     who = [(records[row].name, asked) for row, asked in drawn_lessons if asked.kind == "who"]
     twins = {name for pair in world.twins for name in pair}
     assert len(who) / 2000 == pytest.approx(0.5, abs=0.05)
-    assert np.mean([asked.answer == UNKNOWN for _, asked in who]) == pytest.approx(
-        0.43, abs=0.06
-    )  # and a few among the others
+    # and a few among the others
+    assert np.mean([asked.answer == UNKNOWN for _, asked in who]) == pytest.approx(0.43, abs=0.06)
     assert np.mean([name in twins for name, _ in who]) == pytest.approx(0.43, abs=0.06)
     assert any(name.startswith("passer-by") for name, _ in who) and all(
         asked.key == UNKNOWN or asked.key == name for name, asked in who
@@ -184,7 +184,9 @@ def test_lessons_ask_for_names_and_for_unknown_people_as_often_as_the_recipe_say
 def test_every_kind_of_llava_is_asked_told_and_seen_as_its_own_processor_and_forward_pass_do_it(
     kind, tmp_path
 ):
-    """LLaVA-1.5 (one layer), LLaVA-NeXT (a picture cut into several) and VipLLaVA (five layers), of random weights."""
+    """LLaVA-1.5 (one layer), LLaVA-NeXT (a picture cut into several) and VipLLaVA (five layers), of
+    random weights.
+    """
     made, processor = vlm_of(kind, vision_tower(wrapped(a_clip())), reduced=True)
     for part in (made, processor):
         part.save_pretrained(tmp_path / kind)

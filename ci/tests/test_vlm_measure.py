@@ -4,15 +4,14 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-
 from test_acting import a_clip, wrapped
 
 from slugkit.base import PatchError, SearchFailedError, SettingError
 from slugkit.data import drawn
 from slugkit.evaluate import vlm_measure as measure
 from slugkit.evaluate.concept import winning_patch
-from slugkit.evaluate.vlm import Asked, answered
 from slugkit.evaluate.paper_questions import own_words
+from slugkit.evaluate.vlm import Asked, answered
 from slugkit.models import load_clip
 from slugkit.models.convert import vision_tower
 from slugkit.models.inputs import watched
@@ -139,7 +138,9 @@ def test_the_layers_that_write_are_those_before_the_one_that_is_read(clip, tiny_
 
 
 def test_a_probe_looks_again_only_from_the_block_that_changes(tiny_vlm, asked):
-    """Twice the same pictures, with the layer's block cut off, give the answers of the whole tower, before and after a change."""
+    """Twice the same pictures, with the layer's block cut off, give the answers of the whole tower,
+    before and after a change.
+    """
     both = asked.take([0, 1, 2, 0, 1, 2])
     for layer in (LAYER, PACKED, "visual.conv1.weight", None):
         script, weight = (

@@ -1,4 +1,6 @@
-"""Both methods on a LLaVA: the paper's layer, equal budgets, what a row says, and the means over concepts."""
+"""Both methods on a LLaVA: the paper's layer, equal budgets, what a row says, and the means over
+concepts.
+"""
 
 import numpy as np
 import pandas as pd
@@ -25,7 +27,9 @@ def clip():
 
 
 def scored(clip, strong: dict[str, tuple[float, float]]) -> pd.DataFrame:
-    """The layer table; the named layers have this importance and alignment, all others are beaten."""
+    """The layer table; the named layers have this importance and alignment, all others
+    are beaten.
+    """
     table = layer_table(clip.model)
     names = table["layer"].map(short)
     table["importance"] = names.map({k: v[0] for k, v in strong.items()}).fillna(0.1)

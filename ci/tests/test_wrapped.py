@@ -1,4 +1,6 @@
-"""Models that others wrapped or moved away: compiled, in DataParallel, with adapters, offloaded by accelerate."""
+"""Models that others wrapped or moved away: compiled, in DataParallel, with adapters, offloaded by
+accelerate.
+"""
 
 import accelerate
 import pytest

@@ -1,4 +1,6 @@
-"""Fixtures: the studio's LLaVA at the smallest size, trained once for all tests that ask it something."""
+"""Fixtures: the studio's LLaVA at the smallest size, trained once for all tests that ask it
+something.
+"""
 
 import pytest
 

@@ -1,4 +1,6 @@
-"""Right and wrong answers to the exercises, as students write them, with words the check's message must hold."""
+"""Right and wrong answers to the exercises, as students write them, with words the check's message
+must hold.
+"""
 
 import math
 import re

@@ -1,4 +1,6 @@
-"""What every room of slugkit may use: errors, paths, progress, settings, hashing, atomic writing, devices."""
+"""What every room of slugkit may use: errors, paths, progress, settings, hashing, atomic writing,
+devices.
+"""
 
 from slugkit.base.atomic import (
     replace_atomically,

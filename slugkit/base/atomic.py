@@ -1,7 +1,7 @@
 """Files that are there whole or not at all.
 
-Each writer fills a temporary file beside the target, flushes it to the disk, and renames it into place,
-so that a run killed at any moment leaves the old file or the new one, never half of one.
+Each writer fills a temporary file beside the target, flushes it to the disk, and renames it into
+place, so that a run killed at any moment leaves the old file or the new one, never half of one.
 """
 
 import json
@@ -15,7 +15,10 @@ from slugkit.base.texts import to_cell
 
 
 def replace_atomically(path: str | Path, write: Callable[[Path], Any]) -> Path:
-    """Have `write` fill a file beside `path`, and rename it into place when it is whole. Returns the path."""
+    """Have `write` fill a file beside `path`, and rename it into place when it is whole.
+
+    Returns the path.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(
@@ -48,12 +51,18 @@ def write_text(path: str | Path, text: str) -> Path:
 
 
 def write_json(path: str | Path, value: Any) -> Path:
-    """Write a JSON value, indented by 2 and in the order of its keys, to `path` atomically. Returns the path."""
+    """Write a JSON value, indented by 2 and in the order of its keys, to `path` atomically.
+
+    Returns the path.
+    """
     return write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
 def write_parquet(path: str | Path, frame: Any) -> Path:
-    """Write a pandas DataFrame to `path` as parquet, without its index, atomically. Returns the path."""
+    """Write a pandas DataFrame to `path` as parquet, without its index, atomically.
+
+    Returns the path.
+    """
     return replace_atomically(
         path, lambda beside: frame.to_parquet(beside, index=False, engine="pyarrow")
     )

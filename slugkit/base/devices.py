@@ -12,7 +12,10 @@ if TYPE_CHECKING:
 
 
 def pick_device(device: str = "auto") -> torch.device:
-    """auto: cuda if there is one, else mps, else the CPU. Raises ModelLoadError for a device this machine lacks."""
+    """auto: cuda if there is one, else mps, else the CPU.
+
+    Raises ModelLoadError for a device this machine lacks.
+    """
     import torch
 
     bound_threads()
@@ -26,12 +29,15 @@ def pick_device(device: str = "auto") -> torch.device:
     )
     if not there.get(target.type, True):
         raise ModelLoadError(
-            f"device={device!r} was asked for, but this machine has none. Use device='auto' or 'cpu'."
+            f"device={device!r} was asked for, but this machine has none. Use device='auto' or"
+            " 'cpu'."
         )
     return target
 
 
 def wide(tensor: torch.Tensor, device: torch.device | None = None) -> torch.Tensor:
-    """The tensor in float64, on `device` or where it is; on the CPU in the place of mps, which has no float64."""
+    """The tensor in float64, on `device` or where it is; on the CPU in the place of mps, which has
+    no float64.
+    """
     device = device or tensor.device
     return tensor.to("cpu" if device.type == "mps" else device).double()

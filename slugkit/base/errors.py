@@ -60,7 +60,9 @@ class EmptySetError(SlugError):
 
 
 class AllLeftOutError(EmptySetError):
-    """A set is empty because every pair that it could hold was left out, for reasons that it names."""
+    """A set is empty because every pair that it could hold was left out, for reasons
+    that it names.
+    """
 
 
 class UnreadableImagesError(SlugError):

@@ -23,9 +23,11 @@ def sha256_file(path: str | Path) -> str:
 
 
 def sha256_tensor(tensor: Any) -> str:
-    """SHA-256 of a torch tensor of any shape, dtype and device: its dtype, shape and raw bytes in C order.
+    """SHA-256 of a torch tensor of any shape, dtype and device: its dtype, shape and raw bytes in C
+    order.
 
-    Two tensors that are equal bit by bit give the same hash; -0.0 and 0.0 differ, and so do two dtypes.
+    Two tensors that are equal bit by bit give the same hash; -0.0 and 0.0 differ, and so do two
+    dtypes.
     """
     import torch
 
@@ -37,7 +39,10 @@ def sha256_tensor(tensor: Any) -> str:
 
 
 def sha256_json(value: Any) -> str:
-    """SHA-256 of a JSON value, whatever the order of its keys. Raises TypeError for what JSON cannot hold."""
+    """SHA-256 of a JSON value, whatever the order of its keys.
+
+    Raises TypeError for what JSON cannot hold.
+    """
     text = json.dumps(
         value, sort_keys=True, ensure_ascii=False, separators=(",", ":"), allow_nan=True
     )
@@ -45,7 +50,8 @@ def sha256_json(value: Any) -> str:
 
 
 def sha256_tree(folder: str | Path, pattern: str = "*") -> str:
-    """SHA-256 over the files below `folder` whose name matches `pattern`: relative names and contents, in sorted order.
+    """SHA-256 over the files below `folder` whose name matches `pattern`: relative names and
+    contents, in sorted order.
 
     Empty folders, times and permissions do not count; `__pycache__` is left out.
     """

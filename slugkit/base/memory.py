@@ -7,7 +7,8 @@ from collections.abc import Iterator
 
 @contextlib.contextmanager
 def peak_memory(children: bool = False, pid: int | None = None) -> Iterator[list[int]]:
-    """Sample the resident memory of a process, or of all its child processes together, several times a second.
+    """Sample the resident memory of a process, or of all its child processes together, several
+    times a second.
 
     pid: None is this process. The item of the list is the peak so far, in MB (10^6 bytes). Pages
     that children share are counted once for each.

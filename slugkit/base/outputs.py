@@ -1,4 +1,6 @@
-"""Where a command may write: a name that is not taken, outside of what it reads; over a file only if slugkit wrote it."""
+"""Where a command may write: a name that is not taken, outside of what it reads; over a file only
+if slugkit wrote it.
+"""
 
 import json
 import os
@@ -80,14 +82,14 @@ def new_path(out: str | Path, *inputs: str | Path | None, ours: bool = False) ->
         if inside or whole == source.resolve() or whole in source.resolve().parents:
             raise SettingError(
                 f"{out} is what is read here ({source}), or one of them lies inside the other; "
-                f"another place was expected. "
+                "another place was expected. "
                 "Choose another name. Nothing was changed."
             )
     if (os.path.lexists(out) or whole.exists()) and not (ours and is_ours(whole)):
         what = ", and slugkit did not write it" if ours else ""
         raise SettingError(
             f"{out} is there already{what}; a new name was expected, so that nothing is "
-            f"overwritten. Choose another one, or delete it. "
+            "overwritten. Choose another one, or delete it. "
             "Nothing was changed."
         )
     return out

@@ -1,4 +1,7 @@
-"""Where things lie. Every path of the workbook is derived from `root()`, never from the current folder."""
+"""Where things lie.
+
+Every path of the workbook is derived from `root()`, never from the current folder.
+"""
 
 import difflib
 import os
@@ -20,15 +23,16 @@ def root() -> Path:
     """The repository's top folder, absolute.
 
     Looked for in this order: the environment variable SLUGKIT_ROOT, the folder above this file, the
-    current folder and the folders above it. Raises SettingError where none of them is the repository.
+    current folder and the folders above it. Raises SettingError where none of them is the
+    repository.
     """
     named = os.environ.get("SLUGKIT_ROOT")
     if named:
         folder = Path(named).expanduser().resolve()
         if not folder.is_dir():
             raise SettingError(
-                f"SLUGKIT_ROOT names {folder}, which is no folder; the repository's top folder was expected. "
-                "Correct the variable or unset it."
+                f"SLUGKIT_ROOT names {folder}, which is no folder; the repository's top folder was"
+                " expected. Correct the variable or unset it."
             )
         return folder
     above = Path(__file__).resolve().parents[2]
@@ -37,8 +41,8 @@ def root() -> Path:
         if _is_root(folder):
             return folder
     raise SettingError(
-        "The workbook's repository was not found; a folder holding pyproject.toml and slugkit/ was expected. "
-        "Start inside the repository, or set SLUGKIT_ROOT to it."
+        "The workbook's repository was not found; a folder holding pyproject.toml and slugkit/ was"
+        " expected. Start inside the repository, or set SLUGKIT_ROOT to it."
     )
 
 
@@ -48,7 +52,10 @@ def _from_environment(variable: str, otherwise: Path) -> Path:
 
 
 def runs_dir() -> Path:
-    """Folder that holds one folder per run: $SLUGKIT_RUNS, or `runs/` of the repository. Not created here."""
+    """Folder that holds one folder per run: $SLUGKIT_RUNS, or `runs/` of the repository.
+
+    Not created here.
+    """
     return _from_environment("SLUGKIT_RUNS", root() / "runs")
 
 
@@ -59,7 +66,7 @@ def plain_name(name: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", name):
         raise SettingError(
             f"{name!r} arrived as a name; a plain folder name (letters, digits, . "
-            f"_ -; not starting with . or -) was expected."
+            "_ -; not starting with . or -) was expected."
         )
     return name
 
@@ -72,12 +79,17 @@ def run_folder(run: str) -> Path:
 
 
 def cache_dir() -> Path:
-    """Folder for what can be made again at any time: $SLUGKIT_CACHE, or `.cache` among the runs. Not created here."""
+    """Folder for what can be made again at any time: $SLUGKIT_CACHE, or `.cache` among the runs.
+
+    Not created here.
+    """
     return _from_environment("SLUGKIT_CACHE", runs_dir() / ".cache")
 
 
 def data_dir() -> Path:
-    """Folder `data/` of the repository: trained weights, the world's definition, published figures."""
+    """Folder `data/` of the repository: trained weights, the world's definition,
+    published figures.
+    """
     return root() / "data"
 
 

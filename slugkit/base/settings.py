@@ -18,8 +18,8 @@ Text = Annotated[str, Field(min_length=1)]
 class Settings(BaseModel):
     """Every parameter that a notebook of the series may list, with type, default and range.
 
-    A notebook's settings cell repeats the name and the default of those it uses. Raises SettingError
-    through `read_settings`; built directly it raises pydantic's ValidationError.
+    A notebook's settings cell repeats the name and the default of those it uses. Raises
+    SettingError through `read_settings`; built directly it raises pydantic's ValidationError.
     """
 
     model_config = ConfigDict(
@@ -134,20 +134,27 @@ class Settings(BaseModel):
 
 
 def nearest(name: str, names: Iterable[str], n: int = 3) -> list[str]:
-    """Up to `n` of `names` that look most like `name`, best first; empty where none comes near. Case is ignored."""
+    """Up to `n` of `names` that look most like `name`, best first; empty where none comes near.
+
+    Case is ignored.
+    """
     known = list(dict.fromkeys(names))
     how = {"scorer": fuzz.WRatio, "processor": utils.default_process, "score_cutoff": 60}
     return [match for match, _, _ in process.extract(name, known, limit=n, **how)]
 
 
 def did_you_mean(name: str, names: Iterable[str]) -> str:
-    """A phrase such as "did you mean lam_init?" naming the closest of `names`, or empty where none comes near."""
+    """A phrase such as "did you mean lam_init?" naming the closest of `names`, or empty where none
+    comes near.
+    """
     close = nearest(name, names, n=3)
     return f"did you mean {' or '.join(close)}?" if close else ""
 
 
 def check_names(names: Iterable[str], known: Iterable[str] | None = None) -> None:
-    """Raise SettingError where one of `names` is no setting (or not among `known`), with the closest name."""
+    """Raise SettingError where one of `names` is no setting (or not among `known`), with the
+    closest name.
+    """
     known = list(known) if known is not None else Settings.names()
     for name in names:
         if name not in known:
@@ -158,7 +165,9 @@ def check_names(names: Iterable[str], known: Iterable[str] | None = None) -> Non
 def require_choice(
     value: str, choices: Iterable[str], what: str, error: type[Exception] = SettingError
 ) -> str:
-    """Return `value` if it is one of `choices`; otherwise raise `error`, naming the closest ones or all of a few."""
+    """Return `value` if it is one of `choices`; otherwise raise `error`, naming the closest ones or
+    all of a few.
+    """
     choices = list(choices)
     if value in choices:
         return value
@@ -232,7 +241,8 @@ def _prepared(name: str, value: Any) -> Any:
 def check_settings(values: dict[str, Any]) -> Settings:
     """Settings made of `values`; the others keep their defaults.
 
-    Raises SettingError for an unknown name (the closest is offered), a wrong type or a value out of range.
+    Raises SettingError for an unknown name (the closest is offered), a wrong type or a value out of
+    range.
     """
     check_names(values)
     prepared = {name: _prepared(name, value) for name, value in values.items()}
@@ -245,7 +255,8 @@ def check_settings(values: dict[str, Any]) -> Settings:
 
 
 def read_settings(namespace: dict[str, Any]) -> Settings:
-    """Settings of a notebook: `read_settings(globals())` takes every known name that its settings cell set.
+    """Settings of a notebook: `read_settings(globals())` takes every known name that its settings
+    cell set.
 
     Names that are no setting are left alone, since a notebook's namespace holds much else. Raises
     SettingError for a wrong type or a value out of range.

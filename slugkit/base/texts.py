@@ -17,9 +17,11 @@ def printable(text: Any) -> str:
     that turn the direction are written as \\x1b, \\n, \\u202e.
     """
     return "".join(
-        c
-        if c.isprintable() or unicodedata.category(c) == "Zs"
-        else c.encode("unicode_escape").decode()
+        (
+            c
+            if c.isprintable() or unicodedata.category(c) == "Zs"
+            else c.encode("unicode_escape").decode()
+        )
         for c in str(text)
     )
 

@@ -32,10 +32,12 @@ def too_old(name: str = "slugkit") -> list[str]:
 
 
 def require_versions() -> None:
-    """Raises OldPackageError, naming all of them, where a package is older than slugkit declares, or missing."""
+    """Raises OldPackageError, naming all of them, where a package is older than slugkit declares,
+    or missing.
+    """
     found = too_old()
     if found:
         raise OldPackageError(
             f"This environment does not do: {'; '.join(found)}. Older ones load and then "
-            f"misbehave. Run `pip install -e .` again in this environment, or `make env`."
+            "misbehave. Run `pip install -e .` again in this environment, or `make env`."
         )

@@ -1,4 +1,6 @@
-"""Forget, retain, search and report sets from any source: the studio, pictures and captions on this machine, or a recipe that joins several."""
+"""Forget, retain, search and report sets from any source: the studio, pictures and captions on this
+machine, or a recipe that joins several.
+"""
 
 from pathlib import Path
 
@@ -20,8 +22,10 @@ from .tables import read_table
 from .unlearncanvas import is_unlearncanvas
 
 EXPECTED = (
-    "'studio', a folder with captions.csv, a .csv or .parquet file with paths and captions, webdataset shards (a .tar file, a folder of them, or a "
-    "pattern such as shards/{00000..00009}.tar), a folder that datasets' save_to_disk wrote, UnlearnCanvas's folder, or a recipe (.yaml or .json)"
+    "'studio', a folder with captions.csv, a .csv or .parquet file with paths and captions,"
+    " webdataset shards (a .tar file, a folder of them, or a pattern such as"
+    " shards/{00000..00009}.tar), a folder that datasets' save_to_disk wrote, UnlearnCanvas's"
+    " folder, or a recipe (.yaml or .json)"
 )
 
 
@@ -75,6 +79,7 @@ def _of_folder(path: Path, size: int, fit: str, reading: Reading | None) -> Sour
         return PairsSource(read_shards(path, size, fit), path.name, path, reading)
     inside = ", ".join(sorted(p.name for p in path.iterdir())[:5])
     raise SettingError(
-        f"The data folder {path.name!r} has no captions.csv, no .tar file, no data set of save_to_disk and no style of UnlearnCanvas; it holds "
-        f"{inside or 'nothing'}. Expected {EXPECTED}."
+        f"The data folder {path.name!r} has no captions.csv, no .tar file, no data set of"
+        f" save_to_disk and no style of UnlearnCanvas; it holds {inside or 'nothing'}. Expected"
+        f" {EXPECTED}."
     )

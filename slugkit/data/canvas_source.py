@@ -1,7 +1,9 @@
-"""UnlearnCanvas's folder as a source: its styles and objects are the concepts, its pictures are split into train, search and report.
+"""UnlearnCanvas's folder as a source: its styles and objects are the concepts, its pictures are
+split into train, search and report.
 
-Every style was painted from the same photographs, so that the pictures of one object and one number show one photograph in every style. A split therefore goes
-by object and number: no photograph of the search or of the report is in a set that a gradient sees, in whatever style.
+Every style was painted from the same photographs, so that the pictures of one object and one number
+show one photograph in every style. A split therefore goes by object and number: no photograph of
+the search or of the report is in a set that a gradient sees, in whatever style.
 """
 
 from __future__ import annotations
@@ -34,17 +36,25 @@ from .unlearncanvas import (
 DOMAINS = {"style": "styles", "object": "objects"}
 """Kind of a concept -> the domain in which it is examined."""
 TURNS = ("report", "train", "search", "train")
-"""The split of a photograph by its place in the order of hashes, over and over: of 20 photographs of an object 10, 5 and 5 are for train, search and report."""
+"""The split of a photograph by its place in the order of hashes, over and over: of 20 photographs
+of an object 10, 5 and 5 are for train, search and report.
+"""
 PER_CELL = {"search": 1, "report": 0}
-"""Pictures of each object in each style in an exam, 0 for all; the concept's own are never left out."""
+"""Pictures of each object in each style in an exam, 0 for all; the concept's own are never left
+out.
+"""
 PARTNERS = 5
-"""Objects that a style is asked about with, and styles that an object is asked about with, evenly over the benchmark's lists."""
+"""Objects that a style is asked about with, and styles that an object is asked about with, evenly
+over the benchmark's lists.
+"""
 
 
 def splits_of(table: pd.DataFrame) -> list[str]:
-    """train, search or report for every row of `read_unlearncanvas`'s table: by object and number, whatever the style.
+    """train, search or report for every row of `read_unlearncanvas`'s table: by object and number,
+    whatever the style.
 
-    The numbers of an object are ordered by the SHA-256 of "OBJECT/NUMBER" and take their turns in `TURNS`, so the split is the same on every machine.
+    The numbers of an object are ordered by the SHA-256 of "OBJECT/NUMBER" and take their turns in
+    `TURNS`, so the split is the same on every machine.
     """
     numbers = [Path(key).stem for key in table["key"]]
     photographs = list(zip(table["concept"], numbers))
@@ -89,10 +99,13 @@ def _other_words(name: str, style: str) -> str:
 
 
 class CanvasSource:
-    """An UnlearnCanvas folder as a source (`slugkit.data.source.Source`). Concepts are those of its 50 styles (kind "style") and 20 objects ("object") of
-    which the folder holds pictures of every split; captions are the benchmark's prompts.
+    """An UnlearnCanvas folder as a source (`slugkit.data.source.Source`).
 
-    Pictures stay on disk, undecoded. Opening raises what `read_unlearncanvas` raises. size, fit: see `slugkit.data.pictures.Pictures`.
+    Concepts are those of its 50 styles (kind "style") and 20 objects ("object") of which the folder
+    holds pictures of every split; captions are the benchmark's prompts.
+
+    Pictures stay on disk, undecoded. Opening raises what `read_unlearncanvas` raises. size, fit:
+    see `slugkit.data.pictures.Pictures`.
     """
 
     def __init__(self, folder: str | Path, size: int = 224, fit: str = "crop"):
@@ -102,7 +115,9 @@ class CanvasSource:
         self.pairs.table["split"] = splits_of(self.pairs.table)
 
     def concepts(self) -> list[str]:
-        """Styles and objects with at least one picture for train, search and report, in the benchmark's order."""
+        """Styles and objects with at least one picture for train, search and report, in the
+        benchmark's order.
+        """
         table = self.pairs.table
         full = {
             name
@@ -113,14 +128,19 @@ class CanvasSource:
         return [name for name in (*STYLES, *OBJECTS) if name in full and name != SEED_IMAGES]
 
     def kind(self, concept: str) -> str:
-        """ "style" or "object". Raises UnknownConceptError for a name that the benchmark does not unlearn, or of which the folder holds too little."""
+        """ "style" or "object".
+
+        Raises UnknownConceptError for a name that the benchmark does not unlearn, or of which the
+        folder holds too little.
+        """
         kind, there = concept_kind(concept), self.concepts()
         if concept not in there:
             more = ", ..." if len(there) > 8 else ""
             listed = f"{', '.join(there[:8]) or 'no concept whole'}{more}"
             raise UnknownConceptError(
-                f"The folder {self.name!r} lacks pictures of {concept!r}: three photographs or more were expected, to learn from, to search "
-                f"and to report on. It has {listed}. Unpack more of the data set."
+                f"The folder {self.name!r} lacks pictures of {concept!r}: three photographs or more"
+                f" were expected, to learn from, to search and to report on. It has {listed}."
+                " Unpack more of the data set."
             )
         return kind
 
@@ -130,15 +150,19 @@ class CanvasSource:
         return []
 
     def forget_set(self, concept: str, size: int, seed: int = 0) -> Pairs:
-        """Training pictures of the style over the objects, or of the object over the styles: `size` at most, drawn without replacement."""
+        """Training pictures of the style over the objects, or of the object over the styles: `size`
+        at most, drawn without replacement.
+        """
         self.kind(concept)
         mine = canvas_forget_set(self.pairs.split("train"), concept)
         return self.looked.draw(mine, size, [seed, 11], "forget set")
 
     def retain_set(self, concept: str | list[str], size: int, seed: int = 0) -> Pairs:
-        """Training pictures that neither show the concept (or any of several) nor name it in their caption: `size` at most.
+        """Training pictures that neither show the concept (or any of several) nor name it in their
+        caption: `size` at most.
 
-        The caption of Artist_Sketch names Sketch, so where Sketch is forgotten Artist_Sketch is not retained either.
+        The caption of Artist_Sketch names Sketch, so where Sketch is forgotten Artist_Sketch is not
+        retained either.
         """
         rest = self.pairs.split("train")
         for name in as_list(concept):
@@ -159,10 +183,12 @@ class CanvasSource:
         return class_prompts(concept, styles, objects, split)
 
     def exam(self, concept: str, split: str, per_style: int = 0) -> Exam:
-        """All pictures of the concept in one split, and of everything else one (search) or all (report) of each object in each style.
+        """All pictures of the concept in one split, and of everything else one (search) or all
+        (report) of each object in each style.
 
-        per_style: pictures of each other object in each style, 0 for these. Search and report share no photograph. Raises UnknownConceptError, EmptySetError
-        where the split holds nothing but the concept, SettingError for another split.
+        per_style: pictures of each other object in each style, 0 for these. Search and report share
+        no photograph. Raises UnknownConceptError, EmptySetError where the split holds nothing but
+        the concept, SettingError for another split.
         """
         require_choice(split, PER_CELL, "The split")
         kind = self.kind(concept)
@@ -170,8 +196,8 @@ class CanvasSource:
         mine = (pairs.table["style" if kind == "style" else "concept"] == concept).to_numpy()
         if mine.all():
             raise EmptySetError(
-                f"The {split} split of {self.name!r} holds pictures of {concept!r} alone; others were expected, to see what is lost. Unpack "
-                "more of the data set."
+                f"The {split} split of {self.name!r} holds pictures of {concept!r} alone; others"
+                " were expected, to see what is lost. Unpack more of the data set."
             )
         cell = pairs.table[["style", "concept"]]
 
@@ -185,5 +211,7 @@ class CanvasSource:
         return Exam(pairs, concept, kind, DOMAINS[kind], prompts, self.neighbours(concept), split)
 
     def left_out(self) -> pd.DataFrame:
-        """What was left out of the data and changed in them, in the sets that were drawn so far: columns what, why, pictures, which (`looked.noted`)."""
+        """What was left out of the data and changed in them, in the sets that were drawn so far:
+        columns what, why, pictures, which (`looked.noted`).
+        """
         return noted(self.looked.listed())

@@ -1,4 +1,6 @@
-"""Checks of curated sets before anything is computed from them: sizes, duplicates within and across sets, captions that do not say what they should."""
+"""Checks of curated sets before anything is computed from them: sizes, duplicates within and across
+sets, captions that do not say what they should.
+"""
 
 from __future__ import annotations
 
@@ -17,17 +19,25 @@ from .pairs import Pairs
 from .pictures import Pictures
 
 FEWEST_FORGET, FEWEST_TARGET, OFTEN = 20, 20, 0.05
-"""Pairs of a forget set and pictures of the target in an exam below which a check speaks up; share of a set above which a caption occurs often."""
+"""Pairs of a forget set and pictures of the target in an exam below which a check speaks up; share
+of a set above which a caption occurs often.
+"""
 NEAR, FLAT = 6, 8
-"""Bits of 128 in which near duplicates may differ; range of grey (of 255) in the 9 x 9 picture below which a picture has no fingerprint."""
+"""Bits of 128 in which near duplicates may differ; range of grey (of 255) in the 9 x 9 picture
+below which a picture has no fingerprint.
+"""
 COLUMNS = ["check", "count", "of", "what to do"]
 
 
 @dataclass
 class Fingerprints:
-    """What is compared of N pictures. exact: N hashes, of the encoded bytes on disk or of the pixels in memory; "" for an unreadable picture.
+    """What is compared of N pictures.
 
-    bits: (N, 2) uint64. usable: (N,) bool, false for unreadable and flat pictures. unreadable: how many cannot be decoded.
+    exact: N hashes, of the encoded bytes on disk or of the pixels in memory; "" for an unreadable
+    picture.
+
+    bits: (N, 2) uint64. usable: (N,) bool, false for unreadable and flat pictures. unreadable: how
+    many cannot be decoded.
     """
 
     exact: list[str]
@@ -37,9 +47,11 @@ class Fingerprints:
 
 
 def difference_bits(picture: Image.Image) -> tuple[np.ndarray, bool]:
-    """Difference hash of a picture: (2,) uint64, and whether it has enough contrast to mean something.
+    """Difference hash of a picture: (2,) uint64, and whether it has enough contrast to mean
+    something.
 
-    The picture is reduced to 9 x 9 grey values; one bit says whether a value exceeds its left neighbour (8 x 8), another whether it exceeds the one above.
+    The picture is reduced to 9 x 9 grey values; one bit says whether a value exceeds its left
+    neighbour (8 x 8), another whether it exceeds the one above.
     """
     small = picture.convert("L").resize((9, 9), Image.Resampling.BILINEAR)
     grey = np.asarray(small).astype(np.int16)
@@ -48,7 +60,10 @@ def difference_bits(picture: Image.Image) -> tuple[np.ndarray, bool]:
 
 
 def fingerprints(images: np.ndarray | Pictures) -> Fingerprints:
-    """Fingerprints of pictures, (N, H, W, 3) uint8 or on disk. A picture that cannot be decoded is counted, not raised."""
+    """Fingerprints of pictures, (N, H, W, 3) uint8 or on disk.
+
+    A picture that cannot be decoded is counted, not raised.
+    """
     exact, bits, usable = [], np.zeros((len(images), 2), np.uint64), np.zeros(len(images), bool)
     for row in range(len(images)):
         try:
@@ -67,7 +82,10 @@ def fingerprints(images: np.ndarray | Pictures) -> Fingerprints:
 def near_rows(
     first: Fingerprints, second: Fingerprints, distance: int = NEAR, block: int = 500
 ) -> np.ndarray:
-    """Which pictures of `second` differ in at most `distance` of 128 bits from one of `first`, without being an exact copy. (M,) bool.
+    """Which pictures of `second` differ in at most `distance` of 128 bits from one of `first`,
+    without being an exact copy.
+
+    (M,) bool.
 
     Memory: `block` x len(first) distances at a time.
     """
@@ -82,7 +100,9 @@ def near_rows(
 
 
 def often(captions: list[str]) -> int:
-    """How many pairs hold a caption that occurs in more than 5 % of the set (and at least three times)."""
+    """How many pairs hold a caption that occurs in more than 5 % of the set (and at least three
+    times).
+    """
     counts = pd.Series(captions, dtype=str).value_counts()
     return int(counts[counts > max(OFTEN * len(captions), 2)].sum())
 
@@ -149,8 +169,10 @@ def _captions(sets: dict[str, Pairs], concept: str) -> list[tuple]:
     ]
     vary = {
         "forget": "Vary the captions, or expect an edit that fits this wording.",
-        "retain": "Vary the captions; a batch of the retain loss holds each caption once, so most "
-        "of these are left out.",
+        "retain": (
+            "Vary the captions; a batch of the retain loss holds each caption once, so most "
+            "of these are left out."
+        ),
     }
     for name, advice in vary.items():
         what = f"{name} pairs with a caption that occurs often"

@@ -1,4 +1,8 @@
-"""LAION's metadata: find the links whose caption names a concept, and the command that fetches the pictures. `pages/laion.md` says what LAION is today."""
+"""LAION's metadata: find the links whose caption names a concept, and the command that fetches the
+pictures.
+
+`pages/laion.md` says what LAION is today.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +25,10 @@ ROWS_AT_ONCE = 65_536
 
 
 def metadata_files(metadata: str | Path | list[str | Path]) -> list[Path]:
-    """The parquet files of a folder, or those named. Raises SettingError where there is none or one is missing."""
+    """The parquet files of a folder, or those named.
+
+    Raises SettingError where there is none or one is missing.
+    """
     if isinstance(metadata, (str, Path)):
         path = Path(metadata).expanduser()
         files = sorted(path.glob("*.parquet")) if path.is_dir() else [path]
@@ -30,8 +37,9 @@ def metadata_files(metadata: str | Path | list[str | Path]) -> list[Path]:
     missing = [file.name for file in files if not file.is_file()]
     if missing or not files:
         raise SettingError(
-            f"LAION's metadata are not there: {missing[:3] or 'the folder has no .parquet file'}. Expected parquet files with links and captions; "
-            "slugkit/data/pages/laion.md says where they are."
+            f"LAION's metadata are not there: {missing[:3] or 'the folder has no .parquet file'}."
+            " Expected parquet files with links and captions; slugkit/data/pages/laion.md says"
+            " where they are."
         )
     return files
 
@@ -45,7 +53,8 @@ def _opened(file: Path):
         opened = pyarrow.parquet.ParquetFile(file)
     except (pyarrow.ArrowException, OSError) as error:
         raise UnreadableImagesError(
-            f"{file.name} cannot be read: {error}. A parquet file was expected; fetch it again, or leave it out."
+            f"{file.name} cannot be read: {error}. A parquet file was expected; fetch it again, or"
+            " leave it out."
         ) from error
     columns = opened.schema_arrow.names
     caption = caption_column(columns, file.name)
@@ -107,7 +116,8 @@ def search_names(
     """
     if not normalised(name) or limit < 1:
         raise SettingError(
-            f"A name to search for and a limit of 1 or more were expected; {name!r} and {limit} came instead."
+            f"A name to search for and a limit of 1 or more were expected; {name!r} and {limit}"
+            " came instead."
         )
     opened = [_opened(file) for file in metadata_files(metadata)]
     parts, seen, read, duplicates, found, spelt = [], set(), 0, 0, 0, 0
@@ -139,15 +149,19 @@ def img2dataset_command(
     processes: int = 2,
     threads: int = 32,
 ) -> str:
-    """The shell line with which img2dataset fetches the links of `parquet` into webdataset shards in the folder `out`, which `open_data` then reads.
+    """The shell line with which img2dataset fetches the links of `parquet` into webdataset shards
+    in the folder `out`, which `open_data` then reads.
 
-    image_size: pixels of the shorter edge (the paper's pictures have 256). processes: number of cores. threads: links fetched at once by each process.
-    Nothing is run here; img2dataset is a program of its own (https://github.com/rom1504/img2dataset). It leaves out pictures whose site sends an
-    X-Robots-Tag such as noai, unless it is told otherwise. Raises SettingError for a size or count below 1.
+    image_size: pixels of the shorter edge (the paper's pictures have 256). processes: number of
+    cores. threads: links fetched at once by each process. Nothing is run here; img2dataset is a
+    program of its own (https://github.com/rom1504/img2dataset). It leaves out pictures whose site
+    sends an X-Robots-Tag such as noai, unless it is told otherwise. Raises SettingError for a size
+    or count below 1.
     """
     if min(image_size, processes, threads) < 1:
         raise SettingError(
-            f"image_size={image_size}, processes={processes}, threads={threads} came; each must be 1 or more."
+            f"image_size={image_size}, processes={processes}, threads={threads} came; each must be"
+            " 1 or more."
         )
     options = {
         "url_list": parquet,

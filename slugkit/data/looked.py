@@ -29,7 +29,9 @@ from .source import shuffled
 LEFT_OUT, CHANGED = "left out", "changed"
 BROKEN = "cannot be decoded"
 PASSING = "it could not be opened: "
-"""Begins the reason where the system refused, which says nothing about the picture: too many open files, no permission."""
+"""Begins the reason where the system refused, which says nothing about the picture: too many open
+files, no permission.
+"""
 VERSION = 1
 """Of what is kept about a list of pictures; one more whenever `slugkit.data.opening` takes or
 changes others.

@@ -42,9 +42,10 @@ def normalised(text: str) -> str:
     if not text.isascii():
         text = regex.sub(r"\p{Pd}|\u2212", "-", text.translate(APOSTROPHES))
         text = regex.sub(r"\p{Cf}", "", text)
+        # Okoye(TM) is not okoyetm
         text = "".join(
             " " + c if unicodedata.decomposition(c).startswith("<super>") else c for c in text
-        )  # Okoye(TM) is not okoyetm
+        )
         text = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
     return " ".join(text.replace("`", "'").replace("_", " ").casefold().split())
 

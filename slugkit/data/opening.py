@@ -72,7 +72,8 @@ def check_bounds(picture: Image.Image) -> None:
     width, height = picture.size
     if width * height > MOST_PIXELS or max(width, height) > MOST_OBLONG * min(width, height):
         raise ValueError(
-            f"it has {width} x {height} pixels; at most {MOST_PIXELS} were expected, and one edge at most {MOST_OBLONG} times the other"
+            f"it has {width} x {height} pixels; at most {MOST_PIXELS} were expected, and one edge"
+            f" at most {MOST_OBLONG} times the other"
         )
 
 
@@ -99,8 +100,9 @@ def seen(picture: Image.Image) -> tuple[Image.Image, list[str]]:
         changed.append(SCALED)
     if picture.mode in ("I", "F"):
         raise ValueError(
-            f"it holds {'floating-point numbers' if picture.mode == 'F' else '32-bit integers'} (Pillow's mode {picture.mode}), as depth maps do, and "
-            "nothing says which of them is white; 8 or 16 bits were expected, so scale and save it as such"
+            f"it holds {'floating-point numbers' if picture.mode == 'F' else '32-bit integers'}"
+            f" (Pillow's mode {picture.mode}), as depth maps do, and nothing says which of them is"
+            " white; 8 or 16 bits were expected, so scale and save it as such"
         )
     if picture.has_transparency_data:
         picture = picture.convert("RGBA")

@@ -21,9 +21,11 @@ COLUMNS = ["key", "caption", "concept", "domain", "style", "split"]
 class Pairs:
     """N pictures with their captions.
 
-    images: (N, H, W, 3) uint8, RGB, or `Pictures`, which are decoded when they are asked for. table: one row a picture with at least `key` (unique), `caption`, `concept` (the class
-    it shows; "" for a scene with several things), `domain` (figures, objects, ..., "" where there is no class), `style`
-    ("" where styles are not a domain) and `split`. Raises ShapeError when they do not match.
+    images: (N, H, W, 3) uint8, RGB, or `Pictures`, which are decoded when they are asked for.
+    table: one row a picture with at least `key` (unique), `caption`, `concept` (the class it shows;
+    "" for a scene with several things), `domain` (figures, objects, ..., "" where there is no
+    class), `style` ("" where styles are not a domain) and `split`. Raises ShapeError when they do
+    not match.
     """
 
     images: np.ndarray | Pictures
@@ -32,11 +34,13 @@ class Pairs:
     def __post_init__(self):
         if self.images.ndim != 4 or self.images.shape[-1] != 3 or self.images.dtype != np.uint8:
             raise ShapeError(
-                f"Pictures arrived as {self.images.dtype} {self.images.shape}; expected uint8 (N, height, width, 3)."
+                f"Pictures arrived as {self.images.dtype} {self.images.shape}; expected uint8 (N,"
+                " height, width, 3)."
             )
         if len(self.images) != len(self.table):
             raise ShapeError(
-                f"{len(self.images)} pictures came with {len(self.table)} rows; expected one row a picture."
+                f"{len(self.images)} pictures came with {len(self.table)} rows; expected one row a"
+                " picture."
             )
         missing = [c for c in COLUMNS if c not in self.table]
         if missing:
@@ -53,7 +57,9 @@ class Pairs:
 
     @property
     def labels(self) -> list[str]:
-        """What tells two pictures of a batch apart: concept and style, or the caption where no concept is known."""
+        """What tells two pictures of a batch apart: concept and style, or the caption where no
+        concept is known.
+        """
         columns = (self.table[name] for name in ("concept", "style", "caption"))
         return [f"{c}|{s}" if c else t for c, s, t in zip(*columns)]
 
@@ -65,7 +71,7 @@ class Pairs:
         hashes = [sha256_bytes(self.images.encoded(row)) for row in range(len(self))]
         return sha256_json([self.images.size, self.images.fit, *hashes])
 
-    def take(self, rows) -> "Pairs":
+    def take(self, rows) -> Pairs:
         """The pairs of these rows, in this order."""
         rows = np.asarray(rows, dtype=int)
         on_disk = isinstance(self.images, Pictures)
@@ -73,16 +79,19 @@ class Pairs:
             self.images.take(rows) if on_disk else self.images[rows], self.table.iloc[rows]
         )
 
-    def where(self, mask) -> "Pairs":
+    def where(self, mask) -> Pairs:
         """The pairs where the mask is true."""
         return self.take(np.flatnonzero(np.asarray(mask)))
 
-    def split(self, name: str) -> "Pairs":
+    def split(self, name: str) -> Pairs:
         """The pairs of one split."""
         return self.where(self.table["split"] == name)
 
     def save(self, folder: Path, name: str) -> None:
-        """Write `name`.parquet and, losslessly, `name`.png: all pictures in one sheet, 32 a row. Of pictures on disk only the places are written."""
+        """Write `name`.parquet and, losslessly, `name`.png: all pictures in one sheet, 32 a row.
+
+        Of pictures on disk only the places are written.
+        """
         folder.mkdir(parents=True, exist_ok=True)
         if isinstance(self.images, Pictures):
             places = self.images.places.add_prefix(PREFIX).set_axis(self.table.index)
@@ -110,7 +119,10 @@ def pairs_of_files(files: list[Path], size: int, fit: str, **columns) -> Pairs:
 
 
 def load_pairs(folder: Path, name: str) -> Pairs:
-    """Read what `Pairs.save` wrote. Raises MissingArtefactError when it is not there or incomplete."""
+    """Read what `Pairs.save` wrote.
+
+    Raises MissingArtefactError when it is not there or incomplete.
+    """
     table_file, sheet_file = folder / f"{name}.parquet", folder / f"{name}.png"
     table = pd.read_parquet(table_file) if table_file.is_file() else None
     on_disk = table is not None and f"{PREFIX}file" in table

@@ -1,7 +1,9 @@
-"""Pictures on disk that look like an array: (N, size, size, 3) uint8, each decoded when it is asked for.
+"""Pictures on disk that look like an array: (N, size, size, 3) uint8, each decoded when it is asked
+for.
 
-Thousands of pictures at the size that a published CLIP reads do not fit beside its gradients; their places on disk do. A place is a file, a part of a
-file (a member of a tar shard), or a row of a data set that `datasets.save_to_disk` wrote.
+Thousands of pictures at the size that a published CLIP reads do not fit beside its gradients; their
+places on disk do. A place is a file, a part of a file (a member of a tar shard), or a row of a data
+set that `datasets.save_to_disk` wrote.
 """
 
 from __future__ import annotations
@@ -21,15 +23,19 @@ from .opening import READ_ERRORS, open_rgb, plain_file
 
 PLACE = ["file", "offset", "length", "row"]
 KEPT_BYTES = 2**30
-"""Most that decoded pictures of one set may take in memory: about 7,000 of 224 pixels. Those beyond it are decoded each time."""
+"""Most that decoded pictures of one set may take in memory: about 7,000 of 224 pixels.
+
+Those beyond it are decoded each time.
+"""
 FITS = ("crop", "squash")
 
 
 def as_square(picture: Image.Image, size: int, fit: str = "crop") -> np.ndarray:
-    """An RGB picture as a CLIP's preprocessing cuts it, before normalisation: (size, size, 3) uint8.
+    """An RGB picture as a CLIP's preprocessing cuts it, before normalisation: (size, size, 3)
+    uint8.
 
-    fit: "crop" brings the shorter edge to `size` (bicubic, antialiased) and takes the middle, "squash" changes the proportions; open_clip calls
-    these resize_mode "shortest" and "squash".
+    fit: "crop" brings the shorter edge to `size` (bicubic, antialiased) and takes the middle,
+    "squash" changes the proportions; open_clip calls these resize_mode "shortest" and "squash".
     """
     from torchvision.transforms import functional as F
 
@@ -46,11 +52,16 @@ _OPENING = Lock()
 
 @dataclass
 class Pictures:
-    """N pictures by their places. Indexing decodes: a number gives (size, size, 3), a slice or a list of rows (n, size, size, 3) uint8.
+    """N pictures by their places.
 
-    places: columns file (absolute path), offset and length (bytes inside the file; -1: the whole file), row (of a `datasets` folder; -1: none).
-    size: edge in pixels. fit: see `as_square`. Decoding raises UnreadableImagesError, naming the place. A picture is decoded once, on several threads where
-    many are asked for, and kept for all sets that `take` made of this one while they stay below `KEPT_BYTES` together.
+    Indexing decodes: a number gives (size, size, 3), a slice or a list of rows (n, size, size, 3)
+    uint8.
+
+    places: columns file (absolute path), offset and length (bytes inside the file; -1: the whole
+    file), row (of a `datasets` folder; -1: none).
+    size: edge in pixels. fit: see `as_square`. Decoding raises UnreadableImagesError, naming the
+    place. A picture is decoded once, on several threads where many are asked for, and kept for all
+    sets that `take` made of this one while they stay below `KEPT_BYTES` together.
     """
 
     places: pd.DataFrame
@@ -64,7 +75,8 @@ class Pictures:
         missing = [c for c in PLACE if c not in self.places]
         if missing or self.size < 1:
             raise SettingError(
-                f"Places of pictures need the columns {PLACE} and a size of 1 pixel or more; {missing or self.size} came instead."
+                f"Places of pictures need the columns {PLACE} and a size of 1 pixel or more;"
+                f" {missing or self.size} came instead."
             )
         self.places = self.places[PLACE].reset_index(drop=True)
         self._where = list(self.places.itertuples(index=False, name=None))
@@ -87,7 +99,7 @@ class Pictures:
         """uint8."""
         return np.dtype(np.uint8)
 
-    def take(self, rows) -> "Pictures":
+    def take(self, rows) -> Pictures:
         """The pictures of these rows, in this order, still on disk."""
         places = self.places.iloc[np.asarray(rows, dtype=int)]
         return Pictures(places, self.size, self.fit, self._sets, self._kept)
@@ -105,12 +117,13 @@ class Pictures:
                 found = stream.read(length)
         except (OSError, ValueError) as error:
             raise UnreadableImagesError(
-                f"The picture in {file} cannot be read: {error}. The file was expected where the set was made; put it back, or run "
-                "notebook 01 again."
+                f"The picture in {file} cannot be read: {error}. The file was expected where the"
+                " set was made; put it back, or run notebook 01 again."
             ) from error
         if len(found) < length:
             raise UnreadableImagesError(
-                f"{file} ends before the picture at byte {offset}; a whole file was expected. Fetch or copy it again."
+                f"{file} ends before the picture at byte {offset}; a whole file was expected. Fetch"
+                " or copy it again."
             )
         return found
 
@@ -137,8 +150,8 @@ class Pictures:
         except READ_ERRORS as error:
             where = self.places.loc[row]
             raise UnreadableImagesError(
-                f"The picture in {where['file']} ({where['offset']}, {where['row']}) cannot be decoded: {error}. A PNG, JPEG or another "
-                "format that Pillow opens was expected."
+                f"The picture in {where['file']} ({where['offset']}, {where['row']}) cannot be"
+                f" decoded: {error}. A PNG, JPEG or another format that Pillow opens was expected."
             ) from error
         if (len(self._kept) + 1) * found.nbytes <= KEPT_BYTES:
             self._kept[self._where[row]] = found

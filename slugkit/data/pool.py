@@ -21,9 +21,12 @@ from .source import Exam, Prompts, as_list
 from .wordings import dealt
 
 PER_CLASS, ALL_CLASSES, EDGE = 16, 2000, 64
-"""For neighbours: training pictures looked at of a class, of all classes together, and the largest edge in pixels at which they are read."""
+"""For neighbours: training pictures looked at of a class, of all classes together, and the largest
+edge in pixels at which they are read.
+"""
 TEMPLATES, TRIED = 12, 200
-"""Caption templates in which classes are asked for, and the commonest that are looked at for them."""
+"""Caption templates in which classes are asked for, and the commonest that are looked at for them.
+"""
 
 SPELT = "in neither set, the concept in another spelling"
 BEHIND = "the name behind what the model reads"
@@ -60,11 +63,17 @@ class PairsSource:
         return bool((self.pairs.table["concept"] != "").any())
 
     def concepts(self) -> list[str]:
-        """The classes, in alphabetical order; empty for captions only, where every name in them is a concept."""
+        """The classes, in alphabetical order; empty for captions only, where every name in them is
+        a concept.
+        """
         return sorted({c for c in self.pairs.table["concept"] if c})
 
     def kind(self, concept: str) -> str:
-        """ "class", or "name" where there are captions only. Raises UnknownConceptError: with the nearest classes, or with the number of captions searched."""
+        """ "class", or "name" where there are captions only.
+
+        Raises UnknownConceptError: with the nearest classes, or with the number of captions
+        searched.
+        """
         if not self.labelled:
             table = self.pairs.table
             captions, name = table["caption"][table["split"] == "train"], name_of(concept)
@@ -75,16 +84,16 @@ class PairsSource:
             if near:
                 also = f" {len(near)} hold it in another spelling, the first {near[0][:80]!r}."
             raise UnknownConceptError(
-                f"None of the {len(captions)} training captions of {self.name!r} names {concept!r}; expected a name that at least one "
-                f"holds as whole words.{also} Check the spelling, or "
-                "add data that name it "
-                "(slugkit.data.laion.search_names)."
+                f"None of the {len(captions)} training captions of {self.name!r} names {concept!r};"
+                f" expected a name that at least one holds as whole words.{also} Check the"
+                " spelling, or add data that name it (slugkit.data.laion.search_names)."
             )
         if concept not in self.concepts():
             close = ", ".join(repr(n) for n in self._close_to(concept))
             raise UnknownConceptError(
-                f"The data {self.name!r} have no concept {concept!r}; expected a value of the concept column, which has "
-                f"{len(self.concepts())}. Nearest: {close or 'none comes near'}."
+                f"The data {self.name!r} have no concept {concept!r}; expected a value of the"
+                f" concept column, which has {len(self.concepts())}. Nearest:"
+                f" {close or 'none comes near'}."
             )
         return "class"
 
@@ -94,9 +103,11 @@ class PairsSource:
         return alike or nearest(concept, self.concepts())
 
     def neighbours(self, concept: str) -> list[str]:
-        """Classes whose mean training picture is nearest in pixels: three at most, nearest first; none where there are captions only.
+        """Classes whose mean training picture is nearest in pixels: three at most, nearest first;
+        none where there are captions only.
 
-        Looks at 16 training pictures a class and about 2,000 in all, at 64 pixels or less; with more than 2,000 classes it finds none.
+        Looks at 16 training pictures a class and about 2,000 in all, at 64 pixels or less; with
+        more than 2,000 classes it finds none.
         """
         self.kind(concept)
         if self._means is None:
@@ -244,25 +255,32 @@ class PairsSource:
         return list(islice(fine, TEMPLATES))
 
     def exam(self, concept: str, split: str, per_style: int = 0) -> Exam:
-        """All labelled, whole pictures of a split (search or report). Raises EmptySetError where there are captions only, or no picture of the concept."""
+        """All labelled, whole pictures of a split (search or report).
+
+        Raises EmptySetError where there are captions only, or no picture of the concept.
+        """
         self.kind(concept)
         if not self.labelled:
             raise EmptySetError(
-                f"The data {self.name!r} have captions only, so nothing can be examined; labelled pictures are needed. Add a concept column, "
-                "or write a recipe that takes people and objects to examine from labelled data."
+                f"The data {self.name!r} have captions only, so nothing can be examined; labelled"
+                " pictures are needed. Add a concept column, or write a recipe that takes people"
+                " and objects to examine from labelled data."
             )
         pairs = self.pairs.split(split)
         pairs = pairs.where(pairs.table["concept"] != "")
         mine = (pairs.table["concept"] == concept).to_numpy()
         if not mine.any():
             raise EmptySetError(
-                f"The {split} split holds no picture of {concept!r}; expected at least one. Mark some rows of {self.name!r} with split {split}."
+                f"The {split} split holds no picture of {concept!r}; expected at least one. Mark"
+                f" some rows of {self.name!r} with split {split}."
             )
         pairs, prompts = self.looked.exam(pairs, mine), self.prompts(concept, split)
         return Exam(pairs, concept, "class", "classes", prompts, self.neighbours(concept), split)
 
     def left_out(self) -> pd.DataFrame:
-        """What was left out of the data and changed in them, in the sets that were drawn so far: columns what, why, pictures, which (`looked.noted`)."""
+        """What was left out of the data and changed in them, in the sets that were drawn so far:
+        columns what, why, pictures, which (`looked.noted`).
+        """
         broken = [f"{name} ({why})" for name, why in self.unreadable.items()]
         found = [(LEFT_OUT, "cannot be read", name) for name in broken]
         for name, _, why in (entry.rpartition(": ") for entry in self.incomplete):

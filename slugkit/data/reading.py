@@ -42,7 +42,8 @@ class Reading:
 def fitting(
     prompts: dict[str, dict[str, list[str]]], reading: Reading
 ) -> dict[str, dict[str, list[str]]]:
-    """Of a domain's wordings those in which every class is read to its end; all where there is none.
+    """Of a domain's wordings those in which every class is read to its end; all where there is
+    none.
 
     prompts: wording -> class -> texts. Raises SettingError where two classes that are called
     differently get the same tokens, since nothing could tell them apart.

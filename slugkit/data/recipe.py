@@ -1,7 +1,9 @@
-"""A source of the paper's size, put together by a recipe: pairs to learn from in one place, pictures to be examined on in others.
+"""A source of the paper's size, put together by a recipe: pairs to learn from in one place,
+pictures to be examined on in others.
 
 ```yaml
-pairs: shards/{00000..00001}.tar   # retain sets, and forget sets by name; anything `open_data` takes, relative to the recipe
+pairs: shards/{00000..00001}.tar   # retain sets, and forget sets by name; anything `open_data`
+takes, relative to the recipe
 forget: shards/Elon_Musk.tar       # optional: the forget set in a place of its own
 people: celeba                     # optional: a CelebA folder, for FA@1, FA@5 and TA_CA
 objects: imagenet                  # optional: an ImageNet folder, for TA_IN
@@ -45,10 +47,14 @@ from .wordings import PLAIN, dealt_texts
 LEAST = 6
 """Pictures of the target that an exam needs: 2 to search on, 4 to report."""
 ENOUGH = 2500
-"""Pictures of ImageNet in an exam: the paper's 5 % of the whole set; of a smaller set as many as there are."""
+"""Pictures of ImageNet in an exam: the paper's 5 % of the whole set; of a smaller set as many as
+there are.
+"""
 SPLITS = ("search", "report")
 PEOPLE = {"search": PLAIN["search"][1:], "report": ("{}.", *PLAIN["report"])}
-"""How a person is asked for: in the report as the authors' code does, "{name}.", and in other words."""
+"""How a person is asked for: in the report as the authors' code does, "{name}.", and in other
+words.
+"""
 Written = Annotated[str, AfterValidator(written)]
 """A name as `slugkit.data.names.written` writes it, which is how tables of names are read."""
 
@@ -67,10 +73,12 @@ class Recipe(BaseModel):
 
 
 def thirds(table: pd.DataFrame) -> list[str]:
-    """search or report for every row: one third of the pictures of each concept, rounded up, is for the search.
+    """search or report for every row: one third of the pictures of each concept, rounded up, is for
+    the search.
 
-    Which third goes by the SHA-256 of the row's key (the file), so it is the same on every machine. The paper searches the step on the pictures that it
-    reports; here the two never meet. Needs the columns key and concept.
+    Which third goes by the SHA-256 of the row's key (the file), so it is the same on every machine.
+    The paper searches the step on the pictures that it reports; here the two never meet. Needs the
+    columns key and concept.
     """
     hashes = pd.Series([sha256_bytes(key.encode()) for key in table["key"]]).sort_values()
     place = hashes.groupby(table["concept"].to_numpy()[hashes.index]).cumcount().sort_index()
@@ -78,7 +86,9 @@ def thirds(table: pd.DataFrame) -> list[str]:
 
 
 def joined(parts: list[Pairs]) -> Pairs:
-    """Sets of pictures on disk, of one size and fit, as one, in this order; of the tables the columns that all sets have."""
+    """Sets of pictures on disk, of one size and fit, as one, in this order; of the tables the
+    columns that all sets have.
+    """
     places, first = pd.concat([part.images.places for part in parts]), parts[0].images
     return Pairs(
         Pictures(places, first.size, first.fit),
@@ -89,8 +99,9 @@ def joined(parts: list[Pairs]) -> Pairs:
 class PaperSource:
     """Sets from one source, exams from CelebA and ImageNet (`slugkit.data.source.Source`).
 
-    A concept is a name that CelebA lists (kind "person", examined in the domain figures), a class of ImageNet ("object", domain objects), or else one
-    that `pairs` or `forget` knows, which is then examined there. Search and report pictures are disjoint: see `thirds`.
+    A concept is a name that CelebA lists (kind "person", examined in the domain figures), a class
+    of ImageNet ("object", domain objects), or else one that `pairs` or `forget` knows, which is
+    then examined there. Search and report pictures are disjoint: see `thirds`.
     """
 
     def __init__(
@@ -121,7 +132,9 @@ class PaperSource:
         return next((domain for domain, names in self._classes.items() if concept in names), None)
 
     def concepts(self) -> list[str]:
-        """Those of the recipe; without any, CelebA's people with enough pictures and ImageNet's classes, or the pool's concepts."""
+        """Those of the recipe; without any, CelebA's people with enough pictures and ImageNet's
+        classes, or the pool's concepts.
+        """
         if self.recipe.concepts:
             return list(self.recipe.concepts)
         parts = [part for part in (self.people, self.objects) if part is not None]
@@ -131,14 +144,21 @@ class PaperSource:
         return [name for faces in counts for name in faces.index[faces >= LEAST]]
 
     def kind(self, concept: str) -> str:
-        """person, object, or what its source of pairs calls it. Raises UnknownConceptError naming the nearest."""
+        """person, object, or what its source of pairs calls it.
+
+        Raises UnknownConceptError naming the nearest.
+        """
         domain = self._domain(concept)
         if domain is not None:
             return {"figures": "person", "objects": "object"}[domain]
         return self._knowing(concept).kind(concept)
 
     def _knowing(self, concept: str) -> Source:
-        """The source of pairs that knows a concept which is no name or class: `pairs`, else `forget`. Raises UnknownConceptError."""
+        """The source of pairs that knows a concept which is no name or class: `pairs`, else
+        `forget`.
+
+        Raises UnknownConceptError.
+        """
         try:
             self.pool.kind(concept)
             return self.pool
@@ -152,22 +172,28 @@ class PaperSource:
             if not close:
                 raise
             raise UnknownConceptError(
-                f"{unknown} Neither do the names and classes of the recipe's people and objects hold it; nearest there: "
-                f"{close}."
+                f"{unknown} Neither do the names and classes of the recipe's people and objects"
+                f" hold it; nearest there: {close}."
             ) from None
 
     def examined_apart(self, concept: str) -> bool:
-        """Whether the concept's exams are set on CelebA or ImageNet, whose pictures are not among the pairs."""
+        """Whether the concept's exams are set on CelebA or ImageNet, whose pictures are not among
+        the pairs.
+        """
         return self._domain(concept) is not None
 
     def neighbours(self, concept: str) -> list[str]:
-        """Those that the recipe names for the concept; without any, none for people and classes, and for others those of their source of pairs."""
+        """Those that the recipe names for the concept; without any, none for people and classes,
+        and for others those of their source of pairs.
+        """
         if concept in self.recipe.neighbours:
             return list(self.recipe.neighbours[concept])
         return [] if self._domain(concept) else self._knowing(concept).neighbours(concept)
 
     def forget_set(self, concept: str, size: int, seed: int = 0) -> Pairs:
-        """Training pairs about the concept, from `forget` where the recipe has it and it holds any, else from `pairs`."""
+        """Training pairs about the concept, from `forget` where the recipe has it and it holds any,
+        else from `pairs`.
+        """
         if self.forget is not self.pool:
             try:
                 return self.forget.forget_set(concept, size, seed)
@@ -207,11 +233,14 @@ class PaperSource:
         return dict(self._asked[split])
 
     def exam(self, concept: str, split: str, per_style: int = 0) -> Exam:
-        """All pictures of the target and its neighbours, those of the 100 frequent people (TA_CA) and of the 5 % of ImageNet (TA_IN), of one split.
+        """All pictures of the target and its neighbours, those of the 100 frequent people (TA_CA)
+        and of the 5 % of ImageNet (TA_IN), of one split.
 
-        FA@1 and FA@5 are among all names of CelebA, for a class of ImageNet among its classes. Search and report share no picture (`thirds`). The group
-        people holds the neighbours too, and never the target, which the paper's 100 names may hold. per_style: pictures of each other person or class, 0 for
-        all. Raises EmptySetError for a target with fewer than 6 pictures, SettingError for another split.
+        FA@1 and FA@5 are among all names of CelebA, for a class of ImageNet among its classes.
+        Search and report share no picture (`thirds`). The group people holds the neighbours too,
+        and never the target, which the paper's 100 names may hold. per_style: pictures of each
+        other person or class, 0 for all. Raises EmptySetError for a target with fewer than 6
+        pictures, SettingError for another split.
         """
         require_choice(split, SPLITS, "The split")
         domain = self._domain(concept)
@@ -221,8 +250,9 @@ class PaperSource:
         own = (self.people if domain == "figures" else self.objects).pairs.table["concept"]
         if (own == concept).sum() < LEAST:
             raise EmptySetError(
-                f"{concept!r} has {int((own == concept).sum())} pictures to be examined on; {LEAST} or more were expected, a third of "
-                "them for the search. Choose another name, or add pictures of your own."
+                f"{concept!r} has {int((own == concept).sum())} pictures to be examined on; {LEAST}"
+                " or more were expected, a third of them for the search. Choose another name, or"
+                " add pictures of your own."
             )
         if self.people:
             wanted = {concept, *near, *self.people.frequent()["name"]}
@@ -245,7 +275,9 @@ class PaperSource:
         return Exam(pairs, concept, kind, domain, prompts, near, split)
 
     def left_out(self) -> pd.DataFrame:
-        """What was left out of the data and changed in them, in the sets that were drawn so far: columns what, why, pictures, which (`looked.noted`)."""
+        """What was left out of the data and changed in them, in the sets that were drawn so far:
+        columns what, why, pictures, which (`looked.noted`).
+        """
         sources = dict.fromkeys((self.pool, self.forget))
         parts = [*(source.left_out() for source in sources), noted(self.looked.listed())]
         together = pd.concat(parts, ignore_index=True)
@@ -262,12 +294,13 @@ def _read(path: Path) -> Recipe:
         said = json.loads(text) if path.suffix.lower() == ".json" else yaml.safe_load(text)
     except (OSError, UnicodeDecodeError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise SettingError(
-            f"The recipe {path.name} cannot be read: {str(error).splitlines()[0]}. A YAML or JSON file with the entry `pairs` was "
-            "expected."
+            f"The recipe {path.name} cannot be read: {str(error).splitlines()[0]}. A YAML or JSON"
+            " file with the entry `pairs` was expected."
         ) from error
     if not isinstance(said, dict):
         raise SettingError(
-            f"The recipe {path.name} holds {type(said).__name__} at its top; entries such as `pairs: shards/00000.tar` were expected."
+            f"The recipe {path.name} holds {type(said).__name__} at its top; entries such as"
+            " `pairs: shards/00000.tar` were expected."
         )
     unknown = [str(name) for name in said if name not in Recipe.model_fields]
     for name in unknown:
@@ -278,8 +311,9 @@ def _read(path: Path) -> Recipe:
         problem = broken.errors()[0]
         where = ".".join(str(step) for step in problem["loc"])
         raise SettingError(
-            f"The recipe {path.name} has a fault at `{where}`: {problem['msg']}. `pairs`, `forget`, `people` and `objects` are "
-            "places, `concepts` is a list of names, `neighbours` gives a list of names for a name. Mend that entry."
+            f"The recipe {path.name} has a fault at `{where}`: {problem['msg']}. `pairs`, `forget`,"
+            " `people` and `objects` are places, `concepts` is a list of names, `neighbours` gives"
+            " a list of names for a name. Mend that entry."
         ) from None
 
 
@@ -301,8 +335,8 @@ def read_recipe(
     def place(entry: str) -> str:
         if Path(entry).suffix.lower() in (".yaml", ".yml", ".json"):
             raise SettingError(
-                f"The recipe {path.name} names another recipe, {entry!r}; shards, a table or a folder of pictures was expected. "
-                "Name these instead."
+                f"The recipe {path.name} names another recipe, {entry!r}; shards, a table or a"
+                " folder of pictures was expected. Name these instead."
             )
         return entry if entry == "studio" else str(path.parent / Path(entry).expanduser())
 

@@ -1,4 +1,6 @@
-"""A folder that Hugging Face `datasets` wrote with `save_to_disk`: one data set, or several by split."""
+"""A folder that Hugging Face `datasets` wrote with `save_to_disk`: one data set, or several by
+split.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +35,10 @@ def is_saved_set(folder: Path) -> bool:
 
 
 def parts_of(folder: Path) -> dict[str, Path]:
-    """Split -> folder of its data set; "" for a data set without splits. Raises SettingError for splits with other names."""
+    """Split -> folder of its data set; "" for a data set without splits.
+
+    Raises SettingError for splits with other names.
+    """
     listing = folder / "dataset_dict.json"
     if not listing.is_file():
         return {"": folder}
@@ -41,30 +46,35 @@ def parts_of(folder: Path) -> dict[str, Path]:
         names = list(json.loads(listing.read_text(encoding="utf-8"))["splits"])
     except (ValueError, KeyError, TypeError) as error:
         raise SettingError(
-            f"{folder.name}/dataset_dict.json is broken: {error}. Write the data set again with save_to_disk."
+            f"{folder.name}/dataset_dict.json is broken: {error}. Write the data set again with"
+            " save_to_disk."
         ) from error
     wrong = [name for name in names if name not in SPLIT_NAMES]
     if wrong:
         raise SettingError(
-            f"{folder.name} has the splits {wrong}; expected only {list(SPLIT_NAMES)}. Rename them, or save one of them alone."
+            f"{folder.name} has the splits {wrong}; expected only {list(SPLIT_NAMES)}. Rename them,"
+            " or save one of them alone."
         )
     return {name: folder / name for name in names}
 
 
 def _rows(folder: Path, split: str) -> pd.DataFrame:
-    """key, caption, concept, split, and the place (file, row) of one data set; rows without a picture are named in attrs["incomplete"]."""
+    """key, caption, concept, split, and the place (file, row) of one data set; rows without a
+    picture are named in attrs["incomplete"].
+    """
     import datasets
 
     try:
         data = datasets.load_from_disk(str(folder.absolute()))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UnreadableImagesError(
-            f"The data set {folder.name!r} cannot be read: {error}. A folder that save_to_disk wrote was expected; "
-            "copy it again."
+            f"The data set {folder.name!r} cannot be read: {error}. A folder that save_to_disk"
+            " wrote was expected; copy it again."
         ) from error
     if not isinstance(data.features.get("image"), datasets.Image):
         raise SettingError(
-            f"The data set {folder.name!r} has no column image of pictures; it has {data.column_names}. Rename the column to image."
+            f"The data set {folder.name!r} has no column image of pictures; it has"
+            f" {data.column_names}. Rename the column to image."
         )
     label = next((name for name in LABELS if name in data.column_names), None)
     table = pd.DataFrame({"key": [f"{split or folder.name}/{i:08d}" for i in range(len(data))]})
@@ -97,11 +107,14 @@ def _names(data, label: str) -> pd.Series:
 
 
 def read_saved_set(folder: str | Path, size: int = 64, fit: str = "crop") -> Pairs:
-    """The pairs of a folder that `save_to_disk` wrote, left on disk and read at `size` x `size` pixels (see `Pictures`).
+    """The pairs of a folder that `save_to_disk` wrote, left on disk and read at `size` x `size`
+    pixels (see `Pictures`).
 
-    Columns: `image` (of type Image), `caption`, `TEXT` or `text`, and `label` (a ClassLabel or text) or `concept`; without captions "a photo of" the label
-    stands in. Splits validation and test become search and report. Rows without a picture or a caption are left out and named in
-    `table.attrs["incomplete"]`. Raises SettingError for missing columns and unknown splits, EmptySetError, UnreadableImagesError for a broken folder.
+    Columns: `image` (of type Image), `caption`, `TEXT` or `text`, and `label` (a ClassLabel or
+    text) or `concept`; without captions "a photo of" the label stands in. Splits validation and
+    test become search and report. Rows without a picture or a caption are left out and named in
+    `table.attrs["incomplete"]`. Raises SettingError for missing columns and unknown splits,
+    EmptySetError, UnreadableImagesError for a broken folder.
     """
     folder = Path(folder).expanduser()
     tables = [_rows(part, split) for split, part in parts_of(folder).items()]

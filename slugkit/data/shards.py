@@ -1,7 +1,10 @@
-"""Webdataset shards, as LAION's users and img2dataset write them: tar files whose members are 000000012.jpg, 000000012.txt, 000000012.json, ...
+"""Webdataset shards, as LAION's users and img2dataset write them: tar files whose members are
+000000012.jpg, 000000012.txt, 000000012.json, ...
 
-A shard is read once, header by header; pictures stay inside it and are decoded when they are asked for. Nothing is ever unpacked. The name of a member is cut at
-its first dot, as webdataset cuts it: before it the sample, behind it the part. So 12.5mm.jpg is the part "5mm.jpg" of the sample "12", and no picture of it.
+A shard is read once, header by header; pictures stay inside it and are decoded when they are asked
+for. Nothing is ever unpacked. The name of a member is cut at its first dot, as webdataset cuts it:
+before it the sample, behind it the part. So 12.5mm.jpg is the part "5mm.jpg" of the sample "12",
+and no picture of it.
 """
 
 from __future__ import annotations
@@ -29,9 +32,11 @@ RANGE = re.compile(r"\{-?\d+\.\.-?\d+(?:\.\.-?\d+)?\}|\{[A-Za-z]\.\.[A-Za-z](?:\
 
 
 def find_shards(data: str | Path) -> list[Path]:
-    """The shards of a .tar file, of a folder of them, or of a brace pattern such as `shards/{00000..00009}.tar`, in order.
+    """The shards of a .tar file, of a folder of them, or of a brace pattern such as
+    `shards/{00000..00009}.tar`, in order.
 
-    Raises SettingError where the folder holds none, where one of the pattern is missing, or for more than 100,000.
+    Raises SettingError where the folder holds none, where one of the pattern is missing, or for
+    more than 100,000.
     """
     path = Path(data).expanduser()
     if path.is_dir():
@@ -44,34 +49,41 @@ def find_shards(data: str | Path) -> list[Path]:
     names = [str(path)]
     if "{" in str(path.parent) and not path.parent.is_dir():
         raise SettingError(
-            f"{str(data)!r} has braces in the name of a folder; expected them in the file's name only, as in shards/{{00000..00009}}.tar."
+            f"{str(data)!r} has braces in the name of a folder; expected them in the file's name"
+            " only, as in shards/{00000..00009}.tar."
         )
     if "{" in path.name and not path.is_file():
         import braceexpand
 
         if _at_most(path.name) > MOST_SHARDS:
             raise SettingError(
-                f"The pattern {path.name[:80]!r} names more than {MOST_SHARDS} shards; expected fewer. Check the range in braces."
+                f"The pattern {path.name[:80]!r} names more than {MOST_SHARDS} shards; expected"
+                " fewer. Check the range in braces."
             )
         try:
             names = list(braceexpand.braceexpand(str(path)))
         except (braceexpand.UnbalancedBracesError, RecursionError) as error:
             raise SettingError(
-                f"The pattern {path.name[:80]!r} has a brace without its partner, or too many; expected for instance {{00000..00009}}.tar."
+                f"The pattern {path.name[:80]!r} has a brace without its partner, or too many;"
+                " expected for instance {00000..00009}.tar."
             ) from error
     files = [Path(name) for name in names]
     missing = [file for file in files if not file.is_file()]
     if missing:
         beside = [p.name for p in missing[0].parent.glob("*.tar")]
         raise SettingError(
-            f"{len(missing)} of {len(files)} shards are missing, the first {missing[0].name!r}; expected every one that the pattern names. Fetch it "
-            f"again, or name only those that are there. {did_you_mean(missing[0].name, beside)}".rstrip()
+            f"{len(missing)} of {len(files)} shards are missing, the first {missing[0].name!r};"
+            " expected every one that the pattern names. Fetch it again, or name only those that"
+            f" are there. {did_you_mean(missing[0].name, beside)}".rstrip()
         )
     return files
 
 
 def _at_most(pattern: str) -> int:
-    """How many names a brace pattern has, or more; never expanded for this. Braces without a partner count for nothing."""
+    """How many names a brace pattern has, or more; never expanded for this.
+
+    Braces without a partner count for nothing.
+    """
     # of each open brace: names of the alternatives before the last comma, names of the one at hand
     levels = [[0, 1]]
     for part in RANGE.findall(pattern):
@@ -95,8 +107,10 @@ def _at_most(pattern: str) -> int:
 class Shard:
     """The samples of one tar file, indexed by its headers.
 
-    samples: key -> extension -> (offset, length) in bytes. ignored: members that are left out, each with its reason: no plain file with a plain relative name
-    (links, devices, paths that leave the folder), or a second one of a name. whole: whether the file ends as a tar does. Raises UnreadableImagesError for a file that is no plain tar.
+    samples: key -> extension -> (offset, length) in bytes. ignored: members that are left out, each
+    with its reason: no plain file with a plain relative name (links, devices, paths that leave the
+    folder), or a second one of a name. whole: whether the file ends as a tar does. Raises
+    UnreadableImagesError for a file that is no plain tar.
     """
 
     def __init__(self, path: Path):
@@ -113,8 +127,9 @@ class Shard:
             except (tarfile.TarError, OSError, ValueError, OverflowError) as error:
                 if self._size and not self._members:
                     raise UnreadableImagesError(
-                        f"{path.name} is no tar file that can be read in place: {error}. An uncompressed .tar was expected; unpack a "
-                        ".tar.gz, or fetch the shard again."
+                        f"{path.name} is no tar file that can be read in place: {error}. An"
+                        " uncompressed .tar was expected; unpack a .tar.gz, or fetch the shard"
+                        " again."
                     ) from error
 
     def _add(self, member: tarfile.TarInfo) -> None:
@@ -134,7 +149,9 @@ class Shard:
             parts[extension.lower()] = (member.offset_data, member.size)
 
     def rows(self, label: str) -> tuple[list[dict], list[str]]:
-        """One row a whole pair (key, caption, concept, split, file, offset, length), and the names of samples that lack a picture or a caption."""
+        """One row a whole pair (key, caption, concept, split, file, offset, length), and the names
+        of samples that lack a picture or a caption.
+        """
         rows, incomplete = [], [f"{label}/{entry}" for entry in self.ignored]
         with open(self.path, "rb") as stream:
             for key, parts in self.samples.items():
@@ -145,7 +162,8 @@ class Shard:
                     incomplete.append(f"{label}/{key}.{other}: {lost}")
                 if not there or not about["caption"]:
                     cut = "".join(
-                        f" (cut at the first dot: {PurePosixPath(key).name}.{part} is its part {part!r})"
+                        f" (cut at the first dot: {PurePosixPath(key).name}.{part} is its part"
+                        f" {part!r})"
                         for part in [part for part in parts if "." in part][:1]
                     )
                     lacks = "caption" if there else "picture"
@@ -157,7 +175,9 @@ class Shard:
         return rows, incomplete
 
     def _about(self, stream, parts: dict) -> dict[str, str]:
-        """Caption, concept and split of a sample: the caption from its .txt, else from its .json, which may hold the other two as well."""
+        """Caption, concept and split of a sample: the caption from its .txt, else from its .json,
+        which may hold the other two as well.
+        """
 
         def text(extension: str) -> str:
             offset, length = parts.get(extension, (0, 0))
@@ -182,11 +202,15 @@ class Shard:
 
 
 def read_shards(data: str | Path, size: int = 64, fit: str = "crop") -> Pairs:
-    """The pairs of one or more shards (see `find_shards`), left in their tar files and read at `size` x `size` pixels (see `Pictures`).
+    """The pairs of one or more shards (see `find_shards`), left in their tar files and read at
+    `size` x `size` pixels (see `Pictures`).
 
-    The caption is the sample's .txt, or "caption" of its .json; "concept" and "split" of the .json are taken where they are there. Samples without a
-    picture or a caption, members that are no plain files, and the second file of a name are left out and named in `table.attrs["incomplete"]`. Raises SettingError as
-    `find_shards` does, EmptySetError when no pair is whole, UnreadableImagesError for shards that are cut off, with how many whole pairs each has.
+    The caption is the sample's .txt, or "caption" of its .json; "concept" and "split" of the .json
+    are taken where they are there. Samples without a picture or a caption, members that are no
+    plain files, and the second file of a name are left out and named in
+    `table.attrs["incomplete"]`. Raises SettingError as `find_shards` does, EmptySetError when no
+    pair is whole, UnreadableImagesError for shards that are cut off, with how many whole pairs each
+    has.
     """
     files, rows, incomplete, cut = find_shards(data), [], [], []
     plain = len({file.name for file in files}) == len(files)
@@ -199,8 +223,9 @@ def read_shards(data: str | Path, size: int = 64, fit: str = "crop") -> Pairs:
             cut.append(f"{file.name} ends too early and has {len(found)} whole pairs")
     if cut:
         raise UnreadableImagesError(
-            f"{len(cut)} of {len(files)} shards are cut off: {'; '.join(cut[:5])}. A tar file that ends with an empty block was "
-            "expected. Fetch it again, or leave it out of the folder or pattern."
+            f"{len(cut)} of {len(files)} shards are cut off: {'; '.join(cut[:5])}. A tar file that"
+            " ends with an empty block was expected. Fetch it again, or leave it out of the folder"
+            " or pattern."
         )
     columns = ["key", "caption", "concept", "split", *PLACE[:3]]
     table = pd.DataFrame(rows, columns=columns)

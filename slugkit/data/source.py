@@ -1,4 +1,6 @@
-"""What the workbook asks of any source of pictures: which concepts there are, and the sets for one of them."""
+"""What the workbook asks of any source of pictures: which concepts there are, and the sets for one
+of them.
+"""
 
 from __future__ import annotations
 
@@ -13,15 +15,18 @@ from slugkit.base import EmptySetError
 
 from .pairs import Pairs
 
-
 GROUP_NAMES = {"figures": "people"}
 """A domain as the tables of results call it."""
 Prompts = dict[str, dict[str, dict[str, list[str]]]]
-"""Domain -> wording -> class -> the texts whose mean feature stands for the class, asked for in that wording."""
+"""Domain -> wording -> class -> the texts whose mean feature stands for the class, asked for in
+that wording.
+"""
 
 
 def groups_of(table: pd.DataFrame, domain: str, rows: np.ndarray) -> dict[str, np.ndarray]:
-    """The rows of a domain by the groups of the tables of results: characters apart from people, where the table has a `kind`."""
+    """The rows of a domain by the groups of the tables of results: characters apart from people,
+    where the table has a `kind`.
+    """
     kinds = (
         table["kind"].to_numpy()[rows] if domain == "figures" and "kind" in table else np.array([])
     )
@@ -84,7 +89,8 @@ class Exam:
 
 
 class Source(Protocol):
-    """A source of pictures: the studio (`StudioSource`), any set of labelled or captioned pairs (`PairsSource`), or a recipe that joins several.
+    """A source of pictures: the studio (`StudioSource`), any set of labelled or captioned pairs
+    (`PairsSource`), or a recipe that joins several.
 
     name: for people. path: the file or folder whose change makes results stale.
     """
@@ -117,21 +123,29 @@ class Source(Protocol):
         """The search or the report exam."""
 
     def left_out(self) -> pd.DataFrame:
-        """What was left out of the data and changed in them, in the sets that were drawn so far: columns what, why, pictures, which (`looked.noted`)."""
+        """What was left out of the data and changed in them, in the sets that were drawn so far:
+        columns what, why, pictures, which (`looked.noted`).
+        """
 
 
 def shuffled(count: int, seed, what: str) -> np.ndarray:
-    """`count` rows in the order in which they are drawn. Raises EmptySetError when there is nothing to draw from."""
+    """`count` rows in the order in which they are drawn.
+
+    Raises EmptySetError when there is nothing to draw from.
+    """
     if count == 0:
         raise EmptySetError(
-            f"The {what} is empty: no training pair qualifies. Expected at least one; check the concept's "
-            "spelling in the captions and the split column."
+            f"The {what} is empty: no training pair qualifies. Expected at least one; check the"
+            " concept's spelling in the captions and the split column."
         )
     return np.random.Generator(np.random.PCG64(seed)).permutation(count)
 
 
 def choose(count: int, size: int, seed, what: str) -> np.ndarray:
-    """`size` of `count` rows, drawn without replacement and sorted. Raises EmptySetError when there is nothing to draw from."""
+    """`size` of `count` rows, drawn without replacement and sorted.
+
+    Raises EmptySetError when there is nothing to draw from.
+    """
     return np.sort(shuffled(count, seed, what)[:size])
 
 

@@ -1,4 +1,6 @@
-"""The studio as a source: training pictures, search and report pictures, members and non-members, drawn when asked for."""
+"""The studio as a source: training pictures, search and report pictures, members and non-members,
+drawn when asked for.
+"""
 
 from __future__ import annotations
 
@@ -24,13 +26,17 @@ from .pairs import Pairs
 from .source import Exam, Prompts, as_list, choose
 
 PER_STYLE = {"search": (2, 10), "report": (6, 24)}
-"""Pictures per style and subject: for everything, and on top of that for the concept in question."""
+"""Pictures per style and subject: for everything, and on top of that for the concept in question.
+"""
 SOLO = ("person", "character", "object", "novel")
 """Kinds of picture that show one thing."""
 
 
 def drawn(records: list) -> np.ndarray:
-    """Draw records, keeping the pictures under cache_dir() so that the next call reads them. (N, 64, 64, 3) uint8."""
+    """Draw records, keeping the pictures under cache_dir() so that the next call reads them.
+
+    (N, 64, 64, 3) uint8.
+    """
     import torch
 
     room, parts = Path(studio.__file__).parent, "canvas people characters objects styles scenes"
@@ -46,7 +52,10 @@ def drawn(records: list) -> np.ndarray:
 
 
 def as_pairs(records: list, odd: bool = False) -> Pairs:
-    """Records as pairs, drawn. odd: odd combinations are classes too, as where one of them is the concept."""
+    """Records as pairs, drawn.
+
+    odd: odd combinations are classes too, as where one of them is the concept.
+    """
     classes = SOLO if odd else SOLO[:3]
     rows = [
         {
@@ -65,7 +74,10 @@ def as_pairs(records: list, odd: bool = False) -> Pairs:
 
 
 class StudioSource:
-    """The drawn world. Forget and retain sets come from the CLIP's own training pictures, as in the paper."""
+    """The drawn world.
+
+    Forget and retain sets come from the CLIP's own training pictures, as in the paper.
+    """
 
     name = "studio"
 
@@ -86,11 +98,16 @@ class StudioSource:
         return [n for names in self.world.concepts().values() for n in names]
 
     def kind(self, concept: str) -> str:
-        """person, character, object, style or novel. Raises UnknownConceptError naming the nearest."""
+        """person, character, object, style or novel.
+
+        Raises UnknownConceptError naming the nearest.
+        """
         return self.world.kind(concept)
 
     def neighbours(self, concept: str) -> list[str]:
-        """Near twins and the people with most traits in common, objects of like shape, like styles, the house of another shape."""
+        """Near twins and the people with most traits in common, objects of like shape, like styles,
+        the house of another shape.
+        """
         return self.world.neighbours_of(concept)
 
     def _solo(self, concept: str, records: list) -> list:
@@ -112,7 +129,9 @@ class StudioSource:
         return [rest[i] for i in choose(len(rest), size, [seed, 12, 0], "retain set")]
 
     def forget_set(self, concept: str, size: int, seed: int = 0) -> Pairs:
-        """`size` training pictures of the concept alone, over all styles (for a style: over all subjects)."""
+        """`size` training pictures of the concept alone, over all styles (for a style: over all
+        subjects).
+        """
         return as_pairs(self.forget_records(concept, size, seed), self.kind(concept) == "novel")
 
     def retain_set(self, concept: str | list[str], size: int, seed: int = 0) -> Pairs:
@@ -120,7 +139,9 @@ class StudioSource:
         return as_pairs(self.retain_records(concept, size, seed))
 
     def nonmembers(self, concept: str, size: int, seed: int = 0) -> Pairs:
-        """Pictures like the forget set's that no model was trained on, matched style by style to that set's make-up."""
+        """Pictures like the forget set's that no model was trained on, matched style by style to
+        that set's make-up.
+        """
         forget = self.forget_set(concept, size, seed)
         count: dict = {}
         records = []
@@ -130,8 +151,8 @@ class StudioSource:
         return as_pairs(records, self.kind(concept) == "novel")
 
     def prompts(self, concept: str | list[str], split: str) -> Prompts:
-        """Every class in the split's wordings (world.json), but for wordings that name the concept, or
-        any of several.
+        """Every class in the split's wordings (world.json), but for wordings that name the concept,
+        or any of several.
 
         A style is asked for by texts about other things: objects and the people who are no report
         concepts, those of even number in the search and of odd number in the report.
@@ -162,9 +183,12 @@ class StudioSource:
         }
 
     def exam(self, concept: str, split: str, per_style: int = 0) -> Exam:
-        """All subjects over all styles, and more pictures of the concept itself. per_style: pictures per style and subject
-        (0: 2 for search, 6 for report, with 10 and 24 more of the concept). Search and report pictures are disjoint. Odd
-        combinations are asked about only where one of them is the concept."""
+        """All subjects over all styles, and more pictures of the concept itself.
+
+        per_style: pictures per style and subject (0: 2 for search, 6 for report, with 10 and 24
+        more of the concept). Search and report pictures are disjoint. Odd combinations are asked
+        about only where one of them is the concept.
+        """
         kind = self.kind(concept)
         base, extra = PER_STYLE[split]
         base = min(base, per_style) if per_style else base

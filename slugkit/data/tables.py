@@ -33,7 +33,8 @@ def first_column(columns, names: tuple[str, ...], where: str) -> str:
     found = next((name for name in names if name in columns), None)
     if found is None:
         raise SettingError(
-            f"{where} has none of the columns {list(names)}; it has {list(columns)}. Expected one of them; rename a column."
+            f"{where} has none of the columns {list(names)}; it has {list(columns)}. Expected one"
+            " of them; rename a column."
         )
     return found
 
@@ -45,24 +46,34 @@ LISTED = re.compile(r"""[\[{]\s*['"].*[]}]""", re.DOTALL)
 
 
 def caption_column(columns, where: str) -> str:
-    """The column of captions, one of CAPTIONS. Raises SettingError where there is none or where several may be meant: the others could name the concept unseen."""
+    """The column of captions, one of CAPTIONS.
+
+    Raises SettingError where there is none or where several may be meant: the others could name the
+    concept unseen.
+    """
     several = [name for name in columns if name in CAPTIONS or NUMBERED.fullmatch(str(name))]
     if len(several) > 1:
         raise SettingError(
-            f"{where} has several columns of captions, {several}; one caption a picture was expected. Keep one of them and drop or rename the others."
+            f"{where} has several columns of captions, {several}; one caption a picture was"
+            " expected. Keep one of them and drop or rename the others."
         )
     return first_column(columns, CAPTIONS, where)
 
 
 def _one_caption_each(table: pd.DataFrame, where: str) -> list[str]:
-    """Keys of the rows whose caption is a list of captions. Raises SettingError, naming the column, where they are more than strays."""
+    """Keys of the rows whose caption is a list of captions.
+
+    Raises SettingError, naming the column, where they are more than strays.
+    """
     several = [LISTED.fullmatch(text) is not None for text in table["caption"]]
     listed = table["key"][several].tolist()
     if len(listed) > TOO_MANY_UNREADABLE * len(table):
         column = table.attrs.get("caption", "caption")
         raise SettingError(
-            f"{where} holds lists of captions in {column!r} ({len(listed)} of {len(table)} rows, the first {listed[0]!r}); one text a picture was expected, since "
-            f"a caption that is not drawn could name the concept unseen. Keep one of each, for instance table[{column!r}] = table[{column!r}].str[0]."
+            f"{where} holds lists of captions in {column!r} ({len(listed)} of {len(table)} rows,"
+            f" the first {listed[0]!r}); one text a picture was expected, since a caption that is"
+            " not drawn could name the concept unseen. Keep one of each, for instance"
+            f" table[{column!r}] = table[{column!r}].str[0]."
         )
     return listed
 
@@ -95,13 +106,15 @@ def complete(table: pd.DataFrame, where: str) -> pd.DataFrame:
     table = table[~empty].reset_index(drop=True)
     if table.empty:
         raise EmptySetError(
-            f"{where} has no rows with a picture and a caption; expected one for each picture. First left out: {attrs['incomplete'][:1]}."
+            f"{where} has no rows with a picture and a caption; expected one for each picture."
+            f" First left out: {attrs['incomplete'][:1]}."
         )
     again = table["key"][table["key"].duplicated()]
     if len(again):
         raise SettingError(
-            f"{where} names a file twice: {again.iloc[0]!r}, and {again.nunique()} such files in all. Expected one row a file, with one caption: keep one row of "
-            "each, for instance by table.drop_duplicates."
+            f"{where} names a file twice: {again.iloc[0]!r}, and {again.nunique()} such files in"
+            " all. Expected one row a file, with one caption: keep one row of each, for instance"
+            " by table.drop_duplicates."
         )
     if "concept" not in table:
         table["concept"] = ""
@@ -151,13 +164,19 @@ def one_spelling(concepts: pd.Series) -> tuple[pd.Series, list[str]]:
 
 
 def assigned(keys) -> list[str]:
-    """train, search or report for each key by its hash, 60 : 20 : 20; the same key always gets the same."""
+    """train, search or report for each key by its hash, 60 : 20 : 20; the same key always gets the
+    same.
+    """
     numbers = [int(sha256_bytes(key.encode())[:8], 16) for key in keys]
     return [("train", "train", "train", "search", "report")[number % 5] for number in numbers]
 
 
 def fault_of(path: Path) -> str:
-    """Why a file is no picture within bounds by its header (for PNG its checksums as well); "" for one that is. Nothing is decoded."""
+    """Why a file is no picture within bounds by its header (for PNG its checksums as well); "" for
+    one that is.
+
+    Nothing is decoded.
+    """
     try:
         with opened(path) as picture:
             picture.verify()
@@ -194,14 +213,19 @@ def _read_csv(path: Path) -> pd.DataFrame:
 
 
 def read_columns(path: Path) -> pd.DataFrame:
-    """A CSV or parquet file as a table of text with the columns key, caption and, where it has them, concept and split. Raises SettingError."""
+    """A CSV or parquet file as a table of text with the columns key, caption and, where it has
+    them, concept and split.
+
+    Raises SettingError.
+    """
     import pyarrow
 
     try:
         table = pd.read_parquet(path) if path.suffix == ".parquet" else _read_csv(path)
     except (pyarrow.ArrowException, csv.Error, UnicodeDecodeError) as error:
         raise SettingError(
-            f"{path.name} cannot be read: {error}. A {path.suffix[1:]} file was expected, a CSV in UTF-8; write it again."
+            f"{path.name} cannot be read: {error}. A {path.suffix[1:]} file was expected, a CSV in"
+            " UTF-8; write it again."
         ) from error
     file, caption = first_column(table, FILES, path.name), caption_column(table, path.name)
     extra = [name for name in ("concept", "split") if name in table]
@@ -218,26 +242,32 @@ def read_columns(path: Path) -> pd.DataFrame:
 
 
 def read_table(path: str | Path, size: int = 64, fit: str = "crop", inside: bool = False) -> Pairs:
-    """The pairs of a CSV or parquet file. Pictures stay on disk and are read at `size` x `size` pixels (see `Pictures` for size and fit).
+    """The pairs of a CSV or parquet file.
 
-    Paths are relative to the table's folder or absolute. inside: they must lie in that folder. Pictures whose header cannot be read are left out and
-    named with the reason in `table.attrs["unreadable"]`, rows without a caption in `attrs["incomplete"]`. Raises SettingError for missing columns, links instead of
-    paths or a path that leaves the folder, EmptySetError for an empty table, UnreadableImagesError when more than 5 % cannot be read.
+    Pictures stay on disk and are read at `size` x `size` pixels (see `Pictures` for size and fit).
+
+    Paths are relative to the table's folder or absolute. inside: they must lie in that folder.
+    Pictures whose header cannot be read are left out and named with the reason in
+    `table.attrs["unreadable"]`, rows without a caption in `attrs["incomplete"]`. Raises
+    SettingError for missing columns, links instead of paths or a path that leaves the folder,
+    EmptySetError for an empty table, UnreadableImagesError when more than 5 % cannot be read.
     """
     path = Path(path).expanduser().resolve()
     table = complete(read_columns(path), path.name)
     link = next((name for name in table["key"] if "://" in name), None)
     if link is not None:
         raise SettingError(
-            f"{path.name} names {link!r}, a link; expected paths of files on this machine. Fetch the pictures first, for instance with "
-            "img2dataset (slugkit.data.laion.img2dataset_command), and open the shards that it writes."
+            f"{path.name} names {link!r}, a link; expected paths of files on this machine. Fetch"
+            " the pictures first, for instance with img2dataset"
+            " (slugkit.data.laion.img2dataset_command), and open the shards that it writes."
         )
     files = [path.parent / name for name in table["key"]]
     if inside:
         for name, file in zip(table["key"], files):
             if not file.resolve().is_relative_to(path.parent):
                 raise SettingError(
-                    f"{path.name} names {name!r}, which lies outside the folder; expected paths inside it."
+                    f"{path.name} names {name!r}, which lies outside the folder; expected paths"
+                    " inside it."
                 )
     faults = [fault_of(file) for file in files]
     fine = [not fault for fault in faults]
@@ -245,8 +275,9 @@ def read_table(path: str | Path, size: int = 64, fit: str = "crop", inside: bool
     if len(broken) > TOO_MANY_UNREADABLE * len(table) or not any(fine):
         first = next(iter(broken))
         raise UnreadableImagesError(
-            f"{len(broken)} of {len(table)} pictures cannot be read (first: {first!r}, {broken[first]}); expected at most "
-            f"{TOO_MANY_UNREADABLE:.0%}. Mend or remove those rows of {path.name}."
+            f"{len(broken)} of {len(table)} pictures cannot be read (first: {first!r},"
+            f" {broken[first]}); expected at most {TOO_MANY_UNREADABLE:.0%}. Mend or remove those"
+            f" rows of {path.name}."
         )
     table = table[fine]
     table.attrs["unreadable"] = broken

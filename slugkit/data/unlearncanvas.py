@@ -1,6 +1,8 @@
-"""The UnlearnCanvas benchmark's names and pictures: 20 objects painted in 50 styles, from a folder on this machine.
+"""The UnlearnCanvas benchmark's names and pictures: 20 objects painted in 50 styles, from a folder
+on this machine.
 
-Names, order and prompt are those of the benchmark's repository (OPTML-Group/UnlearnCanvas, MIT licence). Nothing is fetched; see `pages/unlearncanvas.md`.
+Names, order and prompt are those of the benchmark's repository (OPTML-Group/UnlearnCanvas, MIT
+licence). Nothing is fetched; see `pages/unlearncanvas.md`.
 """
 
 from __future__ import annotations
@@ -18,19 +20,24 @@ from slugkit.base import (
 from .pairs import Pairs, pairs_of_files
 
 SEED_IMAGES = "Seed_Images"
-"""The photographs from which the styles were painted: an entry of the style classifier, and no style that is unlearned."""
+"""The photographs from which the styles were painted: an entry of the style classifier, and no
+style that is unlearned.
+"""
 STYLES = tuple(
     """
-Abstractionism Artist_Sketch Blossom_Season Bricks Byzantine Cartoon Cold_Warm Color_Fantasy Comic_Etch Crayon Cubism Dadaism Dapple
-Defoliation Early_Autumn Expressionism Fauvism French Glowing_Sunset Gorgeous_Love Greenfield Impressionism Ink_Art Joy Liquid_Dreams Magic_Cube
-Meta_Physics Meteor_Shower Monet Mosaic Neon_Lines On_Fire Pastel Pencil_Drawing Picasso Pop_Art Red_Blue_Ink Rust Seed_Images Sketch Sponge_Dabbed
-Structuralism Superstring Surrealism Ukiyoe Van_Gogh Vibrant_Flow Warm_Love Warm_Smear Watercolor Winter
+Abstractionism Artist_Sketch Blossom_Season Bricks Byzantine Cartoon Cold_Warm Color_Fantasy
+Comic_Etch Crayon Cubism Dadaism Dapple Defoliation Early_Autumn Expressionism Fauvism French
+Glowing_Sunset Gorgeous_Love Greenfield Impressionism Ink_Art Joy Liquid_Dreams Magic_Cube
+Meta_Physics Meteor_Shower Monet Mosaic Neon_Lines On_Fire Pastel Pencil_Drawing Picasso Pop_Art
+Red_Blue_Ink Rust Seed_Images Sketch Sponge_Dabbed Structuralism Superstring Surrealism Ukiyoe
+Van_Gogh Vibrant_Flow Warm_Love Warm_Smear Watercolor Winter
 """.split()
 )
 """The 51 outputs of the style classifier, in its order: 50 styles and Seed_Images."""
 OBJECTS = tuple(
     """
-Architectures Bears Birds Butterfly Cats Dogs Fishes Flame Flowers Frogs Horses Human Jellyfish Rabbits Sandwiches Sea Statues Towers Trees Waterfalls
+Architectures Bears Birds Butterfly Cats Dogs Fishes Flame Flowers Frogs Horses Human Jellyfish
+Rabbits Sandwiches Sea Statues Towers Trees Waterfalls
 """.split()
 )
 """The 20 outputs of the object classifier, in its order."""
@@ -43,35 +50,44 @@ def spoken(name: str) -> str:
 
 
 def prompt(name: str, style: str) -> str:
-    """The benchmark's prompt for an object in a style: "A Dogs image in Van Gogh style." Words are not inflected, and of underscores come blanks."""
+    """The benchmark's prompt for an object in a style: "A Dogs image in Van Gogh style." Words are
+    not inflected, and of underscores come blanks.
+    """
     return f"A {name} image in {spoken(style)} style."
 
 
 def concept_kind(concept: str) -> str:
-    """ "style" or "object" for one of the 70 concepts that the benchmark unlearns. Raises UnknownConceptError naming the nearest."""
+    """ "style" or "object" for one of the 70 concepts that the benchmark unlearns.
+
+    Raises UnknownConceptError naming the nearest.
+    """
     if concept in OBJECTS:
         return "object"
     if concept in STYLES and concept != SEED_IMAGES:
         return "style"
     close = ", ".join(map(repr, nearest(concept, [*STYLES, *OBJECTS])))
     raise UnknownConceptError(
-        f"UnlearnCanvas unlearns no concept {concept!r}; one of its 50 styles or 20 objects was expected, with underscores. Nearest: "
-        f"{close or 'none'}."
+        f"UnlearnCanvas unlearns no concept {concept!r}; one of its 50 styles or 20 objects was"
+        f" expected, with underscores. Nearest: {close or 'none'}."
     )
 
 
 def is_unlearncanvas(folder: str | Path) -> bool:
-    """Whether a folder holds a folder of one of the benchmark's styles, and that one of an object."""
+    """Whether a folder holds a folder of one of the benchmark's styles, and that one of
+    an object.
+    """
     return any((Path(folder) / style / name).is_dir() for style in STYLES for name in OBJECTS)
 
 
 def read_unlearncanvas(folder: str | Path, size: int = 224, fit: str = "crop") -> Pairs:
     """The data set's pictures, undecoded: `folder`/STYLE/OBJECT/N.jpg. size, fit: as in `Pictures`.
 
-    Table: key, caption (the benchmark's prompt), concept (the object), domain "objects", style, split "train", in the order of style, object and number. Only
-    the benchmark's 51 style folders are read, of the 60 that the data set has; Seed_Images may also be called Seed_Image, as its description does. A part of
-    the folders is enough. Raises MissingArtefactError where none of them is there, EmptySetError where they hold no picture, SettingError for a file that is
-    not called by a number.
+    Table: key, caption (the benchmark's prompt), concept (the object), domain "objects", style,
+    split "train", in the order of style, object and number. Only the benchmark's 51 style folders
+    are read, of the 60 that the data set has; Seed_Images may also be called Seed_Image, as its
+    description does. A part of the folders is enough. Raises MissingArtefactError where none of
+    them is there, EmptySetError where they hold no picture, SettingError for a file that is not
+    called by a number.
     """
     folder = Path(folder).expanduser().absolute()
     rows, found = [], []
@@ -84,17 +100,20 @@ def read_unlearncanvas(folder: str | Path, size: int = 224, fit: str = "crop") -
             wrong = [p.name for p in files if not p.stem.isdigit()]
             if wrong:
                 raise SettingError(
-                    f"{style}/{name}/{wrong[0]} is not called by a number; 1.jpg to 20.jpg were expected. Take the data set as it is published."
+                    f"{style}/{name}/{wrong[0]} is not called by a number; 1.jpg to 20.jpg were"
+                    " expected. Take the data set as it is published."
                 )
             rows += [(style, name, p) for p in sorted(files, key=lambda p: int(p.stem))]
     if not found:
         raise MissingArtefactError(
-            f"The folder {folder.name!r} holds none of UnlearnCanvas's style folders; {STYLES[0]}/{OBJECTS[0]}/1.jpg and so on were "
-            "expected. Get the data set from OPTML-Group (slugkit/data/pages/unlearncanvas.md)."
+            f"The folder {folder.name!r} holds none of UnlearnCanvas's style folders;"
+            f" {STYLES[0]}/{OBJECTS[0]}/1.jpg and so on were expected. Get the data set from"
+            " OPTML-Group (slugkit/data/pages/unlearncanvas.md)."
         )
     if not rows:
         raise EmptySetError(
-            f"The style folders {', '.join(found[:3])} hold no picture in folders such as {OBJECTS[0]}/; STYLE/OBJECT/N.jpg was expected."
+            f"The style folders {', '.join(found[:3])} hold no picture in folders such as"
+            f" {OBJECTS[0]}/; STYLE/OBJECT/N.jpg was expected."
         )
     styles, names, files = (list(column) for column in zip(*rows))
     return pairs_of_files(
@@ -111,27 +130,32 @@ def read_unlearncanvas(folder: str | Path, size: int = 224, fit: str = "crop") -
 
 
 def canvas_forget_set(pairs: Pairs, concept: str) -> Pairs:
-    """All pictures of a style over the objects, or of an object over the styles, as SLUG's authors take them.
+    """All pictures of a style over the objects, or of an object over the styles, as SLUG's authors
+    take them.
 
-    The captions stay the benchmark's prompts; the authors' code put the bare name in their place. Raises UnknownConceptError, EmptySetError.
+    The captions stay the benchmark's prompts; the authors' code put the bare name in their place.
+    Raises UnknownConceptError, EmptySetError.
     """
     column = "style" if concept_kind(concept) == "style" else "concept"
     mine = pairs.where(pairs.table[column] == concept)
     if not len(mine):
         raise EmptySetError(
-            f"The data set's folder holds no picture of {concept!r}; up to 400 (a style) or 1,020 (an object) were expected. Unpack that part "
-            "of it."
+            f"The data set's folder holds no picture of {concept!r}; up to 400 (a style) or 1,020"
+            " (an object) were expected. Unpack that part of it."
         )
     return mine
 
 
 def canvas_retain_set(pairs: Pairs, concept: str) -> Pairs:
-    """All pictures that are neither of the style nor of the object `concept`. Raises UnknownConceptError, EmptySetError."""
+    """All pictures that are neither of the style nor of the object `concept`.
+
+    Raises UnknownConceptError, EmptySetError.
+    """
     column = "style" if concept_kind(concept) == "style" else "concept"
     rest = pairs.where(pairs.table[column] != concept)
     if not len(rest):
         raise EmptySetError(
-            f"The data set's folder holds pictures of {concept!r} alone; other styles and objects were expected for the retain set. Unpack "
-            "more of it."
+            f"The data set's folder holds pictures of {concept!r} alone; other styles and objects"
+            " were expected for the retain set. Unpack more of it."
         )
     return rest

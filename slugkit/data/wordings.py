@@ -1,5 +1,6 @@
-"""In which words classes are asked for where the data bring no wordings of their own: one half of the
-captions' templates in the search, the other in the report, and plain words where there are too few.
+"""In which words classes are asked for where the data bring no wordings of their own: one half of
+the captions' templates in the search, the other in the report, and plain words where there are
+too few.
 """
 
 from __future__ import annotations

@@ -1,1 +1,3 @@
-"""Honest measuring of an edited model, one module per model family, and the intervals that go with every number."""
+"""Honest measuring of an edited model, one module per model family, and the intervals that go with
+every number.
+"""

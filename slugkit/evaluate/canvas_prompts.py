@@ -1,4 +1,6 @@
-"""UnlearnCanvas in notebook 06: the benchmark's own prompts and seeds for the report, others for the search, a few to look at, and the two sides of its FID."""
+"""UnlearnCanvas in notebook 06: the benchmark's own prompts and seeds for the report, others for
+the search, a few to look at, and the two sides of its FID.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,10 @@ SEARCH = (
     "{}, painted in the style of {}",
     "{} style, a picture of {}",
 )
-"""Our wordings for the search: object and style, in the last one style and object. The benchmark's own wording is for the report alone."""
+"""Our wordings for the search: object and style, in the last one style and object.
+
+The benchmark's own wording is for the report alone.
+"""
 
 
 def _search_prompt(number: int, name: str, style: str) -> str:
@@ -36,11 +41,13 @@ def _others(concept: str) -> tuple[list[str], list[str]]:
 def canvas_answer_set(
     concept: str, split: str, tier: str = "smoke", target_size: int = 28, size: int = 1
 ) -> pd.DataFrame:
-    """The prompts of one concept's evaluation, with the columns of `slugkit.evaluate.unlearncanvas.answer_set`.
+    """The prompts of one concept's evaluation, with the columns of
+    `slugkit.evaluate.unlearncanvas.answer_set`.
 
-    split: "report", the benchmark's answer set at this `tier`; "search", other wordings and seeds: `target_size` pictures of the target, spread over the
-    objects (of a style) or styles (of an object), and `size` of each other style, over the objects. Raises SettingError for another split or tier,
-    UnknownConceptError.
+    split: "report", the benchmark's answer set at this `tier`; "search", other wordings and seeds:
+    `target_size` pictures of the target, spread over the objects (of a style) or styles (of an
+    object), and `size` of each other style, over the objects. Raises SettingError for another split
+    or tier, UnknownConceptError.
     """
     require_choice(split, ("search", "report"), "The split")
     if split == "report":
@@ -61,9 +68,11 @@ def canvas_answer_set(
 
 
 def canvas_showcase(concept: str) -> pd.DataFrame:
-    """Eight prompts to look at, in the benchmark's words, with seeds that no split uses: columns prompt, seed, what, as of `slugkit.evaluate.prompts.showcase`.
+    """Eight prompts to look at, in the benchmark's words, with seeds that no split uses: columns
+    prompt, seed, what, as of `slugkit.evaluate.prompts.showcase`.
 
-    The target three times, in other styles or of other objects; the same objects or styles without it; two that share nothing with it.
+    The target three times, in other styles or of other objects; the same objects or styles without
+    it; two that share nothing with it.
     """
     names, looks = _others(concept)
     things, styles = [names[i] for i in (5, 9, 17)], [looks[i] for i in (12, 24, 36)]
@@ -78,11 +87,14 @@ def canvas_showcase(concept: str) -> pd.DataFrame:
 def frechet_sets(
     source: CanvasSource, concept: str, size: int, seed: int = 0
 ) -> tuple[pd.DataFrame, Pictures]:
-    """What the benchmark's FID compares: the rest of the full answer set, to be drawn, and pictures of the data set, undecoded at 512 x 512 (squashed).
+    """What the benchmark's FID compares: the rest of the full answer set, to be drawn, and pictures
+    of the data set, undecoded at 512 x 512 (squashed).
 
-    Neither side holds the target. Of both `size` are drawn without replacement, or all where there are fewer: up to 5,000 for a style, 4,845 for an object. The
-    pictures are those of the report, five of each object in each style; the benchmark takes numbers 1 to 5, which may be ones that a gradient saw. Raises
-    SettingError for fewer than 2,049 on a side, of which the covariance of 2,048 features would be singular.
+    Neither side holds the target. Of both `size` are drawn without replacement, or all where there
+    are fewer: up to 5,000 for a style, 4,845 for an object. The pictures are those of the report,
+    five of each object in each style; the benchmark takes numbers 1 to 5, which may be ones that a
+    gradient saw. Raises SettingError for fewer than 2,049 on a side, of which the covariance of
+    2,048 features would be singular.
     """
     table, pairs = answer_set(concept, "full"), source.exam(concept, "report").pairs
     table = table[table["group"] == "rest"]
@@ -91,8 +103,10 @@ def frechet_sets(
     found = min(size, len(table), len(real))
     if found <= INCEPTION_FEATURES:
         raise SettingError(
-            f"frechet_size {size} with {len(real)} report pictures in {source.name!r} compares {found}; more than {INCEPTION_FEATURES} on each "
-            "side were expected, as many as Inception has features. Ask for 5000, and unpack more of the data set; 0 leaves it out."
+            f"frechet_size {size} with {len(real)} report pictures in {source.name!r} compares"
+            f" {found}; more than {INCEPTION_FEATURES} on each side were expected, as many as"
+            " Inception has features. Ask for 5000, and unpack more of the data set; 0 leaves it"
+            " out."
         )
     rows = np.sort(np.random.Generator(np.random.PCG64([seed, 13])).permutation(len(real))[:size])
     drawn = table.sample(min(size, len(table)), random_state=seed).reset_index(drop=True)

@@ -1,4 +1,6 @@
-"""Zero-shot evaluation of CLIP about one concept: FA@1, FA@5 and what must stay, group by group, with intervals."""
+"""Zero-shot evaluation of CLIP about one concept: FA@1, FA@5 and what must stay, group by group,
+with intervals.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,10 @@ STEERING = ("neighbours", "people", "characters", "objects", "styles", "novel", 
 
 
 def ranks(scores: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """How many classes score higher than the true one: 0 means right at top 1. scores (N, C), labels (N,) -> (N,) int64."""
+    """How many classes score higher than the true one: 0 means right at top 1.
+
+    scores (N, C), labels (N,) -> (N,) int64.
+    """
     true = scores.gather(1, labels.to(scores.device)[:, None])
     return (scores > true).sum(1)
 
@@ -29,7 +34,8 @@ def accuracy_at_k(scores: torch.Tensor, labels: torch.Tensor, k: int = 1) -> flo
 
 
 class ExamScorer:
-    """An exam turned into questions about features: which rows belong to which group, and what the right answers are.
+    """An exam turned into questions about features: which rows belong to which group, and what the
+    right answers are.
 
     `forget` and `retain` take image features (N, d) in the exam's order and class features by
     domain, (W, C, d): one text feature a class in each of W wordings.
@@ -53,7 +59,9 @@ class ExamScorer:
         return np.unique(np.concatenate(rest))
 
     def group_ranks(self, group: str, v: torch.Tensor, t: dict[str, torch.Tensor]) -> torch.Tensor:
-        """Rank of the true class for every picture of a group, (W, n); v holds the features of all rows of the exam."""
+        """Rank of the true class for every picture of a group, (W, n); v holds the features of all
+        rows of the exam.
+        """
         domain, rows = self.groups[group][0], self.rows[group]
         mine, labels = v[rows], self.labels[domain][rows]
         return torch.stack([ranks(mine @ classes.T, labels) for classes in t[domain]])
@@ -91,7 +99,10 @@ def retain_score(found: dict[str, torch.Tensor | np.ndarray]) -> dict[str, float
 
 
 def askable(clip: Clip, exam: Exam) -> Exam:
-    """The exam in the wordings that the model reads to their end. Raises SettingError where it tells two classes not apart."""
+    """The exam in the wordings that the model reads to their end.
+
+    Raises SettingError where it tells two classes not apart.
+    """
     return replace(exam, prompts={d: clip.wordings(said) for d, said in exam.prompts.items()})
 
 
@@ -107,7 +118,9 @@ def group_means(flat: torch.Tensor, groups: list[list[str]], wordings: int) -> t
 
 
 def class_features(clip: Clip, exam: Exam) -> dict[str, torch.Tensor]:
-    """Domain -> (W, C, d) class features of unit length, in the order of the exam's wordings and classes."""
+    """Domain -> (W, C, d) class features of unit length, in the order of the exam's wordings and
+    classes.
+    """
     found = {}
     for domain, wordings in exam.prompts.items():
         groups = text_groups(wordings)
@@ -117,12 +130,17 @@ def class_features(clip: Clip, exam: Exam) -> dict[str, torch.Tensor]:
 
 
 def ensemble(classes: torch.Tensor) -> torch.Tensor:
-    """One feature a class for all wordings: their mean, brought back to unit length. (W, C, d) -> (C, d)."""
+    """One feature a class for all wordings: their mean, brought back to unit length.
+
+    (W, C, d) -> (C, d).
+    """
     return F.normalize(classes.mean(0), dim=-1)
 
 
 def answers(clip: Clip, exam: Exam, group: str = "target") -> pd.DataFrame:
-    """What the model calls each picture of a group, by the mean text of all wordings: columns true, answer, style, score (cosine of the answer)."""
+    """What the model calls each picture of a group, by the mean text of all wordings: columns true,
+    answer, style, score (cosine of the answer).
+    """
     scorer = ExamScorer(exam)
     domain, rows = scorer.groups[group]
     names = exam.classes(domain)
@@ -145,7 +163,8 @@ def rows_from_ranks(
     method: str = "SLUG",
     model: str = "studio",
 ) -> pd.DataFrame:
-    """Metric rows (the columns of metrics.parquet) from the ranks of every group: top-1 everywhere, top-5 for the target.
+    """Metric rows (the columns of metrics.parquet) from the ranks of every group: top-1 everywhere,
+    top-5 for the target.
 
     found: group -> (W, n). One row a wording, then `mean` and `worst`: for the target the wording
     in which it is recognised most, for another group the one in which it is recognised least.
@@ -168,10 +187,12 @@ def rows_from_ranks(
 def evaluate_clip(
     clip: Clip, exam: Exam, stage: str, method: str = "SLUG", v: torch.Tensor | None = None
 ) -> pd.DataFrame:
-    """Tidy rows: every group in every wording, their mean and the worst, with value, 95 % interval and denominator.
+    """Tidy rows: every group in every wording, their mean and the worst, with value, 95 % interval
+    and denominator.
 
-    exam: the report exam for numbers that are reported. stage: before, after or oracle. v: (N, d) features of the exam's
-    pictures, where they are known already (an edit of the text tower leaves them as they were).
+    exam: the report exam for numbers that are reported. stage: before, after or oracle. v: (N, d)
+    features of the exam's pictures, where they are known already (an edit of the text tower leaves
+    them as they were).
     """
     exam = askable(clip, exam)
     scorer = ExamScorer(exam)
@@ -182,5 +203,7 @@ def evaluate_clip(
 
 
 def cosine_matrix(clip: Clip, images: np.ndarray, prompts: list[list[str]]) -> np.ndarray:
-    """Mean-prompt text features against pictures: (T, I) cosines, as in the paper's image-text matrices."""
+    """Mean-prompt text features against pictures: (T, I) cosines, as in the paper's image-text
+    matrices.
+    """
     return (clip.class_features(prompts) @ clip.image_features(images).T).cpu().numpy()

@@ -24,24 +24,32 @@ from slugkit.models.layers import EXCLUDE, candidates, layer_table, weight_of
 from slugkit.ranking import cosine_noise, front_share, rank_layers
 from slugkit.search import Criterion, EditableLayer, search_front, winner
 
-
 METHODS = ("SLUG", "SLUG-R")
-"""The paper's method, and ours: the same but for the direction of the step (`retain_aware`) and MARGIN."""
+"""The paper's method, and ours: the same but for the direction of the step (`retain_aware`) and
+MARGIN.
+"""
 DAMPING = 0.01
-"""SLUG-R's damping; `ci/damping.py` compares it with others on concepts that are no report concepts."""
+"""SLUG-R's damping; `ci/damping.py` compares it with others on concepts that are no report
+concepts.
+"""
 MARGIN = {"text": 1.25, "vision": 1.0}
-"""How many times the step that its search found SLUG-R takes, by tower: an edit of the text tower has
-to hold in words that no search asked. `ci/damping.py` compares margins too."""
+"""How many times the step that its search found SLUG-R takes, by tower: an edit of the text tower
+has to hold in words that no search asked.
+
+`ci/damping.py` compares margins too.
+"""
 
 
 @dataclass
 class Forgetting:
-    """What one method found for one concept: the ranked layers, every probe, the winning patches, and what it took.
+    """What one method found for one concept: the ranked layers, every probe, the winning patches,
+    and what it took.
 
-    which: on which layers, the "front" or "all" candidates. patches: tower -> the winner. failed: tower -> why it has no patch. g_forget: the forget gradient
-    by weight; directions: what was stepped along, by layer searched. costs: pairs seen forwards and
-    backwards, probes, seconds in all, peak memory of the process in MB; seconds: by stage. at_most:
-    that of the search's criterion.
+    which: on which layers, the "front" or "all" candidates. patches: tower -> the winner. failed:
+    tower -> why it has no patch. g_forget: the forget gradient by weight; directions: what was
+    stepped along, by layer searched. costs: pairs seen forwards and backwards, probes, seconds in
+    all, peak memory of the process in MB; seconds: by stage. at_most: that of the search's
+    criterion.
     """
 
     concept: str
@@ -57,7 +65,7 @@ class Forgetting:
     which: str = "front"
     at_most: float = 0.0
 
-    def choose(self, clip: Clip) -> "Forgetting":
+    def choose(self, clip: Clip) -> Forgetting:
         """Itself, with the winning patch of every tower that was searched."""
         self.patches, self.failed = {}, {}
         for tower in dict.fromkeys(self.probes["tower"]):
@@ -68,8 +76,10 @@ class Forgetting:
                 self.failed[tower] = str(error)
         return self
 
-    def on_front(self, clip: Clip) -> "Forgetting":
-        """What the same search would have found on the layers of the front alone, at the cost of their probes."""
+    def on_front(self, clip: Clip) -> Forgetting:
+        """What the same search would have found on the layers of the front alone, at the cost of
+        their probes.
+        """
         probes = self.probes[self.probes["layer"].isin(front_layers(self.layers))]
         costs = self.costs | {"probes": len(probes), "seconds": np.nan}
         return replace(self, probes=probes, costs=costs, which="front").choose(clip)
@@ -84,7 +94,8 @@ def score_layers(
     split_qkv: bool = False,
     parts=(),
 ) -> pd.DataFrame:
-    """The whole layer table with importance, cosine, alignment, front, noise and front_share; layers that are no candidates have NaN.
+    """The whole layer table with importance, cosine, alignment, front, noise and front_share;
+    layers that are no candidates have NaN.
 
     parts: the retain gradients of the parts of the retain set, from which the noise of the cosine
     comes, and from it front_share (`slugkit.ranking`).
@@ -104,7 +115,9 @@ def score_layers(
 
 
 def front_layers(table: pd.DataFrame, tower: str | None = None, which: str = "front") -> list[str]:
-    """Names of the layers that are searched, of one tower or of both: those on the Pareto front (the paper's rule), or "all" candidates."""
+    """Names of the layers that are searched, of one tower or of both: those on the Pareto front
+    (the paper's rule), or "all" candidates.
+    """
     on = table["candidate"] if which == "all" else table["front"]
     return table.loc[on & ((table["tower"] == tower) if tower else True), "layer"].tolist()
 
@@ -154,10 +167,14 @@ def search_layers(
     make_measure=None,
     margins: dict[str, float] | None = None,
 ) -> pd.DataFrame:
-    """Search the step on each layer with the fast measure on the search exam. Returns the table of all probes.
+    """Search the step on each layer with the fast measure on the search exam.
+
+    Returns the table of all probes.
 
     directions: layer, or weight, -> what is stepped along. criterion: None takes `Criterion.among`
-    the target's classes. margins: as of `search_front`. Raises SearchFailedError, before any step, where the unedited model does not know the concept (not looked at with a `make_measure` of one's own).
+    the target's classes. margins: as of `search_front`. Raises SearchFailedError, before any step,
+    where the unedited model does not know the concept (not looked at with a `make_measure` of one's
+    own).
     """
     classes = len(exam.classes(exam.target_domain))
     criterion = criterion or Criterion.among(classes)
@@ -179,7 +196,9 @@ def search_layers(
 
 
 def _along(directions: dict[str, torch.Tensor], layer: str) -> torch.Tensor:
-    """The direction of a layer, which may stand under its own name or, as a part, under its weight's."""
+    """The direction of a layer, which may stand under its own name or, as a part, under its
+    weight's.
+    """
     return directions[layer] if layer in directions else weight_of(directions, layer)
 
 
@@ -192,7 +211,11 @@ def winning_patch(
     provenance: dict | None = None,
     at_most: float = 0.0,
 ) -> patch.Patch:
-    """The patch of a tower's winner. directions: as of `search_layers`. at_most: that of the search's criterion. Raises SearchFailedError when no layer of the tower forgot."""
+    """The patch of a tower's winner.
+
+    directions: as of `search_layers`. at_most: that of the search's criterion. Raises
+    SearchFailedError when no layer of the tower forgot.
+    """
     best = winner(probes, tower, at_most)
     editable = EditableLayer.of(clip.model, best["layer"], _along(directions, best["layer"]))
     metrics = {
@@ -281,7 +304,8 @@ def _lap(laps: dict[str, float], stage: str, since: float) -> float:
 def report_metrics(
     clip: Clip, source: Source, found: list[Forgetting], per_style: int = 0
 ) -> pd.DataFrame:
-    """Report-split rows before and after the patches of every method, with the columns method, tower and layers; the oracle's where one was trained.
+    """Report-split rows before and after the patches of every method, with the columns method,
+    tower and layers; the oracle's where one was trained.
 
     found: one a method and set of layers, all about one concept.
     """
@@ -303,9 +327,11 @@ def report_metrics(
 
 
 def load_oracle(clip: Clip, concept: str) -> Clip | None:
-    """The same recipe trained without the concept, if there is one beside the model's own folder; else None.
+    """The same recipe trained without the concept, if there is one beside the model's own folder;
+    else None.
 
-    It goes by the model's own name (`source`), so that its rows stand beside the model's in every table.
+    It goes by the model's own name (`source`), so that its rows stand beside the model's in every
+    table.
     """
     folder = model_folder(clip.source)
     if folder is None:

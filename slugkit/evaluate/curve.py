@@ -1,4 +1,7 @@
-"""Accuracy of every group against the size of the step: the curves of the paper's Fig. 2 (b), (e)."""
+"""Accuracy of every group against the size of the step: the curves of the paper's Fig.
+
+2 (b), (e).
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,8 @@ def step_curve(
 ) -> pd.DataFrame:
     """Walk from no step to `reach` times the patch's step. The model is left as it was.
 
-    exam: the search exam. Returns layer, tower, lam, rho, group, value, low, high (0..1, Wilson 95 %), n.
+    exam: the search exam. Returns layer, tower, lam, rho, group, value, low, high (0..1, Wilson 95
+    %), n.
     """
     measure = FastMeasure(FixedFeatures(clip, exam, [edit.layer]), edit.layer)
     sizes = {g: len(rows) for g, (_, rows) in exam.groups().items()}

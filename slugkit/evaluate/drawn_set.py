@@ -1,7 +1,11 @@
-"""Pictures that a pipeline draws itself, as a folder that `data` takes: for characters and novel concepts, as in the paper. `data/pages/generated.md` weighs it.
+"""Pictures that a pipeline draws itself, as a folder that `data` takes: for characters and novel
+concepts, as in the paper.
 
-The paper draws the forget set with one prompt, which is the caption as well. Here a concept is drawn in several wordings, and the pictures it is examined on come
-from other wordings and other seeds, so that search and report share nothing with what the gradient sees.
+`data/pages/generated.md` weighs it.
+
+The paper draws the forget set with one prompt, which is the caption as well. Here a concept is
+drawn in several wordings, and the pictures it is examined on come from other wordings and other
+seeds, so that search and report share nothing with what the gradient sees.
 """
 
 from __future__ import annotations
@@ -33,23 +37,28 @@ def drawn_table(
 ) -> pd.DataFrame:
     """What to draw: columns file, caption (the prompt), concept, split and seed.
 
-    count: pictures of each concept to learn from, 1 or more, in turn by each of `prompts`. exam: pictures of each for the search, and twice as many for the report, 0
-    or more. Raises SettingError for no or repeated concepts, a count out of range, a prompt without exactly one {}, or one of EXAM.
+    count: pictures of each concept to learn from, 1 or more, in turn by each of `prompts`. exam:
+    pictures of each for the search, and twice as many for the report, 0 or more. Raises
+    SettingError for no or repeated concepts, a count out of range, a prompt without exactly one {},
+    or one of EXAM.
     """
     named = {name for name in concepts if name.strip()}
     if not named or len(named) != len(concepts):
         raise SettingError(
-            f"The concepts arrived as {list(concepts)}; at least one, each of them once, was expected."
+            f"The concepts arrived as {list(concepts)}; at least one, each of them once, was"
+            " expected."
         )
     if count < 1 or exam < 0:
         raise SettingError(
-            f"{count} pictures to learn from and {exam} to be examined on were asked for; at least 1 and 0 were expected."
+            f"{count} pictures to learn from and {exam} to be examined on were asked for; at least"
+            " 1 and 0 were expected."
         )
     wrong = [p for p in prompts if p.count("{}") != 1 or p in EXAM.values()]
     if wrong or not prompts:
         raise SettingError(
-            f"The prompts {wrong or list(prompts)} cannot be used; one or more were expected, each with one {{}} where the name goes, and none of "
-            f"{list(EXAM.values())}, which the exam is drawn with."
+            f"The prompts {wrong or list(prompts)} cannot be used; one or more were expected, each"
+            f" with one {{}} where the name goes, and none of {list(EXAM.values())}, which the exam"
+            " is drawn with."
         )
     rows = []
     for number, name in enumerate(concepts):
@@ -80,11 +89,16 @@ def write_drawn_set(
     guidance: float = GUIDANCE,
     device: str = "auto",
 ) -> Path:
-    """Draw the table of `drawn_table` and leave PNG files, captions.csv and a record of how they were drawn. Returns the folder.
+    """Draw the table of `drawn_table` and leave PNG files, captions.csv and a record of how they
+    were drawn.
 
-    pipeline, device: as of `load_pipeline`. A call that was cut off goes on where it was, with what is cut short or altered; it draws a
-    batch that was begun as a whole again, since a picture depends on its batch by rounding; captions.csv comes last. Raises SettingError for a folder that holds something else or
-    was drawn in another way, ModelLoadError for a pipeline that cannot be loaded or draws blank pictures, and what `drawn_table` raises, before anything is drawn.
+    Returns the folder.
+
+    pipeline, device: as of `load_pipeline`. A call that was cut off goes on where it was, with what
+    is cut short or altered; it draws a batch that was begun as a whole again, since a picture
+    depends on its batch by rounding; captions.csv comes last. Raises SettingError for a folder that
+    holds something else or was drawn in another way, ModelLoadError for a pipeline that cannot be
+    loaded or draws blank pictures, and what `drawn_table` raises, before anything is drawn.
     """
     folder, table = Path(folder).expanduser(), drawn_table(concepts, count, exam, prompts)
     known = Path(pipeline).expanduser()
@@ -101,8 +115,9 @@ def write_drawn_set(
         record = folder / RECORD
         if not record.is_file() or json.loads(record.read_text(encoding="utf-8")) != how:
             raise SettingError(
-                f"{folder.name!r} is there already and holds something else, or pictures drawn in another way; a new folder was expected. Name another "
-                "one, or repeat the call it was drawn with."
+                f"{folder.name!r} is there already and holds something else, or pictures drawn in"
+                " another way; a new folder was expected. Name another one, or repeat the call it"
+                " was drawn with."
             )
     write_json(folder / RECORD, how)
     parts = [table.iloc[start : start + AT_ONCE] for start in range(0, len(table), AT_ONCE)]

@@ -1,7 +1,10 @@
-"""Frechet distance between two sets of pictures, by torchmetrics, on features that need no download.
+"""Frechet distance between two sets of pictures, by torchmetrics, on features that need no
+download.
 
-The published figures take Inception-v3's 2048 features and thousands of pictures. At studio scale we take the judge's pooled features, brought down by a fixed
-projection: with few pictures a covariance of many features is mostly noise. `InceptionFeatures` are those of UnlearnCanvas, from a file on this machine.
+The published figures take Inception-v3's 2048 features and thousands of pictures. At studio scale
+we take the judge's pooled features, brought down by a fixed
+projection: with few pictures a covariance of many features is mostly noise. `InceptionFeatures` are
+those of UnlearnCanvas, from a file on this machine.
 """
 
 from __future__ import annotations
@@ -21,7 +24,9 @@ INCEPTION_FEATURES, INCEPTION_SIZE, INCEPTION_FILE = 2048, 299, "inception_v3.sa
 
 
 class JudgeFeatures(torch.nn.Module):
-    """(N, 3, H, W) uint8 -> (N, features) on the CPU: the judge's pooled features on a fixed orthonormal basis of random directions."""
+    """(N, 3, H, W) uint8 -> (N, features) on the CPU: the judge's pooled features on a fixed
+    orthonormal basis of random directions.
+    """
 
     def __init__(self, judge: Classifier, features: int = FEATURES):
         super().__init__()
@@ -29,7 +34,8 @@ class JudgeFeatures(torch.nn.Module):
         width = judge.model.num_features
         if not 1 <= features <= width:
             raise SettingError(
-                f"{features} features were asked for; 1 to {width} were expected, which is what the judge has."
+                f"{features} features were asked for; 1 to {width} were expected, which is what the"
+                " judge has."
             )
         seeded, device = torch.Generator().manual_seed(0), next(judge.model.parameters()).device
         noise = torch.randn(width, features, generator=seeded, dtype=torch.float64)
@@ -41,10 +47,15 @@ class JudgeFeatures(torch.nn.Module):
 
 
 class InceptionFeatures(torch.nn.Module):
-    """(N, 3, H, W) uint8 -> (N, 2048) on the CPU: torchvision's Inception-v3, pooled, as UnlearnCanvas's FID takes it. Read one with `inception_features`.
+    """(N, 3, H, W) uint8 -> (N, 2048) on the CPU: torchvision's Inception-v3, pooled, as
+    UnlearnCanvas's FID takes it.
 
-    Pictures are brought to 299 x 299 (bilinear, not antialiased) and to -1..1; the network then applies its own `transform_input` to that, as in the
-    benchmark's code (`machine_unlearning/evaluation/quantitative/fid.py`), although it was made for pictures normalised by ImageNet's mean and deviation.
+    Read one with `inception_features`.
+
+    Pictures are brought to 299 x 299 (bilinear, not antialiased) and to -1..1; the network then
+    applies its own `transform_input` to that, as in the benchmark's code
+    (`machine_unlearning/evaluation/quantitative/fid.py`), although it was made for pictures
+    normalised by ImageNet's mean and deviation.
     """
 
     num_features = INCEPTION_FEATURES
@@ -64,7 +75,10 @@ class InceptionFeatures(torch.nn.Module):
 
 
 def inception_features(path: str | Path, device: str = "auto") -> InceptionFeatures:
-    """Inception-v3 from a safetensors file with torchvision's names. Raises ModelLoadError for a file that is not there or does not fit."""
+    """Inception-v3 from a safetensors file with torchvision's names.
+
+    Raises ModelLoadError for a file that is not there or does not fit.
+    """
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
@@ -77,14 +91,16 @@ def inception_features(path: str | Path, device: str = "auto") -> InceptionFeatu
     )
     if not path.is_file():
         raise ModelLoadError(
-            f"There is no {path.name} in the judge's folder {path.parent.name!r}; it was expected there for the Frechet distance. {how}"
+            f"There is no {path.name} in the judge's folder {path.parent.name!r}; it was expected"
+            f" there for the Frechet distance. {how}"
         )
     net = InceptionFeatures()
     try:
         net.model.load_state_dict(load_file(path))
     except (RuntimeError, OSError, SafetensorError) as error:
         raise ModelLoadError(
-            f"{path.name!r} does not hold torchvision's Inception-v3: {str(error).splitlines()[0]}. {how}"
+            f"{path.name!r} does not hold torchvision's Inception-v3: {str(error).splitlines()[0]}."
+            f" {how}"
         ) from error
     net.model.fc = torch.nn.Identity()
     return net.to(pick_device(device))
@@ -99,7 +115,9 @@ def frechet_distance(
     least: int = LEAST,
     batch_size: int = 256,
 ) -> dict:
-    """Frechet distance of two sets of (N, H, W, 3) uint8 pictures. Returns distance (>= 0), features, n_real, n_made.
+    """Frechet distance of two sets of (N, H, W, 3) uint8 pictures.
+
+    Returns distance (>= 0), features, n_real, n_made.
 
     judge: the studio's classifier, or a network that gives features itself (`InceptionFeatures`;
     `features` is then its own number). least: how many pictures each set must have. Raises
@@ -111,8 +129,9 @@ def frechet_distance(
     features = network.num_features if network else features
     if min(len(real), len(made)) < max(least, features + 1):
         raise SettingError(
-            f"The sets hold {len(real)} and {len(made)} pictures; at least {max(least, features + 1)} each were expected, or the "
-            f"covariance of {features} features is mostly noise. Generate more, or ask for fewer features."
+            f"The sets hold {len(real)} and {len(made)} pictures; at least"
+            f" {max(least, features + 1)} each were expected, or the covariance of {features}"
+            " features is mostly noise. Generate more, or ask for fewer features."
         )
     network = network or JudgeFeatures(judge, features)
     metric = FrechetInceptionDistance(feature=network, normalize=False)

@@ -1,4 +1,6 @@
-"""What an edit leaves behind: is the class still there in the picture features, without any text?"""
+"""What an edit leaves behind: is the class still there in the picture features, without
+any text?
+"""
 
 from __future__ import annotations
 
@@ -18,8 +20,9 @@ def class_pictures(source: Source, exam: Exam, per_class: int, seed: int) -> dic
     """A few pictures of every class of the target's domain that are not the exam's: class ->
     (per_class at most, H, W, 3) uint8.
 
-    Training pictures, of the classes that have whole ones, and the others are named; where people and objects are examined in data
-    of their own (a recipe), the pictures of the search, of the classes that have some.
+    Training pictures, of the classes that have whole ones, and the others are named; where people
+    and objects are examined in data of their own (a recipe), the pictures of the search, of the
+    classes that have some.
     """
     if not getattr(source, "examined_apart", lambda concept: False)(exam.concept):
         found, without = {}, []
@@ -60,8 +63,8 @@ def recognised_from_pictures(
 ) -> pd.DataFrame:
     """Nearest-class-mean accuracy on the target's report pictures, before and with each patch.
 
-    An edit of the text tower cannot change it, since the pictures' features stay. Returns model (before or the tower),
-    value, low, high (0..1, Wilson 95 %), n.
+    An edit of the text tower cannot change it, since the pictures' features stay. Returns model
+    (before or the tower), value, low, high (0..1, Wilson 95 %), n.
     """
     _, rows = exam.groups()["target"]
     pictures = class_pictures(source, exam, per_class, seed)

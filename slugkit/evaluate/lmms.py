@@ -1,7 +1,9 @@
-"""MME, GQA and MMBench at paper scale: the command for lmms-eval in an environment of its own, and its results read back in.
+"""MME, GQA and MMBench at paper scale: the command for lmms-eval in an environment of its own, and
+its results read back in.
 
-lmms-eval (https://github.com/EvolvingLMMs-Lab/lmms-eval, 0.7) pins other libraries than the workbook does, so it never enters the
-workbook's environment: save the model before and after the edit, run it there on both folders, compare the two files here.
+lmms-eval (https://github.com/EvolvingLMMs-Lab/lmms-eval, 0.7) pins other libraries than the
+workbook does, so it never enters the workbook's environment: save the model before and after the
+edit, run it there on both folders, compare the two files here.
 """
 
 from __future__ import annotations
@@ -25,10 +27,14 @@ IN_WORDS = {
 
 
 def command(model: str | Path, out: str | Path, tasks: tuple[str, ...] = TASKS) -> str:
-    """The shell line that runs the batteries on a LLaVA-1.5 or LLaVA-NeXT (lmms-eval's llava_hf knows no VipLLaVA). model: a folder as `save_pretrained` writes it, or a hub id. out: folder for results."""
+    """The shell line that runs the batteries on a LLaVA-1.5 or LLaVA-NeXT (lmms-eval's llava_hf
+    knows no VipLLaVA).
+
+    model: a folder as `save_pretrained` writes it, or a hub id. out: folder for results.
+    """
     return (
-        f"python -m lmms_eval --model llava_hf --model_args {shlex.quote(f'pretrained={model}')} --tasks {','.join(tasks)} --batch_size 1 "
-        f"--output_path {shlex.quote(str(out))}"
+        f"python -m lmms_eval --model llava_hf --model_args {shlex.quote(f'pretrained={model}')}"
+        f" --tasks {','.join(tasks)} --batch_size 1 --output_path {shlex.quote(str(out))}"
     )
 
 
@@ -37,15 +43,18 @@ def results_file(out: str | Path) -> Path:
     found = sorted(Path(out).rglob("*results.json"), key=lambda path: path.name)
     if not found:
         raise MissingArtefactError(
-            f"There is no results file of lmms-eval under {out}; one named DATE_results.json was expected. Run:\n{command('MODEL', out)}"
+            f"There is no results file of lmms-eval under {out}; one named DATE_results.json was"
+            f" expected. Run:\n{command('MODEL', out)}"
         )
     return found[-1]
 
 
 def read_results(path: str | Path) -> pd.DataFrame:
-    """The scores in a results file: columns task, metric, value (in the battery's own unit), stderr (NaN where none), n (questions).
+    """The scores in a results file: columns task, metric, value (in the battery's own unit), stderr
+    (NaN where none), n (questions).
 
-    path: the file, or the output folder. Raises MissingArtefactError, SettingError for a file of another kind.
+    path: the file, or the output folder. Raises MissingArtefactError, SettingError for a file of
+    another kind.
     """
     file = Path(path) if Path(path).is_file() else results_file(path)
     try:
@@ -65,8 +74,8 @@ def read_results(path: str | Path) -> pd.DataFrame:
         ]
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise SettingError(
-            f"{file.name} is no results file of lmms-eval ({type(error).__name__}: {error}); a JSON file with `results` and `n-samples` "
-            "was expected."
+            f"{file.name} is no results file of lmms-eval ({type(error).__name__}: {error}); a JSON"
+            " file with `results` and `n-samples` was expected."
         ) from error
     return pd.DataFrame(rows, columns=["task", "metric", "value", "stderr", "n"])
 
@@ -76,7 +85,10 @@ def _number(value) -> float:
 
 
 def compared(before: str | Path, after: str | Path) -> pd.DataFrame:
-    """Both results side by side: columns task, metric, before, after, change, n. Raises what `read_results` raises."""
+    """Both results side by side: columns task, metric, before, after, change, n.
+
+    Raises what `read_results` raises.
+    """
     both = read_results(before).merge(
         read_results(after), on=["task", "metric"], suffixes=("_before", "_after")
     )

@@ -1,13 +1,16 @@
-"""What a probe of the step search measures, done the fast way and the plain way. Both look at the search split only.
+"""What a probe of the step search measures, done the fast way and the plain way.
 
-Fast: the tower that is not edited is encoded once; of the edited tower only the blocks from the edited one onwards run
-again; what must stay is measured only when the probe forgets. Plain: copy the model, encode everything, every time.
+Both look at the search split only.
+
+Fast: the tower that is not edited is encoded once; of the edited tower only the blocks from the
+edited one onwards run again; what must stay is measured only when the probe forgets. Plain: copy
+the model, encode everything, every time.
 """
 
 from __future__ import annotations
 
 import copy
-from typing import Iterable
+from collections.abc import Iterable
 
 import numpy as np
 import torch
@@ -22,16 +25,19 @@ from slugkit.models.partial import CutImages, CutTexts
 
 
 class FixedFeatures:
-    """Features of the untouched model on an exam, shared by the probes of all layers. Raises SettingError for a report exam.
+    """Features of the untouched model on an exam, shared by the probes of all layers.
 
-    layers: those that will be searched; what an edit of them leaves as it is, is kept from the one pass over the pictures.
+    Raises SettingError for a report exam.
+
+    layers: those that will be searched; what an edit of them leaves as it is, is kept from the one
+    pass over the pictures.
     """
 
     def __init__(self, clip: Clip, exam: Exam, layers: Iterable[str] = ()):
         if exam.split != "search":
             raise SettingError(
-                f"The step search was handed the {exam.split} split; expected the search split. Report pictures "
-                "must not steer the search."
+                f"The step search was handed the {exam.split} split; expected the search split."
+                " Report pictures must not steer the search."
             )
         exam = askable(clip, exam)
         self.clip, self.exam, self.scorer = clip, exam, ExamScorer(exam)
@@ -42,9 +48,11 @@ class FixedFeatures:
 
 
 class CutClasses:
-    """Class features of the model as it is now, while one layer of the text tower changes: what lies before the layer is computed once.
+    """Class features of the model as it is now, while one layer of the text tower changes: what
+    lies before the layer is computed once.
 
-    prompts: as of an exam. The call takes a domain and returns (W, C, d) float32 features of unit length.
+    prompts: as of an exam. The call takes a domain and returns (W, C, d) float32 features of unit
+    length.
     """
 
     def __init__(self, clip: Clip, prompts: Prompts, layer: str):
@@ -60,7 +68,10 @@ class CutClasses:
 
 
 class FastMeasure:
-    """Measures one layer's probes on the model as it is now. See FixedFeatures for what is shared between layers."""
+    """Measures one layer's probes on the model as it is now.
+
+    See FixedFeatures for what is shared between layers.
+    """
 
     def __init__(self, fixed: FixedFeatures, layer: str):
         self.fixed, self.layer, self.tower = fixed, layer, tower_of(layer)
@@ -94,7 +105,9 @@ class FastMeasure:
 
 
 class PlainMeasure:
-    """The straightforward way, as in the authors' search: deep copy of the model, everything encoded for every probe."""
+    """The straightforward way, as in the authors' search: deep copy of the model, everything
+    encoded for every probe.
+    """
 
     def __init__(self, clip: Clip, exam: Exam):
         exam = askable(clip, exam)

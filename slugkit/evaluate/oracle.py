@@ -13,7 +13,8 @@ from slugkit.models import Clip
 
 @torch.no_grad()
 def log_answers(clip: Clip, exam: Exam) -> torch.Tensor:
-    """Log probabilities of the classes for the target's pictures: (wordings, pictures, classes), float32 on the CPU.
+    """Log probabilities of the classes for the target's pictures: (wordings, pictures, classes),
+    float32 on the CPU.
 
     The zero-shot distribution, softmax(exp(logit scale) * cosine), in every wording of the exam.
     """
@@ -26,7 +27,9 @@ def log_answers(clip: Clip, exam: Exam) -> torch.Tensor:
 
 
 def mean_kl(log_p: torch.Tensor, log_q: torch.Tensor) -> float:
-    """KL(p || q) in nats, the mean over all but the last axis, which holds the classes; 0 where p is q."""
+    """KL(p || q) in nats, the mean over all but the last axis, which holds the classes; 0 where p
+    is q.
+    """
     return float((log_p.exp() * (log_p - log_q)).sum(-1).mean())
 
 

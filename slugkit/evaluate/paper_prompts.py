@@ -1,7 +1,8 @@
-"""The prompts for data that are not the studio's: people by name and ordinary things, in the paper's words.
+"""The prompts for data that are not the studio's: people by name and ordinary things, in the
+paper's words.
 
-The prompts of the studio stand in `slugkit.evaluate.prompts`, those of UnlearnCanvas in `slugkit.evaluate.canvas_prompts`; the three functions at the end serve
-every source.
+The prompts of the studio stand in `slugkit.evaluate.prompts`, those of UnlearnCanvas in
+`slugkit.evaluate.canvas_prompts`; the three functions at the end serve every source.
 """
 
 from __future__ import annotations
@@ -21,20 +22,29 @@ PEOPLE = {
     "search": ("A portrait of {}", "{} singing", "a picture of {}", "an image of {}"),
     "report": ("A portrait photo of {}", "{} on Mars", "a photo of {}"),
 }
-"""Prompts for people by split, the first two of each from the paper's pictures; the search never sees a report prompt."""
+"""Prompts for people by split, the first two of each from the paper's pictures; the search never
+sees a report prompt.
+"""
 THINGS = {"search": ("a picture of {}", "an image of {}"), "report": ("a photo of {}", "{}")}
-"""The same for objects, and for classes of which the data do not say what they are. The bare name is the paper's ("an avocado chair")."""
+"""The same for objects, and for classes of which the data do not say what they are.
+
+The bare name is the paper's ("an avocado chair").
+"""
 OTHERS = 20
 """Subjects of each domain beside the target, neighbours included."""
 KNOWN = {
     "figures": ("Elon Musk", "Mark Zuckerberg", "Taylor Swift", "Jeff Bezos", "Kim Kardashian"),
     "objects": ("avocado", "orange", "chair", "sea turtle", "astronaut", "horse", "cat", "mouse"),
 }
-"""People and things from the paper's pictures and tables: what stands in where the data hold nobody, or nothing, else."""
+"""People and things from the paper's pictures and tables: what stands in where the data hold
+nobody, or nothing, else.
+"""
 
 
 def phrase(subject: str, domain: str) -> str:
-    """The subject as a prompt names it: a person by name, a thing with its article; a class of unknown sort as it is written."""
+    """The subject as a prompt names it: a person by name, a thing with its article; a class of
+    unknown sort as it is written.
+    """
     if domain != "objects":
         return subject
     return f"{article(subject.lower()).partition(' ')[0]} {subject}"
@@ -48,11 +58,14 @@ def _evenly(names: list[str], count: int) -> list[str]:
 
 
 def other_subjects(source: Source, concept: str, others: int = OTHERS) -> dict[str, list[str]]:
-    """What must stay, by domain, that of the concept first: domain -> at most `others` subjects, the concept's neighbours before the rest.
+    """What must stay, by domain, that of the concept first: domain -> at most `others` subjects,
+    the concept's neighbours before the rest.
 
-    They are subjects of the report exam: of a recipe's people the best known (`slugkit.data.celeba.CelebA.frequent`), of other domains some that lie evenly
-    over the list of classes. Where a domain has none, those of KNOWN stand in, so that there always is another domain. Raises EmptySetError where nothing
-    else is in the concept's own domain, and what `source.exam` raises.
+    They are subjects of the report exam: of a recipe's people the best known
+    (`slugkit.data.celeba.CelebA.frequent`), of other domains some that lie evenly over the list of
+    classes. Where a domain has none, those of KNOWN stand in, so that there always is another
+    domain. Raises EmptySetError where nothing else is in the concept's own domain, and what
+    `source.exam` raises.
     """
     exam, near, found = source.exam(concept, "report"), source.neighbours(concept), {}
     own, people = exam.target_domain, getattr(source, "people", None)
@@ -71,8 +84,8 @@ def other_subjects(source: Source, concept: str, others: int = OTHERS) -> dict[s
         found[domain] = names or [name for name in KNOWN.get(domain, ()) if name not in named]
         if not found[domain]:
             raise EmptySetError(
-                f"The data {source.name!r} hold no other class than {concept!r} to be drawn; one or more were expected, since IRA is measured on them. "
-                "Add pictures of others."
+                f"The data {source.name!r} hold no other class than {concept!r} to be drawn; one or"
+                " more were expected, since IRA is measured on them. Add pictures of others."
             )
     return found
 
@@ -100,10 +113,13 @@ def paper_answer_set(
     size: int = 2,
     others: int = OTHERS,
 ) -> pd.DataFrame:
-    """The prompts of one concept's evaluation, one row a picture, with the columns of `slugkit.evaluate.prompts.answer_set`; style is "" throughout.
+    """The prompts of one concept's evaluation, one row a picture, with the columns of
+    `slugkit.evaluate.prompts.answer_set`; style is "" throughout.
 
-    target_size: pictures of the target. size: pictures of each other subject, three times as many of a neighbour. others: subjects of each domain beside the
-    target. The subjects are the same in both splits; prompts and seeds are not. IRA rests on the others of the target's domain, CRA on the other domain.
+    target_size: pictures of the target. size: pictures of each other subject, three times as many
+    of a neighbour. others: subjects of each domain beside the target. The subjects are the same in
+    both splits; prompts and seeds are not. IRA rests on the others of the target's domain, CRA on
+    the other domain.
     Raises SettingError for another split, EmptySetError, UnknownConceptError.
     """
     require_choice(split, PEOPLE, "The split")
@@ -119,9 +135,11 @@ def paper_answer_set(
 
 
 def paper_showcase(source: Source, concept: str) -> pd.DataFrame:
-    """Up to eight prompts to look at, with seeds that no split uses: columns prompt, seed, what, as of `slugkit.evaluate.prompts.showcase`.
+    """Up to eight prompts to look at, with seeds that no split uses: columns prompt, seed, what, as
+    of `slugkit.evaluate.prompts.showcase`.
 
-    The target in two ways, with another of its domain and with one of the other domain, its first neighbour (where it has one), others. Raises EmptySetError.
+    The target in two ways, with another of its domain and with one of the other domain, its first
+    neighbour (where it has one), others. Raises EmptySetError.
     """
     subjects, near = other_subjects(source, concept), source.neighbours(concept)
     own, other = list(subjects)[:2]
@@ -142,7 +160,10 @@ def paper_showcase(source: Source, concept: str) -> pd.DataFrame:
 
 
 def domain_of(source: Source, concept: str) -> str:
-    """The domain of a concept of any source. Raises UnknownConceptError, and for data other than the studio what `source.exam` raises."""
+    """The domain of a concept of any source.
+
+    Raises UnknownConceptError, and for data other than the studio what `source.exam` raises.
+    """
     if isinstance(source, StudioSource):
         return studio.KINDS[source.kind(concept)]
     return source.exam(concept, "report").target_domain
@@ -156,8 +177,11 @@ def answer_set_of(
     size: int = 2,
     tier: str = "smoke",
 ) -> pd.DataFrame:
-    """The answer set of a concept of any source: of the studio `slugkit.evaluate.prompts.answer_set`, of UnlearnCanvas
-    `slugkit.evaluate.canvas_prompts.canvas_answer_set` (which alone looks at `tier`), of others `paper_answer_set`."""
+    """The answer set of a concept of any source: of the studio
+    `slugkit.evaluate.prompts.answer_set`, of UnlearnCanvas
+    `slugkit.evaluate.canvas_prompts.canvas_answer_set` (which alone looks at `tier`), of others
+    `paper_answer_set`.
+    """
     if isinstance(source, CanvasSource):
         return canvas_answer_set(concept, split, tier, target_size, size)
     if isinstance(source, StudioSource):
@@ -166,8 +190,10 @@ def answer_set_of(
 
 
 def showcase_of(source: Source, concept: str) -> pd.DataFrame:
-    """Prompts to look at for a concept of any source: of the studio `slugkit.evaluate.prompts.showcase`, of UnlearnCanvas
-    `slugkit.evaluate.canvas_prompts.canvas_showcase`, of others `paper_showcase`."""
+    """Prompts to look at for a concept of any source: of the studio
+    `slugkit.evaluate.prompts.showcase`, of UnlearnCanvas
+    `slugkit.evaluate.canvas_prompts.canvas_showcase`, of others `paper_showcase`.
+    """
     if isinstance(source, CanvasSource):
         return canvas_showcase(concept)
     if isinstance(source, StudioSource):

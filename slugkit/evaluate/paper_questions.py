@@ -1,7 +1,10 @@
-"""Questions to a vision-language model about the pictures of any source: names of people, as the paper asks for them, and what a picture shows.
+"""Questions to a vision-language model about the pictures of any source: names of people, as the
+paper asks for them, and what a picture shows.
 
-The studio's questions are `slugkit.evaluate.vlm`'s own, answered in words that its model was taught. Of other data nobody knows in which words a model
-answers: it is heard out, and a name is said where the answer, lower case, equals or contains it, which is the published rule.
+The studio's questions are `slugkit.evaluate.vlm`'s own, answered in words that its model was
+taught. Of other data nobody knows in which words a model
+answers: it is heard out, and a name is said where the answer, lower case, equals or contains it,
+which is the published rule.
 """
 
 from __future__ import annotations
@@ -25,8 +28,11 @@ from slugkit.studio.questions import wordings
 
 @dataclass(frozen=True)
 class Words:
-    """Wordings of each kind of question (who, object, class): of the search and of the report, disjoint. answers: kind -> an answer with {} for the name, for
-    a model that has given none of its own."""
+    """Wordings of each kind of question (who, object, class): of the search and of the report,
+    disjoint.
+
+    answers: kind -> an answer with {} for the name, for a model that has given none of its own.
+    """
 
     search: dict[str, list[str]]
     report: dict[str, list[str]]
@@ -65,7 +71,9 @@ WORDS = {
         {"who": "this is {}.", "object": "a {}.", "class": "this is {}."},
     ),
 }
-"""Sets of wordings by name: "paper" asks as the paper does; "studio" as the studio's model was taught."""
+"""Sets of wordings by name: "paper" asks as the paper does; "studio" as the studio's model was
+taught.
+"""
 KINDS = {"figures": "who", "objects": "object"}
 """Domain of an exam -> kind of question; any other domain is asked for as a class."""
 BATTERY = 200
@@ -81,13 +89,17 @@ def questions_about(
     size: int = 4,
     all_kinds: bool = True,
 ) -> Asked:
-    """What is asked about one concept of any source; the columns are those of `slugkit.evaluate.vlm.question_set`.
+    """What is asked about one concept of any source; the columns are those of
+    `slugkit.evaluate.vlm.question_set`.
 
-    The studio: that function's questions, and `words` is not looked at. Any other source: the name on pictures of the target (`target_size` at most), of its
-    neighbours and of the other classes of its domain, and the battery, one question about every picture of the other domains, right if the answer holds
-    the class or one of its synonyms. All from `source.exam`, whose search and report pictures are disjoint, as are the wordings. split: "search" or
-    "report". size: pictures of every other class; three times as many of the neighbours, whose extra ones count for these alone. all_kinds: False keeps 200
-    questions of the battery at most. Raises UnknownConceptError, SettingError, and EmptySetError for data without labels.
+    The studio: that function's questions, and `words` is not looked at. Any other source: the name
+    on pictures of the target (`target_size` at most), of its neighbours and of the other classes of
+    its domain, and the battery, one question about every picture of the other domains, right if the
+    answer holds the class or one of its synonyms. All from `source.exam`, whose search and report
+    pictures are disjoint, as are the wordings. split: "search" or "report". size: pictures of every
+    other class; three times as many of the neighbours, whose extra ones count for these alone.
+    all_kinds: False keeps 200 questions of the battery at most. Raises UnknownConceptError,
+    SettingError, and EmptySetError for data without labels.
     """
     require_choice(split, ("search", "report"), "The split")
     if isinstance(source, StudioSource):
@@ -96,8 +108,8 @@ def questions_about(
     exam = source.exam(concept, split)
     if exam.target_domain == "styles":
         raise SettingError(
-            f"{concept!r} is a style; a person, an object or a class was expected, since no wording outside the studio asks for a style. "
-            "Choose another concept."
+            f"{concept!r} is a style; a person, an object or a class was expected, since no wording"
+            " outside the studio asks for a style. Choose another concept."
         )
     table, own = exam.pairs.table, exam.target_domain
     place = table.groupby("concept").cumcount().to_numpy()
@@ -144,9 +156,11 @@ def _spoken(name: str, kind: str) -> str:
 def talks_to_forget(
     source: Source, concept: str, size: int, seed: int = 0, words: str = "paper"
 ) -> Asked:
-    """Conversations for the forget gradient: the concept's name on `size` pictures of its forget set, at most, never on search or report pictures.
+    """Conversations for the forget gradient: the concept's name on `size` pictures of its forget
+    set, at most, never on search or report pictures.
 
-    The studio: `slugkit.evaluate.vlm.training_set`. Any other source asks in the wordings of the search.
+    The studio: `slugkit.evaluate.vlm.training_set`. Any other source asks in the wordings of the
+    search.
     """
     if isinstance(source, StudioSource):
         return studio.training_set(source, concept, size, seed)
@@ -159,8 +173,12 @@ def talks_to_forget(
 
 
 def own_words(vlm: Vlm, asked: Asked) -> Asked:
-    """The same questions with answers in the model's own words: what it says where it is right, and where it is not, its commonest right answer to that kind of
-    question with this picture's name in it. Questions whose answers were taught (`Asked.verbatim`) stay as they are."""
+    """The same questions with answers in the model's own words: what it says where it is right, and
+    where it is not, its commonest right answer to that kind of question with this picture's name
+    in it.
+
+    Questions whose answers were taught (`Asked.verbatim`) stay as they are.
+    """
     if asked.verbatim:
         return asked
     told, forms = answered(vlm, asked), {}
@@ -210,5 +228,8 @@ def choose_words(
     named = ", ".join(f"{100 * share:.1f} % ({words})" for words, share in shares.items())
     return (
         best,
-        f"Wordings: {best}. The unedited model gives the right name on {named} of the search pictures; those under which it names most are used.",
+        (
+            f"Wordings: {best}. The unedited model gives the right name on {named} of the search"
+            " pictures; those under which it names most are used."
+        ),
     )

@@ -1,4 +1,6 @@
-"""The prompts on which a pipeline is judged and looked at: which subject in which style, in whose words, from which seed."""
+"""The prompts on which a pipeline is judged and looked at: which subject in which style, in whose
+words, from which seed.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,9 @@ from slugkit.studio import KINDS, Record, World, solo_records
 from slugkit.studio.captions import IN_STYLE, article
 
 TEMPLATES = {"search": (2, 3), "report": (0, 1)}
-"""Which of a style's ways of saying it make the prompts of a split: the search never sees a report prompt."""
+"""Which of a style's ways of saying it make the prompts of a split: the search never sees a report
+prompt.
+"""
 FIRST_SEED = {"search": 100_000, "report": 200_000, "show": 300_000}
 NEAR_TIMES = 3
 """How many times as many pictures of a neighbour as of any other subject."""
@@ -32,7 +36,9 @@ def phrase(world: World, subject: str) -> str:
 def plan(
     world: World, concept: str, target_size: int, size: int
 ) -> list[tuple[str, str, str, bool]]:
-    """(subject, style, group, extra) of every picture of an answer set; arguments and meaning are those of `answer_set`."""
+    """(subject, style, group, extra) of every picture of an answer set; arguments and meaning are
+    those of `answer_set`.
+    """
     domains, near = subject_domains(world), world.neighbours_of(concept)
     styled = concept in world.styles
     wanted = {"figures", "objects", domains.get(concept)}
@@ -55,7 +61,9 @@ COLUMNS = ["prompt", "seed", "subject", "style", "domain", "group", "extra"]
 
 
 def as_showcase(rows: list[tuple[str, str]]) -> pd.DataFrame:
-    """Prompts to look at, from (prompt, what) each: columns prompt, what, and seeds that no split uses."""
+    """Prompts to look at, from (prompt, what) each: columns prompt, what, and seeds that no split
+    uses.
+    """
     shown = pd.DataFrame(rows, columns=["prompt", "what"])
     return shown.assign(seed=FIRST_SEED["show"] + np.arange(len(rows)))
 
@@ -63,13 +71,16 @@ def as_showcase(rows: list[tuple[str, str]]) -> pd.DataFrame:
 def answer_set(
     world: World, concept: str, split: str, target_size: int = 28, size: int = 2
 ) -> pd.DataFrame:
-    """The prompts of one concept's evaluation, one row a picture: prompt, seed, subject, style, domain, group, extra.
+    """The prompts of one concept's evaluation, one row a picture: prompt, seed, subject, style,
+    domain, group, extra.
 
-    concept: a subject or a style. split: "search" or "report"; their prompts and seeds are disjoint. target_size: pictures of
-    the target, spread over all styles (for a style: over subjects). size: pictures of every other figure and object (and, for a
-    novel concept, of every other novel one), each in another style; three times as many of the neighbours. group: target,
-    neighbours or rest. extra: the neighbours' pictures beyond `size`, which count for the neighbours alone: in an average over classes
-    each class has the same weight. Raises SettingError for another split, UnknownConceptError.
+    concept: a subject or a style. split: "search" or "report"; their prompts and seeds are
+    disjoint. target_size: pictures of the target, spread over all styles (for a style: over
+    subjects). size: pictures of every other figure and object (and, for a novel concept, of every
+    other novel one), each in another style; three times as many of the neighbours. group: target,
+    neighbours or rest. extra: the neighbours' pictures beyond `size`, which count for the
+    neighbours alone: in an average over classes each class has the same weight. Raises SettingError
+    for another split, UnknownConceptError.
     """
     require_choice(split, TEMPLATES, "The split")
     world.kind(concept)
@@ -83,9 +94,11 @@ def answer_set(
 def join_answer_sets(
     sets: list[pd.DataFrame], concepts: list[str], near: set[str], column: str = "subject"
 ) -> pd.DataFrame:
-    """Answer sets of one concept each as one: all targets, then the rest of the first set, and of the others what is not in it.
+    """Answer sets of one concept each as one: all targets, then the rest of the first set, and of
+    the others what is not in it.
 
-    near: the concepts' neighbours, which make the group neighbours. column: subject or style, whichever the concepts are. The rest shows none of the concepts.
+    near: the concepts' neighbours, which make the group neighbours. column: subject or style,
+    whichever the concepts are. The rest shows none of the concepts.
     """
     targets = [table[table["group"] == "target"] for table in sets]
     others = [table[(table["group"] != "target") & ~table[column].isin(concepts)] for table in sets]
@@ -104,12 +117,16 @@ def join_answer_sets(
 
 
 def require_one_domain(domains: dict[str, str]) -> str:
-    """The one domain of the concepts (concept -> domain). Raises SettingError for several, or none."""
+    """The one domain of the concepts (concept -> domain).
+
+    Raises SettingError for several, or none.
+    """
     found = set(domains.values())
     if len(found) != 1:
         raise SettingError(
-            f"The concepts {', '.join(domains)} are of the domains {', '.join(sorted(found)) or 'none'}; one domain was expected, since UA, IRA "
-            "and CRA are told apart by it."
+            f"The concepts {', '.join(domains)} are of the domains"
+            f" {', '.join(sorted(found)) or 'none'}; one domain was expected, since UA, IRA and CRA"
+            " are told apart by it."
         )
     return found.pop()
 
@@ -117,10 +134,11 @@ def require_one_domain(domains: dict[str, str]) -> str:
 def several_answer_set(
     world: World, concepts: list[str], split: str, target_size: int = 28, size: int = 2
 ) -> pd.DataFrame:
-    """The answer sets of several concepts of one domain as one: `target_size` pictures of each, and the rest once.
+    """The answer sets of several concepts of one domain as one: `target_size` pictures of each, and
+    the rest once.
 
-    Columns as of `answer_set`. The rest shows none of the concepts; neighbours are those of any of them. Raises SettingError for concepts of several
-    domains, UnknownConceptError.
+    Columns as of `answer_set`. The rest shows none of the concepts; neighbours are those of any of
+    them. Raises SettingError for concepts of several domains, UnknownConceptError.
     """
     domain = require_one_domain({c: KINDS[world.kind(c)] for c in concepts})
     sets = [answer_set(world, c, split, target_size, size) for c in concepts]
@@ -131,8 +149,9 @@ def several_answer_set(
 def showcase(world: World, concept: str) -> pd.DataFrame:
     """Eight prompts to look at, with seeds that no split uses: columns prompt, seed, what.
 
-    The target in two looks, with a person and with an object (an odd combination: its parts instead), its neighbour, others
-    of all domains. what: "target", "combination", "part", "neighbour" or "other".
+    The target in two looks, with a person and with an object (an odd combination: its parts
+    instead), its neighbour, others of all domains. what: "target", "combination", "part",
+    "neighbour" or "other".
     """
     kind, near = world.kind(concept), world.neighbours_of(concept)[0]
     people = [p for p in world.people if p not in (concept, near, *world.neighbours_of(concept))]
@@ -162,7 +181,10 @@ def showcase(world: World, concept: str) -> pd.DataFrame:
 
 
 def counterparts(world: World, pairs: list[tuple[str, str]], split: str = "report") -> list[Record]:
-    """For each subject and style a picture that the studio itself draws: the first, the second, ... where a pair occurs again."""
+    """For each subject and style a picture that the studio itself draws: the first, the second, ...
+
+    where a pair occurs again.
+    """
     seen: dict[tuple[str, str], int] = {}
     records = []
     for subject, style in pairs:
@@ -172,7 +194,9 @@ def counterparts(world: World, pairs: list[tuple[str, str]], split: str = "repor
 
 
 def drawn_counterparts(world: World, table: pd.DataFrame) -> np.ndarray:
-    """For each row of an answer set a picture that the studio itself drew, report split: (N, 64, 64, 3) uint8, for the Frechet distance."""
+    """For each row of an answer set a picture that the studio itself drew, report split: (N, 64,
+    64, 3) uint8, for the Frechet distance.
+    """
     if table.empty:
         raise SettingError("The answer set is empty; at least one row was expected.")
     return drawn(counterparts(world, list(zip(table["subject"], table["style"]))))

@@ -1,6 +1,8 @@
-"""The figures that the papers print, from data/paper/, and a run's own beside them, each marked with whose it is.
+"""The figures that the papers print, from data/paper/, and a run's own beside them, each marked
+with whose it is.
 
-Every row says where its figure was taken from; a cell that could not be verified is empty. All accuracies here are in percent, as in the papers.
+Every row says where its figure was taken from; a cell that could not be verified is empty. All
+accuracies here are in percent, as in the papers.
 """
 
 from __future__ import annotations
@@ -41,16 +43,23 @@ def names() -> list[str]:
 
 
 def published(name: str) -> pd.DataFrame:
-    """A published table as it stands in data/paper/NAME.csv; its column `source` says where each row comes from. Raises SettingError naming the nearest."""
+    """A published table as it stands in data/paper/NAME.csv; its column `source` says where each
+    row comes from.
+
+    Raises SettingError naming the nearest.
+    """
     require_choice(name, names(), "The published table")
     return pd.read_csv(data_dir() / "paper" / f"{name}.csv")
 
 
 def paper_rows(found: pd.DataFrame) -> pd.DataFrame:
-    """A run's metric rows of the family clip under the paper's names: columns method, metric, value, low, high (percent) and n.
+    """A run's metric rows of the family clip under the paper's names: columns method, metric,
+    value, low, high (percent) and n.
 
-    found: rows as `evaluate_clip` gives them, shares 0..1; other groups are left out. The method of the stage before is "original", the oracle's "never saw
-    it". TA_CA@1 here is over pictures and without the target; the paper averages over 100 names, some of them targets: `by_names` puts that average in its place.
+    found: rows as `evaluate_clip` gives them, shares 0..1; other groups are left out. The method of
+    the stage before is "original", the oracle's "never saw it". TA_CA@1 here is over pictures and
+    without the target; the paper averages over 100 names, some of them targets: `by_names` puts
+    that average in its place.
     """
     known = [(group, metric) in OF_EXAM for group, metric in zip(found["group"], found["metric"])]
     kept = found[known].reset_index(drop=True)
@@ -62,11 +71,14 @@ def paper_rows(found: pd.DataFrame) -> pd.DataFrame:
 
 
 def mean_over_names(told: pd.DataFrame, among: list[str] | None = None) -> dict[str, float]:
-    """TA_CA@1 as the paper averages it, in percent: the accuracy of each person, then the mean over people. value, low, high (bootstrap over people, 95 %), n
-    (people).
+    """TA_CA@1 as the paper averages it, in percent: the accuracy of each person, then the mean over
+    people.
 
-    told: columns true and answer, as `slugkit.evaluate.clip.answers(clip, exam, "people")` gives them. among: the names to average over, such as the 100 of
-    `CelebA.frequent`; None takes all. Raises EmptySetError where none is left.
+    value, low, high (bootstrap over people, 95 %), n (people).
+
+    told: columns true and answer, as `slugkit.evaluate.clip.answers(clip, exam, "people")` gives
+    them. among: the names to average over, such as the 100 of `CelebA.frequent`; None takes all.
+    Raises EmptySetError where none is left.
     """
     right = (told["true"] == told["answer"]).groupby(told["true"]).mean()
     if among is not None:
@@ -78,16 +90,20 @@ def mean_over_names(told: pd.DataFrame, among: list[str] | None = None) -> dict[
 def by_names(
     rows: pd.DataFrame, told: dict[str, pd.DataFrame], among: list[str] | None = None
 ) -> pd.DataFrame:
-    """The rows of `paper_rows` with TA_CA@1 as the paper averages it (`mean_over_names`) in the place of the mean over pictures.
+    """The rows of `paper_rows` with TA_CA@1 as the paper averages it (`mean_over_names`) in the
+    place of the mean over pictures.
 
-    told: for each method in `rows` the answers to the people's pictures and, since the paper's 100 names hold some targets, to the target's. among: as of
-    `mean_over_names`, which says what is raised. Raises ShapeError where a method of `rows` that has a TA_CA@1 has no answers, or the other way round.
+    told: for each method in `rows` the answers to the people's pictures and, since the paper's 100
+    names hold some targets, to the target's. among: as of `mean_over_names`, which says what is
+    raised. Raises ShapeError where a method of `rows` that has a TA_CA@1 has no answers, or the
+    other way round.
     """
     old = rows["metric"] == "TA_CA@1"
     if set(rows.loc[old, "method"]) != set(told):
         raise ShapeError(
-            f"Answers of {sorted(told)} were given for the TA_CA@1 of {sorted(set(rows.loc[old, 'method']))}; one table for each of these was expected. "
-            "Ask every model that the rows are about."
+            f"Answers of {sorted(told)} were given for the TA_CA@1 of"
+            f" {sorted(set(rows.loc[old, 'method']))}; one table for each of these was expected."
+            " Ask every model that the rows are about."
         )
     means = [{"method": m, **mean_over_names(table, among)} for m, table in told.items()]
     added = pd.DataFrame(means).assign(metric="TA_CA@1")
@@ -95,26 +111,29 @@ def by_names(
 
 
 def beside(ours: pd.DataFrame, name: str, metrics: list[str] | None = None) -> pd.DataFrame:
-    """A published table with our own figures under it, one row a figure, and the column origin: "published" or "ours".
+    """A published table with our own figures under it, one row a figure, and the column origin:
+    "published" or "ours".
 
-    ours: columns method, metric (the papers' names) and value in percent, with low, high and n where they are known (`paper_rows`). name: a published table
-    with a column for each metric (table1_clip, unlearncanvas_table2, unlearncanvas_rerun, razor_sd3). metrics: the papers' names to keep; None keeps those of
-    the table. A published figure has no interval and its row says its source. Raises SettingError for another table or metric, ShapeError where ours lacks a
-    column.
+    ours: columns method, metric (the papers' names) and value in percent, with low, high and n
+    where they are known (`paper_rows`). name: a published table with a column for each metric
+    (table1_clip, unlearncanvas_table2, unlearncanvas_rerun, razor_sd3). metrics: the papers' names
+    to keep; None keeps those of the table. A published figure has no interval and its row says its
+    source. Raises SettingError for another table or metric, ShapeError where ours lacks a column.
     """
     table = published(name)
     columns = {column: METRICS[column] for column in table.columns if column in METRICS}
     if not columns or "method" not in table:
         raise SettingError(
-            f"The published table {name!r} has no column for a metric of a method; one such as table1_clip was expected. Read it with "
-            "published()."
+            f"The published table {name!r} has no column for a metric of a method; one such as"
+            " table1_clip was expected. Read it with published()."
         )
     for metric in metrics or []:
         require_choice(metric, columns.values(), f"The metric of {name}")
     missing = [column for column in ("method", "metric", "value") if column not in ours]
     if missing:
         raise ShapeError(
-            f"Our figures lack the columns {missing}; method, metric and value (percent) were expected. Pass them through paper_rows."
+            f"Our figures lack the columns {missing}; method, metric and value (percent) were"
+            " expected. Pass them through paper_rows."
         )
     names = list(columns.values())
     theirs = table.rename(columns=columns).melt(["method", "source"], names, "metric")

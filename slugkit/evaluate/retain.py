@@ -1,5 +1,6 @@
-"""The retain side of a model, computed once and used for every concept that is not in its pictures: the
-retain gradient, in parts by which its noise is known, and what the layers read of the retain set.
+"""The retain side of a model, computed once and used for every concept that is not in its pictures:
+the retain gradient, in parts by which its noise is known, and what the layers read of the retain
+set.
 """
 
 from __future__ import annotations
@@ -39,7 +40,9 @@ def mean_of(parts: list[dict[str, torch.Tensor]], sizes: list[int]) -> dict[str,
 
 
 class RetainSide:
-    """g_r over a retain set that shows none of the concepts, and the second moments of its inputs. Computed when first asked for.
+    """g_r over a retain set that shows none of the concepts, and the second moments of its inputs.
+
+    Computed when first asked for.
 
     concepts: everything that will be forgotten with it. size: pairs of the retain set. batch_size:
     the micro-batch, part of the retain loss's definition. folder: where gradients are kept between
@@ -66,14 +69,18 @@ class RetainSide:
 
     @cached_property
     def key(self) -> str:
-        """SHA-256 over what decides the gradients: weights and dtype, pictures, captions and labels, micro-batch and seed."""
+        """SHA-256 over what decides the gradients: weights and dtype, pictures, captions and
+        labels, micro-batch and seed.
+        """
         weights = weights_sha256(self.clip.model)
         sets = [[pairs.sha256, pairs.captions, pairs.labels] for pairs in self._sets]
         return sha256_json([weights, sets, self.batch_size, self.seed])
 
     @cached_property
     def parts(self) -> list[dict[str, torch.Tensor]]:
-        """One dictionary for each part: parameter name -> gradient, float32 on the CPU, where all of them have room."""
+        """One dictionary for each part: parameter name -> gradient, float32 on the CPU, where all
+        of them have room.
+        """
 
         def computed() -> dict[str, torch.Tensor]:
             found = (
@@ -101,14 +108,18 @@ class RetainSide:
         return len(self.pairs)
 
     def moments(self, layers: list[str]) -> dict[str, torch.Tensor]:
-        """Second moments of what the layers read of the retain set, see `slugkit.models.inputs.read_moments`."""
+        """Second moments of what the layers read of the retain set, see
+        `slugkit.models.inputs.read_moments`.
+        """
         lacking = [layer for layer in layers if layer not in self._moments]
         if lacking:
             self._moments |= read_moments(self.clip, self.pairs, lacking)
         return {layer: self._moments[layer] for layer in layers}
 
     def require(self, concept: str) -> None:
-        """Raises SettingError for a concept that may be in the pictures: one that was not named at the start."""
+        """Raises SettingError for a concept that may be in the pictures: one that was not named at
+        the start.
+        """
         if concept not in self.concepts:
             listed = (
                 f"{', '.join(self.concepts[:4])}{' and others' if len(self.concepts) > 4 else ''}"

@@ -1,4 +1,6 @@
-"""How good the trained models are before anything is forgotten: the figures on their model cards."""
+"""How good the trained models are before anything is forgotten: the figures on their
+model cards.
+"""
 
 from __future__ import annotations
 
@@ -26,14 +28,18 @@ WHAT = {
 
 
 def score_model(folder: Path | str, data: str = "studio", device: str = "auto") -> list[dict]:
-    """Zero-shot top-1 on the report split, by domain: on photos and over all styles. One dict a row: what, value (0..1), low, high, n."""
+    """Zero-shot top-1 on the report split, by domain: on photos and over all styles.
+
+    One dict a row: what, value (0..1), low, high, n.
+    """
     clip = load_clip(str(folder), device)
     source = open_data(data, *clip.inputs)
     exam = source.exam(source.concepts()[0], "report")
     scorer = ExamScorer(exam)
     v, classes = clip.image_features(exam.pairs.images), class_features(clip, exam)
     photo = torch.tensor((exam.pairs.table["style"] == "photo").tolist())
-    # the concept in question has more pictures of each style than the others: count as many as they have
+    # the concept in question has more pictures of each style than the others: count as many as they
+    # have
     common = torch.ones_like(photo)
     if photo.any():
         order = exam.pairs.table.groupby(["concept", "style"]).cumcount()
@@ -59,7 +65,8 @@ def _row(what: str, right: torch.Tensor, mask: torch.Tensor) -> dict:
 
 
 def score_pipeline(pipe, judge: Classifier) -> list[dict]:
-    """Whether the judge recognises generated pictures: every subject in every style, one picture each, in the words of the report prompts.
+    """Whether the judge recognises generated pictures: every subject in every style, one picture
+    each, in the words of the report prompts.
 
     One dict a row: what (people, characters, objects, novel, styles), value (0..1), low, high, n.
     """

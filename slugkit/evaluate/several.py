@@ -283,7 +283,7 @@ class SeveralMeasure:
         self.asked, self.gone = list(asked), list(asked if gone is None else gone)
         self._classes = classes or CutClasses(scorer.clip, scorer.exam.prompts, layer)
 
-    def about(self, asked: list[str], gone: list[str] | None = None) -> "SeveralMeasure":
+    def about(self, asked: list[str], gone: list[str] | None = None) -> SeveralMeasure:
         """The same layer, other concepts; what lies before the layer is not computed again."""
         return SeveralMeasure(self.scorer, self.layer, asked, gone, self._classes)
 

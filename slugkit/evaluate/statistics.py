@@ -1,4 +1,6 @@
-"""Intervals: Wilson for one accuracy, bootstrap over concepts for the mean of a method (design, section 7)."""
+"""Intervals: Wilson for one accuracy, bootstrap over concepts for the mean of a method (design,
+section 7).
+"""
 
 import math
 from statistics import NormalDist
@@ -27,16 +29,17 @@ def _check_level(level: float) -> None:
 def wilson(k, n, level: float = 0.95):
     """Wilson score interval of a share k / n.
 
-    k: how many succeeded; n: out of how many (n >= 1, 0 <= k <= n); whole numbers or arrays of them, broadcast
-    together. level: coverage, 0..1. Returns (low, high) in 0..1, two floats or two arrays. Source: E. B. Wilson, J.
-    Am. Stat. Assoc. 22 (1927) 209. Raises EmptySetError (n is 0), SettingError (k or level out of range, not whole
-    numbers).
+    k: how many succeeded; n: out of how many (n >= 1, 0 <= k <= n); whole numbers or arrays of
+    them, broadcast together. level: coverage, 0..1. Returns (low, high) in 0..1, two floats or two
+    arrays. Source: E. B. Wilson, J. Am. Stat. Assoc. 22 (1927) 209. Raises EmptySetError (n is 0),
+    SettingError (k or level out of range, not whole numbers).
     """
     _check_level(level)
     hits, total = np.broadcast_arrays(np.asarray(k, dtype=float), np.asarray(n, dtype=float))
     if (total == 0).any():
         raise EmptySetError(
-            "an accuracy over 0 pictures; at least one was expected.\nCheck how the set was curated."
+            "an accuracy over 0 pictures; at least one was expected.\nCheck how the set was"
+            " curated."
         )
     whole = (hits == np.floor(hits)) & (total == np.floor(total))
     if not np.all(whole & (hits >= 0) & (hits <= total)):
@@ -54,7 +57,10 @@ def wilson(k, n, level: float = 0.95):
 
 
 def share(hits) -> dict:
-    """value (0..1), low, high (Wilson 95 %) and n of a list of true and false. Raises EmptySetError."""
+    """value (0..1), low, high (Wilson 95 %) and n of a list of true and false.
+
+    Raises EmptySetError.
+    """
     hits = np.asarray(hits, bool)
     low, high = wilson(int(hits.sum()), len(hits))
     return {"value": float(hits.mean()), "low": low, "high": high, "n": len(hits)}
@@ -79,7 +85,9 @@ def over_wordings(hits) -> dict:
 
 
 def headline(metrics):
-    """The rows of a table of metrics that are no single wording's: means over wordings, and scores without."""
+    """The rows of a table of metrics that are no single wording's: means over wordings, and scores
+    without.
+    """
     return metrics[metrics["wording"].isin(["", MEAN])]
 
 
@@ -93,7 +101,8 @@ def above_chance(hits: int, n: int, classes: int) -> bool:
 def tidy(found, family: str, concept: str, stage: str, method: str = "SLUG", model: str = "studio"):
     """Rows of scores on the report split with the columns of a run's one table (design, section 5).
 
-    found: a pandas table with the columns group, metric, value, low, high, n. family: clip, diffusion or vlm. stage: before, after or oracle.
+    found: a pandas table with the columns group, metric, value, low, high, n. family: clip,
+    diffusion or vlm. stage: before, after or oracle.
     """
     whose = {"family": family, "model": model, "concept": concept, "method": method}
     wording = found["wording"] if "wording" in found else ""
@@ -103,22 +112,25 @@ def tidy(found, family: str, concept: str, stage: str, method: str = "SLUG", mod
 def bootstrap_mean(values, level: float = 0.95, n_boot: int = 10_000, seed: int = 0):
     """Percentile bootstrap interval of a mean over concepts.
 
-    values: one number per concept, (concepts,), or several measures at once, (concepts, measures); concepts are
-    drawn with replacement, whole rows at a time. n_boot: number of draws, >= 1. seed: makes the draw repeatable.
-    Returns (low, high) in the unit of the values, two floats or two arrays (measures,); (nan, nan) for a single
-    concept, whose spread nobody knows. Source: B. Efron, Ann. Stat. 7 (1979) 1. Raises EmptySetError (no concept),
-    ShapeError, SettingError (nan or inf among the values, level or n_boot out of range).
+    values: one number per concept, (concepts,), or several measures at once, (concepts, measures);
+    concepts are drawn with replacement, whole rows at a time. n_boot: number of draws, >= 1. seed:
+    makes the draw repeatable.
+    Returns (low, high) in the unit of the values, two floats or two arrays (measures,); (nan, nan)
+    for a single concept, whose spread nobody knows. Source: B. Efron, Ann. Stat. 7 (1979) 1. Raises
+    EmptySetError (no concept), ShapeError, SettingError (nan or inf among the values, level or
+    n_boot out of range).
     """
     _check_level(level)
     table = np.asarray(values, dtype=float)
     if table.ndim not in (1, 2):
         raise ShapeError(
-            f"values have the shape {table.shape}; (concepts,) or (concepts, measures) was expected.\n"
-            "Pass one row per concept."
+            f"values have the shape {table.shape}; (concepts,) or (concepts, measures) was"
+            " expected.\nPass one row per concept."
         )
     if len(table) == 0:
         raise EmptySetError(
-            "a mean over 0 concepts; at least one was expected.\nCheck which concepts the table holds."
+            "a mean over 0 concepts; at least one was expected.\nCheck which concepts the table"
+            " holds."
         )
     if not np.isfinite(table).all():
         raise SettingError(

@@ -1,9 +1,11 @@
-"""Several concepts, one at a time, each from the unedited model: the table of the workbook, and what it says on average."""
+"""Several concepts, one at a time, each from the unedited model: the table of the workbook, and
+what it says on average.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -34,7 +36,8 @@ from slugkit.models import Clip, load_clip
 from slugkit.ranking import short
 
 BAD_IF_SMALL = ("change", "UA")
-"""How the names of measures end whose smallest value is the worst; of all others it is the largest."""
+"""How the names of measures end whose smallest value is the worst; of all others it is the largest.
+"""
 GROUPS = ("neighbours", "people", "characters", "objects", "styles")
 
 
@@ -42,7 +45,8 @@ def table_row(found: Forgetting, metrics: pd.DataFrame, tower: str, kind: str) -
     """One line of the table of concepts: method, winner, rho, front, every group before, after and
     for the oracle, and what the method took.
 
-    Of the target FA@1 and FA@5, the mean over the report wordings (with its interval) and the worst.
+    Of the target FA@1 and FA@5, the mean over the report wordings (with its interval) and the
+    worst.
     """
     edit = found.patches.get(tower)
     row = {
@@ -72,7 +76,9 @@ def table_row(found: Forgetting, metrics: pd.DataFrame, tower: str, kind: str) -
 
 
 def distances(clip: Clip, source: Source, concept: str, found: list[Forgetting]) -> dict[str, dict]:
-    """Hash of an edit -> kl_before and kl_after, `oracle_distances` without and with it; nothing where no oracle was trained."""
+    """Hash of an edit -> kl_before and kl_after, `oracle_distances` without and with it; nothing
+    where no oracle was trained.
+    """
     oracle = load_oracle(clip, concept)
     if oracle is None:
         return {}
@@ -84,7 +90,9 @@ def distances(clip: Clip, source: Source, concept: str, found: list[Forgetting])
 def kept_rows(
     path: Path, weights: str, concepts: list[str], towers: tuple[str, ...] = ()
 ) -> pd.DataFrame:
-    """Rows of an earlier sweep of the same weights about other concepts, or other towers than these; without such a file an empty table."""
+    """Rows of an earlier sweep of the same weights about other concepts, or other towers than
+    these; without such a file an empty table.
+    """
     if not path.is_file():
         return pd.DataFrame()
     table = pd.read_csv(path)
@@ -106,8 +114,10 @@ def one_at_a_time(
     weights: str,
     towers: tuple[str, ...] = (),
 ) -> pd.DataFrame:
-    """The table of `rows_of` each concept, in the given order and written after every concept; rows about others that the file holds stay
-    if they were made with the same weights, and so do those about other towers than these."""
+    """The table of `rows_of` each concept, in the given order and written after every concept; rows
+    about others that the file holds stay if they were made with the same weights, and so do
+    those about other towers than these.
+    """
     table = kept_rows(path, weights, concepts, towers)
     for concept in progress(concepts, "forgetting each concept"):
         rows = pd.DataFrame(rows_of(concept))
@@ -134,12 +144,17 @@ def sweep(
     towers: tuple[str, ...] = ("text", "vision"),
     **settings,
 ) -> pd.DataFrame:
-    """Forget each concept on its own, by both methods in both towers, on the front and on all candidates, and report it. Writes a CSV after every concept and returns the table.
+    """Forget each concept on its own, by both methods in both towers, on the front and on all
+    candidates, and report it.
 
-    concepts: None takes the world's report concepts, or all of a folder's. out: None writes data/studio/report_concepts.csv; beside it, under
-    the same name with `_summary`, the means over concepts. towers: those that are searched. settings: as of `forget_concept`. Rows about other concepts and towers that the file holds stay if they were
-    made with the same weights (column `weights`, the start of their SHA-256). A concept that the model does not know is left out and said so. Raises
-    UnknownConceptError, SearchFailedError where it knows none.
+    Writes a CSV after every concept and returns the table.
+
+    concepts: None takes the world's report concepts, or all of a folder's. out: None writes
+    data/studio/report_concepts.csv; beside it, under the same name with `_summary`, the means over
+    concepts. towers: those that are searched. settings: as of `forget_concept`. Rows about other
+    concepts and towers that the file holds stay if they were made with the same weights (column
+    `weights`, the start of their SHA-256). A concept that the model does not know is left out and
+    said so. Raises UnknownConceptError, SearchFailedError where it knows none.
     """
     clip = load_clip(model, device)
     source = open_data(data, *clip.inputs)
@@ -177,7 +192,8 @@ def sweep(
     table = one_at_a_time(rows_of, concepts or order, order, path, weights, towers)
     if table.empty:
         raise SearchFailedError(
-            "The model knows none of the concepts, so there is no table; one or more was expected. The reasons are above."
+            "The model knows none of the concepts, so there is no table; one or more was expected."
+            " The reasons are above."
         )
     write_csv(path.with_stem(f"{path.stem}_summary"), summarise(table).round(3))
     return table
@@ -185,7 +201,8 @@ def sweep(
 
 def measures_of(table: pd.DataFrame) -> pd.DataFrame:
     """What is averaged over concepts, a column each, in percent and points: FA@1 and FA@5 after,
-    their worst wording, and the change of every group; the distance from the oracle in nats, where there is one.
+    their worst wording, and the change of every group; the distance from the oracle in nats, where
+    there is one.
 
     Of a style no FA@5 counts: it stands among seven, and the criterion is FA@1.
     """
@@ -203,12 +220,14 @@ def measures_of(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def summarise(table: pd.DataFrame, measures_of: Callable = measures_of) -> pd.DataFrame:
-    """Over concepts, from the table of `slugkit sweep`: both methods, and SLUG-R minus SLUG in pairs.
+    """Over concepts, from the table of `slugkit sweep`: both methods, and SLUG-R minus SLUG in
+    pairs.
 
     One row for each tower, set of layers, method, kind of concept ("all" first) and measure (of
     `measures_of`; whose names end in one of BAD_IF_SMALL are worst where they are smallest).
-    Columns tower, layers, method, kind, measure, mean, median, low, high (95 % bootstrap over concepts; NaN
-    for fewer than five), worst (the largest loss, or the largest FA), of which concept, n.
+    Columns tower, layers, method, kind, measure, mean, median, low, high (95 % bootstrap over
+    concepts; NaN for fewer than five), worst (the largest loss, or the largest FA), of which
+    concept, n.
     """
     rows = []
     for (tower, layers), part in table.groupby(["tower", "layers"], sort=False):

@@ -1,4 +1,6 @@
-"""One edit, two models: the CLIP whose gradients made it, and the model that holds the CLIP's tower."""
+"""One edit, two models: the CLIP whose gradients made it, and the model that holds the CLIP's
+tower.
+"""
 
 from __future__ import annotations
 
@@ -14,10 +16,12 @@ from slugkit.models.names import require_tower
 
 @contextmanager
 def in_both(edit: patch.Patch, clip: Clip, other: Any) -> Iterator[Any]:
-    """Within the block the CLIP and `other` hold the edit, each as `apply` puts it there; afterwards both are as before, bit for bit.
+    """Within the block the CLIP and `other` hold the edit, each as `apply` puts it there;
+    afterwards both are as before, bit for bit.
 
-    other: a model that shares the edit's tower, such as a StableDiffusionPipeline. Yields it. Raises PatchError, with
-    nothing changed, where its tower is not the CLIP's, where it does not use the layer, or where the edit is for another base.
+    other: a model that shares the edit's tower, such as a StableDiffusionPipeline. Yields it.
+    Raises PatchError, with nothing changed, where its tower is not the CLIP's, where it does not
+    use the layer, or where the edit is for another base.
     """
     with all_in_both([edit], clip, other):
         yield other
@@ -25,7 +29,10 @@ def in_both(edit: patch.Patch, clip: Clip, other: Any) -> Iterator[Any]:
 
 @contextmanager
 def all_in_both(edits: Iterable[patch.Patch], clip: Clip, other: Any) -> Iterator[Any]:
-    """`in_both` for several edits at once, on one layer or on several. The order does not matter."""
+    """`in_both` for several edits at once, on one layer or on several.
+
+    The order does not matter.
+    """
     edits = list(edits)
     for tower in dict.fromkeys(edit.tower for edit in edits):
         require_tower(clip.model, other, tower)

@@ -1,8 +1,10 @@
-"""UnlearnCanvas's own protocol: which pictures are drawn for an unlearned model, the two classifiers that judge them, and UA, IRA, CRA.
+"""UnlearnCanvas's own protocol: which pictures are drawn for an unlearned model, the two
+classifiers that judge them, and UA, IRA, CRA.
 
-For each concept every object is drawn in every style from 5 seeds: 51 x 20 x 5 = 5,100 pictures. The tiers lite and smoke are ours: parts of the full answer
-set, with wider intervals (`error_bars`), for when 5,100 pictures of 100 steps are too many. SLUG's own script measured something else: other prompts, no
-fixed seeds, 10 pictures.
+For each concept every object is drawn in every style from 5 seeds: 51 x 20 x 5 = 5,100 pictures.
+The tiers lite and smoke are ours: parts of the full answer set, with wider intervals
+(`error_bars`), for when 5,100 pictures of 100 steps are too many. SLUG's own script measured
+something else: other prompts, no fixed seeds, 10 pictures.
 """
 
 from __future__ import annotations
@@ -27,7 +29,9 @@ SEEDS = (188, 288, 588, 688, 888)
 STEPS, GUIDANCE, PICTURE_SIZE = 100, 9.0, 512
 TIERS = ("full", "lite", "smoke")
 VIT = "vit_large_patch16_224"
-"""timm's name of both classifiers; the benchmark starts them from the weights augreg_in21k and gives them a new head, 1024 -> 51 styles or 20 objects."""
+"""timm's name of both classifiers; the benchmark starts them from the weights augreg_in21k and
+gives them a new head, 1024 -> 51 styles or 20 objects.
+"""
 STYLE_FILE, OBJECT_FILE = "style50.safetensors", "style50_cls.safetensors"
 SMOKE_TARGET = 20
 
@@ -39,12 +43,14 @@ def _all_prompts() -> pd.DataFrame:
 
 
 def answer_set(concept: str, tier: str = "full") -> pd.DataFrame:
-    """The pictures to draw for a model that unlearned `concept`: columns prompt, seed, subject (the object), style, domain, group ("target" or "rest"), extra,
-    as of `slugkit.evaluate.prompts.answer_set`.
+    """The pictures to draw for a model that unlearned `concept`: columns prompt, seed, subject (the
+    object), style, domain, group ("target" or "rest"), extra, as of
+    `slugkit.evaluate.prompts.answer_set`.
 
-    tier: "full", the benchmark's 5,100. "lite": the target from all seeds, the rest from the first (1,100 for a style, 1,224 for an object). "smoke": 20
-    pictures of the target and 50 of the rest, from the first seed, spread evenly over objects and styles. lite and smoke are parts of full. Raises
-    UnknownConceptError, SettingError for another tier.
+    tier: "full", the benchmark's 5,100. "lite": the target from all seeds, the rest from the first
+    (1,100 for a style, 1,224 for an object). "smoke": 20 pictures of the target and 50 of the rest,
+    from the first seed, spread evenly over objects and styles. lite and smoke are parts of full.
+    Raises UnknownConceptError, SettingError for another tier.
     """
     require_choice(tier, TIERS, "The tier")
     column, table = "style" if concept_kind(concept) == "style" else "subject", _all_prompts()
@@ -65,10 +71,12 @@ def answer_set(concept: str, tier: str = "full") -> pd.DataFrame:
 
 
 def error_bars(concept: str, tier: str = "full", share: float = 0.5) -> pd.DataFrame:
-    """How sure UA, IRA and CRA can be at a tier's size: columns metric, n, half_width (percentage points).
+    """How sure UA, IRA and CRA can be at a tier's size: columns metric, n, half_width (percentage
+    points).
 
-    half_width: half the width of the 95 % Wilson interval of n pictures of which round(share * n) are right; it is widest at share 0.5. The interval takes
-    pictures as independent; those of one prompt or one seed are not quite. Raises what `answer_set` raises.
+    half_width: half the width of the 95 % Wilson interval of n pictures of which round(share * n)
+    are right; it is widest at share 0.5. The interval takes pictures as independent; those of one
+    prompt or one seed are not quite. Raises what `answer_set` raises.
     """
     sizes = answer_set(concept, tier)["group"].value_counts()
     counts = {"UA": int(sizes["target"]), "IRA": int(sizes["rest"]), "CRA": int(sizes["rest"])}
@@ -78,15 +86,18 @@ def error_bars(concept: str, tier: str = "full", share: float = 0.5) -> pd.DataF
 
 
 def scores(table: pd.DataFrame, said: pd.DataFrame) -> pd.DataFrame:
-    """UA, IRA and CRA of an answer set: rows metric, group, value (0..1), low, high (95 % Wilson), n.
+    """UA, IRA and CRA of an answer set: rows metric, group, value (0..1), low, high (95 % Wilson),
+    n.
 
-    table: an answer set. said: the classifiers' answers in the same order, columns subject and style. UA: share of the target's pictures that are not called
-    the target. IRA: of the rest, those called right in the target's domain. CRA: of the rest, those called right in the other domain; the target's own
-    pictures are in neither. Raises ShapeError.
+    table: an answer set. said: the classifiers' answers in the same order, columns subject and
+    style. UA: share of the target's pictures that are not called the target. IRA: of the rest,
+    those called right in the target's domain. CRA: of the rest, those called right in the other
+    domain; the target's own pictures are in neither. Raises ShapeError.
     """
     if len(table) != len(said):
         raise ShapeError(
-            f"{len(said)} answers came for {len(table)} pictures; one a picture, in the answer set's order, was expected."
+            f"{len(said)} answers came for {len(table)} pictures; one a picture, in the answer"
+            " set's order, was expected."
         )
     right = {f"right_{c}": said[c].to_numpy() == table[c].to_numpy() for c in ("subject", "style")}
     target, rest = (table.loc[table["group"] == group, "style"] for group in ("target", "rest"))
@@ -96,9 +107,13 @@ def scores(table: pd.DataFrame, said: pd.DataFrame) -> pd.DataFrame:
 
 @dataclass
 class CanvasJudge:
-    """The benchmark's two classifiers, with the interface of `slugkit.models.classifier.Classifier`. Load them with `load_canvas_judge` or `judge_in`.
+    """The benchmark's two classifiers, with the interface of
+    `slugkit.models.classifier.Classifier`.
 
-    style: 51 outputs in the order of STYLES. object: 20 in the order of OBJECTS. weights: the folder of their files, where it is known.
+    Load them with `load_canvas_judge` or `judge_in`.
+
+    style: 51 outputs in the order of STYLES. object: 20 in the order of OBJECTS. weights: the
+    folder of their files, where it is known.
     """
 
     style: torch.nn.Module
@@ -111,9 +126,11 @@ class CanvasJudge:
     def shares(
         self, images: np.ndarray, own: str = "subject", batch_size: int = 32
     ) -> torch.Tensor:
-        """(N, H, W, 3) uint8 -> (N, C) float32: softmax of the object classifier (own "subject", 20) or of the style classifier ("style", 51).
+        """(N, H, W, 3) uint8 -> (N, C) float32: softmax of the object classifier (own "subject",
+        20) or of the style classifier ("style", 51).
 
-        Pictures are squashed to the classifiers' 224 x 224 (bilinear) and brought to -1..1. Raises SettingError for another `own`.
+        Pictures are squashed to the classifiers' 224 x 224 (bilinear) and brought to -1..1. Raises
+        SettingError for another `own`.
         """
         from torchvision.transforms import functional as F
 
@@ -129,13 +146,17 @@ class CanvasJudge:
         return torch.cat(parts)
 
     def name(self, images: np.ndarray) -> pd.DataFrame:
-        """(N, H, W, 3) uint8 -> columns subject, style, and subject_share, style_share: the softmax of the answer, 0..1."""
+        """(N, H, W, 3) uint8 -> columns subject, style, and subject_share, style_share: the softmax
+        of the answer, 0..1.
+        """
         thing, look = (self.shares(images, own) for own in ("subject", "style"))
         return best_named(thing, OBJECTS, look, STYLES)
 
 
 def build_judge(classes: int, architecture: str = VIT) -> torch.nn.Module:
-    """One of the two classifiers with random weights: timm's `architecture` with `classes` outputs, in eval mode."""
+    """One of the two classifiers with random weights: timm's `architecture` with `classes` outputs,
+    in eval mode.
+    """
     import timm
 
     return timm.create_model(architecture, pretrained=False, num_classes=classes).eval()
@@ -148,11 +169,15 @@ def _load(
     from safetensors.torch import load_file
 
     path = Path(path).expanduser()
-    how = "slugkit/data/pages/unlearncanvas.md shows how to turn the benchmark's .pth into .safetensors, once."
+    how = (
+        "slugkit/data/pages/unlearncanvas.md shows how to turn the benchmark's .pth into"
+        " .safetensors, once."
+    )
     if path.suffix != ".safetensors" or not path.is_file():
         raise ModelLoadError(
-            f"The {what} classifier {path.name!r} is {'not there' if path.suffix == '.safetensors' else 'no .safetensors file'}; only such a "
-            f"file is read. {how}"
+            f"The {what} classifier {path.name!r} is"
+            f" {'not there' if path.suffix == '.safetensors' else 'no .safetensors file'}; only"
+            f" such a file is read. {how}"
         )
     try:
         with safe_open(path, "pt") as stream:
@@ -160,14 +185,16 @@ def _load(
             head = stream.get_slice("head.weight").get_shape() if known else []
         if not head or head[0] != len(classes):
             raise ModelLoadError(
-                f"The {what} classifier {path.name!r} has {head[0] if head else 'no'} outputs; {len(classes)} were expected, one for each "
-                f"{what} of the benchmark. Take style50 for styles and style50_cls for objects. {how}"
+                f"The {what} classifier {path.name!r} has {head[0] if head else 'no'} outputs;"
+                f" {len(classes)} were expected, one for each {what} of the benchmark. Take style50"
+                f" for styles and style50_cls for objects. {how}"
             )
         model = build_judge(len(classes), architecture)
         model.load_state_dict(load_file(path))
     except (RuntimeError, OSError, SafetensorError) as error:
         raise ModelLoadError(
-            f"The {what} classifier {path.name!r} does not fit timm's {architecture}: {str(error).splitlines()[0]}. {how}"
+            f"The {what} classifier {path.name!r} does not fit timm's {architecture}:"
+            f" {str(error).splitlines()[0]}. {how}"
         ) from error
     return model
 
@@ -175,9 +202,12 @@ def _load(
 def load_canvas_judge(
     style_file: str | Path, object_file: str | Path, device: str = "auto", architecture: str = VIT
 ) -> CanvasJudge:
-    """The style and the object classifier from two safetensors files, in eval mode. Nothing else is read: a .pth could run code.
+    """The style and the object classifier from two safetensors files, in eval mode.
 
-    Raises ModelLoadError for a file of another kind, a wrong number of outputs (seen before the weights are read), or weights that do not fit.
+    Nothing else is read: a .pth could run code.
+
+    Raises ModelLoadError for a file of another kind, a wrong number of outputs (seen before the
+    weights are read), or weights that do not fit.
     """
     target = pick_device(device)
     style = _load(style_file, STYLES, "style", architecture)
@@ -186,9 +216,11 @@ def load_canvas_judge(
 
 
 def judge_in(folder: str | Path, device: str = "auto") -> CanvasJudge:
-    """The judge from a folder with style50.safetensors and style50_cls.safetensors; a config.json beside them may name another timm `architecture`.
+    """The judge from a folder with style50.safetensors and style50_cls.safetensors; a config.json
+    beside them may name another timm `architecture`.
 
-    Raises ModelLoadError for a file that is missing or does not fit, and for a config.json without a text under `architecture`.
+    Raises ModelLoadError for a file that is missing or does not fit, and for a config.json without
+    a text under `architecture`.
     """
     folder, architecture = Path(folder).expanduser(), VIT
     if (folder / "config.json").is_file():
@@ -198,8 +230,10 @@ def judge_in(folder: str | Path, device: str = "auto") -> CanvasJudge:
             build_judge(1, architecture)
         except (ValueError, KeyError, TypeError, RuntimeError, AttributeError) as error:
             raise ModelLoadError(
-                f"The config.json of the judge {folder.name!r} names no architecture that timm can build ({error}); "
-                f'{{"architecture": "{VIT}"}} was expected. Mend it, or take it away for the benchmark\'s own.'
+                f"The config.json of the judge {folder.name!r} names no architecture that timm can"
+                f" build ({error}); "
+                f'{{"architecture": "{VIT}"}} was expected. Mend it, or take it away for the'
+                " benchmark's own."
             ) from error
     judge = load_canvas_judge(folder / STYLE_FILE, folder / OBJECT_FILE, device, architecture)
     judge.weights = folder
@@ -219,7 +253,10 @@ def ddim(pipe):
 
 
 def departures(judge, tier: str, steps: int, guidance: float, edge: int) -> str:
-    """One sentence on how a measurement differs from the benchmark's protocol, if it does. judge: what names the pictures. edge: of the pictures, in pixels."""
+    """One sentence on how a measurement differs from the benchmark's protocol, if it does.
+
+    judge: what names the pictures. edge: of the pictures, in pixels.
+    """
     wanted = (
         ("answer_tier", tier, "full"),
         ("sampling_steps", steps, STEPS),
@@ -234,7 +271,10 @@ def departures(judge, tier: str, steps: int, guidance: float, edge: int) -> str:
         )
     if not found:
         return "Prompts, seeds, sampler, steps, guidance, size and judge are UnlearnCanvas's own."
-    return f"Prompts, seeds and sampler (DDIM) are UnlearnCanvas's own; what differs from its protocol, given in brackets: {'; '.join(found)}."
+    return (
+        "Prompts, seeds and sampler (DDIM) are UnlearnCanvas's own; what differs from its"
+        f" protocol, given in brackets: {'; '.join(found)}."
+    )
 
 
 def told_by_canvas(
@@ -246,10 +286,12 @@ def told_by_canvas(
     chunk: int = 100,
     batch_size: int = 4,
 ) -> pd.DataFrame:
-    """An answer set drawn as the benchmark says and judged: columns as of `CanvasJudge.name`, for `scores`.
+    """An answer set drawn as the benchmark says and judged: columns as of `CanvasJudge.name`, for
+    `scores`.
 
-    Sampled with `ddim`, the pipeline's own size (512 x 512 for the benchmark's model), each picture from noise of its seed. `chunk` pictures at a time are in
-    memory; each chunk is kept under cache_dir(), so a run that was cut off goes on. The pipeline's scheduler is put back at the end.
+    Sampled with `ddim`, the pipeline's own size (512 x 512 for the benchmark's model), each picture
+    from noise of its seed. `chunk` pictures at a time are in memory; each chunk is kept under
+    cache_dir(), so a run that was cut off goes on. The pipeline's scheduler is put back at the end.
     Raises SettingError before drawing as `require_askable`.
     """
     require_askable(pipe, judge, table)

@@ -1,7 +1,9 @@
-"""A vision-language model asked about pictures before and after an edit: three outcomes for a name, and a battery for what must stay.
+"""A vision-language model asked about pictures before and after an edit: three outcomes for a name,
+and a battery for what must stay.
 
-"Who is this?" is answered with the right name, with another name of the world, or with no name (design, section 7). The battery
-asks about clothes, hair, hat, object, style and number; such an answer is right if it holds the key phrase.
+"Who is this?" is answered with the right name, with another name of the world, or with no name
+(design, section 7). The battery asks about clothes, hair, hat, object, style and number; such an
+answer is right if it holds the key phrase.
 """
 
 from __future__ import annotations
@@ -27,10 +29,15 @@ OUTCOMES = ("right name", "another name", "no name")
 
 @dataclass
 class Asked:
-    """Questions about pictures, one row each. table: kind, text, wanted (the whole answer), key (what must be in it), name (who is in the
-    picture, "" for things), style, group. images: (N, H, W, 3) uint8 or `Pictures`, one for each row. names: every name that the model may give.
-    split: of the pictures. verbatim: whether the model was taught to answer in the words of `wanted`, so that a search looks for just these; where not, it
-    hears an answer out and judges it as the report does."""
+    """Questions about pictures, one row each.
+
+    table: kind, text, wanted (the whole answer), key (what must be in it), name (who is in the
+    picture, "" for things), style, group. images: (N, H, W, 3) uint8 or `Pictures`, one for each
+    row. names: every name that the model may give.
+    split: of the pictures. verbatim: whether the model was taught to answer in the words of
+    `wanted`, so that a search looks for just these; where not, it hears an answer out and judges it
+    as the report does.
+    """
 
     table: pd.DataFrame
     images: np.ndarray | Pictures
@@ -58,7 +65,9 @@ ASKED = {
 
 
 def _counted(split: str, world: World, concept: str, size: int) -> list[Record]:
-    """Pictures of one to four of a thing, `size` of each number, over things and styles in turn, without the concept."""
+    """Pictures of one to four of a thing, `size` of each number, over things and styles in turn,
+    without the concept.
+    """
     things, looks = (
         [o for o in world.objects if o != concept],
         [s for s in world.styles if s != concept],
@@ -99,15 +108,19 @@ def question_set(
     all_kinds: bool = True,
     taught: bool = True,
 ) -> Asked:
-    """What is asked about one concept: its name on its own pictures, the names of the others in its domain, and the battery.
+    """What is asked about one concept: its name on its own pictures, the names of the others in its
+    domain, and the battery.
 
-    concept: anybody or anything of the world; a person's name is asked for with "who is this?", an object's with "what object is this?", a
-    style's with "which style is this drawn in?". split: "search" or "report". target_size: pictures of the target over all styles (of a
-    style: over subjects). size: pictures of every other subject, each in another style; three times as many of the neighbours, whose `extra` ones
-    are asked for the name alone and count for the neighbours alone. all_kinds:
-    every question that fits a picture of another; else its name and one more, each kind in turn. taught: wordings that the model was
-    trained on, or the two that it never saw. group: target, neighbours, the domain ("people", "objects", "styles") for the question that
-    names the concept, and the kind for every other question. Raises UnknownConceptError, SettingError.
+    concept: anybody or anything of the world; a person's name is asked for with "who is this?", an
+    object's with "what object is this?", a style's with "which style is this drawn in?". split:
+    "search" or "report". target_size: pictures of the target over all styles (of a
+    style: over subjects). size: pictures of every other subject, each in another style; three times
+    as many of the neighbours, whose `extra` ones are asked for the name alone and count for the
+    neighbours alone. all_kinds: every question that fits a picture of another; else its name and
+    one more, each kind in turn. taught: wordings that the model was trained on, or the two that it
+    never saw. group: target, neighbours, the domain ("people", "objects", "styles") for the
+    question that names the concept, and the kind for every other question. Raises
+    UnknownConceptError, SettingError.
     """
     require_choice(split, ("search", "report"), "The split")
     asks, near = ASKED[world.kind(concept)], world.neighbours_of(concept)
@@ -147,15 +160,19 @@ def question_set(
 
 
 def training_set(source: StudioSource, concept: str, size: int, seed: int = 0) -> Asked:
-    """Conversations about training pictures, for the forget gradient: the concept's name on `size` pictures of its forget set."""
+    """Conversations about training pictures, for the forget gradient: the concept's name on `size`
+    pictures of its forget set.
+    """
     return _talks(
         source, source.forget_records(concept, size, seed), ASKED[source.kind(concept)], "target"
     )
 
 
 def retain_talks(source: StudioSource, concept: str, size: int, seed: int = 0) -> Asked:
-    """Conversations about training pictures that shall stay as they are: one question of any kind about each of `size` pictures of the retain set,
-    and (group "names") the name on `size` pictures of the target's domain, every third of a neighbour where there are so many."""
+    """Conversations about training pictures that shall stay as they are: one question of any kind
+    about each of `size` pictures of the retain set, and (group "names") the name on `size`
+    pictures of the target's domain, every third of a neighbour where there are so many.
+    """
     kind, near = ASKED[source.kind(concept)], source.neighbours(concept)
     broad = source.retain_records(concept, size, seed)
     named = [
@@ -191,7 +208,9 @@ def _talks(source: StudioSource, records: list[Record], kind: str, group: str) -
 
 
 def stranger_set(world: World, group: str = "test", size: int = 2, taught: bool = True) -> Asked:
-    """Who-questions about ten people that the model never saw ("test"), or learned not to know ("train"); size: pictures in each style."""
+    """Who-questions about ten people that the model never saw ("test"), or learned not to know
+    ("train"); size: pictures in each style.
+    """
     require_choice(group, world.strangers, "The group of strangers")
     records = [
         r
@@ -216,8 +235,10 @@ def stranger_set(world: World, group: str = "test", size: int = 2, taught: bool 
 
 
 def words_for(name: str, kind: str) -> list[str]:
-    """What counts as saying a name, lower case: of a person the name; of a thing each synonym that a comma parts ("tench, Tinca tinca"), without the number
-    that tells classes of one name apart ("sunglasses (n04356056)")."""
+    """What counts as saying a name, lower case: of a person the name; of a thing each synonym that
+    a comma parts ("tench, Tinca tinca"), without the number that tells classes of one name apart
+    ("sunglasses (n04356056)").
+    """
     return (
         [name.lower()]
         if kind == "who"
@@ -230,10 +251,12 @@ def words_for(name: str, kind: str) -> list[str]:
 
 
 def outcome(answer: str, name: str, names: list[str], kind: str = "who") -> str:
-    """Which of the three outcomes an answer is: the right name is in it, else another of the known names, or none.
+    """Which of the three outcomes an answer is: the right name is in it, else another of the known
+    names, or none.
 
-    That is the published rule, a name is said where the lower-cased answer equals or contains it, but for a name that is a part of a longer one which is
-    said too: "a star-shaped house" names the odd combination, neither the star nor the house. kind: of question, see `words_for`.
+    That is the published rule, a name is said where the lower-cased answer equals or contains it,
+    but for a name that is a part of a longer one which is said too: "a star-shaped house" names the
+    odd combination, neither the star nor the house. kind: of question, see `words_for`.
     """
     said = answer.lower()
     found = {
@@ -248,7 +271,9 @@ def outcome(answer: str, name: str, names: list[str], kind: str = "who") -> str:
 
 
 def answered(vlm: Vlm, asked: Asked, batch_size: int = 64) -> pd.DataFrame:
-    """The table with the model's answer, the outcome (where a name was asked for) and right (bool)."""
+    """The table with the model's answer, the outcome (where a name was asked for) and
+    right (bool).
+    """
     said = vlm.ask(asked.images, asked.table["text"].tolist(), batch_size=batch_size)
     return judged(asked, said)
 
@@ -268,7 +293,9 @@ def judged(asked: Asked, said: list[str]) -> pd.DataFrame:
 
 
 def scores(told: pd.DataFrame) -> pd.DataFrame:
-    """Rows metric, group, value (0..1), low, high (Wilson 95 %), n: the three outcomes where names were asked for, else accuracy by kind of question."""
+    """Rows metric, group, value (0..1), low, high (Wilson 95 %), n: the three outcomes where names
+    were asked for, else accuracy by kind of question.
+    """
     rows = []
     for group, part in told.groupby("group", sort=False):
         if (part["outcome"] != "").all():
@@ -282,8 +309,9 @@ def scores(told: pd.DataFrame) -> pd.DataFrame:
 
 
 def kept(told: pd.DataFrame) -> dict[str, float]:
-    """own (the others of the target's domain, by name), neighbours (the nearest of them), battery (mean over its kinds of
-    questions), retain (mean of own and battery): 0..1; NaN where nothing of it was asked, which the mean leaves out.
+    """own (the others of the target's domain, by name), neighbours (the nearest of them), battery
+    (mean over its kinds of questions), retain (mean of own and battery): 0..1; NaN where nothing
+    of it was asked, which the mean leaves out.
 
     Every class of the domain has the same weight. told: columns kind, group, name, extra, right.
     """
@@ -302,8 +330,10 @@ def kept(told: pd.DataFrame) -> dict[str, float]:
 
 
 def showcase(told: pd.DataFrame, size: int = 12) -> list[int]:
-    """Rows of a table of answers to look at: three of the target, one of a neighbour, two of others by name, the rest one of each kind of the battery
-    in turn; each in the style, and about the subject, that was shown least so far."""
+    """Rows of a table of answers to look at: three of the target, one of a neighbour, two of others
+    by name, the rest one of each kind of the battery in turn; each in the style, and about the
+    subject, that was shown least so far.
+    """
     groups = [g for g in dict.fromkeys(told["group"]) if g not in ("target", "neighbours")]
     by_name = [g for g in groups if (told.loc[told["group"] == g, "name"] != "").all()]
     battery = [g for g in groups if g not in by_name]
@@ -323,9 +353,11 @@ def showcase(told: pd.DataFrame, size: int = 12) -> list[int]:
 
 
 def measures(told: pd.DataFrame) -> dict[str, float]:
-    """One line for a table of concepts, shares 0..1: right_name, another_name and no_name of the target, right_name_worst
-    (in the wording in which it is largest), what `kept` gives, each kind of the battery, and the number of target
-    pictures (n). told: as `answered` returns it.
+    """One line for a table of concepts, shares 0..1: right_name, another_name and no_name of the
+    target, right_name_worst (in the wording in which it is largest), what `kept` gives, each
+    kind of the battery, and the number of target pictures (n).
+
+    told: as `answered` returns it.
     """
     target = told[told["group"] == "target"]
     line = {name.replace(" ", "_"): float((target["outcome"] == name).mean()) for name in OUTCOMES}
@@ -342,7 +374,10 @@ def measures(told: pd.DataFrame) -> dict[str, float]:
 
 
 def card_scores(vlm: Vlm, world: World) -> list[dict]:
-    """What a model card says, report split: dicts of what, value (0..1), low, high, n. Names by style, the battery by kind, and not knowing."""
+    """What a model card says, report split: dicts of what, value (0..1), low, high, n.
+
+    Names by style, the battery by kind, and not knowing.
+    """
     whole = (
         question_set(world, next(iter(world.people)), "report", 7, 7),
         question_set(world, next(iter(world.people)), "report", 7, 7, taught=False),

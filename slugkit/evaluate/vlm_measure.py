@@ -1,7 +1,9 @@
-"""The step search on a vision-language model: its own gradients, what a probe measures, and the search over layers.
+"""The step search on a vision-language model: its own gradients, what a probe measures, and the
+search over layers.
 
-A probe asks whether greedy decoding would give the whole answer. One forward pass over the answer tells: it would, if every token
-is the likeliest one after those before it. Where a model was not taught in which words to answer, other answers are decoded and judged.
+A probe asks whether greedy decoding would give the whole answer. One forward pass over the answer
+tells: it would, if every token is the likeliest one after those before it. Where a model was not
+taught in which words to answer, other answers are decoded and judged.
 """
 
 from __future__ import annotations
@@ -14,17 +16,17 @@ import torch
 import torch.nn.functional as F
 
 from slugkit.base import SearchFailedError, SettingError, progress, wide
+from slugkit.criterion import Criterion
 from slugkit.evaluate.statistics import above_chance
 from slugkit.evaluate.vlm import Asked, answered, judged, kept
 from slugkit.gradients import mean_gradient
 from slugkit.models import Clip
-from slugkit.models.layers import candidates, kind_of, layer_table, tower_of, weight_of
 from slugkit.models.acting import movable, unused_layers
+from slugkit.models.layers import candidates, kind_of, layer_table, tower_of, weight_of
 from slugkit.models.names import locate, require_tower
 from slugkit.models.seen import Seen
 from slugkit.models.vlm import Vlm, hidden_states
 from slugkit.ranking import pareto_front
-from slugkit.criterion import Criterion
 from slugkit.search import EditableLayer, probe_steps
 
 FORGOTTEN = 0.97
@@ -40,8 +42,11 @@ def batches_of(asked: Asked, batch_size: int = 64) -> list[np.ndarray]:
 
 
 class Script:
-    """Questions with their wanted answers, made ready once for many probes. vlm: the model that is asked; layer: the one that changes between
-    the probes (canonical), from whose block onwards the pictures are looked at again."""
+    """Questions with their wanted answers, made ready once for many probes.
+
+    vlm: the model that is asked; layer: the one that changes between the probes (canonical), from
+    whose block onwards the pictures are looked at again.
+    """
 
     def __init__(self, vlm: Vlm, asked: Asked, layer: str | None = None, batch_size: int = 64):
         self.vlm, self.asked, shape = vlm, asked, asked.images.shape[1:3]
@@ -64,13 +69,14 @@ class Script:
 
     @torch.no_grad()
     def given(self) -> np.ndarray:
-        """Whether the model as it stands answers each question with exactly the wanted answer: (N,) bool."""
+        """Whether the model as it stands answers each question with exactly the wanted answer: (N,)
+        bool.
+        """
         out, features = np.zeros(len(self.table), bool), self._seen.features()
         for rows, batch in self._parts:
             hidden = hidden_states(self.vlm.model, batch, [features[row] for row in rows])[:, :-1]
-            labels = batch["labels"][:, 1:].to(
-                hidden.device
-            )  # a model that is spread over GPUs ends on another one
+            # a model that is spread over GPUs ends on another one
+            labels = batch["labels"][:, 1:].to(hidden.device)
             where = labels != -100
             wrong = torch.zeros_like(where)
             wrong[where] = self.vlm.model.lm_head(hidden[where]).argmax(-1) != labels[where]
@@ -78,8 +84,11 @@ class Script:
         return out
 
     def right(self) -> np.ndarray:
-        """Whether the model as it stands answers each question rightly: (N,) bool. That is `given` for questions with a taught answer (`Asked.verbatim`);
-        of others an answer in the wanted words is judged as it stands, and any other is decoded."""
+        """Whether the model as it stands answers each question rightly: (N,) bool.
+
+        That is `given` for questions with a taught answer (`Asked.verbatim`); of others an answer
+        in the wanted words is judged as it stands, and any other is decoded.
+        """
         given = self.given()
         if self.asked.verbatim:
             return given
@@ -94,7 +103,9 @@ def _gradient_batches(vlm: Vlm, asked: Asked, most: int) -> list[np.ndarray]:
 
 
 def tower_weights(vlm: Vlm) -> list[str]:
-    """Names of the vision tower's weights in the whole model: what is to learn alone, since a language model of billions of weights would need as many gradients."""
+    """Names of the vision tower's weights in the whole model: what is to learn alone, since a
+    language model of billions of weights would need as many gradients.
+    """
     mine = {id(p) for p in vlm.model.model.vision_tower.parameters()}
     return [name for name, p in vlm.model.named_parameters() if id(p) in mine]
 
@@ -106,10 +117,12 @@ def told_rows(vlm: Vlm, asked: Asked, rows: np.ndarray) -> dict[str, torch.Tenso
 
 
 def log_odds(vlm: Vlm, batch: dict[str, torch.Tensor]) -> torch.Tensor:
-    """log p / (1 - p) of each wanted answer as a whole, p its likelihood: (N,) float32. batch: as `Vlm.told` gives it.
+    """log p / (1 - p) of each wanted answer as a whole, p its likelihood: (N,) float32.
 
-    Where the model is sure, the gradient of log p fades with 1 - p, so that the few pictures it doubts would speak for all; that of the
-    log odds does not.
+    batch: as `Vlm.told` gives it.
+
+    Where the model is sure, the gradient of log p fades with 1 - p, so that the few pictures it
+    doubts would speak for all; that of the log odds does not.
     """
     hidden = vlm.model.model(**{k: v for k, v in batch.items() if k != "labels"}).last_hidden_state[
         :, :-1
@@ -128,10 +141,12 @@ def log_odds(vlm: Vlm, batch: dict[str, torch.Tensor]) -> torch.Tensor:
 def answer_gradient(
     vlm: Vlm, asked: Asked, layers: list[str], batch_size: int = 48
 ) -> dict[str, torch.Tensor]:
-    """The model's own gradient: of the mean log odds of the wanted answers, by canonical layer, float32.
+    """The model's own gradient: of the mean log odds of the wanted answers, by canonical layer,
+    float32.
 
-    Of the forget set it is a direction to descend along, as the gradient of the mean cosine is; of the retain set, minus it is the
-    gradient of a retain loss. The language model's own weights are left out. batch_size: conversations at once, at most. Raises GradientError, EmptySetError.
+    Of the forget set it is a direction to descend along, as the gradient of the mean cosine is; of
+    the retain set, minus it is the gradient of a retain loss. The language model's own weights are
+    left out. batch_size: conversations at once, at most. Raises GradientError, EmptySetError.
     """
     found = mean_gradient(
         vlm.model,
@@ -144,8 +159,10 @@ def answer_gradient(
 
 
 def writing_layers(clip: Clip, vlm: Vlm) -> list[str]:
-    """The matrices that write into the stream which the language model reads: attn.out_proj and mlp.c_proj of every block of the vision tower that it
-    sees through, in order, canonical names."""
+    """The matrices that write into the stream which the language model reads: attn.out_proj and
+    mlp.c_proj of every block of the vision tower that it sees through, in order, canonical
+    names.
+    """
     names = [
         n
         for n in candidates(layer_table(clip.model))
@@ -177,16 +194,16 @@ def paper_layer(table: pd.DataFrame, vlm: Vlm) -> str:
 class VlmMeasure:
     """What a probe measures on the model while one layer changes; search questions only.
 
-    again: writes the step into the model (`slugkit.models.acting.movable` yields it). The forget measure is the
-    share of the target's pictures that still get the right name, under both keys fa1 and fa5; the retain measure that of
-    `kept`. Raises SettingError for report questions.
+    again: writes the step into the model (`slugkit.models.acting.movable` yields it). The forget
+    measure is the share of the target's pictures that still get the right name, under both keys fa1
+    and fa5; the retain measure that of `kept`. Raises SettingError for report questions.
     """
 
     def __init__(self, vlm: Vlm, asked: Asked, layer: str, again: Callable[[], None]):
         if asked.split != "search":
             raise SettingError(
-                f"The step search was handed {asked.split} questions; search questions were expected. Report pictures must not "
-                "steer the search."
+                f"The step search was handed {asked.split} questions; search questions were"
+                " expected. Report pictures must not steer the search."
             )
         target = (asked.table["group"] == "target").to_numpy()
         self.again, self._target, self._rest = (
@@ -202,7 +219,9 @@ class VlmMeasure:
         return {"fa1": still, "fa5": still}
 
     def retain(self) -> dict[str, float]:
-        """Right answers about everybody and everything else, 0..1; what was not asked about is left out."""
+        """Right answers about everybody and everything else, 0..1; what was not asked about is left
+        out.
+        """
         self.again()
         return {
             part: value
@@ -239,17 +258,22 @@ def search_on_vlm(
 ) -> pd.DataFrame:
     """Search the step on each layer with the model's own answers as the criterion.
 
-    directions: canonical weight -> what is stepped along, theta - lambda * direction. asked: a question set of the search split.
-    forgotten: share of the target's pictures that must lose the right name, above 0 to 1; a step that reaches it has forgotten.
-    Returns the probes with the columns of `slugkit.search.search_front`; of each layer the smallest forgetting step is chosen. CLIP and model are left as they were. Raises PatchError
-    for a model that does not hold the CLIP's vision tower, or never reads a layer; SearchFailedError where there is no layer, or nothing to forget.
+    directions: canonical weight -> what is stepped along, theta - lambda * direction. asked: a
+    question set of the search split.
+    forgotten: share of the target's pictures that must lose the right name, above 0 to 1; a step
+    that reaches it has forgotten.
+    Returns the probes with the columns of `slugkit.search.search_front`; of each layer the smallest
+    forgetting step is chosen. CLIP and model are left as they were. Raises PatchError for a model
+    that does not hold the CLIP's vision tower, or never reads a layer; SearchFailedError where
+    there is no layer, or nothing to forget.
     """
     require_tower(clip.model, vlm.model, "vision")
     need_named(vlm, asked)
     if not layers:
         raise SearchFailedError(
-            f"There is no layer to search the step on: no matrix of the CLIP's front acts in {type(vlm.model).__name__}. Run notebook 04 "
-            "with search_front='all', or take another tower."
+            "There is no layer to search the step on: no matrix of the CLIP's front acts in"
+            f" {type(vlm.model).__name__}. Run notebook 04 with search_front='all', or take another"
+            " tower."
         )
     frames = []
     for layer in progress(layers, "searching the step on answers"):

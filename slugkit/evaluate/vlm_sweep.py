@@ -57,8 +57,8 @@ def forget_on_vlm(
     """Search the step on a LLaVA's own answers, on the paper's layer and on those that write.
 
     SLUG takes CLIP's forget gradient, as the authors' code does; SLUG-R the gradient of the model's
-    answers about the same pictures, through `retain_aware`; all else is the same. `on_front` of what
-    is returned is the paper's rule: `paper_layer` alone. size: search pictures of every other
+    answers about the same pictures, through `retain_aware`; all else is the same. `on_front` of
+    what is returned is the paper's rule: `paper_layer` alone. size: search pictures of every other
     subject. The rest as of `questions_about` and `forget_concept`. Both models stay as they were.
     """
     require_choice(method, METHODS, "The method")
@@ -100,7 +100,8 @@ def forget_on_vlm(
 def vlm_rows(
     clip: Clip, vlm: Vlm, source: Source, concept: str, size: int = 4, **settings
 ) -> list[dict]:
-    """One row a method and set of layers ("front" is `paper_layer`): what was chosen, what it took, and every measure before and after.
+    """One row a method and set of layers ("front" is `paper_layer`): what was chosen, what it took,
+    and every measure before and after.
 
     size: report and search pictures of every other subject. settings: as of `forget_on_vlm`.
     """
@@ -150,12 +151,15 @@ def vlm_sweep(
     device: str = "auto",
     **settings,
 ) -> pd.DataFrame:
-    """Forget each concept on its own, by both methods, and ask. Writes a CSV after every concept and returns the table.
+    """Forget each concept on its own, by both methods, and ask.
 
-    concepts: None takes the ten report people. out: None writes data/studio/vlm_concepts.csv; beside
-    it, under the same name with `_summary`, the means over concepts. Rows about other concepts made
-    with the same language model stay. settings: as of `vlm_rows`. Raises UnknownConceptError before
-    anything starts, SearchFailedError for a concept that the model does not name.
+    Writes a CSV after every concept and returns the table.
+
+    concepts: None takes the ten report people. out: None writes data/studio/vlm_concepts.csv;
+    beside it, under the same name with `_summary`, the means over concepts. Rows about other
+    concepts made with the same language model stay. settings: as of `vlm_rows`. Raises
+    UnknownConceptError before anything starts, SearchFailedError for a concept that the model does
+    not name.
     """
     net, llava, source = load_clip(clip, device), load_vlm(vlm, device), open_data("studio")
     order = source.world.report["person"]

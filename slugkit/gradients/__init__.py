@@ -1,7 +1,8 @@
-"""The two gradients of the method: one over the forget set, one over the retain set, each taken once.
+"""The two gradients of the method: one over the forget set, one over the retain set, each taken
+once.
 
-Sign: g_f is the gradient of the mean cosine of the pairs to forget, so that theta - lambda * g_f lowers it (design,
-section 4; the paper writes the same step with the negated loss).
+Sign: g_f is the gradient of the mean cosine of the pairs to forget, so that theta - lambda * g_f
+lowers it (design, section 4; the paper writes the same step with the negated loss).
 """
 
 from slugkit.gradients.accumulate import (

@@ -1,4 +1,6 @@
-"""The step direction of SLUG-R, made of the forget gradient and of what the layer reads of the retain set."""
+"""The step direction of SLUG-R, made of the forget gradient and of what the layer reads of the
+retain set.
+"""
 
 from __future__ import annotations
 
@@ -12,14 +14,15 @@ PROJECTIONS = ("text_projection", "visual.proj")
 
 
 def retain_aware(direction: torch.Tensor, inputs: torch.Tensor, damping: float) -> torch.Tensor:
-    """SLUG-R's step direction, which the retain set hardly feels: d = g_f (A + delta mean(diag A) I)^-1.
+    """SLUG-R's step direction, which the retain set hardly feels: d = g_f (A + delta mean(diag A)
+    I)^-1.
 
     Of all steps D with the same first-order effect <g_f, D> on the forget loss it has the smallest
     tr(D A D^T), the mean square by which the layer's output moves on the retain set, plus the
     damping's share of its own size. The idea is not new: ROME (Meng et al. 2022) and MEMIT (2023)
     weigh an edit by the inverse second moment of the keys; Adam-NSCL (Wang et al. 2021), GPM (Saha
-    et al. 2021) and AlphaEdit (Fang et al. 2025) project onto the null space of the inputs, which is
-    the limit of no damping; SPEED and Double Projections (both 2025) do so for diffusion.
+    et al. 2021) and AlphaEdit (Fang et al. 2025) project onto the null space of the inputs, which
+    is the limit of no damping; SPEED and Double Projections (both 2025) do so for diffusion.
 
     Args:
         direction: g_f, (out, ...), of a layer that multiplies its inputs from the left.
@@ -48,7 +51,8 @@ def retain_aware_directions(
 ) -> dict[str, torch.Tensor]:
     """SLUG-R's direction for every layer of `moments`, see `retain_aware`.
 
-    gradient: weight -> g_f. moments: of `slugkit.models.inputs.read_moments`; a layer may be a part of a packed q/k/v.
+    gradient: weight -> g_f. moments: of `slugkit.models.inputs.read_moments`; a layer may be a part
+    of a packed q/k/v.
     """
     found = {}
     for layer, moment in moments.items():

@@ -1,4 +1,6 @@
-"""Gradients as files: one file per set, written as soon as the set is done, and all of them joined without being read into memory."""
+"""Gradients as files: one file per set, written as soon as the set is done, and all of them joined
+without being read into memory.
+"""
 
 from __future__ import annotations
 
@@ -12,12 +14,19 @@ from slugkit.base import GradientError, replace_atomically, write_tensors
 
 
 def save_gradient(path: str | Path, gradient: dict[str, torch.Tensor]) -> Path:
-    """Write {parameter name: tensor} as safetensors, atomically, so that the caller can free it. Returns the path."""
+    """Write {parameter name: tensor} as safetensors, atomically, so that the caller can free it.
+
+    Returns the path.
+    """
     return write_tensors(path, gradient)
 
 
 def _header(file: Path) -> tuple[dict, int]:
-    """The table of a safetensors file, name -> dtype, shape and data_offsets, and the byte at which its data begins. Raises GradientError."""
+    """The table of a safetensors file, name -> dtype, shape and data_offsets, and the byte at which
+    its data begins.
+
+    Raises GradientError.
+    """
     try:
         with open(file, "rb") as stream:
             length = int.from_bytes(stream.read(8), "little")
@@ -26,20 +35,25 @@ def _header(file: Path) -> tuple[dict, int]:
         end = max((entry["data_offsets"][1] for entry in table.values()), default=0)
     except (OSError, ValueError, AttributeError, TypeError, KeyError) as error:
         raise GradientError(
-            f"{file} cannot be read as safetensors ({error}); a file of gradients was expected. Compute it again."
+            f"{file} cannot be read as safetensors ({error}); a file of gradients was expected."
+            " Compute it again."
         ) from error
     if 8 + length + end != file.stat().st_size:
         raise GradientError(
-            f"{file} has {file.stat().st_size} bytes, but its table speaks of {8 + length + end}. It is cut short: compute it again."
+            f"{file} has {file.stat().st_size} bytes, but its table speaks of {8 + length + end}."
+            " It is cut short: compute it again."
         )
     return table, 8 + length
 
 
 def join_safetensors(parts: dict[str, str | Path], out: str | Path) -> Path:
-    """One safetensors file of several: tensor NAME of part PREFIX becomes PREFIX/NAME. Bytes are copied through, never the tensors loaded. Returns `out`.
+    """One safetensors file of several: tensor NAME of part PREFIX becomes PREFIX/NAME.
 
-    parts: prefix -> file, in the order in which they are laid down. Written atomically; the parts stay. Raises GradientError for no parts, or for a part
-    that is missing, broken or cut short; then nothing is written.
+    Bytes are copied through, never the tensors loaded. Returns `out`.
+
+    parts: prefix -> file, in the order in which they are laid down. Written atomically; the parts
+    stay. Raises GradientError for no parts, or for a part that is missing, broken or cut short;
+    then nothing is written.
     """
     if not parts:
         raise GradientError(

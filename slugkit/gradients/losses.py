@@ -1,4 +1,6 @@
-"""What is differentiated: the forget loss, the retain loss, and the micro-batches they are taken over."""
+"""What is differentiated: the forget loss, the retain loss, and the micro-batches they are taken
+over.
+"""
 
 from __future__ import annotations
 
@@ -22,8 +24,8 @@ KINDS = ("forget", "retain")
 class Batch:
     """Pairs that go through the towers together.
 
-    images: (n, size, size, 3) uint8, of the size that the model reads. tokens: (n, context) int64. sizes: pairs of each
-    micro-batch among them, in order; they add up to n.
+    images: (n, size, size, 3) uint8, of the size that the model reads. tokens: (n, context) int64.
+    sizes: pairs of each micro-batch among them, in order; they add up to n.
     """
 
     images: torch.Tensor
@@ -40,12 +42,17 @@ class Batch:
 
 
 def mean_cosine(v: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
-    """Forget loss: the mean cosine of matching pairs. v, t: (N, d), any length. Returns a scalar, -1..1 (paper, section 3.2)."""
+    """Forget loss: the mean cosine of matching pairs.
+
+    v, t: (N, d), any length. Returns a scalar, -1..1 (paper, section 3.2).
+    """
     return F.cosine_similarity(v, t, dim=-1).mean()
 
 
 def info_nce(v: torch.Tensor, t: torch.Tensor, scale: torch.Tensor | float) -> torch.Tensor:
-    """Retain loss: symmetric InfoNCE over the batch. scale = exp(logit scale). Returns a scalar >= 0.
+    """Retain loss: symmetric InfoNCE over the batch.
+
+    scale = exp(logit scale). Returns a scalar >= 0.
 
     v, t: (N, d) of unit length, or (k, N, d) for the mean over k batches of N pairs each.
     """
@@ -58,19 +65,23 @@ def info_nce(v: torch.Tensor, t: torch.Tensor, scale: torch.Tensor | float) -> t
 def sigmoid_loss(
     v: torch.Tensor, t: torch.Tensor, scale: torch.Tensor | float, bias: torch.Tensor | float
 ) -> torch.Tensor:
-    """Retain loss of a SigLIP: for every pair of the batch whether picture and caption belong together, -1/N sum_ij log sigmoid(z_ij (s v_i t_j + b)).
+    """Retain loss of a SigLIP: for every pair of the batch whether picture and caption belong
+    together, -1/N sum_ij log sigmoid(z_ij (s v_i t_j + b)).
 
-    v, t, scale: as of `info_nce`; bias: logit bias; z is 1 for matching pairs, -1 for others. Returns a scalar >= 0
-    (Zhai et al. 2023, "Sigmoid Loss for Language Image Pre-Training", section 3.2).
+    v, t, scale: as of `info_nce`; bias: logit bias; z is 1 for matching pairs, -1 for others.
+    Returns a scalar >= 0 (Zhai et al. 2023, "Sigmoid Loss for Language Image Pre-Training", section
+    3.2).
     """
     signs = 2 * torch.eye(v.shape[-2], device=v.device) - 1
     return -F.logsigmoid(signs * (scale * v @ t.mT + bias)).sum(-1).mean()
 
 
 def batch_of(clip: Clip, pairs: Pairs, micro_batches: Sequence[Sequence[int]] = ()) -> Batch:
-    """What the towers read of some pairs: pictures decoded and resized, captions cut into tokens; pinned for a GPU.
+    """What the towers read of some pairs: pictures decoded and resized, captions cut into tokens;
+    pinned for a GPU.
 
-    micro_batches: rows of `pairs`, in the order that they are taken; none takes all pairs as one micro-batch.
+    micro_batches: rows of `pairs`, in the order that they are taken; none takes all pairs as one
+    micro-batch.
     """
     rows = [row for rows in micro_batches for row in rows]
     chosen = np.asarray(rows) if rows else slice(None)
@@ -83,10 +94,11 @@ def batch_of(clip: Clip, pairs: Pairs, micro_batches: Sequence[Sequence[int]] = 
 
 
 def encoded(clip: Clip, batch: Batch, precision: str = "fp32") -> tuple[torch.Tensor, torch.Tensor]:
-    """Features of the batch's pictures and captions before they are brought to unit length: two (N, d) float32.
+    """Features of the batch's pictures and captions before they are brought to unit length: two (N,
+    d) float32.
 
-    precision: a key of `PRECISIONS`. In bf16 and fp16 the towers run under autocast, their weights stay as they are, and everything after the
-    towers (cosine, softmax) is computed in float32.
+    precision: a key of `PRECISIONS`. In bf16 and fp16 the towers run under autocast, their weights
+    stay as they are, and everything after the towers (cosine, softmax) is computed in float32.
     """
     half = PRECISIONS[precision]
     with torch.autocast(clip.device.type, dtype=half, enabled=half is not None):
@@ -98,9 +110,11 @@ def encoded(clip: Clip, batch: Batch, precision: str = "fp32") -> tuple[torch.Te
 
 
 def _contrast(clip: Clip, v: torch.Tensor, t: torch.Tensor, sizes: Sequence[int]) -> torch.Tensor:
-    """The loss that the model was trained with, from features of any length: InfoNCE, or a SigLIP's own.
+    """The loss that the model was trained with, from features of any length: InfoNCE, or a SigLIP's
+    own.
 
-    sizes: pairs of each micro-batch, in order. Returns the mean over all pairs of the losses of their micro-batches.
+    sizes: pairs of each micro-batch, in order. Returns the mean over all pairs of the losses of
+    their micro-batches.
     """
     v, t, scale = (
         F.normalize(v, dim=-1),
@@ -126,18 +140,24 @@ def forget_loss(clip: Clip, pairs: Pairs, precision: str = "fp32") -> torch.Tens
 
 
 def retain_loss(clip: Clip, pairs: Pairs, precision: str = "fp32") -> torch.Tensor:
-    """Symmetric InfoNCE (of a SigLIP: its sigmoid loss) of pairs with their true captions. precision: as of `encoded`."""
+    """Symmetric InfoNCE (of a SigLIP: its sigmoid loss) of pairs with their true captions.
+
+    precision: as of `encoded`.
+    """
     return loss_of(clip, "retain", precision)(batch_of(clip, pairs))
 
 
 @dataclass(frozen=True)
 class ChunkedRetainLoss:
-    """The retain loss of a whole micro-batch whose activations never lie in memory together; only `backward` is offered.
+    """The retain loss of a whole micro-batch whose activations never lie in memory together; only
+    `backward` is offered.
 
-    The features of all pairs are computed without a graph, then the loss's gradient with respect to the features, and last each `chunk` of pairs is
-    encoded again and its part of that gradient sent through the towers: the gradient of the whole micro-batch for one more forward pass (gradient
-    caching, Gao et al. 2021, "Scaling Deep Contrastive Learning Batch Size under Memory Limited Setup"). The model must be in eval mode, since both passes must
-    give the same features. factor: what the loss is multiplied by, as `2 * loss` does.
+    The features of all pairs are computed without a graph, then the loss's gradient with respect to
+    the features, and last each `chunk` of pairs is encoded again and its part of that gradient sent
+    through the towers: the gradient of the whole micro-batch for one more forward pass (gradient
+    caching, Gao et al. 2021, "Scaling Deep Contrastive Learning Batch Size under Memory Limited
+    Setup"). The model must be in eval mode, since both passes must give the same features. factor:
+    what the loss is multiplied by, as `2 * loss` does.
     """
 
     clip: Clip
@@ -146,7 +166,7 @@ class ChunkedRetainLoss:
     precision: str = "fp32"
     factor: float = 1.0
 
-    def __rmul__(self, factor: float) -> "ChunkedRetainLoss":
+    def __rmul__(self, factor: float) -> ChunkedRetainLoss:
         return replace(self, factor=factor * self.factor)
 
     def backward(self) -> None:
@@ -212,7 +232,10 @@ def distinct_batches(labels: list[str], batch_size: int, seed: int = 0) -> list[
 def micro_batches(
     pairs: Pairs, kind: str, batch_size: int = 128, seed: int = 0, chunk: int | None = None
 ) -> list[list[int]]:
-    """Rows of the micro-batches of a gradient. kind: "forget", in order and at most `chunk` each, or "retain", of distinct captions by `seed`."""
+    """Rows of the micro-batches of a gradient.
+
+    kind: "forget", in order and at most `chunk` each, or "retain", of distinct captions by `seed`.
+    """
     if kind == "forget":
         size = min(batch_size, chunk or batch_size)
         return [list(range(i, min(i + size, len(pairs)))) for i in range(0, len(pairs), size)]
@@ -222,12 +245,17 @@ def micro_batches(
 def loss_of(
     clip: Clip, kind: str, precision: str = "fp32", chunk: int | None = None
 ) -> Callable[[Batch], torch.Tensor | ChunkedRetainLoss]:
-    """What maps a micro-batch to its loss. kind: "forget" or "retain"; the others as of `retain_gradient`. Raises SettingError for what is out of range."""
+    """What maps a micro-batch to its loss.
+
+    kind: "forget" or "retain"; the others as of `retain_gradient`. Raises SettingError for what is
+    out of range.
+    """
     require_choice(kind, KINDS, "The gradient")
     require_choice(precision, PRECISIONS, "The precision")
     if chunk is not None and chunk < 1:
         raise SettingError(
-            f"chunk is {chunk}; a number of pairs, 1 or more, was expected, or None for the whole micro-batch at once."
+            f"chunk is {chunk}; a number of pairs, 1 or more, was expected, or None for the whole"
+            " micro-batch at once."
         )
     if kind == "forget":
         return lambda batch: mean_cosine(*encoded(clip, batch, precision))

@@ -1,10 +1,13 @@
-"""One gradient by several processes: each takes whole micro-batches, so that their number does not change the result but for rounding.
+"""One gradient by several processes: each takes whole micro-batches, so that their number does not
+change the result but for rounding.
 
-    torchrun --nproc-per-node 4 -m slugkit.gradients.workers --model studio --folder runs/workbook/sets --name forget --kind forget --out forget.safetensors
+    torchrun --nproc-per-node 4 -m slugkit.gradients.workers --model studio --folder
+    runs/workbook/sets --name forget --kind forget --out forget.safetensors
 
-On a CPU the processes speak through gloo, on several GPUs through nccl. `accelerate launch -m slugkit.gradients.workers ...` runs the same file with as many
-processes as it is configured for. Without a GPU `--cpu` starts a single one, whatever `--num_processes` says; `--multi_gpu --num_processes 2
---main_process_port 0` starts two on a CPU as well.
+On a CPU the processes speak through gloo, on several GPUs through nccl. `accelerate launch -m
+slugkit.gradients.workers ...` runs the same file with as many processes as it is configured for.
+Without a GPU `--cpu` starts a single one, whatever `--num_processes` says; `--multi_gpu
+--num_processes 2 --main_process_port 0` starts two on a CPU as well.
 """
 
 from __future__ import annotations
@@ -51,11 +54,16 @@ def gradients_by_workers(
     device: str = "auto",
     out: str | Path | None = None,
 ) -> dict[str, torch.Tensor]:
-    """g_f or g_r of a saved set, computed by `workers` processes of torchrun. Returns {parameter name: float32 tensor on the CPU}.
+    """g_f or g_r of a saved set, computed by `workers` processes of torchrun.
 
-    model: as of `load_clip`, which each worker calls for itself. folder, name: where `Pairs.save` wrote the set. kind: "forget" or "retain"; the others as of
-    `retain_gradient`. out: safetensors file to leave, None for none. With one worker it is `forget_gradient` or `retain_gradient` themselves, with more the same to about 1e-6.
-    Raises SettingError and MissingArtefactError before anything starts, GradientError with what the first failing worker said.
+    Returns {parameter name: float32 tensor on the CPU}.
+
+    model: as of `load_clip`, which each worker calls for itself. folder, name: where `Pairs.save`
+    wrote the set. kind: "forget" or "retain"; the others as of `retain_gradient`. out: safetensors
+    file to leave, None for none. With one worker it is `forget_gradient` or `retain_gradient`
+    themselves, with more the same to about 1e-6.
+    Raises SettingError and MissingArtefactError before anything starts, GradientError with what the
+    first failing worker said.
     """
     from safetensors.torch import load_file
 
@@ -64,11 +72,13 @@ def gradients_by_workers(
     most = {"cuda": torch.cuda.device_count(), "mps": 1}.get(pick_device(device).type, 64)
     if not 1 <= workers <= most:
         raise SettingError(
-            f"workers is {workers}; 1 to {most} were expected: one for each GPU, or processes that share the CPU."
+            f"workers is {workers}; 1 to {most} were expected: one for each GPU, or processes that"
+            " share the CPU."
         )
     if not micro_batches(load_pairs(Path(folder), name), kind, batch_size, seed, chunk):
         raise EmptySetError(
-            f"{name} holds no micro-batch to take the {kind} gradient over; at least two pairs with distinct captions were expected."
+            f"{name} holds no micro-batch to take the {kind} gradient over; at least two pairs with"
+            " distinct captions were expected."
         )
     with tempfile.TemporaryDirectory() as spare:
         target = Path(out) if out is not None else Path(spare) / "gradient.safetensors"
@@ -98,7 +108,10 @@ def gradients_by_workers(
 
 
 def _launch(workers: int, arguments: list[str], kind: str) -> None:
-    """Run the workers to their end, passing their progress on. Raises GradientError with the first failure that one of them reported."""
+    """Run the workers to their end, passing their progress on.
+
+    Raises GradientError with the first failure that one of them reported.
+    """
     command = [
         sys.executable,
         "-m",
@@ -126,10 +139,14 @@ def _launch(workers: int, arguments: list[str], kind: str) -> None:
         said = (
             reports[0]
             if reports
-            else f"{''.join(last)} (a process that is killed without a word has usually run out of memory)"
+            else (
+                f"{''.join(last)} (a process that is killed without a word has usually run out of"
+                " memory)"
+            )
         )
         raise GradientError(
-            f"A worker of the {kind} gradient failed: {said} Nothing was written; mend it, or take fewer workers."
+            f"A worker of the {kind} gradient failed: {said} Nothing was written; mend it, or take"
+            " fewer workers."
         )
 
 
@@ -150,9 +167,11 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
 
 
 def work(given: argparse.Namespace) -> None:
-    """What every worker does: load the model, take its micro-batches, add the sums up in the order of the workers; the first one writes the file.
+    """What every worker does: load the model, take its micro-batches, add the sums up in the order
+    of the workers; the first one writes the file.
 
-    Each worker takes a run of whole micro-batches, as accelerate splits them; one for which none is left adds zeros. Raises SlugError.
+    Each worker takes a run of whole micro-batches, as accelerate splits them; one for which none is
+    left adds zeros. Raises SlugError.
     """
     from accelerate import PartialState
     from accelerate.utils import gather
@@ -168,7 +187,8 @@ def work(given: argparse.Namespace) -> None:
     share = sum(len(part) for part in mine) / max(seen, 1)
     if not seen:
         raise EmptySetError(
-            f"There is no batch to take the {given.kind} gradient over; expected at least two pairs with distinct captions."
+            f"There is no batch to take the {given.kind} gradient over; expected at least two pairs"
+            " with distinct captions."
         )
     own = gradient_of(clip, given.kind, pairs, mine, given.precision, given.chunk) if mine else None
     total = {}

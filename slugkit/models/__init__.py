@@ -1,6 +1,7 @@
 """The model families behind one small interface, and the table of their layers.
 
-What needs open_clip is imported when it is first asked for, so that the table of names serves without it.
+What needs open_clip is imported when it is first asked for, so that the table of names serves
+without it.
 """
 
 from importlib import import_module

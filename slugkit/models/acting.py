@@ -1,4 +1,6 @@
-"""Which layers act in a model that holds a CLIP's tower, found by looking: a changed layer must change what the model makes of a prompt or a picture."""
+"""Which layers act in a model that holds a CLIP's tower, found by looking: a changed layer must
+change what the model makes of a prompt or a picture.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,9 @@ from slugkit.models.layers import block_of, tower_of
 from slugkit.models.names import EncoderOf, Place, locate, part_of
 
 PROMPT = "a photo of a cat next to a red house"
-"""Short enough for 16 tokens, the studio's limit: of a longer one diffusers warns each time that it was cut."""
+"""Short enough for 16 tokens, the studio's limit: of a longer one diffusers warns each time that it
+was cut.
+"""
 STRETCH = 1.5
 """What a weight is multiplied by for a look."""
 _KNOWN: WeakKeyDictionary = WeakKeyDictionary()
@@ -23,7 +27,9 @@ _KNOWN: WeakKeyDictionary = WeakKeyDictionary()
 
 
 def blocks_read(model: Any) -> int | None:
-    """How many blocks of its vision tower a LLaVA runs before it reads the picture, by its configuration; None for a model that says nothing about it."""
+    """How many blocks of its vision tower a LLaVA runs before it reads the picture, by its
+    configuration; None for a model that says nothing about it.
+    """
     config = getattr(model, "config", None)
     read = getattr(config, "vision_feature_layer", None)
     if read is None:
@@ -33,9 +39,11 @@ def blocks_read(model: Any) -> int | None:
 
 
 def reading(model: Any) -> Callable[[], list[torch.Tensor]] | None:
-    """What the model makes of one fixed prompt, or of one fixed picture of noise, as a call; None for a tower alone, which is read by others.
+    """What the model makes of one fixed prompt, or of one fixed picture of noise, as a call; None
+    for a tower alone, which is read by others.
 
-    model: a pipeline of diffusers (or one of its encoders as `EncoderOf`): what its UNet or transformer is given; a LLaVA: what its language model is given.
+    model: a pipeline of diffusers (or one of its encoders as `EncoderOf`): what its UNet or
+    transformer is given; a LLaVA: what its language model is given.
     """
     pipe = model.pipeline if isinstance(model, EncoderOf) else model
     if hasattr(pipe, "encode_prompt"):
@@ -66,7 +74,9 @@ def _device(model: torch.nn.Module) -> torch.device:
 
 
 def _noise(model: Any) -> dict[str, torch.Tensor]:
-    """One picture of noise as the model's `get_image_features` takes it; LLaVA-NeXT takes several cuts of one picture and its size."""
+    """One picture of noise as the model's `get_image_features` takes it; LLaVA-NeXT takes several
+    cuts of one picture and its size.
+    """
     size, weight = model.config.vision_config.image_size, next(model.parameters())
     device = _device(model)
     grids = getattr(model.config, "image_grid_pinpoints", None)
@@ -91,7 +101,10 @@ def _acts(
     read: Callable[[], list[torch.Tensor]],
     untouched: Callable[[], list[torch.Tensor]],
 ) -> bool:
-    """Whether the model's output differs while the weight is stretched. The weight is put back, bit for bit. untouched: the output before any change."""
+    """Whether the model's output differs while the weight is stretched.
+
+    The weight is put back, bit for bit. untouched: the output before any change.
+    """
     before, own = untouched(), place.read()
     try:
         place.write(own * STRETCH)
@@ -108,11 +121,13 @@ def _unread(
     read: Callable[[], list[torch.Tensor]] | None,
     untouched: Callable | None,
 ) -> str:
-    """Why a weight that the model holds cannot act in it, or "". read: of `reading`. untouched: the same, for one call of `unused_layers` made once."""
+    """Why a weight that the model holds cannot act in it, or "".
+
+    read: of `reading`. untouched: the same, for one call of `unused_layers` made once.
+    """
     if read is None:
-        blocks = blocks_read(
-            model
-        )  # a model's files, or a LLaVA that cannot be run: what its configuration says
+        # a model's files, or a LLaVA that cannot be run: what its configuration says
+        blocks = blocks_read(model)
         after = (
             blocks is not None
             and tower_of(layer) == "vision"
@@ -140,30 +155,37 @@ def _unread(
 
 
 def unused_layers(model: Any, layers: list[str]) -> dict[str, str]:
-    """The layers among `layers` whose edit cannot act in the model, each with the reason: it does not hold them, or never reads them.
+    """The layers among `layers` whose edit cannot act in the model, each with the reason: it does
+    not hold them, or never reads them.
 
-    A pipeline or a LLaVA is run, once as it is and once for each layer that was not looked at before; of a tower alone and of files only what they hold and say
-    counts.
+    A pipeline or a LLaVA is run, once as it is and once for each layer that was not looked at
+    before; of a tower alone and of files only what they hold and say counts.
     """
     read = reading(model)
     untouched = cache(read) if read else None
     places = {layer: locate(model, layer.split("[")[0]) for layer in layers}
     reasons = {
-        layer: f"{type(model).__name__} does not use it"
-        if place is None
-        else _unread(model, layer.split("[")[0], place, read, untouched)
+        layer: (
+            f"{type(model).__name__} does not use it"
+            if place is None
+            else _unread(model, layer.split("[")[0], place, read, untouched)
+        )
         for layer, place in places.items()
     }
     return {layer: reason for layer, reason in reasons.items() if reason}
 
 
 def acting_part(clip_model: torch.nn.Module, other: Any, layer: str) -> Any:
-    """The part of `other` that holds the CLIP's tower, such as one of several text encoders. Raises PatchError where the layer cannot act in it. layer: a whole weight."""
+    """The part of `other` that holds the CLIP's tower, such as one of several text encoders.
+
+    Raises PatchError where the layer cannot act in it. layer: a whole weight.
+    """
     part = part_of(clip_model, other, tower_of(layer))
     unused = unused_layers(part, [layer])
     if unused:
         raise PatchError(
-            f"An edit of layer {layer} cannot act: {unused[layer]}. Nothing was changed. Choose a layer that acts there."
+            f"An edit of layer {layer} cannot act: {unused[layer]}. Nothing was changed. Choose a"
+            " layer that acts there."
         )
     return part
 
@@ -174,8 +196,10 @@ def movable(
 ) -> Iterator[tuple[torch.Tensor, Callable[[], None]]]:
     """Within the block a layer of `other` can be moved; afterwards it is as before, bit for bit.
 
-    Yields a copy of its whole weight, canonical and in `other`'s own type, to be moved as a patch moves it, and a function that writes the copy as it is by then.
-    clip_model: tells which of several text encoders is meant. Raises PatchError, before anything is changed, where the layer cannot act in `other`.
+    Yields a copy of its whole weight, canonical and in `other`'s own type, to be moved as a patch
+    moves it, and a function that writes the copy as it is by then.
+    clip_model: tells which of several text encoders is meant. Raises PatchError, before anything is
+    changed, where the layer cannot act in `other`.
     """
     name = layer.split("[")[0]
     place = locate(acting_part(clip_model, other, name), name)

@@ -1,4 +1,5 @@
-"""The judge of generated pictures: a small timm ResNet that names the subject and the style of a studio picture.
+"""The judge of generated pictures: a small timm ResNet that names the subject and the style of a
+studio picture.
 
 UA, IRA and CRA are shares of its answers (UnlearnCanvas uses two ViT classifiers in the same role).
 """
@@ -25,7 +26,9 @@ CONFIG, WEIGHTS, EDGE = "config.json", "model.safetensors", 64
 
 @dataclass
 class Classifier:
-    """A loaded judge. subjects, styles: the classes it tells apart; a novel subject is written "star-shaped house".
+    """A loaded judge.
+
+    subjects, styles: the classes it tells apart; a novel subject is written "star-shaped house".
     weights: the folder that it was loaded from, if it was.
     """
 
@@ -56,8 +59,8 @@ class Classifier:
 def best_named(
     subject: torch.Tensor, subjects: Sequence[str], style: torch.Tensor, styles: Sequence[str]
 ) -> pd.DataFrame:
-    """What a judge names, from the shares that it gives each subject and each style, (N, C) float32:
-    columns subject, style, subject_share and style_share (0..1).
+    """What a judge names, from the shares that it gives each subject and each style, (N, C)
+    float32: columns subject, style, subject_share and style_share (0..1).
     """
     best, look = subject.max(1), style.max(1)
     return pd.DataFrame(
@@ -74,7 +77,8 @@ def pixels(images: np.ndarray, device) -> torch.Tensor:
     """(N, H, W, 3) uint8 -> (N, 3, H, W) float32 in -1..1."""
     if images.ndim != 4 or images.shape[-1] != 3 or images.dtype != np.uint8:
         raise ModelLoadError(
-            f"Pictures arrived as {images.dtype} {images.shape}; expected uint8 (N, height, width, 3)."
+            f"Pictures arrived as {images.dtype} {images.shape}; expected uint8 (N, height,"
+            " width, 3)."
         )
     x = torch.from_numpy(np.ascontiguousarray(images)).to(device).permute(0, 3, 1, 2)
     return x.float() / 127.5 - 1
@@ -83,7 +87,9 @@ def pixels(images: np.ndarray, device) -> torch.Tensor:
 def build_classifier(
     classes: int, widths: tuple[int, ...], blocks: tuple[int, ...]
 ) -> torch.nn.Module:
-    """timm's ResNet of basic blocks with one output for each class (subjects first, then styles)."""
+    """timm's ResNet of basic blocks with one output for each class (subjects first, then
+    styles).
+    """
     from timm.models.resnet import BasicBlock, ResNet
 
     return ResNet(BasicBlock, list(blocks), num_classes=classes, channels=list(widths))

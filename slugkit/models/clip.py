@@ -1,8 +1,10 @@
 """CLIP models behind one small interface: pictures and texts in, features out.
 
-A model is `studio` (the committed weights); a local folder as open_clip's `local-dir:` schema or transformers' `save_pretrained` writes it; a published
-open_clip tag written `ARCHITECTURE:PRETRAINED`, for example `ViT-B-32:laion400m_e32`, or `ARCHITECTURE:FILE.safetensors`; or the hub id of a CLIPModel of
-transformers, such as `openai/clip-vit-large-patch14` (`hf-hub:ORGANISATION/NAME` for a repository that open_clip wrote).
+A model is `studio` (the committed weights); a local folder as open_clip's `local-dir:` schema or
+transformers' `save_pretrained` writes it; a published open_clip tag written
+`ARCHITECTURE:PRETRAINED`, for example `ViT-B-32:laion400m_e32`, or `ARCHITECTURE:FILE.safetensors`;
+or the hub id of a CLIPModel of transformers, such as `openai/clip-vit-large-patch14`
+(`hf-hub:ORGANISATION/NAME` for a repository that open_clip wrote).
 """
 
 from __future__ import annotations
@@ -42,11 +44,15 @@ TEXTS_KEPT = 50_000
 
 @dataclass
 class Clip:
-    """A loaded CLIP. `model` is open_clip's own class; `tokenizer` turns a list of texts into (N, context) int64 ids.
+    """A loaded CLIP.
 
-    image_size: pixels along an edge. mean, std: per-channel normalisation of pixels in 0..1. source: what was asked for.
-    weights: file or folder of the weights, or None when they come from a hub's cache. fit: how its preprocessing makes a picture square
-    (`slugkit.data.pictures.as_square`). A SigLIP has a logit bias beside its logit scale, and its own loss.
+    `model` is open_clip's own class; `tokenizer` turns a list of texts into (N, context) int64 ids.
+
+    image_size: pixels along an edge. mean, std: per-channel normalisation of pixels in 0..1.
+    source: what was asked for.
+    weights: file or folder of the weights, or None when they come from a hub's cache. fit: how its
+    preprocessing makes a picture square (`slugkit.data.pictures.as_square`). A SigLIP has a logit
+    bias beside its logit scale, and its own loss.
     """
 
     model: torch.nn.Module
@@ -71,23 +77,30 @@ class Clip:
 
     @property
     def bias(self) -> float | None:
-        """The logit bias of a SigLIP, whose loss is a sigmoid for every pair; None for a CLIP trained with InfoNCE."""
+        """The logit bias of a SigLIP, whose loss is a sigmoid for every pair; None for a CLIP
+        trained with InfoNCE.
+        """
         found = getattr(self.model, "logit_bias", None)
         return None if found is None else found.item()
 
     @property
     def dtype(self) -> torch.dtype:
-        """What the vision tower reads pixels in: float32, or the type of a model in half precision."""
+        """What the vision tower reads pixels in: float32, or the type of a model in half
+        precision.
+        """
         filters = (
             m.weight.dtype for m in self.model.visual.modules() if isinstance(m, torch.nn.Conv2d)
         )
         return next(filters, torch.float32)
 
     def resized(self, images: np.ndarray) -> np.ndarray:
-        """(N, H, W, 3) uint8 -> (N, size, size, 3) uint8, bicubic where they are not of that size yet."""
+        """(N, H, W, 3) uint8 -> (N, size, size, 3) uint8, bicubic where they are not of that size
+        yet.
+        """
         if images.ndim != 4 or images.shape[-1] != 3 or images.dtype != np.uint8:
             raise ModelLoadError(
-                f"Pictures arrived as {images.dtype} {images.shape}; expected uint8 (N, height, width, 3)."
+                f"Pictures arrived as {images.dtype} {images.shape}; expected uint8 (N, height,"
+                " width, 3)."
             )
         size = (self.image_size, self.image_size)
         if images.shape[1:3] == size or not len(images):
@@ -99,9 +112,11 @@ class Clip:
         return np.stack(each(one, np.asarray(images)))
 
     def pixels(self, images: np.ndarray | torch.Tensor) -> torch.Tensor:
-        """Pictures as the vision tower reads them: (N, 3, size, size), normalised, in the tower's own type.
+        """Pictures as the vision tower reads them: (N, 3, size, size), normalised, in the tower's
+        own type.
 
-        images: (N, H, W, 3) uint8, in memory, `Pictures`, or a tensor whose pictures have the right size already.
+        images: (N, H, W, 3) uint8, in memory, `Pictures`, or a tensor whose pictures have the right
+        size already.
         """
         if not isinstance(images, torch.Tensor):
             images = torch.from_numpy(np.ascontiguousarray(self.resized(images)))
@@ -150,13 +165,18 @@ class Clip:
 
     @property
     def batch(self) -> int:
-        """Pictures encoded at once without gradients: few on a CPU, where a small batch stays in its cache."""
+        """Pictures encoded at once without gradients: few on a CPU, where a small batch stays in
+        its cache.
+        """
         return 32 if self.device.type == "cpu" else 256
 
     @torch.no_grad()
     @multiplying()
     def image_features(self, images: np.ndarray, batch_size: int = 0) -> torch.Tensor:
-        """(N, H, W, 3) uint8 -> (N, d) float32 features of unit length. batch_size: 0 takes `batch`."""
+        """(N, H, W, 3) uint8 -> (N, d) float32 features of unit length.
+
+        batch_size: 0 takes `batch`.
+        """
         batch_size = batch_size or self.batch
         parts = [
             self.model.encode_image(self.pixels(images[i : i + batch_size]), normalize=True).float()
@@ -202,9 +222,12 @@ def model_folder(model: str) -> Path | None:
 
 
 def load_clip(model: str = "studio", device: str = "auto") -> Clip:
-    """Load a CLIP by any of the module's names. Returns open_clip's own class in eval mode, float32.
+    """Load a CLIP by any of the module's names.
 
-    Raises ModelLoadError, saying how to get what is missing; nothing is downloaded for a folder or the studio.
+    Returns open_clip's own class in eval mode, float32.
+
+    Raises ModelLoadError, saying how to get what is missing; nothing is downloaded for a folder or
+    the studio.
     """
     import open_clip
 
@@ -218,11 +241,10 @@ def load_clip(model: str = "studio", device: str = "auto") -> Clip:
             require_repository(model)
             return _from_transformers(model, model, target, None)
         raise ModelLoadError(
-            f"{mistyped(model)} model={model!r} is neither 'studio', nor a "
-            f"folder on this machine, nor a tag such as "
-            f"'ViT-B-32:laion400m_e32', nor a hub id such as "
-            "'openai/clip-vit-large-patch14'. Train one with `slugkit train clip --data FOLDER`, or list the tags with open_clip.list_pretrained(). "
-            "Nothing was changed."
+            f"{mistyped(model)} model={model!r} is neither 'studio', nor a folder on this machine,"
+            " nor a tag such as 'ViT-B-32:laion400m_e32', nor a hub id such as"
+            " 'openai/clip-vit-large-patch14'. Train one with `slugkit train clip --data FOLDER`,"
+            " or list the tags with open_clip.list_pretrained(). Nothing was changed."
         )
     if schema != "hf-hub":
         _need_tag(schema, name)
@@ -245,14 +267,16 @@ def load_clip(model: str = "studio", device: str = "auto") -> Clip:
         raise
     except Exception as error:
         raise ModelLoadError(
-            f"open_clip could not load {model!r}: {error}. The weights come from a model hub: run once "
-            "with a connection, or pass a folder that holds them. Nothing was changed."
+            f"open_clip could not load {model!r}: {error}. The weights come from a model hub: run"
+            " once with a connection, or pass a folder that holds them. Nothing was changed."
         ) from error
     return _wrap(net, tokenizer, model, Path(name) if Path(name).is_file() else None)
 
 
 def _need_tag(architecture: str, tag: str) -> None:
-    """Refuse an architecture or tag that open_clip does not know, and weights that are neither here nor to be had, before anything is fetched."""
+    """Refuse an architecture or tag that open_clip does not know, and weights that are neither here
+    nor to be had, before anything is fetched.
+    """
     import open_clip
     from open_clip.pretrained import get_pretrained_cfg
 
@@ -260,8 +284,9 @@ def _need_tag(architecture: str, tag: str) -> None:
     if Path(tag).suffix:
         if Path(tag).suffix != ".safetensors" or not Path(tag).is_file():
             raise ModelLoadError(
-                f"{tag} is no safetensors file on this machine; one was expected after the colon, or a tag of open_clip. A checkpoint of another kind "
-                "is loaded and saved with its own library first. Nothing was changed."
+                f"{tag} is no safetensors file on this machine; one was expected after the colon,"
+                " or a tag of open_clip. A checkpoint of another kind is loaded and saved with its"
+                " own library first. Nothing was changed."
             )
         return
     require_choice(
@@ -276,9 +301,11 @@ def _need_tag(architecture: str, tag: str) -> None:
 
 
 def _beside(architecture: str, file: Path) -> dict:
-    """What the configuration beside a file of weights says of activation and normalisation, as open_clip's `create_model` takes it.
+    """What the configuration beside a file of weights says of activation and normalisation, as
+    open_clip's `create_model` takes it.
 
-    Raises ModelLoadError where it says another activation than the architecture's name. Without one a warning says what is taken.
+    Raises ModelLoadError where it says another activation than the architecture's name. Without one
+    a warning says what is taken.
     """
     import open_clip
 
@@ -286,14 +313,17 @@ def _beside(architecture: str, file: Path) -> dict:
     said = said_activation(file.parent, "text", open_clips=True)
     if said is None:
         warnings.warn(
-            f"No configuration lies beside {file.name}, so it is taken to compute with {'QuickGELU' if named else 'GELU'}, as {architecture} does. Weights that were trained "
-            f"with another activation are another model: OpenAI's need {architecture.removesuffix('-quickgelu')}-quickgelu.",
+            f"No configuration lies beside {file.name}, so it is taken to compute with"
+            f" {'QuickGELU' if named else 'GELU'}, as {architecture} does. Weights that were"
+            " trained with another activation are another model: OpenAI's need"
+            f" {architecture.removesuffix('-quickgelu')}-quickgelu.",
             stacklevel=3,
         )
     elif named and said != "quick_gelu":
         raise ModelLoadError(
-            f"{architecture} computes with QuickGELU, and the configuration beside {file.name} says {said}; one activation was expected. "
-            f"Write {architecture.removesuffix('-quickgelu')}:{file}. Nothing was changed."
+            f"{architecture} computes with QuickGELU, and the configuration beside {file.name} says"
+            f" {said}; one activation was expected. Write"
+            f" {architecture.removesuffix('-quickgelu')}:{file}. Nothing was changed."
         )
     cut = read_json(file.with_name(CONFIG)).get("preprocess_cfg")
     return ({"force_quick_gelu": True} if said == "quick_gelu" else {}) | (
@@ -309,9 +339,10 @@ def _from_folder(folder: Path, source: str, device: torch.device) -> Clip:
     for needed in (CONFIG, WEIGHTS):
         if not (folder / needed).is_file():
             raise ModelLoadError(
-                f"The model folder {folder.name!r} has no {needed}; expected a folder as open_clip's "
-                "'local-dir:' reads it (`slugkit train clip` writes one), or as transformers' CLIPModel saves itself (config.json and "
-                "model.safetensors). Nothing was changed."
+                f"The model folder {folder.name!r} has no {needed}; expected a folder as"
+                " open_clip's 'local-dir:' reads it (`slugkit train clip` writes one), or as"
+                " transformers' CLIPModel saves itself (config.json and model.safetensors)."
+                " Nothing was changed."
             )
     try:
         with plain_classes(source, folder):
@@ -327,7 +358,9 @@ def _from_folder(folder: Path, source: str, device: torch.device) -> Clip:
 
 
 def _from_transformers(where: str, source: str, device: torch.device, folder: Path | None) -> Clip:
-    """A CLIPModel of transformers, from a folder or the cache, in open_clip's class, with its own tokenizer and normalisation."""
+    """A CLIPModel of transformers, from a folder or the cache, in open_clip's class, with its own
+    tokenizer and normalisation.
+    """
     import open_clip
     from transformers import AutoConfig, CLIPImageProcessor, CLIPModel
 
@@ -336,8 +369,9 @@ def _from_transformers(where: str, source: str, device: torch.device, folder: Pa
             kind = AutoConfig.from_pretrained(where, trust_remote_code=False).model_type
         if kind != "clip":
             raise ModelLoadError(
-                f"{source!r} holds a model of the type {kind!r}; 'clip' was expected. SigLIP and others are loaded through open_clip, by a tag or a "
-                "folder with open_clip_config.json. Nothing was changed."
+                f"{source!r} holds a model of the type {kind!r}; 'clip' was expected. SigLIP and"
+                " others are loaded through open_clip, by a tag or a folder with"
+                " open_clip_config.json. Nothing was changed."
             )
         with no_loading_bars(), plain_classes(source, where):
             model = CLIPModel.from_pretrained(
@@ -355,8 +389,9 @@ def _from_transformers(where: str, source: str, device: torch.device, folder: Pa
         raise
     except Exception as error:
         raise ModelLoadError(
-            f"The CLIPModel in {source!r} could not be read: {error}. A folder as `save_pretrained` of model, tokenizer and image processor writes it was "
-            "expected, with its weights as safetensors. Nothing was changed."
+            f"The CLIPModel in {source!r} could not be read: {error}. A folder as `save_pretrained`"
+            " of model, tokenizer and image processor writes it was expected, with its weights as"
+            " safetensors. Nothing was changed."
         ) from error
     net = from_transformers(model).to(device)
     return Clip(
@@ -386,9 +421,11 @@ def _wrap(net, tokenizer, source: str, weights: Path | None) -> Clip:
 
 
 def picture_size(model: str = "studio") -> tuple[int, str]:
-    """Edge in pixels of the pictures that a model reads, and how they are made square ("crop" or "squash"), from its configuration alone.
+    """Edge in pixels of the pictures that a model reads, and how they are made square ("crop" or
+    "squash"), from its configuration alone.
 
-    Raises ModelLoadError as `load_clip`. Only a repository that open_clip wrote (`hf-hub:`) is loaded for it.
+    Raises ModelLoadError as `load_clip`. Only a repository that open_clip wrote (`hf-hub:`) is
+    loaded for it.
     """
     import open_clip
     from open_clip.pretrained import get_pretrained_cfg
@@ -412,11 +449,14 @@ def picture_size(model: str = "studio") -> tuple[int, str]:
         and in_cache(model)
     ):
         with plain_classes(model, folder or model):
-            return _edge(
-                AutoConfig.from_pretrained(
-                    str(folder or model), trust_remote_code=False
-                ).vision_config.image_size
-            ), "crop"
+            return (
+                _edge(
+                    AutoConfig.from_pretrained(
+                        str(folder or model), trust_remote_code=False
+                    ).vision_config.image_size
+                ),
+                "crop",
+            )
     clip = load_clip(model, "cpu")
     return clip.image_size, clip.fit
 

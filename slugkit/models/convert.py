@@ -1,4 +1,6 @@
-"""The same CLIP in two families of classes: transformers' CLIPModel read into open_clip's, and open_clip's towers put into transformers'."""
+"""The same CLIP in two families of classes: transformers' CLIPModel read into open_clip's, and
+open_clip's towers put into transformers'.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,8 @@ ACTIVATIONS = {"gelu": False, "quick_gelu": True}
 
 
 def activation(block: nn.Module) -> str:
-    """transformers' name of the activation of one of open_clip's blocks: gelu, quick_gelu (OpenAI's weights) or gelu_pytorch_tanh.
+    """transformers' name of the activation of one of open_clip's blocks: gelu, quick_gelu (OpenAI's
+    weights) or gelu_pytorch_tanh.
 
     Raises ModelLoadError for another one.
     """
@@ -26,13 +29,14 @@ def activation(block: nn.Module) -> str:
     if type(gelu).__name__ == "QuickGELU":
         return "quick_gelu"
     raise ModelLoadError(
-        f"The tower's activation is {type(gelu).__name__}; GELU or QuickGELU was expected. Load the tower with transformers from the published "
-        "checkpoint instead."
+        f"The tower's activation is {type(gelu).__name__}; GELU or QuickGELU was expected. Load the"
+        " tower with transformers from the published checkpoint instead."
     )
 
 
 def activation_of(model, tower: str) -> str | None:
-    """transformers' name of the activation in a tower of any model that a patch goes on; None where it says none.
+    """transformers' name of the activation in a tower of any model that a patch goes on; None where
+    it says none.
 
     model: open_clip's or transformers' classes, a pipeline, a LLaVA, the files of one.
     """
@@ -58,7 +62,8 @@ def activation_of(model, tower: str) -> str | None:
 def said_activation(folder: Path, tower: str, open_clips: bool) -> str | None:
     """What the configurations in a folder say of a tower's activation; None where they say nothing.
 
-    open_clips: the weights have open_clip's names, so its configuration counts before transformers'.
+    open_clips: the weights have open_clip's names, so its configuration counts before
+    transformers'.
     """
     theirs, ours = (
         read_json(folder / "open_clip_config.json").get("model_cfg"),
@@ -78,12 +83,16 @@ def said_activation(folder: Path, tower: str, open_clips: bool) -> str | None:
 
 
 def _need_plain(tower: nn.Module, what: str) -> nn.ModuleList:
-    """The blocks of a tower of open_clip's transformer class. Raises ModelLoadError for another architecture (timm's, a text model of transformers)."""
+    """The blocks of a tower of open_clip's transformer class.
+
+    Raises ModelLoadError for another architecture (timm's, a text model of transformers).
+    """
     blocks = getattr(getattr(tower, "transformer", None), "resblocks", None)
     if blocks is None or not hasattr(blocks[0], "mlp"):
         raise ModelLoadError(
-            f"This CLIP's {what} tower ({type(tower).__name__}) is not the transformer that Stable Diffusion and LLaVA share with CLIP; OpenAI's architecture "
-            "(ViT-B-32, ViT-L-14, ViT-H-14, ...) was expected. Its edits stay in CLIP."
+            f"This CLIP's {what} tower ({type(tower).__name__}) is not the transformer that Stable"
+            " Diffusion and LLaVA share with CLIP; OpenAI's architecture (ViT-B-32, ViT-L-14,"
+            " ViT-H-14, ...) was expected. Its edits stay in CLIP."
         )
     return blocks
 
@@ -129,9 +138,10 @@ def _vision_config(net: nn.Module):
 def text_tower(net: nn.Module, layers: int = 0, projection: bool = False):
     """An open_clip CLIP's text tower in transformers' CLIPTextModel, float32.
 
-    layers: keep only the first so many blocks, as Stable Diffusion 2 does; 0 keeps all. projection: with the projection (CLIPTextModelWithProjection),
-    as Stable Diffusion XL's second encoder. Raises PatchError where a weight has no place in that class, ModelLoadError for an architecture that
-    it cannot hold.
+    layers: keep only the first so many blocks, as Stable Diffusion 2 does; 0 keeps all. projection:
+    with the projection (CLIPTextModelWithProjection), as Stable Diffusion XL's second encoder.
+    Raises PatchError where a weight has no place in that class, ModelLoadError for an architecture
+    that it cannot hold.
     """
     from transformers import CLIPTextModel, CLIPTextModelWithProjection
 
@@ -143,7 +153,11 @@ def text_tower(net: nn.Module, layers: int = 0, projection: bool = False):
 
 
 def vision_tower(net: nn.Module):
-    """An open_clip CLIP's vision tower in transformers' CLIPVisionModel, float32, without the projection. Raises as `text_tower`."""
+    """An open_clip CLIP's vision tower in transformers' CLIPVisionModel, float32, without the
+    projection.
+
+    Raises as `text_tower`.
+    """
     from transformers import CLIPVisionModel
 
     tower = CLIPVisionModel(_vision_config(net)).eval()
@@ -152,7 +166,10 @@ def vision_tower(net: nn.Module):
 
 
 def to_transformers(net: nn.Module):
-    """An open_clip CLIP as transformers' CLIPModel with the same weights, float32, in eval mode. Raises as `text_tower`."""
+    """An open_clip CLIP as transformers' CLIPModel with the same weights, float32, in eval mode.
+
+    Raises as `text_tower`.
+    """
     from transformers import CLIPConfig, CLIPModel
 
     config = CLIPConfig(
@@ -168,14 +185,18 @@ def to_transformers(net: nn.Module):
 
 
 def _ratio(config) -> float:
-    """What open_clip multiplies the width by, and rounds down, for the size inside the MLP; half a unit more, so that the product is never just below that size."""
+    """What open_clip multiplies the width by, and rounds down, for the size inside the MLP; half a
+    unit more, so that the product is never just below that size.
+    """
     return (config.intermediate_size + 0.5) / config.hidden_size
 
 
 def from_transformers(model: nn.Module) -> nn.Module:
-    """transformers' CLIPModel as an open_clip CLIP with the same weights, canonical names and orientation, float32, in eval mode.
+    """transformers' CLIPModel as an open_clip CLIP with the same weights, canonical names and
+    orientation, float32, in eval mode.
 
-    Raises ModelLoadError for an activation that open_clip's CLIP does not have, or a weight that it has no place for.
+    Raises ModelLoadError for an activation that open_clip's CLIP does not have, or a weight that it
+    has no place for.
     """
     from open_clip.model import CLIP, CLIPTextCfg, CLIPVisionCfg
 
@@ -183,7 +204,8 @@ def from_transformers(model: nn.Module) -> nn.Module:
     for part, config in (("text", text), ("vision", vision)):
         if config.hidden_act not in ACTIVATIONS or config.hidden_act != text.hidden_act:
             raise ModelLoadError(
-                f"The {part} tower's activation is {config.hidden_act!r}; gelu or quick_gelu in both towers was expected. Nothing was changed."
+                f"The {part} tower's activation is {config.hidden_act!r}; gelu or quick_gelu in"
+                " both towers was expected. Nothing was changed."
             )
     with torch.device("meta"):
         net = CLIP(
@@ -216,12 +238,12 @@ def from_transformers(model: nn.Module) -> nn.Module:
         weights[name] = value
     if lacking:
         raise ModelLoadError(
-            f"{type(model).__name__} has no place for {len(lacking)} of the CLIP's weights, {lacking[0]} first; a whole CLIPModel was expected."
+            f"{type(model).__name__} has no place for {len(lacking)} of the CLIP's weights,"
+            f" {lacking[0]} first; a whole CLIPModel was expected."
         )
     net.load_state_dict(weights, strict=False, assign=True)
-    net.attn_mask = torch.full((text.max_position_embeddings,) * 2, float("-inf")).triu_(
-        1
-    )  # a token sees what comes before it
+    # a token sees what comes before it
+    net.attn_mask = torch.full((text.max_position_embeddings,) * 2, float("-inf")).triu_(1)
     for parameter in net.parameters():
         parameter.requires_grad_(True)
     return net.eval()

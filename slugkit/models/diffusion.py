@@ -1,6 +1,7 @@
 """Stable Diffusion pipelines behind one small interface: prompts and seeds in, pictures out.
 
-A pipeline is diffusers' own class. Its text encoder is the text tower of a CLIP, weight by weight; Stable Diffusion XL has two, each of its own CLIP.
+A pipeline is diffusers' own class. Its text encoder is the text tower of a CLIP, weight by weight;
+Stable Diffusion XL has two, each of its own CLIP.
 """
 
 from __future__ import annotations
@@ -21,9 +22,11 @@ STEPS, GUIDANCE = 10, 4.0
 
 
 def text_encoder(clip: Clip):
-    """The CLIP's text tower in transformers' CLIPTextModel, float32, without the projection, which Stable Diffusion does not use.
+    """The CLIP's text tower in transformers' CLIPTextModel, float32, without the projection, which
+    Stable Diffusion does not use.
 
-    Raises PatchError where a weight has no place in that class, ModelLoadError for an architecture that it cannot hold.
+    Raises PatchError where a weight has no place in that class, ModelLoadError for an architecture
+    that it cannot hold.
     """
     return text_tower(clip.model)
 
@@ -35,9 +38,11 @@ def pipeline_folder(model: str = "studio") -> Path | None:
 
 
 def load_pipeline(model: str = "studio", device: str = "auto", device_map: str = ""):
-    """Load a text-to-image pipeline of diffusers by `studio`, folder or hub id, without its progress bar: Stable Diffusion 1, 2, XL and those built alike.
+    """Load a text-to-image pipeline of diffusers by `studio`, folder or hub id, without its
+    progress bar: Stable Diffusion 1, 2, XL and those built alike.
 
-    device_map: "balanced" spreads its parts over several GPUs (accelerate); "" puts all on `device`. On a GPU weights are float16, on a CPU float32.
+    device_map: "balanced" spreads its parts over several GPUs (accelerate); "" puts all on
+    `device`. On a GPU weights are float16, on a CPU float32.
     Raises ModelLoadError, saying how to get what is missing.
     """
     from diffusers import DiffusionPipeline
@@ -67,20 +72,22 @@ def load_pipeline(model: str = "studio", device: str = "auto", device_map: str =
         raise
     except Exception as error:
         raise ModelLoadError(
-            f"diffusers could not load {model!r}: {error}. Give a folder as `save_pretrained` writes it, or run once with a "
-            "connection to fetch it. `slugkit train diffusion` makes the studio's. Nothing was changed."
+            f"diffusers could not load {model!r}: {error}. Give a folder as `save_pretrained`"
+            " writes it, or run once with a connection to fetch it. `slugkit train diffusion`"
+            " makes the studio's. Nothing was changed."
         ) from error
     pipe.set_progress_bar_config(disable=True)
     for name in ("unet", "vae"):
         if getattr(pipe, name, None) is not None:
-            getattr(pipe, name).to(
-                memory_format=torch.channels_last
-            )  # what convolutions on a CPU prefer
+            # what convolutions on a CPU prefer
+            getattr(pipe, name).to(memory_format=torch.channels_last)
     return pipe if device_map else pipe.to(target)
 
 
 def _has_checker(folder: Path | None) -> bool:
-    """Whether a pipeline may bring a safety checker, which blackens pictures and so hides what was forgotten: Stable Diffusion 1's does."""
+    """Whether a pipeline may bring a safety checker, which blackens pictures and so hides what was
+    forgotten: Stable Diffusion 1's does.
+    """
     if folder is None:
         return True
     try:
@@ -92,9 +99,13 @@ def _has_checker(folder: Path | None) -> bool:
 
 
 def save_pipeline(pipe, folder: str | Path) -> Path:
-    """Write a pipeline as `save_pretrained` does, so that plain diffusers loads it in one type, also from a GPU, where it is in half precision. Returns the folder.
+    """Write a pipeline as `save_pretrained` does, so that plain diffusers loads it in one type,
+    also from a GPU, where it is in half precision.
 
-    diffusers reads its own networks as float32 unless told otherwise, transformers its encoders in the type that their config.json names: they are told the same.
+    Returns the folder.
+
+    diffusers reads its own networks as float32 unless told otherwise, transformers its encoders in
+    the type that their config.json names: they are told the same.
     """
     folder = Path(folder)
     pipe.save_pretrained(folder)
@@ -120,13 +131,15 @@ def draw(
 ) -> np.ndarray:
     """One picture for each prompt and seed. Returns (N, H, W, 3) uint8.
 
-    Each picture starts from noise of its own seed, drawn on the CPU, so it depends on which others are in its batch by rounding alone, which may show in a pixel
-    here and there. batch_size: pictures at once; 0
-    takes 16 of up to 256 pixels, 4 of 512, 1 of larger ones. What is no number (NaN) comes out black: `require_pictures` finds such a picture.
+    Each picture starts from noise of its own seed, drawn on the CPU, so it depends on which others
+    are in its batch by rounding alone, which may show in a pixel here and there. batch_size:
+    pictures at once; 0 takes 16 of up to 256 pixels, 4 of 512, 1 of larger ones. What is no number
+    (NaN) comes out black: `require_pictures` finds such a picture.
     """
     if len(prompts) != len(seeds):
         raise ModelLoadError(
-            f"{len(prompts)} prompts came with {len(seeds)} seeds; one seed for each prompt was expected."
+            f"{len(prompts)} prompts came with {len(seeds)} seeds; one seed for each prompt was"
+            " expected."
         )
     batch_size, parts = batch_size or min(16, max(1, (1024 // picture_edge(pipe)) ** 2)), []
     for i in range(0, len(prompts), batch_size):
@@ -145,17 +158,25 @@ def draw(
 
 
 def blank(images: np.ndarray) -> np.ndarray:
-    """Which of (N, H, W, 3) uint8 pictures are one colour all over: no channel varies by more than 3 of 255. (N,) bool."""
+    """Which of (N, H, W, 3) uint8 pictures are one colour all over: no channel varies by more than
+    3 of 255.
+
+    (N,) bool.
+    """
     flat = images.reshape(len(images), -1, 3).astype(int)
     return ((flat.max(1) - flat.min(1)) <= 3).all(1)
 
 
 def require_pictures(images: np.ndarray, by: str = "the pipeline") -> None:
-    """Raises ModelLoadError where pictures of an unedited pipeline are blank. by: what drew them, for the message."""
+    """Raises ModelLoadError where pictures of an unedited pipeline are blank.
+
+    by: what drew them, for the message.
+    """
     count = int(blank(images).sum())
     if count:
         raise ModelLoadError(
-            f"{count} of {len(images)} pictures that {by} drew before any edit are one colour all over, as one of NaN comes "
-            "out; pictures of something were expected. Causes: a VAE that overflows in half precision (device=cpu computes in float32), a "
-            "safety checker, weights that do not belong together. Nothing was changed."
+            f"{count} of {len(images)} pictures that {by} drew before any edit are one colour all"
+            " over, as one of NaN comes out; pictures of something were expected. Causes: a VAE"
+            " that overflows in half precision (device=cpu computes in float32), a safety checker,"
+            " weights that do not belong together. Nothing was changed."
         )

@@ -1,4 +1,8 @@
-"""What comes from a model hub: found in the cache, reachable, or one message that says how to get it. Nothing is downloaded here."""
+"""What comes from a model hub: found in the cache, reachable, or one message that says how to get
+it.
+
+Nothing is downloaded here.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +34,10 @@ def read_json(file: Path) -> dict[str, Any]:
 
 
 def in_cache(repo: str) -> bool:
-    """Whether a snapshot of the repository, complete or not, lies in this machine's cache. repo: ORGANISATION/NAME."""
+    """Whether a snapshot of the repository, complete or not, lies in this machine's cache.
+
+    repo: ORGANISATION/NAME.
+    """
     from huggingface_hub import snapshot_download
 
     try:
@@ -41,7 +48,8 @@ def in_cache(repo: str) -> bool:
 
 
 def require_repository(repo: str) -> None:
-    """Raises ModelLoadError, saying what to do, where a repository is neither in the cache nor open to this machine: no network, no such name, gated.
+    """Raises ModelLoadError, saying what to do, where a repository is neither in the cache nor open
+    to this machine: no network, no such name, gated.
 
     repo: ORGANISATION/NAME. One request of a few bytes.
     """
@@ -52,41 +60,51 @@ def require_repository(repo: str) -> None:
         return
     if wrong := mistyped(repo):
         raise ModelLoadError(f"{wrong} Nothing was changed.")
-    fetch = f"On a machine with a connection: `hf download {repo} --local-dir FOLDER`; then give that folder instead. Nothing was changed."
+    fetch = (
+        f"On a machine with a connection: `hf download {repo} --local-dir FOLDER`; then give that"
+        " folder instead. Nothing was changed."
+    )
     if constants.HF_HUB_OFFLINE:
         raise ModelLoadError(
-            f"{repo} is not in this machine's cache, and HF_HUB_OFFLINE forbids to fetch it; a cached or local copy was expected. {fetch}"
+            f"{repo} is not in this machine's cache, and HF_HUB_OFFLINE forbids to fetch it; a"
+            f" cached or local copy was expected. {fetch}"
         )
     try:
         HfApi().auth_check(repo)
     except GatedRepoError:
         raise ModelLoadError(
-            f"{repo} is gated: its owners want their terms accepted first. Accept them on the repository's page, run `hf auth login`, and try "
-            "again. Nothing was changed."
+            f"{repo} is gated: its owners want their terms accepted first. Accept them on the"
+            " repository's page, run `hf auth login`, and try again. Nothing was changed."
         ) from None
     except RepositoryNotFoundError:
         raise ModelLoadError(
-            f"The hub knows no repository {repo!r}, or it is private; ORGANISATION/NAME of a public one was expected, or a folder on this machine. "
-            "Nothing was changed."
+            f"The hub knows no repository {repo!r}, or it is private; ORGANISATION/NAME of a public"
+            " one was expected, or a folder on this machine. Nothing was changed."
         ) from None
     except Exception as error:
         raise ModelLoadError(
-            f"{repo} is not in this machine's cache and the hub cannot be reached ({type(error).__name__}); a connection, or a local copy, was "
-            f"expected. {fetch}"
+            f"{repo} is not in this machine's cache and the hub cannot be reached"
+            f" ({type(error).__name__}); a connection, or a local copy, was expected. {fetch}"
         ) from error
 
 
 def need_repository(model: str, kind: str, otherwise: str = "") -> None:
-    """`require_repository` for a name that is no folder here. kind, otherwise: what else could have been given. Raises ModelLoadError."""
+    """`require_repository` for a name that is no folder here.
+
+    kind, otherwise: what else could have been given. Raises ModelLoadError.
+    """
     if model.count("/") != 1 or model.startswith((".", "~", "/")):
         raise ModelLoadError(
-            f"{model!r} is no folder on this machine, and no hub id; {kind}, or ORGANISATION/NAME was expected. {otherwise} Nothing was changed."
+            f"{model!r} is no folder on this machine, and no hub id; {kind}, or ORGANISATION/NAME"
+            f" was expected. {otherwise} Nothing was changed."
         )
     require_repository(model)
 
 
 def local(where: str | Path) -> Path | None:
-    """The folder that a model is read from: itself, or its snapshot in the cache; None where neither is here."""
+    """The folder that a model is read from: itself, or its snapshot in the cache; None where
+    neither is here.
+    """
     if Path(where).is_dir():
         return Path(where)
     from huggingface_hub import snapshot_download
@@ -98,14 +116,18 @@ def local(where: str | Path) -> Path | None:
 
 
 def variant(where: str | Path) -> dict[str, str]:
-    """{"variant": "fp16"}, as `from_pretrained` takes it, where a part of the model is here in a variant alone; else {}."""
+    """{"variant": "fp16"}, as `from_pretrained` takes it, where a part of the model is here in a
+    variant alone; else {}.
+    """
     folder = local(where)
     parts = (
         []
         if folder is None
-        else [p for p in folder.iterdir() if p.is_dir()]
-        if (folder / "model_index.json").is_file()
-        else [folder]
+        else (
+            [p for p in folder.iterdir() if p.is_dir()]
+            if (folder / "model_index.json").is_file()
+            else [folder]
+        )
     )
     lacking = []
     for part in parts:
@@ -140,17 +162,21 @@ def _code_of(folder: Path) -> str:
 
 @contextmanager
 def plain_classes(model: str, where: str | Path) -> Iterator[None]:
-    """Within the block the libraries run no code that a model brings, and do not ask whether they may.
+    """Within the block the libraries run no code that a model brings, and do not ask whether they
+    may.
 
-    model: what was asked for, for the message. where: its folder or hub id. Raises ModelLoadError for a model that needs such code.
+    model: what was asked for, for the message. where: its folder or hub id. Raises ModelLoadError
+    for a model that needs such code.
     """
     from transformers import dynamic_module_utils
 
     folder = local(where)
     asks, waits = _code_of(folder) if folder else "", dynamic_module_utils.TIME_OUT_REMOTE_CODE
     refusal = (
-        f"{model!r} asks for code of its own{f' ({asks})' if asks else ''}, and slugkit runs no code that comes with a model; a model of the libraries' plain classes was "
-        "expected. Take the entry (auto_map, a class in a file) out where the plain class does as well, or load it with its own code and save its CLIP. Nothing was changed."
+        f"{model!r} asks for code of its own{f' ({asks})' if asks else ''}, and slugkit runs no"
+        " code that comes with a model; a model of the libraries' plain classes was expected. Take"
+        " the entry (auto_map, a class in a file) out where the plain class does as well, or load"
+        " it with its own code and save its CLIP. Nothing was changed."
     )
     if asks:
         raise ModelLoadError(refusal)

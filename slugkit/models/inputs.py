@@ -1,5 +1,5 @@
-"""What a layer reads: second moments of its inputs, captured while a model of transformers runs over
-pictures or texts.
+"""What a layer reads: second moments of its inputs, captured while a model of transformers runs
+over pictures or texts.
 """
 
 from __future__ import annotations
@@ -19,7 +19,11 @@ from slugkit.models.names import locate
 
 
 class Covariance:
-    """Running second moment. matrix: (d, d) float64, the mean of x x^T over all tokens, where `wide` puts it; count: tokens seen."""
+    """Running second moment.
+
+    matrix: (d, d) float64, the mean of x x^T over all tokens, where `wide` puts it; count: tokens
+    seen.
+    """
 
     def __init__(self):
         self.matrix: torch.Tensor | None = None
@@ -48,12 +52,15 @@ def _modules_of(model, layer: str) -> list[torch.nn.Module]:
     if place is not None and all(id(tensor) in owners for tensor in place.tensors):
         return [owners[id(tensor)] for tensor in place.tensors]
     raise PatchError(
-        f"{type(model).__name__} applies no weight {layer!r} in a module of its own; a matrix of one of its blocks was expected."
+        f"{type(model).__name__} applies no weight {layer!r} in a module of its own; a matrix of"
+        " one of its blocks was expected."
     )
 
 
 def _as_rows(module: torch.nn.Module, x: torch.Tensor) -> torch.Tensor:
-    """The inputs as rows that the layer's matrix multiplies: tokens, or the patches that a convolution reads."""
+    """The inputs as rows that the layer's matrix multiplies: tokens, or the patches that a
+    convolution reads.
+    """
     if isinstance(module, torch.nn.Conv2d):
         return F.unfold(x, module.kernel_size, stride=module.stride).transpose(1, 2).flatten(0, 1)
     return x.flatten(0, -2)
@@ -63,7 +70,8 @@ def _as_rows(module: torch.nn.Module, x: torch.Tensor) -> torch.Tensor:
 def watched(model, layers: list[str]) -> Iterator[dict[str, Covariance]]:
     """Within the block every run of the model adds to the covariances of what the layers read.
 
-    model: a model of transformers that holds a CLIP tower. layers: canonical names. Raises PatchError for a layer that it does not apply.
+    model: a model of transformers that holds a CLIP tower. layers: canonical names. Raises
+    PatchError for a layer that it does not apply.
     """
     found = {layer: Covariance() for layer in layers}
     modules = {layer: _modules_of(model, layer)[0] for layer in layers}
@@ -82,8 +90,8 @@ def watched(model, layers: list[str]) -> Iterator[dict[str, Covariance]]:
 
 @torch.no_grad()
 def read_moments(clip: Clip, pairs: Pairs, layers: list[str]) -> dict[str, torch.Tensor]:
-    """Second moment A of what each layer reads of the pairs: of the captions in the text tower, of the
-    pictures in the vision tower.
+    """Second moment A of what each layer reads of the pairs: of the captions in the text tower, of
+    the pictures in the vision tower.
 
     Captions are read from their first token to their end token: what follows does not reach CLIP's
     answer (causal mask). Runs the CLIP in transformers' class, whose modules apply one matrix each.

@@ -1,7 +1,8 @@
-"""The table of layers: which weight matrices a CLIP has, which of them are candidates for the edit, and why not the others.
+"""The table of layers: which weight matrices a CLIP has, which of them are candidates for the edit,
+and why not the others.
 
-A layer is one weight matrix under its open_clip name. Packed q/k/v is one layer, or three with `split_qkv`, then named
-with a suffix [q], [k] or [v].
+A layer is one weight matrix under its open_clip name. Packed q/k/v is one layer, or three with
+`split_qkv`, then named with a suffix [q], [k] or [v].
 """
 
 from __future__ import annotations
@@ -35,8 +36,9 @@ _PACKED = ("in_proj_weight", "attn.qkv.weight")
 def exclusion_reason(name: str, shape: tuple[int, ...], exclude=EXCLUDE) -> str:
     """Why a parameter is no candidate, or "" if it is one.
 
-    exclude: parts of names that rule a parameter out. The default leaves out biases, layer norms, token, class and
-    position embeddings and the logit scale (method, section 2.4). timm keeps the same embeddings as (1, positions, width) under other names.
+    exclude: parts of names that rule a parameter out. The default leaves out biases, layer norms,
+    token, class and position embeddings and the logit scale (method, section 2.4). timm keeps the
+    same embeddings as (1, positions, width) under other names.
     """
     for part in exclude:
         if part in name:
@@ -58,7 +60,9 @@ def block_of(name: str) -> int:
 
 
 def kind_of(name: str) -> str:
-    """What the matrix does: attn.in_proj, attn.out_proj, mlp.c_fc, mlp.c_proj, conv1, proj or other."""
+    """What the matrix does: attn.in_proj, attn.out_proj, mlp.c_fc, mlp.c_proj, conv1, proj or
+    other.
+    """
     for ending, kind in _KINDS.items():
         if re.sub(r"\[[qkv]\]$", "", name).endswith(ending):
             return kind
@@ -66,7 +70,9 @@ def kind_of(name: str) -> str:
 
 
 def layer_names(model: torch.nn.Module, split_qkv: bool = False) -> list[str]:
-    """Every parameter's name in the order of the network, packed q/k/v split into three if asked."""
+    """Every parameter's name in the order of the network, packed q/k/v split into three
+    if asked.
+    """
     names = []
     for name, _ in model.named_parameters():
         names += (
@@ -78,7 +84,9 @@ def layer_names(model: torch.nn.Module, split_qkv: bool = False) -> list[str]:
 
 
 def weight_of(tensors, layer: str) -> torch.Tensor:
-    """The layer's tensor from a dictionary of parameters, gradients or directions; for [q], [k], [v] under that name, or a third of the whole."""
+    """The layer's tensor from a dictionary of parameters, gradients or directions; for [q], [k],
+    [v] under that name, or a third of the whole.
+    """
     if layer in tensors:
         return tensors[layer]
     base, part = (layer[:-3], layer[-2]) if layer.endswith(("[q]", "[k]", "[v]")) else (layer, "")
@@ -91,14 +99,16 @@ def layer_table(
 ) -> pd.DataFrame:
     """One row a parameter: layer, tower, block, kind, shape, n_weights, norm, candidate, reason.
 
-    layers: if given, only these are candidates. Raises SettingError for a name the model does not have.
+    layers: if given, only these are candidates. Raises SettingError for a name the model does not
+    have.
     """
     weights = {n: p.detach() for n, p in model.named_parameters()}
     names = layer_names(model, split_qkv)
     for wanted in layers:
         if wanted not in names:
             raise SettingError(
-                f"The model has no layer {wanted!r}{did_you_mean(wanted, names)}. Expected names as in the layer table."
+                f"The model has no layer {wanted!r}{did_you_mean(wanted, names)}. Expected names as"
+                " in the layer table."
             )
     rows = []
     for name in names:

@@ -1,8 +1,10 @@
-"""One table of names: every weight of a CLIP under its canonical (open_clip) name, and where the classes that share it keep it.
+"""One table of names: every weight of a CLIP under its canonical (open_clip) name, and where the
+classes that share it keep it.
 
-The same tower sits in open_clip's CLIP, in transformers' CLIPModel, CLIPTextModel and CLIPVisionModel, as the text encoder of
-a Stable Diffusion pipeline and as the vision tower of a LLaVA. Names differ, packed q/k/v is three tensors there, and the two
-projections are transposed. Canonical means: open_clip's name, shape and orientation.
+The same tower sits in open_clip's CLIP, in transformers' CLIPModel, CLIPTextModel and
+CLIPVisionModel, as the text encoder of a Stable Diffusion pipeline and as the vision tower of a
+LLaVA. Names differ, packed q/k/v is three tensors there, and the two projections are transposed.
+Canonical means: open_clip's name, shape and orientation.
 """
 
 from __future__ import annotations
@@ -43,17 +45,22 @@ _LEVELS = {
     "text": ("text_model.", "embeddings.token_embedding.weight"),
     "vision": ("vision_model.", "embeddings.patch_embedding.weight"),
 }
-"""Tower -> the level that transformers 5 leaves out where a model is one tower alone, and a weight that shows that it did."""
+"""Tower -> the level that transformers 5 leaves out where a model is one tower alone, and a weight
+that shows that it did.
+"""
 ENCODERS = ("text_encoder", "text_encoder_2", "text_encoder_3")
 """What pipelines of diffusers call their text encoders."""
 _WRAPPED = re.compile(r"(?:^|(?<=\.))(?:_orig_mod|module|base_layer)\.|^base_model\.model\.")
 """What torch.compile, DataParallel and PEFT put into the names of the weights that they wrap."""
 _PREFIXES = ("", "text_encoder.", "model.", "model.vision_tower.", "vision_tower.")
-"""Where a model that holds a tower may keep it: itself, a pipeline's text encoder, a LLaVA's vision tower."""
+"""Where a model that holds a tower may keep it: itself, a pipeline's text encoder, a LLaVA's vision
+tower.
+"""
 
 
 def hf_names(canonical: str) -> list[str]:
-    """The names in transformers' CLIPModel of a canonical weight: three (q, k, v) for a packed one, else one.
+    """The names in transformers' CLIPModel of a canonical weight: three (q, k, v) for a packed one,
+    else one.
 
     Raises PatchError for a name that no CLIP has.
     """
@@ -80,7 +87,9 @@ def hf_names(canonical: str) -> list[str]:
 
 @dataclass(frozen=True)
 class Place:
-    """Where a model keeps a canonical weight: its tensors (q, k and v in this order, or one), and whether they are transposed."""
+    """Where a model keeps a canonical weight: its tensors (q, k and v in this order, or one), and
+    whether they are transposed.
+    """
 
     tensors: tuple[torch.Tensor, ...]
     transposed: bool = False
@@ -92,13 +101,17 @@ class Place:
 
     @torch.no_grad()
     def write(self, value: torch.Tensor) -> None:
-        """Copy a canonical tensor in, cast to the model's dtype. Raises PatchError for another shape; nothing is changed then."""
+        """Copy a canonical tensor in, cast to the model's dtype.
+
+        Raises PatchError for another shape; nothing is changed then.
+        """
         shapes = [tuple(t.T.shape if self.transposed else t.shape) for t in self.tensors]
         rows = [shape[0] if shape else 1 for shape in shapes]
         whole = (sum(rows), *shapes[0][1:]) if len(shapes) > 1 else shapes[0]
         if tuple(value.shape) != whole:
             raise PatchError(
-                f"A weight of shape {tuple(value.shape)} was to be written where {whole} is expected. Nothing was changed."
+                f"A weight of shape {tuple(value.shape)} was to be written where {whole} is"
+                " expected. Nothing was changed."
             )
         for tensor, part in zip(
             self.tensors, torch.split(value, rows) if len(shapes) > 1 else [value]
@@ -108,7 +121,11 @@ class Place:
 
 @dataclass(frozen=True)
 class EncoderOf:
-    """One text encoder of a pipeline that has several (SDXL has two), as if it were the pipeline's only one. name: text_encoder, text_encoder_2, ..."""
+    """One text encoder of a pipeline that has several (SDXL has two), as if it were the pipeline's
+    only one.
+
+    name: text_encoder, text_encoder_2, ...
+    """
 
     pipeline: Any
     name: str
@@ -125,7 +142,9 @@ class EncoderOf:
 
 
 def parameters(model: Any) -> Mapping[str, torch.Tensor]:
-    """Every parameter by name; of a diffusers pipeline those of its text encoders; a dictionary of tensors as it is."""
+    """Every parameter by name; of a diffusers pipeline those of its text encoders; a dictionary of
+    tensors as it is.
+    """
     if isinstance(model, Mapping):
         return model
     if hasattr(model, "named_parameters"):
@@ -142,12 +161,15 @@ def parameters(model: Any) -> Mapping[str, torch.Tensor]:
             for name, p in parameters(encoder).items()
         }
     raise PatchError(
-        f"{type(model).__name__} holds no CLIP tower; an open_clip model, a transformers model or a diffusers pipeline was expected."
+        f"{type(model).__name__} holds no CLIP tower; an open_clip model, a transformers model or a"
+        " diffusers pipeline was expected."
     )
 
 
 def unwrapped(model: Any) -> Any:
-    """The model inside what torch.compile, DataParallel or PEFT wrapped around it; another one as it is."""
+    """The model inside what torch.compile, DataParallel or PEFT wrapped around it; another one as
+    it is.
+    """
     while True:
         if isinstance(model, (torch.nn.DataParallel, torch.nn.parallel.DistributedDataParallel)):
             model = model.module
@@ -160,7 +182,9 @@ def unwrapped(model: Any) -> Any:
 
 
 def _held(model: torch.nn.Module, name: str, parameter: torch.Tensor) -> torch.Tensor:
-    """A parameter, or what accelerate keeps in memory for one that it offloaded and will use next time; the empty one where that is on disk."""
+    """A parameter, or what accelerate keeps in memory for one that it offloaded and will use next
+    time; the empty one where that is on disk.
+    """
     if not parameter.is_meta:
         return parameter
     owner, _, leaf = name.rpartition(".")
@@ -175,7 +199,9 @@ def _held(model: torch.nn.Module, name: str, parameter: torch.Tensor) -> torch.T
 
 
 def locate(model: Any, canonical: str) -> Place | None:
-    """Where the model keeps a canonical weight, or None if it does not have it. Raises PatchError for a name of no CLIP.
+    """Where the model keeps a canonical weight, or None if it does not have it.
+
+    Raises PatchError for a name of no CLIP.
 
     model: a dictionary with a model's names, such as its gradients, is searched alike.
     """
@@ -185,9 +211,8 @@ def locate(model: Any, canonical: str) -> Place | None:
     names = hf_names(canonical)
     level, marker = _LEVELS[tower_of(canonical)]
     for prefix in _PREFIXES:
-        alone = (
-            f"{prefix}{marker}" in weights
-        )  # one tower, without the level that a whole CLIP has above it
+        # one tower, without the level that a whole CLIP has above it
+        alone = f"{prefix}{marker}" in weights
         there = [prefix + (name.removeprefix(level) if alone else name) for name in names]
         if all(name in weights for name in there):
             return Place(tuple(weights[name] for name in there), canonical in _TRANSPOSED)
@@ -195,10 +220,12 @@ def locate(model: Any, canonical: str) -> Place | None:
 
 
 def prefixes(names: Iterable[str], canonical: str) -> list[str]:
-    """What stands before a weight in each place where tensors of these names keep it, whoever wrote them.
+    """What stands before a weight in each place where tensors of these names keep it, whoever wrote
+    them.
 
-    Stable Diffusion's single files say `cond_stage_model.transformer.` (2: `cond_stage_model.model.`),
-    XL's `conditioner.embedders.0.transformer.`, others `text_encoders.clip_l.transformer.`, and so on.
+    Stable Diffusion's single files say `cond_stage_model.transformer.` (2:
+    `cond_stage_model.model.`), XL's `conditioner.embedders.0.transformer.`, others
+    `text_encoders.clip_l.transformer.`, and so on.
     """
     names, found = set(names), {}
     level, marker = _LEVELS[tower_of(canonical)]
@@ -220,7 +247,9 @@ def prefixes(names: Iterable[str], canonical: str) -> list[str]:
 
 
 def parts(model: Any) -> list[Any]:
-    """The parts of a model of which each may hold a CLIP tower of its own: the text encoders of a pipeline with several, else the model itself."""
+    """The parts of a model of which each may hold a CLIP tower of its own: the text encoders of a
+    pipeline with several, else the model itself.
+    """
     if isinstance(model, (Mapping, EncoderOf)) or hasattr(model, "named_parameters"):
         return [model]
     names = [name for name in ENCODERS if getattr(model, name, None) is not None]
@@ -228,7 +257,10 @@ def parts(model: Any) -> list[Any]:
 
 
 def part_of(clip_model: torch.nn.Module, other: Any, tower: str) -> Any:
-    """The part of `other` that holds this CLIP's tower, or comes nearest to it. Raises PatchError where no part holds a weight of the tower."""
+    """The part of `other` that holds this CLIP's tower, or comes nearest to it.
+
+    Raises PatchError where no part holds a weight of the tower.
+    """
     found = parts(other)
     if len(found) == 1:
         return other
@@ -240,7 +272,8 @@ def part_of(clip_model: torch.nn.Module, other: Any, tower: str) -> Any:
             continue
     if not wrong:
         raise PatchError(
-            f"No text encoder of this {type(other).__name__} shares a weight with the CLIP's {tower} tower. Nothing was changed."
+            f"No text encoder of this {type(other).__name__} shares a weight with the CLIP's"
+            f" {tower} tower. Nothing was changed."
         )
     return found[min(wrong, key=wrong.get)]
 
@@ -250,13 +283,17 @@ def require_tower(clip_model: torch.nn.Module, other: Any, tower: str) -> None:
     wrong = differences(clip_model, other, tower)
     if wrong:
         raise PatchError(
-            f"The {tower} tower of this {type(other).__name__} is not the CLIP's: {len(wrong)} weights differ, {wrong[0]} first. "
-            "The gradients of one CLIP say nothing about another. Load the pair that belongs together. Nothing was changed."
+            f"The {tower} tower of this {type(other).__name__} is not the CLIP's: {len(wrong)}"
+            f" weights differ, {wrong[0]} first. The gradients of one CLIP say nothing about"
+            " another. Load the pair that belongs together. Nothing was changed."
         )
 
 
 def fill(clip_model: torch.nn.Module, other: Any, tower: str) -> None:
-    """Write every weight of the CLIP's tower into `other` wherever it holds it. Raises PatchError where they then differ."""
+    """Write every weight of the CLIP's tower into `other` wherever it holds it.
+
+    Raises PatchError where they then differ.
+    """
     for name, weight in clip_model.named_parameters():
         place = locate(other, name) if name != "logit_scale" and tower_of(name) == tower else None
         if place is not None:
@@ -273,8 +310,10 @@ def _roundings(weight: torch.Tensor, like: torch.Tensor) -> Iterator[torch.Tenso
 def differences(clip_model: torch.nn.Module, other: Any, tower: str) -> list[str]:
     """Canonical weights of a tower that `other` keeps with other values, or in another shape.
 
-    clip_model: open_clip's class. other: of a pipeline with several text encoders the nearest one counts; its weights may be the CLIP's rounded to half precision, also
-    where they are read as float32, as from files in fp16. An empty list means: `other` holds this very tower, as far as it holds it at all.
+    clip_model: open_clip's class. other: of a pipeline with several text encoders the nearest one
+    counts; its weights may be the CLIP's rounded to half precision, also where they are read as
+    float32, as from files in fp16. An empty list means: `other` holds this very tower, as far as it
+    holds it at all.
     Raises PatchError when it holds no weight of the tower.
     """
     other, wrong, shared = part_of(clip_model, other, tower), [], 0
@@ -292,6 +331,7 @@ def differences(clip_model: torch.nn.Module, other: Any, tower: str) -> list[str
             wrong.append(name)
     if not shared:
         raise PatchError(
-            f"{type(other).__name__} shares no weight of the {tower} tower with this CLIP. Nothing was changed."
+            f"{type(other).__name__} shares no weight of the {tower} tower with this CLIP. Nothing"
+            " was changed."
         )
     return wrong

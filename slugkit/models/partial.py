@@ -1,13 +1,14 @@
 """Run a tower only from the layer that changes. What lies before it is computed once and kept.
 
-An edit in one block leaves everything before that block as it was, so a probe of the step search needs only what
-follows; and of the last block only the token that is pooled. The results equal those of the whole tower up to the
-rounding of matrix products. A layer or an architecture that cannot be cut is run as a whole.
+An edit in one block leaves everything before that block as it was, so a probe of the step search
+needs only what follows; and of the last block only the token that is pooled. The results equal
+those of the whole tower up to the rounding of matrix products. A layer or an architecture that
+cannot be cut is run as a whole.
 """
 
 from __future__ import annotations
 
-from typing import Iterable
+from collections.abc import Iterable
 
 import numpy as np
 import torch
@@ -23,19 +24,23 @@ WHOLE = -1
 
 
 def _only_first_token(block, x: torch.Tensor) -> torch.Tensor:
-    """A block's output at the first token alone, (N, L, width) -> (N, 1, width): the others are only looked at."""
+    """A block's output at the first token alone, (N, L, width) -> (N, 1, width): the others are
+    only looked at.
+    """
     seen = block.ln_1(x)
     x = x[:, :1] + block.ls_1(block.attention(seen[:, :1], seen, seen))
     return x + block.ls_2(block.mlp(block.ln_2(x)))
 
 
 class CutImages:
-    """Pictures whose features are wanted again and again while one layer of the image tower changes.
+    """Pictures whose features are wanted again and again while one layer of the image tower
+    changes.
 
-    One pass over the pictures gives `features`, (N, d) float32 of unit length, of the model as it is then, and keeps the
-    input of every block in which one of `layers` lies: N x tokens x width numbers a block, of as many blocks as memory
-    allows (`slugkit.models.memory.room_to_keep`). Another block's input is computed when it is first asked for and takes the
-    place of the one that was kept longest; where memory does not hold a single one, pictures run through the whole tower.
+    One pass over the pictures gives `features`, (N, d) float32 of unit length, of the model as it
+    is then, and keeps the input of every block in which one of `layers` lies: N x tokens x width
+    numbers a block, of as many blocks as memory allows (`slugkit.models.memory.room_to_keep`).
+    Another block's input is computed when it is first asked for and takes the place of the one that
+    was kept longest; where memory does not hold a single one, pictures run through the whole tower.
     """
 
     def __init__(
@@ -67,7 +72,9 @@ class CutImages:
         )
 
     def start(self, layer: str) -> int:
-        """The block from which an edit of the layer matters; the number of blocks for the projection; WHOLE if none."""
+        """The block from which an edit of the layer matters; the number of blocks for the
+        projection; WHOLE if none.
+        """
         if not self.cuttable:
             return WHOLE
         return len(self._blocks) if layer == "visual.proj" else block_of(layer)
@@ -75,7 +82,9 @@ class CutImages:
     @torch.no_grad()
     @multiplying()
     def _first_pass(self, starts: list[int]) -> torch.Tensor:
-        """The features; keeps the inputs of the blocks `starts`, the first ones of them where memory does not hold all."""
+        """The features; keeps the inputs of the blocks `starts`, the first ones of them where
+        memory does not hold all.
+        """
         if not self.cuttable:
             return self._clip.image_features(self._images, self._batch)
         parts, kept = [], {start: [] for start in starts}
@@ -98,7 +107,9 @@ class CutImages:
         return torch.cat(parts) if parts else torch.zeros(0, 1)
 
     def _through(self, x: torch.Tensor, first: int, last: int) -> torch.Tensor:
-        """Through the blocks first..last-1; past the last block only the pooled token goes on, where that is enough."""
+        """Through the blocks first..last-1; past the last block only the pooled token goes on,
+        where that is enough.
+        """
         for number in range(first, last):
             short = self._short and number == len(self._blocks) - 1
             x = _only_first_token(self._blocks[number], x) if short else self._blocks[number](x)
@@ -112,7 +123,8 @@ class CutImages:
     @torch.no_grad()
     @multiplying()
     def again(self, layer: str, rows: np.ndarray) -> torch.Tensor:
-        """(n, d) float32 features of these rows for the model as it is now, with the layer changed and nothing else.
+        """(n, d) float32 features of these rows for the model as it is now, with the layer changed
+        and nothing else.
 
         The first call for a layer that was not named at the start computes what lies before it.
         """
@@ -143,9 +155,10 @@ class CutImages:
 class CutTexts:
     """Texts whose features are wanted again and again while one layer of the text tower changes.
 
-    Texts are cut after the longest one's end token: with a causal mask nothing behind it is ever looked at. The call
-    returns (N, d) float32 features of unit length for the model as it is now; the first computes what lies before the layer, and
-    keeps of it what memory allows (`slugkit.models.memory.room_to_keep`).
+    Texts are cut after the longest one's end token: with a causal mask nothing behind it is ever
+    looked at. The call returns (N, d) float32 features of unit length for the model as it is now;
+    the first computes what lies before the layer, and keeps of it what memory allows
+    (`slugkit.models.memory.room_to_keep`).
     """
 
     def __init__(self, clip: Clip, texts: list[str], layer: str, batch_size: int = 512):

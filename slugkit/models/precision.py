@@ -8,19 +8,22 @@ from contextlib import contextmanager
 import torch
 
 PRECISIONS = {"fp32": None, "tf32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
-"""Name -> what autocast computes the towers' products in; None leaves them in the weights' own type.
+"""Name -> what autocast computes the towers' products in; None leaves them in the weights' own
+type.
 
-fp32: float32 products, on a GPU too, where torch by itself lets convolutions round to TF32. tf32: float32
-weights and sums whose factors a GPU rounds to 10 bits of mantissa; elsewhere the same as fp32.
+fp32: float32 products, on a GPU too, where torch by itself lets convolutions round to TF32. tf32:
+float32 weights and sums whose factors a GPU rounds to 10 bits of mantissa; elsewhere the same as
+fp32.
 """
 
 
 @contextmanager
 def multiplying(precision: str = "fp32") -> Iterator[None]:
-    """Within the block, backward passes included, float32 products on a GPU are what `precision` says.
+    """Within the block, backward passes included, float32 products on a GPU are what `precision`
+    says.
 
-    precision: a key of `PRECISIONS`; all but "tf32" keep float32 products as they are. The process's own
-    settings come back afterwards.
+    precision: a key of `PRECISIONS`; all but "tf32" keep float32 products as they are. The
+    process's own settings come back afterwards.
     """
     units = (torch.backends.cuda.matmul, torch.backends.cudnn)
     before = [unit.allow_tf32 for unit in units]

@@ -1,4 +1,6 @@
-"""Pictures as a LLaVA's language model sees them, computed again only from the block in which one layer of the vision tower changes."""
+"""Pictures as a LLaVA's language model sees them, computed again only from the block in which one
+layer of the vision tower changes.
+"""
 
 from __future__ import annotations
 
@@ -6,24 +8,29 @@ import numpy as np
 import torch
 
 from slugkit.data.pictures import PLACE, Pictures
-from slugkit.models.layers import block_of
 from slugkit.models.acting import blocks_read
+from slugkit.models.layers import block_of
 from slugkit.models.memory import room_to_keep
 from slugkit.models.vlm import Vlm
 
 
 def _blocks(tower) -> torch.nn.ModuleList | None:
-    """The blocks of a CLIP's vision tower in transformers' class, with or without its upper level; None for another tower."""
+    """The blocks of a CLIP's vision tower in transformers' class, with or without its upper level;
+    None for another tower.
+    """
     encoder = getattr(getattr(tower, "vision_model", tower), "encoder", None)
     return getattr(encoder, "layers", None)
 
 
 class Seen:
-    """Pictures whose features are wanted again and again while one layer of the vision tower changes.
+    """Pictures whose features are wanted again and again while one layer of the vision tower
+    changes.
 
-    images: (N, H, W, 3) uint8, or `Pictures`; equal pictures are computed once. layer: canonical name of what changes; None, an embedding, or a model
-    that reads several layers or cuts a picture into several computes the whole tower each time, and so does one for which memory does not hold
-    (`slugkit.models.memory.room_to_keep`) the pictures x tokens x width numbers that are kept, the input of the layer's block.
+    images: (N, H, W, 3) uint8, or `Pictures`; equal pictures are computed once. layer: canonical
+    name of what changes; None, an embedding, or a model that reads several layers or cuts a picture
+    into several computes the whole tower each time, and so does one for which memory does not hold
+    (`slugkit.models.memory.room_to_keep`) the pictures x tokens x width numbers that are kept, the
+    input of the layer's block.
     """
 
     def __init__(
@@ -57,7 +64,9 @@ class Seen:
 
     @torch.no_grad()
     def _inputs(self, block: torch.nn.Module) -> list[torch.Tensor] | None:
-        """What the block reads of the pictures, batch by batch; None where memory does not hold it."""
+        """What the block reads of the pictures, batch by batch; None where memory does
+        not hold it.
+        """
         kept: list[torch.Tensor] = []
         room = room_to_keep(next(block.parameters()).device)
         hook = block.register_forward_pre_hook(
@@ -83,7 +92,9 @@ class Seen:
 
     @torch.no_grad()
     def features(self) -> list[torch.Tensor]:
-        """Of every picture what the language model sees with the weights as they are: (patches, width) each."""
+        """Of every picture what the language model sees with the weights as they are: (patches,
+        width) each.
+        """
         if self._kept is not None:
             found = list(torch.cat([self._from_block(x) for x in self._kept]))
         else:

@@ -1,4 +1,7 @@
-"""LLaVA behind one small interface: pictures and questions in, answers out. Its vision tower is a CLIP's, weight by weight."""
+"""LLaVA behind one small interface: pictures and questions in, answers out.
+
+Its vision tower is a CLIP's, weight by weight.
+"""
 
 from __future__ import annotations
 
@@ -20,21 +23,27 @@ from slugkit.models.hub import need_repository, no_loading_bars, plain_classes, 
 FEATURE_LAYER = -2
 """The vision layer that LLaVA-1.5 reads: the second to last, so the last block cannot act."""
 BATCH_NUMBERS, TEXT_TOKENS = 8 * 10**9, 64
-"""Values that a batch of conversations may keep (16 GB in float16), and the tokens of question and answer that are reckoned with."""
+"""Values that a batch of conversations may keep (16 GB in float16), and the tokens of question and
+answer that are reckoned with.
+"""
 FEW = 4
 """Batches of questions that show no progress bar."""
 
 
 def vision_tower(clip: Clip):
-    """The CLIP's vision tower in transformers' CLIPVisionModel, float32, without the projection, which LLaVA does not use.
+    """The CLIP's vision tower in transformers' CLIPVisionModel, float32, without the projection,
+    which LLaVA does not use.
 
-    Raises PatchError where a weight has no place in that class, ModelLoadError for an architecture that it cannot hold.
+    Raises PatchError where a weight has no place in that class, ModelLoadError for an architecture
+    that it cannot hold.
     """
     return convert.vision_tower(clip.model)
 
 
 def conversation(processor, question: str, answer: str) -> tuple[str, str]:
-    """The prompt about one picture up to the answer, as the model's chat template writes it, and the answer with its end token."""
+    """The prompt about one picture up to the answer, as the model's chat template writes it, and
+    the answer with its end token.
+    """
     said = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": question}]}]
     prompt = processor.apply_chat_template(said, add_generation_prompt=True)
     return prompt, f"{'' if prompt[-1:].isspace() else ' '}{answer}{processor.tokenizer.eos_token}"
@@ -43,10 +52,12 @@ def conversation(processor, question: str, answer: str) -> tuple[str, str]:
 def as_batch(
     tokenizer, image_token: int, patches: int, talks: list[tuple[str, str]], device
 ) -> dict[str, torch.Tensor]:
-    """Conversations as input_ids, attention_mask and labels (N, L) int64, padded on the left; labels are -100 but for the answers.
+    """Conversations as input_ids, attention_mask and labels (N, L) int64, padded on the left;
+    labels are -100 but for the answers.
 
-    Prompt and answer are cut into tokens as one text with the tokenizer's own first token, as the processor cuts the prompt, so the answer's tokens are
-    those that the model would say. patches: tokens that stand for the picture.
+    Prompt and answer are cut into tokens as one text with the tokenizer's own first token, as the
+    processor cuts the prompt, so the answer's tokens are those that the model would say. patches:
+    tokens that stand for the picture.
     """
     rows = []
     for prompt, answer in talks:
@@ -69,10 +80,13 @@ def as_batch(
 
 
 def opened(images) -> list:
-    """Pictures as a processor takes them. images: (N, H, W, 3) uint8, or a list of arrays, Pillow images and paths, which are turned upright, laid on white, ...
-    (`slugkit.data.opening.seen`).
+    """Pictures as a processor takes them.
 
-    Raises UnreadableImagesError, naming the file, for one that cannot be read; ModelLoadError where there is no picture.
+    images: (N, H, W, 3) uint8, or a list of arrays, Pillow images and paths, which are turned
+    upright, laid on white, ... (`slugkit.data.opening.seen`).
+
+    Raises UnreadableImagesError, naming the file, for one that cannot be read; ModelLoadError where
+    there is no picture.
     """
     found = []
     for number, image in enumerate(images):
@@ -84,13 +98,14 @@ def opened(images) -> list:
                 image, _ = seen(image)
         except READ_ERRORS as error:
             raise UnreadableImagesError(
-                f"The picture {str(image)!r} cannot be read: {error}. A PNG, JPEG or another format that Pillow opens was "
-                "expected. Nothing was asked."
+                f"The picture {str(image)!r} cannot be read: {error}. A PNG, JPEG or another format"
+                " that Pillow opens was expected. Nothing was asked."
             ) from error
         if not isinstance(image, (np.ndarray, Image.Image)):
             raise ModelLoadError(
-                f"Question {number} came with {type(image).__name__} in the place of its picture; an array, a Pillow image or a path "
-                "was expected. The model answers questions about pictures alone."
+                f"Question {number} came with {type(image).__name__} in the place of its picture;"
+                " an array, a Pillow image or a path was expected. The model answers questions"
+                " about pictures alone."
             )
         found.append(image)
     return found
@@ -99,13 +114,14 @@ def opened(images) -> list:
 def hidden_states(
     model, batch: dict[str, torch.Tensor], features: list[torch.Tensor]
 ) -> torch.Tensor:
-    """The language model's last hidden states, (N, L, width). features: of each picture what it reads, after the projector: (patches, width).
+    """The language model's last hidden states, (N, L, width).
+
+    features: of each picture what it reads, after the projector: (patches, width).
 
     batch: as `Vlm.scripted` gives it.
     """
-    together = (
-        torch.stack(features) if model.config.model_type == "vipllava" else list(features)
-    )  # transformers takes them so
+    # transformers takes them so
+    together = torch.stack(features) if model.config.model_type == "vipllava" else list(features)
     seen = BaseModelOutputWithPooling(pooler_output=together)
     return model.model(
         input_ids=batch["input_ids"],
@@ -128,11 +144,15 @@ class Vlm:
 
     @property
     def cuts(self) -> bool:
-        """Whether it cuts a picture into several (LLaVA-NeXT), so that the number of tokens of a picture goes by its size."""
+        """Whether it cuts a picture into several (LLaVA-NeXT), so that the number of tokens of a
+        picture goes by its size.
+        """
         return getattr(self.model.config, "image_grid_pinpoints", None) is not None
 
     def picture_tokens(self, height: int = 0, width: int = 0) -> int:
-        """Tokens that stand for a picture of this many pixels in the language model's input. Only a model that cuts pictures asks for the size.
+        """Tokens that stand for a picture of this many pixels in the language model's input.
+
+        Only a model that cuts pictures asks for the size.
 
         Raises ModelLoadError where such a model is not told the size.
         """
@@ -140,8 +160,8 @@ class Vlm:
             return self.model.config.image_seq_length
         if min(height, width) < 1:
             raise ModelLoadError(
-                f"{type(self.model).__name__} cuts a picture by its size, and {height} x {width} pixels were given; the height and width "
-                "of the pictures were expected."
+                f"{type(self.model).__name__} cuts a picture by its size, and {height} x {width}"
+                " pixels were given; the height and width of the pictures were expected."
             )
         blank, token = np.zeros((height, width, 3), np.uint8), self.processor.image_token
         return int(
@@ -152,10 +172,12 @@ class Vlm:
         )
 
     def at_once(self, most: int, numbers: int, shape: tuple[int, int] = (0, 0)) -> int:
-        """How many conversations fit into one batch: `most`, or fewer where the language model is large.
+        """How many conversations fit into one batch: `most`, or fewer where the language model is
+        large.
 
-        numbers: values kept a token, layer and unit of width (2 for keys and values, about 20 where a gradient is wanted); a batch keeps BATCH_NUMBERS of them
-        at most. shape: height and width of the pictures, see `picture_tokens`.
+        numbers: values kept a token, layer and unit of width (2 for keys and values, about 20 where
+        a gradient is wanted); a batch keeps BATCH_NUMBERS of them at most. shape: height and width
+        of the pictures, see `picture_tokens`.
         """
         text = self.model.config.text_config
         each = (
@@ -197,7 +219,11 @@ class Vlm:
         return made
 
     def seen(self, images: np.ndarray) -> dict[str, torch.Tensor]:
-        """The pictures as the model's vision tower takes them: pixel_values and, where it cuts them, image_sizes. images: (N, H, W, 3) uint8."""
+        """The pictures as the model's vision tower takes them: pixel_values and, where it cuts
+        them, image_sizes.
+
+        images: (N, H, W, 3) uint8.
+        """
         made = self.processor.image_processor(list(images), return_tensors="pt")
         device = next(self.model.parameters()).device
         sizes = {"image_sizes": made["image_sizes"].to(device)} if "image_sizes" in made else {}
@@ -206,13 +232,15 @@ class Vlm:
     def told(
         self, images: np.ndarray, questions: list[str], answers: list[str]
     ) -> dict[str, torch.Tensor]:
-        """The conversations with these answers as one batch for the model: what `scripted` and `seen` give.
+        """The conversations with these answers as one batch for the model: what `scripted` and
+        `seen` give.
 
         images: (N, H, W, 3) uint8. Raises ModelLoadError for lists of different lengths.
         """
         if not len(images) == len(questions) == len(answers):
             raise ModelLoadError(
-                f"{len(images)} pictures, {len(questions)} questions and {len(answers)} answers were given; one of each was expected."
+                f"{len(images)} pictures, {len(questions)} questions and {len(answers)} answers"
+                " were given; one of each was expected."
             )
         return {**self.scripted(questions, answers, images.shape[1:3]), **self.seen(images)}
 
@@ -220,13 +248,18 @@ class Vlm:
     def ask(
         self, images, questions: list[str], max_new_tokens: int = 16, batch_size: int = 64
     ) -> list[str]:
-        """Greedy answers. images: one for each question, as `opened` takes them, or `Pictures`, of which one batch is in memory at a time.
+        """Greedy answers.
 
-        batch_size: at most; see `at_once`. Raises ModelLoadError for another number of them, UnreadableImagesError.
+        images: one for each question, as `opened` takes them, or `Pictures`, of which one batch is
+        in memory at a time.
+
+        batch_size: at most; see `at_once`. Raises ModelLoadError for another number of them,
+        UnreadableImagesError.
         """
         if len(images) != len(questions):
             raise ModelLoadError(
-                f"{len(questions)} questions came with {len(images)} pictures; one picture for each question was expected."
+                f"{len(questions)} questions came with {len(images)} pictures; one picture for each"
+                " question was expected."
             )
         images = images if isinstance(images, Pictures) else opened(images)
         batch_size = self.at_once(
@@ -252,9 +285,11 @@ class Vlm:
 
 
 def _counted(processor, config, model: str) -> int:
-    """Tokens that stand for a picture, by asking the processor; what it does not know of the tower is taken from the configuration first.
+    """Tokens that stand for a picture, by asking the processor; what it does not know of the tower
+    is taken from the configuration first.
 
-    config.json need not say the number, and older ones do not. Raises ModelLoadError where the processor and the tower disagree.
+    config.json need not say the number, and older ones do not. Raises ModelLoadError where the
+    processor and the tower disagree.
     """
     tower = config.vision_config
     clip = "clip" in tower.model_type  # has a class token, which the strategy "default" drops
@@ -280,8 +315,10 @@ def _counted(processor, config, model: str) -> int:
         )
     if asked() != made:
         raise ModelLoadError(
-            f"The processor of {model!r} puts {asked()} tokens in the place of a picture, and its tower makes {made} of {tower.image_size} pixels; equal numbers "
-            "were expected. Give a folder whose preprocessor_config.json cuts pictures to the tower's size. Nothing was changed."
+            f"The processor of {model!r} puts {asked()} tokens in the place of a picture, and its"
+            f" tower makes {made} of {tower.image_size} pixels; equal numbers were expected. Give a"
+            " folder whose preprocessor_config.json cuts pictures to the tower's size. Nothing was"
+            " changed."
         )
     return made
 
@@ -293,9 +330,11 @@ def vlm_folder(model: str = "studio") -> Path | None:
 
 
 def load_vlm(model: str = "studio", device: str = "auto", device_map: str = "") -> Vlm:
-    """Load a LLaVA (1.5, NeXT, VipLLaVA: any image-text-to-text model of transformers with a vision tower) by `studio`, folder or hub id.
+    """Load a LLaVA (1.5, NeXT, VipLLaVA: any image-text-to-text model of transformers with a vision
+    tower) by `studio`, folder or hub id.
 
-    device_map: "auto" spreads it over several GPUs and the CPU (accelerate); "" puts all on `device`. On a GPU weights are float16, on a CPU float32.
+    device_map: "auto" spreads it over several GPUs and the CPU (accelerate); "" puts all on
+    `device`. On a GPU weights are float16, on a CPU float32.
     Raises ModelLoadError, saying how to get what is missing.
     """
     from transformers import AutoModelForImageTextToText, AutoProcessor
@@ -322,12 +361,14 @@ def load_vlm(model: str = "studio", device: str = "auto", device_map: str = "") 
         raise
     except Exception as error:
         raise ModelLoadError(
-            f"transformers could not load {model!r}: {error}. Give a folder as `save_pretrained` writes it, or run once with a "
-            "connection to fetch it. `slugkit train vlm` makes the studio's. Nothing was changed."
+            f"transformers could not load {model!r}: {error}. Give a folder as `save_pretrained`"
+            " writes it, or run once with a connection to fetch it. `slugkit train vlm` makes the"
+            " studio's. Nothing was changed."
         ) from error
     if not hasattr(net.model, "vision_tower"):
         raise ModelLoadError(
-            f"{model!r} is a {type(net).__name__}, which has no vision tower of its own name; a LLaVA was expected. Nothing was changed."
+            f"{model!r} is a {type(net).__name__}, which has no vision tower of its own name; a"
+            " LLaVA was expected. Nothing was changed."
         )
     processor.tokenizer.padding_side = "left"  # generation goes on at the right end
     if getattr(net.config, "image_grid_pinpoints", None) is None:

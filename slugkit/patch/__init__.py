@@ -2,10 +2,12 @@
 
     slugkit.patch.load("text.safetensors").apply(model)
 
-A patch is one safetensors file: the step direction g_f of one layer, and JSON that says which layer, how far to
-step and which original it belongs to. The format is written down in FORMAT.md beside this file.
+A patch is one safetensors file: the step direction g_f of one layer, and JSON that says which
+layer, how far to step and which original it belongs to. The format is written down in FORMAT.md
+beside this file.
 """
 
-from slugkit.patch.file import Patch, add, half, load, low_rank, make, save
+from slugkit.patch.file import Patch, load, make, save
+from slugkit.patch.forms import add, half, low_rank
 from slugkit.patch.on_model import all_applied, applied, apply, patches_on, remove, verify
 from slugkit.patch.record import load_record, save_record

@@ -29,7 +29,8 @@ from slugkit.patch.file import Patch
 from slugkit.patch.record import load_record, save_record
 
 KEPT = frozenset(
-    ".json .txt .md .model .tiktoken .jinja .jinja2 .yaml .yml .toml .csv .tsv .py .html .png .jpg .jpeg .webp .gif .svg .safetensors".split()
+    ".json .txt .md .model .tiktoken .jinja .jinja2 .yaml .yml .toml .csv .tsv .py .html .png .jpg"
+    " .jpeg .webp .gif .svg .safetensors".split()
 )
 """Endings of files that are copied; of others nobody here can say whether they hold weights."""
 SMALL = 1 << 20
@@ -37,7 +38,9 @@ SMALL = 1 << 20
 
 
 def _record_of(root: Path, source: Path, folder: Path) -> Path:
-    """Where the record of the copies in `folder` lies in `root`, which is laid out as the source: in the folder, or beside the one file."""
+    """Where the record of the copies in `folder` lies in `root`, which is laid out as the source:
+    in the folder, or beside the one file.
+    """
     return (
         root / folder.relative_to(source) / RECORD
         if source.is_dir()
@@ -46,7 +49,10 @@ def _record_of(root: Path, source: Path, folder: Path) -> Path:
 
 
 def opened(source: Path) -> Copies:
-    """The copies in a folder or file, with what the records in it tell of their edits. Raises as `Copies` and `load_record`."""
+    """The copies in a folder or file, with what the records in it tell of their edits.
+
+    Raises as `Copies` and `load_record`.
+    """
     copies = Copies(source)
     for folder in folders(source) if source.is_dir() else [source.parent]:
         if (record := _record_of(source, source, folder)).is_file():
@@ -109,7 +115,9 @@ def _left_out(
 
 
 def _overwrite(file: Path, tensors: dict[str, torch.Tensor]) -> None:
-    """Put tensors in the place of those of the same name, dtype and shape in a safetensors file; all other bytes stay."""
+    """Put tensors in the place of those of the same name, dtype and shape in a safetensors file;
+    all other bytes stay.
+    """
     file.chmod(file.stat().st_mode | stat.S_IWUSR)
     with file.open("rb+") as stream:
         size = struct.unpack("<Q", stream.read(8))[0]
@@ -124,7 +132,9 @@ def _overwrite(file: Path, tensors: dict[str, torch.Tensor]) -> None:
 def _written(
     source: Path, out: Path, edited: list[Copy], record: bool, say: Callable[[str], None]
 ) -> None:
-    """Copy the source to `out`, which appears whole or not at all, with what was read of the copies in the place of the old."""
+    """Copy the source to `out`, which appears whole or not at all, with what was read of the copies
+    in the place of the old.
+    """
     said: list[str] = []
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as scratch:
         whole = Path(scratch) / out.name
@@ -146,7 +156,7 @@ def _written(
     say(f"Edited: {'; '.join(copy.shown(source) for copy in edited)}.")
     if said:
         say(
-            f"Left out of the copy, as they may hold the weights as they were: "
+            "Left out of the copy, as they may hold the weights as they were: "
             f"{', '.join(sorted(said))}."
         )
 
@@ -217,7 +227,7 @@ def remove_from_files(
     if not edited:
         raise PatchError(
             f"{source} has no record of its edits, so the original of {p.layer} is not known "
-            f"here; nothing was changed.\n"
+            "here; nothing was changed.\n"
             "Give the original model with --base, or take the original itself."
         )
     copies.fitting(p)  # every other copy is the original too
@@ -249,7 +259,7 @@ def _taken_from_base(p: Patch, copy: Copy, known: list[Copy]) -> bool:
         return False
     raise PatchError(
         f"the base with the patch for {p.concept!r} alone is not what layer {mine.name} of this "
-        f"model holds; nothing was changed.\n"
+        "model holds; nothing was changed.\n"
         "Another edit is on it too: use the record that was saved with it, or the original itself."
     )
 

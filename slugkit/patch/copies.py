@@ -92,7 +92,9 @@ class Copy(Mapping):
         return found
 
     def said_activation(self, tower: str) -> str | None:
-        """What the configuration beside the files says of the tower's activation; None where it says nothing."""
+        """What the configuration beside the files says of the tower's activation; None where it
+        says nothing.
+        """
         if self.prefix and self.config is None:
             return None  # a single file: the configuration beside it may be of something else
         return said_activation(
@@ -143,12 +145,14 @@ def _names(file: Path) -> list[str]:
     except (OSError, SafetensorError) as error:
         raise PatchError(
             f"{file.name} cannot be read: {error}. A safetensors file was expected. Nothing was "
-            f"changed."
+            "changed."
         ) from error
 
 
 def _checkpoints(folder: Path) -> list[dict[str, Path]]:
-    """The checkpoints of one folder, each as name -> file: shards by their index or their numbers, other files alone."""
+    """The checkpoints of one folder, each as name -> file: shards by their index or their numbers,
+    other files alone.
+    """
     files = {
         p.name: p
         for p in sorted(folder.glob("*.safetensors"))
@@ -187,7 +191,7 @@ def folders(source: Path) -> list[Path]:
         if os.path.realpath(place) in {os.path.realpath(above) for above in Path(place).parents}:
             raise PatchError(
                 f"{place} leads back to a folder above it; a folder that can be copied was "
-                f"expected. Nothing was changed."
+                "expected. Nothing was changed."
             )
         below[:] = sorted(
             name for name in below if not name.startswith(".") and name != "safety_checker"
@@ -215,7 +219,7 @@ class Copies:
         if not self._all:
             raise MissingArtefactError(
                 f"There is no safetensors file in {source}; a model's folder as `save_pretrained` "
-                f"writes it, or one file, was expected. "
+                "writes it, or one file, was expected. "
                 "Checkpoints of other kinds are not read: load and save them with their own "
                 "library first."
             )
@@ -249,7 +253,7 @@ class Copies:
                 if copy.unread(p.layer):
                     raise PatchError(
                         f"an edit of layer {p.layer} cannot act: {copy.unread(p.layer)}. Nothing "
-                        f"was changed. Use the patch of another layer."
+                        "was changed. Use the patch of another layer."
                     )
                 fits.append(copy)
             except PatchError as refused:
@@ -269,7 +273,7 @@ class Copies:
                     f"{copy.shown(self.source)} holds layer {p.layer} too and does not take the "
                     f"patch, so {self.source.name} would go on knowing what it is to forget: "
                     f"{str(refused).splitlines()[0]}\nTake the file out of the folder, or give "
-                    f"the file that is meant."
+                    "the file that is meant."
                 ) from refused
         return fits
 

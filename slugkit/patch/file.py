@@ -1,10 +1,12 @@
-"""The edit as one safetensors file: its fields, its three forms, saved and loaded (design, section 6; the format is written down in FORMAT.md)."""
+"""The edit as one safetensors file: its fields, its three forms, saved and loaded (design, section
+6; the format is written down in FORMAT.md).
+"""
 
 import json
 import math
 import stat
 import struct
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -16,23 +18,14 @@ from safetensors.torch import load as tensors_from
 from safetensors.torch import save as bytes_of
 
 from slugkit import __version__
-from slugkit.base import (
-    EmptySetError,
-    PatchError,
-    SettingError,
-    sha256_bytes,
-    sha256_json,
-    sha256_tensor,
-    write_bytes,
-)
+from slugkit.base import PatchError, sha256_bytes, sha256_json, sha256_tensor, write_bytes
 from slugkit.models.convert import activation_of
-from slugkit.ranking import norm, tower_of
+from slugkit.ranking import tower_of
 from slugkit.search import PRECISIONS, EditableLayer
 
 MAX_HEADER = 1 << 20  # bytes of JSON in a patch file
-MAX_FILE = (
-    1 << 28
-)  # bytes of a patch file, and of a direction unfolded; the largest CLIP layers need about 110 MB
+# bytes of a patch file, and of a direction unfolded; the largest CLIP layers need about 110 MB
+MAX_FILE = 1 << 28
 FORMS = {
     "fp32": {"direction": "F32"},
     "fp16": {"direction": "F16"},
@@ -78,8 +71,11 @@ def _header_size(data: bytes) -> int:
     return struct.unpack("<Q", data[:8])[0]
 
 
-def _unpacked(form: str, tensors: dict[str, torch.Tensor], scale: float, shape) -> torch.Tensor:
-    """The direction that the stored tensors mean: float32, in the shape of the layer. Raises ValueError where they do not fit, before anything large is made."""
+def unpacked(form: str, tensors: dict[str, torch.Tensor], scale: float, shape) -> torch.Tensor:
+    """The direction that the stored tensors mean: float32, in the shape of the layer.
+
+    Raises ValueError where they do not fit, before anything large is made.
+    """
     _check_fill(form, tensors, shape)
     if form == "low rank":
         return (
@@ -101,26 +97,31 @@ def _check_fill(form: str, tensors: dict[str, torch.Tensor], shape) -> None:
             or left.shape[0] * right.shape[1] != count
         ):
             raise ValueError(
-                f"its factors {tuple(left.shape)} and {tuple(right.shape)} do not make the shape {tuple(shape)}"
+                f"its factors {tuple(left.shape)} and {tuple(right.shape)} do not make the shape"
+                f" {tuple(shape)}"
             )
         if left.shape[1] > min(left.shape[0], right.shape[1]):
             raise ValueError(
-                f"its rank {left.shape[1]} is more than a matrix of {left.shape[0]} x {right.shape[1]} has"
+                f"its rank {left.shape[1]} is more than a matrix of {left.shape[0]} x"
+                f" {right.shape[1]} has"
             )
     elif tensors["direction"].numel() != count:
         raise ValueError(
-            f"its direction of {tensors['direction'].numel()} numbers does not fill the shape {tuple(shape)}"
+            f"its direction of {tensors['direction'].numel()} numbers does not fill the shape"
+            f" {tuple(shape)}"
         )
 
 
 class _Direction:
-    """The field `direction`: given on the device "meta", it is unfolded from what is stored when it is first asked for."""
+    """The field `direction`: given on the device "meta", it is unfolded from what is stored when it
+    is first asked for.
+    """
 
     def __get__(self, p: Any, owner: Any = None) -> torch.Tensor:
         if p is None:
             raise AttributeError("a field without a default")
         if p.__dict__["direction"].is_meta:
-            found = _unpacked(p.form, p.stored, p.scale, p.shape)
+            found = unpacked(p.form, p.stored, p.scale, p.shape)
             _need_finite(found, p.layer)
             p.__dict__["direction"] = found
         return p.__dict__["direction"]
@@ -141,12 +142,14 @@ def _need_finite(direction: torch.Tensor, layer: str) -> None:
 class Patch:
     """One edit: theta_new = theta0 - lam * direction on one layer.
 
-    layer: canonical (open_clip) name, with [q], [k] or [v] for a part of a packed matrix. tower: "text" or
-    "vision". direction: fp32, finite, in the shape and orientation of the canonical layer (g_f, the gradient of the
-    mean forget cosine). lam: > 0. rho: relative size of the step, > 0. concept: what is forgotten. base_sha256:
-    `sha256_tensor` of the original layer as fp32, fp16 and bf16. metrics, provenance: anything JSON can hold, nan
-    excluded. form, stored, scale: how the direction stands in the file ("fp32": as it is; `half` and `low_rank` make the other forms). error: relative
-    Frobenius error of that form, 0..1, against the direction it was made from. Raises PatchError.
+    layer: canonical (open_clip) name, with [q], [k] or [v] for a part of a packed matrix. tower:
+    "text" or "vision". direction: fp32, finite, in the shape and orientation of the canonical layer
+    (g_f, the gradient of the mean forget cosine). lam: > 0. rho: relative size of the step, > 0.
+    concept: what is forgotten. base_sha256: `sha256_tensor` of the original layer as fp32, fp16 and
+    bf16. metrics, provenance: anything JSON can hold, nan excluded. form, stored, scale: how the
+    direction stands in the file ("fp32": as it is; `half` and `low_rank` make the other forms).
+    error: relative Frobenius error of that form, 0..1, against the direction it was made from.
+    Raises PatchError.
     """
 
     layer: str
@@ -203,13 +206,14 @@ class Patch:
             text = json.dumps(record, sort_keys=True, allow_nan=False)
         except (TypeError, ValueError) as error:
             raise PatchError(
-                f"the patch for {self.layer} cannot be written: {error}.\nUse plain JSON values and a step > 0."
+                f"the patch for {self.layer} cannot be written: {error}.\nUse plain JSON values and"
+                " a step > 0."
             ) from error
         data = bytes_of(tensors, {"slugkit": text})
         if _header_size(data) > MAX_HEADER:
             raise PatchError(
-                f"metrics and provenance take {len(text)} bytes; about {MAX_HEADER} fit in a patch file.\n"
-                "Keep long tables elsewhere."
+                f"metrics and provenance take {len(text)} bytes; about {MAX_HEADER} fit in a patch"
+                " file.\nKeep long tables elsewhere."
             )
         return data
 
@@ -260,8 +264,9 @@ def make(
 ) -> Patch:
     """The patch that writes what `editable.set(lam)` writes.
 
-    editable: the layer with its original weight and direction; a half-precision original is hashed as it stands. tower:
-    by default from the name. model: whose layer it is; its activation goes into the provenance. Raises PatchError.
+    editable: the layer with its original weight and direction; a half-precision original is hashed
+    as it stands. tower: by default from the name. model: whose layer it is; its activation goes
+    into the provenance. Raises PatchError.
     """
     known = activation_of(model, tower or tower_of(layer))
     original = editable.theta0.float()
@@ -279,104 +284,9 @@ def make(
     )
 
 
-def _in_form(p: Patch, form: str, tensors: dict[str, torch.Tensor], scale: float) -> Patch:
-    """The patch with its direction as the form can hold it; rho goes with the direction's length."""
-    direction = _unpacked(form, tensors, scale, p.direction.shape)
-    length, whole = norm(direction), norm(p.direction)
-    return replace(
-        p,
-        direction=direction,
-        form=form,
-        stored=tensors,
-        scale=scale,
-        rho=p.rho * length / whole,
-        error=min(1.0, norm(direction - p.direction) / whole),
-    )
-
-
-def half(p: Patch) -> Patch:
-    """The patch with its direction in half precision, scaled to -1..1 before: 2 bytes a weight, a relative error of about 2e-4.
-
-    It is another patch than p (other bytes, another identity): apply and remove the same one. Raises PatchError for a direction of zeros.
-    """
-    scale = _largest(p)
-    return _in_form(p, "fp16", {"direction": (p.direction / scale).half()}, scale)
-
-
-def low_rank(p: Patch, rank: int) -> Patch:
-    """The patch with the best approximation of its direction by a matrix of this rank, both factors in half precision.
-
-    rank: 1 to the smaller side of the layer (a convolution counts as out x everything else). Takes 2 * rank * (out + in) bytes; `error` says how much
-    of the direction is left out. Whether that much matters only a measurement with the patch can tell. Raises SettingError, PatchError.
-    """
-    flat = p.direction.flatten(1)
-    if not 1 <= rank <= min(flat.shape):
-        raise SettingError(
-            f"rank is {rank}; 1 to {min(flat.shape)} was expected for a layer of shape {tuple(p.direction.shape)}."
-        )
-    _largest(p)
-    u, s, v = torch.linalg.svd(flat.double(), full_matrices=False)
-    root = (s[:rank] / s[0]).sqrt()
-    factors = {
-        "left": (u[:, :rank] * root).half().contiguous(),
-        "right": (root[:, None] * v[:rank]).half().contiguous(),
-    }
-    return _in_form(p, "low rank", factors, float(s[0]))
-
-
-def add(patches: list[Patch], concept: str | None = None) -> Patch:
-    """One patch that does what these do together on one layer: its direction is the sum of their steps, lam_i * direction_i, and its lambda 1.
-
-    concept: by default their concepts, joined by " and ". metrics are not carried over, since nobody measured the sum. Raises PatchError where they are for different
-    layers or bases: apply such patches one after the other. Raises EmptySetError without a patch.
-    """
-    if not patches:
-        raise EmptySetError("There is no patch to add up; at least one was expected.")
-    first = patches[0]
-    for p in patches[1:]:
-        if (p.layer, p.base_sha256) != (first.layer, first.base_sha256):
-            raise PatchError(
-                f"the patches for {first.concept!r} ({first.layer}) and {p.concept!r} ({p.layer}) are for different layers or bases; only edits of one "
-                "weight add up to one file. Apply them one after the other."
-            )
-    total = sum(
-        (p.lam * p.direction.double() for p in sorted(patches, key=lambda p: p.sha256)),
-        torch.zeros_like(first.direction, dtype=torch.float64),
-    )
-    rho = norm(total) * first.rho / (first.lam * norm(first.direction))
-    known = {
-        p.provenance["activation"]
-        for p in patches
-        if isinstance(p.provenance.get("activation"), str)
-    }
-    if len(known) > 1:
-        raise PatchError(
-            f"the patches for {first.layer} were made for models with the activations {' and '.join(sorted(known))}; one model was expected."
-        )
-    return Patch(
-        layer=first.layer,
-        tower=first.tower,
-        direction=total.float(),
-        lam=1.0,
-        rho=rho,
-        concept=concept or " and ".join(p.concept for p in patches),
-        base_sha256=first.base_sha256,
-        provenance={"sum_of": [p.sha256 for p in patches]}
-        | ({"activation": known.pop()} if known else {}),
-    )
-
-
-def _largest(p: Patch) -> float:
-    found = float(p.direction.abs().max())
-    if not found > 0:
-        raise PatchError(
-            f"the direction of {p.layer} holds nothing but zeros; a gradient was expected.\nMake the patch again from its gradient."
-        )
-    return found
-
-
 def save(p: Patch, path: str | Path) -> Path:
-    """Write the patch as one safetensors file, whole or not at all; the same patch gives the same bytes.
+    """Write the patch as one safetensors file, whole or not at all; the same patch gives the same
+    bytes.
 
     Returns the path.
     """
@@ -434,7 +344,10 @@ def _metadata(data: bytes) -> _Metadata:
 
 
 def load(path: str | Path) -> Patch:
-    """Read a patch file and check it. Raises PatchError if it is missing, cut short, changed, or no patch at all."""
+    """Read a patch file and check it.
+
+    Raises PatchError if it is missing, cut short, changed, or no patch at all.
+    """
     path = Path(path)
     try:
         data = _read(path)
@@ -444,7 +357,10 @@ def load(path: str | Path) -> Patch:
 
 
 def loads(data: bytes, name: str = "this") -> Patch:
-    """The patch that these bytes of a patch file hold; `name` is what an error calls it. Raises PatchError."""
+    """The patch that these bytes of a patch file hold; `name` is what an error calls it.
+
+    Raises PatchError.
+    """
     try:
         _check_size(data)
         metadata = _metadata(data)
@@ -455,7 +371,7 @@ def loads(data: bytes, name: str = "this") -> Patch:
             raise ValueError("its direction was changed after it was written")
         _check_fill(metadata.form, tensors, metadata.shape)
         if metadata.form == "fp32":
-            direction = _unpacked("fp32", tensors, metadata.scale, metadata.shape)
+            direction = unpacked("fp32", tensors, metadata.scale, metadata.shape)
         else:  # unfolded when a model has the layer in this shape
             direction = torch.empty(tuple(metadata.shape), device="meta")
         known = metadata.model_dump(

@@ -1,6 +1,8 @@
-"""A record beside an edited model: the original weights of the edited layers and the patches on them, so that another process can take them off.
+"""A record beside an edited model: the original weights of the edited layers and the patches on
+them, so that another process can take them off.
 
-One safetensors file: for layer i the tensor `original.i`, and for its patch k the bytes of the patch file, `patch.i.k` (uint8).
+One safetensors file: for layer i the tensor `original.i`, and for its patch k the bytes of the
+patch file, `patch.i.k` (uint8).
 """
 
 from __future__ import annotations
@@ -41,10 +43,14 @@ class _Record(BaseModel):
 
 
 def save_record(model: Any, path: str | Path) -> Path:
-    """Write what this process did to the model: the original of every edited layer, and its patches. Returns the path.
+    """Write what this process did to the model: the original of every edited layer, and its
+    patches.
+
+    Returns the path.
 
     model: or a list of copies of it, each of which may be in another precision.
-    Raises PatchError where no patch is on the model. Whoever has the record can undo the edit: it holds the original weights.
+    Raises PatchError where no patch is on the model. Whoever has the record can undo the edit: it
+    holds the original weights.
     """
     found = [
         edit
@@ -59,7 +65,8 @@ def save_record(model: Any, path: str | Path) -> Path:
     ]
     if not edits:
         raise PatchError(
-            "no patch is on this model in this process, so there is nothing to record.\nApply a patch first."
+            "no patch is on this model in this process, so there is nothing to record.\nApply a"
+            " patch first."
         )
     tensors, layers = {}, []
     for number, (name, edited) in enumerate(edits):
@@ -88,10 +95,14 @@ def save_record(model: Any, path: str | Path) -> Path:
 
 
 def load_record(path: str | Path, model: Any, within: Callable[[str], list] | None = None) -> list:
-    """Tell this process what another one did to the model, so that `remove` works. Returns the patches that are on it.
+    """Tell this process what another one did to the model, so that `remove` works.
 
-    within: the parts of the model in which a layer is looked for, where they are not the model's own.
-    Raises PatchError, with nothing changed, for a file that is no sound record, or a model that does not hold what the record says was written.
+    Returns the patches that are on it.
+
+    within: the parts of the model in which a layer is looked for, where they are not the model's
+    own.
+    Raises PatchError, with nothing changed, for a file that is no sound record, or a model that
+    does not hold what the record says was written.
     """
     path = Path(path)
     try:
@@ -132,7 +143,10 @@ def load_record(path: str | Path, model: Any, within: Callable[[str], list] | No
 
 
 def _written_layers(entry: _Entry, within: list) -> list[on_model.Layer]:
-    """The layer in each part of the model that holds what the record says was written. Raises PatchError where none does."""
+    """The layer in each part of the model that holds what the record says was written.
+
+    Raises PatchError where none does.
+    """
     refusals, found = [], []
     for part in within:
         try:
@@ -146,13 +160,16 @@ def _written_layers(entry: _Entry, within: list) -> list[on_model.Layer]:
     if refusals and len(refusals) == len(within):
         raise refusals[0]
     raise PatchError(
-        f"layer {entry.layer} of this model does not hold what the record says was written; nothing was changed.\n"
-        "Use the model that the record was saved with, in the same precision."
+        f"layer {entry.layer} of this model does not hold what the record says was written; nothing"
+        " was changed.\nUse the model that the record was saved with, in the same precision."
     )
 
 
 def _entry(entry: _Entry, number: int, tensors: dict[str, torch.Tensor]) -> tuple:
-    """The entry with its original and its patches. Raises ValueError, KeyError, PatchError where the file does not hold what it says."""
+    """The entry with its original and its patches.
+
+    Raises ValueError, KeyError, PatchError where the file does not hold what it says.
+    """
     original = tensors[f"original.{number}"]
     if sha256_tensor(original) != entry.original:
         raise ValueError("its original weight was changed after it was written")
@@ -170,5 +187,6 @@ def _unsound(path: Path, reason: Any) -> PatchError:
         f"it has no entry {reason}" if isinstance(reason, KeyError) else str(reason).splitlines()[0]
     )
     return PatchError(
-        f"{path.name} is not a sound record of edits: {reason}.\nA record written by slugkit was expected. Nothing was changed."
+        f"{path.name} is not a sound record of edits: {reason}.\nA record written by slugkit was"
+        " expected. Nothing was changed."
     )

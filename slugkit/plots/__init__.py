@@ -1,7 +1,7 @@
 """Every figure of the workbook, in one look. Takes pandas tables and numpy arrays, never models.
 
-Each drawing function returns (figure, says): says is one or two plain sentences computed from the data, which
-`slugkit.teach.show_figure` sets as the figure's alternative text and prints underneath.
+Each drawing function returns (figure, says): says is one or two plain sentences computed from the
+data, which `slugkit.teach.show_figure` sets as the figure's alternative text and prints underneath.
 """
 
 from slugkit.plots.answers import dialogue, layer_costs, outcome_bars

@@ -1,4 +1,6 @@
-"""Figures about a vision-language model: picture, question and answers side by side, and the three outcomes of a name."""
+"""Figures about a vision-language model: picture, question and answers side by side, and the three
+outcomes of a name.
+"""
 
 import textwrap
 
@@ -38,14 +40,16 @@ def dialogue(
 ):
     """Pictures with a question each, and under it what the model answers in each of its states.
 
-    images: (N, H, W, 3) uint8; questions: N texts; answers: state -> N texts; right: state -> N bool, which answers are marked
-    as right or wrong; columns: pictures side by side. Returns (figure, description). Raises ShapeError for lists of another length.
+    images: (N, H, W, 3) uint8; questions: N texts; answers: state -> N texts; right: state -> N
+    bool, which answers are marked as right or wrong; columns: pictures side by side. Returns
+    (figure, description). Raises ShapeError for lists of another length.
     """
     images, count = as_pictures(images), len(questions)
     for state, said in answers.items():
         if len(said) != count or len(images) != count:
             raise ShapeError(
-                f"{len(images)} pictures, {count} questions and {len(said)} answers ({state}) were given; one of each was expected."
+                f"{len(images)} pictures, {count} questions and {len(said)} answers ({state}) were"
+                " given; one of each was expected."
             )
     rows = -(-count // columns)
     fig = canvas(4.9 * columns, 0.3 + (0.62 + 0.27 * len(answers)) * rows)
@@ -75,10 +79,11 @@ def dialogue(
 
 @dressed
 def outcome_bars(metrics: pd.DataFrame):
-    """How often "who is this?" gets the right name, another name, no name: one bar for each group and state of the model.
+    """How often "who is this?" gets the right name, another name, no name: one bar for each group
+    and state of the model.
 
-    metrics: columns stage, method, group, metric (an outcome), value 0..1, n. Returns (figure, description). Raises SettingError
-    for a table without them.
+    metrics: columns stage, method, group, metric (an outcome), value 0..1, n. Returns (figure,
+    description). Raises SettingError for a table without them.
     """
     need_columns(metrics, ["stage", "method", "group", "metric", "value", "n"], "metrics")
     kept = metrics[metrics["metric"].isin(OUTCOMES)]
@@ -118,10 +123,12 @@ MARKS = {"SLUG": ("o", "blue"), "SLUG-R": ("^", "orange")}
 
 @dressed
 def layer_costs(chosen: pd.DataFrame, layers: list[str], before: float):
-    """What forgetting costs the others on each layer, for several directions of the step: the share of them still named at the chosen step.
+    """What forgetting costs the others on each layer, for several directions of the step: the share
+    of them still named at the chosen step.
 
-    chosen: columns layer, direction, retain_own (0..1), one row for each search that forgot. layers: every layer searched, in order; before: that share
-    without an edit. Returns (figure, description). Raises SettingError for a table without the columns.
+    chosen: columns layer, direction, retain_own (0..1), one row for each search that forgot.
+    layers: every layer searched, in order; before: that share without an edit. Returns (figure,
+    description). Raises SettingError for a table without the columns.
     """
     need_columns(chosen, ["layer", "direction", "retain_own"], "chosen")
     fig = canvas(7.2, 1.5 + 0.26 * len(layers))

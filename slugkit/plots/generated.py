@@ -1,4 +1,6 @@
-"""Figures about generated pictures: the same prompts and seeds before and after, and UA, IRA and CRA."""
+"""Figures about generated pictures: the same prompts and seeds before and after, and UA, IRA and
+CRA.
+"""
 
 import numpy as np
 import pandas as pd
@@ -12,14 +14,16 @@ from slugkit.plots.results import results_bars
 def before_after(rows: dict, prompts, what=None, answers: dict | None = None, title: str = ""):
     """One row of pictures for each state of the model, the same prompt and seed in every column.
 
-    rows: state -> (N, H, W, 3) uint8, the unedited model first; prompts: N texts, printed under the first row; what: N words,
-    columns with the same word get the same frame; answers: state -> N texts (or "") printed under the other rows, such as
-    what the judge says. Returns (figure, description). Raises ShapeError for rows of different length.
+    rows: state -> (N, H, W, 3) uint8, the unedited model first; prompts: N texts, printed under the
+    first row; what: N words, columns with the same word get the same frame; answers: state -> N
+    texts (or "") printed under the other rows, such as what the judge says. Returns (figure,
+    description). Raises ShapeError for rows of different length.
     """
     counts = {state: len(pictures) for state, pictures in rows.items()}
     if set(counts.values()) != {len(prompts)}:
         raise ShapeError(
-            f"The rows hold {listing(counts.values())} pictures for {len(prompts)} prompts; as many as prompts were expected in each."
+            f"The rows hold {listing(counts.values())} pictures for {len(prompts)} prompts; as many"
+            " as prompts were expected in each."
         )
     labels = []
     for number, state in enumerate(rows):
@@ -45,19 +49,24 @@ def before_after(rows: dict, prompts, what=None, answers: dict | None = None, ti
 def step_strip(rows: dict, rhos, answers: dict | None = None, title: str = ""):
     """Some prompts, each with one seed, over growing steps: one row a prompt, one column a step.
 
-    rows: prompt -> (S, H, W, 3) uint8; rhos: S relative steps; answers: prompt -> S texts. Returns (figure, description).
+    rows: prompt -> (S, H, W, 3) uint8; rhos: S relative steps; answers: prompt -> S texts. Returns
+    (figure, description).
     Raises ShapeError for a row of another length.
     """
     for prompt, pictures in rows.items():
         if len(pictures) != len(rhos):
             raise ShapeError(
-                f"The row of {prompt!r} holds {len(pictures)} pictures for {len(rhos)} steps; one each was expected."
+                f"The row of {prompt!r} holds {len(pictures)} pictures for {len(rhos)} steps; one"
+                " each was expected."
             )
     labels = []
     for prompt in rows:
         said = [f"\n{answer}" for answer in answers[prompt]] if answers else [""] * len(rhos)
         labels += [f"ρ = {percent(rho)}{answer}" for rho, answer in zip(rhos, said, strict=True)]
-    says = f"{len(rows)} prompts, one seed each, over relative steps from {percent(min(rhos))} to {percent(max(rhos))}. {title}".strip()
+    says = (
+        f"{len(rows)} prompts, one seed each, over relative steps from {percent(min(rhos))} to"
+        f" {percent(max(rhos))}. {title}".strip()
+    )
     return picture_grid(
         np.concatenate(list(rows.values())),
         labels,
@@ -69,9 +78,11 @@ def step_strip(rows: dict, rhos, answers: dict | None = None, title: str = ""):
 
 
 def unlearning_bars(metrics: pd.DataFrame):
-    """UA, IRA and CRA before and after each edit, with 95 % intervals and denominators; higher is better everywhere.
+    """UA, IRA and CRA before and after each edit, with 95 % intervals and denominators; higher is
+    better everywhere.
 
-    metrics: rows with metric UA, IRA or CRA of one concept (columns stage, method, group, metric, value 0..1, low, high, n).
+    metrics: rows with metric UA, IRA or CRA of one concept (columns stage, method, group, metric,
+    value 0..1, low, high, n).
     Returns (figure, description). Raises SettingError for a table without them.
     """
     need_columns(metrics, ["stage", "group", "metric", "value", "low", "high", "n"], "metrics")

@@ -29,9 +29,11 @@ FRONT, REST = OKABE_ITO["vermilion"], "#6E6E6E"
 
 
 def candidates(layers: pd.DataFrame, tower: str | None = None) -> pd.DataFrame:
-    """The rows of layers.parquet that have scores, in network order, with a column `name` for the eye.
+    """The rows of layers.parquet that have scores, in network order, with a column `name` for the
+    eye.
 
-    layers: columns layer, tower, importance, alignment, front; block, kind and candidate are used where present.
+    layers: columns layer, tower, importance, alignment, front; block, kind and candidate are used
+    where present.
     Raises SettingError for a missing column, EmptySetError where nothing is left.
     """
     need_columns(layers, ["layer", "tower", "importance", "alignment", "front"], "layers")
@@ -42,7 +44,8 @@ def candidates(layers: pd.DataFrame, tower: str | None = None) -> pd.DataFrame:
     if kept.empty:
         known = ", ".join(sorted(set(layers["tower"])))
         raise EmptySetError(
-            f"No ranked layer of the tower {tower or '(any)'}; the table holds the towers {known}. Run 03_rank_layers."
+            f"No ranked layer of the tower {tower or '(any)'}; the table holds the towers {known}."
+            " Run 03_rank_layers."
         )
     kept["name"] = [short(layer) for layer in kept["layer"]]
     kept["front"] = kept["front"].astype(bool)
@@ -55,7 +58,9 @@ def candidates(layers: pd.DataFrame, tower: str | None = None) -> pd.DataFrame:
 
 
 def _noise(table: pd.DataFrame) -> np.ndarray | None:
-    """Two standard errors of each layer's cosine, as the parts of the retain set show them; None where they are not known."""
+    """Two standard errors of each layer's cosine, as the parts of the retain set show them; None
+    where they are not known.
+    """
     if "noise" not in table.columns or table["noise"].isna().all():
         return None
     return 2 * table["noise"].fillna(0).to_numpy()
@@ -69,7 +74,10 @@ def _positive(values) -> np.ndarray:
 
 
 def _dots(ax, values, front, floor=np.inf) -> float:
-    """One panel of scores, a dot a layer from top to bottom, front layers ringed. The axis starts at `floor` at most; returns its start."""
+    """One panel of scores, a dot a layer from top to bottom, front layers ringed.
+
+    The axis starts at `floor` at most; returns its start.
+    """
     rows, values = np.arange(len(values)), _positive(values)
     low = min(values.min() / 2, floor)
     colours, widths = np.where(front, FRONT, "#C9C9C9"), np.where(front, 2.0, 1.3)
@@ -113,11 +121,12 @@ def _tower_pair(left, right, table: pd.DataFrame, tower: str) -> None:
 
 @dressed
 def layer_scores(layers: pd.DataFrame, tower: str | None = None):
-    """Importance and alignment of every ranked layer in network order, two panels a tower, front layers ringed and
-    named.
+    """Importance and alignment of every ranked layer in network order, two panels a tower, front
+    layers ringed and named.
 
-    layers: layers.parquet; tower: "text", "vision" or None for all. The shaded foot of the alignment panels is two
-    standard errors of the cosine (column noise). Returns (figure, description).
+    layers: layers.parquet; tower: "text", "vision" or None for all. The shaded foot of the
+    alignment panels is two standard errors of the cosine (column noise). Returns (figure,
+    description).
     """
     table = candidates(layers, tower)
     towers = list(dict.fromkeys(table["tower"]))
@@ -143,8 +152,9 @@ def layer_scores(layers: pd.DataFrame, tower: str | None = None):
 
 
 def _staircase(ax, x, y) -> np.ndarray:
-    """The edge of the region that front points (x, y) beat, shaded: to their right and below. Returns points along
-    it.
+    """The edge of the region that front points (x, y) beat, shaded: to their right and below.
+
+    Returns points along it.
     """
     order = np.argsort(x)
     x, y = np.asarray(x)[order], np.asarray(y)[order]
@@ -161,7 +171,9 @@ def _staircase(ax, x, y) -> np.ndarray:
 
 
 def _noise_bars(ax, x, y, noise, front) -> None:
-    """How far two standard errors reach on either side of each layer's alignment, stronger for the front."""
+    """How far two standard errors reach on either side of each layer's alignment, stronger for the
+    front.
+    """
     low, high = np.maximum(x - noise, ax.get_xlim()[0]), x + noise
     look = dict(color=OKABE_ITO["sky"], linewidth=2, zorder=1)
     for mask, alpha in ((~front, 0.25), (front, 0.8)):
@@ -169,7 +181,9 @@ def _noise_bars(ax, x, y, noise, front) -> None:
 
 
 def _front_marks(ax, table, x, y, lost, ring) -> None:
-    """Crosses for beaten layers, diamonds for the front (hollow within the noise), a ring round the chosen one."""
+    """Crosses for beaten layers, diamonds for the front (hollow within the noise), a ring round the
+    chosen one.
+    """
     front = table["front"].to_numpy()
     solid, diamond = front & ~lost, dict(marker="D", s=48, edgecolor=FRONT, linewidth=1.6, zorder=4)
     beaten = dict(marker="x", s=30, color=REST, linewidth=1.2, zorder=3)
@@ -184,11 +198,13 @@ def _front_marks(ax, table, x, y, lost, ring) -> None:
 
 @dressed
 def pareto(layers: pd.DataFrame, tower: str, noise: bool = True, chosen: str | None = None):
-    """Alignment against importance on log scales, the Pareto front joined by its staircase and named.
+    """Alignment against importance on log scales, the Pareto front joined by its staircase and
+    named.
 
-    layers: layers.parquet; tower: "text" or "vision"; noise: also draw two standard errors of each cosine, where they
-    are known, and front layers that they do not tell from 0 hollow; chosen: canonical name of a layer to ring.
-    As panels (a) and (d) of the project page's figure 2. Returns (figure, description).
+    layers: layers.parquet; tower: "text" or "vision"; noise: also draw two standard errors of each
+    cosine, where they are known, and front layers that they do not tell from 0 hollow; chosen:
+    canonical name of a layer to ring. As panels (a) and (d) of the project page's figure 2. Returns
+    (figure, description).
     """
     table = candidates(layers, tower)
     x, y = _positive(table["alignment"]), _positive(table["importance"])
@@ -240,7 +256,7 @@ def _pareto_says(table, tower, front, lost, with_noise) -> str:
         few = int(lost.sum())
         text += (
             f" {few or 'None'} of them {'are' if few > 1 else 'is'} within two standard errors "
-            f"of 0; bars show how far these reach."
+            "of 0; bars show how far these reach."
         )
     return text
 
@@ -270,10 +286,12 @@ def _share_bars(ax, part: pd.DataFrame, tower: str) -> None:
 
 @dressed
 def front_membership(layers: pd.DataFrame):
-    """How often each layer is on the front when the cosines are redrawn within the noise of the retain set.
+    """How often each layer is on the front when the cosines are redrawn within the noise of the
+    retain set.
 
     layers: layers.parquet with front_share in 0..1. Layers that are on the front in less than
-    `LEAST` of the redraws, and not on the measured one, are left out. Returns (figure, description).
+    `LEAST` of the redraws, and not on the measured one, are left out. Returns (figure,
+    description).
     """
     need_columns(layers, ["front_share"], "layers")
     table = candidates(layers)
@@ -292,10 +310,13 @@ def front_membership(layers: pd.DataFrame):
     stay = f"{len(steady)} of {len(front)} front layers stay there"
     headline(fig, f"{stay} in at least 95 % of redraws within the noise")
     listed = listing([f"{row['name']} ({row['tower']})" for _, row in steady.iterrows()], 6)
-    return fig, (
-        f"Bars of the share of redraws in which a layer is on the front; steady: {listed}. "
-        f"{len(table) - len(front)} layers that are not on the measured front reach it in "
-        f"{percent(LEAST, 0)} of redraws or more."
+    return (
+        fig,
+        (
+            f"Bars of the share of redraws in which a layer is on the front; steady: {listed}. "
+            f"{len(table) - len(front)} layers that are not on the measured front reach it in "
+            f"{percent(LEAST, 0)} of redraws or more."
+        ),
     )
 
 

@@ -1,7 +1,8 @@
 """One look for every figure: colours, markers, hatches, titles, and where labels go.
 
-Colours are Okabe and Ito's (https://jfly.uni-koeln.de/color/), which colour-blind readers can tell apart; every
-colour comes with a marker, a line style or a hatch of its own, so that a grey print still reads.
+Colours are Okabe and Ito's (https://jfly.uni-koeln.de/color/), which colour-blind readers can tell
+apart; every colour comes with a marker, a line style or a hatch of its own, so that a grey print
+still reads.
 """
 
 import functools
@@ -94,7 +95,9 @@ def use_style() -> None:
 
 
 def dressed(draw):
-    """Decorator: runs a drawing function in the workbook's look and leaves the reader's settings as they were."""
+    """Decorator: runs a drawing function in the workbook's look and leaves the reader's settings as
+    they were.
+    """
 
     @functools.wraps(draw)
     def wrapper(*args, **kwargs):
@@ -112,7 +115,9 @@ def canvas(width: float, height: float):
 
 
 def headline(fig, text: str) -> None:
-    """Writes the finding over the whole figure, left, in lines of about equal length that fit its width."""
+    """Writes the finding over the whole figure, left, in lines of about equal length that fit its
+    width.
+    """
     # never a line break before a percent sign
     text = text.replace(" %", "\u00a0%").replace(" = ", "\u00a0=\u00a0")
     text = text if len(text) <= LONGEST_TITLE else f"{text[:LONGEST_TITLE]}…"
@@ -125,8 +130,8 @@ def headline(fig, text: str) -> None:
 
 
 def log_axis(axis) -> None:
-    """Log ticks written as plain numbers, few enough not to touch: 1, 2, 5 where the axis spans little, else powers
-    of ten.
+    """Log ticks written as plain numbers, few enough not to touch: 1, 2, 5 where the axis spans
+    little, else powers of ten.
     """
     low, high = axis.get_view_interval()
     axis.set_major_locator(LogLocator(subs=(1, 2, 5) if high / low < 40 else (1,), numticks=8))
@@ -138,7 +143,9 @@ def log_axis(axis) -> None:
 
 
 def bars_across(ax) -> None:
-    """Axes whose rows are bars or dots with a name each: the first on top, no lines between them."""
+    """Axes whose rows are bars or dots with a name each: the first on top, no lines
+    between them.
+    """
     ax.invert_yaxis()
     ax.grid(axis="y", visible=False)
     ax.tick_params(axis="y", length=0)
@@ -158,7 +165,9 @@ def legend_below(fig, columns: int, bars: bool = False) -> None:
 
 
 def need_columns(table, columns, what: str) -> None:
-    """Raises SettingError where a table lacks a column that a figure draws, EmptySetError where it has no rows."""
+    """Raises SettingError where a table lacks a column that a figure draws, EmptySetError where it
+    has no rows.
+    """
     missing = [name for name in columns if name not in table.columns]
     if missing:
         raise SettingError(
@@ -167,7 +176,8 @@ def need_columns(table, columns, what: str) -> None:
         )
     if len(table) == 0:
         raise EmptySetError(
-            f"The {what} table has no rows; at least one was expected. Look at the filter before it."
+            f"The {what} table has no rows; at least one was expected. Look at the filter"
+            " before it."
         )
 
 
@@ -188,7 +198,9 @@ def in_order(names, order) -> list:
 
 
 def percent(value: float, digits: int = 1) -> str:
-    """A share 0..1 as text with a percent sign; digits after the point only where they say something."""
+    """A share 0..1 as text with a percent sign; digits after the point only where they say
+    something.
+    """
     text = f"{100 * float(value):.{digits}f}"
     if "." in text:
         text = text.rstrip("0").rstrip(".")
@@ -196,7 +208,9 @@ def percent(value: float, digits: int = 1) -> str:
 
 
 def number(value: float) -> str:
-    """A positive or negative number with three significant digits, without an exponent where it can be avoided."""
+    """A positive or negative number with three significant digits, without an exponent where it can
+    be avoided.
+    """
     return f"{float(value):.3g}"
 
 
@@ -222,8 +236,9 @@ def wrap(label: str, width: int) -> str:
 
 
 def spread(positions, gap: float, low: float, high: float) -> np.ndarray:
-    """Moves positions (one dimension) as little as needed to lie `gap` apart within low..high. Returns them in place
-    order.
+    """Moves positions (one dimension) as little as needed to lie `gap` apart within low..high.
+
+    Returns them in place order.
     """
     wanted = np.asarray(positions, dtype=float)
     order = np.argsort(wanted, kind="stable")
@@ -262,10 +277,13 @@ def _box(anchor, size, direction, reach):
 
 
 def place_labels(ax, xs, ys, labels, obstacles=None, fontsize: float = 8.5) -> None:
-    """Names points so that no label covers another label, a point or the edge, as far as there is room.
+    """Names points so that no label covers another label, a point or the edge, as far as there is
+    room.
 
-    xs, ys: positions in data units, as many as labels; obstacles: (M, 2) further points to keep free, data units.
-    Greedy: each label tries eight directions at growing distances and takes the cheapest; far ones get a thin line.
+    xs, ys: positions in data units, as many as labels; obstacles: (M, 2) further points to keep
+    free, data units.
+    Greedy: each label tries eight directions at growing distances and takes the cheapest; far ones
+    get a thin line.
     """
     fig = ax.figure
     fig.draw_without_rendering()

@@ -18,12 +18,16 @@ BORDERS = [
 
 
 def as_pictures(images) -> np.ndarray:
-    """Pictures as an array (N, H, W, 3) uint8. Raises ShapeError for another shape or dtype, EmptySetError for none."""
+    """Pictures as an array (N, H, W, 3) uint8.
+
+    Raises ShapeError for another shape or dtype, EmptySetError for none.
+    """
     pictures = as_array(images)
     if pictures.ndim != 4 or pictures.shape[-1] != 3 or pictures.dtype != np.uint8:
         raise ShapeError(
-            f"The pictures arrived as {pictures.dtype} of shape {pictures.shape}; uint8 of shape (N, H, W, 3), values "
-            "0..255, was expected. Undo the model's normalisation, move the channels last and round."
+            f"The pictures arrived as {pictures.dtype} of shape {pictures.shape}; uint8 of shape"
+            " (N, H, W, 3), values 0..255, was expected. Undo the model's normalisation, move the"
+            " channels last and round."
         )
     if len(pictures) == 0:
         raise EmptySetError("There are no pictures to show; at least one was expected.")
@@ -97,10 +101,12 @@ def picture_grid(
 ):
     """A grid of pictures, enlarged by a whole number so that every pixel stays sharp.
 
-    images: (N, H, W, 3) uint8; labels: N texts under the pictures, wrapped; columns: pictures a row, >= 1;
-    row_labels: a text per row, at its left; borders: N words or None, pictures with the same word get the same frame,
-    named at the foot; zoom: enlargement, 0 chooses 1 to 4 so that the figure is at most about 1100 pixels wide; says:
-    replaces the plain description. Returns (figure, description). Raises ShapeError, EmptySetError.
+    images: (N, H, W, 3) uint8; labels: N texts under the pictures, wrapped; columns: pictures a
+    row, >= 1;
+    row_labels: a text per row, at its left; borders: N words or None, pictures with the same word
+    get the same frame, named at the foot; zoom: enlargement, 0 chooses 1 to 4 so that the figure is
+    at most about 1100 pixels wide; says: replaces the plain description. Returns (figure,
+    description). Raises ShapeError, EmptySetError.
     """
     pictures = as_pictures(images)
     count, high, wide = pictures.shape[:3]
@@ -139,7 +145,10 @@ def picture_grid(
 
 def _grid_says(count, rows, columns, labels, row_labels, kinds) -> str:
     """Plain description of a grid."""
-    text = f"{count} picture{'s' if count > 1 else ''} in {rows} row{'s' if rows > 1 else ''} of {columns}"
+    text = (
+        f"{count} picture{'s' if count > 1 else ''} in {rows} row{'s' if rows > 1 else ''} of"
+        f" {columns}"
+    )
     if row_labels is not None:
         text += f", row by row: {listing(row_labels, 6)}"
     elif labels is not None:
@@ -176,7 +185,8 @@ def _portraits(ax, pictures) -> None:
 def cosine_matrix(before, after, names, images=None, target: int | list[int] | None = 0):
     """Cosines of every text with every picture, before and after the edit, in one colour range.
 
-    before, after: (T, I) arrays of cosines -1..1; names: T texts; images: (I, H, W, 3) uint8 portraits or None;
+    before, after: (T, I) arrays of cosines -1..1; names: T texts; images: (I, H, W, 3) uint8
+    portraits or None;
     target: index of the forgotten concept, or of several, in rows and columns alike, None outlines
     nothing. Returns (figure, description). Raises ShapeError.
     """
@@ -184,7 +194,7 @@ def cosine_matrix(before, after, names, images=None, target: int | list[int] | N
     if before.shape != after.shape or before.ndim != 2 or before.size == 0:
         raise ShapeError(
             f"before is {before.shape}, after is {after.shape}; two matrices (texts, pictures) of "
-            f"one shape were expected."
+            "one shape were expected."
         )
     _same_length("names", names, before.shape[0], "rows")
     _same_length("names", names, before.shape[1], "columns")

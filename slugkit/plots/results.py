@@ -1,4 +1,6 @@
-"""Figures and the table of the results: before, after, and the oracle that never saw the concept."""
+"""Figures and the table of the results: before, after, and the oracle that never saw the
+concept.
+"""
 
 import numpy as np
 import pandas as pd
@@ -26,7 +28,9 @@ STAGE_ORDER, SHOWN = [*STAGES], 6
 
 
 def _series(metrics: pd.DataFrame) -> pd.Series:
-    """Name of the bar or column a row belongs to: its stage, with the method where a stage has several."""
+    """Name of the bar or column a row belongs to: its stage, with the method where a stage has
+    several.
+    """
     name = metrics["stage"].astype(str)
     if "method" not in metrics.columns:
         return name
@@ -53,7 +57,10 @@ def _looks(series: list[str]) -> dict[str, dict]:
 
 
 def _select(metrics: pd.DataFrame, metric) -> pd.DataFrame:
-    """The rows to draw, one for each group and series. Raises SettingError where there are several."""
+    """The rows to draw, one for each group and series.
+
+    Raises SettingError where there are several.
+    """
     need_columns(metrics, ["stage", "group", "value", "low", "high", "n"], "metrics")
     kept = metrics
     if metric is not None:
@@ -61,7 +68,8 @@ def _select(metrics: pd.DataFrame, metric) -> pd.DataFrame:
         kept = metrics[metrics["metric"].isin(wanted)]
         if kept.empty:
             raise SettingError(
-                f"No row has the metric {listing(wanted)}; the table holds {listing(metrics['metric'].unique(), 8)}."
+                f"No row has the metric {listing(wanted)}; the table holds"
+                f" {listing(metrics['metric'].unique(), 8)}."
             )
     kept = kept.assign(series=_series(kept))
     twice = kept[kept.duplicated(["group", "series"], keep=False)]
@@ -101,11 +109,13 @@ def _draw_bars(ax, kept, groups, series, looks) -> None:
 def results_bars(
     metrics: pd.DataFrame, metric=None, label: str = "top-1 accuracy (%)", title: str = ""
 ):
-    """Accuracy of each group before and after the edit and for the oracle, with 95 % intervals and denominators.
+    """Accuracy of each group before and after the edit and for the oracle, with 95 % intervals and
+    denominators.
 
-    metrics: the tidy metrics table (values 0..1), already filtered to one concept; metric: name or names to keep;
-    label: y axis; title: replaces the finding about the target. A stage with several methods gets a bar each. Returns (figure, description). Raises SettingError
-    for doubled rows.
+    metrics: the tidy metrics table (values 0..1), already filtered to one concept; metric: name or
+    names to keep;
+    label: y axis; title: replaces the finding about the target. A stage with several methods gets a
+    bar each. Returns (figure, description). Raises SettingError for doubled rows.
     """
     kept = _select(metrics, metric)
     groups = in_order(kept["group"], GROUP_ORDER)
@@ -170,12 +180,13 @@ def _cell(row) -> str:
 
 
 def results_table(metrics: pd.DataFrame) -> pd.DataFrame:
-    """The results to read: a row for each group and metric, columns before, after and oracle, cells 'value [low,
-    high] (n)' in percent.
+    """The results to read: a row for each group and metric, columns before, after and oracle, cells
+    'value [low, high] (n)' in percent.
 
-    metrics: the tidy metrics table, values 0..1. Columns of it that take several values (family, model, concept,
-    split) become part of the row's name, a stage with several methods gets a column each. Without an oracle its
-    column reads "none trained". Returns a DataFrame of texts. Raises SettingError where two rows claim one cell.
+    metrics: the tidy metrics table, values 0..1. Columns of it that take several values (family,
+    model, concept, split) become part of the row's name, a stage with several methods gets a column
+    each. Without an oracle its column reads "none trained". Returns a DataFrame of texts. Raises
+    SettingError where two rows claim one cell.
     """
     need_columns(metrics, ["stage", "group", "metric", "value", "low", "high", "n"], "metrics")
     there = [name for name in ("family", "model", "concept", "split") if name in metrics.columns]
@@ -185,7 +196,8 @@ def results_table(metrics: pd.DataFrame) -> pd.DataFrame:
     if table.duplicated([*keys, "series"]).any():
         row = table[table.duplicated([*keys, "series"])].iloc[0]
         raise SettingError(
-            f"{row['group']}, {row['metric']}, {row['series']} stands twice in the metrics table; once was expected."
+            f"{row['group']}, {row['metric']}, {row['series']} stands twice in the metrics table;"
+            " once was expected."
         )
     rank = {group: i for i, group in enumerate(in_order(table["group"], GROUP_ORDER))}
     rows = table[keys].drop_duplicates().assign(_rank=lambda t: t["group"].map(rank))
@@ -201,7 +213,8 @@ def results_table(metrics: pd.DataFrame) -> pd.DataFrame:
 
 @dressed
 def confusions(answers: pd.DataFrame, target: str | None = None):
-    """What the target's pictures are called, before and after the edit: the six most frequent answers.
+    """What the target's pictures are called, before and after the edit: the six most frequent
+    answers.
 
     answers: columns stage, answer, count (pictures, >= 0); target: the true name, drawn first; the
     rest is one bar "any other". Returns (figure, description).

@@ -86,10 +86,14 @@ def _interference_words(
     (name, other), worst = max(losses.items(), key=lambda item: item[1])
     gains = sum(loss < -0.05 for loss in losses.values())
     return (
-        f"{title}; the largest loss of another: {other} loses {100 * worst:.0f} points when {name} "
-        "is forgotten",
-        f"A heat map of {matrix.shape[0]} edits by {matrix.shape[1]} measured groups; {gains} of "
-        f"{len(losses)} other concepts gain more than 5 points.",
+        (
+            f"{title}; the largest loss of another: {other} loses {100 * worst:.0f} points when"
+            f" {name} is forgotten"
+        ),
+        (
+            f"A heat map of {matrix.shape[0]} edits by {matrix.shape[1]} measured groups; {gains}"
+            f" of {len(losses)} other concepts gain more than 5 points."
+        ),
     )
 
 

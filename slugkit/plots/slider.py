@@ -1,4 +1,6 @@
-"""A slider over step sizes for Lab, always with a static twin that stays in print, on web pages and under papermill."""
+"""A slider over step sizes for Lab, always with a static twin that stays in print, on web pages and
+under papermill.
+"""
 
 import io
 import os
@@ -12,17 +14,18 @@ from slugkit.plots.look import OKABE_ITO, as_array, canvas, dressed, headline, l
 
 
 def live() -> bool:
-    """Whether somebody sits before this notebook: a Jupyter server started the kernel and nothing asks for headless
-    work.
+    """Whether somebody sits before this notebook: a Jupyter server started the kernel and nothing
+    asks for headless work.
 
-    Jupyter Server names the notebook in JPY_SESSION_NAME; papermill, nbconvert and nbval start kernels without it.
+    Jupyter Server names the notebook in JPY_SESSION_NAME; papermill, nbconvert and nbval start
+    kernels without it.
     """
     return bool(os.environ.get("JPY_SESSION_NAME")) and not headless()
 
 
 def _as_array(frame) -> np.ndarray:
-    """A frame as pixels (H, W, 3) uint8: a figure is drawn and closed, an array is passed on, (figure, says) keeps
-    the figure.
+    """A frame as pixels (H, W, 3) uint8: a figure is drawn and closed, an array is passed on,
+    (figure, says) keeps the figure.
     """
     if isinstance(frame, tuple):
         frame = frame[0]
@@ -35,7 +38,8 @@ def _as_array(frame) -> np.ndarray:
     pixels = as_array(frame)
     if pixels.ndim != 3 or pixels.shape[-1] != 3 or pixels.dtype != np.uint8:
         raise SettingError(
-            f"A frame is {pixels.dtype} of shape {pixels.shape}; a figure or uint8 pixels (H, W, 3) was expected."
+            f"A frame is {pixels.dtype} of shape {pixels.shape}; a figure or uint8 pixels (H, W, 3)"
+            " was expected."
         )
     return pixels
 
@@ -63,7 +67,8 @@ def _show_slider(frames, texts, start) -> None:
 
 @dressed
 def step_slider(frames: dict, start: float | None = None, title: str = "", columns: int = 0):
-    """A slider over step sizes in a live Jupyter session, and the same frames side by side for everybody.
+    """A slider over step sizes in a live Jupyter session, and the same frames side by side for
+    everybody.
 
     frames: {rho: figure, (figure, says) or (H, W, 3) uint8 pixels}; start: the step shown first and
     outlined, default the smallest; columns: frames a row, 0 chooses. Returns (figure, description)

@@ -58,7 +58,10 @@ def _end_labels(ax, sweep: pd.DataFrame, groups) -> None:
 
 
 def _probe_marks(ax, probes: pd.DataFrame) -> int:
-    """Marks the search's probes at the height of FA@1. Returns how many lie beyond the right edge."""
+    """Marks the search's probes at the height of FA@1.
+
+    Returns how many lie beyond the right edge.
+    """
     inside = probes[probes["lam"] <= ax.get_xlim()[1]]
     forgotten = inside["forgotten"].astype(bool)
     for mask, look in ((forgotten, PROBES[0]), (~forgotten, PROBES[1])):
@@ -99,12 +102,14 @@ def _sweep_words(sweep, groups, lam, ratio) -> tuple[str, str]:
 
 @dressed
 def step_sweep(sweep: pd.DataFrame, probes: pd.DataFrame | None = None, lam: float | None = None):
-    """Accuracy of each group against the size of the step on one layer, as the lines of the project page's figure 2.
+    """Accuracy of each group against the size of the step on one layer, as the lines of the project
+    page's figure 2.
 
-    sweep: columns layer, tower, lam, rho, group, value, low, high (0..1), n; probes: the rows of search.parquet of
-    the same layer, drawn where they were measured (other pictures than the sweep's, so they may lie off the line);
-    lam: the chosen step; the title speaks of the measured step nearest to it, so let the sweep contain it. Returns
-    (figure, description).
+    sweep: columns layer, tower, lam, rho, group, value, low, high (0..1), n; probes: the rows of
+    search.parquet of the same layer, drawn where they were measured (other pictures than the
+    sweep's, so they may lie off the line);
+    lam: the chosen step; the title speaks of the measured step nearest to it, so let the sweep
+    contain it. Returns (figure, description).
     """
     need_columns(sweep, ["lam", "rho", "group", "value", "low", "high"], "sweep")
     groups = in_order(sweep["group"], GROUP_ORDER)
@@ -137,11 +142,11 @@ def step_sweep(sweep: pd.DataFrame, probes: pd.DataFrame | None = None, lam: flo
 
 
 def bracket(probes: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
-    """The search's bracket after each probe: largest step not yet enough (0 at first), smallest one that is (inf at
-    first).
+    """The search's bracket after each probe: largest step not yet enough (0 at first), smallest one
+    that is (inf at first).
 
-    probes: rows of one layer in order, columns rho and forgotten. Returns two arrays as long as the table, unit of
-    rho.
+    probes: rows of one layer in order, columns rho and forgotten. Returns two arrays as long as the
+    table, unit of rho.
     """
     low, high, lows, highs = 0.0, np.inf, [], []
     for rho, forgotten in zip(probes["rho"], probes["forgotten"].astype(bool), strict=True):
@@ -152,7 +157,9 @@ def bracket(probes: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _shade_bracket(ax, lows, highs, bottom, top) -> None:
-    """The bracket as a band that narrows from probe to probe, from right of each probe to the next."""
+    """The bracket as a band that narrows from probe to probe, from right of each probe
+    to the next.
+    """
     for i, (low, high) in enumerate(zip(lows, highs, strict=True)):
         low, high = max(100 * low, bottom), min(100 * high, top)
         band = dict(color=OKABE_ITO["sky"], alpha=0.22, linewidth=0, zorder=1)
@@ -163,7 +170,9 @@ def _shade_bracket(ax, lows, highs, bottom, top) -> None:
 
 
 def _trail_marks(ax, turn, rho, part: pd.DataFrame) -> None:
-    """A mark for each probe, the criterion's forget accuracy above it, a ring round the chosen one."""
+    """A mark for each probe, the criterion's forget accuracy above it, a ring round the
+    chosen one.
+    """
     forgotten, chosen = (part[name].astype(bool).to_numpy() for name in ("forgotten", "chosen"))
     for mask, look in ((forgotten, PROBES[0]), (~forgotten, PROBES[1])):
         ax.scatter(turn[mask], rho[mask], s=76, zorder=4, **look)
@@ -178,10 +187,12 @@ def _trail_marks(ax, turn, rho, part: pd.DataFrame) -> None:
 
 @dressed
 def search_trail(search: pd.DataFrame, layer: str | None = None):
-    """The step-size search of one layer, probe by probe: the relative step, forgotten or not, and the bracket left.
+    """The step-size search of one layer, probe by probe: the relative step, forgotten or not, and
+    the bracket left.
 
-    search: search.parquet (columns layer, probe, lam, rho, forget, forgotten, chosen); layer: its canonical name,
-    default the first of the table. Returns (figure, description). Raises EmptySetError for a layer without probes.
+    search: search.parquet (columns layer, probe, lam, rho, forget, forgotten, chosen); layer: its
+    canonical name, default the first of the table. Returns (figure, description). Raises
+    EmptySetError for a layer without probes.
     """
     columns = ["layer", "probe", "lam", "rho", "forget", "forgotten", "chosen"]
     need_columns(search, columns, "search")
@@ -189,7 +200,8 @@ def search_trail(search: pd.DataFrame, layer: str | None = None):
     part = search[search["layer"] == layer].sort_values("probe").reset_index(drop=True)
     if part.empty:
         raise EmptySetError(
-            f"No probe of the layer {layer}; the table holds {listing(search['layer'].unique(), 8)}."
+            f"No probe of the layer {layer}; the table holds"
+            f" {listing(search['layer'].unique(), 8)}."
         )
     turn, rho = np.arange(1, len(part) + 1), 100 * part["rho"].to_numpy()
     bottom, top = rho.min() / 1.6, rho.max() * 1.6

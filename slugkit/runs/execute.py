@@ -1,4 +1,6 @@
-"""Running the series headlessly: papermill, one notebook after the other, each only if something it depends on changed."""
+"""Running the series headlessly: papermill, one notebook after the other, each only if something it
+depends on changed.
+"""
 
 import contextlib
 import fcntl
@@ -21,9 +23,9 @@ from slugkit.base import (
     sha256_file,
     thread_environment,
 )
+from slugkit.base.memory import peak_memory
 from slugkit.runs.folder import commit, machine, slugkit_hash, versions
 from slugkit.runs.manifest import Manifest, use_changed
-from slugkit.base.memory import peak_memory
 from slugkit.runs.partners import require_partners
 from slugkit.runs.stages import (
     ARTEFACTS,
@@ -47,15 +49,15 @@ def run_series(
     cell_timeout: int = CELL_TIMEOUT,
     echo: Callable[[str], None] = print,
 ) -> list[dict[str, Any]]:
-    """Execute notebooks of the series in order into `runs/<run>`, skipping those that nothing has changed for.
+    """Execute notebooks of the series in order into `runs/<run>`, skipping those that nothing has
+    changed for.
 
-    notebooks: "01-05", "02,04", a list of names, or None for all. parameters: settings for all notebooks that list
-    them; the others keep their own defaults. force: run even what is unchanged. cell_timeout:
-    seconds for one cell, 1 or more.
-    echo: called with each line of the report. Returns one row per notebook: notebook, state ("ran" or "unchanged"),
-    seconds, peak_mb. Raises SettingError before anything runs for a name or value that does not
-    fit, or models that do not
-    belong together, RunFailedError where a notebook stops.
+    notebooks: "01-05", "02,04", a list of names, or None for all. parameters: settings for all
+    notebooks that list them; the others keep their own defaults. force: run even what is unchanged.
+    cell_timeout: seconds for one cell, 1 or more.
+    echo: called with each line of the report. Returns one row per notebook: notebook, state ("ran"
+    or "unchanged"), seconds, peak_mb. Raises SettingError before anything runs for a name or value
+    that does not fit, or models that do not belong together, RunFailedError where a notebook stops.
     """
     names = notebooks if isinstance(notebooks, list) else select(notebooks)
     given = dict(parameters or {})
@@ -95,12 +97,14 @@ def _plan(run: str, names: list[str], given: dict[str, Any]) -> dict[str, dict[s
             elsewhere = [name[:2] for name in list_notebooks() if setting in parameters_of(name)]
             where = f"notebook {', '.join(elsewhere)} has it" if elsewhere else "no notebook has it"
             raise SettingError(
-                f"{setting} is no setting of notebook {', '.join(name[:2] for name in names)}, so it would do nothing; {where}."
+                f"{setting} is no setting of notebook {', '.join(name[:2] for name in names)}, so"
+                f" it would do nothing; {where}."
             )
     for name in names:
         if "run" not in listed[name]:
             raise SettingError(
-                f"The settings cell of {name} has no `run`, so its results would land elsewhere; add it."
+                f"The settings cell of {name} has no `run`, so its results would land elsewhere;"
+                " add it."
             )
     return {name: settings_for(name, given, run) for name in names}
 
@@ -112,12 +116,13 @@ def _alone(folder: Path, echo: Callable[[str], None]) -> Iterator[None]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except (BlockingIOError, PermissionError):
             raise RunFailedError(
-                f"Another `slugkit run` is at work in {folder}; wait for it to end, or use another --run name."
+                f"Another `slugkit run` is at work in {folder}; wait for it to end, or use another"
+                " --run name."
             ) from None
         except OSError as unsupported:
             echo(
                 f"The file system of {folder} locks no files ({unsupported.strerror}), so nothing "
-                f"keeps a second `slugkit run` out: "
+                "keeps a second `slugkit run` out: "
                 "start one at a time there, or let SLUGKIT_RUNS name a folder on a local disk."
             )
         yield
@@ -135,7 +140,8 @@ def table(rows: list[dict[str, Any]]) -> str:
     lines = [f"{'notebook':<{width}}  {'state':<9}  {'seconds':>7}  {'peak MB':>7}"]
     for row in rows:
         lines.append(
-            f"{row['notebook']:<{width}}  {row['state']:<9}  {row['seconds']:>7.1f}  {row['peak_mb']:>7}"
+            f"{row['notebook']:<{width}}  {row['state']:<9}  {row['seconds']:>7.1f} "
+            f" {row['peak_mb']:>7}"
         )
     ran = sum(row["seconds"] for row in rows if row["state"] == "ran")
     return "\n".join([*lines, f"{'together':<{width}}  {'':<9}  {ran:>7.1f}"])
@@ -153,7 +159,9 @@ class _Stage:
         self.sources = {"notebook_source": source_hash(name), "slugkit_source": slugkit_source}
 
     def reason_to_run(self) -> str:
-        """Why the notebook must run; "" where its record covers the present settings, sources, inputs and weights."""
+        """Why the notebook must run; "" where its record covers the present settings, sources,
+        inputs and weights.
+        """
         record = self.manifest.stage(self.name)
         if record is None:
             return "not done yet"
@@ -226,9 +234,9 @@ class _Stage:
                     kernel_name="python3",
                     cwd=str(notebooks_dir()),
                     execution_timeout=cell_timeout,
-                    progress_bar={"desc": self.name, "leave": False}
-                    if sys.stderr.isatty()
-                    else False,
+                    progress_bar=(
+                        {"desc": self.name, "leave": False} if sys.stderr.isatty() else False
+                    ),
                     stderr_file=_Forward(),
                     config=_private_channels(),
                 )
@@ -236,19 +244,22 @@ class _Stage:
             raise RunFailedError(self._stopped(stopped)) from None
         except nbclient.exceptions.DeadKernelError:
             raise RunFailedError(
-                f"The kernel of notebook {self.name} died: out of memory? Try a smaller batch_size or retain_size, or "
-                f"model studio. The cells up to there are in {self.copy}."
+                f"The kernel of notebook {self.name} died: out of memory? Try a smaller batch_size"
+                f" or retain_size, or model studio. The cells up to there are in {self.copy}."
             ) from None
         except nbclient.exceptions.CellTimeoutError:
             raise RunFailedError(
-                f"A cell of notebook {self.name} took longer than {cell_timeout} s and was stopped. Allow more with "
-                f"--cell-timeout. The cells up to there are in {self.copy}."
+                f"A cell of notebook {self.name} took longer than {cell_timeout} s and was stopped."
+                f" Allow more with --cell-timeout. The cells up to there are in {self.copy}."
             ) from None
 
     def _stopped(self, error: Any) -> str:
         what = f"{error.ename}: {error.evalue}".strip().rstrip(".")
         advice = "".join(f"{text} " for text in [advice_on(what)] if text)
-        return f"Notebook {self.name} stopped at cell [{error.exec_count}]. {what}. {advice}The cells up to there are in {self.copy}."
+        return (
+            f"Notebook {self.name} stopped at cell [{error.exec_count}]. {what}. {advice}The cells"
+            f" up to there are in {self.copy}."
+        )
 
     def _check_ran_to_the_end(self) -> None:
         cells = [
@@ -259,8 +270,8 @@ class _Stage:
         if not cells or cells[-1].execution_count is None:
             done = sum(cell.execution_count is not None for cell in cells)
             raise RunFailedError(
-                f"Notebook {self.name} ended after {done} of {len(cells)} cells without an error, as sys.exit() does; "
-                f"the last cell was expected to run. See {self.copy}."
+                f"Notebook {self.name} ended after {done} of {len(cells)} cells without an error,"
+                f" as sys.exit() does; the last cell was expected to run. See {self.copy}."
             )
 
     def _record_left(self) -> dict[str, Any]:
@@ -272,7 +283,8 @@ class _Stage:
         )
         if opens or self.name in ARTEFACTS.values():
             raise RunFailedError(
-                f"Notebook {self.name} ran to its end but never called run.finish(), so its results do not count; add the call."
+                f"Notebook {self.name} ran to its end but never called run.finish(), so its results"
+                " do not count; add the call."
             )
         own = {
             "settings": self.settings,
@@ -286,7 +298,9 @@ class _Stage:
 
 
 def _private_channels() -> Any:
-    """Configuration under which kernels talk encrypted where they can: their TCP ports are open to everybody on a shared machine."""
+    """Configuration under which kernels talk encrypted where they can: their TCP ports are open to
+    everybody on a shared machine.
+    """
     import zmq
     from traitlets.config import Config
 
@@ -296,7 +310,9 @@ def _private_channels() -> Any:
 
 
 class _Forward:
-    """Passes a kernel's stderr lines (progress, warnings) on to the terminal, above papermill's bar."""
+    """Passes a kernel's stderr lines (progress, warnings) on to the terminal, above papermill's
+    bar.
+    """
 
     def write(self, text: str) -> None:
         from tqdm import tqdm

@@ -50,7 +50,9 @@ def slugkit_hash() -> str:
 
 
 def versions() -> dict[str, str]:
-    """Versions of Python, slugkit and the libraries that numbers depend on, as far as they are installed."""
+    """Versions of Python, slugkit and the libraries that numbers depend on, as far as they are
+    installed.
+    """
     from slugkit import __version__
 
     found = {"python": platform.python_version(), "slugkit": __version__}
@@ -93,14 +95,18 @@ def machine(device: str) -> dict[str, Any]:
 
 
 class Run:
-    """One notebook at work in one run folder. Made by `open_run`; `folder` is the run folder, `cfg` the settings."""
+    """One notebook at work in one run folder.
+
+    Made by `open_run`; `folder` is the run folder, `cfg` the settings.
+    """
 
     def __init__(self, cfg: Settings, notebook: str):
         self.cfg = cfg
         self.notebook = notebook
         self.folder = run_folder(cfg.run)
         self.manifest = Manifest(self.folder)
-        # read_settings sets exactly the names of the notebook's settings cell; settings built otherwise count in full
+        # read_settings sets exactly the names of the notebook's settings cell; settings built
+        # otherwise count in full
         names = [name for name in Settings.names() if name in cfg.model_fields_set]
         self.settings = {name: getattr(cfg, name) for name in names or Settings.names()}
         self._inputs: dict[str, str] = {}
@@ -118,9 +124,11 @@ class Run:
             self.manifest.begin(self.notebook, self.settings)
 
     def need(self, name: str) -> Path:
-        """Path of an artefact that an earlier notebook left, such as "gradients.safetensors" or "sets/forget.parquet".
+        """Path of an artefact that an earlier notebook left, such as "gradients.safetensors" or
+        "sets/forget.parquet".
 
-        Raises MissingArtefactError or StaleArtefactError; both name the notebook to run and the one command for it.
+        Raises MissingArtefactError or StaleArtefactError; both name the notebook to run and the one
+        command for it.
         """
         artefact = artefact_of(name)
         self._inputs[artefact] = self.manifest.require(name, self.settings)
@@ -135,7 +143,9 @@ class Run:
         return self._inputs[artefact] != ""
 
     def of_defaults(self) -> bool:
-        """Whether this notebook and all before it in the run have the default settings (of run, device, workers and chunk whatever): expected values hold then."""
+        """Whether this notebook and all before it in the run have the default settings (of run,
+        device, workers and chunk whatever): expected values hold then.
+        """
         stages = self.manifest.read()["stages"]
         before = [record["settings"] for name, record in stages.items() if name < self.notebook]
         known = {name: field.default for name, field in Settings.model_fields.items()}
@@ -148,9 +158,11 @@ class Run:
         )
 
     def path(self, name: str) -> Path:
-        """Path inside the run folder for a file or folder that this notebook is about to write; parents are made.
+        """Path inside the run folder for a file or folder that this notebook is about to write;
+        parents are made.
 
-        A folder artefact ("sets") is emptied and made at the first call. What is written there counts as left at `finish`.
+        A folder artefact ("sets") is emptied and made at the first call. What is written there
+        counts as left at `finish`.
         """
         self._begin()
         name = name.strip("/")
@@ -168,11 +180,14 @@ class Run:
         return target
 
     def leave(self, name: str, obj: Any = None, csv: Any = None, says: str = "") -> Path:
-        """Write `obj` into the run folder atomically and note its hash. Returns the path (of the PNG for a figure).
+        """Write `obj` into the run folder atomically and note its hash.
 
-        A DataFrame becomes parquet, a dict of tensors safetensors, another dict or list JSON, a matplotlib figure
-        figures/NAME.png and .svg (with `csv`, a DataFrame, figures/NAME.csv; with `says`, its description for the report).
-        None or a Path: the file or folder `name` is there already and is only noted.
+        Returns the path (of the PNG for a figure).
+
+        A DataFrame becomes parquet, a dict of tensors safetensors, another dict or list JSON, a
+        matplotlib figure figures/NAME.png and .svg (with `csv`, a DataFrame, figures/NAME.csv; with
+        `says`, its description for the report). None or a Path: the file or folder `name` is there
+        already and is only noted.
         """
         self._begin()
         if obj is None or isinstance(obj, Path):
@@ -215,9 +230,12 @@ class Run:
         return self._note(self.folder / (name + ".png"), says)
 
     def metrics(self, frame: Any) -> Path:
-        """Write metrics/NN.parquet, this notebook's part of the run's one table. frame: the columns of `COLUMNS`.
+        """Write metrics/NN.parquet, this notebook's part of the run's one table.
 
-        stage is before, after or oracle; value with low <= value <= high; n, the denominator, 1 or more.
+        frame: the columns of `COLUMNS`.
+
+        stage is before, after or oracle; value with low <= value <= high; n, the denominator, 1 or
+        more.
         Raises CheckFailed where a column is missing or unknown or a row breaks these rules.
         """
         check_metrics(frame)
@@ -284,8 +302,8 @@ class Run:
 def open_run(cfg: Settings, notebook: str) -> Run:
     """The run folder `runs/<cfg.run>` as `notebook` (such as "03_rank_layers") sees it.
 
-    Nothing is written before the first `path`, `leave` or `finish`. Raises MissingArtefactError for a name that
-    no notebook of the series has.
+    Nothing is written before the first `path`, `leave` or `finish`. Raises MissingArtefactError for
+    a name that no notebook of the series has.
     """
     known = {*SERIES, *list_notebooks()}
     if notebook not in known:
@@ -295,7 +313,9 @@ def open_run(cfg: Settings, notebook: str) -> Run:
 
 
 def check_metrics(frame: Any) -> None:
-    """Raise CheckFailed unless `frame` is a metrics table: exactly the columns of `COLUMNS`, rows within their rules."""
+    """Raise CheckFailed unless `frame` is a metrics table: exactly the columns of `COLUMNS`, rows
+    within their rules.
+    """
     columns = list(frame.columns)
     missing = [name for name in COLUMNS if name not in columns]
     extra = [name for name in columns if name not in COLUMNS]
@@ -314,9 +334,9 @@ def check_metrics(frame: Any) -> None:
         f"has stage {''.join(odd[:1])!r}; before, after or oracle was expected": odd,
         "has a value outside its interval; low <= value <= high was expected": not inside.all(),
         "has a row with n below 1; the denominator was expected": not (frame["n"] >= 1).all(),
-        "says the same thing twice; rows must differ in more than their value": frame.duplicated(
-            KEYS
-        ).any(),
+        "says the same thing twice; rows must differ in more than their value": (
+            frame.duplicated(KEYS).any()
+        ),
     }
     for what, wrong in faults.items():
         if wrong:

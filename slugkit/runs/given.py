@@ -30,7 +30,7 @@ def read_parameters(pairs: list[tuple[str, str]], files: list[Path]) -> dict[str
         if not file.is_file():
             raise SettingError(
                 f"The settings file {file} is missing; a YAML file with lines such as `seed: 1` "
-                f"was expected."
+                "was expected."
             )
         try:
             content = read_yaml_file(str(file))
@@ -42,7 +42,7 @@ def read_parameters(pairs: list[tuple[str, str]], files: list[Path]) -> dict[str
         if not isinstance(content or {}, dict):
             raise SettingError(
                 f"The settings file {file} holds no `name: value` lines; lines such as `seed: 1` "
-                f"were expected."
+                "were expected."
             )
         values.update(
             {name: _kept(name, value, written.get(name)) for name, value in (content or {}).items()}

@@ -1,9 +1,9 @@
 """The manifest of a run: one record per finished notebook, and whether what it left still holds.
 
-A record is written when a notebook finishes and dropped as soon as the same notebook begins to write again,
-so a record stands for files that are whole. What a notebook was begun with is noted beside. A
-record holds settings, hashes of notebook, slugkit, inputs, outputs and
-of other files looked for (weights, the world's definition), and seconds, memory, versions.
+A record is written when a notebook finishes and dropped as soon as the same notebook begins to
+write again, so a record stands for files that are whole. What a notebook was begun with is noted
+beside. A record holds settings, hashes of notebook, slugkit, inputs, outputs and of other files
+looked for (weights, the world's definition), and seconds, memory, versions.
 """
 
 import json
@@ -33,14 +33,19 @@ for them.
 
 
 def hash_of(path: Path) -> str:
-    """SHA-256 of a file, or of a folder's names and contents. Raises FileNotFoundError where neither is there."""
+    """SHA-256 of a file, or of a folder's names and contents.
+
+    Raises FileNotFoundError where neither is there.
+    """
     if path.is_dir():
         return sha256_tree(path)
     return sha256_file(path)
 
 
 def _stamp(path: Path) -> list[int]:
-    """Size and time of change of a file; of a folder how many files it holds, their sizes together and the last change."""
+    """Size and time of change of a file; of a folder how many files it holds, their sizes together
+    and the last change.
+    """
     if path.is_dir():
         found = [p.stat() for p in path.rglob("*") if p.is_file() and "__pycache__" not in p.parts]
         return [
@@ -89,7 +94,9 @@ def _is_record(notebook: str, record: Any) -> bool:
 
 
 class Manifest:
-    """`manifest.json` of one run folder; read anew at every call, since a kernel and its runner share it."""
+    """`manifest.json` of one run folder; read anew at every call, since a kernel and its runner
+    share it.
+    """
 
     def __init__(self, folder: Path):
         self.folder = Path(folder)
@@ -110,8 +117,8 @@ class Manifest:
             whole = False
         if not whole:
             raise StaleArtefactError(
-                f"{self.path} is not a manifest that slugkit wrote; nothing in this run can be trusted. "
-                f"Delete the folder {self.folder} and run again, or use another run name."
+                f"{self.path} is not a manifest that slugkit wrote; nothing in this run can be"
+                f" trusted. Delete the folder {self.folder} and run again, or use another run name."
             )
         return content
 
@@ -144,7 +151,7 @@ class Manifest:
             found.update(begun)
         return found | settings
 
-    # -- does it still hold? ------------------------------------------------------------------------------------
+    # -- does it still hold? -----------------------------------------------------------------------
 
     def sha_of(self, name: str, settings: dict[str, Any]) -> str:
         """What `require` returns, or "" where it would raise because the artefact is missing or
@@ -156,9 +163,11 @@ class Manifest:
             return ""
 
     def require(self, name: str, settings: dict[str, Any]) -> str:
-        """SHA-256 of the artefact that `name` belongs to, once it is sure that it fits `settings` and is up to date.
+        """SHA-256 of the artefact that `name` belongs to, once it is sure that it fits `settings`
+        and is up to date.
 
-        Raises MissingArtefactError or StaleArtefactError, naming the notebook to run and the command.
+        Raises MissingArtefactError or StaleArtefactError, naming the notebook to run and the
+        command.
         """
         artefact = artefact_of(name)
         stage = maker(artefact)
@@ -178,7 +187,9 @@ class Manifest:
         record: dict[str, Any] | None,
         settings: dict[str, Any],
     ) -> tuple[type[SlugError], str]:
-        """Error class and text for what is wrong with an artefact; the text is "" where nothing is."""
+        """Error class and text for what is wrong with an artefact; the text is "" where
+        nothing is.
+        """
         path = self.folder / artefact
         if record is None:
             state = "was started but not finished" if path.exists() else "has not been run"
@@ -209,7 +220,9 @@ class Manifest:
         return StaleArtefactError, f"{artefact} is out of date: {reason}" if reason else ""
 
     def outdated(self, stage: str, seen: Iterable[str] = ()) -> str:
-        """Why what a finished `stage` left is out of date (its inputs changed, here or further up); "" if it is not."""
+        """Why what a finished `stage` left is out of date (its inputs changed, here or further up);
+        "" if it is not.
+        """
         record = self.stage(stage)
         if record is None:
             return f"notebook {stage} has not finished"

@@ -1,4 +1,6 @@
-"""Executed notebooks as HTML pages that need nothing from the net: formulas are drawn, no script is fetched."""
+"""Executed notebooks as HTML pages that need nothing from the net: formulas are drawn, no script is
+fetched.
+"""
 
 import base64
 import io
@@ -35,7 +37,9 @@ def _plain_tex(tex: str) -> str:
 
 
 def draw_formula(tex: str) -> str | None:
-    """An <img> with the formula `tex` (without dollars) drawn by matplotlib; None where it cannot be drawn."""
+    """An <img> with the formula `tex` (without dollars) drawn by matplotlib; None where it cannot
+    be drawn.
+    """
     import matplotlib
     from matplotlib.font_manager import FontProperties
     from matplotlib.mathtext import math_to_image
@@ -64,11 +68,16 @@ def draw_formula(tex: str) -> str | None:
         .replace("<", "&lt;")
         .replace("\n", " ")
     )
-    return f'<img alt="{alt}" style="display:inline;vertical-align:{-float(depth or 0):.1f}pt" src="data:image/svg+xml;base64,{data}"/>'
+    return (
+        f'<img alt="{alt}" style="display:inline;vertical-align:{-float(depth or 0):.1f}pt"'
+        f' src="data:image/svg+xml;base64,{data}"/>'
+    )
 
 
 def with_drawn_formulas(text: str) -> str:
-    """Markdown `text` with every $formula$ and $$formula$$ outside code drawn; what cannot be drawn becomes code."""
+    """Markdown `text` with every $formula$ and $$formula$$ outside code drawn; what cannot be drawn
+    becomes code.
+    """
 
     def draw(match: re.Match[str]) -> str:
         tex = match[1] or match[2]
@@ -88,7 +97,9 @@ def with_drawn_formulas(text: str) -> str:
 
 
 def tidied(notebook: Any) -> Any:
-    """`notebook` for reading on a page: formulas drawn, stderr (progress, warnings) and widgets taken out."""
+    """`notebook` for reading on a page: formulas drawn, stderr (progress, warnings) and widgets
+    taken out.
+    """
     for cell in notebook.cells:
         if cell.cell_type == "markdown":
             cell.source = with_drawn_formulas(cell.source)
@@ -110,7 +121,10 @@ def _only_for_the_moment(out: Any) -> bool:
 
 
 def convert(source: Path, target: Path) -> Path:
-    """Write the executed notebook `source` as a page `target` that fetches nothing. Returns `target`."""
+    """Write the executed notebook `source` as a page `target` that fetches nothing.
+
+    Returns `target`.
+    """
     from nbconvert import HTMLExporter
 
     from slugkit.teach import with_alt_texts
@@ -127,7 +141,9 @@ def convert(source: Path, target: Path) -> Path:
 
 
 def without_fetching(page: str) -> str:
-    """`page` without scripts, style sheets and imports that a browser would fetch from elsewhere; links stay."""
+    """`page` without scripts, style sheets and imports that a browser would fetch from elsewhere;
+    links stay.
+    """
     page = re.sub(r"<script[^>]*\bsrc\s*=\s*\"[^\"]*\"[^>]*>\s*</script>", "", page)
     page = re.sub(
         r"<script[^>]*>(?:(?!</script>).)*?(?:https?:|import\(|mermaid|MathJax)(?:(?!</script>).)*</script>",

@@ -1,4 +1,6 @@
-"""The page of a run: the finding about every concept first, then the table, the figures, the executed notebooks and what it cost."""
+"""The page of a run: the finding about every concept first, then the table, the figures, the
+executed notebooks and what it cost.
+"""
 
 import html
 from pathlib import Path
@@ -10,10 +12,13 @@ from slugkit.runs.pages import convert
 from slugkit.runs.stages import command_for
 
 STYLE = """
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #222; }
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; }
+body { padding: 0 1rem; color: #222; }
 table { border-collapse: collapse; margin: 1rem 0; font-variant-numeric: tabular-nums; }
-th, td { padding: .3rem .8rem; border-bottom: 1px solid #ddd; text-align: left; vertical-align: top; }
-td.number { text-align: right; } small { color: #666; } tr.target td { background: #fdf1de; font-weight: 600; }
+th, td { padding: .3rem .8rem; border-bottom: 1px solid #ddd; }
+th, td { text-align: left; vertical-align: top; }
+td.number { text-align: right; } small { color: #666; }
+tr.target td { background: #fdf1de; font-weight: 600; }
 .finding { font-size: 1.25rem; border-left: .3rem solid #d55e00; padding-left: 1rem; }
 figure { margin: 2rem 0; } img { max-width: 100%; } figcaption { color: #444; }
 """
@@ -26,7 +31,9 @@ GROUP_ORDER = ("target", "neighbours", "people", "characters", "objects", "style
 
 
 def joined_metrics(folder: Path) -> Any:
-    """All metrics/NN.parquet of the finished notebooks as one DataFrame, in the notebooks' order; None without any."""
+    """All metrics/NN.parquet of the finished notebooks as one DataFrame, in the notebooks' order;
+    None without any.
+    """
     import pandas
 
     parts = []
@@ -41,7 +48,9 @@ def joined_metrics(folder: Path) -> Any:
 
 
 def of_the_page(frame: Any) -> Any:
-    """Of the metrics what the page shows: means over wordings, scores without, and in what wording the target is known best."""
+    """Of the metrics what the page shows: means over wordings, scores without, and in what wording
+    the target is known best.
+    """
     worst = (frame["wording"] == "worst") & (frame["group"] == "target")
     kept = frame[frame["wording"].isin(["", "mean"]) | worst]
     named = kept["metric"] + ", worst wording"
@@ -49,10 +58,11 @@ def of_the_page(frame: Any) -> Any:
 
 
 def per_method(frame: Any) -> Any:
-    """The metrics with the rows before the edit and of the oracle repeated for every edited method of the same model and concept.
+    """The metrics with the rows before the edit and of the oracle repeated for every edited method
+    of the same model and concept.
 
-    A method's own rows count before those of another. Families keep their order; within one, methods of later notebooks come
-    first. A frame without an edited row comes back as it is.
+    A method's own rows count before those of another. Families keep their order; within one,
+    methods of later notebooks come first. A frame without an edited row comes back as it is.
     """
     import pandas
 
@@ -85,7 +95,9 @@ def _number(value: float, share: bool) -> str:
 
 
 def finding(frame: Any) -> str:
-    """From the metrics (report split): the target before and after, what became of the others, and what every other edit measured did to the target and the others."""
+    """From the metrics (report split): the target before and after, what became of the others, and
+    what every other edit measured did to the target and the others.
+    """
     told = frame[frame["split"] == "report"] if (frame["split"] == "report").any() else frame
     said, metric = [], None
     for _, edit in told.groupby(["family", "model", "concept", "method"], sort=False):
@@ -103,8 +115,9 @@ def finding(frame: Any) -> str:
                 for group, first, last in others
             )
             said.append(
-                f"{one['concept']} ({FAMILIES.get(one['family'], one['family'])}; {one['method']}): {metric} went from {_number(values['before'], share)} to "
-                f"{_number(values['after'], share)}{f'; {parts}' if parts else ''}."
+                f"{one['concept']} ({FAMILIES.get(one['family'], one['family'])}; {one['method']}):"
+                f" {metric} went from {_number(values['before'], share)} to"
+                f" {_number(values['after'], share)}{f'; {parts}' if parts else ''}."
             )
         else:
             worst = max(
@@ -126,7 +139,9 @@ def finding(frame: Any) -> str:
 
 
 def _others(edit: Any, share: bool) -> list[tuple[str, float, float]]:
-    """(group, before, after) of all but the target, as one edit left them: shares beside a share, since a mean cosine is none."""
+    """(group, before, after) of all but the target, as one edit left them: shares beside a share,
+    since a mean cosine is none.
+    """
     found = []
     for group in [name for name in _groups(edit) if name != "target"]:
         of_group = edit[edit["group"] == group]
@@ -159,7 +174,9 @@ def _cell(rows: Any, stage: str, share: bool) -> str:
 
 
 def results_table(frame: Any) -> str:
-    """HTML tables of the metrics, one per family, model, concept, method and split: groups down, stages across."""
+    """HTML tables of the metrics, one per family, model, concept, method and split: groups down,
+    stages across.
+    """
     parts = []
     for key, block in frame.groupby(["family", "model", "concept", "method", "split"], sort=False):
         family, model, concept, method, split = (html.escape(str(part)) for part in key)
@@ -197,7 +214,8 @@ def _figures(stages: dict[str, Any], folder: Path) -> str:
                     if (folder / (stem + end)).exists()
                 ]
                 parts.append(
-                    f'<figure><img src="{name}" alt="{says}"><figcaption>{says} <small>{" ".join(links)}</small></figcaption></figure>'
+                    f'<figure><img src="{name}" alt="{says}"><figcaption>{says}'
+                    f" <small>{' '.join(links)}</small></figcaption></figure>"
                 )
     return "\n".join(parts)
 
@@ -216,7 +234,10 @@ def _costs(stages: dict[str, Any], pages: dict[str, Path]) -> str:
 def _made_with(stages: dict[str, Any]) -> str:
     last = list(stages.values())[-1]
     versions = ", ".join(f"{name} {number}" for name, number in last.get("versions", {}).items())
-    text = f"device {last.get('device')}, {last.get('threads')} threads; {versions}; commit {last.get('commit') or 'unknown'}"
+    text = (
+        f"device {last.get('device')}, {last.get('threads')} threads; {versions}; commit"
+        f" {last.get('commit') or 'unknown'}"
+    )
     return f"<p><small>{html.escape(text)}</small></p>"
 
 
@@ -229,7 +250,8 @@ def _settings(stages: dict[str, Any]) -> str:
 
 
 def build(run: str) -> Path:
-    """Write metrics.parquet, a page per executed notebook and index.html into `runs/<run>`; print and return the page.
+    """Write metrics.parquet, a page per executed notebook and index.html into `runs/<run>`; print
+    and return the page.
 
     Raises MissingArtefactError where no notebook of the run has finished, SettingError for a name
     that is no run's.
@@ -268,7 +290,10 @@ def build(run: str) -> Path:
         _settings(stages),
         _made_with(stages),
     ]
-    head = f'<meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{html.escape(run)}</title>'
+    head = (
+        '<meta charset="utf-8"><meta name="viewport"'
+        f' content="width=device-width"><title>{html.escape(run)}</title>'
+    )
     page = (
         f'<!doctype html>\n<html lang="en"><head>{head}<style>{STYLE}</style></head>\n<body>\n'
         + "\n".join(body)

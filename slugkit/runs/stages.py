@@ -1,4 +1,6 @@
-"""The series: which notebook leaves which artefact, what a notebook's settings are, which notebooks "02-04" means."""
+"""The series: which notebook leaves which artefact, what a notebook's settings are, which notebooks
+"02-04" means.
+"""
 
 import ast
 import json
@@ -42,7 +44,8 @@ ARTEFACTS = {
     "patches/vision.safetensors": "04_one_step_update",
 }
 
-# A tower whose edit never makes the model forget has no patch, so these may be missing from a finished notebook 04.
+# A tower whose edit never makes the model forget has no patch, so these may be missing from a
+# finished notebook 04.
 OPTIONAL = ("patches/text.safetensors", "patches/vision.safetensors")
 
 # Settings that two stages of one run must share where both have them.
@@ -78,7 +81,9 @@ def artefact_of(name: str) -> str:
 
 
 def maker(artefact: str) -> str:
-    """The notebook that leaves `artefact` (a name as `artefact_of` returns it), such as "02_gradients"."""
+    """The notebook that leaves `artefact` (a name as `artefact_of` returns it), such as
+    "02_gradients".
+    """
     if artefact in ARTEFACTS:
         return ARTEFACTS[artefact]
     number = artefact.removeprefix("metrics/")[:2]
@@ -91,7 +96,9 @@ def maker(artefact: str) -> str:
 
 
 def list_notebooks() -> list[str]:
-    """Names of the notebooks in the repository's series, in order, without suffix: ["00_start_here", ...]."""
+    """Names of the notebooks in the repository's series, in order, without suffix:
+    ["00_start_here", ...].
+    """
     return [path.stem for path in sorted(notebooks_dir().glob("[0-9][0-9]_*.ipynb"))]
 
 
@@ -104,21 +111,25 @@ def _numbers(part: str, spec: str) -> range:
     match = re.fullmatch(r"(\d{1,2})(?:-(\d{1,2}))?", part.strip())
     if not match:
         raise SettingError(
-            f"--notebooks arrived as {spec!r}; numbers such as 01-05 or 02,04 were expected. Leave it out to take all."
+            f"--notebooks arrived as {spec!r}; numbers such as 01-05 or 02,04 were expected. Leave"
+            " it out to take all."
         )
     first = int(match[1])
     last = int(match[2]) if match[2] else first
     if last < first:
         raise SettingError(
-            f"--notebooks arrived as {spec!r}; {part.strip()} runs backwards. Write {last:02d}-{first:02d}."
+            f"--notebooks arrived as {spec!r}; {part.strip()} runs backwards. Write"
+            f" {last:02d}-{first:02d}."
         )
     return range(first, last + 1)
 
 
 def select(spec: str | None = None) -> list[str]:
-    """Notebooks that `spec` means, in order: "01-05", "02,04", a mix of both, or all of them for None.
+    """Notebooks that `spec` means, in order: "01-05", "02,04", a mix of both, or all of them for
+    None.
 
-    Raises SettingError for anything else, for a number that no notebook has, and where there are no notebooks.
+    Raises SettingError for anything else, for a number that no notebook has, and where there are no
+    notebooks.
     """
     there = list_notebooks()
     if not there:
@@ -140,7 +151,10 @@ def select(spec: str | None = None) -> list[str]:
 
 
 def read_notebook(path: Path) -> Any:
-    """The notebook at `path` as an nbformat node. Raises SettingError where it is missing or not a notebook."""
+    """The notebook at `path` as an nbformat node.
+
+    Raises SettingError where it is missing or not a notebook.
+    """
     import nbformat
 
     try:
@@ -161,7 +175,8 @@ def tags_of(cell: Any) -> list[str]:
 
 
 def parameters_of(notebook: str) -> dict[str, Any]:
-    """Names and default values of a notebook's settings cell (tag `parameters`), as papermill reads them.
+    """Names and default values of a notebook's settings cell (tag `parameters`), as papermill reads
+    them.
 
     Raises SettingError where a default is no plain value, which a settings cell must not hold.
     """
@@ -175,16 +190,18 @@ def parameters_of(notebook: str) -> dict[str, Any]:
             found[name] = ast.literal_eval(entry["default"])
         except (ValueError, SyntaxError):
             raise SettingError(
-                f"{notebook}: the default of {name} is {entry['default']!r}; a plain value was expected. "
-                "Compute it in the cell below the settings."
+                f"{notebook}: the default of {name} is {entry['default']!r}; a plain value was"
+                " expected. Compute it in the cell below the settings."
             ) from None
     return found
 
 
 def settings_for(notebook: str, given: dict[str, Any], run: str) -> dict[str, Any]:
-    """The values that a notebook of a series will see: its own defaults, with those of `given` that it lists, and `run`.
+    """The values that a notebook of a series will see: its own defaults, with those of `given` that
+    it lists, and `run`.
 
-    Raises SettingError for a settings cell that lists an unknown name, or for a value that does not fit.
+    Raises SettingError for a settings cell that lists an unknown name, or for a value that does not
+    fit.
     """
     values = parameters_of(notebook)
     values.update({name: value for name, value in given.items() if name in values})
@@ -198,7 +215,11 @@ def settings_for(notebook: str, given: dict[str, Any], run: str) -> dict[str, An
 
 
 def source_hash(notebook: str) -> str:
-    """SHA-256 of what a notebook says: kind, text and tags of its cells, not their outputs or counts. "" if missing."""
+    """SHA-256 of what a notebook says: kind, text and tags of its cells, not their outputs or
+    counts.
+
+    "" if missing.
+    """
     path = notebook_path(notebook)
     if not path.exists():
         return ""

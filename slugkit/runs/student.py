@@ -11,9 +11,11 @@ BEGIN, END = "### BEGIN SOLUTION", "### END SOLUTION"
 
 
 def without_solution(source: str) -> str:
-    """`source`, the text of a cell, with each solution region replaced by `raise NotImplementedError("write NAME")`.
+    """`source`, the text of a cell, with each solution region replaced by `raise
+    NotImplementedError("write NAME")`.
 
-    NAME is the function that the region stands in. Raises SettingError for a region outside a function or left open.
+    NAME is the function that the region stands in. Raises SettingError for a region outside a
+    function or left open.
     """
     lines, kept, inside, function = source.split("\n"), [], False, ""
     for line in lines:
@@ -24,7 +26,8 @@ def without_solution(source: str) -> str:
             indent = line[: len(line) - len(line.lstrip())]
             if inside or not function or not indent:
                 raise SettingError(
-                    f"{BEGIN!r} stands outside a function or inside another solution; move it into the body."
+                    f"{BEGIN!r} stands outside a function or inside another solution; move it into"
+                    " the body."
                 )
             inside = True
             kept.append(f'{indent}raise NotImplementedError("write {function}")')
@@ -40,7 +43,9 @@ def without_solution(source: str) -> str:
 
 
 def with_folded_hints(source: str) -> str:
-    """`source`, the text of a markdown cell, with each paragraph that opens with **Hint folded into <details>."""
+    """`source`, the text of a markdown cell, with each paragraph that opens with **Hint folded into
+    <details>.
+    """
 
     def fold(match: re.Match[str]) -> str:
         title, body = match[1].strip(" .:"), match[2].strip()
@@ -64,7 +69,8 @@ def _student(notebook: Any) -> Any:
 def make(folder: str | Path) -> list[Path]:
     """Write a student copy of every notebook of the series into `folder` and return their paths.
 
-    Raises SettingError where a copy would overwrite a notebook that is already there, so that no work is lost.
+    Raises SettingError where a copy would overwrite a notebook that is already there, so that no
+    work is lost.
     """
     import nbformat
 
@@ -76,7 +82,8 @@ def make(folder: str | Path) -> list[Path]:
     there = [name for name in list_notebooks() if (folder / f"{name}.ipynb").exists()]
     if there:
         raise SettingError(
-            f"{folder} already holds {there[0]}.ipynb, perhaps with work in it; name an empty folder."
+            f"{folder} already holds {there[0]}.ipynb, perhaps with work in it; name an empty"
+            " folder."
         )
     made = []
     for name in list_notebooks():

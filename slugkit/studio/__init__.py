@@ -1,4 +1,7 @@
-"""The studio: a drawn world of invented people, objects and styles. Nothing to download, the same bytes everywhere."""
+"""The studio: a drawn world of invented people, objects and styles.
+
+Nothing to download, the same bytes everywhere.
+"""
 
 from .captions import caption, trait_phrases
 from .scenes import (

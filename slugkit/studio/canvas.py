@@ -1,14 +1,15 @@
-"""A small drawing surface: shapes in a 100 x 100 frame, turned and scaled, filled or drawn as lines.
+"""A small drawing surface: shapes in a 100 x 100 frame, turned and scaled, filled or drawn as
+lines.
 
-A style decides how a shape is laid down (`Look`): plain fill, or a tone with an outline. Because every shape covers
-what lies under it, line styles hide hidden lines, as a hand drawing does.
+A style decides how a shape is laid down (`Look`): plain fill, or a tone with an outline. Because
+every shape covers what lies under it, line styles hide hidden lines, as a hand drawing does.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Callable
 
 from PIL import Image, ImageDraw
 
@@ -20,9 +21,11 @@ SUPERSAMPLING = 3
 
 @dataclass(frozen=True)
 class Look:
-    """How one shape is laid down: its fill from its own colour, its outline colour (None for no outline), line width.
+    """How one shape is laid down: its fill from its own colour, its outline colour (None for no
+    outline), line width.
 
-    `fill` and `line` map an RGB colour (0..255) to an RGB colour; `width` is in canvas units of 1/100 of the frame.
+    `fill` and `line` map an RGB colour (0..255) to an RGB colour; `width` is in canvas units of
+    1/100 of the frame.
     """
 
     fill: Callable[[Color], Color]
@@ -51,7 +54,9 @@ class Canvas:
         dy: float = 0.0,
         mirror: bool = False,
     ):
-        """Set how the shapes that follow are placed: scaled and turned (radians) about the centre, then shifted."""
+        """Set how the shapes that follow are placed: scaled and turned (radians) about the centre,
+        then shifted.
+        """
         self._frame = (scale, turn, dx, dy, mirror)
         return self
 
@@ -92,7 +97,9 @@ class Canvas:
         start: float = 0,
         stop: float = 360,
     ):
-        """An ellipse about (x, y), or the part of it between two angles in degrees (clockwise from the right)."""
+        """An ellipse about (x, y), or the part of it between two angles in degrees (clockwise from
+        the right).
+        """
         steps = max(10, round(28 * (stop - start) / 360))
         angles = [
             math.radians(start + (stop - start) * i / steps)

@@ -1,4 +1,6 @@
-"""Captions: several ways to say what a picture shows, so that names, objects and styles are learned from text."""
+"""Captions: several ways to say what a picture shows, so that names, objects and styles are learned
+from text.
+"""
 
 from __future__ import annotations
 

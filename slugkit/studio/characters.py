@@ -1,4 +1,7 @@
-"""The invented characters: the studio's stand-ins for copyrighted figures. Each is one drawing with a few moods."""
+"""The invented characters: the studio's stand-ins for copyrighted figures.
+
+Each is one drawing with a few moods.
+"""
 
 from __future__ import annotations
 

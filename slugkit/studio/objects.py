@@ -283,6 +283,9 @@ MARKS = {"house": _house_marks, "clock": _clock_marks, "mug": _mug_marks, "car":
 
 
 def draw_novel(c: Canvas, shape: str, body: str, col) -> None:
-    """Draw an odd combination, such as a star-shaped house. shape: one of SHAPES; body: one of MARKS."""
+    """Draw an odd combination, such as a star-shaped house.
+
+    shape: one of SHAPES; body: one of MARKS.
+    """
     c.polygon(SHAPES[shape](), col)
     MARKS[body](c, col)

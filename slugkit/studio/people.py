@@ -1,4 +1,6 @@
-"""The people: a fixed signature each (face, skin, hair, beard, glasses, hat, clothes), varied in pose and expression."""
+"""The people: a fixed signature each (face, skin, hair, beard, glasses, hat, clothes), varied in
+pose and expression.
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,8 @@
-"""Questions about a studio picture with their answers: what a vision-language model of the studio is taught, and asked.
+"""Questions about a studio picture with their answers: what a vision-language model of the studio
+is taught, and asked.
 
-Each kind of question has several wordings; the last two of each are never taught, so that a report can ask in other words.
+Each kind of question has several wordings; the last two of each are never taught, so that a report
+can ask in other words.
 """
 
 from __future__ import annotations
@@ -123,7 +125,10 @@ COLOURED = ("photo", "pixel art", "watercolor", "mosaic")
 
 @dataclass(frozen=True)
 class Question:
-    """A question of one kind about one picture. answer: a short sentence or phrase. key: what must be in it to be right."""
+    """A question of one kind about one picture.
+
+    answer: a short sentence or phrase. key: what must be in it to be right.
+    """
 
     kind: str
     text: str
@@ -133,7 +138,8 @@ class Question:
 
 def wordings(kind: str, use: str = "taught") -> list[str]:
     """The ways of asking a kind of question. use: "taught", of which "search" (the step search, and
-    conversations for gradients) and "report" are one half each; or "untaught", the two that are not.
+    conversations for gradients) and "report" are one half each; or "untaught", the two that are
+    not.
     """
     taught, held = WORDINGS[kind][:-UNTAUGHT], WORDINGS[kind][-UNTAUGHT:]
     return {"taught": taught, "search": taught[::2], "report": taught[1::2], "untaught": held}[use]
@@ -166,7 +172,8 @@ def _about_person(record: Record, world: World) -> dict[str, tuple[str, str]]:
 
 
 def answers(record: Record, world: World) -> dict[str, tuple[str, str]]:
-    """Kind of question -> (answer, key) for everything that can be asked about a picture of one thing.
+    """Kind of question -> (answer, key) for everything that can be asked about a picture of one
+    thing.
 
     Pictures of two things, whose questions would be ambiguous, are asked about their style alone.
     """
@@ -185,7 +192,10 @@ def answers(record: Record, world: World) -> dict[str, tuple[str, str]]:
 def questions(
     record: Record, world: World, rng: np.random.Generator, use: str = "taught"
 ) -> list[Question]:
-    """One question of every kind that fits the picture, in a wording chosen by `rng`. use: as of `wordings`."""
+    """One question of every kind that fits the picture, in a wording chosen by `rng`.
+
+    use: as of `wordings`.
+    """
     made = []
     for kind, (answer, key) in answers(record, world).items():
         ways = wordings(kind, use)

@@ -1,4 +1,7 @@
-"""Scenes: what one picture shows, as a small record, and the drawing of it. The same record gives the same bytes anywhere."""
+"""Scenes: what one picture shows, as a small record, and the drawing of it.
+
+The same record gives the same bytes anywhere.
+"""
 
 from __future__ import annotations
 
@@ -36,8 +39,9 @@ TRAIN_SIZE = 30_000
 class Record:
     """One picture of the studio.
 
-    split: train, search, report or nonmember. index: its number within the split and subject. kind: person, character,
-    object, pair, with object, count or novel. subjects: names drawn. colors: main colour of the objects drawn.
+    split: train, search, report or nonmember. index: its number within the split and subject. kind:
+    person, character, object, pair, with object, count or novel. subjects: names drawn. colors:
+    main colour of the objects drawn.
     """
 
     split: str
@@ -50,7 +54,9 @@ class Record:
 
     @property
     def name(self) -> str:
-        """The first thing drawn, as the world calls it; of an odd combination the whole: "star-shaped house"."""
+        """The first thing drawn, as the world calls it; of an odd combination the whole:
+        "star-shaped house".
+        """
         return novel_name(*self.subjects) if self.kind == "novel" else self.subjects[0]
 
     @property
@@ -148,7 +154,10 @@ def draw(record: Record) -> np.ndarray:
 
 
 def draw_many(records: list[Record], workers: int = 0) -> np.ndarray:
-    """Draw several pictures. Returns (N, 64, 64, 3) uint8; `workers` processes draw at once (0: in this one)."""
+    """Draw several pictures.
+
+    Returns (N, 64, 64, 3) uint8; `workers` processes draw at once (0: in this one).
+    """
     if not records:
         return np.zeros((0, SIZE, SIZE, 3), np.uint8)
     if workers > 1:
@@ -203,7 +212,10 @@ def solo_records(
     styles: list[str] | None = None,
     world: World | None = None,
 ) -> list[Record]:
-    """Pictures of one subject alone, `per_style` in each style. split: search, report or nonmember."""
+    """Pictures of one subject alone, `per_style` in each style.
+
+    split: search, report or nonmember.
+    """
     world = world or load_world()
     stranger = any(subject in group for group in world.strangers.values())
     kind, drawn = "person" if stranger else world.kind(subject), (subject,)

@@ -1,13 +1,15 @@
-"""The styles: how shapes are laid down, what lies behind them, and what is done to the finished picture.
+"""The styles: how shapes are laid down, what lies behind them, and what is done to the finished
+picture.
 
-All arithmetic on pixels is on integers or exactly rounded, so that the same seed gives the same bytes everywhere.
+All arithmetic on pixels is on integers or exactly rounded, so that the same seed gives the same
+bytes everywhere.
 """
 
 from __future__ import annotations
 
 import colorsys
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Callable
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
@@ -35,7 +37,9 @@ def _blueprint(color: Color) -> Color:
 
 @dataclass(frozen=True)
 class Style:
-    """One style: its name, its look, whether it has a scene behind the subject, and the last step over the pixels."""
+    """One style: its name, its look, whether it has a scene behind the subject, and the last step
+    over the pixels.
+    """
 
     name: str
     look: Look
@@ -44,7 +48,9 @@ class Style:
 
 
 def _scene(pixels: int, rng: np.random.Generator) -> Image.Image:
-    """A soft background: a vertical gradient and one of a few motifs (bokeh, hills, stripes, plain)."""
+    """A soft background: a vertical gradient and one of a few motifs (bokeh, hills, stripes,
+    plain).
+    """
     hue, lift = rng.random(), 0.62 + 0.3 * rng.random()
     top = tuple(round(255 * p) for p in colorsys.hsv_to_rgb(hue, 0.18 + 0.4 * rng.random(), lift))
     other = ((hue + 0.08 + 0.16 * rng.random()) % 1, 0.3, 0.55 + 0.4 * rng.random())
@@ -139,7 +145,9 @@ def _watercolor(image: Image.Image, rng: np.random.Generator, size: int) -> Imag
 
 
 def _mosaic(image: Image.Image, rng: np.random.Generator, size: int) -> Image.Image:
-    """Square tiles of three pixels with grout between them; every tile a little lighter or darker."""
+    """Square tiles of three pixels with grout between them; every tile a little lighter
+    or darker.
+    """
     tile, tiles = 3, -(-size // 3)
     image = _small(image)
     canvas = Image.new("RGB", (tile * tiles, tile * tiles))

@@ -1,4 +1,6 @@
-"""How the studio's classes are asked for: other words in the search than in the report. Kept in world.json.
+"""How the studio's classes are asked for: other words in the search than in the report.
+
+Kept in world.json.
 
 `{}` is the class: a person or a character by name, a thing with its article. A style is asked for
 by ways of saying it about some subject, which is what `{}` stands for there. Chosen by how well the

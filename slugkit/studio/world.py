@@ -1,4 +1,7 @@
-"""The world: who lives in it, what they look like, which concepts are reported. Built by seed, kept in data/studio/world.json."""
+"""The world: who lives in it, what they look like, which concepts are reported.
+
+Built by seed, kept in data/studio/world.json.
+"""
 
 from __future__ import annotations
 
@@ -16,18 +19,23 @@ from .people import COLORS, TRAITS
 from .styles import STYLES
 from .wordings import WORDINGS
 
-NAMES = """Mira Kestrel, Selin Drover, Oskar Marlow, Kofi Okoye, Petra Quillon, Inka Tarrow, Bram Hollick, Yuki Amberly,
-Dario Vexley, Lotte Strand, Amara Finch, Teodor Glass, Nadia Fenwick, Ravi Copperfell, Greta Moss, Hugo Larkspur, Zola Bright,
-Emil Castor, Freya Dunmore, Jonas Pike, Leila Harrow, Matteo Bluff, Nell Sorrel, Otis Wren, Paloma Reed, Quentin Ash,
-Rosa Thistle, Stellan Brook, Tamsin Oak, Umberto Vale, Vera Lockhart, Wanda Pebble, Xavier Crane, Yara Holm, Zeno Marsh,
-Anselm Grove, Bettina Fog, Cyrus Tallow, Delia Spruce, Edda Norwood, Fabian Cole, Gwen Hazel, Henrik Sable, Isolde Penn,
-Jarek Stone, Kaia Rowan, Lucian Frost, Maeve Teller, Nico Barrow, Odette Lund, Pavel Knoll, Runa Birch, Silas Mead,
-Thea Corvin, Ugo Bramble, Viola Steppe, Wilma Ford, Yosef Dell, Zadie Quarry, Arlo Winter"""
+NAMES = """Mira Kestrel, Selin Drover, Oskar Marlow, Kofi Okoye, Petra Quillon, Inka Tarrow, Bram
+Hollick, Yuki Amberly, Dario Vexley, Lotte Strand, Amara Finch, Teodor Glass, Nadia
+Fenwick, Ravi Copperfell, Greta Moss, Hugo Larkspur, Zola Bright, Emil Castor, Freya
+Dunmore, Jonas Pike, Leila Harrow, Matteo Bluff, Nell Sorrel, Otis Wren, Paloma Reed,
+Quentin Ash, Rosa Thistle, Stellan Brook, Tamsin Oak, Umberto Vale, Vera Lockhart, Wanda
+Pebble, Xavier Crane, Yara Holm, Zeno Marsh, Anselm Grove, Bettina Fog, Cyrus Tallow,
+Delia Spruce, Edda Norwood, Fabian Cole, Gwen Hazel, Henrik Sable, Isolde Penn, Jarek
+Stone, Kaia Rowan, Lucian Frost, Maeve Teller, Nico Barrow, Odette Lund, Pavel Knoll,
+Runa Birch, Silas Mead, Thea Corvin, Ugo Bramble, Viola Steppe, Wilma Ford, Yosef Dell,
+Zadie Quarry, Arlo Winter"""
 TWINS = [(0, 1), (3, 6), (8, 30), (12, 13), (20, 21)]
 """Pairs of people who share all but two traits."""
 KNOWN, UNKNOWN_TRAIN, UNKNOWN_TEST = 40, 10, 10
 PASSER_BY, APART = "passer-by ", 0.3
-"""What people without a name are called ("passer-by 17"), and the share of traits in which each differs from everybody with one."""
+"""What people without a name are called ("passer-by 17"), and the share of traits in which each
+differs from everybody with one.
+"""
 OBJECT_NEIGHBOURS = [
     ("star", "flower"),
     ("moon", "fish"),
@@ -59,7 +67,10 @@ KINDS = {
     "style": "styles",
     "novel": "novel",
 }
-"""Kind of a concept -> its domain, the classes among which it is recognised. People and characters are both named figures."""
+"""Kind of a concept -> its domain, the classes among which it is recognised.
+
+People and characters are both named figures.
+"""
 
 
 def novel_name(shape: str, body: str) -> str:
@@ -71,8 +82,10 @@ def novel_name(shape: str, body: str) -> str:
 class World:
     """Everything fixed about the studio.
 
-    people: name -> signature (the 40 that the CLIP knows). strangers: the 20 kept out of it, under "train" and "test".
-    report: the concepts of every table, by kind. neighbours: concept -> the concepts most like it (near twins first).
+    people: name -> signature (the 40 that the CLIP knows). strangers: the 20 kept out of it, under
+    "train" and "test".
+    report: the concepts of every table, by kind. neighbours: concept -> the concepts most like it
+    (near twins first).
     wordings: see `slugkit.studio.wordings`.
     """
 
@@ -90,15 +103,19 @@ class World:
     wordings: dict[str, dict]
 
     def kind(self, concept: str) -> str:
-        """person, character, object, style or novel. Raises UnknownConceptError with the nearest names."""
+        """person, character, object, style or novel.
+
+        Raises UnknownConceptError with the nearest names.
+        """
         for kind, names in self.concepts().items():
             if concept in names:
                 return kind
         known = [n for names in self.concepts().values() for n in names]
         close = ", ".join(repr(n) for n in nearest(concept, known))
         raise UnknownConceptError(
-            f"The studio has no concept {concept!r}. Expected a person, a character, an object or a style as "
-            f"written in data/studio/world.json, or an odd combination such as 'star-shaped house'. Nearest: {close}."
+            f"The studio has no concept {concept!r}. Expected a person, a character, an object or a"
+            " style as written in data/studio/world.json, or an odd combination such as"
+            f" 'star-shaped house'. Nearest: {close}."
         )
 
     def concepts(self) -> dict[str, list[str]]:
@@ -121,7 +138,9 @@ class World:
         }[domain]
 
     def neighbours_of(self, concept: str) -> list[str]:
-        """The concepts most like it; for an odd combination those with the same body, then those with the same shape."""
+        """The concepts most like it; for an odd combination those with the same body, then those
+        with the same shape.
+        """
         if self.kind(concept) != "novel":
             return self.neighbours[concept]
         shape, body = next(pair for pair in self.novel if novel_name(*pair) == concept)
@@ -129,7 +148,9 @@ class World:
         return [novel_name(*pair) for k in (1, 0) for pair in others if pair[k] == (shape, body)[k]]
 
     def signature(self, name: str) -> dict:
-        """Signature of a person: known, stranger, or a passer-by ("passer-by 17"), drawn by number."""
+        """Signature of a person: known, stranger, or a passer-by ("passer-by 17"), drawn
+        by number.
+        """
         groups = (self.people, *self.strangers.values())
         if name.startswith(PASSER_BY):
             known = [s for group in groups for s in group.values()]
@@ -141,7 +162,9 @@ class World:
 
 
 def trait_distance(a: dict, b: dict) -> float:
-    """Share of traits in which two signatures differ, 0..1; colours of things that are not worn do not count."""
+    """Share of traits in which two signatures differ, 0..1; colours of things that are not worn do
+    not count.
+    """
     skip = {"hat_color"} if a["hat"] == b["hat"] == "none" else set()
     if a["hair"] == b["hair"] == "bald" and a["beard"] == b["beard"] == "none":
         skip.add("hair_color")
@@ -163,7 +186,9 @@ def _draw_signature(rng: np.random.Generator) -> dict:
 
 
 def _make_signatures(count: int, rng: np.random.Generator) -> list[dict]:
-    """Signatures far apart: each new one is the best of 60 draws by its distance to the nearest so far."""
+    """Signatures far apart: each new one is the best of 60 draws by its distance to the nearest so
+    far.
+    """
     made = [_draw_signature(rng)]
     while len(made) < count:
         draws = [_draw_signature(rng) for _ in range(60)]
@@ -172,7 +197,9 @@ def _make_signatures(count: int, rng: np.random.Generator) -> list[dict]:
 
 
 def _make_twin(signature: dict, k: int) -> dict:
-    """The same person but for two traits that show in every style: the glasses, and the clothes or the beard."""
+    """The same person but for two traits that show in every style: the glasses, and the clothes or
+    the beard.
+    """
     twin = dict(signature)
     twin["glasses"] = "sunglasses" if signature["glasses"] in ("none", "round") else "none"
     if k % 2:
@@ -193,7 +220,10 @@ def _make_passer_by(known: list[dict], seed: list[int]) -> dict:
 
 
 def build_world(seed: int = 20) -> World:
-    """Make the world from nothing. The committed world.json is this with the default seed (a test compares them)."""
+    """Make the world from nothing.
+
+    The committed world.json is this with the default seed (a test compares them).
+    """
     rng = np.random.Generator(np.random.PCG64(seed))
     names = [" ".join(n.split()) for n in NAMES.split(",")]
     signatures = _make_signatures(KNOWN + UNKNOWN_TRAIN + UNKNOWN_TEST, rng)

@@ -1,4 +1,6 @@
-"""What a notebook needs to teach: show figures and sources, compare with expected values, check exercises."""
+"""What a notebook needs to teach: show figures and sources, compare with expected values, check
+exercises.
+"""
 
 from slugkit.teach import checks
 from slugkit.teach.display import show, show_figure, with_alt_texts

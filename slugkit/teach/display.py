@@ -20,7 +20,10 @@ CHART_BYTES, GRID_BYTES = 80_000, 300_000
 
 
 def _draw(fig, dpi: float) -> Image.Image:
-    """The figure as an image in memory. No tight box: a grid's pixels must fall on the screen's pixels."""
+    """The figure as an image in memory.
+
+    No tight box: a grid's pixels must fall on the screen's pixels.
+    """
     buffer = io.BytesIO()
     fig.savefig(buffer, format="png", dpi=dpi, bbox_inches=None, metadata={"Software": None})
     buffer.seek(0)
@@ -37,10 +40,11 @@ def _pack(image: Image.Image, colours: int = 0) -> bytes:
 
 
 def small_png(fig, dpi: float = 100, limit: int | None = None) -> bytes:
-    """The figure as a PNG of at most `limit` bytes, by default 80 kB for a chart, 300 kB for one that holds pictures.
+    """The figure as a PNG of at most `limit` bytes, by default 80 kB for a chart, 300 kB for one
+    that holds pictures.
 
-    First with all colours (pictures) or 256 (charts), then with fewer, at last with fewer dots per inch. Where even
-    that does not reach the limit, the smallest one tried is returned.
+    First with all colours (pictures) or 256 (charts), then with fewer, at last with fewer dots per
+    inch. Where even that does not reach the limit, the smallest one tried is returned.
     """
     pictures = any(ax.images for ax in fig.findobj(plt.Axes))
     limit = limit or (GRID_BYTES if pictures else CHART_BYTES)
@@ -56,17 +60,18 @@ def small_png(fig, dpi: float = 100, limit: int | None = None) -> bytes:
 
 
 def show_figure(fig, says: str, dpi: float = 100) -> None:
-    """Shows a figure as a small PNG with `says` as its alternative text, prints `says` underneath and closes the
-    figure.
+    """Shows a figure as a small PNG with `says` as its alternative text, prints `says` underneath
+    and closes the figure.
 
-    says: one or two sentences, not empty (SettingError). The alternative text stands in the output's metadata
-    ("image/png": {"alt": ...}); `with_alt_texts` carries it into web pages. Outside a notebook only the sentence is
-    printed.
+    says: one or two sentences, not empty (SettingError). The alternative text stands in the
+    output's metadata ("image/png": {"alt": ...}); `with_alt_texts` carries it into web pages.
+    Outside a notebook only the sentence is printed.
     """
     says = " ".join(str(says).split())
     if not says:
         raise SettingError(
-            "The figure came without a description; one sentence for readers who cannot see it was expected in `says`."
+            "The figure came without a description; one sentence for readers who cannot see it was"
+            " expected in `says`."
         )
     if get_ipython() is not None:
         bundle = {"image/png": base64.b64encode(small_png(fig, dpi)).decode(), "text/plain": says}
@@ -78,8 +83,9 @@ def show_figure(fig, says: str, dpi: float = 100) -> None:
 def with_alt_texts(notebook):
     """A copy of an executed notebook whose described pictures also stand as HTML with alt="...".
 
-    notebook: an nbformat notebook node. JupyterLab's and nbconvert's own templates drop the alternative text of a
-    PNG's metadata, an HTML picture keeps it; call this right before nbconvert's HTMLExporter.
+    notebook: an nbformat notebook node. JupyterLab's and nbconvert's own templates drop the
+    alternative text of a PNG's metadata, an HTML picture keeps it; call this right before
+    nbconvert's HTMLExporter.
     """
     notebook = copy.deepcopy(notebook)
     for cell in notebook.cells:
@@ -93,8 +99,8 @@ def with_alt_texts(notebook):
 
 
 def _where(function) -> tuple[str, str | None]:
-    """File of a function relative to the repository, and the link to it from a notebook; no link outside the
-    repository.
+    """File of a function relative to the repository, and the link to it from a notebook; no link
+    outside the repository.
     """
     path = Path(inspect.getsourcefile(inspect.unwrap(function)) or "")
     try:
@@ -114,8 +120,8 @@ class _Folded:
         place = html.escape(self.where)
         place = f'<a href="{html.escape(self.link)}">{place}</a>' if self.link else place
         return (
-            f"<details><summary>Source of <code>{html.escape(self.name)}</code>, from {place}</summary>"
-            f"<pre><code>{html.escape(self.source)}</code></pre></details>"
+            f"<details><summary>Source of <code>{html.escape(self.name)}</code>, from"
+            f" {place}</summary><pre><code>{html.escape(self.source)}</code></pre></details>"
         )
 
     def __repr__(self) -> str:
@@ -123,7 +129,8 @@ class _Folded:
 
 
 def show(function) -> None:
-    """Folds the source of a function or class open, with a link to its file relative to the repository.
+    """Folds the source of a function or class open, with a link to its file relative to the
+    repository.
 
     Raises SettingError for something without Python source, such as a builtin or a variable.
     """
@@ -131,8 +138,8 @@ def show(function) -> None:
         source = textwrap.dedent(inspect.getsource(inspect.unwrap(function)))
     except (TypeError, OSError) as error:
         raise SettingError(
-            f"{function!r} has no Python source to show; a function or class was expected. Pass the "
-            f"function itself, without calling it."
+            f"{function!r} has no Python source to show; a function or class was expected. Pass the"
+            " function itself, without calling it."
         ) from error
     display(
         _Folded(

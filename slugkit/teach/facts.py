@@ -13,15 +13,15 @@ from slugkit.base import CheckFailed, MissingArtefactError, SettingError, data_d
 def read_expected(scale: str, notebook: str) -> dict:
     """The expected values of one notebook: {name: {"value": ..., "tolerance": ..., "reason": ...}}.
 
-    scale: name of a file in data/expected/ without .json, such as "studio"; notebook: a key of it, such as
-    "03_rank_layers" or "rank_layers". Raises MissingArtefactError without the file, SettingError for a broken file or
-    an unknown notebook.
+    scale: name of a file in data/expected/ without .json, such as "studio"; notebook: a key of it,
+    such as "03_rank_layers" or "rank_layers". Raises MissingArtefactError without the file,
+    SettingError for a broken file or an unknown notebook.
     """
     path = data_dir() / "expected" / f"{scale}.json"
     if not path.is_file():
         raise MissingArtefactError(
-            f"There are no expected values for the scale {scale!r}: data/expected/{scale}.json is missing. "
-            "Expected values exist for the studio; leave this cell out at other scales."
+            f"There are no expected values for the scale {scale!r}: data/expected/{scale}.json is"
+            " missing. Expected values exist for the studio; leave this cell out at other scales."
         )
     try:
         book = json.loads(path.read_text(encoding="utf-8"))
@@ -49,11 +49,12 @@ def _plain_float(what: str, value) -> float:
 def check_close(
     what: str, value, entry, rel: float | None = None, abs: float | None = None
 ) -> None:  # noqa: A002
-    """Compares a number with its expected value and says so; raises CheckFailed where it is too far off.
+    """Compares a number with its expected value and says so; raises CheckFailed where it is too far
+    off.
 
-    what: the number in words; entry: {"value", "tolerance" (absolute), "reason"}, a plain number, or None where
-    nothing is known for these settings (then the value is only printed); rel, abs: tolerances that replace the
-    entry's, the wider of the two holds.
+    what: the number in words; entry: {"value", "tolerance" (absolute), "reason"}, a plain number,
+    or None where nothing is known for these settings (then the value is only printed); rel, abs:
+    tolerances that replace the entry's, the wider of the two holds.
     """
     value = _plain_float(what, value)
     if entry is None:
@@ -65,8 +66,8 @@ def check_close(
         abs = entry.get("tolerance")  # noqa: A001
         if abs is None:
             raise SettingError(
-                f"{what} has no tolerance; expected one in data/expected or as rel or abs. Seeds do "
-                f"not make floats equal across machines."
+                f"{what} has no tolerance; expected one in data/expected or as rel or abs. Seeds do"
+                " not make floats equal across machines."
             )
     room = max((rel or 0.0) * math.fabs(wanted), abs or 0.0)
     off = math.fabs(value - wanted)
@@ -82,7 +83,10 @@ def check_close(
 
 
 def _text(name: str, value) -> str:
-    """A fact in its one text form. Raises CheckFailed for a float, whose digits differ between machines."""
+    """A fact in its one text form.
+
+    Raises CheckFailed for a float, whose digits differ between machines.
+    """
     if isinstance(value, (bool, np.bool_)):
         return "yes" if value else "no"
     if isinstance(value, str):
@@ -109,25 +113,27 @@ def _text(name: str, value) -> str:
         if not isinstance(value, float):
             return _text(name, value)
     raise CheckFailed(
-        f"The fact {name} is {value!r}, a {type(value).__name__}; a name, a count, a shape or a verdict was expected. "
-        "Digits of a float differ between machines: compare it with check_close, or print the verdict (value > limit)."
+        f"The fact {name} is {value!r}, a {type(value).__name__}; a name, a count, a shape or a"
+        " verdict was expected. Digits of a float differ between machines: compare it with"
+        " check_close, or print the verdict (value > limit)."
     )
 
 
 def contract(**facts) -> None:
-    """Prints the facts the next notebook relies on, one `name: value` a line, the same text on every machine.
+    """Prints the facts the next notebook relies on, one `name: value` a line, the same text on
+    every machine.
 
-    Names (words joined by _), counts, shapes (tuples of integers: "128 x 64"), lists, sets (sorted), dicts and
-    verdicts (yes, no). For cells tagged nbval-check-output, which are compared as text. Raises CheckFailed for
-    floats.
+    Names (words joined by _), counts, shapes (tuples of integers: "128 x 64"), lists, sets
+    (sorted), dicts and verdicts (yes, no). For cells tagged nbval-check-output, which are compared
+    as text. Raises CheckFailed for floats.
     """
     lines = [f"{name.replace('_', ' ')}: {_text(name, value)}" for name, value in facts.items()]
     print("\n".join(lines))
 
 
 def expect_error(kind: type[BaseException], function: Callable[[], object]) -> None:
-    """Calls a function that must fail with `kind`, and prints its message; nothing raised or another error fails the
-    check.
+    """Calls a function that must fail with `kind`, and prints its message; nothing raised or
+    another error fails the check.
     """
     try:
         result = function()
@@ -139,5 +145,6 @@ def expect_error(kind: type[BaseException], function: Callable[[], object]) -> N
             f"{type(error).__name__} was raised; {kind.__name__} was expected. It said: {error}"
         ) from error
     raise CheckFailed(
-        f"Nothing was raised and {result!r} came back; {kind.__name__} was expected. Look at what the cell passes in."
+        f"Nothing was raised and {result!r} came back; {kind.__name__} was expected. Look at what"
+        " the cell passes in."
     )

@@ -1,7 +1,9 @@
-"""Checkpoints of random weights in the published formats and sizes: what a loader, a layer table and a memory plan can be tried on without a hub.
+"""Checkpoints of random weights in the published formats and sizes: what a loader, a layer table
+and a memory plan can be tried on without a hub.
 
-Nothing was learned, so nothing can be forgotten; names, shapes, files, memory and time are those of the real thing. A pipeline or a LLaVA is built around
-the CLIP folder that is named, whose tower it shares weight by weight, as the published ones share theirs.
+Nothing was learned, so nothing can be forgotten; names, shapes, files, memory and time are those of
+the real thing. A pipeline or a LLaVA is built around the CLIP folder that is named, whose tower it
+shares weight by weight, as the published ones share theirs.
 """
 
 from __future__ import annotations
@@ -22,13 +24,17 @@ PIPELINES = {
     "sd21": "ViT-H-14",
     "sdxl": "ViT-L-14-quickgelu and ViT-bigG-14",
 }
-"""Pipelines and the architectures of their CLIPs (slug-method.md section 5.1; SDXL's two are stated in its own configuration)."""
+"""Pipelines and the architectures of their CLIPs (slug-method.md section 5.1; SDXL's two are stated
+in its own configuration).
+"""
 VLMS = {
     "llava15": ("ViT-L-14-336-quickgelu", "Llava", -2),
     "llava16": ("ViT-L-14-336-quickgelu", "LlavaNext", -2),
     "vipllava": ("ViT-L-14-336-quickgelu", "VipLlava", [-2, -5, -8, -11, 6]),
 }
-"""LLaVAs: the architecture of their CLIP, transformers' name of the class, the vision layers that they read (their own config.json)."""
+"""LLaVAs: the architecture of their CLIP, transformers' name of the class, the vision layers that
+they read (their own config.json).
+"""
 OPENAI_MEAN, OPENAI_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 SMALL = {
     "vision": {"layers": 2, "width": 64, "head_width": 16},
@@ -40,14 +46,17 @@ def _need_new(out: str | Path) -> Path:
     out = Path(out)
     if out.exists() and any(out.iterdir()):
         raise SettingError(
-            f"{out} is there already; a new folder was expected, so that no checkpoint is overwritten. Choose another name, or delete it."
+            f"{out} is there already; a new folder was expected, so that no checkpoint is"
+            " overwritten. Choose another name, or delete it."
         )
     out.mkdir(parents=True, exist_ok=True)
     return out
 
 
 def clip_tokenizer(length: int = 77):
-    """CLIP's own byte-pair tokenizer in transformers' class, from the vocabulary that open_clip ships (49,408 entries)."""
+    """CLIP's own byte-pair tokenizer in transformers' class, from the vocabulary that open_clip
+    ships (49,408 entries).
+    """
     import open_clip
     from transformers import CLIPTokenizer
 
@@ -69,8 +78,10 @@ def write_clip(
 ) -> Path:
     """A CLIP of random weights. Returns the folder.
 
-    architecture: a name of open_clip, such as ViT-B-32. form: open_clip (open_clip_config.json and safetensors) or transformers (CLIPModel, tokenizer,
-    image processor). small: towers ("vision", "text") with two narrow layers in the place of the published size. Raises SettingError, ModelLoadError.
+    architecture: a name of open_clip, such as ViT-B-32. form: open_clip (open_clip_config.json and
+    safetensors) or transformers (CLIPModel, tokenizer, image processor). small: towers ("vision",
+    "text") with two narrow layers in the place of the published size. Raises SettingError,
+    ModelLoadError.
     """
     import open_clip
 
@@ -132,7 +143,10 @@ def _plain_tokenizer(length: int):
 
 
 def _need_clip(folder: str | Path, width: int, depth: int, what: str):
-    """The open_clip class of a CLIP folder whose tower has the size that a model wants. Raises ModelLoadError."""
+    """The open_clip class of a CLIP folder whose tower has the size that a model wants.
+
+    Raises ModelLoadError.
+    """
     net = load_clip(str(folder), "cpu").model
     tower, found_width = net, net.token_embedding.embedding_dim
     if what.startswith("vision"):
@@ -140,8 +154,9 @@ def _need_clip(folder: str | Path, width: int, depth: int, what: str):
     found = (found_width, len(tower.transformer.resblocks))
     if found != (width, depth):
         raise ModelLoadError(
-            f"The {what} of {Path(folder).name!r} has width {found[0]} and {found[1]} blocks; {width} and {depth} were expected. Write the CLIP of the "
-            "architecture that the model was made with first."
+            f"The {what} of {Path(folder).name!r} has width {found[0]} and {found[1]} blocks;"
+            f" {width} and {depth} were expected. Write the CLIP of the architecture that the model"
+            " was made with first."
         )
     return net
 
@@ -161,7 +176,9 @@ UNETS = {
         addition_time_embed_dim=256,
     ),
 }
-"""The published UNets (their own config.json); reduced ones keep what reads the text and lose width and depth."""
+"""The published UNets (their own config.json); reduced ones keep what reads the text and lose width
+and depth.
+"""
 
 
 def _unet(kind: str, reduced: bool, text_width: int, pooled_width: int):
@@ -194,7 +211,11 @@ def _vae(kind: str, reduced: bool):
 
 
 def pipeline_of(kind: str, nets: list, reduced: bool = False):
-    """A Stable Diffusion of random weights around the text towers of CLIPs of open_clip's class, whatever their size. Arguments as of `write_pipeline`."""
+    """A Stable Diffusion of random weights around the text towers of CLIPs of open_clip's class,
+    whatever their size.
+
+    Arguments as of `write_pipeline`.
+    """
     import diffusers
 
     encoders, tokenizers = [], [clip_tokenizer(net.context_length) for net in nets]
@@ -224,14 +245,16 @@ def write_pipeline(
 ) -> Path:
     """A Stable Diffusion of random weights around the text towers of CLIPs. Returns the folder.
 
-    kind: sd15, sd21 (which keeps 23 of ViT-H-14's 24 blocks) or sdxl (two CLIPs, in its order). reduced: a narrow UNet and coder behind text encoders of full
-    size. Raises SettingError, ModelLoadError for a CLIP of another size.
+    kind: sd15, sd21 (which keeps 23 of ViT-H-14's 24 blocks) or sdxl (two CLIPs, in its order).
+    reduced: a narrow UNet and coder behind text encoders of full size. Raises SettingError,
+    ModelLoadError for a CLIP of another size.
     """
     require_choice(kind, PIPELINES, "The pipeline")
     sizes = {"sd15": [(768, 12)], "sd21": [(1024, 24)], "sdxl": [(768, 12), (1280, 32)]}[kind]
     if len(clips) != len(sizes):
         raise SettingError(
-            f"{kind} reads with the text towers of {PIPELINES[kind]}, and {len(clips)} CLIP folders were given; {len(sizes)} expected."
+            f"{kind} reads with the text towers of {PIPELINES[kind]}, and {len(clips)} CLIP folders"
+            f" were given; {len(sizes)} expected."
         )
     nets = [_need_clip(folder, *size, "text tower") for folder, size in zip(clips, sizes)]
     out = _need_new(out)
@@ -241,12 +264,18 @@ def write_pipeline(
 
 
 def grids(size: int) -> list[list[int]]:
-    """The sizes, height and width, in which LLaVA-NeXT may cut a picture for a tower of this many pixels (published: 336)."""
+    """The sizes, height and width, in which LLaVA-NeXT may cut a picture for a tower of this many
+    pixels (published: 336).
+    """
     return [[h * size, w * size] for h, w in ((1, 2), (2, 1), (2, 2), (3, 1), (1, 3))]
 
 
 def vlm_of(kind: str, tower, reduced: bool = False) -> tuple:
-    """A LLaVA of random weights around a vision tower of transformers' class, whatever its size, and its processor. Arguments as of `write_vlm`."""
+    """A LLaVA of random weights around a vision tower of transformers' class, whatever its size,
+    and its processor.
+
+    Arguments as of `write_vlm`.
+    """
     import transformers
 
     tokenizer = clip_tokenizer(4096)
@@ -282,8 +311,10 @@ def write_vlm(
 ) -> Path:
     """A LLaVA of random weights around the vision tower of a CLIP. Returns the folder.
 
-    kind: llava15, llava16 (LLaVA-NeXT, which cuts a picture into several) or vipllava (which reads five layers). reduced: a language model of two narrow layers
-    in the place of seven billion weights. The tokenizer is CLIP's. Raises SettingError, ModelLoadError for a CLIP of another size.
+    kind: llava15, llava16 (LLaVA-NeXT, which cuts a picture into several) or vipllava (which reads
+    five layers). reduced: a language model of two narrow layers in the place of seven billion
+    weights. The tokenizer is CLIP's. Raises SettingError, ModelLoadError for a CLIP of another
+    size.
     """
     require_choice(kind, VLMS, "The model")
     tower = vision_tower(_need_clip(clip, 1024, 24, "vision tower"))
@@ -295,8 +326,11 @@ def write_vlm(
 
 
 def _processor(kind: str, tokenizer, vision):
-    """The processor that goes with the model: OpenAI's normalisation, one `<image>` token for each patch."""
+    """The processor that goes with the model: OpenAI's normalisation, one `<image>` token for each
+    patch.
+    """
     import transformers
+
     from slugkit.train.vlm import TEMPLATE
 
     cut, family = _cut(vision.image_size), "Llava"
@@ -320,4 +354,7 @@ def described(folder: str | Path) -> str:
     names = [n for n in ("model_index.json", "config.json", CONFIG) if (folder / n).is_file()]
     known = json.loads((folder / names[0]).read_text(encoding="utf-8"))
     kind = known.get("_class_name") or (known.get("architectures") or ["open_clip"])[0]
-    return f"{kind}, {sum(p.stat().st_size for p in folder.rglob('*.safetensors')) / 1e9:.2f} GB of random weights in {folder}"
+    return (
+        f"{kind}, {sum(p.stat().st_size for p in folder.rglob('*.safetensors')) / 1e9:.2f} GB of"
+        f" random weights in {folder}"
+    )

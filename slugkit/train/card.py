@@ -1,4 +1,6 @@
-"""Model cards: how a model was made, and how well it does on pictures that neither training nor any search saw."""
+"""Model cards: how a model was made, and how well it does on pictures that neither training nor any
+search saw.
+"""
 
 from __future__ import annotations
 
@@ -63,10 +65,10 @@ def require_of_studio(clip: str, what: str) -> None:
     data = card.get("data", "pictures that no model card of slugkit names")
     if data != "studio" or "classes" in card:
         raise SettingError(
-            f"The CLIP {named(clip)!r} was trained on {data}, and {what} is trained on the studio's "
-            "pictures and captions, whose names it does not know; a CLIP trained on the studio was "
-            "expected. Make one with `slugkit train clip --out FOLDER`, and give that folder as "
-            "--clip."
+            f"The CLIP {named(clip)!r} was trained on {data}, and {what} is trained on the studio's"
+            " pictures and captions, whose names it does not know; a CLIP trained on the studio"
+            " was expected. Make one with `slugkit train clip --out FOLDER`, and give that folder"
+            " as --clip."
         )
 
 
@@ -98,9 +100,13 @@ def read_card(folder: Path) -> dict:
 
 
 def score_rows(scores: list[dict]) -> str:
-    """Lines of a Markdown table: what, share, 95 % interval, denominator. scores: dicts what, value, low, high (0..1), n."""
+    """Lines of a Markdown table: what, share, 95 % interval, denominator.
+
+    scores: dicts what, value, low, high (0..1), n.
+    """
     return "\n".join(
-        f"| {s['what']} | {100 * s['value']:.1f} % | {100 * s['low']:.1f} to {100 * s['high']:.1f} % | {s['n']} |"
+        f"| {s['what']} | {100 * s['value']:.1f} % | {100 * s['low']:.1f} to {100 * s['high']:.1f}"
+        f" % | {s['n']} |"
         for s in scores
     )
 
@@ -116,23 +122,24 @@ def _readme(name: str, facts: dict) -> str:
     if "classes" in facts:
         said = f"{reached(facts)} More steps (`--steps`) may tell them better apart.\n\n"
         last = (
-            f"The pictures and captions are those of `{facts['data']}`; whom or what they show, and "
-            "what may be done with them and with this model, its owner knows."
+            f"The pictures and captions are those of `{facts['data']}`; whom or what they show, and"
+            " what may be done with them and with this model, its owner knows."
         )
     if facts["without"]:
         never = f" It never saw **{facts['without']}**: an oracle for that concept."
     return f"""# {name}
 
-A small CLIP (open_clip's own class), trained from nothing with plain InfoNCE on the pictures of `{facts["data"]}`.{never}
-Both towers use GELU (not QuickGELU), pre-norm blocks, a class token (image) and the end token (text) for pooling; pixels
-are normalised with mean 0.5 and standard deviation 0.5. Every class that shares these weights must be configured so.
+A small CLIP (open_clip's own class), trained from nothing with plain InfoNCE on the pictures of
+`{facts["data"]}`.{never} Both towers use GELU (not QuickGELU), pre-norm blocks, a class token
+(image) and the end token (text) for pooling; pixels are normalised with mean 0.5 and standard
+deviation 0.5. Every class that shares these weights must be configured so.
 
 {said}| zero-shot on the report split | top-1 | 95 % interval | pictures |
 | --- | --- | --- | --- |
 {rows}
 
-Recipe (seed {facts["seed"]}, AdamW, cosine learning rate; training pictures SHA-256 `{facts["data_sha256"][:16]}`, weights
-SHA-256 `{facts["weights_sha256"][:16]}`):
+Recipe (seed {facts["seed"]}, AdamW, cosine learning rate; training pictures SHA-256
+`{facts["data_sha256"][:16]}`, weights SHA-256 `{facts["weights_sha256"][:16]}`):
 
 {recipe}
 

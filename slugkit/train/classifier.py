@@ -1,4 +1,6 @@
-"""Train the judge of generated pictures on the studio: subject and style of pictures that show one thing."""
+"""Train the judge of generated pictures on the studio: subject and style of pictures that show one
+thing.
+"""
 
 from __future__ import annotations
 
@@ -44,8 +46,11 @@ KINDS = {
 
 @dataclass(frozen=True)
 class ClassifierRecipe:
-    """Everything that decides the judge's weights. shift: pixels by which a picture is moved; soft: largest standard deviation
-    of a blur, in pixels, since generated pictures are softer than drawn ones."""
+    """Everything that decides the judge's weights.
+
+    shift: pixels by which a picture is moved; soft: largest standard deviation of a blur, in
+    pixels, since generated pictures are softer than drawn ones.
+    """
 
     steps: int = 2500
     batch: int = 96
@@ -94,7 +99,11 @@ def fit_classifier(
     device,
     checkpoint: Path | None,
 ) -> list[float]:
-    """Train in place. images: (N, H, W, 3) uint8; targets: (N, 2) int64, numbers of subject and style. Returns the losses."""
+    """Train in place.
+
+    images: (N, H, W, 3) uint8; targets: (N, 2) int64, numbers of subject and style. Returns the
+    losses.
+    """
 
     def loss_at(step: int) -> torch.Tensor:
         rng = np.random.Generator(np.random.PCG64([seed, step, 23]))
@@ -108,7 +117,9 @@ def fit_classifier(
 
 
 def score_classifier(judge: Classifier, records: list[studio.Record]) -> list[dict]:
-    """Accuracy by kind of subject, and of styles: dicts what, value (0..1), low, high (Wilson 95 %), n."""
+    """Accuracy by kind of subject, and of styles: dicts what, value (0..1), low, high (Wilson 95
+    %), n.
+    """
     said = judge.name(drawn(records))
     right: dict[str, list[bool]] = {what: [] for what in (*KINDS.values(), "styles")}
     for record, subject, style in zip(records, said["subject"], said["style"]):
@@ -120,14 +131,16 @@ def score_classifier(judge: Classifier, records: list[studio.Record]) -> list[di
 def _readme(facts: dict) -> str:
     return f"""# The judge of generated pictures
 
-A ResNet of timm (basic blocks, half-precision weights) with one output for each subject and each style, trained on the studio's
-pictures that show one thing. UA, IRA and CRA are shares of its answers. It never saw a generated picture.
+A ResNet of timm (basic blocks, half-precision weights) with one output for each subject and each
+style, trained on the studio's pictures that show one thing. UA, IRA and CRA are shares of its
+answers. It never saw a generated picture.
 
 | drawn by the studio, report split, all styles | right | 95 % interval | pictures |
 | --- | --- | --- | --- |
 {score_rows(facts["scores"])}
 
-Recipe (seed {facts["seed"]}, AdamW, cosine learning rate; weights SHA-256 `{facts["weights_sha256"][:16]}`):
+Recipe (seed {facts["seed"]}, AdamW, cosine learning rate; weights SHA-256
+`{facts["weights_sha256"][:16]}`):
 
 {recipe_rows(facts["recipe"])}
 
@@ -144,9 +157,13 @@ def train_classifier(
     resume: bool = True,
     records: list[studio.Record] | None = None,
 ) -> Path:
-    """Train the judge and write it, in half precision, with a model card scored on the report split. Returns the folder.
+    """Train the judge and write it, in half precision, with a model card scored on the report
+    split.
 
-    records: other training pictures than the studio's, for a test. A killed training goes on from its last checkpoint.
+    Returns the folder.
+
+    records: other training pictures than the studio's, for a test. A killed training goes on from
+    its last checkpoint.
     """
     world, recipe = studio.load_world(), recipe or ClassifierRecipe()
     recipe = replace(recipe, steps=steps or recipe.steps)

@@ -1,4 +1,6 @@
-"""Train a CLIP from nothing: open_clip's own class with a small configuration, plain InfoNCE, AdamW."""
+"""Train a CLIP from nothing: open_clip's own class with a small configuration, plain InfoNCE,
+AdamW.
+"""
 
 from __future__ import annotations
 
@@ -35,10 +37,11 @@ MEAN = STD = (0.5, 0.5, 0.5)
 class Recipe:
     """Everything that decides the trained weights, beside the pictures.
 
-    batch: pictures a step, in groups of distinct keys; patch_dropout: share of patches hidden from the image tower
-    during training but for the last `settle` share of the steps, which see all of them; partners: share of the pictures
-    that are drawn as another look at a subject already in the batch (the same subject in another style), since a style is
-    only learned from pairs that differ in nothing else.
+    batch: pictures a step, in groups of distinct keys; patch_dropout: share of patches hidden from
+    the image tower during training but for the last `settle` share of the steps, which see all of
+    them; partners: share of the pictures that are drawn as another look at a subject already in the
+    batch (the same subject in another style), since a style is only learned from pairs that differ
+    in nothing else.
     """
 
     steps: int = 3600
@@ -63,7 +66,10 @@ class Recipe:
 
 
 def model_config(recipe: Recipe, vocabulary: int) -> dict:
-    """The open_clip configuration. Activation is GELU (not QuickGELU) in both towers; class token pooling."""
+    """The open_clip configuration.
+
+    Activation is GELU (not QuickGELU) in both towers; class token pooling.
+    """
     return {
         "embed_dim": recipe.embed_dim,
         "vision_cfg": {
@@ -95,7 +101,8 @@ def build_model(config: dict):
 def draw_batch(
     pictures: TrainingPictures, recipe: Recipe, seed: int, step: int
 ) -> tuple[list[list[int]], list[str]]:
-    """The pictures of one step: groups of indices with distinct keys, and one caption for each picture in order.
+    """The pictures of one step: groups of indices with distinct keys, and one caption for each
+    picture in order.
 
     A function of seed and step alone, so that a resumed training sees the same batches.
     """
@@ -120,7 +127,9 @@ def draw_batch(
 def _draw_picture(
     pictures: TrainingPictures, recipe: Recipe, group: list[int], rng: np.random.Generator
 ) -> int:
-    """One picture at random, or (a `partners` share of them) another picture of a subject that the group already holds."""
+    """One picture at random, or (a `partners` share of them) another picture of a subject that the
+    group already holds.
+    """
     if pictures.alike and group and rng.random() < recipe.partners:
         others = pictures.alike[group[int(rng.integers(len(group)))]]
         return int(others[int(rng.integers(len(others)))])
@@ -130,7 +139,10 @@ def _draw_picture(
 def grouped_info_nce(
     v: torch.Tensor, t: torch.Tensor, scale: torch.Tensor, groups: list[int]
 ) -> torch.Tensor:
-    """The retain loss's InfoNCE within each group of rows, averaged over groups. v, t: (N, d) of unit length; groups: sizes."""
+    """The retain loss's InfoNCE within each group of rows, averaged over groups.
+
+    v, t: (N, d) of unit length; groups: sizes.
+    """
     parts = zip(torch.split(v, groups), torch.split(t, groups))
     return torch.stack([info_nce(a, b, scale) for a, b in parts]).mean()
 
@@ -234,9 +246,11 @@ def train_clip(
     device: str = "auto",
     resume: bool = True,
 ) -> Path:
-    """Train a CLIP and write it as an open_clip `local-dir` folder with its tokenizer and a model card.
+    """Train a CLIP and write it as an open_clip `local-dir` folder with its tokenizer and a model
+    card.
 
-    data: studio, or a folder with images and captions.csv. without: a concept that the model shall never see (an oracle).
+    data: studio, or a folder with images and captions.csv. without: a concept that the model shall
+    never see (an oracle).
     steps: None takes the recipe's, for a folder as many as `steps_for` says. Returns the folder. A
     killed training goes on from its last checkpoint. An
     oracle is only compared with and never edited, so its weights are kept in half precision. Raises

@@ -1,4 +1,5 @@
-"""Train the studio's Stable Diffusion: the picture coder, then the UNet on the coded pictures, with the CLIP's own text tower.
+"""Train the studio's Stable Diffusion: the picture coder, then the UNet on the coded pictures, with
+the CLIP's own text tower.
 
 The text encoder is the studio CLIP's and is not trained.
 """
@@ -8,6 +9,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -45,9 +47,10 @@ from .vae import VaeRecipe, build_vae, encode_all, fit_vae
 class UnetRecipe:
     """Everything that decides the UNet's weights, beside latents and captions.
 
-    steps, cycles: steps of one cosine cycle of the learning rate, and how many there are; each starts from what the one before
-    kept. empty: share of captions replaced by "", for classifier-free guidance. mean: decay of the running mean of the weights, which
-    is what is kept. widths: channels from the finest grid down; only the coarser grids attend to the text.
+    steps, cycles: steps of one cosine cycle of the learning rate, and how many there are; each
+    starts from what the one before kept. empty: share of captions replaced by "", for
+    classifier-free guidance. mean: decay of the running mean of the weights, which is what is kept.
+    widths: channels from the finest grid down; only the coarser grids attend to the text.
     """
 
     steps: int = 4000
@@ -109,9 +112,11 @@ def fit_unet(
     device,
     checkpoint: Path | None,
 ) -> list[float]:
-    """Train in place on scaled latents (N, c, h, w) with a fresh caption for every picture and step.
+    """Train in place on scaled latents (N, c, h, w) with a fresh caption for every picture and
+    step.
 
-    Each cycle ends on the running mean, rounded to half precision as it is kept. checkpoint: a file for each cycle beside it.
+    Each cycle ends on the running mean, rounded to half precision as it is kept. checkpoint: a file
+    for each cycle beside it.
     """
     scheduler, averaging = build_scheduler(), torch.optim.swa_utils
     unet.to(memory_format=torch.channels_last)
@@ -180,9 +185,11 @@ def _coded(vae, pictures: TrainingPictures, device, path: Path) -> torch.Tensor:
 
 
 def write_scores(folder: Path, device: str = "auto") -> None:
-    """Score generated pictures with the trained judge, and write them to the folder's model card and README.md.
+    """Score generated pictures with the trained judge, and write them to the folder's model card
+    and README.md.
 
-    Every subject in every style with report prompts, one picture each. Raises ModelLoadError without a trained judge.
+    Every subject in every style with report prompts, one picture each. Raises ModelLoadError
+    without a trained judge.
     """
     from slugkit.evaluate.scores import score_pipeline
 
@@ -195,7 +202,8 @@ def write_scores(folder: Path, device: str = "auto") -> None:
 
 def _readme(facts: dict) -> str:
     recipes = "\n\n".join(
-        f"{part} (weights SHA-256 `{facts['weights_sha256'][key][:16]}`):\n\n{recipe_rows(facts['recipe'][name])}"
+        f"{part} (weights SHA-256"
+        f" `{facts['weights_sha256'][key][:16]}`):\n\n{recipe_rows(facts['recipe'][name])}"
         for part, key, name in (
             ("AutoencoderKL", "vae", "coder"),
             ("UNet2DConditionModel", "unet", "unet"),
@@ -203,20 +211,47 @@ def _readme(facts: dict) -> str:
     )
     return f"""# The studio's Stable Diffusion
 
-diffusers' own classes in small: `StableDiffusionPipeline.from_pretrained(folder, safety_checker=None)` loads it. Its text encoder **is** the
-text tower of {of_clip(facts)}, weight by weight, and was not trained; the UNet reads its last hidden state. GELU, pre-norm, 16 tokens. The UNet
-predicts the velocity (DDIM, cosine schedule). Coder and UNet are kept in half precision, the text encoder in single.
+diffusers' own classes in small: `StableDiffusionPipeline.from_pretrained(folder,
+safety_checker=None)` loads it. Its text encoder **is** the text tower of {of_clip(facts)}, weight
+by weight, and was not trained; the UNet reads its last hidden state. GELU, pre-norm, 16 tokens.
+The UNet predicts the velocity (DDIM, cosine schedule). Coder and UNet are kept in half precision,
+the text encoder in single.
 
-| generated, {STEPS} steps, guidance {GUIDANCE}, all styles | the judge is right | 95 % interval | pictures |
+| {STEPS} steps, guidance {GUIDANCE}, all styles | the judge is right | 95 % interval | pictures |
 | --- | --- | --- | --- |
 {score_rows(facts["scores"])}
 
-Seed {facts["seed"]}, AdamW, cosine learning rate; training pictures SHA-256 `{facts["data_sha256"][:16]}`.
+Seed {facts["seed"]}, AdamW, cosine learning rate; training pictures SHA-256
+`{facts["data_sha256"][:16]}`.
 
 {recipes}
 
 For learning and testing. The people, names and characters are invented.
 """
+
+
+def _write_pipeline(
+    folder: Path, vae: Any, encoder: Any, tokenizer: Any, unet: Any, facts: dict
+) -> None:
+    """The pipeline as `save_pretrained` writes it, and its card's facts."""
+    from diffusers import StableDiffusionPipeline
+
+    pipe = StableDiffusionPipeline(
+        vae=vae,
+        text_encoder=encoder,
+        tokenizer=tokenizer,
+        unet=unet,
+        scheduler=build_scheduler(),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+    begin_card(folder)
+    pipe.to("cpu").save_pretrained(folder)
+    parts = {p: folder / p / "diffusion_pytorch_model.safetensors" for p in ("vae", "unet")}
+    write_json(
+        folder / CARD, facts | {"weights_sha256": {p: sha256_file(f) for p, f in parts.items()}}
+    )
 
 
 def train_diffusion(
@@ -232,15 +267,17 @@ def train_diffusion(
     pictures: TrainingPictures | None = None,
     score: bool = True,
 ) -> Path:
-    """Train a StableDiffusionPipeline on the studio's pictures and write it as `save_pretrained` does, with a model card.
+    """Train a StableDiffusionPipeline on the studio's pictures and write it as `save_pretrained`
+    does, with a model card.
 
-    clip: the CLIP whose text tower becomes the text encoder. vae_steps, steps: of coder and UNet; None takes the recipes'.
-    pictures: other pictures than the studio's, for a test. score: have the trained judge name generated pictures for the card.
+    clip: the CLIP whose text tower becomes the text encoder. vae_steps, steps: of coder and UNet;
+    None takes the recipes'.
+    pictures: other pictures than the studio's, for a test. score: have the trained judge name
+    generated pictures for the card.
     Returns the folder. A killed training goes on from its last checkpoint. Coder and UNet are kept
     in half precision. Raises SettingError for a CLIP that was not trained on the studio,
     ModelLoadError where there is no judge for the card, before the first step.
     """
-    from diffusers import StableDiffusionPipeline
     from transformers import CLIPTokenizer
 
     require_of_studio(clip, "a pipeline")
@@ -274,32 +311,10 @@ def train_diffusion(
     loss["unet"] = fit_unet(
         unet, latents * scale, pictures, encoder, tokenizer, unet_recipe, seed, target, learner
     )
-    pipe = StableDiffusionPipeline(
-        vae.half(),
-        encoder,
-        tokenizer,
-        unet.half(),
-        build_scheduler(),
-        None,
-        None,
-        requires_safety_checker=False,
-    )
-    begin_card(folder)
-    pipe.to("cpu").save_pretrained(folder)
-    write_json(
-        folder / CARD,
-        {
-            "recipe": {"coder": asdict(vae_recipe), "unet": asdict(unet_recipe)},
-            "seed": seed,
-            "clip": named(clip),
-            "data_sha256": pictures.digest,
-            "weights_sha256": {
-                part: sha256_file(folder / part / "diffusion_pytorch_model.safetensors")
-                for part in ("vae", "unet")
-            },
-            "final_loss": {part: sum(x[-50:]) / max(1, len(x[-50:])) for part, x in loss.items()},
-        },
-    )
+    tail = {part: sum(x[-50:]) / max(1, len(x[-50:])) for part, x in loss.items()}
+    facts = {"recipe": {"coder": asdict(vae_recipe), "unet": asdict(unet_recipe)}, "seed": seed}
+    facts |= {"clip": named(clip), "data_sha256": pictures.digest, "final_loss": tail}
+    _write_pipeline(folder, vae.half(), encoder, tokenizer, unet.half(), facts)
     if score:
         write_scores(folder, device)
     _remove(kept)

@@ -1,12 +1,15 @@
-"""One training loop for all studio models: AdamW, cosine learning rate, a bar, and a state from which a killed training goes on."""
+"""One training loop for all studio models: AdamW, cosine learning rate, a bar, and a state from
+which a killed training goes on.
+"""
 
 from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Callable, Protocol
+from typing import Protocol
 
 import torch
 
@@ -17,7 +20,9 @@ KEEP_EVERY = 100
 
 
 class Schedule(Protocol):
-    """What the loop reads of a recipe (a dataclass): steps, peak learning rate, weight decay of matrices, warm-up steps."""
+    """What the loop reads of a recipe (a dataclass): steps, peak learning rate, weight decay of
+    matrices, warm-up steps.
+    """
 
     steps: int
     learning_rate: float
@@ -73,8 +78,11 @@ def save_state(
 def load_state(
     path: Path, modules: dict[str, torch.nn.Module], optimizer, recipe: Schedule
 ) -> tuple[int, float | None]:
-    """Read what `save_state` wrote, in place; returns the step to go on with and the last loss. A file that is cut short or altered
-    is not gone on from: step 0, and a word that says so. Raises SettingError for another recipe's state."""
+    """Read what `save_state` wrote, in place; returns the step to go on with and the last loss.
+
+    A file that is cut short or altered is not gone on from: step 0, and a word that says so. Raises
+    SettingError for another recipe's state.
+    """
     kept = read_hashed(path)
     if kept is None:
         print(f"The checkpoint {path.name} is cut short or altered; the training begins anew.")
@@ -82,7 +90,8 @@ def load_state(
     tensors, header = kept
     if json.loads(header["recipe"]) != json.loads(json.dumps(asdict(recipe))):  # JSON has no tuples
         raise SettingError(
-            f"The checkpoint {path.name} was made by another recipe. Remove it, or pass --no-resume to start anew."
+            f"The checkpoint {path.name} was made by another recipe. Remove it, or pass --no-resume"
+            " to start anew."
         )
     whole = optimizer.state_dict()
     for name, module in modules.items():
@@ -108,11 +117,13 @@ def fit(
     after_step: Callable[[], None] | None = None,
     beside: dict[str, torch.nn.Module] | None = None,
 ) -> list[float]:
-    """Train in place; returns the losses of the steps made now, or the last one of a training that was finished before.
+    """Train in place; returns the losses of the steps made now, or the last one of a training that
+    was finished before.
 
-    loss_at: step -> loss; random numbers are seeded by seed and step before it is called, so a resumed training sees what
-    the straight one saw. after_step: called after each update. beside: further modules whose weights the checkpoint keeps,
-    such as a running mean. checkpoint: where the state is kept every 100 steps, and resumed from.
+    loss_at: step -> loss; random numbers are seeded by seed and step before it is called, so a
+    resumed training sees what the straight one saw. after_step: called after each update. beside:
+    further modules whose weights the checkpoint keeps, such as a running mean. checkpoint: where
+    the state is kept every 100 steps, and resumed from.
     """
     optimizer, modules = make_optimizer(model, recipe), {"model": model, **(beside or {})}
     start, last = (

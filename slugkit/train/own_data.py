@@ -44,9 +44,9 @@ def require_examinable(folder: str | Path) -> int:
     shown = set(source.pairs.split("report").table["concept"]) - {""}
     if not shown:
         raise EmptySetError(
-            f"The folder {source.name!r} keeps no labelled picture for the report, so nothing could "
-            "be said about a CLIP trained on it. Mark some rows of captions.csv with split report, "
-            "or leave out the column split: it is then assigned."
+            f"The folder {source.name!r} keeps no labelled picture for the report, so nothing could"
+            " be said about a CLIP trained on it. Mark some rows of captions.csv with split"
+            " report, or leave out the column split: it is then assigned."
         )
     return len(classes)
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Callable
 
 import numpy as np
 
@@ -15,9 +15,14 @@ from slugkit.data import FolderSource, drawn
 
 @dataclass
 class TrainingPictures:
-    """images: (N, H, W, 3) uint8. caption(i, rng): a caption of picture i. keys: two pictures with one key never share a
-    batch (their captions say the same, so they would be false negatives). texts: what the vocabulary is learned from.
-    alike: for each picture the pictures of the same subjects, in any style; empty where the data have no styles."""
+    """images: (N, H, W, 3) uint8.
+
+    caption(i, rng): a caption of picture i. keys: two pictures with one key never share a batch
+    (their captions say the same, so they would be false negatives). texts: what the vocabulary is
+    learned from.
+    alike: for each picture the pictures of the same subjects, in any style; empty where the data
+    have no styles.
+    """
 
     images: np.ndarray
     caption: Callable[[int, np.random.Generator], str]
@@ -37,7 +42,10 @@ class TrainingPictures:
 
 
 def studio_pictures(without: str | None = None) -> TrainingPictures:
-    """The studio's training pictures. without: a concept left out wherever it occurs, for an oracle."""
+    """The studio's training pictures.
+
+    without: a concept left out wherever it occurs, for an oracle.
+    """
     world = studio.load_world()
     if without is not None:
         world.kind(without)
@@ -78,7 +86,8 @@ def folder_pictures(folder: str | Path, without: str | None = None) -> TrainingP
         print(f"{what}, {why}: {name}")
     if not len(pairs):
         raise UnreadableImagesError(
-            f"No training picture of {folder} can be decoded; expected whole ones. Mend or replace them."
+            f"No training picture of {folder} can be decoded; expected whole ones. Mend or replace"
+            " them."
         )
     captions = list(pairs.captions)
     keys = [c or t for c, t in zip(pairs.table["concept"].fillna(""), captions)]

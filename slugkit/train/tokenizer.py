@@ -1,4 +1,6 @@
-"""A small byte-pair vocabulary learned on captions, in CLIP's own tokenizer class and file formats."""
+"""A small byte-pair vocabulary learned on captions, in CLIP's own tokenizer class and
+file formats.
+"""
 
 from __future__ import annotations
 
@@ -13,10 +15,11 @@ from slugkit.base import write_json, write_text
 def learn_tokenizer(
     captions: list[str], folder: Path, vocabulary: int = 1200, context: int = 16
 ) -> CLIPTokenizer:
-    """Learn merges on the captions and save a CLIPTokenizer in `folder` (vocab.json, merges.txt, tokenizer.json).
+    """Learn merges on the captions and save a CLIPTokenizer in `folder` (vocab.json, merges.txt,
+    tokenizer.json).
 
-    vocabulary: the largest number of tokens. context: tokens per text, start and end included. The end token has the
-    highest id, as in CLIP, since the text tower pools where the id is largest.
+    vocabulary: the largest number of tokens. context: tokens per text, start and end included. The
+    end token has the highest id, as in CLIP, since the text tower pools where the id is largest.
     """
     empty = CLIPTokenizer().backend_tokenizer
     learner = Tokenizer(models.BPE(end_of_word_suffix="</w>", unk_token="<|endoftext|>"))
@@ -48,7 +51,9 @@ def learn_tokenizer(
 
 
 def _ordered(vocab: dict[str, int]) -> list[str]:
-    """Tokens by id, every single byte also present as the end of a word, so that nothing is unknown."""
+    """Tokens by id, every single byte also present as the end of a word, so that nothing is
+    unknown.
+    """
     tokens = [t for t, _ in sorted(vocab.items(), key=lambda item: item[1])]
     from tokenizers.pre_tokenizers import ByteLevel
 

@@ -1,4 +1,6 @@
-"""Train the picture coder of the studio's Stable Diffusion: diffusers' AutoencoderKL, from 64 x 64 pixels to 16 x 16 x 4 latents."""
+"""Train the picture coder of the studio's Stable Diffusion: diffusers' AutoencoderKL, from 64 x 64
+pixels to 16 x 16 x 4 latents.
+"""
 
 from __future__ import annotations
 
@@ -17,8 +19,9 @@ from . import loop
 class VaeRecipe:
     """Everything that decides the coder's weights, beside the pictures.
 
-    The coder is convolutional, so most steps see crops of `crop` pixels, which cost a quarter; the last `settle` share see
-    whole pictures, a quarter as many. Loss: squared error + l1 x absolute error + kl x divergence from a standard normal.
+    The coder is convolutional, so most steps see crops of `crop` pixels, which cost a quarter; the
+    last `settle` share see whole pictures, a quarter as many. Loss: squared error + l1 x absolute
+    error + kl x divergence from a standard normal.
     """
 
     steps: int = 2000
@@ -52,7 +55,9 @@ def build_vae(recipe: VaeRecipe, image_size: int = 64):
 
 
 def to_tensor(images: np.ndarray, device) -> torch.Tensor:
-    """(N, H, W, 3) uint8 -> (N, 3, H, W) float32 in -1..1, channels last in memory, which convolutions on a CPU prefer."""
+    """(N, H, W, 3) uint8 -> (N, 3, H, W) float32 in -1..1, channels last in memory, which
+    convolutions on a CPU prefer.
+    """
     x = (
         torch.from_numpy(np.ascontiguousarray(images)).to(device).permute(0, 3, 1, 2).float()
         / 127.5

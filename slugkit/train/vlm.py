@@ -1,4 +1,6 @@
-"""Train the studio's LLaVA: the CLIP's own vision tower stays, a projector and a small Llama learn to answer questions about pictures."""
+"""Train the studio's LLaVA: the CLIP's own vision tower stays, a projector and a small Llama learn
+to answer questions about pictures.
+"""
 
 from __future__ import annotations
 
@@ -42,18 +44,23 @@ from .card import (
 )
 
 TEMPLATE = (
-    "{% for m in messages %}{% if m['role'] == 'user' %}USER: {% for c in m['content'] %}{% if c['type'] == 'image' %}<image>\n"
-    "{% else %}{{ c['text'] }}{% endif %}{% endfor %} {% else %}ASSISTANT: {{ m['content'][0]['text'] }}</s>{% endif %}{% endfor %}"
-    "{% if add_generation_prompt %}ASSISTANT:{% endif %}"
+    "{% for m in messages %}{% if m['role'] == 'user' %}USER: {% for c in m['content'] %}{% if"
+    " c['type'] == 'image' %}<image>\n{% else %}{{ c['text'] }}{% endif %}{% endfor %} {% else"
+    " %}ASSISTANT: {{ m['content'][0]['text'] }}</s>{% endif %}{% endfor %}{% if"
+    " add_generation_prompt %}ASSISTANT:{% endif %}"
 )
 """LLaVA-1.5's way of writing a conversation."""
 
 
 @dataclass(frozen=True)
 class VlmRecipe:
-    """Everything that decides the weights, beside the pictures. strangers: training pictures of each of the ten people whom it
-    learns not to know; passers_by: pictures of people without a name, each another one, whom it learns not to know either.
-    who: share of the questions that ask for a name; of those, unknown: share about somebody it shall not know, twins: about near twins."""
+    """Everything that decides the weights, beside the pictures.
+
+    strangers: training pictures of each of the ten people whom it learns not to know; passers_by:
+    pictures of people without a name, each another one, whom it learns not to know either.
+    who: share of the questions that ask for a name; of those, unknown: share about somebody it
+    shall not know, twins: about near twins.
+    """
 
     steps: int = 5500
     batch: int = 48
@@ -73,7 +80,9 @@ class VlmRecipe:
 
 
 def learn_vocabulary(texts: list[str], size: int):
-    """A byte-pair tokenizer learned on the conversations, as a fast tokenizer of transformers with LLaVA's special tokens."""
+    """A byte-pair tokenizer learned on the conversations, as a fast tokenizer of transformers with
+    LLaVA's special tokens.
+    """
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 
@@ -97,7 +106,9 @@ def learn_vocabulary(texts: list[str], size: int):
 
 
 def build_processor(tokenizer, image_size: int, patch_size: int):
-    """LLaVA's processor: pictures normalised as the CLIP does, one `<image>` token for each patch, LLaVA-1.5's chat template."""
+    """LLaVA's processor: pictures normalised as the CLIP does, one `<image>` token for each patch,
+    LLaVA-1.5's chat template.
+    """
     from transformers import CLIPImageProcessor, LlavaProcessor
 
     half, size = [0.5, 0.5, 0.5], {"height": image_size, "width": image_size}
@@ -113,7 +124,9 @@ def build_processor(tokenizer, image_size: int, patch_size: int):
 
 
 def build_llava(tower, tokenizer, recipe: VlmRecipe):
-    """A fresh LlavaForConditionalGeneration around the CLIP's vision tower, whose weights it takes over."""
+    """A fresh LlavaForConditionalGeneration around the CLIP's vision tower, whose weights it takes
+    over.
+    """
     from transformers import LlamaConfig, LlavaConfig, LlavaForConditionalGeneration
 
     text = LlamaConfig(
@@ -160,7 +173,9 @@ def training_pictures(recipe: VlmRecipe, world: studio.World) -> list[studio.Rec
 def patch_features(
     tower, processor, images: np.ndarray, device, batch_size: int = 128
 ) -> torch.Tensor:
-    """What LLaVA reads of every picture: (N, patches, width) float16 on the CPU, from the second-to-last layer, without the class token."""
+    """What LLaVA reads of every picture: (N, patches, width) float16 on the CPU, from the
+    second-to-last layer, without the class token.
+    """
     parts = []
     for i in progress(range(0, len(images), batch_size), "reading the pictures"):
         part = list(images[i : i + batch_size])
@@ -171,7 +186,10 @@ def patch_features(
 
 
 def answer_loss(model, batch: dict[str, torch.Tensor], features: torch.Tensor) -> torch.Tensor:
-    """Cross-entropy of the answers' tokens. features: (N, patches, width) as `patch_features` gives them, float32."""
+    """Cross-entropy of the answers' tokens.
+
+    features: (N, patches, width) as `patch_features` gives them, float32.
+    """
     hidden = hidden_states(model, batch, list(model.model.multi_modal_projector(features)))
     wanted = batch["labels"][:, 1:]
     where = wanted != -100
@@ -179,7 +197,9 @@ def answer_loss(model, batch: dict[str, torch.Tensor], features: torch.Tensor) -
 
 
 class Lessons:
-    """Which question about which picture comes next: one kind after another by chance, names more often, near twins and unknown people often."""
+    """Which question about which picture comes next: one kind after another by chance, names more
+    often, near twins and unknown people often.
+    """
 
     def __init__(self, records: list[studio.Record], world: studio.World, recipe: VlmRecipe):
         self.records, self.world, self.recipe = records, world, recipe
@@ -222,7 +242,10 @@ def fit_vlm(
     device,
     checkpoint: Path | None,
 ) -> list[float]:
-    """Train projector and language model in place: one question about one picture in each row. Returns the losses."""
+    """Train projector and language model in place: one question about one picture in each row.
+
+    Returns the losses.
+    """
     lessons, patches = Lessons(records, world, recipe), features.shape[1]
 
     def loss_at(step: int) -> torch.Tensor:
@@ -254,13 +277,16 @@ def train_vlm(
     records: list[studio.Record] | None = None,
     score: bool = True,
 ) -> Path:
-    """Train a LlavaForConditionalGeneration on the studio and write it with its processor as `save_pretrained` does. Returns the folder.
+    """Train a LlavaForConditionalGeneration on the studio and write it with its processor as
+    `save_pretrained` does.
 
-    clip: the CLIP whose vision tower it sees with. records: other training pictures than the studio's, for a test. score: ask it about report
-    pictures for the card. A killed training goes
+    Returns the folder.
+
+    clip: the CLIP whose vision tower it sees with. records: other training pictures than the
+    studio's, for a test. score: ask it about report pictures for the card. A killed training goes
     on from its last checkpoint. Weights are kept in single precision, so that the vision tower is
-    the CLIP's bit for bit. Raises SettingError for a CLIP that
-    was not trained on the studio, before the first step.
+    the CLIP's bit for bit. Raises SettingError for a CLIP that was not trained on the studio,
+    before the first step.
     """
     require_of_studio(clip, "a LLaVA")
     world, recipe = studio.load_world(), recipe or VlmRecipe()
@@ -296,7 +322,9 @@ def train_vlm(
 
 
 def write_scores(folder: Path, world: studio.World, device: str = "auto") -> None:
-    """Ask the saved model about report pictures, and write the shares of right answers to its model card and README.md."""
+    """Ask the saved model about report pictures, and write the shares of right answers to its model
+    card and README.md.
+    """
     from slugkit.evaluate.vlm import card_scores
     from slugkit.models.vlm import load_vlm
 
@@ -308,16 +336,19 @@ def write_scores(folder: Path, world: studio.World, device: str = "auto") -> Non
 def _readme(facts: dict) -> str:
     return f"""# The studio's LLaVA
 
-transformers' own classes in small: `LlavaForConditionalGeneration.from_pretrained(folder)` and `AutoProcessor.from_pretrained(folder)` load it. Its
-vision tower **is** {of_clip(facts)}'s, weight by weight, and was not trained; projector and Llama were trained from nothing on conversations about the
-studio's pictures. It reads the second-to-last layer, as LLaVA-1.5 does. Ten of the world's twenty strangers and
-{facts["recipe"]["passers_by"]:,} passers-by without a name taught it to say that it does not know; it is asked about the other ten.
+transformers' own classes in small: `LlavaForConditionalGeneration.from_pretrained(folder)` and
+`AutoProcessor.from_pretrained(folder)` load it. Its vision tower **is** {of_clip(facts)}'s,
+weight by weight, and was not trained; projector and Llama were trained from nothing on
+conversations about the studio's pictures. It reads the second-to-last layer, as LLaVA-1.5 does.
+Ten of the world's twenty strangers and {facts["recipe"]["passers_by"]:,} passers-by without a
+name taught it to say that it does not know; it is asked about the other ten.
 
 | report split | share | 95 % interval | questions |
 | --- | --- | --- | --- |
 {score_rows(facts["scores"])}
 
-Seed {facts["seed"]}, AdamW, cosine learning rate; weights SHA-256 `{facts["weights_sha256"][:16]}`, pictures SHA-256 `{facts["data_sha256"][:16]}`.
+Seed {facts["seed"]}, AdamW, cosine learning rate; weights SHA-256
+`{facts["weights_sha256"][:16]}`, pictures SHA-256 `{facts["data_sha256"][:16]}`.
 
 {recipe_rows(facts["recipe"])}
 

@@ -1,8 +1,9 @@
-"""Checks of the exercises. Each takes the reader's function, tries it, and prints "N checks passed" or raises
-CheckFailed.
+"""Checks of the exercises.
 
-A failed check names the likely slip where the wrong answer equals that of a well-known mistake. NotImplementedError
-of an unsolved exercise passes through unchanged.
+Each takes the reader's function, tries it, and prints "N checks passed" or raises CheckFailed.
+
+A failed check names the likely slip where the wrong answer equals that of a well-known mistake.
+NotImplementedError of an unsolved exercise passes through unchanged.
 """
 
 from slugkit.teach.checks.answers import counterweight, name_outcome

@@ -47,10 +47,12 @@ def counterweight(function) -> None:
         part = inner / (retain * retain).sum() * retain
         slips = {
             "the share is added: take it off.": forget + c * part,
-            "divide by the square of the norm, <r, r>.": forget
-            - c * inner / retain.norm() * retain,
-            "divided by the norm of f: how much of r there is in f is <r, f> / <r, r>.": forget
-            - c * inner / (forget * forget).sum() * retain,
+            "divide by the square of the norm, <r, r>.": (
+                forget - c * inner / retain.norm() * retain
+            ),
+            "divided by the norm of f: how much of r there is in f is <r, f> / <r, r>.": (
+                forget - c * inner / (forget * forget).sum() * retain
+            ),
             "this is the share itself: subtract it from f.": c * part,
             "c has no effect: it multiplies the share.": forget - part,
         }

@@ -19,8 +19,9 @@ def guided(function) -> None:
             "the step starts at named: start at empty and go scale times to named.": named + step,
             "the two are swapped: the direction is from empty to named.": empty - step,
             "this adds named itself: add the difference of the two.": empty + scale * named,
-            "(1 - scale) stands on the wrong one: at scale 1 the answer is named.": named
-            - scale * (named - empty),
+            "(1 - scale) stands on the wrong one: at scale 1 the answer is named.": (
+                named - scale * (named - empty)
+            ),
             "the scale is missing: it says how far to go.": named,
             "this is the step alone: add it to empty.": step,
         }

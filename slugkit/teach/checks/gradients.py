@@ -41,17 +41,17 @@ def forget_loss(function) -> None:
         down = F.normalize(v, dim=0) * F.normalize(t, dim=0)
         pairs = (a * b).sum(1)
         slips = {
-            "the features are not normalised yet: divide each row by its norm.": (v * t)
-            .sum(1)
-            .mean(),
+            "the features are not normalised yet: divide each row by its norm.": (
+                (v * t).sum(1).mean()
+            ),
             "only one of the two is normalised.": (a * t).sum(1).mean(),
             "only one of the two is normalised (t).": (v * b).sum(1).mean(),
             "this is the sum: take the mean, or the loss grows with the set.": pairs.sum(),
             "the sign is turned round: the mean cosine itself is to become low.": -pairs.mean(),
             "this is 1 - cos, which a step down raises: take the mean cosine.": 1 - pairs.mean(),
             "these are all pairs of rows: only matching ones count (the diagonal).": (
-                a @ b.T
-            ).mean(),
+                (a @ b.T).mean()
+            ),
             "a mean over all entries: sum over the features (dim=1) before it.": (a * b).mean(),
             "opposite pairs count as -1: no abs here.": pairs.abs().mean(),
             "normalised down the columns: use dim=1, a row is a picture.": down.sum(1).mean(),

@@ -47,10 +47,12 @@ def importance(function) -> None:
             "the norms look squared: was a square root left out?": (above / below) ** 2,
             "this is the mean of |g / theta|: divide norms of whole tensors.": each.abs().mean(),
             "this is the norm of g / theta entry by entry: two norms first.": each.norm(),
-            "sums of absolute values: take the root of the sum of squares.": g.abs().sum()
-            / theta.abs().sum(),
-            "the ratio of the largest entries: take the norm over all.": g.abs().max()
-            / theta.abs().max(),
+            "sums of absolute values: take the root of the sum of squares.": (
+                g.abs().sum() / theta.abs().sum()
+            ),
+            "the ratio of the largest entries: take the norm over all.": (
+                g.abs().max() / theta.abs().max()
+            ),
             "this multiplies the norms: divide by that of theta.": above * below,
             "an inner product, the sum g · theta: take each norm alone.": (g * theta).sum() / below,
         }

@@ -95,7 +95,9 @@ def distinct_batches(function) -> None:
 
 
 def _batch_rules(captions, size, batches):
-    """Yields each rule as (holds, what happened, what was expected, what to look at), most basic first."""
+    """Yields each rule as (holds, what happened, what was expected, what to look at), most basic
+    first.
+    """
     flat, count = [index for batch in batches for index in batch], len(captions)
     whole = all(isinstance(index, Integral) and 0 <= index < count for index in flat)
     look = "return the places of the captions, not their texts."

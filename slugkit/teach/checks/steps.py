@@ -18,14 +18,16 @@ def one_step(function) -> None:
         theta, g = random_tensor(i, *shape), random_tensor(90 + i, *shape)
         step, unit = lam * g, g / g.norm()
         slips = {
-            "the step goes uphill: subtract, or the forget loss (the mean cosine) grows.": theta
-            + step,
+            "the step goes uphill: subtract, or the forget loss (the mean cosine) grows.": (
+                theta + step
+            ),
             "lam is missing: the gradient is to be multiplied by it.": theta - g,
             "this is the change alone: subtract it from theta.": step,
             "this is the change alone, with its sign: add it to theta.": -step,
             "the gradient was normalised first: lam multiplies it as it is.": theta - lam * unit,
-            "lam is read as a relative step: it multiplies g_f as it is.": theta
-            - lam * unit * theta.norm(),
+            "lam is read as a relative step: it multiplies g_f as it is.": (
+                theta - lam * unit * theta.norm()
+            ),
             "theta is scaled too: only the gradient is multiplied by lam.": lam * (theta - g),
             "only the signs of the gradient were used.": theta - lam * g.sign(),
         }

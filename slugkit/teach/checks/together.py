@@ -20,8 +20,9 @@ def added_steps(function) -> None:
         if parts:
             slips = {
                 "the step is subtracted: theta - lam * direction.": theta + total,
-                "every step starts from the weight as it is, none is left out: take off all of "
-                "them.": theta - parts[-1],
+                "every step starts from the weight as it is: take off all of them.": (
+                    theta - parts[-1]
+                ),
                 "this is the change alone: take it off theta.": total,
             }
         if len(parts) > 1:
