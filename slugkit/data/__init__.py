@@ -5,21 +5,20 @@ machine, or a recipe that joins several.
 from pathlib import Path
 
 from slugkit.base import SettingError, nearest, require_choice
-
-from .canvas_source import CanvasSource
-from .checks import check_sets
-from .folder import FolderSource, read_folder
-from .names import names_concept
-from .pairs import Pairs, load_pairs
-from .pictures import FITS
-from .pool import PairsSource
-from .reading import Reading
-from .saved_set import is_saved_set, read_saved_set
-from .shards import read_shards
-from .source import Exam, Source
-from .studio_source import StudioSource, drawn
-from .tables import read_table
-from .unlearncanvas import is_unlearncanvas
+from slugkit.data.canvas_source import CanvasSource
+from slugkit.data.checks import check_sets
+from slugkit.data.folder import FolderSource, read_folder
+from slugkit.data.names import names_concept
+from slugkit.data.pairs import Pairs, load_pairs
+from slugkit.data.pictures import FITS
+from slugkit.data.pool import PairsSource
+from slugkit.data.reading import Reading
+from slugkit.data.saved_set import is_saved_set, read_saved_set
+from slugkit.data.shards import read_shards
+from slugkit.data.source import Exam, Source
+from slugkit.data.studio_source import StudioSource, drawn
+from slugkit.data.tables import read_table
+from slugkit.data.unlearncanvas import is_unlearncanvas
 
 EXPECTED = (
     "'studio', a folder with captions.csv, a .csv or .parquet file with paths and captions,"

@@ -16,12 +16,11 @@ import numpy as np
 import pandas as pd
 
 from slugkit.base import EmptySetError, UnknownConceptError, require_choice, sha256_bytes
-
-from .looked import Looked, noted
-from .names import names_concept
-from .pairs import Pairs
-from .source import Exam, Prompts, as_list
-from .unlearncanvas import (
+from slugkit.data.looked import Looked, noted
+from slugkit.data.names import names_concept
+from slugkit.data.pairs import Pairs
+from slugkit.data.source import Exam, Prompts, as_list
+from slugkit.data.unlearncanvas import (
     OBJECTS,
     SEED_IMAGES,
     STYLES,

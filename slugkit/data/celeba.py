@@ -13,9 +13,8 @@ from pathlib import Path
 import pandas as pd
 
 from slugkit.base import EmptySetError, MissingArtefactError, SettingError
-
-from .names import written
-from .pairs import Pairs, pairs_of_files
+from slugkit.data.names import written
+from slugkit.data.pairs import Pairs, pairs_of_files
 
 IMAGES, NAME_LIST, IDENTITIES, FREQUENT = (
     "img_align_celeba",

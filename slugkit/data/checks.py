@@ -12,11 +12,10 @@ import pandas as pd
 from PIL import Image
 
 from slugkit.base import UnreadableImagesError, sha256_bytes
-
-from .names import names_concept
-from .opening import READ_ERRORS, open_rgb
-from .pairs import Pairs
-from .pictures import Pictures
+from slugkit.data.names import names_concept
+from slugkit.data.opening import READ_ERRORS, open_rgb
+from slugkit.data.pairs import Pairs
+from slugkit.data.pictures import Pictures
 
 FEWEST_FORGET, FEWEST_TARGET, OFTEN = 20, 20, 0.05
 """Pairs of a forget set and pictures of the target in an exam below which a check speaks up; share

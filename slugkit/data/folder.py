@@ -7,11 +7,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from slugkit.base import SettingError
-
-from .pairs import Pairs
-from .pool import PairsSource
-from .reading import Reading
-from .tables import read_table
+from slugkit.data.pairs import Pairs
+from slugkit.data.pool import PairsSource
+from slugkit.data.reading import Reading
+from slugkit.data.tables import read_table
 
 
 def read_folder(folder: str | Path, size: int = 64, fit: str = "crop") -> Pairs:

@@ -14,8 +14,7 @@ import numpy as np
 import pandas as pd
 
 from slugkit.base import EmptySetError, MissingArtefactError, SettingError
-
-from .pairs import Pairs, pairs_of_files
+from slugkit.data.pairs import Pairs, pairs_of_files
 
 CLASSES, CLASS_NAMES = 1000, "class_names.txt"
 SOLUTION, META = "LOC_val_solution.csv", "meta.mat"

@@ -14,9 +14,8 @@ import numpy as np
 import pandas as pd
 
 from slugkit.base import EmptySetError, SettingError, UnreadableImagesError, progress, write_parquet
-
-from .names import Name, name_of, normalised
-from .tables import caption_column, first_column
+from slugkit.data.names import Name, name_of, normalised
+from slugkit.data.tables import caption_column, first_column
 
 LINKS = ("URL", "url")
 ALSO = ("similarity", "NSFW", "punsafe", "pwatermark", "WIDTH", "HEIGHT", "width", "height")

@@ -20,11 +20,10 @@ from slugkit.base import (
     progress,
     sha256_json,
 )
-
-from .opening import MOST_BYTES, READ_ERRORS, open_rgb
-from .pairs import Pairs
-from .pictures import PLACE, Pictures
-from .source import shuffled
+from slugkit.data.opening import MOST_BYTES, READ_ERRORS, open_rgb
+from slugkit.data.pairs import Pairs
+from slugkit.data.pictures import PLACE, Pictures
+from slugkit.data.source import shuffled
 
 LEFT_OUT, CHANGED = "left out", "changed"
 BROKEN = "cannot be decoded"

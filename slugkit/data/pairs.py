@@ -10,8 +10,7 @@ import pandas as pd
 from PIL import Image
 
 from slugkit.base import MissingArtefactError, ShapeError, sha256_bytes, sha256_json, write_parquet
-
-from .pictures import PLACE, Pictures, whole_files
+from slugkit.data.pictures import PLACE, Pictures, whole_files
 
 PREFIX = "place_"
 COLUMNS = ["key", "caption", "concept", "domain", "style", "split"]

@@ -18,8 +18,7 @@ import pandas as pd
 from PIL import Image
 
 from slugkit.base import SettingError, UnreadableImagesError, each, require_choice
-
-from .opening import READ_ERRORS, open_rgb, plain_file
+from slugkit.data.opening import READ_ERRORS, open_rgb, plain_file
 
 PLACE = ["file", "offset", "length", "row"]
 KEPT_BYTES = 2**30

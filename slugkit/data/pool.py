@@ -11,14 +11,13 @@ import numpy as np
 import pandas as pd
 
 from slugkit.base import AllLeftOutError, EmptySetError, UnknownConceptError, nearest
-
-from .looked import LEFT_OUT, Looked, noted
-from .names import name_of, normalised
-from .pairs import Pairs
-from .pictures import Pictures
-from .reading import Reading, fitting
-from .source import Exam, Prompts, as_list
-from .wordings import dealt
+from slugkit.data.looked import LEFT_OUT, Looked, noted
+from slugkit.data.names import name_of, normalised
+from slugkit.data.pairs import Pairs
+from slugkit.data.pictures import Pictures
+from slugkit.data.reading import Reading, fitting
+from slugkit.data.source import Exam, Prompts, as_list
+from slugkit.data.wordings import dealt
 
 PER_CLASS, ALL_CLASSES, EDGE = 16, 2000, 64
 """For neighbours: training pictures looked at of a class, of all classes together, and the largest

@@ -33,16 +33,15 @@ from slugkit.base import (
     require_choice,
     sha256_bytes,
 )
-
-from .celeba import CelebA, read_celeba
-from .imagenet import FRACTION, ImageNet, read_imagenet
-from .looked import Looked, noted
-from .names import written
-from .pairs import COLUMNS, Pairs
-from .pictures import Pictures
-from .reading import Reading, fitting
-from .source import Exam, Prompts, Source, as_list
-from .wordings import PLAIN, dealt_texts
+from slugkit.data.celeba import CelebA, read_celeba
+from slugkit.data.imagenet import FRACTION, ImageNet, read_imagenet
+from slugkit.data.looked import Looked, noted
+from slugkit.data.names import written
+from slugkit.data.pairs import COLUMNS, Pairs
+from slugkit.data.pictures import Pictures
+from slugkit.data.reading import Reading, fitting
+from slugkit.data.source import Exam, Prompts, Source, as_list
+from slugkit.data.wordings import PLAIN, dealt_texts
 
 LEAST = 6
 """Pictures of the target that an exam needs: 2 to search on, 4 to report."""
@@ -327,7 +326,7 @@ def read_recipe(
     UnknownConceptError for a concept or a neighbour that nothing knows, and what `open_data`,
     `read_celeba` and `read_imagenet` raise, before any picture is decoded.
     """
-    from . import open_data
+    from slugkit.data import open_data
 
     path = Path(path).expanduser().absolute()
     recipe = _read(path)

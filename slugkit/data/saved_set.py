@@ -11,10 +11,9 @@ import numpy as np
 import pandas as pd
 
 from slugkit.base import SettingError, UnreadableImagesError
-
-from .pairs import Pairs
-from .pictures import Pictures
-from .tables import CAPTIONS, as_text, caption_column, complete
+from slugkit.data.pairs import Pairs
+from slugkit.data.pictures import Pictures
+from slugkit.data.tables import CAPTIONS, as_text, caption_column, complete
 
 SPLIT_NAMES = {
     "train": "train",

@@ -17,10 +17,9 @@ from pathlib import Path, PurePosixPath
 import pandas as pd
 
 from slugkit.base import SettingError, UnreadableImagesError, did_you_mean, progress
-
-from .pairs import Pairs
-from .pictures import PLACE, Pictures
-from .tables import complete, text_of
+from slugkit.data.pairs import Pairs
+from slugkit.data.pictures import PLACE, Pictures
+from slugkit.data.tables import complete, text_of
 
 PICTURES = ("jpg", "jpeg", "png", "webp")
 LONGEST_TEXT = 1 << 20

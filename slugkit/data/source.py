@@ -12,8 +12,7 @@ import numpy as np
 import pandas as pd
 
 from slugkit.base import EmptySetError
-
-from .pairs import Pairs
+from slugkit.data.pairs import Pairs
 
 GROUP_NAMES = {"figures": "people"}
 """A domain as the tables of results call it."""

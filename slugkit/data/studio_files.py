@@ -18,10 +18,9 @@ from PIL import Image
 
 from slugkit import studio
 from slugkit.base import write_bytes, write_text
-
-from .celeba import IMAGES, NAME_LIST
-from .imagenet import CLASS_NAMES
-from .studio_source import StudioSource, drawn
+from slugkit.data.celeba import IMAGES, NAME_LIST
+from slugkit.data.imagenet import CLASS_NAMES
+from slugkit.data.studio_source import StudioSource, drawn
 
 RECIPE = "recipe.yaml"
 

@@ -18,12 +18,11 @@ from slugkit.base import (
     sha256_json,
     usable_cpus,
 )
+from slugkit.data.looked import noted
+from slugkit.data.names import names_concept
+from slugkit.data.pairs import Pairs
+from slugkit.data.source import Exam, Prompts, as_list, choose
 from slugkit.studio.captions import article
-
-from .looked import noted
-from .names import names_concept
-from .pairs import Pairs
-from .source import Exam, Prompts, as_list, choose
 
 PER_STYLE = {"search": (2, 10), "report": (6, 24)}
 """Pictures per style and subject: for everything, and on top of that for the concept in question.

@@ -16,11 +16,10 @@ import numpy as np
 import pandas as pd
 
 from slugkit.base import EmptySetError, SettingError, UnreadableImagesError, from_cell, sha256_bytes
-
-from .names import normalised, written
-from .opening import READ_ERRORS, opened
-from .pairs import Pairs
-from .pictures import Pictures, whole_files
+from slugkit.data.names import normalised, written
+from slugkit.data.opening import READ_ERRORS, opened
+from slugkit.data.pairs import Pairs
+from slugkit.data.pictures import Pictures, whole_files
 
 FILES = ("file", "path", "image_path")
 CAPTIONS = ("caption", "TEXT", "text")

@@ -16,8 +16,7 @@ from slugkit.base import (
     UnknownConceptError,
     nearest,
 )
-
-from .pairs import Pairs, pairs_of_files
+from slugkit.data.pairs import Pairs, pairs_of_files
 
 SEED_IMAGES = "Seed_Images"
 """The photographs from which the styles were painted: an entry of the style classifier, and no

@@ -11,10 +11,9 @@ import numpy as np
 import torch
 
 from slugkit.base import MemoryPlanError, control_groups
-
-from .clip import Clip
-from .layers import block_of, tower_of
-from .precision import PRECISIONS
+from slugkit.models.clip import Clip
+from slugkit.models.layers import block_of, tower_of
+from slugkit.models.precision import PRECISIONS
 
 AT_ONCE = {"cpu": 128, "cuda": 512}
 """Pairs that go through the towers together: more no longer make a pass faster."""

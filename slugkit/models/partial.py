@@ -14,10 +14,10 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from .clip import Clip
-from .layers import block_of
-from .memory import room_to_keep
-from .precision import multiplying
+from slugkit.models.clip import Clip
+from slugkit.models.layers import block_of
+from slugkit.models.memory import room_to_keep
+from slugkit.models.precision import multiplying
 
 WHOLE = -1
 """Where an edit of the embedding starts: nothing before it can be kept."""

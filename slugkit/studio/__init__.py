@@ -3,8 +3,8 @@
 Nothing to download, the same bytes everywhere.
 """
 
-from .captions import caption, trait_phrases
-from .scenes import (
+from slugkit.studio.captions import caption, trait_phrases
+from slugkit.studio.scenes import (
     SIZE,
     TRAIN_SIZE,
     Record,
@@ -14,4 +14,4 @@ from .scenes import (
     solo_records,
     training_records,
 )
-from .world import KINDS, World, build_world, load_world, novel_name, trait_distance
+from slugkit.studio.world import KINDS, World, build_world, load_world, novel_name, trait_distance

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 
-from .canvas import Canvas, shade
+from slugkit.studio.canvas import Canvas, shade
 
 _INK, _WHITE = (34, 30, 40), (252, 252, 252)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from .canvas import Canvas, shade
+from slugkit.studio.canvas import Canvas, shade
 
 _INK, _WHITE, _WOOD, _GOLD = (40, 36, 44), (250, 250, 246), (134, 88, 50), (242, 196, 62)
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import math
 
-from .canvas import Canvas, shade
+from slugkit.studio.canvas import Canvas, shade
 
 SKINS = {
     "pale": (250, 220, 196),

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .captions import NUMBERS, article, plural
-from .scenes import Record
-from .world import World
+from slugkit.studio.captions import NUMBERS, article, plural
+from slugkit.studio.scenes import Record
+from slugkit.studio.world import World
 
 WORDINGS = {
     "who": [

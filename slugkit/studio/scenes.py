@@ -12,13 +12,13 @@ from dataclasses import asdict, dataclass
 import numpy as np
 from PIL import Image
 
-from .canvas import SUPERSAMPLING, Canvas
-from .captions import caption
-from .characters import CHARACTERS
-from .objects import OBJECTS, draw_novel
-from .people import COLORS, EXPRESSIONS, draw_person
-from .styles import STYLES
-from .world import World, load_world, novel_name
+from slugkit.studio.canvas import SUPERSAMPLING, Canvas
+from slugkit.studio.captions import caption
+from slugkit.studio.characters import CHARACTERS
+from slugkit.studio.objects import OBJECTS, draw_novel
+from slugkit.studio.people import COLORS, EXPRESSIONS, draw_person
+from slugkit.studio.styles import STYLES
+from slugkit.studio.world import World, load_world, novel_name
 
 SIZE = 64
 """Edge of a studio picture in pixels."""

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
-from .canvas import SUPERSAMPLING, Color, Look, luminance, mix, shade
+from slugkit.studio.canvas import SUPERSAMPLING, Color, Look, luminance, mix, shade
 
 _PAPER = (250, 248, 240)
 

@@ -11,7 +11,7 @@ words of the training captions, styles, company, and words that no caption has.
 
 from __future__ import annotations
 
-from .captions import IN_STYLE
+from slugkit.studio.captions import IN_STYLE
 
 _THINGS = {
     "search": [

@@ -12,12 +12,11 @@ from functools import lru_cache
 import numpy as np
 
 from slugkit.base import UnknownConceptError, data_dir, nearest
-
-from .characters import CHARACTERS
-from .objects import MARKS, OBJECTS, SHAPES
-from .people import COLORS, TRAITS
-from .styles import STYLES
-from .wordings import WORDINGS
+from slugkit.studio.characters import CHARACTERS
+from slugkit.studio.objects import MARKS, OBJECTS, SHAPES
+from slugkit.studio.people import COLORS, TRAITS
+from slugkit.studio.styles import STYLES
+from slugkit.studio.wordings import WORDINGS
 
 NAMES = """Mira Kestrel, Selin Drover, Oskar Marlow, Kofi Okoye, Petra Quillon, Inka Tarrow, Bram
 Hollick, Yuki Amberly, Dario Vexley, Lotte Strand, Amara Finch, Teodor Glass, Nadia

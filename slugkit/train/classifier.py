@@ -31,9 +31,8 @@ from slugkit.models.classifier import (
     pixels,
 )
 from slugkit.models.clip import pick_device
-
-from . import loop
-from .card import CARD, begin_card, checkpoint_at, final_loss, recipe_rows, score_rows
+from slugkit.train import loop
+from slugkit.train.card import CARD, begin_card, checkpoint_at, final_loss, recipe_rows, score_rows
 
 KINDS = {
     "person": "people",

@@ -23,12 +23,11 @@ from slugkit.base import (
 from slugkit.gradients import info_nce
 from slugkit.models.clip import CONFIG, WEIGHTS, pick_device
 from slugkit.models.reading import reading_of
-
-from . import loop
-from .card import begin_card, checkpoint_at, final_loss, named, write_card
-from .own_data import require_examinable, steps_for
-from .pictures import TrainingPictures, folder_pictures, studio_pictures
-from .tokenizer import learn_tokenizer
+from slugkit.train import loop
+from slugkit.train.card import begin_card, checkpoint_at, final_loss, named, write_card
+from slugkit.train.own_data import require_examinable, steps_for
+from slugkit.train.pictures import TrainingPictures, folder_pictures, studio_pictures
+from slugkit.train.tokenizer import learn_tokenizer
 
 MEAN = STD = (0.5, 0.5, 0.5)
 

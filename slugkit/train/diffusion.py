@@ -27,9 +27,8 @@ from slugkit.models.classifier import load_classifier
 from slugkit.models.clip import load_clip, model_folder, pick_device
 from slugkit.models.diffusion import GUIDANCE, STEPS, load_pipeline, text_encoder
 from slugkit.models.fingerprint import weights_sha256
-
-from . import loop
-from .card import (
+from slugkit.train import loop
+from slugkit.train.card import (
     CARD,
     begin_card,
     named,
@@ -39,8 +38,8 @@ from .card import (
     require_of_studio,
     score_rows,
 )
-from .pictures import TrainingPictures, studio_pictures
-from .vae import VaeRecipe, build_vae, encode_all, fit_vae
+from slugkit.train.pictures import TrainingPictures, studio_pictures
+from slugkit.train.vae import VaeRecipe, build_vae, encode_all, fit_vae
 
 
 @dataclass(frozen=True)

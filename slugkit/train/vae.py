@@ -11,8 +11,7 @@ import numpy as np
 import torch
 
 from slugkit.base import progress
-
-from . import loop
+from slugkit.train import loop
 
 
 @dataclass(frozen=True)

@@ -28,9 +28,8 @@ from slugkit.models.fingerprint import weights_sha256
 from slugkit.models.vlm import FEATURE_LAYER, as_batch, conversation, hidden_states, vision_tower
 from slugkit.studio.questions import UNKNOWN, WORDINGS, Question, answers, questions
 from slugkit.studio.world import PASSER_BY
-
-from . import loop
-from .card import (
+from slugkit.train import loop
+from slugkit.train.card import (
     CARD,
     begin_card,
     checkpoint_at,
