@@ -2,10 +2,14 @@
 
     python ci/check_notebooks.py [--only series strict]
 
-series   every notebook with nbval-lax, in order, in one empty run folder; those of ALONE beside the
-others spoiled  in the same execution: a copy of the contract cell, put behind it with its stored
-output altered, must turn red, and nothing else strict   02 to 04 executed by papermill and again by
-strict nbval, on that run's artefacts: the same text Two lanes of one thread each: two processes of
+series   every notebook with nbval-lax, in order, in one empty run folder; those of ALONE beside
+         the others
+spoiled  in the same execution: a copy of the contract cell, put behind it with its stored output
+         altered, must turn red, and nothing else
+strict   02 to 04 executed by papermill and again by strict nbval, on that run's artefacts: the
+         same text
+
+Two lanes of one thread each: two processes of
 one thread do more than one of two. Ends with a line "N passed, N failed".
 """
 

@@ -2,8 +2,10 @@
 checked.
 
 python ci/clean.py --execute [03 04]   execute the series in an empty run folder, clean, write back
-(all or some) python ci/clean.py [03 04]             clean what is there, without executing python
-ci/clean.py --check             refuse what must not be committed; changes nothing
+python ci/clean.py [03 04]             clean what is there, without executing
+python ci/clean.py --check             refuse what must not be committed; changes nothing
+
+Numbers choose some of the notebooks; without them it is all.
 """
 
 import argparse

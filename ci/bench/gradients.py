@@ -3,8 +3,9 @@ beside a plain loop.
 
 Run by hand:
 
-python ci/bench/gradients.py [micro-batches of 16, default 20] [micro-batches for the peaks, default
-2] [bf16]
+python ci/bench/gradients.py [micro-batches] [micro-batches for the peaks] [bf16]
+
+Micro-batches are of 16 pairs; 20 of them, and 2 for the peaks, if nothing is said.
 
 Weights are random (no download); shards of synthetic JPEGs are written into a temporary folder.
 Seconds: both ways in one process, in turns of five micro-batches, decoding the same way; the bar is

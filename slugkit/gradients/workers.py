@@ -1,8 +1,8 @@
-"""One gradient by several processes: each takes whole micro-batches, so that their number does not
+r"""One gradient by several processes: each takes whole micro-batches, so that their number does not
 change the result but for rounding.
 
-    torchrun --nproc-per-node 4 -m slugkit.gradients.workers --model studio --folder
-    runs/workbook/sets --name forget --kind forget --out forget.safetensors
+    torchrun --nproc-per-node 4 -m slugkit.gradients.workers --model studio \
+        --folder runs/workbook/sets --name forget --kind forget --out forget.safetensors
 
 On a CPU the processes speak through gloo, on several GPUs through nccl. `accelerate launch -m
 slugkit.gradients.workers ...` runs the same file with as many processes as it is configured for.
