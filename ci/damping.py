@@ -17,12 +17,12 @@ from slugkit import patch
 from slugkit.base import cache_dir, data_dir, write_csv
 from slugkit.data import open_data
 from slugkit.evaluate.clip import ExamScorer, askable, class_features, evaluate_clip
-from slugkit.evaluate.concept import forget_concept
-from slugkit.evaluate.retain import RetainSide
 from slugkit.evaluate.statistics import MEAN, WORST
+from slugkit.method.layers import short
+from slugkit.method.search import Criterion, winners
 from slugkit.models import load_clip
-from slugkit.ranking import short
-from slugkit.search import Criterion, winners
+from slugkit.unlearn.concept import forget_concept
+from slugkit.unlearn.retain import RetainSide
 
 CONCEPTS = (
     "Amara Finch",

@@ -12,8 +12,8 @@ import torch
 
 from slugkit import studio
 from slugkit.evaluate.diffusion import drawn_prompts
-from slugkit.evaluate.prompts import answer_set
 from slugkit.models.diffusion import GUIDANCE, STEPS, load_pipeline
+from slugkit.tasks.prompts import answer_set
 
 
 def seconds(work) -> float:

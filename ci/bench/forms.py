@@ -13,11 +13,11 @@ import torch
 
 from slugkit import patch
 from slugkit.data import open_data
-from slugkit.evaluate.retain import RetainSide
-from slugkit.evaluate.several import SeveralScorer, several_exam
-from slugkit.evaluate.together import slug_patches
+from slugkit.method.edit import EditableLayer
 from slugkit.models import load_clip
-from slugkit.search import EditableLayer
+from slugkit.unlearn.retain import RetainSide
+from slugkit.unlearn.several import SeveralScorer, several_exam
+from slugkit.unlearn.together import slug_patches
 
 RANKS = (16, 8, 4, 2)
 LIMIT = 0.2e6

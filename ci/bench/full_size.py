@@ -27,17 +27,17 @@ import torch
 from slugkit import patch
 from slugkit.base import data_dir, write_csv
 from slugkit.data import Pairs
-from slugkit.evaluate.concept import front_layers, score_layers
-from slugkit.evaluate.transfer import in_both
-from slugkit.gradients import forget_gradient, retain_gradient
+from slugkit.method.edit import EditableLayer
+from slugkit.method.layers import block_of, weight_of
 from slugkit.models import load_clip
-from slugkit.models.acting import unused_layers
+from slugkit.models import random_weights as blank
 from slugkit.models.diffusion import load_pipeline
-from slugkit.models.layers import block_of, weight_of
-from slugkit.models.names import differences, part_of
+from slugkit.models.reachability import unused_layers
 from slugkit.models.vlm import load_vlm
-from slugkit.search import EditableLayer
-from slugkit.train import blank
+from slugkit.models.weight_map import differences, part_of
+from slugkit.unlearn.concept import front_layers, score_layers
+from slugkit.unlearn.gradients import forget_gradient, retain_gradient
+from slugkit.unlearn.transfer import in_both
 
 THREADS = int(os.environ.get("OMP_NUM_THREADS", 2))
 MACHINE = f"{platform.system()} {platform.machine()}, CPU"

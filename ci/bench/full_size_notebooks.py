@@ -30,8 +30,8 @@ from slugkit.base.memory import peak_memory
 from slugkit.data import drawn, open_data
 from slugkit.evaluate.clip import answers
 from slugkit.models import load_clip
-from slugkit.runs import run_series
-from slugkit.runs.stages import parameters_of, select
+from slugkit.workbook.run import run_series
+from slugkit.workbook.run.stages import parameters_of, select
 
 PEOPLE, EDGE = 6, 256
 SMALL = {"forget_size": 8, "retain_size": 16, "batch_size": 8, "max_trials": 6, "device": "cpu"}

@@ -26,18 +26,18 @@ import torch
 from slugkit import gradients, patch
 from slugkit.base import SearchFailedError, data_dir, write_csv
 from slugkit.data import Pairs, open_data
-from slugkit.evaluate.concept import forget_concept, report_metrics
 from slugkit.evaluate.diffusion import drawn_prompts
-from slugkit.evaluate.retain import RetainSide
 from slugkit.evaluate.statistics import headline
+from slugkit.method.edit import EditableLayer
+from slugkit.models import random_weights as blank
 from slugkit.models.clip import Clip, _wrap, load_clip
 from slugkit.models.diffusion import draw, load_pipeline
 from slugkit.models.memory import pairs_together
 from slugkit.models.precision import PRECISIONS, multiplying
-from slugkit.search import EditableLayer
-from slugkit.train import blank
-from slugkit.train.clip import Recipe, draw_batch, grouped_info_nce
-from slugkit.train.pictures import studio_pictures
+from slugkit.studio.train.clip import Recipe, draw_batch, grouped_info_nce
+from slugkit.studio.train.pictures import studio_pictures
+from slugkit.unlearn.concept import forget_concept, report_metrics
+from slugkit.unlearn.retain import RetainSide
 
 TINY = {
     "embed_dim": 32,

@@ -15,12 +15,12 @@ from time import perf_counter
 import torch
 
 from slugkit.data import open_data
-from slugkit.evaluate.concept import forget_concept, front_layers, search_layers
-from slugkit.evaluate.measure import PlainMeasure
-from slugkit.gradients import forget_gradient
+from slugkit.method.layers import short
+from slugkit.method.search import winners
 from slugkit.models import load_clip
-from slugkit.ranking import short
-from slugkit.search import winners
+from slugkit.unlearn.concept import forget_concept, front_layers, search_layers
+from slugkit.unlearn.gradients import forget_gradient
+from slugkit.unlearn.objectives import PlainMeasure
 
 THREADS = int(os.environ.get("OMP_NUM_THREADS", 2))
 

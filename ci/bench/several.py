@@ -11,9 +11,9 @@ from time import perf_counter
 import torch
 
 from slugkit.data import open_data
-from slugkit.evaluate.concept import forget_concept
-from slugkit.evaluate.retain import RetainSide
 from slugkit.models import load_clip
+from slugkit.unlearn.concept import forget_concept
+from slugkit.unlearn.retain import RetainSide
 
 THREADS = int(os.environ.get("OMP_NUM_THREADS", 2))
 CONCEPTS = ["Mira Kestrel", "Kofi Okoye"]

@@ -26,7 +26,7 @@ SETTINGS = {
 
 SETUP = """import os, time
 from slugkit.base import read_settings, write_text
-from slugkit.runs.folder import open_run
+from slugkit.workbook.run.folder import open_run
 cfg = read_settings(globals())
 record = open_run(cfg, "{name}")"""
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from slugkit.ranking import pareto_front
+from slugkit.method.ranking import pareto_front
 
 KINDS = {
     "attn.in_proj": ("attn.in_proj_weight", 3, 1),

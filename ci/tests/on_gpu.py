@@ -12,12 +12,12 @@ from pretend_gpu import GpuTensor, on_gpu, pretend_gpu
 
 from slugkit import patch, studio
 from slugkit.data import open_data
-from slugkit.evaluate.concept import forget_concept
+from slugkit.method.edit import EditableLayer
 from slugkit.models import load_clip
 from slugkit.models.classifier import load_classifier
 from slugkit.models.diffusion import load_pipeline
 from slugkit.models.vlm import load_vlm
-from slugkit.search import EditableLayer
+from slugkit.unlearn.concept import forget_concept
 
 REAL = torch.cuda.is_available()
 WHO, TWO = "Mira Kestrel", ["Mira Kestrel", "Kofi Okoye"]

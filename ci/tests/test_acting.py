@@ -10,16 +10,16 @@ import torch
 
 from slugkit import patch
 from slugkit.base import PatchError
-from slugkit.evaluate.transfer import in_both
-from slugkit.models.acting import blocks_read, movable, unused_layers
+from slugkit.method.edit import EditableLayer
+from slugkit.method.layers import candidates, layer_table
 from slugkit.models.clip import Clip
 from slugkit.models.convert import vision_tower
-from slugkit.models.layers import candidates, layer_table
-from slugkit.models.names import differences, locate, part_of
+from slugkit.models.random_weights import VLMS, pipeline_of, vlm_of
+from slugkit.models.reachability import blocks_read, movable, unused_layers
+from slugkit.models.weight_map import differences, locate, part_of
 from slugkit.patch.checkpoint import apply_to_files, remove_from_files
 from slugkit.patch.record import load_record, save_record
-from slugkit.search import EditableLayer
-from slugkit.train.blank import VLMS, pipeline_of, vlm_of
+from slugkit.unlearn.transfer import in_both
 
 TEXT = {"context_length": 77, "vocab_size": 49408, "heads": 4, "layers": 3}
 

@@ -16,10 +16,11 @@ import pytest
 from test_series import CLI, go, slugkit_as_it_is  # noqa: F401  the fixture is of every test
 
 from conftest import REPOSITORY
-from slugkit import cli
-from slugkit.base import RunFailedError, SettingError, StaleArtefactError, advice_on, check_settings
-from slugkit.runs import open_run, report, run_series
-from slugkit.runs.manifest import Manifest
+from slugkit.base import RunFailedError, SettingError, StaleArtefactError, advice_on
+from slugkit.workbook import cli
+from slugkit.workbook.run import open_run, report, run_series
+from slugkit.workbook.run.manifest import Manifest
+from slugkit.workbook.settings import check_settings
 
 
 def slugkit(*words, **environment):

@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from slugkit import base
-from slugkit.base import SettingError, Settings, check_settings, read_settings
+from slugkit.base import SettingError
+from slugkit.workbook.settings import Settings, check_settings, read_settings
 
 
 def test_defaults_are_the_studio():
@@ -219,10 +220,8 @@ def test_base_does_not_load_torch():
         [
             sys.executable,
             "-c",
-            (
-                "import slugkit.base, slugkit.runs, slugkit.cli, sys; print('torch' in sys.modules,"
-                " 'pandas' in sys.modules)"
-            ),
+            "import slugkit.base, slugkit.workbook.run, slugkit.workbook.cli, sys\n"
+            "print('torch' in sys.modules, 'pandas' in sys.modules)",
         ],
         capture_output=True,
         text=True,

@@ -25,7 +25,7 @@ from slugkit.data import checks, looked, open_data
 from slugkit.data.celeba import IMAGES
 from slugkit.data.opening import check_bounds
 from slugkit.models.vlm import opened
-from slugkit.train.pictures import folder_pictures
+from slugkit.studio.train.pictures import folder_pictures
 
 
 @pytest.fixture(autouse=True)

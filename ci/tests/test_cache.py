@@ -13,11 +13,11 @@ from slugkit.base import cached_json, cached_tensors, read_hashed, write_hashed,
 from slugkit.data import studio_source
 from slugkit.data.studio_source import StudioSource, drawn
 from slugkit.evaluate.diffusion import drawn_prompts
-from slugkit.evaluate.drawn_set import write_drawn_set
-from slugkit.evaluate.retain import RetainSide
+from slugkit.experiments.drawn_set import write_drawn_set
 from slugkit.models.diffusion import load_pipeline
-from slugkit.train import loop
-from slugkit.train.clip import Recipe
+from slugkit.studio.train import loop
+from slugkit.studio.train.clip import Recipe
+from slugkit.unlearn.retain import RetainSide
 
 
 def flipped(data, at):

@@ -14,7 +14,7 @@ from slugkit.data import open_data
 from slugkit.evaluate.clip_judge import judge_of
 from slugkit.models import load_clip
 from slugkit.models.classifier import load_classifier
-from slugkit.train import classifier as training
+from slugkit.studio.train import classifier as training
 
 SMALL = training.ClassifierRecipe(
     steps=30, batch=16, warmup=3, widths=(8, 8, 16, 16), learning_rate=5e-3

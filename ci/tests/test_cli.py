@@ -11,13 +11,13 @@ import pytest
 from typer.testing import CliRunner
 
 from conftest import REPOSITORY
-from slugkit import cli
 from slugkit.base import SettingError, UnknownConceptError
+from slugkit.workbook import cli
 
 
 def call(*words, timeout=120):
     """Run slugkit in a process of its own."""
-    command = [sys.executable, "-c", "from slugkit.cli import main; main()", *words]
+    command = [sys.executable, "-c", "from slugkit.workbook.cli import main; main()", *words]
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "COLUMNS": "100", "NO_COLOR": "1"}
     return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=timeout)
 
@@ -27,10 +27,10 @@ def recorded(monkeypatch, project):
     """Calls of run_series and report.build, which do nothing."""
     calls = []
     monkeypatch.setattr(
-        "slugkit.runs.execute.run_series",
+        "slugkit.workbook.run.execute.run_series",
         lambda *given, **named: calls.append((given, named)) or [],
     )
-    monkeypatch.setattr("slugkit.runs.report.build", lambda run: calls.append(run))
+    monkeypatch.setattr("slugkit.workbook.run.report.build", lambda run: calls.append(run))
     # the throwaway project has no world
     monkeypatch.setattr(cli, "_check_concept", lambda given: None)
     return calls
@@ -91,7 +91,7 @@ def test_run_hands_on_parameters_as_papermill_reads_them(recorded, tmp_path):
 
 def test_an_unknown_concept_is_refused_before_a_kernel_starts(monkeypatch):
     monkeypatch.setattr(
-        "slugkit.runs.execute.run_series", lambda *given, **named: pytest.fail("it ran")
+        "slugkit.workbook.run.execute.run_series", lambda *given, **named: pytest.fail("it ran")
     )
     result = CliRunner().invoke(
         cli.app, ["run", "--notebooks", "01", "-p", "concept", "Mira Kestral"]
@@ -129,7 +129,10 @@ def test_a_settings_file_that_is_none_is_refused(recorded, tmp_path, text, says)
 
 def test_train_and_sweep_pass_keyword_arguments(monkeypatch, tmp_path):
     calls = {}
-    for module, name in (("slugkit.train.clip", "train_clip"), ("slugkit.evaluate.sweep", "sweep")):
+    for module, name in (
+        ("slugkit.studio.train.clip", "train_clip"),
+        ("slugkit.experiments.sweep", "sweep"),
+    ):
         stand_in = types.ModuleType(module)
         setattr(stand_in, name, lambda _name=name, **named: calls.__setitem__(_name, named))
         stand_in.measures_of = lambda table: table
@@ -183,7 +186,7 @@ def test_laion_finds_a_name_and_says_how_to_fetch_its_pictures(tmp_path):
 def test_blank_writes_a_checkpoint_that_loads_and_refuses_what_does_not_belong_together(tmp_path):
     from slugkit.base import ModelLoadError
     from slugkit.models import load_clip
-    from slugkit.train.blank import described, write_clip
+    from slugkit.models.random_weights import described, write_clip
 
     folder = write_clip("ViT-B-32", tmp_path / "clip", small=("vision", "text"))
     assert (
@@ -273,7 +276,7 @@ def test_student_copies_have_no_solutions(project, tmp_path):
     ],
 )
 def test_a_broken_solution_region_is_refused(source, says):
-    from slugkit.runs.student import without_solution
+    from slugkit.workbook.teach.student import without_solution
 
     with pytest.raises(SettingError, match=says):
         without_solution(source)

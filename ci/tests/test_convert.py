@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from slugkit.base import ModelLoadError, SettingError
+from slugkit.method.layers import block_of, candidates, kind_of, layer_table, short
 from slugkit.models import load_clip
 from slugkit.models.clip import picture_size
 from slugkit.models.convert import (
@@ -20,10 +21,8 @@ from slugkit.models.convert import (
     to_transformers,
     vision_tower,
 )
-from slugkit.models.layers import block_of, candidates, kind_of, layer_table
-from slugkit.models.names import differences
-from slugkit.ranking import short
-from slugkit.train.blank import write_clip
+from slugkit.models.random_weights import write_clip
+from slugkit.models.weight_map import differences
 
 BOTH = ("vision", "text")
 

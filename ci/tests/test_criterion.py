@@ -7,8 +7,8 @@ import pytest
 from test_search import Scripted, layer_of
 from tiny_clip import changed, state, tiny_clip
 
-from slugkit import search
 from slugkit.base import SearchFailedError, SettingError
+from slugkit.method import search
 
 
 def test_a_criterion_may_allow_a_share_and_then_what_is_forgotten_counts_alike():

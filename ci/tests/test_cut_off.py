@@ -12,10 +12,10 @@ from test_own_data import folder_of
 from tiny_vlm import SMALL as LLAVA
 from typer.testing import CliRunner
 
-from slugkit import cli
 from slugkit.base import SettingError, data_dir, is_ours
 from slugkit.evaluate import scores
-from slugkit.train import classifier, clip, diffusion, loop, vlm
+from slugkit.studio.train import classifier, clip, diffusion, loop, vlm
+from slugkit.workbook import cli
 
 OTHER = str(data_dir() / "studio" / "clip-without-mira-kestrel")
 

@@ -23,7 +23,7 @@ from slugkit.data import (
     read_folder,
 )
 from slugkit.data.pictures import Pictures
-from slugkit.gradients import distinct_batches
+from slugkit.method.losses import distinct_batches
 
 
 @pytest.fixture(scope="module")

@@ -15,18 +15,18 @@ import torch
 from slugkit import studio
 from slugkit.base import ModelLoadError, SettingError
 from slugkit.evaluate import diffusion as evaluation
-from slugkit.evaluate import prompts
+from slugkit.method.edit import EditableLayer
 from slugkit.models import load_clip
-from slugkit.models.acting import movable
 from slugkit.models.classifier import Classifier, build_classifier
 from slugkit.models.diffusion import draw, load_pipeline, text_encoder
-from slugkit.models.names import differences
-from slugkit.search import EditableLayer
-from slugkit.train import diffusion as training
-from slugkit.train import loop
-from slugkit.train.classifier import subject_classes
-from slugkit.train.pictures import TrainingPictures
-from slugkit.train.vae import VaeRecipe, build_vae, fit_vae, to_tensor
+from slugkit.models.reachability import movable
+from slugkit.models.weight_map import differences
+from slugkit.studio.train import diffusion as training
+from slugkit.studio.train import loop
+from slugkit.studio.train.classifier import subject_classes
+from slugkit.studio.train.pictures import TrainingPictures
+from slugkit.studio.train.vae import VaeRecipe, build_vae, fit_vae, to_tensor
+from slugkit.tasks import prompts
 
 VAE = VaeRecipe(steps=4, batch=4, crop=8, settle=0.5, widths=(8, 8, 16), groups=4)
 UNET = training.UnetRecipe(

@@ -7,9 +7,10 @@ import pytest
 import torch
 
 from slugkit.base import SettingError
-from slugkit.gradients import forget_gradient, retain_aware, retain_aware_directions
-from slugkit.models.inputs import read_moments
-from slugkit.search import EditableLayer
+from slugkit.method.directions import retain_aware, retain_aware_directions
+from slugkit.method.edit import EditableLayer
+from slugkit.models.activations import read_moments
+from slugkit.unlearn.gradients import forget_gradient
 
 LAYERS = (
     "text_projection",

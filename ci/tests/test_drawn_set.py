@@ -11,12 +11,12 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from slugkit import cli
 from slugkit.base import SettingError
 from slugkit.data import open_data
-from slugkit.evaluate import drawn_set
-from slugkit.evaluate.drawn_set import EXAM, drawn_table, write_drawn_set
+from slugkit.experiments import drawn_set
+from slugkit.experiments.drawn_set import EXAM, drawn_table, write_drawn_set
 from slugkit.models.diffusion import draw, load_pipeline
+from slugkit.workbook import cli
 
 TWO = ["Tin Wobble", "mushroom"]
 

@@ -12,7 +12,12 @@ import torch
 from slugkit import patch
 from slugkit.base import SearchFailedError, SettingError
 from slugkit.evaluate.clip import ExamScorer, accuracy_at_k, class_features, evaluate_clip, ranks
-from slugkit.evaluate.concept import (
+from slugkit.evaluate.leftover import recognised_from_pictures
+from slugkit.evaluate.statistics import headline
+from slugkit.experiments.sweep import kept_rows, summarise, sweep, table_row
+from slugkit.method.edit import EditableLayer
+from slugkit.method.search import Criterion
+from slugkit.unlearn.concept import (
     Forgetting,
     forget_concept,
     front_layers,
@@ -21,14 +26,10 @@ from slugkit.evaluate.concept import (
     search_layers,
     winning_patch,
 )
-from slugkit.evaluate.curve import step_curve
-from slugkit.evaluate.leftover import recognised_from_pictures
-from slugkit.evaluate.measure import FastMeasure, FixedFeatures, PlainMeasure
-from slugkit.evaluate.retain import RetainSide
-from slugkit.evaluate.statistics import headline
-from slugkit.evaluate.sweep import kept_rows, summarise, sweep, table_row
-from slugkit.gradients import forget_gradient
-from slugkit.search import Criterion, EditableLayer
+from slugkit.unlearn.curve import step_curve
+from slugkit.unlearn.gradients import forget_gradient
+from slugkit.unlearn.objectives import FastMeasure, FixedFeatures, PlainMeasure
+from slugkit.unlearn.retain import RetainSide
 
 
 @pytest.fixture(scope="module")
@@ -166,7 +167,7 @@ def test_a_sweep_leaves_out_what_the_model_does_not_know(tmp_path, monkeypatch, 
     def unknown(*_, **__):
         raise SearchFailedError("It knows no such thing.")
 
-    monkeypatch.setattr("slugkit.evaluate.sweep.forget_concept", unknown)
+    monkeypatch.setattr("slugkit.experiments.sweep.forget_concept", unknown)
     with pytest.raises(SearchFailedError, match="knows none"):
         sweep(concepts=["car"], out=tmp_path / "table.csv")
     assert "car is left out. It knows no such thing." in capsys.readouterr().err

@@ -10,11 +10,14 @@ import torch
 
 from slugkit import studio
 from slugkit.base import SettingError, UnknownConceptError
-from slugkit.criterion import Criterion
-from slugkit.evaluate import diffusion_sweep, pipeline_search
 from slugkit.evaluate.diffusion import PipelineMeasure, judged, measures, ua_ira_cra
-from slugkit.evaluate.diffusion_sweep import concepts_drawn, measures_of
-from slugkit.evaluate.prompts import (
+from slugkit.experiments import diffusion_sweep
+from slugkit.experiments.diffusion_sweep import concepts_drawn, measures_of
+from slugkit.experiments.sweep import summarise
+from slugkit.method.criterion import Criterion
+from slugkit.method.edit import EditableLayer
+from slugkit.method.search import probe_steps
+from slugkit.tasks.prompts import (
     NEAR_TIMES,
     answer_set,
     drawn_counterparts,
@@ -22,8 +25,7 @@ from slugkit.evaluate.prompts import (
     showcase,
     subject_domains,
 )
-from slugkit.evaluate.sweep import summarise
-from slugkit.search import EditableLayer, probe_steps
+from slugkit.unlearn import pipeline as pipeline_search
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ from slugkit import studio
 from slugkit.base import UnknownConceptError
 from slugkit.data import open_data
 from slugkit.evaluate import vlm as evaluation
-from slugkit.evaluate.sweep import one_at_a_time
+from slugkit.experiments.sweep import one_at_a_time
 from slugkit.studio.questions import UNKNOWN
 
 

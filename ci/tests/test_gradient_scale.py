@@ -19,9 +19,9 @@ from slugkit import gradients
 from slugkit.base import GradientError, MissingArtefactError, SettingError, UnreadableImagesError
 from slugkit.data import Pairs
 from slugkit.data.pictures import Pictures, whole_files
+from slugkit.method.layers import candidates, layer_table
+from slugkit.method.ranking import cosine, importance
 from slugkit.models import memory
-from slugkit.models.layers import candidates, layer_table
-from slugkit.ranking import cosine, importance
 
 
 @pytest.fixture(scope="module")
@@ -183,7 +183,7 @@ def test_half_precision_keeps_direction_and_importance(clip, forget, precision, 
 
 
 def test_fp16_lowers_its_scale_until_nothing_overflows(clip, forget, monkeypatch):
-    from slugkit.gradients import accumulate
+    from slugkit.unlearn import gradients as accumulate
 
     few = forget.take(range(4))
     monkeypatch.setattr(accumulate, "FP16_SCALES", (2.0**40, 2.0**10, 1.0))
@@ -250,7 +250,7 @@ def test_of_four_processes_on_a_cpu_the_one_without_a_micro_batch_adds_nothing(
             "--dynamo_backend",
             "no",
             "-m",
-            "slugkit.gradients.workers",
+            "slugkit.unlearn.workers",
             "--model",
             "studio",
             "--folder",

@@ -11,9 +11,9 @@ import torch
 from slugkit import gradients
 from slugkit.base import EmptySetError, GradientError
 from slugkit.data import Pairs, open_data
+from slugkit.method.edit import EditableLayer
+from slugkit.method.ranking import cosine
 from slugkit.models import load_clip
-from slugkit.ranking import cosine
-from slugkit.search import EditableLayer
 
 
 @pytest.fixture(scope="module")

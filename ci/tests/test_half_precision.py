@@ -14,10 +14,10 @@ from transformers import CLIPTextModel, CLIPVisionModel
 
 from slugkit import patch
 from slugkit.base import PatchError
-from slugkit.evaluate.transfer import in_both
 from slugkit.models import Clip
-from slugkit.models.names import differences, locate, require_tower
+from slugkit.models.weight_map import differences, locate, require_tower
 from slugkit.patch.checkpoint import apply_to_files, remove_from_files
+from slugkit.unlearn.transfer import in_both
 
 LAYERS = {
     "text": "transformer.resblocks.0.attn.in_proj_weight[k]",

@@ -6,7 +6,7 @@ import math
 import pytest
 
 from slugkit.base import MissingArtefactError, SettingError
-from slugkit.evaluate import lmms
+from slugkit.experiments import lmms
 
 
 def written(folder, perception, gqa, date="20260101_000000"):

@@ -4,14 +4,15 @@ import pytest
 from test_series import go, slugkit_as_it_is  # noqa: F401  the fixture is of every test
 
 from conftest import WORK
-from slugkit.base import check_settings, look_for
-from slugkit.runs import open_run
-from slugkit.runs.manifest import Manifest, use_changed, used
+from slugkit.base import look_for
+from slugkit.workbook.run import open_run
+from slugkit.workbook.run.manifest import Manifest, use_changed, used
+from slugkit.workbook.settings import check_settings
 
 
 @pytest.mark.parametrize("kind", ["file", "folder", "big folder"])
 def test_what_was_not_there_counts(tmp_path, monkeypatch, kind):
-    monkeypatch.setattr("slugkit.runs.manifest.BIG", 0 if kind == "big folder" else 10**9)
+    monkeypatch.setattr("slugkit.workbook.run.manifest.BIG", 0 if kind == "big folder" else 10**9)
     place = tmp_path / "oracle"
 
     def put(text):
@@ -33,7 +34,7 @@ def test_what_was_not_there_counts(tmp_path, monkeypatch, kind):
 
 def test_an_oracle_a_table_a_config_and_a_recipes_part_make_a_notebook_run_again(project, clip):
     from slugkit.data import open_data
-    from slugkit.evaluate.concept import load_oracle
+    from slugkit.unlearn.concept import load_oracle
 
     (project.root / "data" / "paper").mkdir(parents=True)
     table = project.root / "data" / "paper" / "figures.csv"

@@ -6,7 +6,7 @@ import pytest
 import torch
 from tiny_clip import tiny_clip
 
-from slugkit import search
+from slugkit.method import search
 
 FA5 = search.Criterion("fa5")
 

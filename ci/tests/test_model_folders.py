@@ -23,10 +23,10 @@ from slugkit.models import load_clip
 from slugkit.models.clip import picture_size
 from slugkit.models.convert import activation_of, text_tower, to_transformers, vision_tower
 from slugkit.models.diffusion import load_pipeline
+from slugkit.models.random_weights import write_clip
 from slugkit.models.reading import inputs_of
 from slugkit.models.vlm import load_vlm
 from slugkit.patch.checkpoint import apply_to_files, verify_files
-from slugkit.train.blank import write_clip
 
 LAYER = "transformer.resblocks.1.attn.in_proj_weight"
 STUDIO = data_dir() / "studio"

@@ -7,10 +7,11 @@ import pytest
 import torch
 
 from slugkit.base import ModelLoadError, SettingError
-from slugkit.models import load_clip, partial
+from slugkit.method.layers import candidates, exclusion_reason, layer_table, weight_of
+from slugkit.models import load_clip
+from slugkit.models import prefix_cache as partial
 from slugkit.models.clip import model_folder, read_config
-from slugkit.models.layers import candidates, exclusion_reason, layer_table, weight_of
-from slugkit.models.partial import CutImages, CutTexts
+from slugkit.models.prefix_cache import CutImages, CutTexts
 
 
 @pytest.fixture(scope="module")

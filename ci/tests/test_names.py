@@ -17,8 +17,9 @@ from transformers import (
 
 from slugkit import patch
 from slugkit.base import PatchError
-from slugkit.models.acting import movable, unused_layers
-from slugkit.models.names import (
+from slugkit.method.edit import EditableLayer
+from slugkit.models.reachability import movable, unused_layers
+from slugkit.models.weight_map import (
     EncoderOf,
     differences,
     fill,
@@ -29,7 +30,6 @@ from slugkit.models.names import (
     parts,
     require_tower,
 )
-from slugkit.search import EditableLayer
 
 TEXT = CLIPTextConfig(
     hidden_size=32,

@@ -7,28 +7,30 @@ from on_gpu import *  # noqa: F403 - fixtures
 from on_gpu import REAL, TEXT, TWO, VISION, WHO, close
 from pretend_gpu import on_gpu
 
-from slugkit import plots
 from slugkit.data import Pairs
 from slugkit.evaluate import clip as scoring
-from slugkit.evaluate import together as ways
-from slugkit.evaluate.concept import report_metrics, score_layers, search_layers, winning_patch
-from slugkit.evaluate.curve import step_curve
 from slugkit.evaluate.leftover import recognised_from_pictures
-from slugkit.evaluate.measure import PlainMeasure
-from slugkit.evaluate.retain import RetainSide
-from slugkit.evaluate.several import SeveralScorer, curve_rows, interference, several_exam
 from slugkit.evaluate.statistics import headline
-from slugkit.gradients import forget_gradient, retain_aware_directions, retain_gradient, workers
+from slugkit.method.directions import retain_aware_directions
+from slugkit.method.layers import weight_of
+from slugkit.method.ranking import cosine
+from slugkit.method.search import Criterion
 from slugkit.models import pick_device
-from slugkit.models.inputs import read_moments
-from slugkit.models.layers import weight_of
+from slugkit.models.activations import read_moments
 from slugkit.models.memory import plan
-from slugkit.ranking import cosine
-from slugkit.search import Criterion
+from slugkit.unlearn import together as ways
+from slugkit.unlearn import workers
+from slugkit.unlearn.concept import report_metrics, score_layers, search_layers, winning_patch
+from slugkit.unlearn.curve import step_curve
+from slugkit.unlearn.gradients import forget_gradient, retain_gradient
+from slugkit.unlearn.objectives import PlainMeasure
+from slugkit.unlearn.retain import RetainSide
+from slugkit.unlearn.several import SeveralScorer, curve_rows, interference, several_exam
+from slugkit.workbook import plots
 
 
 def test_auto_is_the_gpu_for_models_and_for_the_manifest(kind, clip, pipe, vlm, judge):
-    from slugkit.runs.folder import machine
+    from slugkit.workbook.run.folder import machine
 
     assert pick_device().type == machine("auto")["device"] == clip.device.type == kind
     nets = pipe.unet, pipe.vae, pipe.text_encoder, vlm.model, judge.model, clip.model

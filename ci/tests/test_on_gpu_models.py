@@ -12,26 +12,29 @@ from pretend_gpu import on_gpu
 from test_diffusion import UNET, VAE, small_pictures
 from tiny_vlm import SMALL
 
-from slugkit import patch, search, studio
-from slugkit.evaluate import pipeline_search, scores, vlm_measure
+from slugkit import patch, studio
+from slugkit.evaluate import scores
 from slugkit.evaluate import vlm as asking
 from slugkit.evaluate.clip_judge import clip_judge
-from slugkit.evaluate.concept import METHODS, winning_patch
 from slugkit.evaluate.diffusion import similarity, told_by
 from slugkit.evaluate.frechet import JudgeFeatures, frechet_distance
-from slugkit.evaluate.prompts import several_answer_set
-from slugkit.evaluate.transfer import in_both
-from slugkit.gradients import retain_aware_directions
+from slugkit.method import search
+from slugkit.method.directions import retain_aware_directions
 from slugkit.models import load_clip
+from slugkit.models.activations import read_moments
 from slugkit.models.classifier import load_classifier
 from slugkit.models.diffusion import draw, load_pipeline
-from slugkit.models.inputs import read_moments
-from slugkit.models.names import locate
 from slugkit.models.vlm import load_vlm
-from slugkit.train import classifier as train_judge
-from slugkit.train import diffusion as train_pipeline
-from slugkit.train import vlm as train_llava
-from slugkit.train.clip import train_clip
+from slugkit.models.weight_map import locate
+from slugkit.studio.train import classifier as train_judge
+from slugkit.studio.train import diffusion as train_pipeline
+from slugkit.studio.train import vlm as train_llava
+from slugkit.studio.train.clip import train_clip
+from slugkit.tasks.prompts import several_answer_set
+from slugkit.unlearn import pipeline as pipeline_search
+from slugkit.unlearn import vlm as vlm_measure
+from slugkit.unlearn.concept import METHODS, winning_patch
+from slugkit.unlearn.transfer import in_both
 
 
 def held(request, name):

@@ -9,8 +9,9 @@ import torch
 
 from conftest import REPOSITORY
 from slugkit import patch
-from slugkit.base import MissingArtefactError, check_settings
-from slugkit.runs import open_run
+from slugkit.base import MissingArtefactError
+from slugkit.workbook.run import open_run
+from slugkit.workbook.settings import check_settings
 
 
 @pytest.fixture

@@ -10,8 +10,9 @@ from tiny_clip import tiny_clip
 from tiny_patch import patch_for
 from typer.testing import CliRunner
 
-from slugkit import cli, patch
+from slugkit import patch
 from slugkit.base import SettingError, is_ours, new_path, sha256_file, write_csv
+from slugkit.workbook import cli
 
 
 @pytest.fixture

@@ -11,15 +11,15 @@ import pytest
 from PIL import Image
 
 from slugkit.base import EmptySetError, SettingError, data_dir
-from slugkit.evaluate.concept import load_oracle
 from slugkit.models import load_clip
-from slugkit.train import clip as training
-from slugkit.train import loop
-from slugkit.train.card import read_card, require_of_studio
-from slugkit.train.clip import Recipe, train_clip
-from slugkit.train.diffusion import train_diffusion
-from slugkit.train.own_data import require_examinable, steps_for
-from slugkit.train.vlm import train_vlm
+from slugkit.studio.train import clip as training
+from slugkit.studio.train import loop
+from slugkit.studio.train.card import read_card, require_of_studio
+from slugkit.studio.train.clip import Recipe, train_clip
+from slugkit.studio.train.diffusion import train_diffusion
+from slugkit.studio.train.own_data import require_examinable, steps_for
+from slugkit.studio.train.vlm import train_vlm
+from slugkit.unlearn.concept import load_oracle
 
 
 def folder_of(

@@ -14,14 +14,19 @@ import torch
 import yaml
 from PIL import Image
 
-from slugkit import search, studio
+from slugkit import studio
 from slugkit.base import EmptySetError, ModelLoadError, SearchFailedError, SettingError
 from slugkit.data import open_data
-from slugkit.evaluate import prompts
 from slugkit.evaluate.clip_judge import ClipJudge, clip_judge, judge_of
-from slugkit.evaluate.concept import winning_patch
 from slugkit.evaluate.diffusion import drawn_prompts, judged, measures, ua_ira_cra
-from slugkit.evaluate.paper_prompts import (
+from slugkit.experiments.paper_several import require_all_drawn
+from slugkit.method import search
+from slugkit.models.classifier import Classifier, load_classifier
+from slugkit.models.diffusion import blank, draw, load_pipeline, picture_edge, require_pictures
+from slugkit.models.random_weights import pipeline_of
+from slugkit.models.weight_map import differences, part_of
+from slugkit.tasks import prompts
+from slugkit.tasks.paper_prompts import (
     KNOWN,
     OTHERS,
     answer_set_of,
@@ -30,12 +35,8 @@ from slugkit.evaluate.paper_prompts import (
     paper_answer_set,
     showcase_of,
 )
-from slugkit.evaluate.paper_several import require_all_drawn
-from slugkit.evaluate.pipeline_search import read_by_encoder, search_on_pipeline
-from slugkit.models.classifier import Classifier, load_classifier
-from slugkit.models.diffusion import blank, draw, load_pipeline, picture_edge, require_pictures
-from slugkit.models.names import differences, part_of
-from slugkit.train.blank import pipeline_of
+from slugkit.unlearn.concept import winning_patch
+from slugkit.unlearn.pipeline import read_by_encoder, search_on_pipeline
 
 NAME, LAYER = "Mira Kestrel", "transformer.resblocks.0.attn.out_proj.weight"
 

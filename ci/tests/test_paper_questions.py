@@ -10,9 +10,10 @@ from slugkit.base import EmptySetError, SearchFailedError, SettingError
 from slugkit.data import Pairs, PairsSource, open_data
 from slugkit.data.pictures import Pictures
 from slugkit.data.studio_files import write_studio_files
-from slugkit.evaluate import paper_questions as paper
 from slugkit.evaluate import vlm as evaluation
-from slugkit.evaluate.vlm import Asked, measures, outcome, words_for
+from slugkit.evaluate.vlm import measures, outcome
+from slugkit.tasks import paper_questions as paper
+from slugkit.tasks.questions import Asked, words_for
 
 WHO = "Mira Kestrel"
 

@@ -30,16 +30,16 @@ from slugkit.data import open_data
 from slugkit.data.pictures import Pictures
 from slugkit.data.unlearncanvas import STYLES, spoken
 from slugkit.evaluate.clip_judge import clip_judge
-from slugkit.evaluate.concepts import another_kind, concepts_to_forget, several_concepts
-from slugkit.evaluate.paper_several import (
+from slugkit.experiments.paper_several import (
     pipeline_with_tower,
     require_all_drawn,
     several_answer_set_of,
     several_showcase_of,
 )
-from slugkit.evaluate.prompts import NEAR_TIMES, several_answer_set, showcase
-from slugkit.evaluate.several import SeveralScorer, several_exam
 from slugkit.models.diffusion import pipeline_folder
+from slugkit.tasks.prompts import NEAR_TIMES, several_answer_set, showcase
+from slugkit.unlearn.concepts import another_kind, concepts_to_forget, several_concepts
+from slugkit.unlearn.several import SeveralScorer, several_exam
 
 MIRA, SELIN, OSKAR = THREE = ["Mira Kestrel", "Selin Drover", "Oskar Marlow"]
 

@@ -8,22 +8,21 @@ import pytest
 from typer.testing import CliRunner
 
 from conftest import REPOSITORY
-from slugkit import cli
 from slugkit.base import (
     MissingArtefactError,
     ModelLoadError,
     SettingError,
-    Settings,
     absolute_path,
     as_file_name,
-    check_settings,
     mistyped,
     plain_name,
     run_folder,
 )
-from slugkit.runs import open_run, report, stages
-from slugkit.runs.given import read_parameters
-from slugkit.runs.manifest import Manifest
+from slugkit.workbook import cli
+from slugkit.workbook.run import open_run, report, stages
+from slugkit.workbook.run.given import read_parameters
+from slugkit.workbook.run.manifest import Manifest
+from slugkit.workbook.settings import Settings, check_settings
 
 ODD = [
     "007",
@@ -216,7 +215,7 @@ def test_a_run_cannot_lie_elsewhere(project, name):
     ],
 )
 def test_a_concept_in_a_file_name_leads_nowhere_else(tmp_path, name, expected):
-    from slugkit.train.clip import default_folder
+    from slugkit.studio.train.clip import default_folder
 
     assert as_file_name(name) == expected
     assert default_folder("studio", name).name == f"clip-without-{expected}"

@@ -15,8 +15,10 @@ from torch import nn
 
 from slugkit import patch
 from slugkit.base import PatchError, sha256_tensor
-from slugkit.patch import file, on_model
-from slugkit.search import EditableLayer, part_rows, split_layer
+from slugkit.method.edit import EditableLayer
+from slugkit.method.search import part_rows, split_layer
+from slugkit.patch import apply as on_model
+from slugkit.patch import format as file
 
 LAYERS = [
     OUT_PROJ,
@@ -293,10 +295,10 @@ def test_the_method_knows_no_model_library():
     import ast
     from pathlib import Path
 
-    import slugkit.ranking
-    import slugkit.search
+    import slugkit.method.ranking
+    import slugkit.method.search
 
-    for module in (slugkit.ranking, slugkit.search, patch, file, on_model):
+    for module in (slugkit.method.ranking, slugkit.method.search, patch, file, on_model):
         tree = ast.parse(Path(module.__file__).read_text())
         names = {
             alias.name.split(".")[0]

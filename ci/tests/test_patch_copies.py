@@ -22,8 +22,8 @@ from transformers import CLIPTextModel
 from slugkit.base import MissingArtefactError, PatchError, sha256_file
 from slugkit.models import load_clip
 from slugkit.models.diffusion import load_pipeline
-from slugkit.models.names import locate
 from slugkit.models.vlm import load_vlm
+from slugkit.models.weight_map import locate
 from slugkit.patch.checkpoint import RECORD, apply_to_files, remove_from_files, verify_files
 
 PACKED = "transformer.resblocks.0.attn.in_proj_weight"

@@ -16,8 +16,8 @@ from tiny_patch import OUT_PROJ, patch_for, vars_of
 
 from slugkit import patch
 from slugkit.base import PatchError, sha256_file, sha256_json, sha256_tensor
-from slugkit.patch import file
-from slugkit.search import EditableLayer
+from slugkit.method.edit import EditableLayer
+from slugkit.patch import format as file
 
 
 @pytest.fixture

@@ -18,8 +18,8 @@ from tiny_patch import OUT_PROJ, patch_for
 
 from slugkit import patch
 from slugkit.base import EmptySetError, MissingArtefactError, PatchError, SettingError, sha256_file
+from slugkit.method.edit import EditableLayer
 from slugkit.patch.checkpoint import RECORD, apply_to_files, remove_from_files
-from slugkit.search import EditableLayer
 
 VISION = "visual.transformer.resblocks.1.mlp.c_fc.weight"
 SIDE = 1024
@@ -422,7 +422,7 @@ def test_no_copy_is_left_where_writing_fails(folder, tmp_path, monkeypatch):
 def test_the_command_line_applies_removes_adds_and_packs(folder, tmp_path):
     from typer.testing import CliRunner
 
-    from slugkit import cli
+    from slugkit.workbook import cli
 
     def run(*words):
         return CliRunner().invoke(cli.app, ["patch", *map(str, words)])

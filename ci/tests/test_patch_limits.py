@@ -17,9 +17,10 @@ from tiny_patch import OUT_PROJ, patch_for, vars_of
 from typer.testing import CliRunner
 
 from conftest import REPOSITORY
-from slugkit import cli, patch
+from slugkit import patch
 from slugkit.base import PatchError, printable, sha256_json, sha256_tensor
 from slugkit.patch.checkpoint import RECORD, apply_to_files, verify_files
+from slugkit.workbook import cli
 
 
 def forged(tensors, shape, form="low rank", layer=OUT_PROJ):

@@ -18,7 +18,7 @@ from tiny_patch import OUT_PROJ, patch_for
 from slugkit import patch
 from slugkit.base import PatchError, data_dir
 from slugkit.models import load_clip
-from slugkit.models.names import locate
+from slugkit.models.weight_map import locate
 from slugkit.patch.checkpoint import apply_to_files, remove_from_files
 
 LAYERS = [

@@ -23,10 +23,10 @@ from fake_tables import (
     sweep_table,
 )
 
-from slugkit import plots
 from slugkit.base import EmptySetError, SettingError, ShapeError
-from slugkit.plots import look, slider, steps
-from slugkit.teach.display import small_png
+from slugkit.workbook import plots
+from slugkit.workbook.plots import look, slider, steps
+from slugkit.workbook.teach.display import small_png
 
 NAMES = ["Mira Kestrel", "Kofi Okoye", "Rosalind Achterberg"]
 

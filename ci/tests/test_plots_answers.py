@@ -8,8 +8,8 @@ import pytest
 from fake_tables import costs_table, outcomes_table
 from test_plots import pictures, title_of
 
-from slugkit import plots
 from slugkit.base import SettingError, ShapeError
+from slugkit.workbook import plots
 
 
 def test_outcomes_are_told_for_the_target_first_and_by_state():

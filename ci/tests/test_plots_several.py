@@ -12,8 +12,8 @@ import pytest
 from fake_tables import curve_table, interference_table
 from test_plots import pictures, title_of
 
-from slugkit import plots
 from slugkit.base import SettingError
+from slugkit.workbook import plots
 
 
 def test_the_matrix_tells_the_largest_toll_and_outlines_the_diagonal():

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from slugkit.base import SettingError, ShapeError
-from slugkit.evaluate.published import (
+from slugkit.experiments.published import (
     METRICS,
     beside,
     by_names,

@@ -9,8 +9,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from slugkit import ranking
 from slugkit.base import GradientError, ShapeError, ZeroWeightError
+from slugkit.method import ranking
 
 
 def brute_force_front(importance, alignment):

@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from slugkit.runs.report import finding, per_method, results_table
+from slugkit.workbook.run.report import finding, per_method, results_table
 
 
 def rows(*entries):

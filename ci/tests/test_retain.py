@@ -7,11 +7,11 @@ import pytest
 import torch
 
 from slugkit.base import SettingError, UnknownConceptError
-from slugkit.evaluate import retain as room
-from slugkit.evaluate.concept import forget_concept
-from slugkit.evaluate.retain import RetainSide, mean_of, retain_parts
-from slugkit.gradients import retain_gradient
-from slugkit.models.inputs import read_moments
+from slugkit.models.activations import read_moments
+from slugkit.unlearn import retain as room
+from slugkit.unlearn.concept import forget_concept
+from slugkit.unlearn.gradients import retain_gradient
+from slugkit.unlearn.retain import RetainSide, mean_of, retain_parts
 
 SMALL = dict(size=24, batch_size=12)
 

@@ -1,5 +1,5 @@
-"""slugkit.runs without a kernel: artefacts, staleness, the report, the choice of notebooks and
-settings.
+"""slugkit.workbook.run without a kernel: artefacts, staleness, the report, the choice of notebooks
+and settings.
 """
 
 import json
@@ -11,16 +11,11 @@ import pandas as pd
 import pytest
 
 from conftest import WORK, code
-from slugkit.base import (
-    CheckFailed,
-    MissingArtefactError,
-    SettingError,
-    StaleArtefactError,
-    check_settings,
-)
-from slugkit.runs import open_run, pages, report, run_series, stages
-from slugkit.runs.folder import COLUMNS
-from slugkit.runs.manifest import Manifest
+from slugkit.base import CheckFailed, MissingArtefactError, SettingError, StaleArtefactError
+from slugkit.workbook.run import open_run, pages, report, run_series, stages
+from slugkit.workbook.run.folder import COLUMNS
+from slugkit.workbook.run.manifest import Manifest
+from slugkit.workbook.settings import check_settings
 
 
 def do(notebook, **settings):
@@ -85,7 +80,7 @@ def test_what_was_written_but_not_finished_does_not_count(project):
 def test_a_fresh_artefact_is_had_without_reading_the_notebooks(project, monkeypatch):
     do("01_data_curation")
     monkeypatch.setattr(
-        "slugkit.runs.manifest.call_for",
+        "slugkit.workbook.run.manifest.call_for",
         lambda *given: pytest.fail("spelling out the command costs seconds"),
     )
     assert open_run(check_settings({}), "02_gradients").need("sets").is_dir()

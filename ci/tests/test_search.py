@@ -8,7 +8,6 @@ import torch
 from tiny_clip import changed, same_bits, state, tiny_clip
 from torch import nn
 
-from slugkit import search
 from slugkit.base import (
     EmptySetError,
     GradientError,
@@ -17,7 +16,8 @@ from slugkit.base import (
     ShapeError,
     ZeroWeightError,
 )
-from slugkit.ranking import importance
+from slugkit.method import search
+from slugkit.method.ranking import importance
 
 LAYERS = [
     "transformer.resblocks.0.attn.out_proj.weight",

@@ -13,13 +13,13 @@ import pytest
 
 from conftest import REPOSITORY, WORK, code, notebook
 from slugkit.base import RunFailedError
-from slugkit.runs import execute
-from slugkit.runs.manifest import Manifest
+from slugkit.workbook.run import execute
+from slugkit.workbook.run.manifest import Manifest
 
 # Other tests of the same checkout may edit slugkit meanwhile; here its source stays as it is.
 CLI = (
-    "import slugkit.runs.execute as e; e.slugkit_hash = lambda: 'as it is'; from slugkit.cli import"
-    " main; main()"
+    "import slugkit.workbook.run.execute as e; e.slugkit_hash = lambda: 'as it is'\n"
+    "from slugkit.workbook.cli import main; main()"
 )
 
 

@@ -11,10 +11,15 @@ import torch
 from slugkit import patch
 from slugkit.base import SearchFailedError, SettingError, UnknownConceptError
 from slugkit.data.names import names_concept
-from slugkit.evaluate.concepts import several_concepts
-from slugkit.evaluate.measure import FastMeasure, FixedFeatures
-from slugkit.evaluate.retain import RetainSide
-from slugkit.evaluate.several import (
+from slugkit.evaluate.statistics import over_wordings
+from slugkit.method.directions import retain_aware_directions
+from slugkit.method.edit import EditableLayer
+from slugkit.method.search import Criterion
+from slugkit.unlearn.concepts import several_concepts
+from slugkit.unlearn.gradients import forget_gradient
+from slugkit.unlearn.objectives import FastMeasure, FixedFeatures
+from slugkit.unlearn.retain import RetainSide
+from slugkit.unlearn.several import (
     SeveralMeasure,
     SeveralScorer,
     as_table,
@@ -22,16 +27,13 @@ from slugkit.evaluate.several import (
     interference,
     several_exam,
 )
-from slugkit.evaluate.statistics import over_wordings
-from slugkit.evaluate.together import (
+from slugkit.unlearn.together import (
     joint_gradient,
     joint_step,
     own_steps,
     slug_patches,
     text_layers,
 )
-from slugkit.gradients import forget_gradient, retain_aware_directions
-from slugkit.search import Criterion, EditableLayer
 
 TWINS = ["Mira Kestrel", "Selin Drover", "Kofi Okoye"]
 LAYER = "transformer.resblocks.0.mlp.c_proj.weight"

@@ -14,8 +14,8 @@ from slugkit.base import SettingError, UnknownConceptError, from_cell, printable
 from slugkit.data import check_sets, names_concept, open_data
 from slugkit.data.laion import search_names
 from slugkit.data.names import name_of, written
-from slugkit.evaluate.sweep import one_at_a_time
-from slugkit.train.pictures import folder_pictures
+from slugkit.experiments.sweep import one_at_a_time
+from slugkit.studio.train.pictures import folder_pictures
 
 NFD = unicodedata.normalize("NFD", "José Núñez")
 SAME = [

@@ -11,27 +11,28 @@ import pandas as pd
 import pytest
 import torch
 
-from slugkit import patch, search, studio
+from slugkit import patch, studio
 from slugkit.base import SearchFailedError, SettingError, data_dir, sha256_file
 from slugkit.data import open_data
-from slugkit.evaluate.concept import METHODS
-from slugkit.evaluate.pipeline_search import (
+from slugkit.method import search
+from slugkit.method.edit import EditableLayer
+from slugkit.models import load_clip
+from slugkit.models.activations import read_moments
+from slugkit.models.classifier import load_classifier
+from slugkit.models.diffusion import draw, load_pipeline, pipeline_folder
+from slugkit.models.reachability import reading, unused_layers
+from slugkit.models.weight_map import differences
+from slugkit.tasks.prompts import answer_set, several_answer_set
+from slugkit.unlearn.concept import METHODS
+from slugkit.unlearn.gradients import forget_gradient
+from slugkit.unlearn.pipeline import (
     directions_on_pipeline,
     own_steps_on_pipeline,
     pictures_drawn,
     read_by_encoder,
     search_on_pipeline,
 )
-from slugkit.evaluate.prompts import answer_set, several_answer_set
-from slugkit.evaluate.transfer import in_both
-from slugkit.gradients import forget_gradient
-from slugkit.models import load_clip
-from slugkit.models.acting import reading, unused_layers
-from slugkit.models.classifier import load_classifier
-from slugkit.models.diffusion import draw, load_pipeline, pipeline_folder
-from slugkit.models.inputs import read_moments
-from slugkit.models.names import differences
-from slugkit.search import EditableLayer
+from slugkit.unlearn.transfer import in_both
 
 LAYER = "transformer.resblocks.0.attn.out_proj.weight"
 PROMPTS, SEEDS = (

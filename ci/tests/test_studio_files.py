@@ -10,12 +10,12 @@ from slugkit.data import drawn, open_data
 from slugkit.data.pictures import Pictures
 from slugkit.data.studio_files import write_studio_files
 from slugkit.evaluate.clip import evaluate_clip
-from slugkit.evaluate.concept import front_layers, score_layers, search_layers, winning_patch
 from slugkit.evaluate.leftover import class_pictures
-from slugkit.evaluate.published import paper_rows
 from slugkit.evaluate.statistics import headline
-from slugkit.gradients import forget_gradient, retain_gradient
-from slugkit.search import Criterion
+from slugkit.experiments.published import paper_rows
+from slugkit.method.search import Criterion
+from slugkit.unlearn.concept import front_layers, score_layers, search_layers, winning_patch
+from slugkit.unlearn.gradients import forget_gradient, retain_gradient
 
 NAME = "Mira Kestrel"
 

@@ -17,8 +17,8 @@ from PIL import Image
 from wrong_answers import RIGHT, WRONG
 
 from slugkit.base import CheckFailed, MissingArtefactError, SettingError
-from slugkit.ranking import importance
-from slugkit.teach import (
+from slugkit.method.ranking import importance
+from slugkit.workbook.teach import (
     check_close,
     checks,
     contract,
@@ -152,9 +152,9 @@ def test_show_folds_the_source_with_a_link(monkeypatch):
     shell = Shell(monkeypatch)
     show(importance)
     text = shell.shown[0][0]._repr_html_()
-    assert text.startswith("<details>") and 'href="../slugkit/ranking.py"' in text
+    assert text.startswith("<details>") and 'href="../slugkit/method/ranking.py"' in text
     assert "def importance" in text and str(inspect.getsourcefile(importance)) not in text
-    assert "from slugkit/ranking.py" in repr(shell.shown[0][0])
+    assert "from slugkit/method/ranking.py" in repr(shell.shown[0][0])
 
 
 def test_show_needs_something_with_a_source():

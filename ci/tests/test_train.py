@@ -13,12 +13,12 @@ from slugkit.base import SettingError, UnknownConceptError
 from slugkit.data import open_data
 from slugkit.data.digits import write_digits
 from slugkit.evaluate.clip import evaluate_clip
-from slugkit.evaluate.concept import forget_concept, report_metrics
 from slugkit.models import load_clip
-from slugkit.train import clip as training
-from slugkit.train import loop
-from slugkit.train.pictures import folder_pictures, studio_pictures
-from slugkit.train.tokenizer import learn_tokenizer
+from slugkit.studio.train import clip as training
+from slugkit.studio.train import loop
+from slugkit.studio.train.pictures import folder_pictures, studio_pictures
+from slugkit.studio.train.tokenizer import learn_tokenizer
+from slugkit.unlearn.concept import forget_concept, report_metrics
 
 SMALL = dict(
     batch=24,

@@ -11,11 +11,11 @@ from transformers import CLIPTextConfig, CLIPTextModel
 
 from slugkit import patch
 from slugkit.base import PatchError
-from slugkit.evaluate.transfer import all_in_both, in_both
+from slugkit.method.edit import EditableLayer
 from slugkit.models import load_clip
 from slugkit.models.diffusion import text_encoder
-from slugkit.models.names import differences
-from slugkit.search import EditableLayer
+from slugkit.models.weight_map import differences
+from slugkit.unlearn.transfer import all_in_both, in_both
 
 LAYER = "transformer.resblocks.1.attn.in_proj_weight"
 

@@ -12,13 +12,13 @@ from slugkit.base import ModelLoadError, UnreadableImagesError
 from slugkit.data import drawn
 from slugkit.data.pictures import Pictures, whole_files
 from slugkit.models import load_clip
-from slugkit.models.acting import unused_layers
-from slugkit.models.names import differences, locate
-from slugkit.models.seen import Seen
+from slugkit.models.random_weights import VLMS, vlm_of
+from slugkit.models.reachability import unused_layers
+from slugkit.models.vision_cache import Seen
 from slugkit.models.vlm import Vlm, as_batch, hidden_states, load_vlm, vision_tower
+from slugkit.models.weight_map import differences, locate
 from slugkit.studio.questions import UNKNOWN
-from slugkit.train import vlm as training
-from slugkit.train.blank import VLMS, vlm_of
+from slugkit.studio.train import vlm as training
 
 
 @pytest.fixture(scope="module")

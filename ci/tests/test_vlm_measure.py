@@ -8,19 +8,20 @@ from test_acting import a_clip, wrapped
 
 from slugkit.base import PatchError, SearchFailedError, SettingError
 from slugkit.data import drawn
-from slugkit.evaluate import vlm_measure as measure
-from slugkit.evaluate.concept import winning_patch
-from slugkit.evaluate.paper_questions import own_words
-from slugkit.evaluate.vlm import Asked, answered
+from slugkit.evaluate.vlm import answered
+from slugkit.evaluate.vlm_words import own_words
 from slugkit.models import load_clip
+from slugkit.models.activations import watched
 from slugkit.models.convert import vision_tower
-from slugkit.models.inputs import watched
-from slugkit.models.names import differences, locate
-from slugkit.models.seen import Seen
+from slugkit.models.random_weights import VLMS, vlm_of
+from slugkit.models.vision_cache import Seen
 from slugkit.models.vlm import Vlm
+from slugkit.models.weight_map import differences, locate
 from slugkit.studio import load_world
 from slugkit.studio.questions import UNKNOWN
-from slugkit.train.blank import VLMS, vlm_of
+from slugkit.tasks.questions import Asked
+from slugkit.unlearn import vlm as measure
+from slugkit.unlearn.concept import winning_patch
 
 LAYER = "visual.transformer.resblocks.2.mlp.c_proj.weight"
 PACKED = "visual.transformer.resblocks.1.attn.in_proj_weight"

@@ -9,14 +9,13 @@ from test_vlm_measure import asked_about
 
 from slugkit.base import SearchFailedError, SettingError
 from slugkit.data import open_data
-from slugkit.evaluate import vlm_sweep as room
-from slugkit.evaluate.retain import RetainSide
-from slugkit.evaluate.sweep import summarise
-from slugkit.evaluate.vlm_measure import paper_layer, writing_layers
+from slugkit.experiments import vlm_sweep as room
+from slugkit.experiments.sweep import summarise
+from slugkit.method.layers import layer_table, short
 from slugkit.models import load_clip
-from slugkit.models.layers import layer_table
-from slugkit.models.names import differences
-from slugkit.ranking import short
+from slugkit.models.weight_map import differences
+from slugkit.unlearn.retain import RetainSide
+from slugkit.unlearn.vlm import paper_layer, writing_layers
 
 WHO = "Mira Kestrel"
 

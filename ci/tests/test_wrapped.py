@@ -14,8 +14,8 @@ from slugkit.base import PatchError
 from slugkit.models import load_clip
 from slugkit.models.convert import text_tower
 from slugkit.models.diffusion import draw, load_pipeline
-from slugkit.models.names import locate
 from slugkit.models.vlm import load_vlm
+from slugkit.models.weight_map import locate
 
 LAYER, SEEN = (
     "transformer.resblocks.1.attn.in_proj_weight",

@@ -3,7 +3,8 @@
 import torch
 
 from slugkit import patch
-from slugkit.search import EditableLayer, part_rows, split_layer
+from slugkit.method.edit import EditableLayer
+from slugkit.method.search import part_rows, split_layer
 
 OUT_PROJ = "transformer.resblocks.0.attn.out_proj.weight"
 

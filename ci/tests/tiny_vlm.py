@@ -34,7 +34,7 @@ def few_records():
 @pytest.fixture(scope="session")
 def tiny_vlm_folder(tmp_path_factory, few_records):
     """A LLaVA that has learned those pictures by heart, as it is saved."""
-    from slugkit.train import vlm as training
+    from slugkit.studio.train import vlm as training
 
     place = tmp_path_factory.mktemp("vlm")
     with pytest.MonkeyPatch.context() as patch:

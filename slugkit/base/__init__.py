@@ -12,7 +12,8 @@ from slugkit.base.atomic import (
     write_text,
 )
 from slugkit.base.cache import cached_json, cached_tensors, read_hashed, write_hashed
-from slugkit.base.devices import pick_device, wide
+from slugkit.base.choices import did_you_mean, nearest, require_choice
+from slugkit.base.devices import pick_device, seed_everything, wide
 from slugkit.base.errors import (
     AllLeftOutError,
     CheckFailed,
@@ -51,17 +52,6 @@ from slugkit.base.paths import (
     runs_dir,
 )
 from slugkit.base.progress import headless, progress
-from slugkit.base.settings import (
-    Settings,
-    check_names,
-    check_settings,
-    did_you_mean,
-    nearest,
-    read_settings,
-    require_choice,
-    seed_everything,
-    setting_type,
-)
 from slugkit.base.texts import as_file_name, from_cell, printable, to_cell
 from slugkit.base.threads import (
     bound_threads,

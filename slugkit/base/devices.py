@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from typing import TYPE_CHECKING
 
 from slugkit.base.errors import ModelLoadError
@@ -41,3 +42,13 @@ def wide(tensor: torch.Tensor, device: torch.device | None = None) -> torch.Tens
     """
     device = device or tensor.device
     return tensor.to("cpu" if device.type == "mps" else device).double()
+
+
+def seed_everything(seed: int) -> None:
+    """Seed python's, numpy's and torch's generators; seed: 0 to 4294967295."""
+    import numpy
+    import torch
+
+    random.seed(seed)
+    numpy.random.seed(seed)
+    torch.manual_seed(seed)

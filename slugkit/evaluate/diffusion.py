@@ -24,14 +24,14 @@ import torch
 
 from slugkit.base import SettingError, cache_dir, cached_tensors, progress, sha256_json
 from slugkit.data.source import GROUP_NAMES
-from slugkit.evaluate.prompts import FIRST_SEED
 from slugkit.evaluate.statistics import bootstrap_mean, share
+from slugkit.method.search import PICTURES
 from slugkit.models import Clip
 from slugkit.models.classifier import Classifier
 from slugkit.models.diffusion import GUIDANCE, STEPS, blank, draw
 from slugkit.models.fingerprint import weights_sha256
 from slugkit.models.reading import reading_of
-from slugkit.search import PICTURES
+from slugkit.tasks.prompts import FIRST_SEED
 
 COSINE = "text-image cosine"
 ARTIFACTS, SURE = "artifacts", 0.5
@@ -223,9 +223,10 @@ def told_by(
 class PipelineMeasure:
     """What a probe of the step search measures on the pipeline's pictures; search prompts only.
 
-    again: writes the step into the pipeline (`slugkit.models.acting.movable` yields it). domain:
-    the target's. The forget measure is 1 - UA, under both keys fa1 and fa5, since the judge gives
-    one answer. The retain measure is the mean of IRA and CRA. drawn: pictures asked for so far.
+    again: writes the step into the pipeline (`slugkit.models.reachability.movable` yields it).
+    domain: the target's. The forget measure is 1 - UA, under both keys fa1 and fa5, since the judge
+    gives one answer. The retain measure is the mean of IRA and CRA. drawn: pictures asked for so
+    far.
     Raises SettingError for a table of report prompts.
     """
 

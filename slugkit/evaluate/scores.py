@@ -12,12 +12,12 @@ import torch
 from slugkit.data import open_data
 from slugkit.evaluate.clip import ExamScorer, class_features, ensemble
 from slugkit.evaluate.diffusion import told_by
-from slugkit.evaluate.prompts import FIRST_SEED, TEMPLATES, phrase, subject_domains
 from slugkit.evaluate.statistics import share
 from slugkit.models import load_clip
 from slugkit.models.classifier import Classifier
 from slugkit.studio import load_world
 from slugkit.studio.captions import IN_STYLE
+from slugkit.tasks.prompts import FIRST_SEED, TEMPLATES, phrase, subject_domains
 
 WHAT = {
     "figures": "people and characters",

@@ -11,63 +11,28 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from itertools import product
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
 
-from slugkit.base import ModelLoadError, ShapeError, progress, require_choice
-from slugkit.data.unlearncanvas import OBJECTS, STYLES, concept_kind, prompt
+from slugkit.base import ModelLoadError, SettingError, ShapeError, progress, require_choice
+from slugkit.data import CanvasSource
+from slugkit.data.pictures import Pictures
+from slugkit.data.unlearncanvas import OBJECTS, STYLES, concept_kind
 from slugkit.evaluate.diffusion import drawn_prompts, require_askable, ua_ira_cra
+from slugkit.evaluate.frechet import INCEPTION_FEATURES
 from slugkit.evaluate.statistics import wilson
 from slugkit.models.classifier import best_named, pixels
 from slugkit.models.clip import pick_device
+from slugkit.tasks.canvas_prompts import GUIDANCE, PICTURE_SIZE, STEPS, answer_set
 
-SEEDS = (188, 288, 588, 688, 888)
-STEPS, GUIDANCE, PICTURE_SIZE = 100, 9.0, 512
-TIERS = ("full", "lite", "smoke")
 VIT = "vit_large_patch16_224"
 """timm's name of both classifiers; the benchmark starts them from the weights augreg_in21k and
 gives them a new head, 1024 -> 51 styles or 20 objects.
 """
 STYLE_FILE, OBJECT_FILE = "style50.safetensors", "style50_cls.safetensors"
-SMOKE_TARGET = 20
-
-
-def _all_prompts() -> pd.DataFrame:
-    rows = [(prompt(name, s), seed, name, s) for seed, s, name in product(SEEDS, STYLES, OBJECTS)]
-    table = pd.DataFrame(rows, columns=["prompt", "seed", "subject", "style"])
-    return table.assign(domain="objects")
-
-
-def answer_set(concept: str, tier: str = "full") -> pd.DataFrame:
-    """The pictures to draw for a model that unlearned `concept`: columns prompt, seed, subject (the
-    object), style, domain, group ("target" or "rest"), extra, as of
-    `slugkit.evaluate.prompts.answer_set`.
-
-    tier: "full", the benchmark's 5,100. "lite": the target from all seeds, the rest from the first
-    (1,100 for a style, 1,224 for an object). "smoke": 20 pictures of the target and 50 of the rest,
-    from the first seed, spread evenly over objects and styles. lite and smoke are parts of full.
-    Raises UnknownConceptError, SettingError for another tier.
-    """
-    require_choice(tier, TIERS, "The tier")
-    column, table = "style" if concept_kind(concept) == "style" else "subject", _all_prompts()
-    table = table.assign(group=np.where(table[column] == concept, "target", "rest"), extra=False)
-    if tier == "full":
-        return table
-    first, target = table["seed"] == SEEDS[0], table["group"] == "target"
-    if tier == "lite":
-        return table[target | first].reset_index(drop=True)
-    mine = table[target & first]
-    mine = mine.iloc[np.linspace(0, len(mine) - 1, SMOKE_TARGET).round().astype(int)]
-    rest = table[~target & first]
-    names, looks = ([n for n in all_names if n != concept] for all_names in (OBJECTS, STYLES))
-    turns = [names[i % len(names)] for i in range(50)]
-    diagonal = pd.DataFrame({"subject": turns, "style": looks[:50]})
-    others = diagonal.merge(rest, on=["subject", "style"])[table.columns]
-    return pd.concat([mine, others], ignore_index=True)
 
 
 def error_bars(concept: str, tier: str = "full", share: float = 0.5) -> pd.DataFrame:
@@ -304,3 +269,32 @@ def told_by_canvas(
     finally:
         pipe.scheduler = before
     return pd.concat(parts, ignore_index=True)
+
+
+def frechet_sets(
+    source: CanvasSource, concept: str, size: int, seed: int = 0
+) -> tuple[pd.DataFrame, Pictures]:
+    """What the benchmark's FID compares: the rest of the full answer set, to be drawn, and pictures
+    of the data set, undecoded at 512 x 512 (squashed).
+
+    Neither side holds the target. Of both `size` are drawn without replacement, or all where there
+    are fewer: up to 5,000 for a style, 4,845 for an object. The pictures are those of the report,
+    five of each object in each style; the benchmark takes numbers 1 to 5, which may be ones that a
+    gradient saw. Raises SettingError for fewer than 2,049 on a side, of which the covariance of
+    2,048 features would be singular.
+    """
+    table, pairs = answer_set(concept, "full"), source.exam(concept, "report").pairs
+    table = table[table["group"] == "rest"]
+    column = "style" if concept_kind(concept) == "style" else "concept"
+    real = pairs.where(pairs.table[column] != concept).images
+    found = min(size, len(table), len(real))
+    if found <= INCEPTION_FEATURES:
+        raise SettingError(
+            f"frechet_size {size} with {len(real)} report pictures in {source.name!r} compares"
+            f" {found}; more than {INCEPTION_FEATURES} on each side were expected, as many as"
+            " Inception has features. Ask for 5000, and unpack more of the data set; 0 leaves it"
+            " out."
+        )
+    rows = np.sort(np.random.Generator(np.random.PCG64([seed, 13])).permutation(len(real))[:size])
+    drawn = table.sample(min(size, len(table)), random_state=seed).reset_index(drop=True)
+    return drawn, Pictures(real.take(rows).places, PICTURE_SIZE, "squash")

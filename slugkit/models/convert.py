@@ -11,7 +11,7 @@ from torch import nn
 
 from slugkit.base import ModelLoadError
 from slugkit.models.hub import read_json
-from slugkit.models.names import fill, locate, unwrapped
+from slugkit.models.weight_map import fill, locate, unwrapped
 
 ACTIVATIONS = {"gelu": False, "quick_gelu": True}
 """transformers' names of the activations that open_clip's CLIP has, and its own flag for them."""

@@ -11,8 +11,8 @@ import numpy as np
 import torch
 
 from slugkit.base import MemoryPlanError, control_groups
+from slugkit.method.layers import block_of, tower_of
 from slugkit.models.clip import Clip
-from slugkit.models.layers import block_of, tower_of
 from slugkit.models.precision import PRECISIONS
 
 AT_ONCE = {"cpu": 128, "cuda": 512}
@@ -182,7 +182,7 @@ def plan(
 
     Returns a `Plan`; the model stays as it is.
 
-    precision: fp32, or bf16 or fp16 as of `slugkit.gradients.retain_gradient`. chunk: as there.
+    precision, chunk: as of `slugkit.unlearn.gradients.retain_gradient`.
     copies: of the gradient, held at once: the one that is being summed and, with 2, one of another
     set that the caller still holds. Activations are what autograd keeps for the way back, counted
     once per storage, and grow with the pairs.

@@ -374,3 +374,12 @@ def load_vlm(model: str = "studio", device: str = "auto", device_map: str = "") 
     if getattr(net.config, "image_grid_pinpoints", None) is None:
         net.config.image_seq_length = _counted(processor, net.config, model)
     return Vlm(net.eval() if device_map else net.eval().to(target), processor, model)
+
+
+TEMPLATE = (
+    "{% for m in messages %}{% if m['role'] == 'user' %}USER: {% for c in m['content'] %}{% if"
+    " c['type'] == 'image' %}<image>\n{% else %}{{ c['text'] }}{% endif %}{% endfor %} {% else"
+    " %}ASSISTANT: {{ m['content'][0]['text'] }}</s>{% endif %}{% endfor %}{% if"
+    " add_generation_prompt %}ASSISTANT:{% endif %}"
+)
+"""LLaVA-1.5's way of writing a conversation."""

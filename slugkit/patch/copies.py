@@ -15,12 +15,12 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from slugkit.base import MissingArtefactError, PatchError
+from slugkit.method.layers import block_of, tower_of
 from slugkit.models.convert import said_activation
 from slugkit.models.hub import read_json
-from slugkit.models.layers import block_of, tower_of
-from slugkit.models.names import ENCODERS, locate, prefixes
-from slugkit.patch import on_model
-from slugkit.patch.file import Patch
+from slugkit.models.weight_map import ENCODERS, locate, prefixes
+from slugkit.patch import apply as on_model
+from slugkit.patch.format import Patch
 
 RECORD = "slugkit-record.safetensors"
 """The record's name in an edited folder, and the end of its name beside an edited file."""

@@ -7,8 +7,8 @@ from dataclasses import replace
 import torch
 
 from slugkit.base import EmptySetError, PatchError, SettingError
-from slugkit.patch.file import Patch, unpacked
-from slugkit.ranking import norm
+from slugkit.method.ranking import norm
+from slugkit.patch.format import Patch, unpacked
 
 
 def _in_form(p: Patch, form: str, tensors: dict[str, torch.Tensor], scale: float) -> Patch:

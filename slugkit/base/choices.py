@@ -1,0 +1,42 @@
+"""A name that is none of those that were expected, and those that it may have meant."""
+
+from collections.abc import Iterable
+
+from rapidfuzz import fuzz, process, utils
+
+from slugkit.base.errors import SettingError
+
+
+def nearest(name: str, names: Iterable[str], n: int = 3) -> list[str]:
+    """Up to `n` of `names` that look most like `name`, best first; empty where none comes near.
+
+    Case is ignored.
+    """
+    known = list(dict.fromkeys(names))
+    how = {"scorer": fuzz.WRatio, "processor": utils.default_process, "score_cutoff": 60}
+    return [match for match, _, _ in process.extract(name, known, limit=n, **how)]
+
+
+def did_you_mean(name: str, names: Iterable[str]) -> str:
+    """A phrase such as "did you mean lam_init?" naming the closest of `names`, or empty where none
+    comes near.
+    """
+    close = nearest(name, names, n=3)
+    return f"did you mean {' or '.join(close)}?" if close else ""
+
+
+def require_choice(
+    value: str, choices: Iterable[str], what: str, error: type[Exception] = SettingError
+) -> str:
+    """Return `value` if it is one of `choices`; otherwise raise `error`, naming the closest ones or
+    all of a few.
+    """
+    choices = list(choices)
+    if value in choices:
+        return value
+    hint = did_you_mean(value, choices) or (
+        f"choose one of {', '.join(choices)}." if len(choices) <= 12 else ""
+    )
+    raise error(
+        f"{what} {value!r} is unknown; one of {len(choices)} names was expected. {hint}".strip()
+    )

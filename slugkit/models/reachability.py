@@ -1,0 +1,211 @@
+"""Which layers act in a model that holds a CLIP's tower, found by looking: a changed layer must
+change what the model makes of a prompt or a picture.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cache
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import torch
+
+from slugkit.base import PatchError
+from slugkit.method.layers import block_of, tower_of
+from slugkit.models.weight_map import EncoderOf, Place, locate, part_of
+
+PROMPT = "a photo of a cat next to a red house"
+"""Short enough for 16 tokens, the studio's limit: of a longer one diffusers warns each time that it
+was cut.
+"""
+STRETCH = 1.5
+"""What a weight is multiplied by for a look."""
+_KNOWN: WeakKeyDictionary = WeakKeyDictionary()
+"""Encoder or model -> (layer, what it reads by) -> whether the layer acts: one look each."""
+
+
+def blocks_read(model: Any) -> int | None:
+    """How many blocks of its vision tower a LLaVA runs before it reads the picture, by its
+    configuration; None for a model that says nothing about it.
+    """
+    config = getattr(model, "config", None)
+    read = getattr(config, "vision_feature_layer", None)
+    if read is None:
+        return None
+    depth = config.vision_config.num_hidden_layers
+    return max(n if n >= 0 else depth + 1 + n for n in ([read] if isinstance(read, int) else read))
+
+
+def reading(model: Any) -> Callable[[], list[torch.Tensor]] | None:
+    """What the model makes of one fixed prompt, or of one fixed picture of noise, as a call; None
+    for a tower alone, which is read by others.
+
+    model: a pipeline of diffusers (or one of its encoders as `EncoderOf`): what its UNet or
+    transformer is given; a LLaVA: what its language model is given.
+    """
+    pipe = model.pipeline if isinstance(model, EncoderOf) else model
+    if hasattr(pipe, "encode_prompt"):
+        device = _device(pipe.text_encoder)
+        return lambda: _tensors(
+            pipe.encode_prompt(
+                PROMPT, device=device, num_images_per_prompt=1, do_classifier_free_guidance=False
+            )
+        )
+    if hasattr(model, "get_image_features") and hasattr(
+        getattr(model, "config", None), "vision_feature_layer"
+    ):
+        return lambda: _tensors(
+            model.get_image_features(**_noise(model), return_dict=True).pooler_output
+        )
+    return None
+
+
+def _device(model: torch.nn.Module) -> torch.device:
+    """Where the model computes, also where accelerate keeps its weights elsewhere."""
+    found = (
+        getattr(getattr(module, "_hf_hook", None), "execution_device", None)
+        for module in model.modules()
+    )
+    return torch.device(
+        next((device for device in found if device is not None), next(model.parameters()).device)
+    )
+
+
+def _noise(model: Any) -> dict[str, torch.Tensor]:
+    """One picture of noise as the model's `get_image_features` takes it; LLaVA-NeXT takes several
+    cuts of one picture and its size.
+    """
+    size, weight = model.config.vision_config.image_size, next(model.parameters())
+    device = _device(model)
+    grids = getattr(model.config, "image_grid_pinpoints", None)
+    cuts = (1 + max(h // size * (w // size) for h, w in grids),) if grids else ()
+    pixels = torch.randn(1, *cuts, 3, size, size, generator=torch.Generator().manual_seed(0)).to(
+        device, weight.dtype
+    )
+    return {"pixel_values": pixels} | (
+        {"image_sizes": torch.tensor([[size, size]])} if cuts else {}
+    )
+
+
+def _tensors(made: Any) -> list[torch.Tensor]:
+    if isinstance(made, torch.Tensor):
+        return [made.detach().clone()]
+    return [t for part in made if part is not None for t in _tensors(part)]
+
+
+@torch.no_grad()
+def _acts(
+    place: Place,
+    read: Callable[[], list[torch.Tensor]],
+    untouched: Callable[[], list[torch.Tensor]],
+) -> bool:
+    """Whether the model's output differs while the weight is stretched.
+
+    The weight is put back, bit for bit. untouched: the output before any change.
+    """
+    before, own = untouched(), place.read()
+    try:
+        place.write(own * STRETCH)
+        after = read()
+    finally:
+        place.write(own)
+    return any(not torch.equal(a, b) for a, b in zip(before, after, strict=True))
+
+
+def _unread(
+    model: Any,
+    layer: str,
+    place: Place,
+    read: Callable[[], list[torch.Tensor]] | None,
+    untouched: Callable | None,
+) -> str:
+    """Why a weight that the model holds cannot act in it, or "".
+
+    read: of `reading`. untouched: the same, for one call of `unused_layers` made once.
+    """
+    if read is None:
+        # a model's files, or a LLaVA that cannot be run: what its configuration says
+        blocks = blocks_read(model)
+        after = (
+            blocks is not None
+            and tower_of(layer) == "vision"
+            and (block_of(layer) >= blocks or layer.startswith(("visual.ln_post", "visual.proj")))
+        )
+        return (
+            f"{type(model).__name__} reads the picture after block {blocks - 1}, before it"
+            if after
+            else ""
+        )
+    keep = model.text_encoder if hasattr(model, "text_encoder") else model
+    known, key = (
+        _KNOWN.setdefault(keep, {}),
+        (layer, str(getattr(getattr(model, "config", None), "vision_feature_layer", ""))),
+    )
+    if key not in known:
+        with torch.compiler.set_stance("force_eager"):  # a compiled encoder is looked at as it is
+            known[key] = _acts(place, read, untouched)
+    name = type(model.pipeline if isinstance(model, EncoderOf) else model).__name__
+    return (
+        ""
+        if known[key]
+        else f"{name} never reads it: its output is the same when the layer is changed"
+    )
+
+
+def unused_layers(model: Any, layers: list[str]) -> dict[str, str]:
+    """The layers among `layers` whose edit cannot act in the model, each with the reason: it does
+    not hold them, or never reads them.
+
+    A pipeline or a LLaVA is run, once as it is and once for each layer that was not looked at
+    before; of a tower alone and of files only what they hold and say counts.
+    """
+    read = reading(model)
+    untouched = cache(read) if read else None
+    places = {layer: locate(model, layer.split("[")[0]) for layer in layers}
+    reasons = {
+        layer: (
+            f"{type(model).__name__} does not use it"
+            if place is None
+            else _unread(model, layer.split("[")[0], place, read, untouched)
+        )
+        for layer, place in places.items()
+    }
+    return {layer: reason for layer, reason in reasons.items() if reason}
+
+
+def acting_part(clip_model: torch.nn.Module, other: Any, layer: str) -> Any:
+    """The part of `other` that holds the CLIP's tower, such as one of several text encoders.
+
+    Raises PatchError where the layer cannot act in it. layer: a whole weight.
+    """
+    part = part_of(clip_model, other, tower_of(layer))
+    unused = unused_layers(part, [layer])
+    if unused:
+        raise PatchError(
+            f"An edit of layer {layer} cannot act: {unused[layer]}. Nothing was changed. Choose a"
+            " layer that acts there."
+        )
+    return part
+
+
+@contextmanager
+def movable(
+    clip_model: torch.nn.Module, other: Any, layer: str
+) -> Iterator[tuple[torch.Tensor, Callable[[], None]]]:
+    """Within the block a layer of `other` can be moved; afterwards it is as before, bit for bit.
+
+    Yields a copy of its whole weight, canonical and in `other`'s own type, to be moved as a patch
+    moves it, and a function that writes the copy as it is by then.
+    clip_model: tells which of several text encoders is meant. Raises PatchError, before anything is
+    changed, where the layer cannot act in `other`.
+    """
+    name = layer.split("[")[0]
+    place = locate(acting_part(clip_model, other, name), name)
+    own = place.read()
+    copy = own.clone()
+    try:
+        yield copy, lambda: place.write(copy)
+    finally:
+        place.write(own)

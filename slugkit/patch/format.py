@@ -1,0 +1,400 @@
+"""The edit as one safetensors file: its fields, its three forms, saved and loaded (design, section
+6; the format is written down in FORMAT.md).
+"""
+
+import json
+import math
+import stat
+import struct
+from dataclasses import dataclass, field, fields
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load as tensors_from
+from safetensors.torch import save as bytes_of
+
+from slugkit import __version__
+from slugkit.base import PatchError, sha256_bytes, sha256_json, sha256_tensor, write_bytes
+from slugkit.method.edit import PRECISIONS, EditableLayer
+from slugkit.method.layers import tower_of
+from slugkit.models.convert import activation_of
+
+MAX_HEADER = 1 << 20  # bytes of JSON in a patch file
+# bytes of a patch file, and of a direction unfolded; the largest CLIP layers need about 110 MB
+MAX_FILE = 1 << 28
+FORMS = {
+    "fp32": {"direction": "F32"},
+    "fp16": {"direction": "F16"},
+    "low rank": {"left": "F16", "right": "F16"},
+}
+"""Form of a patch -> its tensors and their types in the file."""
+
+_Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+_Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+
+
+class _Metadata(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid")
+    format: Literal["slugkit-patch"]
+    version: Literal[2]
+    form: Literal["fp32", "fp16", "low rank"]
+    scale: _Positive
+    error: Annotated[float, Field(ge=0, le=1)]
+    shape: Annotated[
+        list[Annotated[int, Field(ge=1, le=1 << 24)]], Field(min_length=2, max_length=4)
+    ]
+    layer: str
+    tower: Literal["text", "vision"]
+    orientation: Literal["canonical"]
+    lam: _Positive
+    rho: _Positive
+    concept: str
+    base_sha256: Annotated[dict[Literal["fp32", "fp16", "bf16"], _Sha256], Field(min_length=3)]
+    metrics: dict[str, Any]
+    provenance: dict[str, Any]
+    tool_version: str
+    tensors_sha256: dict[str, _Sha256]
+    checksum: _Sha256
+
+
+def _scalar(value: Any) -> Any:
+    if hasattr(value, "item"):
+        return value.item()
+    raise TypeError(f"{value!r} cannot stand in a patch file")
+
+
+def _header_size(data: bytes) -> int:
+    return struct.unpack("<Q", data[:8])[0]
+
+
+def unpacked(form: str, tensors: dict[str, torch.Tensor], scale: float, shape) -> torch.Tensor:
+    """The direction that the stored tensors mean: float32, in the shape of the layer.
+
+    Raises ValueError where they do not fit, before anything large is made.
+    """
+    _check_fill(form, tensors, shape)
+    if form == "low rank":
+        return (
+            (tensors["left"].float() @ tensors["right"].float()).mul_(scale).reshape(tuple(shape))
+        )
+    found = tensors["direction"].float().mul_(scale) if form == "fp16" else tensors["direction"]
+    return found.reshape(tuple(shape))
+
+
+def _check_fill(form: str, tensors: dict[str, torch.Tensor], shape) -> None:
+    """Raises ValueError unless the stored tensors unfold into the shape."""
+    count = math.prod(shape)
+    if form == "low rank":
+        left, right = tensors["left"], tensors["right"]
+        if (
+            left.ndim != 2
+            or right.ndim != 2
+            or left.shape[1] != right.shape[0]
+            or left.shape[0] * right.shape[1] != count
+        ):
+            raise ValueError(
+                f"its factors {tuple(left.shape)} and {tuple(right.shape)} do not make the shape"
+                f" {tuple(shape)}"
+            )
+        if left.shape[1] > min(left.shape[0], right.shape[1]):
+            raise ValueError(
+                f"its rank {left.shape[1]} is more than a matrix of {left.shape[0]} x"
+                f" {right.shape[1]} has"
+            )
+    elif tensors["direction"].numel() != count:
+        raise ValueError(
+            f"its direction of {tensors['direction'].numel()} numbers does not fill the shape"
+            f" {tuple(shape)}"
+        )
+
+
+class _Direction:
+    """The field `direction`: given on the device "meta", it is unfolded from what is stored when it
+    is first asked for.
+    """
+
+    def __get__(self, p: Any, owner: Any = None) -> torch.Tensor:
+        if p is None:
+            raise AttributeError("a field without a default")
+        if p.__dict__["direction"].is_meta:
+            found = unpacked(p.form, p.stored, p.scale, p.shape)
+            _need_finite(found, p.layer)
+            p.__dict__["direction"] = found
+        return p.__dict__["direction"]
+
+    def __set__(self, p: Any, value: torch.Tensor) -> None:
+        p.__dict__["direction"] = value
+
+
+def _need_finite(direction: torch.Tensor, layer: str) -> None:
+    if direction.dtype != torch.float32 or not torch.isfinite(direction).all():
+        raise PatchError(
+            f"the direction of {layer} is not a tensor of finite float32 numbers.\n"
+            "Make the patch again from its gradient."
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Patch:
+    """One edit: theta_new = theta0 - lam * direction on one layer.
+
+    layer: canonical (open_clip) name, with [q], [k] or [v] for a part of a packed matrix. tower:
+    "text" or "vision". direction: fp32, finite, in the shape and orientation of the canonical layer
+    (g_f, the gradient of the mean forget cosine). lam: > 0. rho: relative size of the step, > 0.
+    concept: what is forgotten. base_sha256: `sha256_tensor` of the original layer as fp32, fp16 and
+    bf16. metrics, provenance: anything JSON can hold, nan excluded. form, stored, scale: how the
+    direction stands in the file ("fp32": as it is; `half` and `low_rank` make the other forms).
+    error: relative Frobenius error of that form, 0..1, against the direction it was made from.
+    Raises PatchError.
+    """
+
+    layer: str
+    tower: str
+    direction: torch.Tensor = _Direction()
+    lam: float
+    rho: float
+    concept: str
+    base_sha256: dict[str, str]
+    metrics: dict[str, Any] = field(default_factory=dict)
+    provenance: dict[str, Any] = field(default_factory=dict)
+    tool_version: str = __version__
+    form: str = "fp32"
+    stored: dict[str, torch.Tensor] = field(default_factory=dict, repr=False)
+    scale: float = 1.0
+    error: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not self.__dict__["direction"].is_meta:
+            _need_finite(self.direction, self.layer)
+        self.sha256  # noqa: B018 - writing the file once checks every field
+
+    @property
+    def shape(self) -> torch.Size:
+        """The shape of the layer that it edits; nothing is unfolded for it."""
+        return self.__dict__["direction"].shape
+
+    def content(self) -> bytes:
+        """The bytes of the patch file; the same patch gives the same bytes.
+
+        Raises PatchError if a field cannot be written.
+        """
+        tensors = self.stored or {"direction": self.direction}
+        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+        record = {
+            known.name: getattr(self, known.name)
+            for known in fields(self)
+            if known.name not in ("direction", "stored")
+        }
+        record |= {
+            "format": "slugkit-patch",
+            "version": 2,
+            "orientation": "canonical",
+            "shape": list(self.shape),
+        }
+        record |= {name: float(getattr(self, name)) for name in ("lam", "rho", "scale", "error")}
+        record |= {
+            "tensors_sha256": {name: sha256_tensor(tensor) for name, tensor in tensors.items()}
+        }
+        try:
+            record = json.loads(json.dumps(record, default=_scalar, allow_nan=False))
+            record["checksum"] = sha256_json(record)
+            _Metadata.model_validate(record)
+            text = json.dumps(record, sort_keys=True, allow_nan=False)
+        except (TypeError, ValueError) as error:
+            raise PatchError(
+                f"the patch for {self.layer} cannot be written: {error}.\nUse plain JSON values and"
+                " a step > 0."
+            ) from error
+        data = bytes_of(tensors, {"slugkit": text})
+        if _header_size(data) > MAX_HEADER:
+            raise PatchError(
+                f"metrics and provenance take {len(text)} bytes; about {MAX_HEADER} fit in a patch"
+                " file.\nKeep long tables elsewhere."
+            )
+        return data
+
+    @cached_property
+    def sha256(self) -> str:
+        """SHA-256 of the patch file: the patch's identity."""
+        return sha256_bytes(self.content())
+
+    def save(self, path: str | Path) -> Path:
+        """As `slugkit.patch.save`."""
+        return save(self, path)
+
+    def verify(self, model: Any) -> None:
+        """As `slugkit.patch.verify`."""
+        from slugkit.patch import apply as on_model
+
+        on_model.verify(self, model)
+
+    def apply(self, model: Any) -> None:
+        """As `slugkit.patch.apply`: put the edit on a plain model, in place."""
+        from slugkit.patch import apply as on_model
+
+        on_model.apply(self, model)
+
+    def remove(self, model: Any) -> None:
+        """As `slugkit.patch.remove`: take it off again, bit for bit."""
+        from slugkit.patch import apply as on_model
+
+        on_model.remove(self, model)
+
+    def applied(self, model: Any):
+        """As `slugkit.patch.applied`: `with edit.applied(model): ...`, then without it."""
+        from slugkit.patch import apply as on_model
+
+        return on_model.applied(self, model)
+
+
+def make(
+    layer: str,
+    editable: EditableLayer,
+    lam: float,
+    concept: str,
+    *,
+    tower: str | None = None,
+    metrics=None,
+    provenance=None,
+    model: Any = None,
+) -> Patch:
+    """The patch that writes what `editable.set(lam)` writes.
+
+    editable: the layer with its original weight and direction; a half-precision original is hashed
+    as it stands. tower: by default from the name. model: whose layer it is; its activation goes
+    into the provenance. Raises PatchError.
+    """
+    known = activation_of(model, tower or tower_of(layer))
+    original = editable.theta0.float()
+    hashes = {name: sha256_tensor(original.to(dtype)) for dtype, name in PRECISIONS.items()}
+    return Patch(
+        layer=layer,
+        tower=tower or tower_of(layer),
+        direction=editable.direction.detach().cpu().clone(memory_format=torch.contiguous_format),
+        lam=float(lam),
+        rho=float(editable.rho(lam)),
+        concept=concept,
+        base_sha256=hashes,
+        metrics=dict(metrics or {}),
+        provenance=dict(provenance or {}) | ({"activation": known} if known else {}),
+    )
+
+
+def save(p: Patch, path: str | Path) -> Path:
+    """Write the patch as one safetensors file, whole or not at all; the same patch gives the same
+    bytes.
+
+    Returns the path.
+    """
+    write_bytes(path, p.content())
+    return Path(path)
+
+
+def _read(path: Path) -> bytes:
+    try:
+        found = path.stat()
+        if not stat.S_ISREG(found.st_mode):
+            raise ValueError("it cannot be read (a folder, pipe or device, no regular file)")
+        size = found.st_size
+        if size > MAX_FILE:
+            raise ValueError(f"it has {size} bytes, more than any patch needs")
+        return path.read_bytes()
+    except OSError as error:
+        raise ValueError(f"it cannot be read ({error.strerror or error})") from error
+
+
+def _check_size(data: bytes) -> None:
+    if len(data) < 8:
+        raise ValueError("it is cut short")
+    if _header_size(data) > MAX_HEADER:
+        raise ValueError(f"its header claims {_header_size(data)} bytes, more than any patch needs")
+    if len(data) < 8 + _header_size(data):
+        raise ValueError("it is cut short")
+
+
+def _metadata(data: bytes) -> _Metadata:
+    def refuse(text: str) -> None:
+        raise ValueError(f"its metadata hold {text}")
+
+    header = json.loads(data[8 : 8 + _header_size(data)], parse_constant=refuse)
+    if not isinstance(header, dict) or set(header) - {"__metadata__"} not in [
+        set(tensors) for tensors in FORMS.values()
+    ]:
+        raise ValueError(
+            "it does not hold exactly one tensor 'direction', or 'left' and 'right', and metadata"
+        )
+    record = json.loads(header["__metadata__"]["slugkit"], parse_constant=refuse)
+    metadata = _Metadata.model_validate(record)
+    if metadata.checksum != sha256_json(
+        {key: value for key, value in record.items() if key != "checksum"}
+    ):
+        raise ValueError("its metadata were changed after it was written")
+    if math.prod(metadata.shape) > MAX_FILE // 4:
+        raise ValueError(
+            f"its direction claims the shape {tuple(metadata.shape)}, more than any patch needs"
+        )
+    for name, kind in FORMS[metadata.form].items():
+        if header[name]["dtype"] != kind:
+            raise ValueError(f"its {name} has the type {header[name]['dtype']}, not {kind}")
+    return metadata
+
+
+def load(path: str | Path) -> Patch:
+    """Read a patch file and check it.
+
+    Raises PatchError if it is missing, cut short, changed, or no patch at all.
+    """
+    path = Path(path)
+    try:
+        data = _read(path)
+    except ValueError as error:
+        raise _unsound(path.name, error) from error
+    return loads(data, path.name)
+
+
+def loads(data: bytes, name: str = "this") -> Patch:
+    """The patch that these bytes of a patch file hold; `name` is what an error calls it.
+
+    Raises PatchError.
+    """
+    try:
+        _check_size(data)
+        metadata = _metadata(data)
+        tensors = tensors_from(data)
+        if {
+            name: sha256_tensor(tensor) for name, tensor in tensors.items()
+        } != metadata.tensors_sha256:
+            raise ValueError("its direction was changed after it was written")
+        _check_fill(metadata.form, tensors, metadata.shape)
+        if metadata.form == "fp32":
+            direction = unpacked("fp32", tensors, metadata.scale, metadata.shape)
+        else:  # unfolded when a model has the layer in this shape
+            direction = torch.empty(tuple(metadata.shape), device="meta")
+        known = metadata.model_dump(
+            exclude={"format", "version", "orientation", "shape", "tensors_sha256", "checksum"}
+        )
+        return Patch(
+            direction=direction, stored={} if metadata.form == "fp32" else tensors, **known
+        )
+    except ValidationError as error:
+        faults = "; ".join(
+            f"{'.'.join(map(str, fault['loc'])) or 'metadata'}: {fault['msg']}"
+            for fault in error.errors()[:3]
+        )
+        raise _unsound(name, f"its metadata do not fit ({faults})") from error
+    except (ValueError, KeyError, TypeError, RecursionError, SafetensorError, PatchError) as error:
+        raise _unsound(name, error) from error
+
+
+def _unsound(name: str, reason: Any) -> PatchError:
+    reason = (
+        f"it has no entry {reason}" if isinstance(reason, KeyError) else str(reason).splitlines()[0]
+    )
+    return PatchError(
+        f"{name} is not a sound patch file: {reason}.\n"
+        "A patch written by slugkit was expected; fetch or make it again. Nothing was changed."
+    )

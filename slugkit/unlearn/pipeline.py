@@ -1,0 +1,262 @@
+"""The step searched on a pipeline's own pictures: forgotten when UA on search prompts is high.
+
+The authors' path for Stable Diffusion: the gradient of the CLIP, the deepest layer of the text
+tower's front, and the step lambda searched on generated pictures. Both methods take it; they differ
+in the direction of the step alone.
+"""
+
+from __future__ import annotations
+
+import pandas as pd
+import torch
+
+from slugkit import patch
+from slugkit.base import SearchFailedError, progress, require_choice
+from slugkit.evaluate.clip_judge import ClipJudge
+from slugkit.evaluate.diffusion import PipelineMeasure, told_by
+from slugkit.evaluate.statistics import above_chance
+from slugkit.method.criterion import Criterion
+from slugkit.method.directions import retain_aware_directions
+from slugkit.method.edit import EditableLayer
+from slugkit.method.layers import weight_of
+from slugkit.method.search import probe_steps
+from slugkit.models import Clip
+from slugkit.models.activations import watched
+from slugkit.models.classifier import Classifier
+from slugkit.models.diffusion import GUIDANCE, STEPS
+from slugkit.models.reachability import movable, unused_layers
+from slugkit.models.weight_map import require_tower
+from slugkit.unlearn.concept import DAMPING, METHODS
+
+UA = 0.95
+"""Share of the target's search pictures that must no longer show it."""
+TRIALS = 10
+"""Probes on each layer at most."""
+STOP_RATIO = 1.1
+"""A search ends where the smallest forgetting step is this many times the largest that does not
+forget: a few dozen pictures tell no finer steps apart."""
+CHOOSE = (
+    "Look at the pictures: choose a concept that the pipeline knows, more sampling_steps, or "
+    "another judge_model."
+)
+OTHERS_ASKED = 16
+"""Pictures of others by which is seen whether the judge tells anything apart."""
+
+
+def deepest_first(table: pd.DataFrame, part) -> list[str]:
+    """The layers of the text tower's blocks that the pipeline uses, in the order in which they are
+    searched: those on the front before the others, each from the deepest up.
+
+    The first is the authors' choice, the deepest layer of the front inside the blocks (where two of
+    one block are on the front, that which the tower runs last). table: of
+    `slugkit.unlearn.concept.score_layers`. part: the pipeline's text encoder
+    (`slugkit.models.weight_map.part_of`), or a pipeline with one.
+    """
+    mine = table[(table["tower"] == "text") & table["candidate"] & (table["block"] >= 0)]
+    mine = mine[~mine["layer"].isin(unused_layers(part, mine["layer"].tolist()))]
+    order = mine.iloc[::-1].sort_values(["front", "block"], ascending=False, kind="stable")
+    return order["layer"].tolist()
+
+
+@torch.no_grad()
+def read_by_encoder(
+    pipe, captions: list[str], layers: list[str], batch_size: int = 128
+) -> dict[str, torch.Tensor]:
+    """Second moment of what each layer of the pipeline's text encoder reads of the captions,
+    padding included, since the UNet reads that too: layer -> (d, d) float64 on the CPU.
+
+    pipe: a pipeline; of one with several text encoders the part that is meant
+    (`slugkit.models.weight_map.part_of`).
+    """
+    encoder, longest = pipe.text_encoder, pipe.tokenizer.model_max_length
+    with watched(encoder, layers) as seen:
+        for i in range(0, len(captions), batch_size):
+            tokens = pipe.tokenizer(
+                captions[i : i + batch_size],
+                padding="max_length",
+                truncation=True,
+                max_length=longest,
+                return_tensors="pt",
+            )
+            encoder(tokens.input_ids.to(encoder.device))
+    return {layer: found.matrix.cpu() for layer, found in seen.items()}
+
+
+def directions_on_pipeline(
+    method: str,
+    g_forget: dict[str, torch.Tensor],
+    part,
+    captions: list[str],
+    layers: list[str],
+    damping: float = DAMPING,
+) -> dict[str, torch.Tensor]:
+    """What the method steps along on each layer: SLUG the forget gradient, SLUG-R the same through
+    what the pipeline's text encoder reads of the retain captions
+    (`slugkit.method.directions.retain_aware`).
+
+    g_forget: weight -> gradient. part: as of `read_by_encoder`. Raises SettingError for another
+    method.
+    """
+    if require_choice(method, METHODS, "The method") == "SLUG":
+        return {layer: weight_of(g_forget, layer) for layer in layers}
+    return retain_aware_directions(g_forget, read_by_encoder(part, captions, layers), damping)
+
+
+def require_drawn(
+    pipe,
+    judge: Classifier | ClipJudge,
+    table: pd.DataFrame,
+    domain: str,
+    ua: float = UA,
+    steps: int = STEPS,
+    guidance: float = GUIDANCE,
+) -> None:
+    """Raises SearchFailedError where a search could find nothing: the pipeline as it stands does
+    not draw the target (or no more often than chance among the judge's classes), or the judge calls
+    whatever it draws the target, which is asked of others where it finds the target in all its own.
+
+    table: an answer set of the search split. ua: as of `search_on_pipeline`.
+    """
+    own, mine = "style" if domain == "styles" else "subject", table[table["group"] == "target"]
+    told = told_by(pipe, judge, mine, steps, guidance)
+    seen, name, count = int(told[f"right_{own}"].sum()), mine[own].iloc[0], len(told)
+    by = type(pipe).__name__
+    shown = f"in {seen} of {count} pictures that {by} draws of it"
+    found = f"Before any edit the judge finds {name!r} {shown}"
+    if 1 - seen / count >= ua:
+        raise SearchFailedError(
+            f"{found}; more than {100 * (1 - ua):g} % were expected, or there is nothing to "
+            f"forget. {CHOOSE}"
+        )
+    classes = len(judge.styles if own == "style" else judge.subjects)
+    if not above_chance(seen, count, classes):
+        raise SearchFailedError(
+            f"{found}, which is no more than chance among the {classes} that it tells apart; more "
+            f"was expected, or forgetting could not be told from guessing. {CHOOSE}"
+        )
+    others = table[table["group"] != "target"].drop_duplicates(own).head(OTHERS_ASKED)
+    if seen < count or others.empty:
+        return
+    told = told_by(pipe, judge, others, steps, guidance)
+    if (told["called_style" if own == "style" else "called"] == name).all():
+        raise SearchFailedError(
+            f"Before any edit the judge calls everything {name!r} that {by} draws, also "
+            f"{len(others)} of {len(others)} pictures of others; a judge that tells them apart was "
+            "expected, or forgetting cannot be seen. Take another judge_model; random weights tell "
+            "nothing apart."
+        )
+
+
+def _probed(clip, pipe, judge, layer, direction, table, domain, max_trials, ua, how):
+    """The search on one layer (`slugkit.method.search.SearchResult`), and what was drawn for it.
+
+    Others are drawn at the smallest forgetting step alone.
+    """
+    with movable(clip.model, pipe, layer) as (weight, again):
+        measure = PipelineMeasure(pipe, judge, table, domain, again, *how)
+        found = probe_steps(
+            layer,
+            EditableLayer.of(weight, layer, direction),
+            measure,
+            Criterion("fa1", 1 - ua),
+            max_trials=max_trials,
+            stop_ratio=STOP_RATIO,
+            every_retain=False,
+        )
+    return found, measure.drawn
+
+
+def search_on_pipeline(
+    clip: Clip,
+    pipe,
+    judge: Classifier | ClipJudge,
+    directions: dict[str, torch.Tensor],
+    layers: list[str],
+    table: pd.DataFrame,
+    domain: str,
+    max_trials: int = TRIALS,
+    ua: float = UA,
+    steps: int = STEPS,
+    guidance: float = GUIDANCE,
+) -> pd.DataFrame:
+    """Search the step with UA as the criterion on each of the layers, from a relative step of 10 %.
+
+    directions: layer, or weight, -> what is stepped along. table: an answer set of the search
+    split. domain: the target's. max_trials: probes per layer. ua: share of the target's search
+    pictures that must no longer show it, above 0 to 1.
+
+    Returns the probes with the columns of `slugkit.method.search.search_front`, where `forget` is 1
+    - UA and `retain` the mean of IRA and CRA, asked at each layer's smallest forgetting step, and
+    with `drawn`, the pictures asked for on the layer. CLIP and pipeline are left as they were.
+    Raises PatchError for a pipeline that does not hold the CLIP's text tower, SettingError for
+    report prompts or a share out of range, SearchFailedError where the unedited pipeline does not
+    draw the target (`require_drawn`).
+    """
+    require_tower(clip.model, pipe, "text")
+    Criterion("fa1", 1 - ua)
+    require_drawn(pipe, judge, table, domain, ua, steps, guidance)
+    frames = []
+    for layer in progress(layers, "searching on pictures"):
+        given = (
+            layer,
+            weight_of(directions, layer),
+            table,
+            domain,
+            max_trials,
+            ua,
+            (steps, guidance),
+        )
+        found, drawn = _probed(clip, pipe, judge, *given)
+        frames.append(found.frame().assign(drawn=drawn))
+    found = pd.concat(frames, ignore_index=True)
+    return found[[column for column in found if column != "chosen"] + ["chosen"]]
+
+
+def pictures_drawn(probes: pd.DataFrame) -> int:
+    """How many pictures a search asked for, from its probes."""
+    return int(probes.drop_duplicates("layer")["drawn"].sum())
+
+
+def own_steps_on_pipeline(
+    clip: Clip,
+    pipe,
+    judge: Classifier | ClipJudge,
+    layer: str,
+    directions: dict[str, torch.Tensor],
+    table: pd.DataFrame,
+    domain: str,
+    max_trials: int = TRIALS,
+    ua: float = UA,
+    steps: int = STEPS,
+    guidance: float = GUIDANCE,
+) -> list[patch.Patch]:
+    """One patch a concept, all on one layer, each step searched on the pictures of its own concept
+    as if the others were not there.
+
+    directions: concept -> direction. table: an answer set of the search split that holds all the
+    concepts (`slugkit.experiments.paper_several.several_answer_set_of`). The rest as of
+    `search_on_pipeline`. CLIP and pipeline are left as they were. Raises SearchFailedError, naming
+    the concept, where no step on the layer forgets one; PatchError, SettingError as
+    `search_on_pipeline`.
+    """
+    require_tower(clip.model, pipe, "text")
+    column, patches = "style" if domain == "styles" else "subject", []
+    for concept, direction in progress(list(directions.items()), f"searching on pictures, {layer}"):
+        mine = table[(table["group"] != "target") | (table[column] == concept)]
+        given = layer, direction, mine, domain, max_trials, ua, (steps, guidance)
+        found, _ = _probed(clip, pipe, judge, *given)
+        if found.chosen is None:
+            raise SearchFailedError(
+                f"{concept}: no step on layer {layer} takes it off {100 * ua:g} % of its search "
+                f"pictures in {len(found.probes)} probes. Choose another layer, or allow more "
+                "probes."
+            )
+        forget, kept = found.chosen.forget["fa1"], found.chosen.retain
+        editable = EditableLayer.of(clip.model, layer, direction)
+        metrics = {"split": "search", "forget": forget, **kept}
+        patches.append(
+            patch.make(
+                layer, editable, found.chosen.lam, concept, model=clip.model, metrics=metrics
+            )
+        )
+    return patches

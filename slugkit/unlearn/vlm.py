@@ -1,0 +1,296 @@
+"""The step search on a vision-language model: its own gradients, what a probe measures, and the
+search over layers.
+
+A probe asks whether greedy decoding would give the whole answer. One forward pass over the answer
+tells: it would, if every token is the likeliest one after those before it. Where a model was not
+taught in which words to answer, other answers are decoded and judged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pandas as pd
+import torch
+import torch.nn.functional as F
+
+from slugkit.base import SearchFailedError, SettingError, progress, wide
+from slugkit.evaluate.statistics import above_chance
+from slugkit.evaluate.vlm import answered, judged, kept
+from slugkit.method.criterion import Criterion
+from slugkit.method.edit import EditableLayer
+from slugkit.method.gradients import mean_gradient
+from slugkit.method.layers import candidates, kind_of, layer_table, tower_of, weight_of
+from slugkit.method.ranking import pareto_front
+from slugkit.method.search import probe_steps
+from slugkit.models import Clip
+from slugkit.models.reachability import movable, unused_layers
+from slugkit.models.vision_cache import Seen
+from slugkit.models.vlm import Vlm, hidden_states
+from slugkit.models.weight_map import locate, require_tower
+from slugkit.tasks.questions import Asked
+
+FORGOTTEN = 0.97
+"""A step has forgotten when this share of the target's search pictures has lost the right name."""
+
+
+def batches_of(asked: Asked, batch_size: int = 64) -> list[np.ndarray]:
+    """Rows in batches of questions and answers of like length, so that little is padded."""
+    order = np.argsort(
+        [len(q) + len(a) for q, a in zip(asked.table["text"], asked.table["wanted"])], kind="stable"
+    )
+    return [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
+
+
+class Script:
+    """Questions with their wanted answers, made ready once for many probes.
+
+    vlm: the model that is asked; layer: the one that changes between the probes (canonical), from
+    whose block onwards the pictures are looked at again.
+    """
+
+    def __init__(self, vlm: Vlm, asked: Asked, layer: str | None = None, batch_size: int = 64):
+        self.vlm, self.asked, shape = vlm, asked, asked.images.shape[1:3]
+        self.table, self._seen = asked.table, Seen(vlm, asked.images, layer)
+        self._parts = [
+            (
+                rows,
+                vlm.scripted(
+                    *(asked.table.iloc[rows][column].tolist() for column in ("text", "wanted")),
+                    shape,
+                ),
+            )
+            for rows in batches_of(asked, vlm.at_once(batch_size, 2, shape))
+        ]
+        self._as_wanted = (
+            None
+            if asked.verbatim
+            else judged(asked, asked.table["wanted"].tolist())["right"].to_numpy()
+        )
+
+    @torch.no_grad()
+    def given(self) -> np.ndarray:
+        """Whether the model as it stands answers each question with exactly the wanted answer: (N,)
+        bool.
+        """
+        out, features = np.zeros(len(self.table), bool), self._seen.features()
+        for rows, batch in self._parts:
+            hidden = hidden_states(self.vlm.model, batch, [features[row] for row in rows])[:, :-1]
+            # a model that is spread over GPUs ends on another one
+            labels = batch["labels"][:, 1:].to(hidden.device)
+            where = labels != -100
+            wrong = torch.zeros_like(where)
+            wrong[where] = self.vlm.model.lm_head(hidden[where]).argmax(-1) != labels[where]
+            out[rows] = (~wrong.any(dim=1)).cpu().numpy()
+        return out
+
+    def right(self) -> np.ndarray:
+        """Whether the model as it stands answers each question rightly: (N,) bool.
+
+        That is `given` for questions with a taught answer (`Asked.verbatim`); of others an answer
+        in the wanted words is judged as it stands, and any other is decoded.
+        """
+        given = self.given()
+        if self.asked.verbatim:
+            return given
+        out = given & self._as_wanted
+        if not given.all():
+            out[~given] = answered(self.vlm, self.asked.take(~given))["right"]
+        return out
+
+
+def _gradient_batches(vlm: Vlm, asked: Asked, most: int) -> list[np.ndarray]:
+    return batches_of(asked, vlm.at_once(most, 20, asked.images.shape[1:3]))
+
+
+def tower_weights(vlm: Vlm) -> list[str]:
+    """Names of the vision tower's weights in the whole model: what is to learn alone, since a
+    language model of billions of weights would need as many gradients.
+    """
+    mine = {id(p) for p in vlm.model.model.vision_tower.parameters()}
+    return [name for name, p in vlm.model.named_parameters() if id(p) in mine]
+
+
+def told_rows(vlm: Vlm, asked: Asked, rows: np.ndarray) -> dict[str, torch.Tensor]:
+    """The given rows as one batch with the wanted answers."""
+    part = asked.table.iloc[rows]
+    return vlm.told(asked.images[rows], part["text"].tolist(), part["wanted"].tolist())
+
+
+def log_odds(vlm: Vlm, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+    """log p / (1 - p) of each wanted answer as a whole, p its likelihood: (N,) float32.
+
+    batch: as `Vlm.told` gives it.
+
+    Where the model is sure, the gradient of log p fades with 1 - p, so that the few pictures it
+    doubts would speak for all; that of the log odds does not.
+    """
+    hidden = vlm.model.model(**{k: v for k, v in batch.items() if k != "labels"}).last_hidden_state[
+        :, :-1
+    ]
+    labels = batch["labels"][:, 1:].to(hidden.device)
+    tokens = F.cross_entropy(
+        vlm.model.lm_head(hidden).float().transpose(1, 2),
+        labels,
+        ignore_index=-100,
+        reduction="none",
+    )
+    log_p = -wide(tokens).sum(1)
+    return (log_p - torch.log(-torch.expm1(log_p.clamp(max=-1e-9)))).float().to(tokens.device)
+
+
+def answer_gradient(
+    vlm: Vlm, asked: Asked, layers: list[str], batch_size: int = 48
+) -> dict[str, torch.Tensor]:
+    """The model's own gradient: of the mean log odds of the wanted answers, by canonical layer,
+    float32.
+
+    Of the forget set it is a direction to descend along, as the gradient of the mean cosine is; of
+    the retain set, minus it is the gradient of a retain loss. The language model's own weights are
+    left out. batch_size: conversations at once, at most. Raises GradientError, EmptySetError.
+    """
+    found = mean_gradient(
+        vlm.model,
+        lambda rows: log_odds(vlm, told_rows(vlm, asked, rows)).mean(),
+        _gradient_batches(vlm, asked, batch_size),
+        "the model's own gradient",
+        tower_weights(vlm),
+    )
+    return {layer: locate(found, layer).read() for layer in layers}
+
+
+def writing_layers(clip: Clip, vlm: Vlm) -> list[str]:
+    """The matrices that write into the stream which the language model reads: attn.out_proj and
+    mlp.c_proj of every block of the vision tower that it sees through, in order, canonical
+    names.
+    """
+    names = [
+        n
+        for n in candidates(layer_table(clip.model))
+        if tower_of(n) == "vision" and kind_of(n) in ("attn.out_proj", "mlp.c_proj")
+    ]
+    return [n for n in names if n not in unused_layers(vlm.model, [n])]
+
+
+def paper_layer(table: pd.DataFrame, vlm: Vlm) -> str:
+    """The layer that the authors' code edits in a LLaVA: of the Pareto front over the matrices of
+    the vision tower's blocks (no patch embedding, no projection) the deepest that the model reads.
+
+    Where it reads none of that front, the front over those it reads. table: of `score_layers`.
+    Raises SearchFailedError where no candidate in a block acts.
+    """
+    blocks = table[table["candidate"] & (table["tower"] == "vision") & (table["block"] >= 0)]
+    read = ~blocks["layer"].isin(unused_layers(vlm.model, list(blocks["layer"])))
+    for mine in (blocks, blocks[read]):
+        on = pareto_front(mine["importance"].to_numpy(), mine["alignment"].to_numpy())
+        front = mine.loc[on & read[mine.index], "layer"]
+        if len(front):
+            return front.iloc[-1]
+    raise SearchFailedError(
+        f"No candidate in a block of the vision tower acts in {type(vlm.model).__name__}; one or "
+        "more was expected. Take other layers in notebook 03."
+    )
+
+
+class VlmMeasure:
+    """What a probe measures on the model while one layer changes; search questions only.
+
+    again: writes the step into the model (`slugkit.models.reachability.movable` yields it). The
+    forget measure is the share of the target's pictures that still get the right name, under both
+    keys fa1 and fa5; the retain measure that of `kept`. Raises SettingError for report questions.
+    """
+
+    def __init__(self, vlm: Vlm, asked: Asked, layer: str, again: Callable[[], None]):
+        if asked.split != "search":
+            raise SettingError(
+                f"The step search was handed {asked.split} questions; search questions were"
+                " expected. Report pictures must not steer the search."
+            )
+        target = (asked.table["group"] == "target").to_numpy()
+        self.again, self._target, self._rest = (
+            again,
+            Script(vlm, asked.take(target), layer),
+            Script(vlm, asked.take(~target), layer),
+        )
+
+    def forget(self) -> dict[str, float]:
+        """Share of the target's search pictures that still get the right name."""
+        self.again()
+        still = float(self._target.right().mean())
+        return {"fa1": still, "fa5": still}
+
+    def retain(self) -> dict[str, float]:
+        """Right answers about everybody and everything else, 0..1; what was not asked about is left
+        out.
+        """
+        self.again()
+        return {
+            part: value
+            for part, value in kept(self._rest.table.assign(right=self._rest.right())).items()
+            if not np.isnan(value)
+        }
+
+
+def need_named(vlm: Vlm, asked: Asked) -> None:
+    """Raise SearchFailedError where the model gives the target's name on no more of its pictures
+    than by chance among the names: there is nothing to forget. asked: see `search_on_vlm`."""
+    target = asked.take((asked.table["group"] == "target").to_numpy())
+    n = len(target.table)
+    hits = int(Script(vlm, target).right().sum()) if n else 0
+    if not hits or asked.names and not above_chance(hits, n, len(asked.names)):
+        raise SearchFailedError(
+            f"{vlm.source} gives the right name on {hits or 'none'} of the {n} search pictures "
+            "of the target before any edit, which is no more than "
+            f"chance among {len(asked.names)} names, so there is nothing "
+            "to forget and no step can be searched. Take a model that "
+            "knows the target, or "
+            "a concept that it knows."
+        )
+
+
+def search_on_vlm(
+    clip: Clip,
+    vlm: Vlm,
+    directions: dict[str, torch.Tensor],
+    asked: Asked,
+    layers: list[str],
+    max_trials: int = 10,
+    forgotten: float = FORGOTTEN,
+) -> pd.DataFrame:
+    """Search the step on each layer with the model's own answers as the criterion.
+
+    directions: canonical weight -> what is stepped along, theta - lambda * direction. asked: a
+    question set of the search split.
+    forgotten: share of the target's pictures that must lose the right name, above 0 to 1; a step
+    that reaches it has forgotten.
+    Returns the probes with the columns of `slugkit.method.search.search_front`; of each layer the
+    smallest forgetting step is chosen. CLIP and model are left as they were. Raises PatchError for
+    a model that does not hold the CLIP's vision tower, or never reads a layer; SearchFailedError
+    where there is no layer, or nothing to forget.
+    """
+    require_tower(clip.model, vlm.model, "vision")
+    need_named(vlm, asked)
+    if not layers:
+        raise SearchFailedError(
+            "There is no layer to search the step on: no matrix of the CLIP's front acts in"
+            f" {type(vlm.model).__name__}. Run notebook 04 with search_front='all', or take another"
+            " tower."
+        )
+    frames = []
+    for layer in progress(layers, "searching the step on answers"):
+        with movable(clip.model, vlm.model, layer) as (weight, again):
+            measure = VlmMeasure(vlm, asked, layer, again)
+            editable = EditableLayer.of(weight, layer, weight_of(directions, layer))
+            frames.append(
+                probe_steps(
+                    layer,
+                    editable,
+                    measure,
+                    Criterion("fa1", at_most=1 - forgotten),
+                    max_trials=max_trials,
+                    every_retain=False,
+                ).frame()
+            )
+    found = pd.concat(frames, ignore_index=True)
+    return found[[column for column in found if column != "chosen"] + ["chosen"]]

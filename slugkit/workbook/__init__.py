@@ -1,0 +1,1 @@
+"""What the notebooks stand on: settings, the command line, runs, teaching, figures."""

@@ -1,0 +1,226 @@
+"""The settings of all notebooks: one class, checked before anything expensive starts."""
+
+import math
+from collections.abc import Iterable
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from slugkit.base import SettingError, did_you_mean, plain_name
+
+KINDS = {str: "text", int: "whole number", float: "number", bool: "truth value", list: "list"}
+Text = Annotated[str, Field(min_length=1)]
+
+
+class Settings(BaseModel):
+    """Every parameter that a notebook of the series may list, with type, default and range.
+
+    A notebook's settings cell repeats the name and the default of those it uses. Raises
+    SettingError through `read_settings`; built directly it raises pydantic's ValidationError.
+    """
+
+    model_config = ConfigDict(
+        strict=True,
+        extra="forbid",
+        frozen=True,
+        protected_namespaces=(),
+        use_attribute_docstrings=True,
+    )
+
+    model: Text = "studio"
+    """studio, an open_clip tag such as ViT-B-32:laion400m_e32, a hub id, or a folder"""
+    data: Text = "studio"
+    """studio, or your own pictures: a folder, table, shards or recipe"""
+    concept: Text = "Oskar Marlow"
+    """name to forget, as the data writes it"""
+    tower: Literal["text", "vision"] = "text"
+    """the tower whose edit notebook 05 shows: text or vision"""
+    seed: Annotated[int, Field(ge=0, le=2**32 - 1)] = 0
+    """seeds python, numpy and torch; 0 to 4294967295"""
+    run: str = "workbook"
+    """name of the run folder under runs/: letters, digits, . _ and -"""
+    forget_size: Annotated[int, Field(ge=1)] = 120
+    """pairs in the forget set, 1 or more"""
+    retain_size: Annotated[int, Field(ge=2)] = 2560
+    """pairs in the retain set, 2 or more"""
+    batch_size: Annotated[int, Field(ge=2, le=4096)] = 128
+    """micro-batch of the retain loss, 2 to 4096 pairs"""
+    precision: Literal["fp32", "tf32", "bf16", "fp16"] = "fp32"
+    """what the towers multiply in: fp32, tf32 (float32 that a GPU rounds), bf16 or fp16; sums stay
+    in fp32"""
+    chunk: Annotated[int, Field(ge=0, le=4096)] = 0
+    """pairs encoded at a time, for the same gradient in less memory; 0 takes what memory allows"""
+    workers: Annotated[int, Field(ge=1, le=64)] = 1
+    """processes that share the micro-batches, one for each GPU, 1 to 64"""
+    layers: list[str] = []
+    """canonical layer names to rank; empty means every candidate"""
+    exclude: list[str] = ["bias", "ln_", "embedding", "logit_scale"]
+    """a weight whose name holds one of these is no candidate"""
+    split_qkv: bool = False
+    """rank the three slices of packed q/k/v apart"""
+    target: Literal["auto", "fa1", "fa5"] = "auto"
+    """forgotten when, in every search wording, FA@1 is 0 (fa1) or FA@5 is 0 (fa5); auto takes fa5
+    among 20 classes or more, else fa1"""
+    search_front: Literal["front", "all"] = "front"
+    """layers searched: those on the Pareto front (the paper), or all candidates"""
+    damping: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 0.01
+    """SLUG-R: how far the retain set's inputs are spared, above 0; large is SLUG"""
+    lam_init: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
+    """first step length, unitless, 0 or more; 0 starts at rho = 10 %"""
+    max_trials: Annotated[int, Field(ge=1, le=60)] = 10
+    """upper bound on step lengths tried per layer, 1 to 60"""
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    """auto, cpu, cuda or mps"""
+    pipeline: Text = "studio"
+    """studio, or a folder or hub id of a Stable Diffusion pipeline whose text encoder is the
+    CLIP's"""
+    judge_model: str = ""
+    """CLIP that judges pictures of other data than the studio's, or folder of UnlearnCanvas's
+    classifiers; with the studio, folder of a classifier; empty takes the unedited CLIP, with the
+    studio its own classifier"""
+    answer_tier: Literal["smoke", "lite", "full"] = "smoke"
+    """how much of UnlearnCanvas's answer set is drawn: smoke (70 pictures), lite (about 1,100) or
+    full (5,100)"""
+    device_map: Literal["", "auto", "balanced", "sequential"] = ""
+    """how accelerate spreads a pipeline or language model: empty (one device), auto, balanced or
+    sequential"""
+    size: Annotated[int, Field(ge=1, le=100)] = 1
+    """report pictures of every other subject, 28 times as many of the target; 1 to 100"""
+    sampling_steps: Annotated[int, Field(ge=1, le=1000)] = 10
+    """denoising steps per picture, 1 to 1000"""
+    guidance: Annotated[float, Field(ge=0, le=50, allow_inf_nan=False)] = 4.0
+    """scale of classifier-free guidance, 0 to 50"""
+    pipeline_layers: Annotated[int, Field(ge=1, le=50)] = 1
+    """layers searched on generated pictures, the deepest of the front first; 1 is the authors'
+    rule"""
+    pipeline_trials: Annotated[int, Field(ge=1, le=60)] = 10
+    """upper bound on step lengths tried per layer on generated pictures, 1 to 60"""
+    pipeline_ua: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)] = 0.95
+    """share of the target's search pictures that must no longer show it, above 0 to 1"""
+    frechet_size: Annotated[int, Field(ge=0)] = 0
+    """pictures for the Frechet distance, 1000 or more; 0 leaves it out"""
+    vision_language_model: Text = "studio"
+    """studio, or a folder or hub id of a LLaVA whose vision tower is the CLIP's"""
+    questions: Annotated[int, Field(ge=1, le=100)] = 4
+    """report pictures of every other subject that questions are about, 28 times as many of the
+    target; 1 to 100"""
+    answer_trials: Annotated[int, Field(ge=1, le=60)] = 10
+    """upper bound on step lengths tried per layer on answers, 1 to 60"""
+    answer_forgotten: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)] = 0.97
+    """share of the target's search pictures that must lose the right name, above 0 to 1"""
+    concepts: list[str] = []
+    """names to forget together; empty means concept and others of its kind, up to ten"""
+    drawn_concepts: Annotated[int, Field(ge=0, le=20)] = 3
+    """how many of the concepts the pipeline forgets too; 0 or 1 leaves the pictures out"""
+    report_per_style: Annotated[int, Field(ge=0)] = 0
+    """report pictures per style and class; 0 means all"""
+
+    @field_validator("run")
+    @classmethod
+    def _plain_name(cls, value: str) -> str:
+        try:
+            return plain_name(value)
+        except SettingError:
+            said = "a plain folder name (letters, digits, . _ -; not starting with . or -)"
+            raise ValueError(f"{said} was expected") from None
+
+    @classmethod
+    def names(cls) -> list[str]:
+        """The names of all settings, in the order in which they are documented."""
+        return list(cls.model_fields)
+
+
+def check_names(names: Iterable[str], known: Iterable[str] | None = None) -> None:
+    """Raise SettingError where one of `names` is no setting (or not among `known`), with the
+    closest name.
+    """
+    known = list(known) if known is not None else Settings.names()
+    for name in names:
+        if name not in known:
+            hint = did_you_mean(name, known) or f"the settings are {', '.join(known)}."
+            raise SettingError(f"There is no setting {name}: {hint}")
+
+
+def _shown(value: Any) -> str:
+    kind = "value" if value is None else KINDS.get(type(value))
+    return f"{f'the {kind}' if kind else type(value).__name__} {value!r}"
+
+
+def _yaml_hint(value: Any, wanted: type) -> str:
+    number = wanted is str and not isinstance(value, (str, list, dict))
+    if number or wanted is list and isinstance(value, list):
+        return (
+            "\nYAML and papermill's -p read 007, 1984, 1e5, true and None as something else "
+            "than text: quote it in YAML, pass it with papermill's -r NAME VALUE, "
+            "or use `slugkit run`, which keeps it as it is written."
+        )
+    if wanted is list and isinstance(value, str):
+        return f"\nWrite [{value}]."
+    if wanted not in (int, float) or not isinstance(value, str):
+        return ""
+    try:
+        number = float(value)
+    except ValueError:
+        return ""
+    if not math.isfinite(number):
+        return ""
+    if wanted is int and number == int(number):
+        return f"\nWrite {int(number)} without quotes."
+    if "e" in value.lower() and "." not in value:
+        mantissa, exponent = value.lower().split("e", 1)
+        return f"\nYAML reads {value} as text. Write {mantissa}.0e{exponent} or {number!r}."
+    return f"\nWrite {number!r} without quotes."
+
+
+def setting_type(name: str) -> type:
+    """The type of a setting's values: str, int, float, bool or list; NoneType for a name that is no
+    setting.
+    """
+    known = Settings.model_fields.get(name)
+    return type(known.default if known else None)
+
+
+def _explain(name: str, value: Any, problem: dict[str, Any]) -> str:
+    wanted = setting_type(name)
+    meaning = " ".join(Settings.model_fields[name].description.split())
+    if problem["type"] == "literal_error":
+        return f"{name} arrived as {_shown(value)}; {problem['ctx']['expected']} was expected."
+    if problem["type"].endswith(("_type", "_parsing")):
+        plain = {bool: "True or False", list: "a list of texts"}
+        expected = f"{plain.get(wanted, f'a {KINDS.get(wanted)}')} was expected"
+        return f"{name} arrived as {_shown(value)}; {expected}.{_yaml_hint(value, wanted)}"
+    reason = str(problem.get("ctx", {}).get("error") or "that is outside its range")
+    return f"{name} arrived as {_shown(value)}; {reason}. {name}: {meaning}."
+
+
+def _prepared(name: str, value: Any) -> Any:
+    # papermill hands a whole number to a float setting as an int; nothing else is converted.
+    if setting_type(name) is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    return value
+
+
+def check_settings(values: dict[str, Any]) -> Settings:
+    """Settings made of `values`; the others keep their defaults.
+
+    Raises SettingError for an unknown name (the closest is offered), a wrong type or a value out of
+    range.
+    """
+    check_names(values)
+    prepared = {name: _prepared(name, value) for name, value in values.items()}
+    try:
+        return Settings(**prepared)
+    except ValidationError as broken:
+        problem = broken.errors()[0]
+        name = str(problem["loc"][0])
+        raise SettingError(_explain(name, values[name], dict(problem))) from None
+
+
+def read_settings(namespace: dict[str, Any]) -> Settings:
+    """Settings of a notebook: `read_settings(globals())` takes every known name that its settings
+    cell set.
+
+    Names that are no setting are left alone, since a notebook's namespace holds much else. Raises
+    SettingError for a wrong type or a value out of range.
+    """
+    return check_settings({name: namespace[name] for name in Settings.names() if name in namespace})
