@@ -23,7 +23,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from slugkit import gradients, patch
+from slugkit import patch
 from slugkit.base import SearchFailedError, data_dir, write_csv
 from slugkit.data import Pairs, open_data
 from slugkit.evaluate.diffusion import drawn_prompts
@@ -34,9 +34,11 @@ from slugkit.models.clip import Clip, _wrap, load_clip
 from slugkit.models.diffusion import draw, load_pipeline
 from slugkit.models.memory import pairs_together
 from slugkit.models.precision import PRECISIONS, multiplying
+from slugkit.models.weight_map import locate
 from slugkit.studio.train.clip import Recipe, draw_batch, grouped_info_nce
 from slugkit.studio.train.pictures import studio_pictures
 from slugkit.unlearn.concept import forget_concept, report_metrics
+from slugkit.unlearn.gradients import Ahead, forget_gradient, retain_gradient
 from slugkit.unlearn.retain import RetainSide
 
 TINY = {
@@ -129,7 +131,7 @@ def train(clip: Clip, seconds: float, batch: int) -> tuple[int, float]:
             clip.tokens(captions),
         )
 
-    for rows, sizes, tokens in gradients.Ahead(prepare, range(10**6)):
+    for rows, sizes, tokens in Ahead(prepare, range(10**6)):
         share = (perf_counter() - started) / seconds
         if share >= 1:
             break
@@ -210,15 +212,15 @@ def gradient_passes(clip: Clip, table: Table, forget: int, retain: int) -> None:
     """Stage 3."""
     pairs = many_pairs(forget + retain, clip.image_size)
     to_forget, to_keep = pairs.take(range(forget)), pairs.take(range(forget, forget + retain))
-    gradients.retain_gradient(clip, to_keep.take(range(min(256, retain))), 128)
+    retain_gradient(clip, to_keep.take(range(min(256, retain))), 128)
     precisions = ("fp32", "tf32", "bf16") if clip.device.type == "cuda" else ("fp32",)
     for precision in precisions:
         for batch in (16, 128):
             together = max(batch, pairs_together(clip, batch, precision))
             least = limit(clip, forget + retain, together, precision)
             started = settled(clip.device)
-            gradients.forget_gradient(clip, to_forget, batch, precision=precision)
-            gradients.retain_gradient(clip, to_keep, batch, precision=precision)
+            forget_gradient(clip, to_forget, batch, precision=precision)
+            retain_gradient(clip, to_keep, batch, precision=precision)
             what = f"{forget} + {retain} pairs, batch {batch}, {precision}, {together} together"
             table.add("gradients", what, settled(clip.device) - started, "s", least)
             table.peak("gradients")
@@ -293,7 +295,7 @@ def pictures(small: bool, device: torch.device, table: Table) -> None:
         pipe = load_pipeline(folder, device.type)
         table.add("pictures", "loaded", settled(device) - started, "s")
         layer = "transformer.resblocks.1.mlp.c_fc.weight"
-        place = patch.on_model.locate(pipe, layer)
+        place = locate(pipe, layer)
         before = place.read().clone()
         direction = torch.randn(before.shape, generator=torch.Generator().manual_seed(0))
         weight = before.float().cpu()

@@ -28,11 +28,12 @@ import pandas as pd
 import torch
 from PIL import Image
 
-from slugkit import gradients
 from slugkit.data import Pairs
 from slugkit.data.pictures import Pictures
 from slugkit.models.clip import _wrap
 from slugkit.models.memory import plan
+from slugkit.unlearn.gradients import gradient_of
+from slugkit.unlearn.losses import micro_batches, retain_loss
 
 PER_SHARD, EDGE, BATCH, TURN = 160, 256, 16, 5
 VARIANTS = {
@@ -107,7 +108,7 @@ def plain(clip, parts: list[Pairs]) -> dict[str, torch.Tensor]:
     """Decode, forward, backward, adding up in `.grad`; the mean over batches of equal size."""
     clip.model.zero_grad(set_to_none=True)
     for part in parts:
-        gradients.retain_loss(clip, Pairs(part.images[:], part.table)).backward()
+        retain_loss(clip, Pairs(part.images[:], part.table)).backward()
     found = {name: w.grad / len(parts) for name, w in clip.model.named_parameters()}
     clip.model.zero_grad(set_to_none=True)
     return found
@@ -131,12 +132,12 @@ def one_peak(folder: Path, variant: str, number: int) -> None:
     pairs = read_places(folder, clip.image_size)
     made = plan(clip, batch_size, precision, chunk, copies=1)
     live = made.gradients + made.fixed + made.per_pair * made.together
-    parts = gradients.micro_batches(pairs.take(range(number * batch_size)), "retain", batch_size)
+    parts = micro_batches(pairs.take(range(number * batch_size)), "retain", batch_size)
     before, started = peak_mb(), perf_counter()
     if variant == "plain loop":
         plain(clip, [pairs.take(rows) for rows in parts])
     else:
-        gradients.gradient_of(clip, "retain", pairs, parts, precision, chunk)
+        gradient_of(clip, "retain", pairs, parts, precision, chunk)
     found = {
         "seconds": (perf_counter() - started) / len(parts),
         "peak": peak_mb(),
@@ -165,7 +166,7 @@ def times(folder: Path, number: int) -> None:
             found[way] = (
                 plain(clip, [pairs.take(rows) for rows in turn])
                 if way == "plain"
-                else gradients.gradient_of(clip, "retain", pairs, turn)
+                else gradient_of(clip, "retain", pairs, turn)
             )
             spent[way] += perf_counter() - started
         farthest = max(

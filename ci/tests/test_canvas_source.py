@@ -325,7 +325,7 @@ def test_the_frechet_sides_are_the_rest_of_the_answer_set_and_report_pictures_wi
 ):
     with pytest.raises(SettingError, match="more than 2048 on each side"):
         frechet_sets(source, "Van_Gogh", 5000)
-    monkeypatch.setattr("slugkit.tasks.canvas_prompts.INCEPTION_FEATURES", 10)
+    monkeypatch.setattr("slugkit.evaluate.unlearncanvas.INCEPTION_FEATURES", 10)
     table, real = frechet_sets(source, "Van_Gogh", 15)
     assert (
         len(table) == len(real) == 15

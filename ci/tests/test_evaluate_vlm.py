@@ -10,6 +10,7 @@ from slugkit.data import open_data
 from slugkit.evaluate import vlm as evaluation
 from slugkit.experiments.sweep import one_at_a_time
 from slugkit.studio.questions import UNKNOWN
+from slugkit.tasks import questions
 
 
 @pytest.fixture(scope="module")
@@ -149,8 +150,8 @@ def test_answers_are_counted_by_group_and_kind():
 def test_conversations_for_gradients_are_about_the_forget_and_the_retain_pictures(world):
     source = open_data("studio")
     forget, retain = (
-        evaluation.training_set(source, "Mira Kestrel", 10),
-        evaluation.retain_talks(source, "Mira Kestrel", 60),
+        questions.training_set(source, "Mira Kestrel", 10),
+        questions.retain_talks(source, "Mira Kestrel", 60),
     )
     assert forget.split == retain.split == "train" and set(forget.table["wanted"]) == {
         "this is Mira Kestrel."
@@ -171,7 +172,7 @@ def test_conversations_for_gradients_are_about_the_forget_and_the_retain_picture
 
 
 def test_conversations_that_shall_stay_leave_a_style_out(world):
-    retain = evaluation.retain_talks(open_data("studio"), "neon", 30)
+    retain = questions.retain_talks(open_data("studio"), "neon", 30)
     assert "neon" not in set(retain.table["style"]) and (retain.table["kind"][30:] == "style").all()
 
 

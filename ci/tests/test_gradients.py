@@ -8,12 +8,15 @@ import pandas as pd
 import pytest
 import torch
 
-from slugkit import gradients
 from slugkit.base import EmptySetError, GradientError
 from slugkit.data import Pairs, open_data
 from slugkit.method.edit import EditableLayer
+from slugkit.method.gradients import check_finite, mean_gradient
+from slugkit.method.losses import info_nce, sigmoid_loss
 from slugkit.method.ranking import cosine
 from slugkit.models import load_clip
+from slugkit.unlearn.gradients import forget_gradient, retain_gradient
+from slugkit.unlearn.losses import batch_of, encoded, forget_loss, retain_loss
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +36,7 @@ def retain():
 
 @pytest.fixture(scope="module")
 def g_forget(clip, forget):
-    return gradients.forget_gradient(clip, forget, 16)
+    return forget_gradient(clip, forget, 16)
 
 
 @pytest.mark.parametrize(
@@ -47,45 +50,39 @@ def g_forget(clip, forget):
 )
 def test_a_small_step_against_the_gradient_lowers_the_mean_cosine(clip, forget, g_forget, layer):
     """Check (a)."""
-    before = gradients.forget_loss(clip, forget).item()
+    before = forget_loss(clip, forget).item()
     with EditableLayer.of(clip.model, layer, g_forget[layer]) as editable:
         editable.set(editable.lam(0.01))
-        lower = gradients.forget_loss(clip, forget).item()
+        lower = forget_loss(clip, forget).item()
         editable.set(-editable.lam(0.01))
-        higher = gradients.forget_loss(clip, forget).item()
+        higher = forget_loss(clip, forget).item()
     assert lower < before < higher
-    assert gradients.forget_loss(clip, forget).item() == before
+    assert forget_loss(clip, forget).item() == before
 
 
 def test_the_forget_gradient_does_not_depend_on_the_batch_and_the_retain_gradient_does(
     clip, forget, retain, g_forget
 ):
     """Check (b), with a short last batch: 30 pairs in batches of 16 and of 30."""
-    whole = gradients.forget_gradient(clip, forget, 30)
+    whole = forget_gradient(clip, forget, 30)
     assert all(torch.allclose(whole[n], g_forget[n], atol=2e-6, rtol=1e-3) for n in whole)
-    large, small = (
-        gradients.retain_gradient(clip, retain, 48),
-        gradients.retain_gradient(clip, retain, 12),
-    )
+    large, small = (retain_gradient(clip, retain, 48), retain_gradient(clip, retain, 12))
     assert cosine(large["visual.proj"], small["visual.proj"]) < 0.99
 
 
 def test_a_short_last_batch_does_not_count_double(clip, forget):
     parts = [forget.take(range(24)), forget.take(range(24, 30))]
     means = [
-        gradients.mean_gradient(clip.model, lambda b: gradients.forget_loss(clip, b), [p])[
-            "visual.proj"
-        ]
-        for p in parts
+        mean_gradient(clip.model, lambda b: forget_loss(clip, b), [p])["visual.proj"] for p in parts
     ]
-    whole = gradients.forget_gradient(clip, forget, 24)["visual.proj"]
+    whole = forget_gradient(clip, forget, 24)["visual.proj"]
     assert torch.allclose(whole, (24 * means[0] + 6 * means[1]) / 30, atol=1e-6)
     assert not torch.allclose(whole, (means[0] + means[1]) / 2, atol=1e-6)
 
 
 def test_gradients_are_cleared_and_weights_stay(clip, forget):
     before = {n: p.detach().clone() for n, p in clip.model.named_parameters()}
-    first, second = (gradients.forget_gradient(clip, forget, 30)["visual.proj"] for _ in range(2))
+    first, second = (forget_gradient(clip, forget, 30)["visual.proj"] for _ in range(2))
     assert torch.equal(first, second)
     assert all(p.grad is None for p in clip.model.parameters())
     assert all(torch.equal(p.detach(), before[n]) for n, p in clip.model.named_parameters())
@@ -115,7 +112,7 @@ def test_info_nce_against_a_loop():
         )
         / 10
     )
-    assert torch.allclose(gradients.info_nce(v, t, 20), by_hand)
+    assert torch.allclose(info_nce(v, t, 20), by_hand)
 
 
 def test_a_nan_names_the_layer(clip, forget):
@@ -125,12 +122,12 @@ def test_a_nan_names_the_layer(clip, forget):
         with torch.no_grad():
             weight[0, 0] = float("nan")
         with pytest.raises(GradientError, match="forget gradient of layer"):
-            gradients.forget_gradient(clip, forget, 30)
+            forget_gradient(clip, forget, 30)
     finally:
         with torch.no_grad():
             weight.copy_(kept)
     with pytest.raises(GradientError, match="'visual.conv1.weight'.*1 entries"):
-        gradients.check_finite(
+        check_finite(
             {"a": torch.zeros(2), "visual.conv1.weight": torch.tensor([1.0, float("inf")])}
         )
 
@@ -138,7 +135,7 @@ def test_a_nan_names_the_layer(clip, forget):
 def test_no_batch_is_an_error(clip, forget):
     one = Pairs(forget.images[:1], forget.table.iloc[:1])
     with pytest.raises(EmptySetError, match="distinct captions"):
-        gradients.retain_gradient(clip, one, 8)
+        retain_gradient(clip, one, 8)
 
 
 def test_a_siglip_has_its_own_loss_the_one_that_open_clip_trains_it_with(clip):
@@ -146,8 +143,8 @@ def test_a_siglip_has_its_own_loss_the_one_that_open_clip_trains_it_with(clip):
     v, t = (torch.nn.functional.normalize(torch.randn(6, 8), dim=-1) for _ in range(2))
     theirs = open_clip.loss.SigLipLoss()(v, t, torch.tensor(10.0), torch.tensor(-10.0))
     assert torch.allclose(
-        gradients.sigmoid_loss(v, t, 10.0, -10.0), theirs, rtol=1e-5
-    ) and not torch.allclose(gradients.info_nce(v, t, 10.0), theirs)
+        sigmoid_loss(v, t, 10.0, -10.0), theirs, rtol=1e-5
+    ) and not torch.allclose(info_nce(v, t, 10.0), theirs)
     model = open_clip.CLIP(
         16,
         {"layers": 1, "width": 32, "head_width": 16, "patch_size": 8, "image_size": 16},
@@ -168,18 +165,13 @@ def test_a_siglip_has_its_own_loss_the_one_that_open_clip_trains_it_with(clip):
     with torch.no_grad():
         v, t = (
             torch.nn.functional.normalize(x, dim=-1)
-            for x in gradients.encoded(siglip, gradients.batch_of(siglip, batch))
+            for x in encoded(siglip, batch_of(siglip, batch))
         )
         assert siglip.bias == -10 and clip.bias is None
         assert torch.allclose(
-            gradients.retain_loss(siglip, batch),
-            gradients.sigmoid_loss(v, t, siglip.scale, -10.0),
-            rtol=1e-5,
+            retain_loss(siglip, batch), sigmoid_loss(v, t, siglip.scale, -10.0), rtol=1e-5
         )
-    whole, pieces = (
-        gradients.retain_gradient(siglip, batch, 5),
-        gradients.retain_gradient(siglip, batch, 5, chunk=2),
-    )
+    whole, pieces = (retain_gradient(siglip, batch, 5), retain_gradient(siglip, batch, 5, chunk=2))
     worst = max(
         (whole[n] - pieces[n]).norm() / whole[n].norm() for n in whole if whole[n].norm() > 1e-6
     )

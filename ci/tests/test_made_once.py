@@ -10,12 +10,12 @@ import pytest
 import torch
 from PIL import Image
 
-from slugkit import gradients
 from slugkit.base import UnreadableImagesError, each
 from slugkit.data import pictures
 from slugkit.data.pictures import Pictures, whole_files
 from slugkit.models import clip as clip_module
 from slugkit.models.precision import PRECISIONS, multiplying
+from slugkit.unlearn.gradients import forget_gradient
 
 # -- threads -------------------------------------------------------------------------------------
 
@@ -147,7 +147,7 @@ def test_gradients_and_features_are_computed_under_the_setting(
     )
     handle = clip.model.visual.conv1.weight.register_hook(lambda g: seen.append(flags()))
     try:
-        found = gradients.forget_gradient(clip, few, precision=precision)
+        found = forget_gradient(clip, few, precision=precision)
         clip.image_features(few.images)
     finally:
         handle.remove()
@@ -158,7 +158,7 @@ def test_gradients_and_features_are_computed_under_the_setting(
         and seen[-1] == exact
     )
     if precision == "tf32":
-        plain = gradients.forget_gradient(clip, few)
+        plain = forget_gradient(clip, few)
         assert all(torch.equal(found[n], g) for n, g in plain.items()), (
             "without a GPU nothing is rounded"
         )

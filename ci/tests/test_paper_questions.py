@@ -11,8 +11,10 @@ from slugkit.data import Pairs, PairsSource, open_data
 from slugkit.data.pictures import Pictures
 from slugkit.data.studio_files import write_studio_files
 from slugkit.evaluate import vlm as evaluation
+from slugkit.evaluate import vlm_words
 from slugkit.evaluate.vlm import measures, outcome
 from slugkit.tasks import paper_questions as paper
+from slugkit.tasks import questions
 from slugkit.tasks.questions import Asked, words_for
 
 WHO = "Mira Kestrel"
@@ -122,9 +124,9 @@ def test_the_studio_is_asked_its_own_questions():
         and mine.names == own.names
     )
     assert paper.talks_to_forget(source, WHO, 10).table.equals(
-        evaluation.training_set(source, WHO, 10).table
+        questions.training_set(source, WHO, 10).table
     )
-    assert paper.choose_words(Parrot([]), source, WHO)[0] == "studio"
+    assert vlm_words.choose_words(Parrot([]), source, WHO)[0] == "studio"
 
 
 def test_gradients_take_training_pictures_alone(world_files):
@@ -167,7 +169,7 @@ def test_answers_in_its_own_words_are_what_the_model_says_where_it_is_right(worl
         ("who", "Kofi Okoye", "Kofi Okoye", "?"),
         ("object", "car", "", "?"),
     ]
-    mine = paper.own_words(
+    mine = vlm_words.own_words(
         Parrot([f"The person is {WHO.upper()}!", "I cannot say.", "a thing"]), asked
     )
     assert mine.table["wanted"].tolist() == [
@@ -188,20 +190,20 @@ def test_the_wordings_are_those_under_which_most_are_named(world_files):
             else "I don't know this person."
         )
 
-    words, says = paper.choose_words(Parrot(knows), world_files, WHO)
+    words, says = vlm_words.choose_words(Parrot(knows), world_files, WHO)
     assert words == "studio" and "0.0 % (paper)" in says
-    assert paper.choose_words(Parrot(lambda question: f"{WHO}"), world_files, WHO)[0] == "paper", (
-        "ties go to the paper's"
-    )
+    assert (
+        vlm_words.choose_words(Parrot(lambda question: f"{WHO}"), world_files, WHO)[0] == "paper"
+    ), "ties go to the paper's"
     once = paper.WORDS["paper"].search["who"][0]
     assert (
-        paper.choose_words(
+        vlm_words.choose_words(
             Parrot(lambda question: WHO if question == once else knows(question)), world_files, WHO
         )[0]
         == "studio"
     ), "both name the target, one more often"
     with pytest.raises(SearchFailedError, match="none of its .* nothing to forget"):
-        paper.choose_words(Parrot(lambda question: "Kofi Okoye"), world_files, WHO)
+        vlm_words.choose_words(Parrot(lambda question: "Kofi Okoye"), world_files, WHO)
 
 
 def test_what_was_not_asked_is_left_out_of_the_mean(world_files):

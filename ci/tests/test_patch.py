@@ -16,9 +16,9 @@ from torch import nn
 from slugkit import patch
 from slugkit.base import PatchError, sha256_tensor
 from slugkit.method.edit import EditableLayer
-from slugkit.method.search import part_rows, split_layer
-from slugkit.patch import apply as on_model
+from slugkit.method.layers import part_rows, split_layer
 from slugkit.patch import format as file
+from slugkit.patch import on_model
 
 LAYERS = [
     OUT_PROJ,

@@ -368,7 +368,7 @@ def test_2400_broken_files_give_a_patch_error_or_the_same_patch(make):
     data, refused = small.content(), 0
     for copy in broken_copies(data, 800, 7):
         try:
-            assert patch.file.loads(copy).sha256 == small.sha256
+            assert patch.format.loads(copy).sha256 == small.sha256
         except PatchError as error:
             refused, text = refused + 1, str(error)
             assert "Nothing was changed" in text and len(text) < 1000
@@ -389,7 +389,7 @@ def test_a_file_that_would_unfold_into_more_than_memory_is_refused_before():
     record["checksum"] = sha256_json({k: v for k, v in record.items() if k != "checksum"})
     body = bytes_of(tensors, {"slugkit": json.dumps(record)})
     with pytest.raises(PatchError, match="more than any patch needs"):
-        patch.file.loads(body)
+        patch.format.loads(body)
 
 
 @given(
@@ -405,7 +405,7 @@ def test_a_file_that_would_unfold_into_more_than_memory_is_refused_before():
 @settings(max_examples=60, deadline=None)
 def test_whatever_text_the_metadata_hold_it_is_only_text(concept, note):
     made = patch_for(tiny_clip(), concept=concept, provenance={"note": note})
-    assert patch.file.loads(made.content()).concept == concept and patch.file.loads(
+    assert patch.format.loads(made.content()).concept == concept and patch.format.loads(
         made.content()
     ).provenance == {"note": note}
 

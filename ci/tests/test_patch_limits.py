@@ -105,7 +105,7 @@ print(now() - before)""")
 )
 def test_sizes_that_no_layer_has_are_refused(shape, rank, says):
     with pytest.raises(PatchError, match=says):
-        patch.file.loads(
+        patch.format.loads(
             forged(
                 {"left": torch.ones(32, rank).half(), "right": torch.ones(rank, 32).half()}, shape
             )
@@ -115,19 +115,19 @@ def test_sizes_that_no_layer_has_are_refused(shape, rank, says):
 def test_a_file_of_more_bytes_than_a_patch_needs_is_not_read(tmp_path):
     for form in ("fp32", "fp16", "low rank"):
         with (tmp_path / "long.safetensors").open("wb") as stream:
-            stream.truncate(patch.file.MAX_FILE + 1)  # sparse: it takes no disk
+            stream.truncate(patch.format.MAX_FILE + 1)  # sparse: it takes no disk
         with pytest.raises(PatchError, match="more than any patch needs"):
             patch.load(tmp_path / "long.safetensors")
-        assert patch.file.FORMS[form]
+        assert patch.format.FORMS[form]
 
 
 def test_a_direction_that_unfolds_into_infinity_is_refused_when_it_is_wanted():
     big = {"left": torch.full((32, 2), 6e4).half(), "right": torch.full((2, 32), 6e4).half()}
-    made = patch.file.loads(forged(big, [32, 32]))
+    made = patch.format.loads(forged(big, [32, 32]))
     endless = patch.Patch(
         **{**vars_of(made), "direction": torch.empty(32, 32, device="meta"), "scale": 1e38}
     )
-    for p in (endless, patch.file.loads(endless.content())):
+    for p in (endless, patch.format.loads(endless.content())):
         with pytest.raises(PatchError, match="finite float32"):
             p.direction  # noqa: B018
     assert torch.isfinite(made.direction).all()

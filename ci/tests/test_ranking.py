@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from slugkit.base import GradientError, ShapeError, ZeroWeightError
-from slugkit.method import ranking
+from slugkit.method import layers, ranking
 
 
 def brute_force_front(importance, alignment):
@@ -135,7 +135,7 @@ def tables(seed=0, n=4):
         table(),
         table(),
         [table() for _ in range(5)],
-        {name: ranking.tower_of(name) for name in names},
+        {name: layers.tower_of(name) for name in names},
     )
 
 
@@ -237,16 +237,16 @@ def test_front_share_counts_fronts_of_cosines_redrawn_within_their_noise():
     ],
 )
 def test_short_names(layer, name):
-    assert ranking.short(layer) == name
+    assert layers.short(layer) == name
 
 
 def test_parts_of_a_packed_matrix():
-    assert ranking.split_layer("a.in_proj_weight[v]") == ("a.in_proj_weight", "v")
-    assert ranking.split_layer("a.in_proj_weight") == ("a.in_proj_weight", "")
-    assert [ranking.part_rows(12, part) for part in "qkv"] == [
+    assert layers.split_layer("a.in_proj_weight[v]") == ("a.in_proj_weight", "v")
+    assert layers.split_layer("a.in_proj_weight") == ("a.in_proj_weight", "")
+    assert [layers.part_rows(12, part) for part in "qkv"] == [
         slice(0, 4),
         slice(4, 8),
         slice(8, 12),
     ]
     with pytest.raises(ShapeError):
-        ranking.part_rows(10, "q")
+        layers.part_rows(10, "q")

@@ -16,7 +16,7 @@ from slugkit.base import (
     ShapeError,
     ZeroWeightError,
 )
-from slugkit.method import search
+from slugkit.method import layers, search
 from slugkit.method.ranking import importance
 
 LAYERS = [
@@ -32,9 +32,9 @@ LAYERS = [
 
 
 def direction_for(model, layer, seed=1):
-    name, part = search.split_layer(layer)
+    name, part = layers.split_layer(layer)
     theta = model.get_parameter(name).detach()
-    rows = search.part_rows(len(theta), part)
+    rows = layers.part_rows(len(theta), part)
     return 1e-3 * torch.randn(theta[rows].shape, generator=torch.Generator().manual_seed(seed))
 
 
@@ -89,11 +89,11 @@ def test_set_moves_this_layer_only_and_leaving_restores_it(layer):
     model = tiny_clip()
     before = state(model)
     editable = layer_of(model, layer)
-    name, part = search.split_layer(layer)
+    name, part = layers.split_layer(layer)
     with editable:
         editable.set(3.7)
         assert changed(before, model) == {name}
-        rows = search.part_rows(len(before[name]), part)
+        rows = layers.part_rows(len(before[name]), part)
         expected = before[name].clone()
         expected[rows] -= editable.direction * 3.7
         assert same_bits(model.get_parameter(name).detach(), expected)

@@ -30,6 +30,7 @@ from slugkit.data.unlearncanvas import (
     read_unlearncanvas,
 )
 from slugkit.evaluate import unlearncanvas as canvas
+from slugkit.tasks.canvas_prompts import TIERS
 
 SMALL, EDGE = "test_vit", 160
 """timm's smallest ViT, and the pixels along an edge that it reads."""
@@ -111,7 +112,7 @@ def test_error_bars_are_half_the_widest_wilson_interval_at_the_tiers_size():
         canvas.answer_set("Dogs", "tiny")
 
 
-@pytest.mark.parametrize("tier", canvas.TIERS)
+@pytest.mark.parametrize("tier", TIERS)
 def test_the_page_states_the_tiers_sizes_and_error_bars_as_computed(tier):
     page = (Path(canvas_names.__file__).parent / "pages" / "unlearncanvas.md").read_text(
         encoding="utf-8"

@@ -7,7 +7,7 @@ layer, how far to step and which original it belongs to. The format is written d
 beside this file.
 """
 
-from slugkit.patch.apply import all_applied, applied, apply, patches_on, remove, verify
 from slugkit.patch.format import Patch, load, make, save
 from slugkit.patch.forms import add, half, low_rank
+from slugkit.patch.on_model import all_applied, applied, apply, patches_on, remove, verify
 from slugkit.patch.record import load_record, save_record

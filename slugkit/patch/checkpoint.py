@@ -23,7 +23,7 @@ import torch
 
 from slugkit.base import PatchError, new_path
 from slugkit.models.hub import read_json
-from slugkit.patch import apply as on_model
+from slugkit.patch import on_model
 from slugkit.patch.copies import PARTS, RECORD, Copies, Copy, folders
 from slugkit.patch.format import Patch
 from slugkit.patch.record import load_record, save_record

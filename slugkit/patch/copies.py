@@ -19,7 +19,7 @@ from slugkit.method.layers import block_of, tower_of
 from slugkit.models.convert import said_activation
 from slugkit.models.hub import read_json
 from slugkit.models.weight_map import ENCODERS, locate, prefixes
-from slugkit.patch import apply as on_model
+from slugkit.patch import on_model
 from slugkit.patch.format import Patch
 
 RECORD = "slugkit-record.safetensors"

@@ -228,25 +228,25 @@ class Patch:
 
     def verify(self, model: Any) -> None:
         """As `slugkit.patch.verify`."""
-        from slugkit.patch import apply as on_model
+        from slugkit.patch import on_model
 
         on_model.verify(self, model)
 
     def apply(self, model: Any) -> None:
-        """As `slugkit.patch.apply`: put the edit on a plain model, in place."""
-        from slugkit.patch import apply as on_model
+        """As `slugkit.patch.on_model`: put the edit on a plain model, in place."""
+        from slugkit.patch import on_model
 
         on_model.apply(self, model)
 
     def remove(self, model: Any) -> None:
         """As `slugkit.patch.remove`: take it off again, bit for bit."""
-        from slugkit.patch import apply as on_model
+        from slugkit.patch import on_model
 
         on_model.remove(self, model)
 
     def applied(self, model: Any):
         """As `slugkit.patch.applied`: `with edit.applied(model): ...`, then without it."""
-        from slugkit.patch import apply as on_model
+        from slugkit.patch import on_model
 
         return on_model.applied(self, model)
 

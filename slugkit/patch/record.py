@@ -20,7 +20,7 @@ from safetensors.torch import save as bytes_of
 
 from slugkit.base import PatchError, sha256_json, sha256_tensor, write_bytes
 from slugkit.models.weight_map import parts
-from slugkit.patch import apply as on_model
+from slugkit.patch import on_model
 from slugkit.patch.format import loads
 
 _Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
