@@ -21,7 +21,7 @@ from slugkit.evaluate.statistics import MEAN, WORST
 from slugkit.method.layers import short
 from slugkit.method.search import Criterion, winners
 from slugkit.models import load_clip
-from slugkit.unlearn.concept import forget_concept
+from slugkit.unlearn.call import unlearn
 from slugkit.unlearn.retain import RetainSide
 
 CONCEPTS = (
@@ -63,11 +63,11 @@ class Choice:
         method, given = ("SLUG-R", {"damping": damping}) if damping else ("SLUG", {})
         given |= {"shared": self.side, "ranked": self.plain, "margins": {self.tower: margin}}
         given |= {"which": "all", "towers": (self.tower,)}
-        found = forget_concept(self.clip, self.source, self.concept, method, **given)
+        found = unlearn(self.clip, self.source, self.concept, method, **given)
         self.plain = self.plain or found
         kind = self.source.kind(self.concept)
         row = dict(zip(COLUMNS, (self.concept, kind, self.tower, damping, margin), strict=True))
-        best = winners(found.probes).set_index("tower")
+        best = winners(found.table).set_index("tower")
         if self.tower in best.index:
             mine = best.loc[self.tower]
             row |= {"layer": short(mine["layer"]), "rho": mine["rho"]}

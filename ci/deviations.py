@@ -23,9 +23,10 @@ from slugkit.method.losses import distinct_batches
 from slugkit.method.ranking import rank_layers
 from slugkit.method.search import Criterion, probe_steps, winners
 from slugkit.models import load_clip
-from slugkit.unlearn.concept import front_layers, score_layers
+from slugkit.unlearn.concept import score_layers
 from slugkit.unlearn.gradients import forget_gradient, gradient_of
 from slugkit.unlearn.objectives import FastMeasure, FixedFeatures
+from slugkit.unlearn.result import front_layers
 from slugkit.unlearn.retain import RetainSide
 
 CONCEPTS = ("Oskar Marlow", "Kofi Okoye", "Lotte Strand", "Selin Drover", "Inka Tarrow")

@@ -1,3 +1,40 @@
-"""slugkit: the helper package of the SLUG workbook (Single Layer Unlearning Gradient)."""
+"""slugkit: targeted unlearning by Single Layer Unlearning Gradient (SLUG), and what it left behind.
+
+    import slugkit as sk
+
+    clip, data = sk.load_clip("studio"), sk.open_data("studio")
+    result = sk.unlearn(clip, data, "Kofi Okoye")
+    sk.evaluate(clip, data, result)
+    result.patches["text"].save("kofi.safetensors")
+
+These names are imported when they are first asked for; everything else lies in the rooms.
+"""
+
+from importlib import import_module
 
 __version__ = "0.1.0"
+
+FACE = {
+    "load_clip": "slugkit.models.clip:load_clip",
+    "load_pipeline": "slugkit.models.diffusion:load_pipeline",
+    "load_vlm": "slugkit.models.vlm:load_vlm",
+    "open_data": "slugkit.data:open_data",
+    "unlearn": "slugkit.unlearn.call:unlearn",
+    "METHODS": "slugkit.unlearn.concept:METHODS",
+    "Result": "slugkit.unlearn.result:Result",
+    "evaluate": "slugkit.unlearn.concept:evaluate",
+    "Patch": "slugkit.patch.format:Patch",
+    "load_patch": "slugkit.patch.format:load",
+}
+"""The public face: name -> where it is."""
+
+
+def __getattr__(name: str):
+    if name not in FACE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module, attribute = FACE[name].split(":")
+    return getattr(import_module(module), attribute)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *FACE])

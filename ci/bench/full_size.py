@@ -35,8 +35,9 @@ from slugkit.models.diffusion import load_pipeline
 from slugkit.models.reachability import unused_layers
 from slugkit.models.vlm import load_vlm
 from slugkit.models.weight_map import differences, part_of
-from slugkit.unlearn.concept import front_layers, score_layers
+from slugkit.unlearn.concept import score_layers
 from slugkit.unlearn.gradients import forget_gradient, retain_gradient
+from slugkit.unlearn.result import front_layers
 from slugkit.unlearn.transfer import in_both
 
 THREADS = int(os.environ.get("OMP_NUM_THREADS", 2))

@@ -37,7 +37,8 @@ from slugkit.models.precision import PRECISIONS, multiplying
 from slugkit.models.weight_map import locate
 from slugkit.studio.train.clip import Recipe, draw_batch, grouped_info_nce
 from slugkit.studio.train.pictures import studio_pictures
-from slugkit.unlearn.concept import forget_concept, report_metrics
+from slugkit.unlearn.call import unlearn
+from slugkit.unlearn.concept import evaluate
 from slugkit.unlearn.gradients import Ahead, forget_gradient, retain_gradient
 from slugkit.unlearn.retain import RetainSide
 
@@ -231,13 +232,13 @@ def one_concept(clip: Clip, source, name: str, small: bool, table: Table) -> Non
     fewer = {"retain_size": 128, "max_trials": 4} if small else {}
     for stage in ("one concept, first", "one concept"):
         started = settled(clip.device)
-        found = forget_concept(clip, source, name, **fewer)
+        found = unlearn(clip, source, name, **fewer)
         table.add(stage, "from loaded model to chosen patches", settled(clip.device) - started, "s")
         for part, seconds in found.seconds.items():
             table.add(stage, part, seconds, "s")
-        table.add(stage, "probes", len(found.probes), "probes")
+        table.add(stage, "probes", len(found.table), "probes")
         table.peak(stage)
-    rows = headline(report_metrics(clip, source, [found]))
+    rows = headline(evaluate(clip, source, [found]))
     picked = rows[(rows["metric"] == "FA@1") | (rows["group"] == "people")]
     for row in picked.itertuples():
         table.add(
@@ -267,9 +268,7 @@ def many_concepts(clip: Clip, source, names: list[str], small: bool, table: Tabl
         started = settled(clip.device)
         try:
             forgot += bool(
-                forget_concept(
-                    clip, source, name, shared=shared, max_trials=4 if small else 10
-                ).patches
+                unlearn(clip, source, name, shared=shared, max_trials=4 if small else 10).patches
             )
         except SearchFailedError as error:  # a name that the model does not know
             unknown += 1

@@ -18,9 +18,11 @@ from slugkit.data import open_data
 from slugkit.method.layers import short
 from slugkit.method.search import winners
 from slugkit.models import load_clip
-from slugkit.unlearn.concept import forget_concept, front_layers, search_layers
+from slugkit.unlearn.call import unlearn
+from slugkit.unlearn.concept import search_layers
 from slugkit.unlearn.gradients import forget_gradient
 from slugkit.unlearn.objectives import PlainMeasure
+from slugkit.unlearn.result import front_layers
 
 THREADS = int(os.environ.get("OMP_NUM_THREADS", 2))
 
@@ -44,7 +46,7 @@ def main() -> None:
         source.retain_set(concept, 2560),
     )  # drawn once, not timed
     print(f"{concept}, {THREADS} threads; peak memory with model and pictures {peak():.0f} MB")
-    found = forget_concept(clip, source, concept)
+    found = unlearn(clip, source, concept)
     fast = found.seconds["search"]
     print(
         f"gradients {found.seconds['gradients']:.1f} s, ranking {found.seconds['ranking']:.2f} s,"

@@ -12,7 +12,7 @@ import torch
 
 from slugkit.data import open_data
 from slugkit.models import load_clip
-from slugkit.unlearn.concept import forget_concept
+from slugkit.unlearn.call import unlearn
 from slugkit.unlearn.retain import RetainSide
 
 THREADS = int(os.environ.get("OMP_NUM_THREADS", 2))
@@ -30,7 +30,7 @@ def main() -> None:
         shared, seconds = RetainSide(clip, source, CONCEPTS), []
         for concept in CONCEPTS:
             started = perf_counter()
-            found = forget_concept(clip, source, concept, shared=shared, towers=towers)
+            found = unlearn(clip, source, concept, shared=shared, towers=towers)
             seconds.append(perf_counter() - started)
             parts = ", ".join(f"{part} {value:.1f} s" for part, value in found.seconds.items())
             print(

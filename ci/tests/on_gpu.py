@@ -17,7 +17,7 @@ from slugkit.models import load_clip
 from slugkit.models.classifier import load_classifier
 from slugkit.models.diffusion import load_pipeline
 from slugkit.models.vlm import load_vlm
-from slugkit.unlearn.concept import forget_concept
+from slugkit.unlearn.call import unlearn
 
 REAL = torch.cuda.is_available()
 WHO, TWO = "Mira Kestrel", ["Mira Kestrel", "Kofi Okoye"]
@@ -86,7 +86,7 @@ def few(folder):
 def found(clip, few):
     """One concept forgotten with both towers."""
     sizes = dict(forget_size=4, retain_size=12, batch_size=6, max_trials=6)
-    return forget_concept(clip, few, WHO, **sizes)
+    return unlearn(clip, few, WHO, **sizes)
 
 
 @pytest.fixture(scope="module")

@@ -17,18 +17,12 @@ from slugkit.evaluate.statistics import headline
 from slugkit.experiments.sweep import kept_rows, summarise, sweep, table_row
 from slugkit.method.edit import EditableLayer
 from slugkit.method.search import Criterion
-from slugkit.unlearn.concept import (
-    Forgetting,
-    forget_concept,
-    front_layers,
-    load_oracle,
-    score_layers,
-    search_layers,
-    winning_patch,
-)
+from slugkit.unlearn.call import unlearn
+from slugkit.unlearn.concept import load_oracle, score_layers, search_layers
 from slugkit.unlearn.curve import step_curve
 from slugkit.unlearn.gradients import forget_gradient
 from slugkit.unlearn.objectives import FastMeasure, FixedFeatures, PlainMeasure
+from slugkit.unlearn.result import Result, front_layers, winning_patch
 from slugkit.unlearn.retain import RetainSide
 
 
@@ -167,7 +161,7 @@ def test_a_sweep_leaves_out_what_the_model_does_not_know(tmp_path, monkeypatch, 
     def unknown(*_, **__):
         raise SearchFailedError("It knows no such thing.")
 
-    monkeypatch.setattr("slugkit.experiments.sweep.forget_concept", unknown)
+    monkeypatch.setattr("slugkit.experiments.sweep.unlearn", unknown)
     with pytest.raises(SearchFailedError, match="knows none"):
         sweep(concepts=["car"], out=tmp_path / "table.csv")
     assert "car is left out. It knows no such thing." in capsys.readouterr().err
@@ -227,12 +221,12 @@ def test_an_oracle_does_not_know_the_name_and_stands_beside_the_model(clip, exam
 
 def test_one_concept_from_model_to_patches(clip, source):
     side = RetainSide(clip, source, ["neon"], 64, 32)
-    found = forget_concept(clip, source, "neon", forget_size=40, max_trials=4, shared=side)
+    found = unlearn(clip, source, "neon", forget_size=40, max_trials=4, shared=side)
     assert set(found.seconds) == {"data", "gradients", "ranking", "direction", "search"}
     assert set(found.patches) | set(found.failed) == {"text", "vision"}
     assert all(edit.concept == "neon" and edit.rho > 0 for edit in found.patches.values())
-    assert set(found.probes["layer"]) == set(front_layers(found.layers))
-    assert found.costs["pairs"] == 40 + 64 and found.costs["probes"] == len(found.probes)
+    assert set(found.table["layer"]) == set(front_layers(found.layers))
+    assert found.costs["pairs"] == 40 + 64 and found.costs["probes"] == len(found.table)
 
 
 def test_front_and_all_candidates_differ_and_neither_holds_the_others_rows():
@@ -273,7 +267,7 @@ def test_front_and_all_candidates_differ_and_neither_holds_the_others_rows():
         }
     )
     clip = SimpleNamespace(model=model)
-    whole = Forgetting(
+    whole = Result(
         "x",
         "SLUG",
         layers,

@@ -20,10 +20,11 @@ from slugkit.models.activations import read_moments
 from slugkit.models.memory import plan
 from slugkit.unlearn import together as ways
 from slugkit.unlearn import workers
-from slugkit.unlearn.concept import report_metrics, score_layers, search_layers, winning_patch
+from slugkit.unlearn.concept import evaluate, score_layers, search_layers
 from slugkit.unlearn.curve import step_curve
 from slugkit.unlearn.gradients import forget_gradient, retain_gradient
 from slugkit.unlearn.objectives import PlainMeasure
+from slugkit.unlearn.result import winning_patch
 from slugkit.unlearn.retain import RetainSide
 from slugkit.unlearn.several import SeveralScorer, curve_rows, interference, several_exam
 from slugkit.workbook import plots
@@ -43,7 +44,7 @@ def test_a_concept_is_forgotten_with_both_towers_and_reported(clip, there, few, 
     for edit in found.patches.values():
         assert not on_gpu(edit.direction)
         edit.verify(there.model)
-    rows = headline(report_metrics(clip, few, [found])).query("metric == 'FA@1'")
+    rows = headline(evaluate(clip, few, [found])).query("metric == 'FA@1'")
     known = rows.groupby("stage")["value"].mean()
     assert max(known["after"], known["oracle"]) < known["before"] == 1
 

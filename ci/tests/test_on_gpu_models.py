@@ -33,7 +33,8 @@ from slugkit.studio.train.clip import train_clip
 from slugkit.tasks.prompts import several_answer_set
 from slugkit.unlearn import pipeline as pipeline_search
 from slugkit.unlearn import vlm as vlm_measure
-from slugkit.unlearn.concept import METHODS, winning_patch
+from slugkit.unlearn.concept import METHODS
+from slugkit.unlearn.result import winning_patch
 from slugkit.unlearn.transfer import in_both
 
 

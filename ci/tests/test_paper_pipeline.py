@@ -35,8 +35,8 @@ from slugkit.tasks.paper_prompts import (
     paper_answer_set,
     showcase_of,
 )
-from slugkit.unlearn.concept import winning_patch
 from slugkit.unlearn.pipeline import read_by_encoder, search_on_pipeline
+from slugkit.unlearn.result import winning_patch
 
 NAME, LAYER = "Mira Kestrel", "transformer.resblocks.0.attn.out_proj.weight"
 

@@ -9,7 +9,7 @@ import torch
 from slugkit.base import SettingError, UnknownConceptError
 from slugkit.models.activations import read_moments
 from slugkit.unlearn import retain as room
-from slugkit.unlearn.concept import forget_concept
+from slugkit.unlearn.call import unlearn
 from slugkit.unlearn.gradients import retain_gradient
 from slugkit.unlearn.retain import RetainSide, mean_of, retain_parts
 
@@ -84,8 +84,8 @@ def test_what_the_layers_read_is_measured_once_a_layer(clip, source, monkeypatch
 def test_a_concept_may_be_forgotten_with_the_retain_side_of_several(clip, source):
     shared = RetainSide(clip, source, ["Mira Kestrel", "Kofi Okoye"], **SMALL)
     given = dict(forget_size=16, max_trials=1, towers=("text",), shared=shared)
-    found = forget_concept(clip, source, "Mira Kestrel", **given)
+    found = unlearn(clip, source, "Mira Kestrel", **given)
     assert found.layers["front"].any() and found.costs["pairs"] == 16 + 24
-    assert found.costs["probes"] == len(found.probes) > 0 and found.costs["peak_mb"] > 100
+    assert found.costs["probes"] == len(found.table) > 0 and found.costs["peak_mb"] > 100
     with pytest.raises(SettingError, match="Name every concept"):
-        forget_concept(clip, source, "car", **given)
+        unlearn(clip, source, "car", **given)

@@ -14,8 +14,9 @@ from slugkit.evaluate.leftover import class_pictures
 from slugkit.evaluate.statistics import headline
 from slugkit.experiments.published import paper_rows
 from slugkit.method.search import Criterion
-from slugkit.unlearn.concept import front_layers, score_layers, search_layers, winning_patch
+from slugkit.unlearn.concept import score_layers, search_layers
 from slugkit.unlearn.gradients import forget_gradient, retain_gradient
+from slugkit.unlearn.result import front_layers, winning_patch
 
 NAME = "Mira Kestrel"
 

@@ -18,7 +18,8 @@ from slugkit.studio.train import clip as training
 from slugkit.studio.train import loop
 from slugkit.studio.train.pictures import folder_pictures, studio_pictures
 from slugkit.studio.train.tokenizer import learn_tokenizer
-from slugkit.unlearn.concept import forget_concept, report_metrics
+from slugkit.unlearn.call import unlearn
+from slugkit.unlearn.concept import evaluate
 
 SMALL = dict(
     batch=24,
@@ -126,10 +127,8 @@ def test_a_folder_of_real_digits_from_training_to_forgetting(digits, tmp_path, m
         for name in source.concepts()
     }
     best = max(known, key=known.get)  # after so few steps the CLIP tells few digits apart
-    found = forget_concept(
-        clip, source, best, forget_size=15, retain_size=60, batch_size=10, max_trials=5
-    )
-    metrics = report_metrics(clip, source, [found])
+    found = unlearn(clip, source, best, forget_size=15, retain_size=60, batch_size=10, max_trials=5)
+    metrics = evaluate(clip, source, [found])
     assert set(metrics["group"]) == {"target", "neighbours", "classes"} and set(
         metrics["split"]
     ) == {"report"}

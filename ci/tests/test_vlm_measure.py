@@ -21,7 +21,7 @@ from slugkit.studio import load_world
 from slugkit.studio.questions import UNKNOWN
 from slugkit.tasks.questions import Asked
 from slugkit.unlearn import vlm as measure
-from slugkit.unlearn.concept import winning_patch
+from slugkit.unlearn.result import winning_patch
 
 LAYER = "visual.transformer.resblocks.2.mlp.c_proj.weight"
 PACKED = "visual.transformer.resblocks.1.attn.in_proj_weight"

@@ -22,7 +22,7 @@ from slugkit.models.classifier import Classifier, load_classifier
 from slugkit.models.diffusion import load_pipeline
 from slugkit.models.weight_map import part_of
 from slugkit.tasks.paper_prompts import answer_set_of, domain_of
-from slugkit.unlearn.concept import DAMPING, METHODS, Forgetting, score_layers
+from slugkit.unlearn.concept import DAMPING, METHODS, score_layers
 from slugkit.unlearn.gradients import forget_gradient
 from slugkit.unlearn.pipeline import (
     TRIALS,
@@ -32,6 +32,7 @@ from slugkit.unlearn.pipeline import (
     pictures_drawn,
     search_on_pipeline,
 )
+from slugkit.unlearn.result import Result
 from slugkit.unlearn.retain import RetainSide
 from slugkit.unlearn.transfer import in_both
 
@@ -68,8 +69,8 @@ def forget_on_pipeline(
     damping: float = DAMPING,
     seed: int = 0,
     shared: RetainSide | None = None,
-    ranked: Forgetting | None = None,
-) -> Forgetting:
+    ranked: Result | None = None,
+) -> Result:
     """Search the step on a pipeline's own pictures, on the first `layers` of `deepest_first`.
 
     SLUG and SLUG-R differ in the direction alone (`directions_on_pipeline`): layers, probes, search
@@ -77,7 +78,7 @@ def forget_on_pipeline(
     deepest layer of the front alone.
 
     max_trials: probes on each layer. ua: as of `search_on_pipeline`. shared, ranked and the rest:
-    as of `slugkit.unlearn.concept.forget_concept`. Both models are left as they were.
+    as of `slugkit.unlearn.concept.unlearn`. Both models are left as they were.
     """
     start = perf_counter()
     with peak_memory() as peak:
@@ -100,7 +101,7 @@ def forget_on_pipeline(
     costs = {"pairs": len(forget) + side.pairs_seen, "probes": len(probes)}
     costs |= {"seconds": perf_counter() - start, "peak_mb": peak[0]}
     kept = {"g_forget": g_forget, "directions": along, "which": "all", "at_most": 1 - ua}
-    return Forgetting(concept, method, table, probes, costs=costs, **kept).choose(clip)
+    return Result(concept, method, table, probes, costs=costs, **kept).choose(clip)
 
 
 def pipeline_rows(
@@ -123,7 +124,7 @@ def pipeline_rows(
     side = settings.pop("shared", None) or RetainSide(
         clip, source, [concept], seed=settings.get("seed", 0)
     )
-    found: list[Forgetting] = []
+    found: list[Result] = []
     for method in METHODS:
         given = {"shared": side, "ranked": found[0] if found else None, **settings}
         found.append(forget_on_pipeline(clip, pipe, judge, source, concept, method, **given))
@@ -131,8 +132,8 @@ def pipeline_rows(
     for each in [part for whole in found for part in (whole.on_front(clip), whole)]:
         row = {"concept": concept, "kind": source.kind(concept), "tower": "text"}
         row |= {"method": each.method, "layers": each.which, "winner": "none forgets"}
-        row |= {"searched": each.probes["layer"].nunique(), **each.costs}
-        row |= {"drawn": pictures_drawn(each.probes)}
+        row |= {"searched": each.table["layer"].nunique(), **each.costs}
+        row |= {"drawn": pictures_drawn(each.table)}
         edit = each.patches.get("text")
         if edit and edit.sha256 not in known:
             with in_both(edit, clip, pipe):

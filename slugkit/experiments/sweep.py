@@ -25,14 +25,9 @@ from slugkit.evaluate.oracle import oracle_distances
 from slugkit.evaluate.statistics import LEAST_FOR_AN_INTERVAL, MEAN, WORST, bootstrap_mean
 from slugkit.method.layers import short
 from slugkit.models import Clip, load_clip
-from slugkit.unlearn.concept import (
-    METHODS,
-    Forgetting,
-    forget_concept,
-    front_layers,
-    load_oracle,
-    report_metrics,
-)
+from slugkit.unlearn.call import unlearn
+from slugkit.unlearn.concept import METHODS, evaluate, load_oracle
+from slugkit.unlearn.result import Result, front_layers
 from slugkit.unlearn.retain import RetainSide
 
 BAD_IF_SMALL = ("change", "UA")
@@ -41,7 +36,7 @@ BAD_IF_SMALL = ("change", "UA")
 GROUPS = ("neighbours", "people", "characters", "objects", "styles")
 
 
-def table_row(found: Forgetting, metrics: pd.DataFrame, tower: str, kind: str) -> dict:
+def table_row(found: Result, metrics: pd.DataFrame, tower: str, kind: str) -> dict:
     """One line of the table of concepts: method, winner, rho, front, every group before, after and
     for the oracle, and what the method took.
 
@@ -75,7 +70,7 @@ def table_row(found: Forgetting, metrics: pd.DataFrame, tower: str, kind: str) -
     return row
 
 
-def distances(clip: Clip, source: Source, concept: str, found: list[Forgetting]) -> dict[str, dict]:
+def distances(clip: Clip, source: Source, concept: str, found: list[Result]) -> dict[str, dict]:
     """Hash of an edit -> kl_before and kl_after, `oracle_distances` without and with it; nothing
     where no oracle was trained.
     """
@@ -151,7 +146,7 @@ def sweep(
 
     concepts: None takes the world's report concepts, or all of a folder's. out: None writes
     data/studio/report_concepts.csv; beside it, under the same name with `_summary`, the means over
-    concepts. towers: those that are searched. settings: as of `forget_concept`. Rows about other
+    concepts. towers: those that are searched. settings: as of `unlearn`. Rows about other
     concepts and towers that the file holds stay if they were made with the same weights (column
     `weights`, the start of their SHA-256). A concept that the model does not know is left out and
     said so. Raises UnknownConceptError, SearchFailedError where it knows none.
@@ -175,12 +170,12 @@ def sweep(
                 ranked = found[0] if found else None
                 given = {"shared": side, "ranked": ranked, "seed": seed, "which": "all"}
                 given |= {"towers": towers, **settings}
-                found.append(forget_concept(clip, source, concept, method, **given))
+                found.append(unlearn(clip, source, concept, method, **given))
         except SearchFailedError as unknown:
             print(f"{concept} is left out. {unknown}", file=sys.stderr)
             return []
         found = [each for f in found for each in (f.on_front(clip), f)]
-        metrics, kind = report_metrics(clip, source, found), source.kind(concept)
+        metrics, kind = evaluate(clip, source, found), source.kind(concept)
         far = distances(clip, source, concept, found)
         return [
             table_row(f, metrics, tower, kind)

@@ -28,8 +28,9 @@ from slugkit.models import Clip, load_clip
 from slugkit.models.vlm import Vlm, load_vlm
 from slugkit.tasks.paper_questions import questions_about, talks_to_forget
 from slugkit.tasks.questions import question_set, stranger_set
-from slugkit.unlearn.concept import DAMPING, METHODS, Forgetting, score_layers
+from slugkit.unlearn.concept import DAMPING, METHODS, score_layers
 from slugkit.unlearn.gradients import forget_gradient
+from slugkit.unlearn.result import Result
 from slugkit.unlearn.retain import RetainSide
 from slugkit.unlearn.transfer import in_both
 from slugkit.unlearn.vlm import answer_gradient, paper_layer, search_on_vlm, writing_layers
@@ -54,14 +55,14 @@ def forget_on_vlm(
     damping: float = DAMPING,
     seed: int = 0,
     shared: RetainSide | None = None,
-    ranked: Forgetting | None = None,
-) -> Forgetting:
+    ranked: Result | None = None,
+) -> Result:
     """Search the step on a LLaVA's own answers, on the paper's layer and on those that write.
 
     SLUG takes CLIP's forget gradient, as the authors' code does; SLUG-R the gradient of the model's
     answers about the same pictures, through `retain_aware`; all else is the same. `on_front` of
     what is returned is the paper's rule: `paper_layer` alone. size: search pictures of every other
-    subject. The rest as of `questions_about` and `forget_concept`. Both models stay as they were.
+    subject. The rest as of `questions_about` and `unlearn`. Both models stay as they were.
     """
     require_choice(method, METHODS, "The method")
     start = perf_counter()
@@ -96,7 +97,7 @@ def forget_on_vlm(
         "seconds": perf_counter() - start,
     }
     kept = {"g_forget": g_forget, "directions": directions, "which": "all"}
-    return Forgetting(concept, method, table, probes, costs=costs, **kept).choose(clip)
+    return Result(concept, method, table, probes, costs=costs, **kept).choose(clip)
 
 
 def vlm_rows(
@@ -117,7 +118,7 @@ def vlm_rows(
     side = settings.pop("shared", None) or RetainSide(
         clip, source, [concept], seed=settings.get("seed", 0)
     )
-    found: list[Forgetting] = []
+    found: list[Result] = []
     for method in METHODS:
         given = {"shared": side, "ranked": found[0] if found else None, "size": size, **settings}
         found.append(forget_on_vlm(clip, vlm, source, concept, method, **given))

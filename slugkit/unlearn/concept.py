@@ -2,31 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
-from time import perf_counter
+from dataclasses import replace
 
-import numpy as np
 import pandas as pd
-import torch
 
 from slugkit import patch
-from slugkit.base import SearchFailedError, as_file_name, look_for, peak_memory, require_choice
-from slugkit.data import Exam, Pairs, Source
+from slugkit.base import SearchFailedError, as_file_name, look_for
+from slugkit.data import Exam, Source
 from slugkit.evaluate.clip import evaluate_clip
 from slugkit.evaluate.statistics import above_chance, wilson
-from slugkit.method.directions import retain_aware_directions
 from slugkit.method.edit import EditableLayer
 from slugkit.method.layers import EXCLUDE, candidates, layer_table, weight_of
 from slugkit.method.ranking import cosine_noise, front_share, rank_layers
-from slugkit.method.search import Criterion, search_front, winner
+from slugkit.method.search import Criterion, search_front
 from slugkit.models import Clip, load_clip, model_folder
 from slugkit.models.clip import WEIGHTS
 from slugkit.models.hub import read_json
-from slugkit.unlearn.gradients import forget_gradient
 from slugkit.unlearn.objectives import FastMeasure, FixedFeatures
-from slugkit.unlearn.retain import RetainSide
+from slugkit.unlearn.result import Result, direction_of
 
-METHODS = ("SLUG", "SLUG-R")
+METHODS = {"slug": "SLUG", "slug-r": "SLUG-R"}
 """The paper's method, and ours: the same but for the direction of the step (`retain_aware`) and
 MARGIN.
 """
@@ -40,51 +35,6 @@ has to hold in words that no search asked.
 
 `ci/damping.py` compares margins too.
 """
-
-
-@dataclass
-class Forgetting:
-    """What one method found for one concept: the ranked layers, every probe, the winning patches,
-    and what it took.
-
-    which: on which layers, the "front" or "all" candidates. patches: tower -> the winner. failed:
-    tower -> why it has no patch. g_forget: the forget gradient by weight; directions: what was
-    stepped along, by layer searched. costs: pairs seen forwards and backwards, probes, seconds in
-    all, peak memory of the process in MB; seconds: by stage. at_most: that of the search's
-    criterion.
-    """
-
-    concept: str
-    method: str
-    layers: pd.DataFrame
-    probes: pd.DataFrame
-    patches: dict[str, patch.Patch] = field(default_factory=dict)
-    failed: dict[str, str] = field(default_factory=dict)
-    seconds: dict[str, float] = field(default_factory=dict)
-    costs: dict[str, float] = field(default_factory=dict)
-    g_forget: dict[str, torch.Tensor] = field(default_factory=dict, repr=False)
-    directions: dict[str, torch.Tensor] = field(default_factory=dict, repr=False)
-    which: str = "front"
-    at_most: float = 0.0
-
-    def choose(self, clip: Clip) -> Forgetting:
-        """Itself, with the winning patch of every tower that was searched."""
-        self.patches, self.failed = {}, {}
-        for tower in dict.fromkeys(self.probes["tower"]):
-            try:
-                given = self.directions, self.probes, tower, self.concept, {"method": self.method}
-                self.patches[tower] = winning_patch(clip, *given, self.at_most)
-            except SearchFailedError as error:
-                self.failed[tower] = str(error)
-        return self
-
-    def on_front(self, clip: Clip) -> Forgetting:
-        """What the same search would have found on the layers of the front alone, at the cost of
-        their probes.
-        """
-        probes = self.probes[self.probes["layer"].isin(front_layers(self.layers))]
-        costs = self.costs | {"probes": len(probes), "seconds": np.nan}
-        return replace(self, probes=probes, costs=costs, which="front").choose(clip)
 
 
 def score_layers(
@@ -114,14 +64,6 @@ def score_layers(
     table = table.merge(scores[columns], on="layer", how="left")
     table["front"] = table["front"].eq(True)
     return table
-
-
-def front_layers(table: pd.DataFrame, tower: str | None = None, which: str = "front") -> list[str]:
-    """Names of the layers that are searched, of one tower or of both: those on the Pareto front
-    (the paper's rule), or "all" candidates.
-    """
-    on = table["candidate"] if which == "all" else table["front"]
-    return table.loc[on & ((table["tower"] == tower) if tower else True), "layer"].tolist()
 
 
 def require_known(
@@ -188,7 +130,7 @@ def search_layers(
         make_measure = lambda layer: FastMeasure(fixed, layer)  # noqa: E731
     return search_front(
         layers,
-        lambda layer: EditableLayer.of(clip.model, layer, _along(directions, layer)),
+        lambda layer: EditableLayer.of(clip.model, layer, direction_of(directions, layer)),
         make_measure,
         criterion,
         lam_init,
@@ -197,120 +139,24 @@ def search_layers(
     )
 
 
-def _along(directions: dict[str, torch.Tensor], layer: str) -> torch.Tensor:
-    """The direction of a layer, which may stand under its own name or, as a part, under its
-    weight's.
-    """
-    return directions[layer] if layer in directions else weight_of(directions, layer)
-
-
-def winning_patch(
-    clip: Clip,
-    directions: dict,
-    probes: pd.DataFrame,
-    tower: str,
-    concept: str,
-    provenance: dict | None = None,
-    at_most: float = 0.0,
-) -> patch.Patch:
-    """The patch of a tower's winner.
-
-    directions: as of `search_layers`. at_most: that of the search's criterion. Raises
-    SearchFailedError when no layer of the tower forgot.
-    """
-    best = winner(probes, tower, at_most)
-    editable = EditableLayer.of(clip.model, best["layer"], _along(directions, best["layer"]))
-    metrics = {
-        k: float(best[k])
-        for k in best.index
-        if k in ("forget", "retain") or k.startswith("retain_")
-        if np.isfinite(best[k])
-    }
-    return patch.make(
-        best["layer"],
-        editable,
-        float(best["lam"]),
-        concept,
-        tower=tower,
-        model=clip.model,
-        metrics={"split": "search", **metrics},
-        provenance=provenance or {},
-    )
-
-
-def forget_concept(
-    clip: Clip,
-    source: Source,
-    concept: str,
-    method: str = "SLUG",
-    *,
-    forget_size: int = 120,
-    retain_size: int = 2560,
-    batch_size: int = 128,
-    seed: int = 0,
-    target: str = "auto",
-    max_trials: int = 10,
-    which: str = "front",
-    damping: float = DAMPING,
-    margins: dict[str, float] | None = None,
-    towers: tuple[str, ...] = ("text", "vision"),
-    shared: RetainSide | None = None,
-    ranked: Forgetting | None = None,
-) -> Forgetting:
-    """Gradients, ranking and search over both fronts for one concept; the model is left as it was.
-
-    method: SLUG or SLUG-R, with the same probes. which: "front", or "all" candidates. damping,
-    margins: of SLUG-R; None takes MARGIN. shared: a retain side that serves several concepts.
-    ranked: what another method found, whose gradient and ranking are taken over, at the same cost.
-    """
-    require_choice(method, METHODS, "The method")
-    laps, clock = {}, perf_counter()
-    with peak_memory() as peak:
-        exam = source.exam(concept, "search")
-        forget: Pairs = source.forget_set(concept, forget_size, seed)
-        side = shared or RetainSide(clip, source, [concept], retain_size, batch_size, seed)
-        side.require(concept)
-        clock = _lap(laps, "data", clock)
-        g_forget = ranked.g_forget if ranked else forget_gradient(clip, forget, batch_size)
-        g_retain = side.gradient
-        clock = _lap(laps, "gradients", clock)
-        layers = (
-            ranked.layers if ranked else score_layers(clip, g_forget, g_retain, parts=side.parts)
-        )
-        names = [layer for tower in towers for layer in front_layers(layers, tower, which)]
-        clock = _lap(laps, "ranking", clock)
-        along, margins = g_forget, (margins or MARGIN) if method == "SLUG-R" else None
-        if method == "SLUG-R":
-            along = retain_aware_directions(g_forget, side.moments(names), damping)
-        clock = _lap(laps, "direction", clock)
-        criterion = Criterion.among(len(exam.classes(exam.target_domain)), target)
-        probes = search_layers(
-            clip, exam, along, names, criterion, max_trials=max_trials, margins=margins
-        )
-        _lap(laps, "search", clock)
-    costs = {"pairs": len(forget) + side.pairs_seen, "probes": len(probes)}
-    costs |= {"seconds": sum(laps.values()), "peak_mb": peak[0]}
-    kept = {"g_forget": g_forget, "directions": along, "which": which}
-    return Forgetting(concept, method, layers, probes, seconds=laps, costs=costs, **kept).choose(
-        clip
-    )
-
-
-def _lap(laps: dict[str, float], stage: str, since: float) -> float:
-    """Note the seconds since then; returns now."""
-    now = perf_counter()
-    laps[stage] = now - since
-    return now
-
-
-def report_metrics(
-    clip: Clip, source: Source, found: list[Forgetting], per_style: int = 0
+def evaluate(
+    clip: Clip, data: Source, result: Result | list[Result], per_style: int = 0
 ) -> pd.DataFrame:
-    """Report-split rows before and after the patches of every method, with the columns method,
-    tower and layers; the oracle's where one was trained.
+    """What the model does before and after the edits, and its oracle where one was trained: the
+    report split, in report wordings.
 
-    found: one a method and set of layers, all about one concept.
+    Args:
+        clip: the unedited model; it is left as it was.
+        data: the source that examines it.
+        result: what `unlearn` found for one concept; several methods' or sets of layers' in a list.
+        per_style: report pictures per style and class; 0 takes all.
+
+    Returns:
+        Rows with value (0..1), low, high (95 %) and n by stage (before, after, oracle), group,
+        metric, wording (each, mean, worst), method, tower and layers.
     """
+    found = [result] if isinstance(result, Result) else list(result)
+    source = data
     concept = found[0].concept
     exam = source.exam(concept, "report", per_style)
     v = clip.image_features(exam.pairs.images)

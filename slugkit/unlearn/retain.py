@@ -44,26 +44,30 @@ class RetainSide:
 
     Computed when first asked for.
 
-    concepts: everything that will be forgotten with it. size: pairs of the retain set. batch_size:
-    the micro-batch, part of the retain loss's definition. folder: where gradients are kept between
-    processes, under a name made of `key`; None keeps them in memory only.
+    source: where the retain set is drawn, or the retain set itself. concepts: everything that will
+    be forgotten with it. size: pairs of the retain set. batch_size: the micro-batch, part of the
+    retain loss's definition. folder: where gradients are kept between processes, under a name made
+    of `key`; None keeps them in memory only.
     """
 
     def __init__(
         self,
         clip: Clip,
-        source: Source,
+        source: Source | Pairs,
         concepts: list[str],
         size: int = 2560,
         batch_size: int = 128,
         seed: int = 0,
         folder: str | Path | None = None,
     ):
-        for concept in concepts:
-            source.kind(concept)
         self.clip, self.concepts, self.batch_size = clip, list(concepts), batch_size
         self.seed, self.folder = seed, Path(folder) if folder else None
-        self.pairs = source.retain_set(self.concepts, size, seed)
+        if isinstance(source, Pairs):
+            self.pairs = source
+        else:
+            for concept in concepts:
+                source.kind(concept)
+            self.pairs = source.retain_set(self.concepts, size, seed)
         self._sets = retain_parts(self.pairs, batch_size, seed)
         self._moments: dict[str, torch.Tensor] = {}
 

@@ -1,4 +1,4 @@
-"""Forgetting several concepts at once on the text tower of a CLIP, in four ways.
+"""Result several concepts at once on the text tower of a CLIP, in four ways.
 
 The paper adds two edits (its section 3.4 and Fig. 5) and leaves open whose gradients are taken, at
 which weights, on which layers and with which steps. SLUG (`slug_patches`): each concept by the
@@ -23,8 +23,9 @@ from slugkit.method.layers import candidates, layer_table, weight_of
 from slugkit.method.search import Criterion, probe_steps, search_front
 from slugkit.models import Clip
 from slugkit.patch import Patch
-from slugkit.unlearn.concept import front_layers, score_layers, winning_patch
+from slugkit.unlearn.concept import score_layers
 from slugkit.unlearn.gradients import forget_gradient
+from slugkit.unlearn.result import front_layers, winning_patch
 from slugkit.unlearn.retain import RetainSide
 from slugkit.unlearn.several import SeveralMeasure, SeveralScorer
 

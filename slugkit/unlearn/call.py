@@ -1,0 +1,217 @@
+"""One call for every method, every family, one concept or several: from a model to an edit."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from time import perf_counter
+from typing import Any
+
+import pandas as pd
+
+from slugkit.base import SettingError, peak_memory, require_choice
+from slugkit.data import Pairs, Source
+from slugkit.method.criterion import Criterion
+from slugkit.method.directions import retain_aware_directions
+from slugkit.method.search import Measure
+from slugkit.models import Clip
+from slugkit.models.classifier import load_classifier
+from slugkit.models.vlm import Vlm
+from slugkit.unlearn.concept import DAMPING, METHODS, score_layers
+from slugkit.unlearn.families import Job, OnClip, OnObjective, OnPipeline, OnVlm
+from slugkit.unlearn.gradients import forget_gradient
+from slugkit.unlearn.result import Result
+from slugkit.unlearn.retain import RetainSide
+from slugkit.unlearn.several import SeveralScorer, several_exam
+from slugkit.unlearn.together import joint_gradient, joint_step, slug_patches, text_layers
+
+
+def unlearn(
+    clip: Clip,
+    data: Source | None = None,
+    concept: str | list[str] = "",
+    method: str = "slug",
+    *,
+    on: Any = None,
+    forget: Pairs | None = None,
+    retain: Pairs | None = None,
+    objective: Measure | None = None,
+    criterion: Criterion | None = None,
+    which: str = "front",
+    towers: tuple[str, ...] = ("text", "vision"),
+    target: str = "auto",
+    max_trials: int = 10,
+    forget_size: int = 120,
+    retain_size: int = 2560,
+    batch_size: int = 128,
+    damping: float = DAMPING,
+    margins: dict[str, float] | None = None,
+    seed: int = 0,
+    shared: RetainSide | None = None,
+    ranked: Result | None = None,
+) -> Result:
+    """Gradients, ranking and search for a concept, or for several at once. No model is changed.
+
+    Args:
+        clip: the model whose gradients are taken.
+        data: the source of the pairs and of the pictures and words that the search asks about.
+        concept: what is forgotten; a list takes several together, on the text tower.
+        method: a key of `METHODS`, in capitals or not.
+        on: on what the step is searched: None is the CLIP itself; a diffusers pipeline or a `Vlm`
+            that holds its tower; or, for more settings, a family of `slugkit.unlearn.families`.
+        forget, retain, objective, criterion: a caller's own pairs and measure in the place of
+            `data`, see `OnObjective`; `concept` is then only a label.
+        which: "front", the layers on the Pareto front (the paper's rule), or "all" candidates.
+        towers, target, max_trials, margins: as of `OnClip`.
+        forget_size, retain_size: pairs.
+        batch_size: the micro-batch of the retain loss, part of its definition.
+        damping: of SLUG-R.
+        shared: a retain side that serves several concepts.
+        ranked: what another method found, whose gradient and ranking are taken over, at the same
+            cost.
+
+    Returns:
+        The layers, all probes, the chosen patches, and what it took.
+
+    Raises:
+        SettingError: neither data nor a caller's own pairs and objective, or both.
+        UnknownConceptError, EmptySetError: as of the source.
+        SearchFailedError: the unedited model does not know the concept.
+    """
+    method = METHODS[require_choice(method.lower(), METHODS, "The method")]
+    own = (forget is None, retain is None, objective is None)
+    if any(own) if data is None else not all(own):
+        raise SettingError(
+            "unlearn was handed neither data nor forget, retain and objective, or some of both;"
+            " data and a concept, or all three of one's own were expected."
+        )
+    if not isinstance(concept, str):
+        if data is None or on is not None:
+            raise SettingError(
+                "Several concepts are forgotten on a CLIP with data that examine them; another"
+                " model, or pairs of one's own, were given. Take one concept at a time."
+            )
+        given = which, target, max_trials, forget_size, retain_size, batch_size, damping, seed
+        return _several(clip, data, list(concept), method, *given, shared)
+    family = _family(clip, on, objective, criterion)
+    if isinstance(family, OnClip) and family is not on:
+        family.target, family.towers, family.which = target, towers, which
+        family.max_trials, family.margins = max_trials, margins
+    laps = Laps()
+    with peak_memory() as peak:
+        with laps("data"):
+            pairs = data.forget_set(concept, forget_size, seed) if forget is None else forget
+            kept = data if retain is None else retain
+            side = shared or RetainSide(clip, kept, [concept], retain_size, batch_size, seed)
+            side.require(concept)
+        with laps("gradients"):
+            g_forget = ranked.g_forget if ranked else forget_gradient(clip, pairs, batch_size)
+            g_retain, parts = side.gradient, side.parts
+        job = Job(clip, data, concept, method, pairs, side, g_forget, damping, seed)
+        with laps("ranking"):
+            layers = (
+                ranked.layers if ranked else score_layers(clip, g_forget, g_retain, parts=parts)
+            )
+            again = ranked is not None and not isinstance(family, OnClip)
+            searched = ranked.searched if again else family.names(job, layers)
+        with laps("direction"):
+            along = family.directions(job, searched)
+        with laps("search"):
+            table = family.search(job, along, searched)
+    seen = len(pairs) + side.pairs_seen + family.pairs_seen
+    costs = {"pairs": seen, "probes": len(table), "seconds": laps.total, "peak_mb": peak[0]}
+    found = {"g_forget": g_forget, "directions": along, "searched": searched}
+    found |= {
+        "which": family.which,
+        "seconds": laps.seconds,
+        "costs": costs,
+        "at_most": family.at_most,
+    }
+    return Result(concept, method, layers, table, **found).choose(clip)
+
+
+def _family(
+    clip: Clip, on: Any, objective: Measure | None, criterion: Criterion | None
+) -> OnClip | OnPipeline | OnVlm:
+    """The family that `on` means, with its defaults where it is a bare model."""
+    if isinstance(on, OnClip | OnPipeline | OnVlm):
+        return on
+    if objective is not None:
+        return OnObjective(objective=objective, criterion=criterion)
+    if on is None or on is clip:
+        return OnClip()
+    if isinstance(on, Vlm):
+        return OnVlm(on)
+    if hasattr(on, "text_encoder"):
+        return OnPipeline(on, load_classifier(device=clip.device.type))
+    raise SettingError(
+        f"The step cannot be searched on a {type(on).__name__}; None, a diffusers pipeline, a Vlm"
+        " or a family of slugkit.unlearn.families was expected."
+    )
+
+
+def _several(
+    clip: Clip,
+    data: Source,
+    concepts: list[str],
+    method: str,
+    which: str,
+    target: str,
+    max_trials: int,
+    forget_size: int,
+    retain_size: int,
+    batch_size: int,
+    damping: float,
+    seed: int,
+    shared: RetainSide | None,
+) -> Result:
+    """Several concepts at once on the text tower: SLUG's edits of each, added; SLUG-R's one step
+    along the joint gradient.
+    """
+    laps, named = Laps(), ", ".join(concepts)
+    with peak_memory() as peak:
+        with laps("data"):
+            scorer = SeveralScorer(clip, several_exam(data, concepts, "search"))
+            forget = {c: data.forget_set(c, forget_size, seed) for c in concepts}
+            side = shared or RetainSide(clip, data, concepts, retain_size, batch_size, seed)
+            for one in concepts:
+                side.require(one)
+        criterion = scorer.criterion(target)
+        with laps("search"):
+            if method == "SLUG":
+                how = {"which": which, "batch_size": batch_size, "criterion": criterion}
+                found = slug_patches(clip, scorer, forget, side, max_trials=max_trials, **how)
+                patches = {edit.concept: edit for edit in found[0]}
+                layers, along = pd.DataFrame(), {}
+            else:
+                names = text_layers(clip)
+                grads = (
+                    forget_gradient(clip, pairs, batch_size, names) for pairs in forget.values()
+                )
+                joint = joint_gradient(grads)
+                layers = score_layers(clip, joint, side.gradient, layers=names, parts=side.parts)
+                along = retain_aware_directions(joint, side.moments(names), damping)
+                found = joint_step(clip, scorer, concepts, along, names, criterion, max_trials)
+                patches = {"text": found[0][0]}
+    pairs = sum(map(len, forget.values())) + side.pairs_seen
+    costs = {"pairs": pairs, "probes": len(found[1]), "seconds": laps.total, "peak_mb": peak[0]}
+    kept = {"directions": along, "which": which, "seconds": laps.seconds, "costs": costs}
+    failed = {c: "no layer forgets it" for c in concepts if method == "SLUG" and c not in patches}
+    return Result(named, method, layers, found[1], patches=patches, failed=failed, **kept)
+
+
+class Laps:
+    """Seconds by stage: `with laps("search"): ...`."""
+
+    def __init__(self):
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def __call__(self, stage: str):
+        start = perf_counter()
+        yield
+        self.seconds[stage] = perf_counter() - start
+
+    @property
+    def total(self) -> float:
+        """Seconds of all stages."""
+        return sum(self.seconds.values())

@@ -1,0 +1,241 @@
+"""On what the step is searched: on the CLIP itself, a caller's own objective, the pictures of a
+pipeline, or the answers of a vision-language model.
+
+Each family says which layers are searched, along what a method steps there, and searches. Gradients
+and ranking are the CLIP's in all of them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import pandas as pd
+import torch
+
+from slugkit.data import Pairs, Source
+from slugkit.evaluate.clip_judge import ClipJudge
+from slugkit.evaluate.vlm_words import own_words
+from slugkit.method.criterion import Criterion
+from slugkit.method.directions import retain_aware_directions
+from slugkit.method.edit import EditableLayer
+from slugkit.method.layers import weight_of
+from slugkit.method.search import Measure, search_front
+from slugkit.models import Clip
+from slugkit.models.classifier import Classifier
+from slugkit.models.diffusion import GUIDANCE, STEPS
+from slugkit.models.vlm import Vlm
+from slugkit.models.weight_map import part_of
+from slugkit.tasks.paper_prompts import answer_set_of, domain_of
+from slugkit.tasks.paper_questions import questions_about, talks_to_forget
+from slugkit.unlearn.concept import MARGIN, search_layers
+from slugkit.unlearn.pipeline import UA, deepest_first, read_by_encoder, search_on_pipeline
+from slugkit.unlearn.result import direction_of, front_layers
+from slugkit.unlearn.retain import RetainSide
+from slugkit.unlearn.vlm import (
+    FORGOTTEN,
+    answer_gradient,
+    paper_layer,
+    search_on_vlm,
+    writing_layers,
+)
+
+Directions = dict[str, torch.Tensor]
+
+
+@dataclass
+class Job:
+    """What a family needs to know of one call of `unlearn`: whose gradients, about what, and how.
+
+    Attributes:
+        data: the source; None where the caller brings the pairs.
+        forget: the forget set.
+        damping: of SLUG-R.
+    """
+
+    clip: Clip
+    data: Source | None
+    concept: str
+    method: str
+    forget: Pairs
+    side: RetainSide
+    g_forget: Directions = field(default_factory=dict)
+    damping: float = 0.01
+    seed: int = 0
+
+    @property
+    def retain_aware(self) -> bool:
+        """Whether the method steps along what the retain set hardly feels."""
+        return self.method == "SLUG-R"
+
+
+@dataclass
+class OnClip:
+    """The step is searched on the CLIP: zero-shot, asked in every search wording.
+
+    Attributes:
+        target: which criterion, see `Criterion.among`.
+        towers: those that are searched.
+        which: "front", the layers on the Pareto front (the paper's rule), or "all" candidates.
+        max_trials: probes of a layer, at most.
+        margins: how much further SLUG-R steps than its search found, by tower; None takes MARGIN.
+        at_most: share of the target that counts as forgotten.
+        pairs_seen: pairs of gradients beside those of the CLIP.
+    """
+
+    target: str = "auto"
+    towers: tuple[str, ...] = ("text", "vision")
+    which: str = "front"
+    max_trials: int = 10
+    margins: dict[str, float] | None = None
+    at_most: float = 0.0
+    pairs_seen: int = 0
+
+    def names(self, job: Job, table: pd.DataFrame) -> list[str]:
+        """The layers that are searched, of the layer table."""
+        return [n for tower in self.towers for n in front_layers(table, tower, self.which)]
+
+    def directions(self, job: Job, names: list[str]) -> Directions:
+        """What is stepped along: the forget gradient, or its retain-aware form."""
+        if not job.retain_aware:
+            return job.g_forget
+        return retain_aware_directions(job.g_forget, job.side.moments(names), job.damping)
+
+    def search(self, job: Job, along: Directions, names: list[str]) -> pd.DataFrame:
+        """The probes of all these layers."""
+        exam = job.data.exam(job.concept, "search")
+        criterion = Criterion.among(len(exam.classes(exam.target_domain)), self.target)
+        margins = (self.margins or MARGIN) if job.retain_aware else None
+        how = {"max_trials": self.max_trials, "margins": margins}
+        return search_layers(job.clip, exam, along, names, criterion, **how)
+
+
+@dataclass
+class OnObjective(OnClip):
+    """The step is searched on what a caller measures.
+
+    Attributes:
+        objective: `forget()` gives fa1 and fa5, shares of the target that is still known, and
+            `retain()` a score that is to stay high; both look at the CLIP as it then is.
+        criterion: when the concept counts as forgotten; None takes FA@1 = 0.
+    """
+
+    objective: Measure | None = None
+    criterion: Criterion | None = None
+
+    def search(self, job: Job, along: Directions, names: list[str]) -> pd.DataFrame:
+        """The probes of all these layers."""
+        margins = (self.margins or MARGIN) if job.retain_aware else None
+        return search_front(
+            names,
+            lambda layer: EditableLayer.of(job.clip.model, layer, direction_of(along, layer)),
+            lambda layer: self.objective,
+            self.criterion or Criterion("fa1"),
+            max_trials=self.max_trials,
+            margins=margins,
+        )
+
+
+@dataclass
+class OnPipeline:
+    """The step is searched on the pictures of a Stable Diffusion, as the authors do: the deepest
+    layer of the front inside the text encoder's blocks.
+
+    Attributes:
+        pipe: a diffusers pipeline that holds the CLIP's text tower.
+        judge: names what the pictures show.
+        layers: how many are searched, the deepest of the front first; 1 is the authors' rule.
+        ua: share of the target's search pictures that must no longer show it, above 0 to 1.
+        sampling: denoising steps and guidance.
+    """
+
+    pipe: Any
+    judge: Classifier | ClipJudge
+    layers: int = 1
+    max_trials: int = 10
+    ua: float = UA
+    sampling: tuple[int, float] = (STEPS, GUIDANCE)
+    which: str = "all"
+    pairs_seen: int = 0
+
+    @property
+    def at_most(self) -> float:
+        """Share of the target that counts as forgotten."""
+        return 1 - self.ua
+
+    def names(self, job: Job, table: pd.DataFrame) -> list[str]:
+        """The layers that are searched; in the table the first of them alone stays on the front."""
+        found = deepest_first(table, part_of(job.clip.model, self.pipe, "text"))[: self.layers]
+        table["front"] = table["layer"] == found[0]
+        return found
+
+    def directions(self, job: Job, names: list[str]) -> Directions:
+        """The forget gradient, or its form through what the text encoder reads of the captions."""
+        if not job.retain_aware:
+            return {layer: weight_of(job.g_forget, layer) for layer in names}
+        part = part_of(job.clip.model, self.pipe, "text")
+        moments = read_by_encoder(part, job.side.pairs.captions, names)
+        return retain_aware_directions(job.g_forget, moments, job.damping)
+
+    def search(self, job: Job, along: Directions, names: list[str]) -> pd.DataFrame:
+        """The probes of all these layers."""
+        asked = answer_set_of(job.data, job.concept, "search", 28, 1)
+        how = asked, domain_of(job.data, job.concept), self.max_trials, self.ua, *self.sampling
+        return search_on_pipeline(job.clip, self.pipe, self.judge, along, names, *how)
+
+
+@dataclass
+class OnVlm:
+    """The step is searched on the answers of a LLaVA: on the layer that the authors' code edits,
+    and on those that write into what the language model reads.
+
+    SLUG takes CLIP's forget gradient, as the authors' code does; SLUG-R the gradient of the model's
+    own answers about the same pictures.
+
+    Attributes:
+        vlm: the model; its vision tower is the CLIP's.
+        words: set of wordings, as of `questions_about`.
+        size: search pictures of every other subject.
+        paper_only: search the authors' layer alone.
+    """
+
+    vlm: Vlm
+    words: str = "paper"
+    size: int = 4
+    max_trials: int = 10
+    paper_only: bool = False
+    forgotten: float = FORGOTTEN
+    which: str = "all"
+    pairs_seen: int = 0
+    target_size: int = 84
+
+    @property
+    def at_most(self) -> float:
+        """Share of the target that counts as forgotten."""
+        return 1 - self.forgotten
+
+    def names(self, job: Job, table: pd.DataFrame) -> list[str]:
+        """The layers that are searched; in the table the authors' alone stays on the front."""
+        first = paper_layer(table, self.vlm)
+        table["front"] = table["layer"] == first
+        others = [] if self.paper_only else writing_layers(job.clip, self.vlm)
+        return list(dict.fromkeys([first, *others]))
+
+    def directions(self, job: Job, names: list[str]) -> Directions:
+        """The forget gradient, or the retain-aware form of the model's own."""
+        if not job.retain_aware:
+            return {name: weight_of(job.g_forget, name) for name in names}
+        told = talks_to_forget(job.data, job.concept, len(job.forget), job.seed, self.words)
+        told = own_words(self.vlm, told)
+        self.pairs_seen = len(told.table)
+        own = answer_gradient(self.vlm, told, names)
+        return retain_aware_directions(own, job.side.moments(names), job.damping)
+
+    def search(self, job: Job, along: Directions, names: list[str]) -> pd.DataFrame:
+        """The probes of all these layers."""
+        asked = questions_about(
+            job.data, job.concept, "search", self.words, self.target_size, self.size, False
+        )
+        asked = own_words(self.vlm, asked)
+        how = asked, names, self.max_trials, self.forgotten
+        return search_on_vlm(job.clip, self.vlm, along, *how)

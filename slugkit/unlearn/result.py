@@ -1,0 +1,133 @@
+"""What an unlearning method found: the ranked layers, every probe, the chosen edits, the costs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from slugkit import patch
+from slugkit.base import SearchFailedError
+from slugkit.method.edit import EditableLayer
+from slugkit.method.layers import weight_of
+from slugkit.method.search import winner
+from slugkit.models import Clip
+
+
+@dataclass
+class Result:
+    """What one method found for one concept, or for several together.
+
+    Attributes:
+        concept: what is forgotten; several names are joined by ", ".
+        method: SLUG or SLUG-R.
+        layers: the layer table with importance, cosine, alignment and front.
+        table: every probe of the search, one row each.
+        patches: the chosen edits, by tower; by concept where each has an edit of its own.
+        failed: tower -> why it has no edit.
+        costs: pairs seen forwards and backwards, probes, seconds in all, peak memory in MB.
+        seconds: by stage.
+        g_forget: the forget gradient by weight.
+        directions: what was stepped along, by layer searched.
+        searched: the layers, in the order of the search.
+        which: on which layers, the "front" or "all" candidates.
+        at_most: the share of the target that counts as forgotten, of the search's criterion.
+    """
+
+    concept: str
+    method: str
+    layers: pd.DataFrame
+    table: pd.DataFrame
+    patches: dict[str, patch.Patch] = field(default_factory=dict)
+    failed: dict[str, str] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
+    costs: dict[str, float] = field(default_factory=dict)
+    g_forget: dict[str, torch.Tensor] = field(default_factory=dict, repr=False)
+    directions: dict[str, torch.Tensor] = field(default_factory=dict, repr=False)
+    searched: list[str] = field(default_factory=list, repr=False)
+    which: str = "front"
+    at_most: float = 0.0
+
+    def choose(self, clip: Clip) -> Result:
+        """Itself, with the winning patch of every tower that was searched."""
+        self.patches, self.failed = {}, {}
+        for tower in dict.fromkeys(self.table["tower"]):
+            try:
+                given = self.directions, self.table, tower, self.concept, {"method": self.method}
+                self.patches[tower] = winning_patch(clip, *given, self.at_most)
+            except SearchFailedError as error:
+                self.failed[tower] = str(error)
+        return self
+
+    def on_front(self, clip: Clip) -> Result:
+        """What the same search would have found on the layers of the front alone, at the cost of
+        their probes.
+        """
+        table = self.table[self.table["layer"].isin(front_layers(self.layers))]
+        costs = self.costs | {"probes": len(table), "seconds": np.nan}
+        return replace(self, table=table, costs=costs, which="front").choose(clip)
+
+    @contextmanager
+    def applied(self, model: Any) -> Iterator[Any]:
+        """Within the block the model holds every chosen edit; afterwards it is as before.
+
+        Args:
+            model: a `Clip`, or any model of the three libraries that holds the tower.
+        """
+        with patch.all_applied(self.patches.values(), getattr(model, "model", model)):
+            yield model
+
+
+def front_layers(table: pd.DataFrame, tower: str | None = None, which: str = "front") -> list[str]:
+    """Names of the layers that are searched, of one tower or of both: those on the Pareto front
+    (the paper's rule), or "all" candidates.
+    """
+    on = table["candidate"] if which == "all" else table["front"]
+    return table.loc[on & ((table["tower"] == tower) if tower else True), "layer"].tolist()
+
+
+def direction_of(directions: dict[str, torch.Tensor], layer: str) -> torch.Tensor:
+    """The direction of a layer, which may stand under its own name or, as a part, under its
+    weight's.
+    """
+    return directions[layer] if layer in directions else weight_of(directions, layer)
+
+
+def winning_patch(
+    clip: Clip,
+    directions: dict[str, torch.Tensor],
+    table: pd.DataFrame,
+    tower: str,
+    concept: str,
+    provenance: dict | None = None,
+    at_most: float = 0.0,
+) -> patch.Patch:
+    """The patch of a tower's winner.
+
+    Args:
+        directions: layer, or weight, -> what is stepped along.
+        table: the probes.
+        at_most: that of the search's criterion.
+
+    Raises:
+        SearchFailedError: no layer of the tower forgot.
+    """
+    best = winner(table, tower, at_most)
+    editable = EditableLayer.of(clip.model, best["layer"], direction_of(directions, best["layer"]))
+    measured = [k for k in best.index if k in ("forget", "retain") or k.startswith("retain_")]
+    metrics = {k: float(best[k]) for k in measured if np.isfinite(best[k])}
+    return patch.make(
+        best["layer"],
+        editable,
+        float(best["lam"]),
+        concept,
+        tower=tower,
+        model=clip.model,
+        metrics={"split": "search", **metrics},
+        provenance=provenance or {},
+    )
