@@ -1,4 +1,4 @@
-"""Figures about several concepts: heat maps of what edits change, and what each further one costs."""
+"""Figures about several concepts: heat maps of what edits change, and what more of them cost."""
 
 import numpy as np
 import pandas as pd

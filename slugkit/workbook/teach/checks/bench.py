@@ -136,12 +136,12 @@ def several(*names: str):
     return read
 
 
-def flags(bench: Bench, inputs, wanted) -> list[bool]:
+def flags(bench: Bench, inputs, wanted, what: str = "layers") -> list[bool]:
     """Reads the answer to a call as a list of True and False, as many as in the right one."""
     answer = bench.call(*inputs)
     answer = answer.tolist() if hasattr(answer, "tolist") else list(answer)
     seen = f"{answer!r} came back; a list of {len(wanted)} times True or False was expected"
-    look = "one verdict for each entry, in their order, not the entries themselves."
+    look = f"one answer for each, in their order, not the {what} themselves."
     bench.need(len(answer) == len(wanted) and all(x in (0, 1) for x in answer), seen, look)
     return [bool(item) for item in answer]
 

@@ -30,7 +30,7 @@ def concept_captions(function) -> None:
     bench = Bench(function)
     for name in [*dict.fromkeys(row[1] for row in NAMED), "nobody"]:
         rows = [row for row in NAMED if row[1] == name]
-        answer = flags(bench, ([row[0] for row in rows], name), rows)
+        answer = flags(bench, ([row[0] for row in rows], name), rows, "captions")
         for (caption, _, wanted, look), got in zip(rows, answer):
             seen = f"{caption!r} with the name {name!r} gave {got}; {wanted} was expected"
             bench.hold(got == wanted, seen, look)
