@@ -17,7 +17,7 @@ ONE, EYE = VECTORS[1][0], torch.eye(4, dtype=torch.float64)
 
 @exercise([*VECTORS, (ONE, 3.5 * ONE), (ONE, -0.5 * ONE), (EYE[0], EYE[2])])
 def cosine(a, b):
-    """Checks cosine(a, b): cosine of two vectors (d,), float64, -1..1. Raises CheckFailed."""
+    """Checks cosine(a, b): cosine of two vectors (d,), float64, -1..1."""
     dot, value, norms = a @ b, _cosine(a, b), a.norm() * b.norm()
     return value, {
         "this is the bare dot product: divide by both norms.": dot,
@@ -37,9 +37,7 @@ WEIGHTS = random_pairs(SHAPES, 70, 2.0)
 
 @exercise([*WEIGHTS, (10 * A, B), (C, 5 * D), (-A, B)])
 def importance(g_f, theta):
-    """Checks importance(g_f, theta): norm of the gradient over that of the weight, both Frobenius.
-    Raises CheckFailed.
-    """
+    """Checks importance(g_f, theta): Frobenius norm of the gradient over that of the weight."""
     above, below, each = g_f.norm(), theta.norm(), g_f / theta
     largest = g_f.abs().max() / theta.abs().max()
     slips = {
@@ -70,9 +68,7 @@ NEVER = "compare each step with the formula above; a cosine is never above 1."
 
 @exercise([*GRADIENTS, (A, 4 * A), (A, -0.25 * A), (C, -D)], otherwise=NEVER)
 def alignment(g_f, g_r):
-    """Checks alignment(g_f, g_r): |cosine| of two gradients of one shape, flattened, 0..1. Raises
-    CheckFailed.
-    """
+    """Checks alignment(g_f, g_r): |cosine| of two gradients of one shape, flattened, 0..1."""
     dot, value, a, b = (g_f * g_r).sum(), _cosine(g_f, g_r), g_f.norm(), g_r.norm()
     slips = {
         "a cosine can be negative: take its absolute value.": value,
@@ -112,9 +108,7 @@ V = FEATURES[0][0]
 
 @exercise([*FEATURES, (V, 2 * V), (V, -V)], _loss)
 def forget_loss(v, t):
-    """Checks forget_loss(v, t): mean cosine of matching rows of two unnormalised (N, d) matrices,
-    differentiable. Raises CheckFailed.
-    """
+    """Checks forget_loss(v, t): mean cosine of the rows of two (N, d) matrices, differentiable."""
     a, b = F.normalize(v, dim=1), F.normalize(t, dim=1)
     down = F.normalize(v, dim=0) * F.normalize(t, dim=0)
     pairs, bare = (a * b).sum(1), (v * t).sum(1).mean()
@@ -144,9 +138,7 @@ CONTRASTS = [tuple(F.normalize(x, dim=1) for x in pair) for pair in CONTRASTS]
 
 @exercise([(*pair, s) for pair, s in zip(CONTRASTS, (10.0, 2.5, 30.0, 1.0))], _loss)
 def retain_loss(v, t, scale):
-    """Checks retain_loss(v, t, scale): symmetric InfoNCE of normalised (N, d) features, scale =
-    exp(logit scale). Raises CheckFailed.
-    """
+    """Checks retain_loss(v, t, scale): symmetric InfoNCE of normalised (N, d) features."""
     cosines, right = v @ t.T, torch.arange(len(v))
     images, texts = _halves(scale * cosines)
     both = (images + texts) / 2
@@ -175,9 +167,7 @@ BATCHES = ([4, 4, 4], (3, 2)), ([5, 1], (4,)), ([128, 128, 17], (2, 3)), ([3], (
     ]
 )
 def mean_of_batches(batch_means, batch_sizes):
-    """Checks mean_of_batches(batch_means, batch_sizes): the mean over all samples. Raises
-    CheckFailed.
-    """
+    """Checks mean_of_batches(batch_means, batch_sizes): the mean over all samples."""
     plain, count, samples = sum(batch_means), len(batch_means), sum(batch_sizes)
     weighted = sum(size * mean for size, mean in zip(batch_sizes, batch_means))
     return weighted / samples, {
@@ -191,9 +181,7 @@ def mean_of_batches(batch_means, batch_sizes):
 
 @exercise([(*pair, lam) for pair in random_pairs(SHAPES, 90) for lam in (0.3, 2.0, 0.0)])
 def one_step(theta, g_f, lam):
-    """Checks one_step(theta, g_f, lam): theta - lam * g_f as a new tensor; theta stays. Raises
-    CheckFailed.
-    """
+    """Checks one_step(theta, g_f, lam): theta - lam * g_f as a new tensor; theta stays."""
     step, unit = lam * g_f, lam * g_f / g_f.norm()
     relative, up = theta - unit * theta.norm(), theta + step
     return theta - step, {
@@ -214,9 +202,7 @@ SQUARE = random_tensor(1, 6, 6)
 
 @exercise([*STEPS, (0.1, SQUARE, SQUARE)])
 def relative_step(lam, g_f, theta):
-    """Checks relative_step(lam, g_f, theta): rho = lam * norm of g_f / norm of theta, a share (0.1
-    is 10 %). Raises CheckFailed.
-    """
+    """Checks relative_step(lam, g_f, theta): lam * norm of g_f / norm of theta, 0.1 for 10 %."""
     ratio, sums = g_f.norm() / theta.norm(), lam * _sums(g_f, theta)
     return lam * ratio, {
         "lam is missing: multiply the importance by it.": ratio,
@@ -236,7 +222,7 @@ GUIDES = random_pairs([(2, 4, 3, 3), (1, 4, 8, 8), (3, 2, 5, 5), (2, 1, 2, 2)], 
 @exercise([(*pair, s) for pair, s in zip(GUIDES, (4.0, 1.0, 7.5, 0.0))])
 def guided(empty, named, scale):
     """Checks guided(empty, named, scale): classifier-free guidance, empty + scale (named - empty)
-    (Ho and Salimans 2022, equation 6, in the form of Stable Diffusion). Raises CheckFailed.
+    (Ho and Salimans 2022, equation 6, in the form of Stable Diffusion).
     """
     step = scale * (named - empty)
     return empty + step, {
@@ -249,19 +235,12 @@ def guided(empty, named, scale):
     }
 
 
-WEIGHED = [
-    (random_tensor(i, *shape) + 1.5 * side * random_tensor(i + 50, *shape), i + 50, c)
-    for i, (shape, c, side) in enumerate(
-        (((5, 8), 1.0, 1), ((3, 6), 2.0, 1), ((4, 7), 0.5, 1), ((6, 2), 2.0, -1))
-    )
-]
+PULLS = zip(random_pairs([(5, 8), (3, 6), (4, 7), (6, 2)], 50), (1.0, 2.0, 0.5, 2.0), (1, 1, 1, -1))
 
 
-@exercise([(forget, random_tensor(seed, *forget.shape), c) for forget, seed, c in WEIGHED])
+@exercise([(f + 1.5 * side * r, r, c) for (f, r), c, side in PULLS])
 def counterweight(forget, retain, c):
-    """Checks counterweight(forget, retain, c): forget - c max(0, <retain, forget>) / <retain,
-    retain> retain, tensors of one shape, float64. Raises CheckFailed.
-    """
+    """Checks counterweight(forget, retain, c): forget - c max(0, <r, f>) / <r, r> retain."""
     inner = (forget * retain).sum()
     part, share = inner / (retain * retain).sum() * retain, c * inner * retain
     off = forget - c * part
@@ -286,9 +265,7 @@ SUMS = ((4, 6), [2.0]), ((5, 3), [0.5, 1.5]), ((3, 3), [1.0, 0.25, 4.0]), ((6, 2
     ]
 )
 def added_steps(theta, lams, directions):
-    """Checks added_steps(theta, lams, directions): theta minus the sum of lam_i * direction_i, two
-    lists of one length, float64. Raises CheckFailed.
-    """
+    """Checks added_steps(theta, lams, directions): theta minus the sum of lam_i * direction_i."""
     none = torch.zeros_like(theta)
     parts = [lam * direction for lam, direction in zip(lams, directions)] or [none]
     total, mean = sum(parts), sum(parts) / len(parts)
@@ -313,9 +290,7 @@ INPUTS = ((30, 4, 6), 0.1), ((9, 5, 7), 0.5), ((20, 6, 6), 0.01), ((3, 3, 5), 0.
     ]
 )
 def retain_aware(g, x, delta):
-    """Checks retain_aware(g, X, delta): g (A + delta mean(diag A) I)^-1, with A = X^T X / N; g,
-    (out, in), and X, (N, in), float64, delta above 0. Raises CheckFailed.
-    """
+    """Checks retain_aware(g, X, delta): g (A + delta mean(diag A) I)^-1, A = X^T X / N."""
     a, eye = x.T @ x / len(x), torch.eye(x.shape[1], dtype=torch.float64)
     centred = torch.cov(x.T, correction=0)
     damping, spread = delta * a.diagonal().mean(), delta * centred.diagonal().mean()

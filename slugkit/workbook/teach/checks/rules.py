@@ -35,8 +35,7 @@ PAPER = "draw the points on paper: who has another to the upper left?"
 def pareto(importance, alignment):
     """Checks pareto(importance, alignment): which layers no other beats, a list of bool.
 
-    The inputs are numpy arrays. Weak dominance: beaten is who is matched in one score and beaten in
-    the other; exact twins both stay. Raises CheckFailed.
+    Weak dominance: beaten is who is matched in one score and beaten in the other; twins both stay.
     """
     imp, ali = importance.tolist(), alignment.tolist()
     low, down, right = [-i for i in imp], [-a for a in ali], _front(imp, ali, _beats)
@@ -84,9 +83,7 @@ RULE = "follow the rule on paper for this one call."
 
 @exercise(_calls(), several("low", "high", "lam"), RULE, tolerance=1e-9)
 def next_lam(low, high, lam, forgotten):
-    """Checks next_lam(low, high, lam, forgotten) -> (low, high, lam): doubles while high is
-    infinite, then halves the bracket. Raises CheckFailed.
-    """
+    """Checks next_lam(low, high, lam, forgotten) -> (low, high, lam): double, then bisect."""
     bottom, top, step = right = _next(low, high, lam, forgotten)
     geometric = math.sqrt(bottom * top) if bottom > 0 else math.nan
     slips = {

@@ -21,9 +21,7 @@ RANKED = (199, 7, 3), (8, 5, 1), (30, 10, 5), (6, 4, 4), (50, 12, 1)
 
 @exercise([_ranked(seed, *sizes) for seed, sizes in enumerate(RANKED)])
 def accuracy_at_k(scores, labels, k):
-    """Checks accuracy_at_k(scores, labels, k): share of the N rows whose label is among the k
-    largest of C scores. Raises CheckFailed.
-    """
+    """Checks accuracy_at_k(scores, labels, k): share of rows with their label in the first k."""
     rank = (scores > scores.gather(1, labels[:, None])).sum(1)
     last = scores.shape[1] - k
 
@@ -70,9 +68,7 @@ NEAREST = "cosines of all pictures with all texts, then the largest in each row.
 
 @exercise([_lengths(seed, *sizes) for seed, sizes in enumerate(SIZES)], _classes, NEAREST)
 def zero_shot(v, t):
-    """Checks zero_shot(v, t): for each row of v (N, d) the row of t (C, d) with the largest cosine,
-    N class numbers. Raises CheckFailed.
-    """
+    """Checks zero_shot(v, t): for each row of v the nearest row of t by its cosine."""
     cosines = F.normalize(v, dim=1) @ F.normalize(t, dim=1).T
     down = F.normalize(v, dim=0) @ F.normalize(t, dim=0).T
     slips = {
@@ -100,9 +96,7 @@ TERMS = "compare each term with the formula above: middle, half width, divisor."
 
 @exercise(HITS, several("low", "high"), TERMS, tolerance=1e-4)  # whether z was 1.96 or 1.959964
 def wilson(k, n):
-    """Checks wilson(k, n) -> (low, high): Wilson's 95 % interval of k hits in n, shares 0..1
-    (Wilson 1927). Raises CheckFailed.
-    """
+    """Checks wilson(k, n) -> (low, high): the 95 % interval of k hits in n (Wilson 1927)."""
     right, wald = _wilson(k, n), 1.96 * math.sqrt(k / n * (1 - k / n) / n)
     simple = k / n - wald, k / n + wald
     cut = max(0, simple[0]), min(1, simple[1])
@@ -151,7 +145,7 @@ WORDS = "compare each of the three with the words above."
 @exercise(map(_called, range(5)), several("UA", "IRA", "CRA"), WORDS, tolerance=1e-9)
 def unlearning_scores(*given):
     """Checks unlearning_scores(subject, called, domain, target) -> (UA, IRA, CRA), shares 0..1
-    (UnlearnCanvas, section 4), from three lists with one entry a picture. Raises CheckFailed.
+    (UnlearnCanvas, section 4), from three lists with one entry a picture.
     """
     ua, ira, cra = wanted = _scores(*given)
     weighted, counted = _scores(*given, pooled=True), _scores(*given, count_target=True)

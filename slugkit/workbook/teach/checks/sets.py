@@ -24,9 +24,7 @@ NAMED = [  # caption, name, whether it names it, what to look at
 
 
 def concept_captions(function) -> None:
-    """Checks concept_captions(captions, name): which captions hold the name, a list of bool; whole
-    words, any case. Raises CheckFailed.
-    """
+    """Checks concept_captions(captions, name): which hold the name as whole words, any case."""
     bench = Bench(function)
     for name in [*dict.fromkeys(row[1] for row in NAMED), "nobody"]:
         rows = [row for row in NAMED if row[1] == name]
@@ -50,7 +48,7 @@ SHARED = [  # two lists of ids, and what to look at
 
 
 def disjoint(function) -> None:
-    """Checks disjoint(forget_ids, retain_ids): True where no id is in both. Raises CheckFailed."""
+    """Checks disjoint(forget_ids, retain_ids): True where no id is in both."""
     bench = Bench(function)
     for forget, retain, look in SHARED:
         answer, wanted = bench.call(forget, retain), not set(forget) & set(retain)
@@ -74,7 +72,7 @@ BATCH_CASES = [
 
 def distinct_batches(function) -> None:
     """Checks distinct_batches(captions, batch_size): lists of indices, each index once, no caption
-    twice in a batch. Raises CheckFailed.
+    twice in a batch.
     """
     bench = Bench(function)
     for captions, size in BATCH_CASES:
