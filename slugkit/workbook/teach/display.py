@@ -7,7 +7,6 @@ import inspect
 import io
 import os
 import textwrap
-from dataclasses import dataclass
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -95,38 +94,27 @@ def _where(function) -> tuple[str, str | None]:
     return inside.as_posix(), Path(os.path.relpath(root() / inside, notebooks_dir())).as_posix()
 
 
-@dataclass(repr=False)
-class _Folded:
-    """Source text that a notebook shows folded, and a terminal as it is."""
-
-    name: str
-    source: str
-    where: str
-    link: str | None
-
-    def _repr_html_(self) -> str:
-        place = html.escape(self.where)
-        place = f'<a href="{html.escape(self.link)}">{place}</a>' if self.link else place
-        return (
-            f"<details><summary>Source of <code>{html.escape(self.name)}</code>, from"
-            f" {place}</summary><pre><code>{html.escape(self.source)}</code></pre></details>"
-        )
-
-    def __repr__(self) -> str:
-        return f"Source of {self.name}, from {self.where}:\n\n{self.source}"
-
-
 def show(function) -> None:
     """Folds the source of a function or class open, with a link to its file.
 
-    Raises SettingError for something without Python source, such as a builtin or a variable.
+    Outside a notebook the source is printed. Raises SettingError for something without Python
+    source, such as a builtin or a variable.
     """
     try:
-        source = textwrap.dedent(inspect.getsource(inspect.unwrap(function)))
+        source = textwrap.dedent(inspect.getsource(inspect.unwrap(function))).rstrip()
     except (TypeError, OSError) as error:
         raise SettingError(
             f"{function!r} has no Python source to show; a function or class was expected. Pass the"
             " function itself, without calling it."
         ) from error
-    name = getattr(function, "__name__", type(function).__name__)
-    display(_Folded(name, source.rstrip(), *_where(function)))
+    name, (where, link) = function.__name__, _where(function)
+    plain = f"Source of {name}, from {where}:\n\n{source}"
+    if get_ipython() is None:
+        print(plain)
+        return
+    place = f'<a href="{html.escape(link)}">{html.escape(where)}</a>' if link else where
+    folded = (
+        f"<details><summary>Source of <code>{html.escape(name)}</code>, from {place}</summary>"
+        f"<pre><code>{html.escape(source)}</code></pre></details>"
+    )
+    display({"text/html": folded, "text/plain": plain}, raw=True)
