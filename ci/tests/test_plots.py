@@ -439,6 +439,11 @@ def test_slider_is_shown_only_in_a_live_session(monkeypatch):
     assert len(shown) == 1 and len(fig.axes) == 3 and "ρ = 10 %" in says
 
 
+def test_frames_may_leave_the_last_row_unfilled():
+    fig, _ = plots.step_slider({rho: pictures(1)[0] for rho in (0.0, 0.1, 0.2, 0.3, 0.4)})
+    assert [ax.axison for ax in fig.axes] == [True] * 5 + [False] * 3
+
+
 def test_slider_swaps_prepared_pictures(monkeypatch):
     made = []
     monkeypatch.setattr("IPython.display.display", made.append)

@@ -151,10 +151,18 @@ def test_alternative_text_reaches_the_web_page():
 def test_show_folds_the_source_with_a_link(monkeypatch):
     shell = Shell(monkeypatch)
     show(importance)
-    text = shell.shown[0][0]._repr_html_()
+    bundle = shell.shown[0][0]
+    text = bundle["text/html"]
     assert text.startswith("<details>") and 'href="../slugkit/method/ranking.py"' in text
     assert "def importance" in text and str(inspect.getsourcefile(importance)) not in text
-    assert "from slugkit/method/ranking.py" in repr(shell.shown[0][0])
+    assert "from slugkit/method/ranking.py" in bundle["text/plain"]
+
+
+def test_show_prints_the_source_outside_a_notebook(capsys):
+    show(importance)
+    said = capsys.readouterr().out
+    assert said.startswith("Source of importance, from slugkit/method/ranking.py:")
+    assert "def importance" in said
 
 
 def test_show_needs_something_with_a_source():

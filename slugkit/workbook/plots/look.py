@@ -1,11 +1,9 @@
 """One look for every figure: colours, markers, hatches, titles, and where labels go.
 
 Colours are Okabe and Ito's (https://jfly.uni-koeln.de/color/), which colour-blind readers can tell
-apart; every colour comes with a marker, a line style or a hatch of its own, so that a grey print
-still reads.
+apart; every colour comes with a marker, a line style or a hatch, so that a grey print still reads.
 """
 
-import functools
 import textwrap
 
 import matplotlib.pyplot as plt
@@ -55,12 +53,8 @@ MORE_EDITS = [
 STYLE = {
     **sns.axes_style("ticks"),
     **sns.plotting_context("paper", font_scale=1.05),
-    "font.family": ["sans-serif"],
     "font.sans-serif": ["DejaVu Sans"],
     "figure.dpi": 100,
-    "savefig.dpi": 100,
-    "figure.facecolor": "white",
-    "savefig.facecolor": "white",
     "text.parse_math": False,  # a $ in a name is a dollar
     "text.color": INK,
     "axes.labelcolor": INK,
@@ -73,19 +67,16 @@ STYLE = {
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.titlesize": 10,
-    "axes.titleweight": "normal",
     "axes.titlelocation": "left",
     "axes.grid": True,
     "grid.color": "#ECECEC",
     "grid.linewidth": 0.8,
-    "axes.axisbelow": True,
     "hatch.linewidth": 0.6,
     "lines.linewidth": 1.8,
     "lines.markersize": 6,
     "legend.frameon": False,
     "axes.prop_cycle": plt.cycler(color=[*OKABE_ITO.values()][:-1]),
     "svg.hashsalt": "slugkit",
-    "svg.fonttype": "path",
 }
 
 
@@ -94,30 +85,19 @@ def use_style() -> None:
     plt.rcParams.update(STYLE)
 
 
-def dressed(draw):
-    """Decorator: runs a drawing function in the workbook's look and leaves the reader's settings as
-    they were.
-    """
-
-    @functools.wraps(draw)
-    def wrapper(*args, **kwargs):
-        with plt.rc_context(STYLE):
-            return draw(*args, **kwargs)
-
-    return wrapper
+dressed = plt.rc_context(STYLE)
+"""Decorator: a drawing function runs in the workbook's look and leaves the reader's settings."""
 
 
 def canvas(width: float, height: float):
-    """A new figure of width x height inches whose parts arrange themselves. Returns the figure."""
+    """A new figure of width x height inches whose parts arrange themselves."""
     fig = plt.figure(figsize=(width, height), layout="constrained")
     fig.get_layout_engine().set(w_pad=0.06, h_pad=0.06, wspace=0.03, hspace=0.03)
     return fig
 
 
 def headline(fig, text: str) -> None:
-    """Writes the finding over the whole figure, left, in lines of about equal length that fit its
-    width.
-    """
+    """Writes the finding over the figure, left, in lines of about equal length that fit it."""
     # never a line break before a percent sign
     text = text.replace(" %", "\u00a0%").replace(" = ", "\u00a0=\u00a0")
     text = text if len(text) <= LONGEST_TITLE else f"{text[:LONGEST_TITLE]}…"
@@ -125,37 +105,27 @@ def headline(fig, text: str) -> None:
     lines = len(textwrap.wrap(text, characters))
     while lines > 1 and characters > 30 and len(textwrap.wrap(text, characters - 1)) == lines:
         characters -= 1
-    look = {"fontsize": 11, "fontweight": "bold", "color": INK}
-    fig.suptitle("\n".join(textwrap.wrap(text, characters)), x=0.012, ha="left", **look)
+    style = dict(x=0.012, ha="left", fontsize=11, fontweight="bold", color=INK)
+    fig.suptitle("\n".join(textwrap.wrap(text, characters)), **style)
 
 
 def log_axis(axis) -> None:
-    """Log ticks written as plain numbers, few enough not to touch: 1, 2, 5 where the axis spans
-    little, else powers of ten.
-    """
+    """Log ticks as plain numbers: 1, 2, 5 where the axis spans little, else powers of ten."""
     low, high = axis.get_view_interval()
     axis.set_major_locator(LogLocator(subs=(1, 2, 5) if high / low < 40 else (1,), numticks=8))
-    axis.set_major_formatter(
-        FuncFormatter(lambda value, _: f"{value:.10g}" if value >= 1e-4 else f"{value:.0e}")
-    )
+    plain = FuncFormatter(lambda value, _: f"{value:.10g}" if value >= 1e-4 else f"{value:.0e}")
+    axis.set_major_formatter(plain)
     axis.set_minor_locator(LogLocator(subs=tuple(range(1, 10)), numticks=12))
     axis.set_minor_formatter(NullFormatter())
 
 
-def bars_across(ax) -> None:
-    """Axes whose rows are bars or dots with a name each: the first on top, no lines
-    between them.
-    """
-    ax.invert_yaxis()
+def bars_across(ax, places, names, **style) -> None:
+    """Axes whose rows are bars or dots with a name each: the first on top, no lines between."""
+    ax.set_yticks(places, names, **style)
+    if not ax.yaxis_inverted():
+        ax.invert_yaxis()
     ax.grid(axis="y", visible=False)
     ax.tick_params(axis="y", length=0)
-
-
-def share_bars(ax, y, shares, height: float, look: dict, label: str) -> None:
-    """Horizontal bars of shares 0..1 in percent, each with its value at its end."""
-    ax.barh(y, 100 * shares, height=height, edgecolor="#4D4D4D", linewidth=0.7, label=label, **look)
-    for place, value in zip(y, shares, strict=True):
-        ax.text(100 * value + 0.8, place, percent(value), va="center", fontsize=8)
 
 
 def legend_below(fig, columns: int, bars: bool = False) -> None:
@@ -165,9 +135,7 @@ def legend_below(fig, columns: int, bars: bool = False) -> None:
 
 
 def need_columns(table, columns, what: str) -> None:
-    """Raises SettingError where a table lacks a column that a figure draws, EmptySetError where it
-    has no rows.
-    """
+    """Raises SettingError for a table without a column, EmptySetError for one without rows."""
     missing = [name for name in columns if name not in table.columns]
     if missing:
         raise SettingError(
@@ -176,19 +144,13 @@ def need_columns(table, columns, what: str) -> None:
         )
     if len(table) == 0:
         raise EmptySetError(
-            f"The {what} table has no rows; at least one was expected. Look at the filter"
-            " before it."
+            f"The {what} table has no rows; at least one was expected. Look at its filter."
         )
 
 
 def as_array(values, dtype=None) -> np.ndarray:
     """An array, a list or a tensor of any device as an array."""
     return np.asarray(values.detach().cpu() if hasattr(values, "detach") else values, dtype=dtype)
-
-
-def group_style(group: str) -> dict:
-    """Colour, marker and line style of a group of pictures, as keywords for a line."""
-    return dict(GROUPS.get(group, SPARE))
 
 
 def in_order(names, order) -> list:
@@ -198,20 +160,11 @@ def in_order(names, order) -> list:
 
 
 def percent(value: float, digits: int = 1) -> str:
-    """A share 0..1 as text with a percent sign; digits after the point only where they say
-    something.
-    """
+    """A share 0..1 as text in percent; `digits` after the point where they say anything."""
     text = f"{100 * float(value):.{digits}f}"
     if "." in text:
         text = text.rstrip("0").rstrip(".")
     return ("0" if text == "-0" else text) + " %"
-
-
-def number(value: float) -> str:
-    """A positive or negative number with three significant digits, without an exponent where it can
-    be avoided.
-    """
-    return f"{float(value):.3g}"
 
 
 def listing(names, most: int = 4) -> str:
@@ -225,9 +178,7 @@ def listing(names, most: int = 4) -> str:
 
 
 def wrap(label: str, width: int) -> str:
-    """A label in lines of at most `width` characters, its own line breaks kept, MOST_LINES at most;
-    only words longer than that are cut.
-    """
+    """A label in lines of `width` characters, MOST_LINES at most; its own line breaks are kept."""
     width = max(int(width), 4)
     lines = [part for line in str(label).split("\n") for part in textwrap.wrap(line, width)]
     if len(lines) > MOST_LINES:
@@ -236,10 +187,7 @@ def wrap(label: str, width: int) -> str:
 
 
 def spread(positions, gap: float, low: float, high: float) -> np.ndarray:
-    """Moves positions (one dimension) as little as needed to lie `gap` apart within low..high.
-
-    Returns them in place order.
-    """
+    """Moves positions as little as needed to lie `gap` apart within low..high, in their order."""
     wanted = np.asarray(positions, dtype=float)
     order = np.argsort(wanted, kind="stable")
     moved = np.clip(wanted[order], low, high)
@@ -259,8 +207,8 @@ def spread(positions, gap: float, low: float, high: float) -> np.ndarray:
     return result
 
 
-# directions in which a label may stand, the free upper left of a Pareto plot first
 DIRECTIONS = [(-1, 1), (-1, 0), (0, 1), (1, 1), (1, 0), (-1, -1), (0, -1), (1, -1)]
+"""Where a label may stand, the free upper left of a Pareto plot first."""
 
 
 def _overlap(a, b) -> float:
@@ -268,50 +216,46 @@ def _overlap(a, b) -> float:
     return max(0.0, min(a[2], b[2]) - max(a[0], b[0])) * max(0.0, min(a[3], b[3]) - max(a[1], b[1]))
 
 
-def _box(anchor, size, direction, reach):
-    """Box of a label of `size` that stands in `direction` of `anchor`, all in pixels."""
-    dx, dy = direction
-    x = anchor[0] + dx * reach - (dx < 0) * size[0] - (dx == 0) * size[0] / 2
-    y = anchor[1] + dy * reach - (dy < 0) * size[1] - (dy == 0) * size[1] / 2
-    return x, y, x + size[0], y + size[1]
+def _stands(point, size, frame, scale: float, clear, taken: list) -> tuple:
+    """The cheapest box for a label: it covers few points, little of other labels and of the edge.
 
-
-def place_labels(ax, xs, ys, labels, obstacles=None, fontsize: float = 8.5) -> None:
-    """Names points so that no label covers another label, a point or the edge, as far as there is
-    room.
-
-    xs, ys: positions in data units, as many as labels; obstacles: (M, 2) further points to keep
-    free, data units.
-    Greedy: each label tries eight directions at growing distances and takes the cheapest; far ones
-    get a thin line.
+    Returns the box and how many steps away from its point it stands.
     """
-    fig = ax.figure
-    fig.draw_without_rendering()
-    points = clear = ax.transData.transform(np.column_stack([xs, ys]))
-    if obstacles is not None:
-        others = ax.transData.transform(np.asarray(obstacles, dtype=float))
-        clear = np.vstack([points, others])
-    frame, scale, taken = ax.get_window_extent(), fig.dpi / 72, []
+    best = None
+    for ring, reach in enumerate((6, 14, 24, 38, 54)):
+        for rank, (dx, dy) in enumerate(DIRECTIONS):
+            x = point[0] + dx * reach * scale - (1 - dx) / 2 * size[0]
+            y = point[1] + dy * reach * scale - (1 - dy) / 2 * size[1]
+            box = x, y, x + size[0], y + size[1]
+            covered = (clear > np.array(box[:2]) - 4) & (clear < np.array(box[2:]) + 4)
+            lost = size[0] * size[1] - _overlap(box, frame)
+            lost += sum(_overlap(box, other) for other in taken)
+            cost = 40 * covered.all(axis=1).sum() + 5 * lost + 6 * ring + rank
+            if best is None or cost < best[0]:
+                best = cost, box, ring
+    return best[1:]
+
+
+def place_labels(ax, xs, ys, labels, obstacles=None) -> None:
+    """Names points so that no label covers another one, a point or the edge, where there is room.
+
+    xs, ys: data units, as many as labels; obstacles: (M, 2) further points to keep free. Each label
+    in turn tries eight directions at growing distances; far ones get a thin line.
+    """
+    ax.figure.draw_without_rendering()
+    points = ax.transData.transform(np.column_stack([xs, ys]))
+    others = np.empty((0, 2)) if obstacles is None else ax.transData.transform(obstacles)
+    clear, scale, taken = np.vstack([points, others]), ax.figure.dpi / 72, []
     for index in np.argsort(points[:, 0]):
         place, point = (xs[index], ys[index]), points[index]
-        look = {"xytext": (0, 0), "textcoords": "offset points", "fontsize": fontsize, "zorder": 6}
-        text = ax.annotate(labels[index], place, **look)
+        style = dict(textcoords="offset points", va="bottom", fontsize=8.5, zorder=6)
+        text = ax.annotate(labels[index], place, xytext=(0, 0), **style)
         extent = text.get_window_extent()
-        size, best = (extent.width, extent.height), None
-        for ring, reach in enumerate((6, 14, 24, 38, 54)):
-            for rank, direction in enumerate(DIRECTIONS):
-                box = _box(point, size, direction, reach * scale)
-                covered = (clear > np.array(box[:2]) - 4) & (clear < np.array(box[2:]) + 4)
-                outside = size[0] * size[1] - _overlap(box, frame.extents)
-                lost = outside + sum(_overlap(box, other) for other in taken)
-                cost = 40 * covered.all(axis=1).sum() + 5 * lost + 6 * ring + rank
-                if best is None or cost < best[0]:
-                    best = (cost, box, ring)
-        _, box, ring = best
+        size, frame = (extent.width, extent.height), ax.get_window_extent().extents
+        box, ring = _stands(point, size, frame, scale, clear, taken)
         taken.append(box)
         text.set_position(((box[0] - point[0]) / scale, (box[1] - point[1]) / scale))
-        text.set_va("bottom")
         if ring > 0:
             end = ax.transData.inverted().transform(np.clip(point, box[:2], box[2:]))
-            line = {"color": GREY, "linewidth": 0.7, "zorder": 3, "label": "_line"}
+            line = dict(color=GREY, linewidth=0.7, zorder=3, label="_line")
             ax.plot([place[0], end[0]], [place[1], end[1]], **line)

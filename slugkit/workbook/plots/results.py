@@ -1,67 +1,45 @@
-"""Figures and the table of the results: before, after, and the oracle that never saw the
-concept.
-"""
+"""Figures and the table of the results: before, after, and the oracle."""
 
 import numpy as np
 import pandas as pd
 
 from slugkit.base import SettingError
-from slugkit.workbook.plots.look import (
-    GROUP_ORDER,
-    INK,
-    MORE_EDITS,
-    STAGES,
-    bars_across,
-    canvas,
-    dressed,
-    headline,
-    in_order,
-    legend_below,
-    listing,
-    need_columns,
-    percent,
-    share_bars,
-    wrap,
-)
+from slugkit.workbook.plots import look
+from slugkit.workbook.plots.look import GROUP_ORDER, STAGES, in_order, listing, percent, wrap
 
-STAGE_ORDER, SHOWN = [*STAGES], 6
+SHOWN = 6
 
 
 def _series(metrics: pd.DataFrame) -> pd.Series:
-    """Name of the bar or column a row belongs to: its stage, with the method where a stage has
-    several.
-    """
+    """Name of the bar or column of each row: its stage, with the method where it has several."""
     name = metrics["stage"].astype(str)
     if "method" not in metrics.columns:
         return name
-    several = metrics.groupby("stage")["method"].nunique()
-    many = metrics["stage"].map(several) > 1
+    many = metrics.groupby("stage")["method"].transform("nunique") > 1
     return name.where(~many, name + ": " + metrics["method"].astype(str))
 
 
 def _series_order(names) -> list[str]:
     """Series in the order before, after (each method), oracle, then others."""
-    known = {stage: i for i, stage in enumerate(STAGE_ORDER)}
-    seen = list(dict.fromkeys(names))
-    return sorted(seen, key=lambda name: (known.get(name.split(":")[0], 9), seen.index(name)))
+    stages = [*STAGES]
+    return sorted(
+        dict.fromkeys(names),
+        key=lambda name: stages.index(stage) if (stage := name.split(":")[0]) in stages else 9,
+    )
 
 
 def _looks(series: list[str]) -> dict[str, dict]:
-    """Fill and hatch of each series."""
-    looks, spare = {}, iter(MORE_EDITS * 4)
+    """Fill and hatch of each series; later edits take the spare ones in turn."""
+    looks, spare, left = {}, iter(look.MORE_EDITS * 4), dict(STAGES)
     for name in series:
-        stage = name.split(":")[0]
-        first = stage in STAGES and not any(other.split(":")[0] == stage for other in looks)
-        looks[name] = dict(STAGES[stage]) if first else dict(next(spare))
+        style = left.pop(name.split(":")[0], None) or next(spare)
+        looks[name] = dict(style, edgecolor="#4D4D4D", linewidth=0.7)
     return looks
 
 
 def _select(metrics: pd.DataFrame, metric) -> pd.DataFrame:
-    """The rows to draw, one for each group and series.
-
-    Raises SettingError where there are several.
-    """
-    need_columns(metrics, ["stage", "group", "value", "low", "high", "n"], "metrics")
+    """The rows to draw, one for each group and series; SettingError where there are several."""
+    look.need_columns(metrics, ["stage", "group", "value", "low", "high", "n"], "metrics")
     kept = metrics
     if metric is not None:
         wanted = [metric] if isinstance(metric, str) else list(metric)
@@ -72,7 +50,7 @@ def _select(metrics: pd.DataFrame, metric) -> pd.DataFrame:
                 f" {listing(metrics['metric'].unique(), 8)}."
             )
     kept = kept.assign(series=_series(kept))
-    twice = kept[kept.duplicated(["group", "series"], keep=False)]
+    twice = kept[kept.duplicated(["group", "series"])]
     if len(twice):
         row = twice.iloc[0]
         raise SettingError(
@@ -82,30 +60,29 @@ def _select(metrics: pd.DataFrame, metric) -> pd.DataFrame:
     return kept
 
 
-def _count(part: pd.DataFrame) -> str:
-    """The denominators of one group as text."""
-    counts = sorted({int(n) for n in part["n"].dropna()})
-    ends = dict.fromkeys((*counts[:1], *counts[-1:]))
-    return f"n = {'–'.join(map(str, ends))}" if counts else ""
-
-
-def _draw_bars(ax, kept, groups, series, looks) -> None:
-    """The bars, their intervals and their values."""
+def _draw_bars(ax, kept, groups, series) -> None:
+    """The bars, their intervals, their values, and the groups with their denominators."""
     width = 0.8 / len(series)
-    for k, name in enumerate(series):
+    for k, (name, style) in enumerate(_looks(series).items()):
         part = kept[kept["series"] == name].set_index("group").reindex(groups)
-        x = np.arange(len(groups)) + (k - (len(series) - 1) / 2) * width
-        there = part["value"].notna().to_numpy()
-        part, x = 100 * part.loc[there, ["value", "low", "high"]].astype(float), x[there]
-        shape = dict(width=0.92 * width, edgecolor="#4D4D4D", linewidth=0.7, zorder=2)
-        ax.bar(x, part["value"], label=name, **shape, **looks[name])
-        ax.vlines(x, part["low"], part["high"], color=INK, linewidth=1.4, zorder=3)
-        tops = np.fmax(part["high"], part["value"])
-        for left, middle, top in zip(x, part["value"], tops, strict=True):
+        part["x"] = np.arange(len(groups)) + (k - (len(series) - 1) / 2) * width
+        part = part[part["value"].notna()]
+        value, low, high = (100 * part[end].astype(float) for end in ("value", "low", "high"))
+        ax.bar(part["x"], value, label=name, width=0.92 * width, zorder=2, **style)
+        ax.vlines(part["x"], low, high, color=look.INK, linewidth=1.4, zorder=3)
+        for left, middle, top in zip(part["x"], value, np.fmax(high, value)):
             ax.text(left, top + 1.5, f"{middle:.1f}", ha="center", va="bottom", fontsize=8)
+    names = []
+    for group in groups:
+        counts = kept.loc[kept["group"] == group, "n"].dropna().astype(int)
+        ends = dict.fromkeys((counts.min(), counts.max())) if len(counts) else ()
+        names.append(f"{wrap(group, 14)}\n{'n = ' * bool(ends)}{'–'.join(map(str, ends))}")
+    ax.set_xticks(range(len(groups)), names)
+    ax.grid(axis="x", visible=False)
+    ax.tick_params(axis="x", length=0)
 
 
-@dressed
+@look.dressed
 def results_bars(
     metrics: pd.DataFrame, metric=None, label: str = "top-1 accuracy (%)", title: str = ""
 ):
@@ -113,60 +90,66 @@ def results_bars(
     denominators.
 
     metrics: the tidy metrics table (values 0..1), already filtered to one concept; metric: name or
-    names to keep;
-    label: y axis; title: replaces the finding about the target. A stage with several methods gets a
-    bar each. Returns (figure, description). Raises SettingError for doubled rows.
+    names to keep; label: y axis; title: replaces the finding about the target. A stage with several
+    methods gets a bar each. Returns (figure, description). Raises SettingError for doubled rows.
     """
     kept = _select(metrics, metric)
-    groups = in_order(kept["group"], GROUP_ORDER)
-    series = _series_order(kept["series"])
-    fig = canvas(max(6.4, min(9.8, 1.6 + 0.48 * len(groups) * max(len(series), 3))), 4.1)
+    groups, series = in_order(kept["group"], GROUP_ORDER), _series_order(kept["series"])
+    fig = look.canvas(max(6.4, min(9.8, 1.6 + 0.48 * len(groups) * max(len(series), 3))), 4.1)
     ax = fig.subplots()
-    _draw_bars(ax, kept, groups, series, _looks(series))
-    names = [f"{wrap(group, 14)}\n{_count(kept[kept['group'] == group])}" for group in groups]
-    ax.set_xticks(range(len(groups)), names)
+    _draw_bars(ax, kept, groups, series)
     ax.set(ylabel=label, ylim=(0, 112), yticks=range(0, 101, 20), xlim=(-0.6, len(groups) - 0.4))
-    ax.grid(axis="x", visible=False)
-    ax.tick_params(axis="x", length=0)
-    legend_below(fig, len(series), bars=True)
-    finding, says = _bar_words(kept, groups, series)
-    headline(fig, title or finding)
-    return fig, says
-
-
-def _value(kept, group, name) -> float:
-    """One value of the table, NaN where it has none."""
-    part = kept[(kept["group"] == group) & (kept["series"] == name)]["value"]
-    return float(part.iloc[0]) if len(part) else float("nan")
-
-
-def _bar_words(kept, groups, series) -> tuple[str, str]:
-    """Finding and description of the result bars."""
-    shown = [name for name in series if name != "oracle" and name != "before"]
-    values = {name: {g: _value(kept, g, name) for g in groups} for name in series}
+    look.legend_below(fig, len(series), bars=True)
+    table = kept.pivot(index="group", columns="series", values="value").loc[groups, series]
     sentences = []
-    for name, found in values.items():
-        told = [f"{group} {percent(value)}" for group, value in found.items() if value == value]
+    for name, found in table.items():
+        told = [f"{group} {percent(value)}" for group, value in found.dropna().items()]
         sentences.append(f"{name}: {listing(told, 8)}")
-    says = f"Bars with 95 % intervals. {'. '.join(sentences)}."
-    if "before" not in series or not shown:
-        return f"Results of {listing(series)}", says
-    first, last, parts = values["before"], values[shown[0]], []
-    if "target" in groups:
-        parts.append(
-            f"the target goes from {percent(first['target'])} to {percent(last['target'])}"
-        )
-    losses = {g: first[g] - last[g] for g in groups if g != "target"}
-    losses = {group: loss for group, loss in losses.items() if not np.isnan(loss)}
-    if losses:
-        worst = max(losses, key=losses.get)
-        lost = f"the largest loss elsewhere is {100 * losses[worst]:.1f} points ({worst})"
-        none = "no other group loses" if parts else "no group loses"
-        parts.append(lost if losses[worst] > 0 else none)
+    look.headline(fig, title or _finding(table) or f"Results of {listing(series)}")
+    return fig, f"Bars with 95 % intervals. {'. '.join(sentences)}."
+
+
+def _finding(table: pd.DataFrame) -> str:
+    """What became of the target and of the others; empty without a before and an after."""
+    shown = [name for name in table.columns if name not in ("oracle", "before")]
+    if "before" not in table.columns or not shown:
+        return ""
+    first, last, parts = table["before"], table[shown[0]], []
+    losses = (first - last).drop("target", errors="ignore").dropna()
+    if "target" in table.index:
+        ends = percent(first["target"]), percent(last["target"])
+        parts.append("the target goes from {} to {}".format(*ends))
+    if len(losses) and losses.max() > 0:
+        worst = f"{100 * losses.max():.1f} points ({losses.idxmax()})"
+        parts.append(f"the largest loss elsewhere is {worst}")
+    elif len(losses):
+        parts.append("no other group loses" if parts else "no group loses")
     title = "; ".join(parts)
     if len(shown) > 1 and title:
-        return f"{shown[0].split(': ')[-1]}: {title}", says
-    return title[:1].upper() + title[1:] or f"Results of {listing(series)}", says
+        return f"{shown[0].split(': ')[-1]}: {title}"
+    return title[:1].upper() + title[1:]
+
+
+def unlearning_bars(metrics: pd.DataFrame):
+    """UA, IRA and CRA before and after each edit, with 95 % intervals and denominators; higher is
+    better everywhere.
+
+    metrics: rows with metric UA, IRA or CRA of one concept (columns stage, method, group, metric,
+    value 0..1, low, high, n). Returns (figure, description). Raises SettingError for a table
+    without them.
+    """
+    look.need_columns(metrics, ["stage", "group", "metric", "value", "low", "high", "n"], "metrics")
+    kept = metrics[metrics["metric"].isin(["UA", "IRA", "CRA"])]
+    alone = kept["group"].isin(["target", "all"])
+    named = kept.assign(group=kept["metric"].where(alone, kept["metric"] + " " + kept["group"]))
+    parts = []
+    for method, mine in named[named["stage"] == "after"].groupby("method", sort=False):
+        value = mine.drop_duplicates("group").set_index("group")["value"]
+        ira = mine.loc[mine["metric"] == "IRA", "value"].iloc[0]
+        shares = {"UA": value["UA"], "IRA": ira, "CRA": value["CRA"]}
+        said = ", ".join(f"{metric} {percent(share)}" for metric, share in shares.items())
+        parts.append(f"{method}: {said}")
+    return results_bars(named, label="share (%)", title="; ".join(parts))
 
 
 def _cell(row) -> str:
@@ -188,30 +171,28 @@ def results_table(metrics: pd.DataFrame) -> pd.DataFrame:
     each. Without an oracle its column reads "none trained". Returns a DataFrame of texts. Raises
     SettingError where two rows claim one cell.
     """
-    need_columns(metrics, ["stage", "group", "metric", "value", "low", "high", "n"], "metrics")
-    there = [name for name in ("family", "model", "concept", "split") if name in metrics.columns]
+    look.need_columns(metrics, ["stage", "group", "metric", "value", "low", "high", "n"], "metrics")
+    there = metrics.columns.intersection(["family", "model", "concept", "split"], sort=False)
     keys = [name for name in there if metrics[name].nunique() > 1] + ["group", "metric"]
-    cells = [_cell(row) for _, row in metrics.iterrows()]
-    table = metrics.assign(series=_series(metrics), cell=cells)
-    if table.duplicated([*keys, "series"]).any():
-        row = table[table.duplicated([*keys, "series"])].iloc[0]
+    table = metrics.assign(series=_series(metrics), cell=[_cell(r) for _, r in metrics.iterrows()])
+    twice = table[table.duplicated([*keys, "series"])]
+    if len(twice):
         raise SettingError(
-            f"{row['group']}, {row['metric']}, {row['series']} stands twice in the metrics table;"
-            " once was expected."
+            f"{', '.join(twice.iloc[0][['group', 'metric', 'series']])} stands twice in the metrics"
+            " table; once was expected."
         )
     rank = {group: i for i, group in enumerate(in_order(table["group"], GROUP_ORDER))}
     rows = table[keys].drop_duplicates().assign(_rank=lambda t: t["group"].map(rank))
     rows = rows.sort_values([*keys[:-2], "_rank"], kind="stable")[keys]
     wide = table.pivot(index=keys, columns="series", values="cell")
-    wide = wide.reindex(pd.MultiIndex.from_frame(rows))
-    wide = wide[_series_order(table["series"])]
+    wide = wide.reindex(pd.MultiIndex.from_frame(rows))[_series_order(table["series"])]
     if "oracle" not in wide.columns:
         wide["oracle"] = "none trained"
     wide.columns = [f"{name} (%)" for name in wide.columns]
     return wide.fillna("–")
 
 
-@dressed
+@look.dressed
 def confusions(answers: pd.DataFrame, target: str | None = None):
     """What the target's pictures are called, before and after the edit: the six most frequent
     answers.
@@ -219,43 +200,42 @@ def confusions(answers: pd.DataFrame, target: str | None = None):
     answers: columns stage, answer, count (pictures, >= 0); target: the true name, drawn first; the
     rest is one bar "any other". Returns (figure, description).
     """
-    need_columns(answers, ["stage", "answer", "count"], "answers")
+    look.need_columns(answers, ["stage", "answer", "count"], "answers")
     wide = answers.groupby(["answer", "stage"])["count"].sum().unstack(fill_value=0)
     wide = wide[_series_order(wide.columns)]
     totals, share = wide.sum(), wide / wide.sum()
-    order = share.max(axis=1).sort_values(ascending=False, kind="stable").index.tolist()
-    shown = ([target] if target in order else []) + [name for name in order if name != target]
-    shown, rest = shown[:SHOWN], shown[SHOWN:]
-    drawn = share.loc[shown]
-    if rest:
-        drawn = pd.concat([drawn, share.loc[rest].sum().to_frame(f"any other ({len(rest)})").T])
-    looks, height = _looks(list(wide.columns)), 0.8 / len(wide.columns)
-    fig = canvas(7.4, 1.3 + (0.2 + 0.16 * len(wide.columns)) * len(drawn))
+    order = share.max(axis=1).sort_values(ascending=False, kind="stable").index
+    order = in_order(order, [target])
+    drawn, rest = share.loc[order[:SHOWN]], share.loc[order[SHOWN:]]
+    if len(rest):
+        drawn = pd.concat([drawn, rest.sum().to_frame(f"any other ({len(rest)})").T])
+    count = len(wide.columns)
+    height = 0.8 / count
+    fig = look.canvas(7.4, 1.3 + (0.2 + 0.16 * count) * len(drawn))
     ax = fig.subplots()
-    for k, stage in enumerate(wide.columns):
-        y = np.arange(len(drawn)) + (k - (len(wide.columns) - 1) / 2) * height
+    for k, (stage, style) in enumerate(_looks(list(wide.columns)).items()):
+        y = np.arange(len(drawn)) + (k - (count - 1) / 2) * height
         label = f"{stage} (n = {int(totals[stage])})"
-        share_bars(ax, y, drawn[stage], 0.92 * height, looks[stage], label)
-    ax.set_yticks(range(len(drawn)), drawn.index)
-    for text in ax.get_yticklabels():
-        text.set_fontweight("bold" if text.get_text() == target else "normal")
+        ax.barh(y, 100 * drawn[stage], height=0.92 * height, label=label, **style)
+        for place, value in zip(y, drawn[stage]):
+            ax.text(100 * value + 0.8, place, percent(value), va="center", fontsize=8)
     ax.set(ylim=(-0.5, len(drawn) - 0.5), xlabel="share of the target's pictures (%)")
     ax.set_xlim(0, min(112, 100 * drawn.to_numpy().max() * 1.12 + 2))
-    bars_across(ax)
-    legend_below(fig, len(wide.columns), bars=True)
-    title = _confusion_title(share, target)
-    headline(fig, title)
+    look.bars_across(ax, range(len(drawn)), drawn.index)
+    for text in ax.get_yticklabels():
+        text.set_fontweight("bold" if text.get_text() == target else "normal")
+    look.legend_below(fig, count, bars=True)
+    last = [name for name in share.columns if name != "oracle"][-1]
+    title = _confusion_title(share[last], target, last)
+    look.headline(fig, title)
     return fig, f"Bars of the answers given for the target's pictures. {title}."
 
 
-def _confusion_title(share: pd.DataFrame, target) -> str:
-    """The finding of the confusion bars: the top answer of each stage, and how alone it stands."""
-    last = [name for name in share.columns if name != "oracle"][-1]
-    others = share[last]
-    if target in share.index and len(share) > 1:
-        others = others.drop(index=target)
+def _confusion_title(share: pd.Series, target: str | None, stage: str) -> str:
+    """The finding of the confusion bars: how often the target is named, and who instead."""
+    others = share.drop(target) if target in share.index and len(share) > 1 else share
     named, top = "", others.idxmax()
     if target:
-        mine = percent(share[last].get(target, 0.0))
-        named = f"{target} is named in {mine} of its pictures {last} the edit; "
+        mine = percent(share.get(target, 0.0))
+        named = f"{target} is named in {mine} of its pictures {stage} the edit; "
     return f"{named}the most frequent other answer is {top} ({percent(others[top])})"

@@ -1,24 +1,14 @@
-"""Figures about several concepts at once: what one edit costs the other concepts, and what every
-further concept costs.
-"""
+"""Figures about several concepts: heat maps of what edits change, and what more of them cost."""
 
 import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.patches import Rectangle
 
-from slugkit.workbook.plots.look import (
-    GREY,
-    OKABE_ITO,
-    canvas,
-    dressed,
-    headline,
-    in_order,
-    listing,
-    need_columns,
-    percent,
-    wrap,
-)
+from slugkit.base import ShapeError
+from slugkit.workbook.plots import look
+from slugkit.workbook.plots.look import OKABE_ITO, listing, percent, wrap
+from slugkit.workbook.plots.pictures import as_pictures, bare, same_length
 
 LOOKS = {
     "SLUG": [("o", "blue"), ("s", "sky")],
@@ -40,7 +30,92 @@ PANELS = {
 """What the curve shows, and the axis' words."""
 
 
-@dressed
+def _heat(ax, matrix, names: tuple, digits: int, size: float, **style) -> None:
+    """A heat map with its values printed, the columns and then the rows named."""
+    style |= dict(annot=True, annot_kws=dict(fontsize=size), fmt=f".{digits}f", cmap="cividis")
+    sns.heatmap(matrix, ax=ax, linewidths=1, linecolor="white", **style)
+    columns, rows = names
+    ax.set_xticks(np.arange(len(columns)) + 0.5, columns, rotation=0, fontsize=8)
+    ax.set_yticks(np.arange(len(rows)) + 0.5, rows, rotation=0, fontsize=8.5)
+    ax.tick_params(length=0)
+
+
+def _outline(ax, corner, width: int, height: int, line: float, **style) -> None:
+    """A frame round cells of a heat map."""
+    style |= dict(fill=False, edgecolor=OKABE_ITO["vermilion"], linewidth=line, zorder=5)
+    ax.add_patch(Rectangle(corner, width, height, **style))
+
+
+@look.dressed
+def cosine_matrix(before, after, names, images=None, target: int | list[int] | None = 0):
+    """Cosines of every text with every picture, before and after the edit, in one colour range.
+
+    before, after: (T, I) arrays of cosines -1..1; names: T texts; images: (I, H, W, 3) uint8
+    portraits or None; target: index of the forgotten concept, or of several, in rows and columns
+    alike, None outlines nothing. Returns (figure, description). Raises ShapeError.
+    """
+    before, after = look.as_array(before, float), look.as_array(after, float)
+    if before.shape != after.shape or before.ndim != 2 or before.size == 0:
+        raise ShapeError(
+            f"before is {before.shape}, after is {after.shape}; two matrices (texts, pictures) of "
+            "one shape were expected."
+        )
+    rows, wide = before.shape
+    same_length("names", names, rows, "rows")
+    same_length("names", names, wide, "columns")
+    pictures = [] if images is None else as_pictures(images)
+    same_length("images", images, wide, "columns")
+    span = dict(vmin=min(before.min(), after.min()), vmax=max(before.max(), after.max()))
+    targets = [] if target is None else [target] if isinstance(target, int) else list(target)
+    targets = [index for index in targets if 0 <= index < min(before.shape)]
+    cell = min(0.72, 3.6 / wide)
+    fig = look.canvas(9.6, max(2.6, cell * (rows + (images is not None)) + 1.5))
+    axes = fig.subplots(1, 2)
+    labels = [wrap(name, 11) for name in names], [wrap(name, 14) for name in names]
+    for ax, matrix, stage in zip(axes, (before, after), ("before", "after")):
+        _heat(ax, matrix, labels, 2, 9, square=True, cbar=False, **span)
+        for index in targets:
+            _outline(ax, (0, index), wide, 1, 2.6, clip_on=False)
+            _outline(ax, (index, 0), 1, rows, 2.6, clip_on=False)
+        for index, picture in enumerate(pictures):
+            part = 1 / wide
+            inset = ax.inset_axes([(index + 0.04) * part, 1.02, 0.92 * part, 0.92 * part])
+            inset.imshow(picture)
+            bare(inset)
+        ax.set_xlabel(f"pictures, {stage} the edit", labelpad=8)
+    axes[0].set_ylabel("texts")
+    axes[1].set_yticklabels([])
+    bar = fig.colorbar(axes[0].collections[0], ax=axes, shrink=0.8, pad=0.015, aspect=28)
+    bar.set_label("cosine (unitless)")
+    bar.outline.set_edgecolor(look.GREY)
+    says = _matrix_says(before, after, names, targets)
+    look.headline(fig, says[0])
+    return fig, ". ".join(says)
+
+
+def _matrix_says(before, after, names, targets: list[int]) -> tuple[str, str]:
+    """Finding and description of the two matrices."""
+    change = np.abs(after - before)
+    maps = f"Two heat maps of {before.shape[0]} texts by {before.shape[1]} pictures"
+    if not targets:
+        title = f"Cosines change by at most {change.max():.2f}"
+        return title, f"{maps}, before and after the edit."
+    moves = []
+    for target in targets:
+        was, now = before[target, target], after[target, target]
+        moved = f"{'falls' if now < was else 'rises'} from {was:.2f} to {now:.2f}"
+        if f"{was:.2f}" == f"{now:.2f}":
+            moved = f"stays at {was:.2f}"
+        moves.append(f"{names[target]} with its own picture {moved}")
+    title = "The cosine of " + ", that of ".join(moves)
+    others = np.delete(np.diagonal(change), targets)
+    if len(others):
+        title += f"; the other matching pairs move by at most {others.max():.2f}"
+    whose = " and of ".join(names[target] for target in targets)
+    return title, f"{maps} in one colour range, the row and column of {whose} outlined."
+
+
+@look.dressed
 def interference(table: pd.DataFrame):
     """Accuracy of every concept and group (columns) after each edit (rows), in percent; the cells
     that should be near 0 are outlined.
@@ -48,77 +123,66 @@ def interference(table: pd.DataFrame):
     table: columns forgotten (its first value is the unedited model), measured, group, value (0..1),
     one row a cell. Returns (figure, description).
     """
-    need_columns(table, ["forgotten", "measured", "group", "value"], "table")
+    look.need_columns(table, ["forgotten", "measured", "group", "value"], "table")
     rows, columns = list(dict.fromkeys(table["forgotten"])), list(dict.fromkeys(table["measured"]))
     matrix = table.groupby(["forgotten", "measured"])["value"].mean().unstack().loc[rows, columns]
-    fig = canvas(max(7.0, 1.9 + 0.62 * len(columns)), 1.9 + 0.36 * len(rows))
+    fig = look.canvas(max(7.0, 1.9 + 0.62 * len(columns)), 1.9 + 0.36 * len(rows))
     ax = fig.subplots()
     bar = dict(label="top-1 accuracy (%)", pad=0.015, aspect=28)
-    cells = dict(linewidths=1, linecolor="white", cmap="cividis", vmin=0, vmax=100, cbar_kws=bar)
-    sns.heatmap(100 * matrix, ax=ax, annot=True, fmt=".0f", annot_kws=dict(fontsize=8.5), **cells)
+    labels = [wrap(name, 10) for name in columns], rows
+    _heat(ax, 100 * matrix, labels, 0, 8.5, vmin=0, vmax=100, cbar_kws=bar)
     for row, name in enumerate(rows):
         if name in columns:
-            place, look = (columns.index(name), row), dict(linewidth=2.4, zorder=5)
-            ring = Rectangle(place, 1, 1, fill=False, edgecolor=OKABE_ITO["vermilion"], **look)
-            ax.add_patch(ring)
+            _outline(ax, (columns.index(name), row), 1, 1, 2.4)
     targets = list(dict.fromkeys(table.loc[table["group"] == "target", "measured"]))
     ax.axvline(len(targets), color="white", linewidth=5)
-    words = [wrap(name, 10) for name in columns]
-    ax.set_xticks(np.arange(len(columns)) + 0.5, words, rotation=0, fontsize=8)
-    ax.set_yticks(np.arange(len(rows)) + 0.5, rows, rotation=0, fontsize=8.5)
     ax.set(xlabel="measured", ylabel="forgotten")
-    ax.tick_params(length=0)
-    title, says = _interference_words(matrix, rows, targets)
-    headline(fig, title)
+    edits = [name for name in rows[1:] if name in targets]
+    title, says = _interference_words(matrix, edits, targets)
+    look.headline(fig, title)
     return fig, f"{title}. {says}"
 
 
-def _interference_words(
-    matrix: pd.DataFrame, rows: list[str], targets: list[str]
-) -> tuple[str, str]:
-    before, edits = matrix.iloc[0], [name for name in rows[1:] if name in targets]
-    own = [matrix.loc[name, name] for name in edits]
+def _interference_words(matrix: pd.DataFrame, edits: list, targets: list) -> tuple[str, str]:
+    """Finding and description of a matrix of edits."""
+    own = max((matrix.loc[name, name] for name in edits), default=np.nan)
+    title = f"Each edit leaves its own concept at {percent(own)} or less"
     pairs = [(name, other) for name in edits for other in targets if other != name]
-    losses = {pair: before[pair[1]] - matrix.loc[pair] for pair in pairs}
-    title = f"Each edit leaves its own concept at {percent(max(own, default=np.nan))} or less"
+    losses = {pair: matrix.iloc[0][pair[1]] - matrix.loc[pair] for pair in pairs}
     if not losses:
         return title, f"A heat map of {matrix.shape[0]} by {matrix.shape[1]} cells."
-    (name, other), worst = max(losses.items(), key=lambda item: item[1])
+    name, other = worst = max(losses, key=losses.get)
+    title += f"; the largest loss of another: {other} loses {100 * losses[worst]:.0f} points"
     gains = sum(loss < -0.05 for loss in losses.values())
-    return (
-        (
-            f"{title}; the largest loss of another: {other} loses {100 * worst:.0f} points when"
-            f" {name} is forgotten"
-        ),
-        (
-            f"A heat map of {matrix.shape[0]} edits by {matrix.shape[1]} measured groups; {gains}"
-            f" of {len(losses)} other concepts gain more than 5 points."
-        ),
-    )
+    says = f"A heat map of {matrix.shape[0]} edits by {matrix.shape[1]} measured groups; {gains} of"
+    says += f" {len(losses)} other concepts gain more than 5 points."
+    return f"{title} when {name} is forgotten", says
 
 
-def _looks(ways: list[str]) -> dict[str, tuple[str, str]]:
+def _looks(ways: list[str]) -> dict[str, dict]:
     """Way -> marker and colour."""
     left, found = {arm: list(looks) for arm, looks in LOOKS.items()}, {}
     for way in ways:
         mine = left[next(arm for arm in ("SLUG-R", "SLUG", "") if way.startswith(arm))]
-        found[way] = mine.pop(0) if len(mine) > 1 else mine[0]
+        marker, colour = mine.pop(0) if len(mine) > 1 else mine[0]
+        found[way] = dict(marker=marker, color=OKABE_ITO[colour])
     return found
 
 
-def _curve(ax, part: pd.DataFrame, look: tuple[str, str], first: bool, label: str | None) -> None:
-    part, (marker, colour) = part.sort_values("count"), look
-    if first:
-        bounds = 100 * part["low"], 100 * part["high"]
-        ax.fill_between(part["count"], *bounds, color=OKABE_ITO[colour], alpha=0.13, linewidth=0)
-    line = dict(markersize=3.5, linestyle=(0, (2, 1.5)), linewidth=1.1)
-    if first:
-        line = dict(markersize=5, linestyle="-", linewidth=1.8)
-    look = dict(marker=marker, color=OKABE_ITO[colour], label=label, zorder=3, **line)
-    ax.plot(part["count"], 100 * part["value"], **look)
+def _curves(ax, part: pd.DataFrame, orders, style: dict, label: str) -> None:
+    """One way's line for each order of the concepts: the first with its band, the others dashed."""
+    first = dict(label=label, markersize=5, linestyle="-", linewidth=1.8)
+    other = dict(markersize=3.5, linestyle=(0, (2, 1.5)), linewidth=1.1)
+    for number, order in enumerate(orders):
+        line = part[part["order"] == order].sort_values("count")
+        if number == 0:
+            band = dict(color=style["color"], alpha=0.13, linewidth=0)
+            ax.fill_between(line["count"], 100 * line["low"], 100 * line["high"], **band)
+        form = style | (other if number else first)
+        ax.plot(line["count"], 100 * line["value"], zorder=3, **form)
 
 
-@dressed
+@look.dressed
 def forgetting_curves(curve: pd.DataFrame):
     """What every further concept costs: one panel a group, one line a way, the second order of the
     concepts dashed; bands are the first order's 95 % intervals.
@@ -126,55 +190,45 @@ def forgetting_curves(curve: pd.DataFrame):
     curve: columns way, order, count, group (those of `PANELS` are drawn), value, low, high (0..1).
     Panels without rows are left out. Returns (figure, description).
     """
-    need_columns(curve, ["way", "order", "count", "group", "value", "low", "high"], "curve")
-    ways, orders = list(dict.fromkeys(curve["way"])), list(dict.fromkeys(curve["order"]))
-    panels, looks = in_order(set(curve["group"]) & set(PANELS), list(PANELS)), _looks(ways)
+    look.need_columns(curve, ["way", "order", "count", "group", "value", "low", "high"], "curve")
+    styles = _looks(list(dict.fromkeys(curve["way"])))
+    panels = [group for group in PANELS if group in set(curve["group"])]
     across = 2 if len(panels) <= 6 else 3
     down = -(-len(panels) // across)
-    fig = canvas(9.6, 2.6 * down + 1.1)
+    fig = look.canvas(9.6, 2.6 * down + 1.1)
     axes = np.atleast_1d(fig.subplots(down, min(across, len(panels)), sharex=True)).ravel()
-    for ax, group in zip(axes, panels, strict=False):
+    for ax, group in zip(axes, panels):
         shown = curve[curve["group"] == group]
-        for way, look in looks.items():
-            for number, order in enumerate(orders):
-                part = shown[(shown["way"] == way) & (shown["order"] == order)]
-                _curve(ax, part, look, number == 0, way if number == 0 else None)
-        start = shown[shown["count"] == 0]
-        for level in 100 * start["value"].iloc[:1]:
-            ax.axhline(level, color=GREY, linewidth=1.0, linestyle="--", zorder=1)
+        for way, style in styles.items():
+            _curves(ax, shown[shown["way"] == way], curve["order"].unique(), style, way)
+        for level in 100 * shown.loc[shown["count"] == 0, "value"].iloc[:1]:
+            ax.axhline(level, color=look.GREY, linewidth=1.0, linestyle="--", zorder=1)
         ax.set(ylabel=PANELS[group], ylim=(-3, 103))
     for ax in axes[len(panels) :]:
         ax.set_visible(False)
     for ax in axes[max(0, len(panels) - across) : len(panels)]:
-        ax.set_xlabel("concepts forgotten")
-        ax.set_xticks(sorted(set(curve["count"]) - {0}))
+        ax.set(xlabel="concepts forgotten", xticks=sorted(set(curve["count"]) - {0}))
         ax.tick_params(labelbottom=True)
     fig.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
-    title, says = _curve_words(curve, ways, orders)
-    headline(fig, title)
+    title, says = _curve_words(curve, list(styles))
+    look.headline(fig, title)
     return fig, f"{title}. {says}"
 
 
-SAID = {
-    "targets, FA@5": "FA@5",
-    "neighbours": "neighbours",
-    "people": "other people",
-    "classes": "other classes",
-}
+SAID = {"targets, FA@5": "FA@5", "neighbours": "neighbours"}
+SAID |= {"people": "other people", "classes": "other classes"}
 """Groups that the figure's title names, and how."""
 
 
-def _curve_words(curve: pd.DataFrame, ways: list[str], orders: list[str]) -> tuple[str, str]:
-    last = int(curve["count"].max())
+def _curve_words(curve: pd.DataFrame, ways: list[str]) -> tuple[str, str]:
+    """Finding and description of the curves, from where the first order ends."""
+    last, orders = int(curve["count"].max()), curve["order"].unique()
     mine = curve[(curve["count"] == last) & (curve["order"] == orders[0])]
-    end = mine.set_index(["way", "group"])["value"]
-
-    def words(way: str) -> str:
+    end, told = mine.set_index(["way", "group"])["value"], []
+    for way in ways:
         there = [group for group in SAID if (way, group) in end.index]
         parts = [f"{SAID[group]} {percent(end[way, group])}" for group in there]
-        return f"{way}: {', '.join(parts)}"
-
-    shown = [ways[0], ways[-1]] if len(ways) > 1 else ways
-    title = f"{last} concepts at once. " + "; ".join(map(words, shown))
+        told.append(f"{way}: {', '.join(parts)}")
+    title = f"{last} concepts at once. " + "; ".join(dict.fromkeys([told[0], told[-1]]))
     lines = f"Lines over the number of concepts, {len(ways)} ways, {len(orders)} orders"
-    return title, f"{lines}; at {last}: {listing(list(map(words, ways)), 8)}."
+    return title, f"{lines}; at {last}: {listing(told, 8)}."

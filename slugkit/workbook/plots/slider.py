@@ -1,6 +1,4 @@
-"""A slider over step sizes for Lab, always with a static twin that stays in print, on web pages and
-under papermill.
-"""
+"""A slider over step sizes for Lab, with a static twin that stays in print and on web pages."""
 
 import io
 import os
@@ -10,40 +8,27 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from slugkit.base import EmptySetError, SettingError, headless
-from slugkit.workbook.plots.look import (
-    OKABE_ITO,
-    as_array,
-    canvas,
-    dressed,
-    headline,
-    listing,
-    percent,
-)
+from slugkit.workbook.plots import look
+from slugkit.workbook.plots.look import listing, percent
 
 
 def live() -> bool:
-    """Whether somebody sits before this notebook: a Jupyter server started the kernel and nothing
-    asks for headless work.
-
-    Jupyter Server names the notebook in JPY_SESSION_NAME; papermill, nbconvert and nbval start
-    kernels without it.
+    """Whether somebody sits before this notebook: a Jupyter server started the kernel (it names the
+    notebook in JPY_SESSION_NAME) and nothing asks for headless work.
     """
     return bool(os.environ.get("JPY_SESSION_NAME")) and not headless()
 
 
 def _as_array(frame) -> np.ndarray:
-    """A frame as pixels (H, W, 3) uint8: a figure is drawn and closed, an array is passed on,
-    (figure, says) keeps the figure.
-    """
-    if isinstance(frame, tuple):
-        frame = frame[0]
+    """A frame as pixels (H, W, 3) uint8; a figure is drawn and closed."""
+    frame = frame[0] if isinstance(frame, tuple) else frame
     if isinstance(frame, Figure):
         buffer = io.BytesIO()
         frame.savefig(buffer, format="png", dpi=100)
         plt.close(frame)
         buffer.seek(0)
         return (255 * plt.imread(buffer)[..., :3]).round().astype(np.uint8)
-    pixels = as_array(frame)
+    pixels = look.as_array(frame)
     if pixels.ndim != 3 or pixels.shape[-1] != 3 or pixels.dtype != np.uint8:
         raise SettingError(
             f"A frame is {pixels.dtype} of shape {pixels.shape}; a figure or uint8 pixels (H, W, 3)"
@@ -73,10 +58,9 @@ def _show_slider(frames, texts, start) -> None:
     display(ipywidgets.VBox([slider, image]))
 
 
-@dressed
+@look.dressed
 def step_slider(frames: dict, start: float | None = None, title: str = "", columns: int = 0):
-    """A slider over step sizes in a live Jupyter session, and the same frames side by side for
-    everybody.
+    """A slider over step sizes in a live Jupyter session; the frames side by side for everybody.
 
     frames: {rho: figure, (figure, says) or (H, W, 3) uint8 pixels}; start: the step shown first and
     outlined, default the smallest; columns: frames a row, 0 chooses. Returns (figure, description)
@@ -85,30 +69,26 @@ def step_slider(frames: dict, start: float | None = None, title: str = "", colum
     values = sorted(frames)
     if not values:
         raise EmptySetError("There is no step to draw; a dict of frames by step was expected.")
-    arrays, texts = (
-        [_as_array(frames[rho]) for rho in values],
-        [f"ρ = {percent(v)}" for v in values],
-    )
+    arrays = [_as_array(frames[rho]) for rho in values]
+    texts = [f"ρ = {percent(rho)}" for rho in values]
     first = 0 if start is None else int(np.argmin([abs(value - start) for value in values]))
     if live():
         _show_slider(arrays, texts, first)
     high, wide = arrays[0].shape[:2]
     most = 1 if wide > 2.5 * high else 4 if wide < 1.3 * high else 2
-    columns = int(columns) or (1 if most == 1 else min(len(values), most))
+    columns = int(columns) or min(len(values), most)
     rows = -(-len(values) // columns)
-    width = 9.4
-    fig = canvas(width, rows * (width / columns * high / wide + 0.32) + 0.5)
-    axes = np.atleast_1d(fig.subplots(rows, columns)).ravel()
+    fig = look.canvas(9.4, rows * (9.4 / columns * high / wide + 0.32) + 0.5)
+    axes = fig.subplots(rows, columns, squeeze=False).ravel()
     for ax in axes[len(values) :]:
         ax.axis("off")
-    for i, (ax, pixels, text) in enumerate(zip(axes, arrays, texts, strict=True)):
+    for i, (ax, pixels, text) in enumerate(zip(axes, arrays, texts)):
         ax.imshow(pixels, interpolation="nearest" if wide < 400 else "auto")
         ax.set(xticks=[], yticks=[])
         ax.grid(False)
         outlined = i == first and start is not None
         ax.set_title(text, fontsize=9, fontweight="bold" if outlined else "normal")
-        for spine in ax.spines.values():
-            spine.set(visible=outlined, color=OKABE_ITO["vermilion"], linewidth=2)
-    headline(fig, title or f"The same at {len(values)} step sizes")
-    frames_shown = f"{len(values)} frames side by side, {listing(texts, 8)}"
-    return fig, f"{title or 'The same picture'}: {frames_shown}."
+        ax.spines[:].set(visible=outlined, color=look.OKABE_ITO["vermilion"], linewidth=2)
+    look.headline(fig, title or f"The same at {len(values)} step sizes")
+    says = f"{len(values)} frames side by side, {listing(texts, 8)}."
+    return fig, f"{title or 'The same picture'}: {says}"

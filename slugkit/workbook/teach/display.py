@@ -19,52 +19,39 @@ from slugkit.base import SettingError, notebooks_dir, root
 CHART_BYTES, GRID_BYTES = 80_000, 300_000
 
 
-def _draw(fig, dpi: float) -> Image.Image:
-    """The figure as an image in memory.
-
-    No tight box: a grid's pixels must fall on the screen's pixels.
-    """
-    buffer = io.BytesIO()
-    fig.savefig(buffer, format="png", dpi=dpi, bbox_inches=None, metadata={"Software": None})
-    buffer.seek(0)
-    return Image.open(buffer).convert("RGB")
-
-
-def _pack(image: Image.Image, colours: int = 0) -> bytes:
-    """An image as PNG, with a palette of so many colours where that is asked for."""
-    buffer = io.BytesIO()
+def _packed(fig, dpi: float, colours: int) -> bytes:
+    """The figure as PNG, with a palette of so many colours, 0 for all."""
+    drawn, packed = io.BytesIO(), io.BytesIO()
+    # no tight box: a grid's pixels must fall on the screen's pixels
+    fig.savefig(drawn, format="png", dpi=dpi, bbox_inches=None)
+    image = Image.open(drawn).convert("RGB")
     if colours:
         image = image.quantize(colours, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
-    image.save(buffer, format="PNG", optimize=True)
-    return buffer.getvalue()
+    image.save(packed, format="PNG", optimize=True)
+    return packed.getvalue()
 
 
-def small_png(fig, dpi: float = 100, limit: int | None = None) -> bytes:
-    """The figure as a PNG of at most `limit` bytes, by default 80 kB for a chart, 300 kB for one
-    that holds pictures.
+def small_png(fig, dpi: float = 100) -> bytes:
+    """The figure as a PNG of at most 80 kB for a chart, 300 kB for one that holds pictures.
 
     First with all colours (pictures) or 256 (charts), then with fewer, at last with fewer dots per
     inch. Where even that does not reach the limit, the smallest one tried is returned.
     """
-    pictures = any(ax.images for ax in fig.findobj(plt.Axes))
-    limit = limit or (GRID_BYTES if pictures else CHART_BYTES)
-    best = None
+    pictures, tried = any(ax.images for ax in fig.findobj(plt.Axes)), []
+    limit = GRID_BYTES if pictures else CHART_BYTES
     for scale in (1.0, 0.9, 0.75, 0.6):
-        image = _draw(fig, dpi * scale)
         for colours in (0, 256, 128, 64) if pictures else (256, 96, 48):
-            packed = _pack(image, colours)
-            best = packed if best is None or len(packed) < len(best) else best
-            if len(packed) <= limit:
-                return packed
-    return best
+            tried.append(_packed(fig, dpi * scale, colours))
+            if len(tried[-1]) <= limit:
+                return tried[-1]
+    return min(tried, key=len)
 
 
 def show_figure(fig, says: str, dpi: float = 100) -> None:
-    """Shows a figure as a small PNG with `says` as its alternative text, prints `says` underneath
-    and closes the figure.
+    """Shows a figure as a small PNG, prints its description `says`, and closes the figure.
 
-    says: one or two sentences, not empty (SettingError). The alternative text stands in the
-    output's metadata ("image/png": {"alt": ...}); `with_alt_texts` carries it into web pages.
+    says: one or two sentences, not empty (SettingError). It stands in the output's metadata as the
+    alternative text ("image/png": {"alt": ...}); `with_alt_texts` carries it into web pages.
     Outside a notebook only the sentence is printed.
     """
     says = " ".join(str(says).split())
@@ -99,52 +86,35 @@ def with_alt_texts(notebook):
 
 
 def _where(function) -> tuple[str, str | None]:
-    """File of a function relative to the repository, and the link to it from a notebook; no link
-    outside the repository.
-    """
-    path = Path(inspect.getsourcefile(inspect.unwrap(function)) or "")
-    try:
-        inside = path.resolve().relative_to(root().resolve())
-    except ValueError:
+    """File of a function in the repository, and the link to it from a notebook, or None."""
+    path = Path(inspect.getsourcefile(inspect.unwrap(function)) or "").resolve()
+    if not path.is_relative_to(root().resolve()):
         return "this notebook", None
+    inside = path.relative_to(root().resolve())
     return inside.as_posix(), Path(os.path.relpath(root() / inside, notebooks_dir())).as_posix()
 
 
-class _Folded:
-    """Source text that a notebook shows folded, and a terminal as it is."""
-
-    def __init__(self, name: str, source: str, where: str, link: str | None):
-        self.name, self.source, self.where, self.link = name, source, where, link
-
-    def _repr_html_(self) -> str:
-        place = html.escape(self.where)
-        place = f'<a href="{html.escape(self.link)}">{place}</a>' if self.link else place
-        return (
-            f"<details><summary>Source of <code>{html.escape(self.name)}</code>, from"
-            f" {place}</summary><pre><code>{html.escape(self.source)}</code></pre></details>"
-        )
-
-    def __repr__(self) -> str:
-        return f"Source of {self.name}, from {self.where}:\n\n{self.source}"
-
-
 def show(function) -> None:
-    """Folds the source of a function or class open, with a link to its file relative to the
-    repository.
+    """Folds the source of a function or class open, with a link to its file.
 
-    Raises SettingError for something without Python source, such as a builtin or a variable.
+    Outside a notebook the source is printed. Raises SettingError for something without Python
+    source, such as a builtin or a variable.
     """
     try:
-        source = textwrap.dedent(inspect.getsource(inspect.unwrap(function)))
+        source = textwrap.dedent(inspect.getsource(inspect.unwrap(function))).rstrip()
     except (TypeError, OSError) as error:
         raise SettingError(
             f"{function!r} has no Python source to show; a function or class was expected. Pass the"
             " function itself, without calling it."
         ) from error
-    display(
-        _Folded(
-            getattr(function, "__name__", type(function).__name__),
-            source.rstrip(),
-            *_where(function),
-        )
+    name, (where, link) = function.__name__, _where(function)
+    plain = f"Source of {name}, from {where}:\n\n{source}"
+    if get_ipython() is None:
+        print(plain)
+        return
+    place = f'<a href="{html.escape(link)}">{html.escape(where)}</a>' if link else where
+    folded = (
+        f"<details><summary>Source of <code>{html.escape(name)}</code>, from {place}</summary>"
+        f"<pre><code>{html.escape(source)}</code></pre></details>"
     )
+    display({"text/html": folded, "text/plain": plain}, raw=True)

@@ -5,8 +5,6 @@ import math
 import numbers
 from collections.abc import Callable
 
-import numpy as np
-
 from slugkit.base import CheckFailed, MissingArtefactError, SettingError, data_dir, did_you_mean
 
 
@@ -17,24 +15,22 @@ def read_expected(scale: str, notebook: str) -> dict:
     such as "03_rank_layers" or "rank_layers". Raises MissingArtefactError without the file,
     SettingError for a broken file or an unknown notebook.
     """
-    path = data_dir() / "expected" / f"{scale}.json"
+    path, name = data_dir() / "expected" / f"{scale}.json", f"data/expected/{scale}.json"
     if not path.is_file():
         raise MissingArtefactError(
-            f"There are no expected values for the scale {scale!r}: data/expected/{scale}.json is"
-            " missing. Expected values exist for the studio; leave this cell out at other scales."
+            f"There are no expected values for the scale {scale!r}: {name} is missing. Expected"
+            " values exist for the studio; leave this cell out at other scales."
         )
     try:
         book = json.loads(path.read_text(encoding="utf-8"))
     except json.JSONDecodeError as error:
-        raise SettingError(
-            f"data/expected/{scale}.json is no JSON ({error}); restore it from git."
-        ) from error
+        raise SettingError(f"{name} is no JSON ({error}); restore it from git.") from error
     for key in book:
         if notebook in (key, key.partition("_")[2]):
             return book[key]
     raise SettingError(
-        f"data/expected/{scale}.json knows no notebook {notebook!r}; it knows "
-        f"{', '.join(book) or 'none'}. {did_you_mean(notebook, list(book))}".strip()
+        f"{name} knows no notebook {notebook!r}; it knows {', '.join(book) or 'none'}."
+        f" {did_you_mean(notebook, list(book))}".strip()
     )
 
 
@@ -46,11 +42,8 @@ def _plain_float(what: str, value) -> float:
         raise CheckFailed(f"{what} is {value!r}; a single number was expected.") from error
 
 
-def check_close(
-    what: str, value, entry, rel: float | None = None, abs: float | None = None
-) -> None:  # noqa: A002
-    """Compares a number with its expected value and says so; raises CheckFailed where it is too far
-    off.
+def check_close(what: str, value, entry, rel: float = 0.0, abs: float | None = None) -> None:
+    """Compares a number with its expected value and says so; CheckFailed where it is too far off.
 
     what: the number in words; entry: {"value", "tolerance" (absolute), "reason"}, a plain number,
     or None where nothing is known for these settings (then the value is only printed); rel, abs:
@@ -62,16 +55,15 @@ def check_close(
         return
     entry = entry if isinstance(entry, dict) else {"value": entry}
     wanted = _plain_float(f"the expected value of {what}", entry.get("value"))
-    if rel is None and abs is None:
-        abs = entry.get("tolerance")  # noqa: A001
+    if not rel and abs is None:
+        abs = entry.get("tolerance")
         if abs is None:
             raise SettingError(
                 f"{what} has no tolerance; expected one in data/expected or as rel or abs. Seeds do"
                 " not make floats equal across machines."
             )
-    room = max((rel or 0.0) * math.fabs(wanted), abs or 0.0)
-    off = math.fabs(value - wanted)
-    if math.isfinite(value) and off <= room:
+    room = max(rel * math.fabs(wanted), abs or 0.0)
+    if math.isfinite(value) and math.fabs(value - wanted) <= room:
         print(f"{what}: {value:.4g}, expected {wanted:.4g} within {room:.2g}: holds")
         return
     reason = f" ({entry['reason']})" if entry.get("reason") else ""
@@ -83,35 +75,22 @@ def check_close(
 
 
 def _text(name: str, value) -> str:
-    """A fact in its one text form.
-
-    Raises CheckFailed for a float, whose digits differ between machines.
-    """
-    if isinstance(value, (bool, np.bool_)):
+    """A fact in its one text form; CheckFailed for a float, whose digits differ by machine."""
+    value = value.tolist() if hasattr(value, "tolist") else value
+    if isinstance(value, bool):
         return "yes" if value else "no"
-    if isinstance(value, str):
-        return value
-    if isinstance(value, numbers.Integral):
-        return str(int(value))
+    if isinstance(value, (str, numbers.Integral)):
+        return str(value)
     if value is None:
         return "none"
     if isinstance(value, dict):
         return ", ".join(f"{key}: {_text(name, item)}" for key, item in value.items()) or "none"
-    if isinstance(value, (set, frozenset)):
-        return ", ".join(sorted(_text(name, item) for item in value)) or "none"
-    if (
-        isinstance(value, tuple)
-        and value
-        and all(isinstance(item, numbers.Integral) for item in value)
-    ):
-        return " x ".join(str(int(item)) for item in value)
-    if isinstance(value, (list, tuple, np.ndarray)) or hasattr(value, "tolist"):
-        items = value.tolist() if hasattr(value, "tolist") else value
-        if isinstance(items, (list, tuple)):
-            return ", ".join(_text(name, item) for item in items) or "none"
-        value = items
-        if not isinstance(value, float):
-            return _text(name, value)
+    if isinstance(value, (set, frozenset, list, tuple)):
+        items = [_text(name, item) for item in value]
+        if isinstance(value, (set, frozenset)):
+            items = sorted(items)
+        shape = isinstance(value, tuple) and all(isinstance(x, numbers.Integral) for x in value)
+        return (" x " if shape else ", ").join(items) or "none"
     raise CheckFailed(
         f"The fact {name} is {value!r}, a {type(value).__name__}; a name, a count, a shape or a"
         " verdict was expected. Digits of a float differ between machines: compare it with"
@@ -127,14 +106,11 @@ def contract(**facts) -> None:
     (sorted), dicts and verdicts (yes, no). For cells tagged nbval-check-output, which are compared
     as text. Raises CheckFailed for floats.
     """
-    lines = [f"{name.replace('_', ' ')}: {_text(name, value)}" for name, value in facts.items()]
-    print("\n".join(lines))
+    print("\n".join(f"{name.replace('_', ' ')}: {_text(name, x)}" for name, x in facts.items()))
 
 
 def expect_error(kind: type[BaseException], function: Callable[[], object]) -> None:
-    """Calls a function that must fail with `kind`, and prints its message; nothing raised or
-    another error fails the check.
-    """
+    """Calls a function that must fail with `kind` and prints its message; CheckFailed otherwise."""
     try:
         result = function()
     except kind as error:

@@ -1,16 +1,23 @@
-"""Checks of the exercises.
+"""Checks of the exercises: each tries the reader's function and prints "N checks passed".
 
-Each takes the reader's function, tries it, and prints "N checks passed" or raises CheckFailed.
-
-A failed check names the likely slip where the wrong answer equals that of a well-known mistake.
-NotImplementedError of an unsolved exercise passes through unchanged.
+A wrong answer raises CheckFailed, which names the likely slip where the answer equals that of a
+well-known mistake. NotImplementedError of an unsolved exercise passes through unchanged.
 """
 
-from slugkit.workbook.teach.checks.answers import counterweight, name_outcome
-from slugkit.workbook.teach.checks.generated import guided, unlearning_scores
-from slugkit.workbook.teach.checks.gradients import forget_loss, mean_of_batches, retain_loss
-from slugkit.workbook.teach.checks.ranking import alignment, cosine, importance, pareto
-from slugkit.workbook.teach.checks.scores import accuracy_at_k, wilson, zero_shot
+from slugkit.workbook.teach.checks.formulas import (
+    added_steps,
+    alignment,
+    cosine,
+    counterweight,
+    forget_loss,
+    guided,
+    importance,
+    mean_of_batches,
+    one_step,
+    relative_step,
+    retain_aware,
+    retain_loss,
+)
+from slugkit.workbook.teach.checks.rules import name_outcome, next_lam, pareto
+from slugkit.workbook.teach.checks.scores import accuracy_at_k, unlearning_scores, wilson, zero_shot
 from slugkit.workbook.teach.checks.sets import concept_captions, disjoint, distinct_batches
-from slugkit.workbook.teach.checks.steps import next_lam, one_step, relative_step
-from slugkit.workbook.teach.checks.together import added_steps, retain_aware

@@ -1,0 +1,315 @@
+"""Checks of formulas on numbers and tensors: the method's scores, losses, gradients and steps."""
+
+import torch
+import torch.nn.functional as F
+
+from slugkit.workbook.teach.checks.bench import SHAPES, Bench, exercise, random_pairs, random_tensor
+
+
+def _cosine(a, b) -> torch.Tensor:
+    a, b = a.flatten(), b.flatten()
+    return a @ b / (a.norm() * b.norm())
+
+
+VECTORS = random_pairs([(3,), (8,), (64,)], 50)
+ONE, EYE = VECTORS[1][0], torch.eye(4, dtype=torch.float64)
+
+
+@exercise([*VECTORS, (ONE, 3.5 * ONE), (ONE, -0.5 * ONE), (EYE[0], EYE[2])])
+def cosine(a, b):
+    """Checks cosine(a, b): cosine of two vectors (d,), float64, -1..1."""
+    dot, value, norms = a @ b, _cosine(a, b), a.norm() * b.norm()
+    return value, {
+        "this is the bare dot product: divide by both norms.": dot,
+        "divided by one norm only: divide by that of b too.": dot / a.norm(),
+        "divided by one norm only: divide by that of a too.": dot / b.norm(),
+        "the norms look squared: sum of squares needs its square root.": dot / norms**2,
+        "opposite vectors have cosine -1: leave the sign, no abs here.": value.abs(),
+        "the sign is turned round.": -value,
+        "divide by the product of the norms, not by their sum.": dot / (a.norm() + b.norm()),
+        "this is 1 - cosine, a distance.": 1 - value,
+    }
+
+
+WEIGHTS = random_pairs(SHAPES, 70, 2.0)
+(A, B), (C, D) = WEIGHTS[:2]
+
+
+@exercise([*WEIGHTS, (10 * A, B), (C, 5 * D), (-A, B)])
+def importance(g_f, theta):
+    """Checks importance(g_f, theta): Frobenius norm of the gradient over that of the weight."""
+    above, below, each = g_f.norm(), theta.norm(), g_f / theta
+    largest = g_f.abs().max() / theta.abs().max()
+    slips = {
+        "turned round: the gradient's norm belongs above, the weight's below.": below / above,
+        "this is the gradient's norm alone: divide by the norm of theta.": above,
+        "the norms look squared: was a square root left out?": (above / below) ** 2,
+        "this is the mean of |g / theta|: divide norms of whole tensors.": each.abs().mean(),
+        "this is the norm of g / theta entry by entry: two norms first.": each.norm(),
+        "sums of absolute values: take the root of the sum of squares.": _sums(g_f, theta),
+        "the ratio of the largest entries: take the norm over all.": largest,
+        "this multiplies the norms: divide by that of theta.": above * below,
+        "an inner product, the sum g · theta: take each norm alone.": (g_f * theta).sum() / below,
+    }
+    if g_f.ndim == 2:
+        a, b = (torch.linalg.matrix_norm(x, 2) for x in (g_f, theta))
+        slips["this is the spectral norm: the Frobenius norm runs over all entries."] = a / b
+    return above / below, slips
+
+
+def _sums(a, b) -> torch.Tensor:
+    return a.abs().sum() / b.abs().sum()
+
+
+GRADIENTS = random_pairs(SHAPES, 30)
+(A, _), (C, D) = GRADIENTS[:2]
+NEVER = "compare each step with the formula above; a cosine is never above 1."
+
+
+@exercise([*GRADIENTS, (A, 4 * A), (A, -0.25 * A), (C, -D)], otherwise=NEVER)
+def alignment(g_f, g_r):
+    """Checks alignment(g_f, g_r): |cosine| of two gradients of one shape, flattened, 0..1."""
+    dot, value, a, b = (g_f * g_r).sum(), _cosine(g_f, g_r), g_f.norm(), g_r.norm()
+    slips = {
+        "a cosine can be negative: take its absolute value.": value,
+        "the sign is turned round; take the absolute value.": -value,
+        "this is the bare dot product: divide by both norms.": dot,
+        "this is the absolute dot product: divide by both norms.": dot.abs(),
+        "divided by one norm only: divide by both.": dot.abs() / a,
+        "divided by one norm only, that of g_r: divide by both.": dot.abs() / b,
+        "the norms look squared: was a root left out?": value.abs() / (a * b),
+        "this is 1 - |cos|; small alignment is to mean little harm.": 1 - value.abs(),
+    }
+    if g_f.ndim > 1:
+        rows = F.cosine_similarity(g_f.flatten(1), g_r.flatten(1), dim=1)
+        flat = "flatten both gradients into one long vector first."
+        slips[f"this is a mean over rows: {flat}"] = rows.mean().abs()
+        slips[f"this is a mean of |cos| over rows: {flat}"] = rows.abs().mean()
+    return value.abs(), slips
+
+
+def _loss(bench: Bench, inputs, wanted) -> float:
+    """Reads a loss; a gradient must flow back to both feature matrices."""
+    leaves = tuple(x.clone().requires_grad_(True) for x in inputs[:2])
+    loss = bench.call(*leaves, *inputs[2:], copies=False)
+    value = bench.number(loss)
+    seen = "the loss is cut off from the features; a tensor for backward() was expected"
+    look = "leave out .item(), float(), .detach() and torch.no_grad()."
+    bench.hold(isinstance(loss, torch.Tensor) and loss.requires_grad, seen, look)
+    flows = torch.autograd.grad(loss, leaves, allow_unused=True)
+    seen = "no gradient reaches one of the two feature matrices; both were expected to get one"
+    bench.hold(all(g is not None for g in flows), seen, "is one of them detached on the way?")
+    return value
+
+
+FEATURES = [(3 * v, 0.5 * t) for v, t in random_pairs([(4, 8), (1, 5), (7, 3), (5, 5)], 40)]
+V = FEATURES[0][0]
+
+
+@exercise([*FEATURES, (V, 2 * V), (V, -V)], _loss)
+def forget_loss(v, t):
+    """Checks forget_loss(v, t): mean cosine of the rows of two (N, d) matrices, differentiable."""
+    a, b = F.normalize(v, dim=1), F.normalize(t, dim=1)
+    down = F.normalize(v, dim=0) * F.normalize(t, dim=0)
+    pairs, bare = (a * b).sum(1), (v * t).sum(1).mean()
+    return pairs.mean(), {
+        "the features are not normalised yet: divide each row by its norm.": bare,
+        "only one of the two is normalised.": (a * t).sum(1).mean(),
+        "only one of the two is normalised (t).": (v * b).sum(1).mean(),
+        "this is the sum: take the mean, or the loss grows with the set.": pairs.sum(),
+        "the sign is turned round: the mean cosine itself is to become low.": -pairs.mean(),
+        "this is 1 - cos, which a step down raises: take the mean cosine.": 1 - pairs.mean(),
+        "all pairs of rows: only matching ones count (the diagonal).": (a @ b.T).mean(),
+        "a mean over all entries: sum over the features (dim=1) before it.": (a * b).mean(),
+        "opposite pairs count as -1: no abs here.": pairs.abs().mean(),
+        "normalised down the columns: use dim=1, a row is a picture.": down.sum(1).mean(),
+    }
+
+
+def _halves(logits) -> torch.Tensor:
+    """InfoNCE from images to texts, and from texts to images."""
+    right = torch.arange(len(logits))
+    return torch.stack([F.cross_entropy(way, right) for way in (logits, logits.T)])
+
+
+CONTRASTS = random_pairs([(4, 8), (6, 3), (2, 5), (9, 4)], 60)
+CONTRASTS = [tuple(F.normalize(x, dim=1) for x in pair) for pair in CONTRASTS]
+
+
+@exercise([(*pair, s) for pair, s in zip(CONTRASTS, (10.0, 2.5, 30.0, 1.0))], _loss)
+def retain_loss(v, t, scale):
+    """Checks retain_loss(v, t, scale): symmetric InfoNCE of normalised (N, d) features."""
+    cosines, right = v @ t.T, torch.arange(len(v))
+    images, texts = _halves(scale * cosines)
+    both = (images + texts) / 2
+    soft = [F.cross_entropy((scale * x).softmax(1), right) for x in (cosines, cosines.T)]
+    twice = torch.tensor(scale, dtype=torch.float64).exp() * cosines
+    return both, {
+        "this is the image-to-text half alone: add text-to-image and halve.": images,
+        "this is the text-to-image half alone: add image-to-text and halve.": texts,
+        "this is the sum of both directions: take their mean.": images + texts,
+        "the scale is missing: multiply the cosines by it.": _halves(cosines).mean(),
+        "divided by the scale: it multiplies the cosines.": _halves(cosines / scale).mean(),
+        "exp was taken twice: scale is exp(logit scale) already.": _halves(twice).mean(),
+        "summed over the batch: take the mean over the pairs.": len(v) * both,
+        "the sign is turned round.": -both,
+        "the softmax stands twice: cross_entropy wants the bare logits.": sum(soft) / 2,
+    }
+
+
+BATCHES = ([4, 4, 4], (3, 2)), ([5, 1], (4,)), ([128, 128, 17], (2, 3)), ([3], (2,))
+
+
+@exercise(
+    [
+        ([random_tensor(10 * k + i, *shape) + i for i in range(len(sizes))], sizes)
+        for k, (sizes, shape) in enumerate(BATCHES)
+    ]
+)
+def mean_of_batches(batch_means, batch_sizes):
+    """Checks mean_of_batches(batch_means, batch_sizes): the mean over all samples."""
+    plain, count, samples = sum(batch_means), len(batch_means), sum(batch_sizes)
+    weighted = sum(size * mean for size, mean in zip(batch_sizes, batch_means))
+    return weighted / samples, {
+        "this is the plain mean of the batch means: weight a small batch less.": plain / count,
+        "this is the sum of the batch means: weight by size, divide by the samples.": plain,
+        "divided by the number of batches: divide by that of samples.": weighted / count,
+        "not divided: divide by the number of samples.": weighted,
+        "the batch means were added unweighted: multiply by the sizes.": plain / samples,
+    }
+
+
+@exercise([(*pair, lam) for pair in random_pairs(SHAPES, 90) for lam in (0.3, 2.0, 0.0)])
+def one_step(theta, g_f, lam):
+    """Checks one_step(theta, g_f, lam): theta - lam * g_f as a new tensor; theta stays."""
+    step, unit = lam * g_f, lam * g_f / g_f.norm()
+    relative, up = theta - unit * theta.norm(), theta + step
+    return theta - step, {
+        "the step goes uphill: subtract, or the forget loss (the mean cosine) grows.": up,
+        "lam is missing: the gradient is to be multiplied by it.": theta - g_f,
+        "this is the change alone: subtract it from theta.": step,
+        "this is the change alone, with its sign: add it to theta.": -step,
+        "the gradient was normalised first: lam multiplies it as it is.": theta - unit,
+        "lam is read as a relative step: it multiplies g_f as it is.": relative,
+        "theta is scaled too: only the gradient is multiplied by lam.": lam * (theta - g_f),
+        "only the signs of the gradient were used.": theta - lam * g_f.sign(),
+    }
+
+
+STEPS = [(lam, g, t) for g, t in random_pairs(SHAPES, 20, 3.0) for lam in (0.3, 2.0)]
+SQUARE = random_tensor(1, 6, 6)
+
+
+@exercise([*STEPS, (0.1, SQUARE, SQUARE)])
+def relative_step(lam, g_f, theta):
+    """Checks relative_step(lam, g_f, theta): lam * norm of g_f / norm of theta, 0.1 for 10 %."""
+    ratio, sums = g_f.norm() / theta.norm(), lam * _sums(g_f, theta)
+    return lam * ratio, {
+        "lam is missing: multiply the importance by it.": ratio,
+        "turned round: the norm of theta belongs below.": lam / ratio,
+        "lam belongs above: multiply by it.": ratio / lam,
+        "in percent already: return the share, 0.1 for 10 %.": 100 * lam * ratio,
+        "this is the length of the change: divide by the norm of theta.": lam * g_f.norm(),
+        "the norms look squared: was a square root left out?": lam * ratio**2,
+        "the square of lam: was it multiplied into g_f and taken again?": lam**2 * ratio,
+        "these are sums of absolute values: take roots of sums of squares.": sums,
+    }
+
+
+GUIDES = random_pairs([(2, 4, 3, 3), (1, 4, 8, 8), (3, 2, 5, 5), (2, 1, 2, 2)], 50)
+
+
+@exercise([(*pair, s) for pair, s in zip(GUIDES, (4.0, 1.0, 7.5, 0.0))])
+def guided(empty, named, scale):
+    """Checks guided(empty, named, scale): classifier-free guidance, empty + scale (named - empty)
+    (Ho and Salimans 2022, equation 6, in the form of Stable Diffusion).
+    """
+    step = scale * (named - empty)
+    return empty + step, {
+        "the step starts at named: start at empty and go scale times to named.": named + step,
+        "the two are swapped: the direction is from empty to named.": empty - step,
+        "this adds named itself: add the difference of the two.": empty + scale * named,
+        "(1 - scale) stands on the wrong one: at scale 1 the answer is named.": named - step,
+        "the scale is missing: it says how far to go.": named,
+        "this is the step alone: add it to empty.": step,
+    }
+
+
+PULLS = zip(random_pairs([(5, 8), (3, 6), (4, 7), (6, 2)], 50), (1.0, 2.0, 0.5, 2.0), (1, 1, 1, -1))
+
+
+@exercise([(f + 1.5 * side * r, r, c) for (f, r), c, side in PULLS])
+def counterweight(forget, retain, c):
+    """Checks counterweight(forget, retain, c): forget - c max(0, <r, f>) / <r, r> retain."""
+    inner = (forget * retain).sum()
+    part, share = inner / (retain * retain).sum() * retain, c * inner * retain
+    off = forget - c * part
+    over_f = "divided by the norm of f: how much of r there is in f is <r, f> / <r, r>."
+    return off if inner > 0 else forget, {
+        "where the two point apart (<r, f> below 0) nothing is taken off.": off,
+        "the share is added: take it off.": forget + c * part,
+        "divide by the square of the norm, <r, r>.": forget - share / retain.norm(),
+        over_f: forget - share / (forget * forget).sum(),
+        "this is the share itself: subtract it from f.": c * part,
+        "c has no effect: it multiplies the share.": forget - part,
+    }
+
+
+SUMS = ((4, 6), [2.0]), ((5, 3), [0.5, 1.5]), ((3, 3), [1.0, 0.25, 4.0]), ((6, 2), [])
+
+
+@exercise(
+    [
+        (random_tensor(i, *s), lams, [random_tensor(10 * i + 20 + k, *s) for k in range(len(lams))])
+        for i, (s, lams) in enumerate(SUMS)
+    ]
+)
+def added_steps(theta, lams, directions):
+    """Checks added_steps(theta, lams, directions): theta minus the sum of lam_i * direction_i."""
+    none = torch.zeros_like(theta)
+    parts = [lam * direction for lam, direction in zip(lams, directions)] or [none]
+    total, mean = sum(parts), sum(parts) / len(parts)
+    first_lam = (lams or [0.0])[0] * sum(directions, none)
+    return theta - total, {
+        "the step is subtracted: theta - lam * direction.": theta + total,
+        "every step starts from the weight as it is: take off all of them.": theta - parts[-1],
+        "this is the change alone: take it off theta.": total,
+        "the steps are added up, not averaged.": theta - mean,
+        "only the first step was made: take off all of them.": theta - parts[0],
+        "each direction has a lam of its own.": theta - first_lam,
+    }
+
+
+INPUTS = ((30, 4, 6), 0.1), ((9, 5, 7), 0.5), ((20, 6, 6), 0.01), ((3, 3, 5), 0.2)
+
+
+@exercise(
+    [
+        (random_tensor(i + 40, out, width), 0.3 + random_tensor(i, n, width), delta)
+        for i, ((n, out, width), delta) in enumerate(INPUTS)
+    ]
+)
+def retain_aware(g, x, delta):
+    """Checks retain_aware(g, X, delta): g (A + delta mean(diag A) I)^-1, A = X^T X / N."""
+    a, eye = x.T @ x / len(x), torch.eye(x.shape[1], dtype=torch.float64)
+    centred = torch.cov(x.T, correction=0)
+    damping, spread = delta * a.diagonal().mean(), delta * centred.diagonal().mean()
+    damped, trace = a + damping * eye, delta * a.trace()
+    apart = "the inputs are not centred: A is the mean of x x^T, not a covariance."
+    slips = {
+        "multiply by the inverse: what the inputs hold most of shrinks most.": g @ damped,
+        "A is a mean over the inputs: divide X^T X by N.": _solved(g, len(x) * damped),
+        "delta is taken times the mean of A's diagonal.": _solved(g, a + delta * eye),
+        "the mean of the diagonal is meant, not its sum.": _solved(g, a + trace * eye),
+        apart: _solved(g, centred + spread * eye),
+        "damping goes to the diagonal alone: delta mean(diag A) I.": _solved(g, a + damping),
+    }
+    if g.shape[0] == g.shape[1]:
+        left = torch.linalg.solve(damped, g)
+        slips["multiply from the right: the layer's inputs are the columns of g."] = left
+    return _solved(g, damped), slips
+
+
+def _solved(g: torch.Tensor, matrix: torch.Tensor) -> torch.Tensor:
+    """g matrix^-1 of a symmetric matrix."""
+    return torch.linalg.solve(matrix, g.T).T
