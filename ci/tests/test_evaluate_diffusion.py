@@ -11,7 +11,7 @@ import torch
 from slugkit import studio
 from slugkit.base import SettingError, UnknownConceptError
 from slugkit.evaluate.diffusion import PipelineMeasure, judged, measures, ua_ira_cra
-from slugkit.experiments import diffusion_sweep
+from slugkit.experiments import diffusion_sweep, shared_tower
 from slugkit.experiments.diffusion_sweep import concepts_drawn, measures_of
 from slugkit.experiments.sweep import summarise
 from slugkit.method.criterion import Criterion
@@ -286,7 +286,8 @@ def drawn_rows(monkeypatch):
         "measures": judged_as,
     }
     for name, function in made.items():
-        monkeypatch.setattr(diffusion_sweep, name, function)
+        home = diffusion_sweep if hasattr(diffusion_sweep, name) else shared_tower
+        monkeypatch.setattr(home, name, function)
     source = types.SimpleNamespace(forget_set=lambda *a: [1, 2, 3], kind=lambda concept: "object")
     given = (clip, None, None, source, "car")
     return diffusion_sweep.pipeline_rows(*given, shared=side, layers=2, max_trials=3), asked
