@@ -57,8 +57,10 @@ def kept_rows(path: Path, made: str) -> pd.DataFrame:
     """
     if not path.is_file():
         return pd.DataFrame()
-    texts = dict.fromkeys(("concept", "weights"), from_cell)  # 7 and None are names too
-    table = pd.read_csv(path, converters=texts).round(6)
+    table = pd.read_csv(path).round(6)
+    as_written = pd.read_csv(path, dtype=str, keep_default_na=False)  # 7 and None are names too
+    for name in {"concept", "weights"} & set(table):
+        table[name] = as_written[name].map(from_cell)
     if "weights" not in table:
         table["weights"] = "unknown weights"
     others = sorted(set(table["weights"]) - {made})
