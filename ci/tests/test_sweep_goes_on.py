@@ -2,6 +2,7 @@
 weights made it.
 """
 
+import sys
 import types
 
 import pandas as pd
@@ -9,6 +10,7 @@ import pytest
 
 from slugkit.experiments import diffusion_sweep, sweep, vlm_sweep
 from slugkit.experiments.sweep import made_by, one_at_a_time, summarise
+from slugkit.workbook import cli
 
 ORDER = ["Ada", "car", "007", "neon"]
 
@@ -129,3 +131,11 @@ def test_where_no_layer_forgets_anything_there_are_no_means_and_no_crash():
     table = pd.DataFrame([row | {"method": method} for method in ("SLUG", "SLUG-R")])
     found = summarise(table)
     assert found.empty and {"kind", "measure", "mean", "n"} <= set(found)
+
+
+def test_a_stopped_sweep_says_that_the_same_command_goes_on(monkeypatch, capsys):
+    monkeypatch.setattr(cli, "app", lambda: sys.exit(cli.INTERRUPTED))
+    monkeypatch.setattr(sys, "argv", ["slugkit", "sweep", "--family", "vlm"])
+    with pytest.raises(SystemExit):
+        cli.main()
+    assert "goes on where it stopped: slugkit sweep --family vlm" in capsys.readouterr().err
