@@ -116,7 +116,7 @@ def test_several_concepts_at_once(clip, data, side):
 
 
 def test_what_cannot_be_asked_is_refused_before_anything_starts(clip, data):
-    with pytest.raises(SettingError, match="did you mean slug"):
+    with pytest.raises(SettingError, match="did you mean SLUG"):
         unlearn(clip, data, WHO, "slugr")
     with pytest.raises(SettingError, match="neither data nor"):
         unlearn(clip)

@@ -11,7 +11,7 @@ import torch
 from slugkit import studio
 from slugkit.base import SettingError, UnknownConceptError
 from slugkit.evaluate.diffusion import PipelineMeasure, judged, measures, ua_ira_cra
-from slugkit.experiments import diffusion_sweep
+from slugkit.experiments import diffusion_sweep, sweep
 from slugkit.experiments.diffusion_sweep import concepts_drawn, measures_of
 from slugkit.experiments.sweep import summarise
 from slugkit.method.criterion import Criterion
@@ -25,6 +25,7 @@ from slugkit.tasks.prompts import (
     showcase,
     subject_domains,
 )
+from slugkit.unlearn import call, families
 from slugkit.unlearn import pipeline as pipeline_search
 
 
@@ -286,7 +287,10 @@ def drawn_rows(monkeypatch):
         "measures": judged_as,
     }
     for name, function in made.items():
-        monkeypatch.setattr(diffusion_sweep, name, function)
+        homes = [room for room in (call, families, sweep, diffusion_sweep) if hasattr(room, name)]
+        assert homes, name
+        for home in homes:
+            monkeypatch.setattr(home, name, function)
     source = types.SimpleNamespace(forget_set=lambda *a: [1, 2, 3], kind=lambda concept: "object")
     given = (clip, None, None, source, "car")
     return diffusion_sweep.pipeline_rows(*given, shared=side, layers=2, max_trials=3), asked
@@ -294,7 +298,7 @@ def drawn_rows(monkeypatch):
 
 def test_the_deepest_layers_row_is_never_the_best_of_several_and_budgets_are_equal(drawn_rows):
     rows, asked = drawn_rows
-    assert asked[0] == asked[1] and asked[0] == (NAMES[:2], "search", "objects", 3, 0.95)
+    assert asked[0] == asked[1] and asked[0][:5] == (NAMES[:2], "search", "objects", 3, 0.95)
     found = [(r["method"], r["layers"], r["winner"], r["ua_after"]) for r in rows]
     assert found == [
         ("SLUG", "front", "3.mlp.c_proj", 0.0),

@@ -226,11 +226,8 @@ def test_a_sweep_keeps_rows_of_others_made_with_the_same_weights_and_their_order
     path, order = tmp_path / "table.csv", ["A", "B"]
     one_at_a_time(lambda c: [{"concept": c, "value": 1.0}], ["B", "Z"], order, path, "w")
     table = one_at_a_time(lambda c: [{"concept": c, "value": 2.0}], ["A", "Z"], order, path, "w")
-    assert table["concept"].tolist() == ["A", "B", "Z"] and table["value"].tolist() == [
-        2.0,
-        1.0,
-        2.0,
-    ]
+    assert table["concept"].tolist() == ["A", "B", "Z"]
+    assert table["value"].tolist() == [2.0, 1.0, 1.0]
     assert pd.read_csv(path).equals(table)
     assert one_at_a_time(lambda c: [{"concept": c, "value": 3.0}], ["B"], order, path, "other")[
         "concept"

@@ -14,6 +14,9 @@ from slugkit.experiments.sweep import summarise
 from slugkit.method.layers import layer_table, short
 from slugkit.models import load_clip
 from slugkit.models.weight_map import differences
+from slugkit.unlearn import families
+from slugkit.unlearn.call import unlearn
+from slugkit.unlearn.concept import METHODS
 from slugkit.unlearn.retain import RetainSide
 from slugkit.unlearn.vlm import paper_layer, writing_layers
 
@@ -53,7 +56,7 @@ def test_the_papers_layer_is_the_deepest_of_the_blocks_front_that_is_read(clip, 
 def rows(clip, tiny_vlm, few_records):
     """What one person's rows are, asked about eight pictures that the model knows by heart."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(room, "questions_about", lambda *given, **how: asked_about(few_records))
+        patch.setattr(families, "questions_about", lambda *given, **how: asked_about(few_records))
         report = asked_about(few_records, "report")
         patch.setattr(room, "question_set", lambda *given: report)
         patch.setattr(
@@ -70,7 +73,7 @@ def rows(clip, tiny_vlm, few_records):
 
 def test_every_row_of_a_comparison_has_the_same_budget_and_says_what_it_used(clip, tiny_vlm, rows):
     assert rows[["method", "layers"]].values.tolist() == [
-        [m, which] for m in room.METHODS for which in ("front", "all")
+        [m, which] for m in METHODS for which in ("front", "all")
     ]
     whole, front = rows[rows["layers"] == "all"], rows[rows["layers"] == "front"]
     searched = len(set(writing_layers(clip, tiny_vlm)))
@@ -132,4 +135,4 @@ def test_the_means_are_over_concepts_in_pairs_and_name_the_worst():
 
 def test_another_method_is_refused(clip, tiny_vlm):
     with pytest.raises(SettingError, match="The method"):
-        room.forget_on_vlm(clip, tiny_vlm, open_data("studio"), WHO, "own")
+        unlearn(clip, open_data("studio"), WHO, "own", on=tiny_vlm)

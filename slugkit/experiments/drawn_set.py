@@ -1,11 +1,8 @@
 """Pictures that a pipeline draws itself, as a folder that `data` takes: for characters and novel
-concepts, as in the paper.
+concepts, as in the paper (`data/pages/generated.md` weighs it).
 
-`data/pages/generated.md` weighs it.
-
-The paper draws the forget set with one prompt, which is the caption as well. Here a concept is
-drawn in several wordings, and the pictures it is examined on come from other wordings and other
-seeds, so that search and report share nothing with what the gradient sees.
+The pictures that a concept is examined on come from other wordings and other seeds, so that search
+and report share nothing with what the gradient sees.
 """
 
 from __future__ import annotations
@@ -72,12 +69,6 @@ def drawn_table(
     return pd.DataFrame(rows, columns=["file", "caption", "concept", "split", "seed"])
 
 
-def _png(image) -> bytes:
-    stream = io.BytesIO()
-    Image.fromarray(image).save(stream, format="PNG")
-    return stream.getvalue()
-
-
 def write_drawn_set(
     folder: str | Path,
     concepts: Sequence[str],
@@ -90,15 +81,12 @@ def write_drawn_set(
     device: str = "auto",
 ) -> Path:
     """Draw the table of `drawn_table` and leave PNG files, captions.csv and a record of how they
-    were drawn.
+    were drawn. Returns the folder.
 
-    Returns the folder.
-
-    pipeline, device: as of `load_pipeline`. A call that was cut off goes on where it was, with what
-    is cut short or altered; it draws a batch that was begun as a whole again, since a picture
-    depends on its batch by rounding; captions.csv comes last. Raises SettingError for a folder that
-    holds something else or was drawn in another way, ModelLoadError for a pipeline that cannot be
-    loaded or draws blank pictures, and what `drawn_table` raises, before anything is drawn.
+    A call that was cut off goes on where it was, with what is cut short or altered; it draws a
+    batch that was begun as a whole again, since a picture depends on its batch by rounding. Raises
+    SettingError for a folder that holds something else or was drawn in another way, ModelLoadError
+    for a pipeline that cannot be loaded or draws blank pictures, and what `drawn_table` raises.
     """
     folder, table = Path(folder).expanduser(), drawn_table(concepts, count, exam, prompts)
     known = Path(pipeline).expanduser()
@@ -129,6 +117,8 @@ def write_drawn_set(
             require_pictures(images, type(pipe).__name__)
             for name, image in zip(part["file"], images):
                 if fault_of(folder / name):
-                    write_bytes(folder / name, _png(image))
+                    stream = io.BytesIO()
+                    Image.fromarray(image).save(stream, format="PNG")
+                    write_bytes(folder / name, stream.getvalue())
     write_csv(folder / "captions.csv", table)
     return folder

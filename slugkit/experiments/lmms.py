@@ -38,25 +38,20 @@ def command(model: str | Path, out: str | Path, tasks: tuple[str, ...] = TASKS) 
     )
 
 
-def results_file(out: str | Path) -> Path:
-    """The newest results file under an output folder of lmms-eval. Raises MissingArtefactError."""
-    found = sorted(Path(out).rglob("*results.json"), key=lambda path: path.name)
-    if not found:
-        raise MissingArtefactError(
-            f"There is no results file of lmms-eval under {out}; one named DATE_results.json was"
-            f" expected. Run:\n{command('MODEL', out)}"
-        )
-    return found[-1]
-
-
 def read_results(path: str | Path) -> pd.DataFrame:
     """The scores in a results file: columns task, metric, value (in the battery's own unit), stderr
     (NaN where none), n (questions).
 
-    path: the file, or the output folder. Raises MissingArtefactError, SettingError for a file of
-    another kind.
+    path: the file, or the output folder, of which the newest is taken. Raises MissingArtefactError,
+    SettingError for a file of another kind.
     """
-    file = Path(path) if Path(path).is_file() else results_file(path)
+    inside = sorted(Path(path).rglob("*results.json"), key=lambda file: file.name)
+    file = Path(path) if Path(path).is_file() else inside[-1] if inside else None
+    if file is None:
+        raise MissingArtefactError(
+            f"There is no results file of lmms-eval under {path}; one named DATE_results.json was"
+            f" expected. Run:\n{command('MODEL', path)}"
+        )
     try:
         whole = json.loads(file.read_text(encoding="utf-8"))
         results, counts = whole["results"], whole["n-samples"]
@@ -65,7 +60,7 @@ def read_results(path: str | Path) -> pd.DataFrame:
                 "task": task,
                 "metric": IN_WORDS.get(key.split(",")[0], key.split(",")[0]),
                 "value": float(value),
-                "stderr": _number(found.get(key.replace(",", "_stderr,", 1))),
+                "stderr": found.get(key.replace(",", "_stderr,", 1)),
                 "n": int(counts[task]["effective"]),
             }
             for task, found in results.items()
@@ -77,22 +72,14 @@ def read_results(path: str | Path) -> pd.DataFrame:
             f"{file.name} is no results file of lmms-eval ({type(error).__name__}: {error}); a JSON"
             " file with `results` and `n-samples` was expected."
         ) from error
-    return pd.DataFrame(rows, columns=["task", "metric", "value", "stderr", "n"])
-
-
-def _number(value) -> float:
-    return float(value) if isinstance(value, (int, float)) else float("nan")
+    table = pd.DataFrame(rows, columns=["task", "metric", "value", "stderr", "n"])
+    return table.assign(stderr=pd.to_numeric(table["stderr"], errors="coerce"))
 
 
 def compared(before: str | Path, after: str | Path) -> pd.DataFrame:
-    """Both results side by side: columns task, metric, before, after, change, n.
-
-    Raises what `read_results` raises.
-    """
-    both = read_results(before).merge(
-        read_results(after), on=["task", "metric"], suffixes=("_before", "_after")
-    )
-    called = {"value_before": "before", "value_after": "after", "n_after": "n"}
-    table = both.rename(columns=called)[["task", "metric", "before", "after", "n"]]
-    table.insert(4, "change", table["after"] - table["before"])
-    return table
+    """Both results side by side: columns task, metric, before, after, change, n."""
+    old, new = (read_results(path) for path in (before, after))
+    old = old.rename(columns={"value": "before"})[["task", "metric", "before"]]
+    both = old.merge(new.rename(columns={"value": "after"}), on=["task", "metric"])
+    both["change"] = both["after"] - both["before"]
+    return both[["task", "metric", "before", "after", "change", "n"]]

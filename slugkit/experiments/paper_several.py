@@ -1,8 +1,5 @@
 """Several concepts drawn by one pipeline, for any source: the prompts, those to look at, and what
 is checked before a search.
-
-What the prompts say comes from `slugkit.tasks.prompts` (the studio) and
-`slugkit.tasks.paper_prompts` (other data).
 """
 
 from __future__ import annotations
@@ -30,13 +27,11 @@ def several_answer_set_of(
     source: Source, concepts: list[str], split: str, target_size: int = 28, size: int = 1
 ) -> pd.DataFrame:
     """The answer sets of several concepts of one domain as one, for any source: `target_size`
-    pictures of each concept, and the rest once.
+    pictures of each concept, and `size` of every other subject of any of the sets.
 
-    Columns as of `slugkit.tasks.prompts.answer_set`. size: pictures of every other subject. For
-    data other than the studio's the rest are the subjects of all the concepts' own answer sets
-    (`slugkit.tasks.paper_prompts.answer_set_of`) without the concepts; neighbours are those of
-    any of them. Raises SettingError for concepts of several domains or another split,
-    UnknownConceptError, EmptySetError.
+    Columns as of `slugkit.tasks.prompts.answer_set`; neighbours are those of any of the concepts.
+    Raises SettingError for concepts of several domains or another split, UnknownConceptError,
+    EmptySetError.
     """
     if isinstance(source, StudioSource):
         return several_answer_set(source.world, concepts, split, target_size, size)
@@ -48,10 +43,7 @@ def several_answer_set_of(
 
 def several_showcase_of(source: Source, concepts: list[str]) -> pd.DataFrame:
     """Prompts to look at, with seeds that no split uses: one of each concept, then up to four that
-    name none of them.
-
-    Columns prompt, seed and what: "target", "neighbour" or "other". Raises what
-    `slugkit.tasks.paper_prompts.showcase_of` raises.
+    name none of them. Columns prompt, seed and what: "target", "neighbour" or "other".
     """
     shown = [showcase_of(source, concept) for concept in concepts]
     others = pd.concat(shown).drop_duplicates("prompt")
@@ -63,11 +55,8 @@ def several_showcase_of(source: Source, concepts: list[str]) -> pd.DataFrame:
 
 
 def pipeline_with_tower(clip: Clip, pipeline: str, device: str = "auto", device_map: str = ""):
-    """The pipeline that a setting names, where its text tower is the CLIP's; None for the studio's
-    pipeline (the default) beside another CLIP.
-
-    pipeline, device, device_map: as of `slugkit.models.diffusion.load_pipeline`. Raises PatchError
-    for another pipeline whose tower is not the CLIP's, ModelLoadError.
+    """The pipeline of `slugkit.models.diffusion.load_pipeline`, where its text tower is the CLIP's;
+    None for the studio's beside another CLIP. Raises PatchError for another such pipeline.
     """
     pipe = load_pipeline(pipeline, device, device_map)
     try:
@@ -88,8 +77,7 @@ def require_all_drawn(
     steps: int = STEPS,
     guidance: float = GUIDANCE,
 ) -> None:
-    """Raises SearchFailedError, naming the first concept that the pipeline as it stands does not
-    draw, so that there would be nothing to forget.
+    """Raises SearchFailedError naming the first concept that the pipeline does not draw.
 
     table: an answer set of the search split that holds all the concepts. The rest as of
     `slugkit.unlearn.pipeline.require_drawn`.

@@ -12,20 +12,17 @@ import pandas as pd
 from slugkit.base import SettingError, ShapeError, data_dir, require_choice
 from slugkit.evaluate.statistics import bootstrap_mean
 
-CLIP_METRICS = {
+METRICS = {
     "fa1": "FA@1",
     "fa5": "FA@5",
     "ta_in1": "TA_IN@1",
     "ta_in5": "TA_IN@5",
     "ta_ca1": "TA_CA@1",
     "ta_ca5": "TA_CA@5",
+    **{f"style_{name.lower()}": f"{name} (style)" for name in ("UA", "IRA", "CRA")},
+    **{f"object_{name.lower()}": f"{name} (object)" for name in ("UA", "IRA", "CRA")},
+    "fid": "FID",
 }
-CANVAS_METRICS = {
-    f"{kind}_{metric}": f"{metric.upper()} ({kind})"
-    for kind in ("style", "object")
-    for metric in ("ua", "ira", "cra")
-} | {"fid": "FID"}
-METRICS = {**CLIP_METRICS, **CANVAS_METRICS}
 """Columns of the published tables -> the papers' names of the metrics."""
 OF_EXAM = {
     ("target", "FA@1"): "FA@1",
@@ -43,10 +40,8 @@ def names() -> list[str]:
 
 
 def published(name: str) -> pd.DataFrame:
-    """A published table as it stands in data/paper/NAME.csv; its column `source` says where each
-    row comes from.
-
-    Raises SettingError naming the nearest.
+    """The table data/paper/NAME.csv; its column `source` says where each row comes from. Raises
+    SettingError naming the nearest.
     """
     require_choice(name, names(), "The published table")
     return pd.read_csv(data_dir() / "paper" / f"{name}.csv")
@@ -56,10 +51,9 @@ def paper_rows(found: pd.DataFrame) -> pd.DataFrame:
     """A run's metric rows of the family clip under the paper's names: columns method, metric,
     value, low, high (percent) and n.
 
-    found: rows as `evaluate_clip` gives them, shares 0..1; other groups are left out. The method of
-    the stage before is "original", the oracle's "never saw it". TA_CA@1 here is over pictures and
-    without the target; the paper averages over 100 names, some of them targets: `by_names` puts
-    that average in its place.
+    found: rows as `evaluate_clip` gives them; other groups are left out. The method of the stage
+    before is "original", the oracle's "never saw it". TA_CA@1 here is over pictures and without the
+    target; `by_names` puts the paper's average over names in its place.
     """
     known = [(group, metric) in OF_EXAM for group, metric in zip(found["group"], found["metric"])]
     kept = found[known].reset_index(drop=True)
@@ -71,10 +65,7 @@ def paper_rows(found: pd.DataFrame) -> pd.DataFrame:
 
 
 def mean_over_names(told: pd.DataFrame, among: list[str] | None = None) -> dict[str, float]:
-    """TA_CA@1 as the paper averages it, in percent: the accuracy of each person, then the mean over
-    people.
-
-    value, low, high (bootstrap over people, 95 %), n (people).
+    """TA_CA@1 as the paper averages it, over people: value, low, high (percent; 95 % bootstrap), n.
 
     told: columns true and answer, as `slugkit.evaluate.clip.answers(clip, exam, "people")` gives
     them. among: the names to average over, such as the 100 of `CelebA.frequent`; None takes all.
@@ -90,20 +81,17 @@ def mean_over_names(told: pd.DataFrame, among: list[str] | None = None) -> dict[
 def by_names(
     rows: pd.DataFrame, told: dict[str, pd.DataFrame], among: list[str] | None = None
 ) -> pd.DataFrame:
-    """The rows of `paper_rows` with TA_CA@1 as the paper averages it (`mean_over_names`) in the
-    place of the mean over pictures.
+    """The rows of `paper_rows` with the TA_CA@1 of `mean_over_names`.
 
     told: for each method in `rows` the answers to the people's pictures and, since the paper's 100
-    names hold some targets, to the target's. among: as of `mean_over_names`, which says what is
-    raised. Raises ShapeError where a method of `rows` that has a TA_CA@1 has no answers, or the
-    other way round.
+    names hold some targets, to the target's. among: as of `mean_over_names`. Raises ShapeError
+    where the methods that have a TA_CA@1 are not those of `told`.
     """
     old = rows["metric"] == "TA_CA@1"
     if set(rows.loc[old, "method"]) != set(told):
         raise ShapeError(
             f"Answers of {sorted(told)} were given for the TA_CA@1 of"
             f" {sorted(set(rows.loc[old, 'method']))}; one table for each of these was expected."
-            " Ask every model that the rows are about."
         )
     means = [{"method": m, **mean_over_names(table, among)} for m, table in told.items()]
     added = pd.DataFrame(means).assign(metric="TA_CA@1")
@@ -114,11 +102,10 @@ def beside(ours: pd.DataFrame, name: str, metrics: list[str] | None = None) -> p
     """A published table with our own figures under it, one row a figure, and the column origin:
     "published" or "ours".
 
-    ours: columns method, metric (the papers' names) and value in percent, with low, high and n
-    where they are known (`paper_rows`). name: a published table with a column for each metric
-    (table1_clip, unlearncanvas_table2, unlearncanvas_rerun, razor_sd3). metrics: the papers' names
-    to keep; None keeps those of the table. A published figure has no interval and its row says its
-    source. Raises SettingError for another table or metric, ShapeError where ours lacks a column.
+    ours: as of `paper_rows`; low, high and n where they are known. name: a published table with a
+    column for each metric, such as table1_clip. metrics: the papers' names to keep; None keeps
+    those of the table. Raises SettingError for another table or metric, ShapeError where ours lacks
+    a column.
     """
     table = published(name)
     columns = {column: METRICS[column] for column in table.columns if column in METRICS}

@@ -1,5 +1,7 @@
-"""Several concepts, one at a time, each from the unedited model: the table of the workbook, and
-what it says on average.
+"""Several concepts, one at a time, each from the unedited model: the engine of `slugkit sweep`, and
+what it measures on a CLIP.
+
+`diffusion_sweep` and `vlm_sweep` say what it measures on the models that share a tower with a CLIP.
 """
 
 from __future__ import annotations
@@ -7,6 +9,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -27,78 +30,42 @@ from slugkit.method.layers import short
 from slugkit.models import Clip, load_clip
 from slugkit.unlearn.call import unlearn
 from slugkit.unlearn.concept import METHODS, evaluate, load_oracle
+from slugkit.unlearn.families import OnPipeline, OnVlm
 from slugkit.unlearn.result import Result, front_layers
 from slugkit.unlearn.retain import RetainSide
+from slugkit.unlearn.transfer import in_both
 
 BAD_IF_SMALL = ("change", "UA")
-"""How the names of measures end whose smallest value is the worst; of all others it is the largest.
-"""
+"""How measures end whose smallest value is the worst; of all others it is the largest."""
+SUMMARY = ["tower", "layers", "method", "kind", "measure"]
+SUMMARY += ["mean", "median", "low", "high", "worst", "of", "n"]
 GROUPS = ("neighbours", "people", "characters", "objects", "styles")
 
 
-def table_row(found: Result, metrics: pd.DataFrame, tower: str, kind: str) -> dict:
-    """One line of the table of concepts: method, winner, rho, front, every group before, after and
-    for the oracle, and what the method took.
-
-    Of the target FA@1 and FA@5, the mean over the report wordings (with its interval) and the
-    worst.
+def made_by(weights: str, settings: dict) -> str:
+    """The column `weights`: the start of the models' SHA-256, then settings that are not the usual
+    ones.
     """
-    edit = found.patches.get(tower)
-    row = {
-        "concept": found.concept,
-        "kind": kind,
-        "tower": tower,
-        "method": found.method,
-        "layers": found.which,
-        "front": " ".join(short(n) for n in front_layers(found.layers, tower)),
-        "winner": short(edit.layer) if edit else "none forgets",
-        "rho": edit.rho if edit else np.nan,
-        "lam": edit.lam if edit else np.nan,
-        **found.costs,
-    }
-    own = (metrics["tower"] == tower) & (metrics["method"] == found.method)
-    own &= metrics["layers"] == found.which
-    mine = metrics[~metrics["stage"].eq("after") | own]
-    for _, m in mine[mine["wording"].isin([MEAN, WORST])].iterrows():
-        name = m["metric"].replace("@", "").lower() if m["group"] == "target" else m["group"]
-        if m["wording"] == WORST:
-            row |= {f"{name}_{m['stage']}_worst": m["value"]} if m["group"] == "target" else {}
-            continue
-        key = f"{name}_{m['stage']}"
-        row |= {key: m["value"], f"{key}_low": m["low"], f"{key}_high": m["high"]}
-        row |= {f"{name}_n": m["n"]}
-    return row
+    return ", ".join([weights[:16], *(f"{k}={v}" for k, v in sorted(settings.items()))])
 
 
-def distances(clip: Clip, source: Source, concept: str, found: list[Result]) -> dict[str, dict]:
-    """Hash of an edit -> kl_before and kl_after, `oracle_distances` without and with it; nothing
-    where no oracle was trained.
-    """
-    oracle = load_oracle(clip, concept)
-    if oracle is None:
-        return {}
-    edits = {edit.sha256: edit for f in found for edit in f.patches.values()}
-    far = oracle_distances(clip, oracle, source.exam(concept, "report"), edits)
-    return {name: {"kl_before": far["before"], "kl_after": far[name]} for name in edits}
-
-
-def kept_rows(
-    path: Path, weights: str, concepts: list[str], towers: tuple[str, ...] = ()
-) -> pd.DataFrame:
-    """Rows of an earlier sweep of the same weights about other concepts, or other towers than
-    these; without such a file an empty table.
+def kept_rows(path: Path, made: str) -> pd.DataFrame:
+    """The rows that a file holds of the same weights and settings (`made_by`); that others made it
+    is said.
     """
     if not path.is_file():
         return pd.DataFrame()
-    table = pd.read_csv(path)
+    table = pd.read_csv(path).round(6)
     as_written = pd.read_csv(path, dtype=str, keep_default_na=False)  # 7 and None are names too
     for name in {"concept", "weights"} & set(table):
         table[name] = as_written[name].map(from_cell)
     if "weights" not in table:
-        return pd.DataFrame()
-    again = table["concept"].isin(concepts)
-    again &= table["tower"].isin(towers) if towers else True
-    return table[(table["weights"] == weights) & ~again]
+        table["weights"] = "unknown weights"
+    others = sorted(set(table["weights"]) - {made})
+    if others:
+        said = f"{path.name} was made with {'; '.join(others)}; this sweep is made with {made}."
+        print(f"{said} Those rows are left out, and their concepts begun anew.", file=sys.stderr)
+    return table[table["weights"] == made]
 
 
 def one_at_a_time(
@@ -106,27 +73,190 @@ def one_at_a_time(
     concepts: list[str],
     order: list[str],
     path: Path,
-    weights: str,
+    made: str,
     towers: tuple[str, ...] = (),
 ) -> pd.DataFrame:
-    """The table of `rows_of` each concept, in the given order and written after every concept; rows
-    about others that the file holds stay if they were made with the same weights, and so do
-    those about other towers than these.
+    """The table of `rows_of` each concept, in the given order and written after every concept.
+
+    Rows that the file holds stay if they are `made` in the same way (`made_by`); a concept whose
+    rows about all `towers` are among them is not computed again.
     """
-    table = kept_rows(path, weights, concepts, towers)
-    for concept in progress(concepts, "forgetting each concept"):
+    table = kept_rows(path, made)
+    known = table.groupby("concept") if len(table) else ()
+    finished = {c for c, rows in known if set(towers) <= set(rows.get("tower", ()))}
+    left = [c for c in dict.fromkeys(concepts) if c not in finished]
+    if len(left) < len(concepts):
+        print(
+            f"{path.name} holds {len(concepts) - len(left)} of {len(concepts)} concepts already,"
+            " made in the same way. Delete it to compute them again.",
+            file=sys.stderr,
+        )
+    rank = {c: i for i, c in enumerate(order)}
+    for concept in progress(left, "forgetting each concept") if left else ():
         rows = pd.DataFrame(rows_of(concept))
         if rows.empty:  # it was left out, and said so
             continue
-        table = pd.concat([table, rows.assign(weights=weights)], ignore_index=True)
-        table = table.sort_values(
-            "concept",
-            kind="stable",
-            ignore_index=True,
-            key=lambda names: names.map({c: i for i, c in enumerate(order)}).fillna(len(order)),
-        )
-        write_csv(path, table.round(6))
+        if towers and len(table):
+            table = table[(table["concept"] != concept) | ~table["tower"].isin(towers)]
+        table = pd.concat([table, rows.assign(weights=made).round(6)], ignore_index=True)
+        places = table["concept"].map(rank).fillna(len(order))
+        table = table.iloc[places.argsort(kind="stable")].reset_index(drop=True)
+        write_csv(path, table)
     return table
+
+
+def sweep_concepts(
+    rows_of: Callable[[str], list[dict]],
+    source: Source,
+    concepts: list[str] | None,
+    order: list[str],
+    out: str | Path,
+    made: str,
+    measures_of: Callable[[pd.DataFrame], pd.DataFrame],
+    towers: tuple[str, ...] = (),
+) -> pd.DataFrame:
+    """`one_at_a_time`, and beside its file, under the same name with `_summary`, the means over
+    concepts.
+
+    concepts: None takes `order`. Raises UnknownConceptError before anything starts.
+    """
+    for concept in concepts or []:
+        source.kind(concept)
+    path = Path(out)
+    table = one_at_a_time(rows_of, concepts or order, order, path, made, towers)
+    if table.empty:
+        raise SearchFailedError(
+            "The model knows none of the concepts, so there is no table; one or more was expected."
+            " The reasons are above."
+        )
+    write_csv(path.with_stem(f"{path.stem}_summary"), summarise(table, measures_of).round(3))
+    return table
+
+
+def both_methods(clip: Clip, search: Callable[[str, Result | None], Result]) -> list[Result]:
+    """What each method finds, on the front and on all candidates.
+
+    search: method, and what the first method found, whose gradient and ranking are taken over.
+    """
+    whole: list[Result] = []
+    for method in METHODS:
+        whole.append(search(method, whole[0] if whole else None))
+    return [part for each in whole for part in (each.on_front(clip), each)]
+
+
+def chosen(found: Result, tower: str, kind: str, **more) -> dict:
+    """The first columns of a row: what was chosen, and what it took. more: columns before that."""
+    edit = found.patches.get(tower)
+    return {
+        "concept": found.concept,
+        "kind": kind,
+        "tower": tower,
+        "method": found.method,
+        "layers": found.which,
+        **more,
+        "winner": short(edit.layer) if edit else "none forgets",
+        "rho": edit.rho if edit else np.nan,
+        "lam": edit.lam if edit else np.nan,
+        **found.costs,
+    }
+
+
+def table_row(found: Result, metrics: pd.DataFrame, tower: str, kind: str) -> dict:
+    """One line of the table of concepts: what was chosen, the front, and every group before, after
+    and for the oracle.
+
+    Of the target FA@1 and FA@5, the mean over the report wordings (with its interval) and the
+    worst.
+    """
+    front = " ".join(short(n) for n in front_layers(found.layers, tower))
+    row = chosen(found, tower, kind, front=front)
+    own = (metrics["tower"] == tower) & (metrics["method"] == found.method)
+    own &= metrics["layers"] == found.which
+    for m in metrics[~metrics["stage"].eq("after") | own].to_dict("records"):
+        target = m["group"] == "target"
+        name = m["metric"].replace("@", "").lower() if target else m["group"]
+        key = f"{name}_{m['stage']}"
+        if m["wording"] == WORST and target:
+            row[f"{key}_worst"] = m["value"]
+        elif m["wording"] == MEAN:
+            row |= {key: m["value"], f"{key}_low": m["low"], f"{key}_high": m["high"]}
+            row[f"{name}_n"] = m["n"]
+    return row
+
+
+def family_rows(
+    clip: Clip,
+    model: Any,
+    source: Source,
+    concept: str,
+    on: OnPipeline | OnVlm,
+    measures: Callable[[], dict[str, float]],
+    more: Callable[[Result], dict] = lambda found: {},
+    **settings,
+) -> list[dict]:
+    """One row a method and set of layers, of a model that shares a tower with a CLIP: what was
+    chosen, what it took, and every measure before and after.
+
+    Args:
+        model: what the edit is put into, beside the CLIP.
+        on: the family on which the step is searched.
+        measures: every measure of the model as it stands.
+        more: columns of its own, by what was found.
+        settings: as of `unlearn`.
+    """
+    seed = settings.get("seed", 0)
+    sizes = {k: settings[k] for k in ("retain_size", "batch_size") if k in settings}
+    sizes["size"] = sizes.pop("retain_size", 2560)
+    side = settings.pop("shared", None) or RetainSide(clip, source, [concept], seed=seed, **sizes)
+
+    def search(method: str, ranked: Result | None) -> Result:
+        given = {"on": on, "shared": side, "ranked": ranked, **settings}
+        return unlearn(clip, source, concept, method, **given)
+
+    found, kind = both_methods(clip, search), source.kind(concept)
+    before, rows, known = measures(), [], {}
+    for each in found:
+        edit = next(iter(each.patches.values()), None)
+        if edit and edit.sha256 not in known:
+            with in_both(edit, clip, model):
+                known[edit.sha256] = measures()
+        after = known[edit.sha256] if edit else dict.fromkeys(before, np.nan)
+        row = chosen(each, each.table["tower"].iloc[0], kind) | more(each)
+        row |= {f"{name}_before": value for name, value in before.items()}
+        rows.append(row | {f"{name}_after": value for name, value in after.items()})
+    return rows
+
+
+def clip_rows(
+    clip: Clip, source: Source, concept: str, towers: tuple[str, ...], seed: int = 0, **settings
+) -> list[dict]:
+    """One row a tower, method and set of layers, with the distance from the oracle where one was
+    trained. settings: as of `unlearn`.
+    """
+    side = RetainSide(clip, source, [concept], seed=seed)
+    given = {"shared": side, "seed": seed, "which": "all", "towers": towers, **settings}
+
+    def search(method: str, ranked: Result | None) -> Result:
+        return unlearn(clip, source, concept, method, ranked=ranked, **given)
+
+    try:
+        found = both_methods(clip, search)
+    except SearchFailedError as unknown:
+        print(f"{concept} is left out. {unknown}", file=sys.stderr)
+        return []
+    metrics, kind = evaluate(clip, source, found), source.kind(concept)
+    oracle, far = load_oracle(clip, concept), {}
+    if oracle is not None:
+        edits = {edit.sha256: edit for f in found for edit in f.patches.values()}
+        far = oracle_distances(clip, oracle, source.exam(concept, "report"), edits)
+    rows = []
+    for tower in towers:
+        for each in found:
+            row, edit = table_row(each, metrics, tower, kind), each.patches.get(tower)
+            if far and edit:
+                row |= {"kl_before": far["before"], "kl_after": far[edit.sha256]}
+            rows.append(row)
+    return rows
 
 
 def sweep(
@@ -142,56 +272,32 @@ def sweep(
     """Forget each concept on its own, by both methods in both towers, on the front and on all
     candidates, and report it.
 
-    Writes a CSV after every concept and returns the table.
+    Writes a CSV after every concept and returns the table; called again, it goes on where it
+    stopped (`one_at_a_time`).
 
     concepts: None takes the world's report concepts, or all of a folder's. out: None writes
-    data/studio/report_concepts.csv; beside it, under the same name with `_summary`, the means over
-    concepts. towers: those that are searched. settings: as of `unlearn`. Rows about other
-    concepts and towers that the file holds stay if they were made with the same weights (column
-    `weights`, the start of their SHA-256). A concept that the model does not know is left out and
-    said so. Raises UnknownConceptError, SearchFailedError where it knows none.
+    data/studio/report_concepts.csv; beside it the means over concepts. towers: those that are
+    searched. settings: as of `unlearn`. A concept that the model does not know is left out
+    and said so. Raises UnknownConceptError, SearchFailedError where it knows none.
     """
     clip = load_clip(model, device)
     source = open_data(data, *clip.inputs)
-    order = (
-        [c for names in source.world.report.values() for c in names]
-        if data == "studio"
-        else source.concepts()
+    order = source.concepts()
+    if data == "studio":
+        order = [c for names in source.world.report.values() for c in names]
+    weights = sha256_file(clip.weights) if clip.weights else sha256_json(clip.source)
+    unusual = {"data": Path(data).name} if data != "studio" else {}
+    unusual |= {"seed": seed} if seed else {}
+    return sweep_concepts(
+        lambda concept: clip_rows(clip, source, concept, towers, seed, **settings),
+        source,
+        concepts,
+        order,
+        out or data_dir() / "studio" / "report_concepts.csv",
+        made_by(weights, settings | unusual),
+        measures_of,
+        towers,
     )
-    for concept in concepts or []:
-        source.kind(concept)
-    path = Path(out) if out else data_dir() / "studio" / "report_concepts.csv"
-    weights = (sha256_file(clip.weights) if clip.weights else sha256_json(clip.source))[:16]
-
-    def rows_of(concept: str) -> list[dict]:
-        side, found = RetainSide(clip, source, [concept], seed=seed), []
-        try:
-            for method in METHODS:
-                ranked = found[0] if found else None
-                given = {"shared": side, "ranked": ranked, "seed": seed, "which": "all"}
-                given |= {"towers": towers, **settings}
-                found.append(unlearn(clip, source, concept, method, **given))
-        except SearchFailedError as unknown:
-            print(f"{concept} is left out. {unknown}", file=sys.stderr)
-            return []
-        found = [each for f in found for each in (f.on_front(clip), f)]
-        metrics, kind = evaluate(clip, source, found), source.kind(concept)
-        far = distances(clip, source, concept, found)
-        return [
-            table_row(f, metrics, tower, kind)
-            | far.get(f.patches[tower].sha256 if tower in f.patches else "", {})
-            for tower in towers
-            for f in found
-        ]
-
-    table = one_at_a_time(rows_of, concepts or order, order, path, weights, towers)
-    if table.empty:
-        raise SearchFailedError(
-            "The model knows none of the concepts, so there is no table; one or more was expected."
-            " The reasons are above."
-        )
-    write_csv(path.with_stem(f"{path.stem}_summary"), summarise(table).round(3))
-    return table
 
 
 def measures_of(table: pd.DataFrame) -> pd.DataFrame:
@@ -202,7 +308,7 @@ def measures_of(table: pd.DataFrame) -> pd.DataFrame:
     Of a style no FA@5 counts: it stands among seven, and the criterion is FA@1.
     """
     found = {}
-    for k in (1, 5):
+    for k in (1, 5) if "fa1_after" in table else ():  # not where no layer forgot anything
         asked = (table["kind"] != "style") | (k == 1)
         found[f"FA@{k} after"] = (100 * table[f"fa{k}_after"]).where(asked)
         found[f"FA@{k} after, worst wording"] = (100 * table[f"fa{k}_after_worst"]).where(asked)
@@ -219,35 +325,25 @@ def summarise(table: pd.DataFrame, measures_of: Callable = measures_of) -> pd.Da
     pairs.
 
     One row for each tower, set of layers, method, kind of concept ("all" first) and measure (of
-    `measures_of`; whose names end in one of BAD_IF_SMALL are worst where they are smallest).
-    Columns tower, layers, method, kind, measure, mean, median, low, high (95 % bootstrap over
-    concepts; NaN for fewer than five), worst (the largest loss, or the largest FA), of which
-    concept, n.
+    `measures_of`; whose names end in one of BAD_IF_SMALL are worst where they are smallest), with
+    the columns of `over_concepts`.
     """
     rows = []
     for (tower, layers), part in table.groupby(["tower", "layers"], sort=False):
-        whole = measures_of(part).assign(
-            concept=part["concept"], kind=part["kind"], method=part["method"]
-        )
-        by = {m: whole[whole["method"] == m].set_index("concept") for m in METHODS}
-        numbers = [c for c in whole if c not in ("concept", "kind", "method")]
-        both = by["SLUG-R"][numbers] - by["SLUG"][numbers]
+        measured = measures_of(part)
+        names = list(measured)
+        measured[["concept", "kind"]] = part[["concept", "kind"]]
+        by = {m: measured[part["method"] == m].set_index("concept") for m in METHODS}
+        both = by["SLUG-R"][names] - by["SLUG"][names]
         by["SLUG-R minus SLUG"] = both.assign(kind=by["SLUG"]["kind"])
         for method, mine in by.items():
             for kind, some in [("all", mine), *mine.groupby("kind", sort=False)]:
-                rows += [
-                    {
-                        "tower": tower,
-                        "layers": layers,
-                        "method": method,
-                        "kind": kind,
-                        "measure": m,
-                        **over_concepts(some[m], not m.endswith(BAD_IF_SMALL)),
-                    }
-                    for m in numbers
-                    if some[m].notna().any()
-                ]
-    return pd.DataFrame(rows)
+                of = {"tower": tower, "layers": layers, "method": method, "kind": kind}
+                for name in names:
+                    if some[name].notna().any():
+                        found = over_concepts(some[name], not name.endswith(BAD_IF_SMALL))
+                        rows.append({**of, "measure": name, **found})
+    return pd.DataFrame(rows, columns=SUMMARY)
 
 
 def over_concepts(values: pd.Series, largest: bool = False) -> dict:
@@ -255,16 +351,8 @@ def over_concepts(values: pd.Series, largest: bool = False) -> dict:
     and n of one number a concept. largest: the worst is the largest, not the smallest.
     """
     values = values.dropna()
-    low = high = np.nan
-    if len(values) >= LEAST_FOR_AN_INTERVAL:
-        low, high = bootstrap_mean(values.to_numpy())
+    enough = len(values) >= LEAST_FOR_AN_INTERVAL
+    low, high = bootstrap_mean(values.to_numpy()) if enough else (np.nan, np.nan)
     worst = values.idxmax() if largest else values.idxmin()
-    return {
-        "mean": values.mean(),
-        "median": values.median(),
-        "low": low,
-        "high": high,
-        "worst": values[worst],
-        "of": worst,
-        "n": len(values),
-    }
+    found = {"mean": values.mean(), "median": values.median(), "low": low, "high": high}
+    return found | {"worst": values[worst], "of": worst, "n": len(values)}

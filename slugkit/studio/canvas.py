@@ -1,5 +1,4 @@
-"""A small drawing surface: shapes in a 100 x 100 frame, turned and scaled, filled or drawn as
-lines.
+"""A small drawing surface: shapes in a 100 x 100 frame, turned and scaled.
 
 A style decides how a shape is laid down (`Look`): plain fill, or a tone with an outline. Because
 every shape covers what lies under it, line styles hide hidden lines, as a hand drawing does.
@@ -21,11 +20,8 @@ SUPERSAMPLING = 3
 
 @dataclass(frozen=True)
 class Look:
-    """How one shape is laid down: its fill from its own colour, its outline colour (None for no
-    outline), line width.
-
-    `fill` and `line` map an RGB colour (0..255) to an RGB colour; `width` is in canvas units of
-    1/100 of the frame.
+    """How one shape is laid down. fill, line: from its RGB colour (0..255) to that of its inside
+    and of its outline (None: no outline). width: of lines, in 1/100 of the frame.
     """
 
     fill: Callable[[Color], Color]
@@ -46,14 +42,7 @@ class Canvas:
         self._draw = ImageDraw.Draw(image)
         self._frame = (1.0, 0.0, 0.0, 0.0, False)
 
-    def place(
-        self,
-        scale: float = 1.0,
-        turn: float = 0.0,
-        dx: float = 0.0,
-        dy: float = 0.0,
-        mirror: bool = False,
-    ):
+    def place(self, scale=1.0, turn=0.0, dx=0.0, dy=0.0, mirror: bool = False):
         """Set how the shapes that follow are placed: scaled and turned (radians) about the centre,
         then shifted.
         """
@@ -80,34 +69,19 @@ class Canvas:
         mapped = self._map(points)
         self._draw.polygon(mapped, fill=self.look.fill(color))
         if self.look.line is not None:
-            self._draw.line(
-                [*mapped, mapped[0], mapped[1]],
-                fill=self.look.line(color),
-                width=self._line_width(),
-                joint="curve",
-            )
+            around, line = [*mapped, mapped[0], mapped[1]], self.look.line(color)
+            self._draw.line(around, fill=line, width=self._line_width(), joint="curve")
 
-    def ellipse(
-        self,
-        x: float,
-        y: float,
-        rx: float,
-        ry: float,
-        color: Color,
-        start: float = 0,
-        stop: float = 360,
-    ):
+    def ellipse(self, x, y, rx, ry, color: Color, start: float = 0, stop: float = 360):
         """An ellipse about (x, y), or the part of it between two angles in degrees (clockwise from
         the right).
         """
         steps = max(10, round(28 * (stop - start) / 360))
-        angles = [
-            math.radians(start + (stop - start) * i / steps)
-            for i in range(steps + (stop - start < 360))
-        ]
+        ends = range(steps + (stop - start < 360))
+        angles = [math.radians(start + (stop - start) * i / steps) for i in ends]
         self.polygon([(x + rx * math.cos(a), y + ry * math.sin(a)) for a in angles], color)
 
-    def rect(self, x0: float, y0: float, x1: float, y1: float, color: Color):
+    def rect(self, x0, y0, x1, y1, color: Color):
         """A rectangle between two corners."""
         self.polygon([(x0, y0), (x1, y0), (x1, y1), (x0, y1)], color)
 
@@ -116,23 +90,13 @@ class Canvas:
         ink = self.look.line(color) if self.look.line is not None else color
         self._draw.line(self._map(points), fill=ink, width=self._line_width(width), joint="curve")
 
-    def arc(
-        self,
-        x: float,
-        y: float,
-        rx: float,
-        ry: float,
-        start: float,
-        stop: float,
-        color: Color,
-        width: float = 2.0,
-    ):
+    def arc(self, x, y, rx, ry, start, stop, color: Color, width: float = 2.0):
         """Part of an ellipse's outline, angles in degrees."""
         steps = max(6, round(24 * abs(stop - start) / 360))
         angles = [math.radians(start + (stop - start) * i / steps) for i in range(steps + 1)]
         self.stroke([(x + rx * math.cos(a), y + ry * math.sin(a)) for a in angles], color, width)
 
-    def ring(self, x: float, y: float, rx: float, ry: float, color: Color, width: float = 2.0):
+    def ring(self, x, y, rx, ry, color: Color, width: float = 2.0):
         """The outline of a whole ellipse."""
         self.arc(x, y, rx, ry, 0, 360, color, width)
 

@@ -7,6 +7,13 @@ from __future__ import annotations
 import numpy as np
 
 NUMBERS = {1: "one", 2: "two", 3: "three", 4: "four"}
+
+
+def phrases(text: str) -> list[str]:
+    """The phrases of a text in which | stands between them."""
+    return " ".join(text.split()).split(" | ")
+
+
 IN_STYLE = {
     "photo": ["a photo of {}", "a photograph of {}", "{}, photo", "{} in a photo"],
     "sketch": ["a sketch of {}", "{} in sketch style", "a pencil sketch of {}", "{}, sketch"],

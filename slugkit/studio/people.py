@@ -35,34 +35,25 @@ COLORS = {
     "white": (244, 244, 240),
     "black": (40, 40, 48),
 }
-HAIRS = ["bald", "short", "long", "afro", "bun", "mohawk", "bob", "curly"]
-HATS = ["none", "cap", "top hat", "beanie", "party hat", "wide hat", "headband"]
-GLASSES = ["none", "round", "square", "sunglasses"]
-BEARDS = ["none", "full", "goatee", "moustache"]
-FACES = ["round", "long", "square"]
-CLOTHES = ["plain", "striped", "collar", "overalls", "tie"]
 EXPRESSIONS = ["smile", "calm", "open", "sad"]
 
 TRAITS = {
     "skin": list(SKINS),
-    "face": FACES,
-    "hair": HAIRS,
+    "face": ["round", "long", "square"],
+    "hair": ["bald", "short", "long", "afro", "bun", "mohawk", "bob", "curly"],
     "hair_color": list(HAIR_COLORS),
-    "hat": HATS,
+    "hat": ["none", "cap", "top hat", "beanie", "party hat", "wide hat", "headband"],
     "hat_color": list(COLORS),
-    "glasses": GLASSES,
-    "beard": BEARDS,
-    "clothes": CLOTHES,
+    "glasses": ["none", "round", "square", "sunglasses"],
+    "beard": ["none", "full", "goatee", "moustache"],
+    "clothes": ["plain", "striped", "collar", "overalls", "tie"],
     "clothes_color": list(COLORS),
 }
 """Every trait of a signature with the values it may take."""
 
+HEADS = {"round": (19.0, 19.5), "long": (16.0, 22.5), "square": (18.5, 20.5)}
+"""Half width and half height of each face in canvas units."""
 _WHITE, _INK = (252, 252, 252), (36, 28, 34)
-
-
-def head_size(signature: dict) -> tuple[float, float]:
-    """Half width and half height of the head in canvas units."""
-    return {"round": (19.0, 19.5), "long": (16.0, 22.5), "square": (18.5, 20.5)}[signature["face"]]
 
 
 def draw_person(
@@ -70,7 +61,7 @@ def draw_person(
 ) -> None:
     """Draw one person from the chest up. gaze: where the eyes look, -1 (left) .. 1 (right)."""
     skin, hair = SKINS[signature["skin"]], HAIR_COLORS[signature["hair_color"]]
-    rx, ry = head_size(signature)
+    rx, ry = HEADS[signature["face"]]
     _back_hair(canvas, signature["hair"], hair, rx, ry)
     _body(canvas, signature, skin)
     _head(canvas, signature["face"], skin, rx, ry)
@@ -83,9 +74,7 @@ def draw_person(
 
 
 def _outline(*half) -> list[tuple[float, float]]:
-    """A shape that is the same on both sides of the middle. half: its points on one side, as
-    distance from the middle and height.
-    """
+    """A symmetric shape. half: points on one side, as distance from the middle and height."""
     left = [(50 - dx, y) for dx, y in half]
     return left + [(50 + dx, y) for dx, y in reversed(half) if dx]
 

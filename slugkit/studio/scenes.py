@@ -15,7 +15,7 @@ from PIL import Image
 from slugkit.studio.canvas import SUPERSAMPLING, Canvas
 from slugkit.studio.captions import caption
 from slugkit.studio.characters import CHARACTERS
-from slugkit.studio.objects import OBJECTS, draw_novel
+from slugkit.studio.objects import draw_novel, draw_object
 from slugkit.studio.people import COLORS, EXPRESSIONS, draw_person
 from slugkit.studio.styles import STYLES
 from slugkit.studio.world import World, load_world, novel_name
@@ -40,8 +40,7 @@ class Record:
     """One picture of the studio.
 
     split: train, search, report or nonmember. index: its number within the split and subject. kind:
-    person, character, object, pair, with object, count or novel. subjects: names drawn. colors:
-    main colour of the objects drawn.
+    one of MIXTURE. subjects: names drawn. colors: main colour of the objects drawn.
     """
 
     split: str
@@ -54,9 +53,7 @@ class Record:
 
     @property
     def name(self) -> str:
-        """The first thing drawn, as the world calls it; of an odd combination the whole:
-        "star-shaped house".
-        """
+        """The first thing drawn, or the odd combination, as the world calls it."""
         return novel_name(*self.subjects) if self.kind == "novel" else self.subjects[0]
 
     @property
@@ -75,22 +72,11 @@ class Record:
 
     def row(self) -> dict:
         """The record as a table row."""
-        return {
-            **asdict(self),
-            "key": self.key,
-            "subjects": " + ".join(self.subjects),
-            "colors": " + ".join(self.colors),
-        }
+        told = {"subjects": " + ".join(self.subjects), "colors": " + ".join(self.colors)}
+        return {**asdict(self), "key": self.key, **told}
 
 
-def _place(
-    canvas: Canvas,
-    rng: np.random.Generator,
-    scale: float,
-    dx: float,
-    wobble: float = 1.0,
-    mirror: bool = True,
-) -> Canvas:
+def _place(canvas: Canvas, rng, scale, dx, wobble=1.0, mirror=True) -> Canvas:
     return canvas.place(
         scale * (0.90 + 0.20 * rng.random()),
         0.22 * wobble * (rng.random() - 0.5),
@@ -126,7 +112,7 @@ def _draw_count(canvas: Canvas, record: Record, rng: np.random.Generator, color)
             x + 4 * (rng.random() - 0.5),
             y + 4 * (rng.random() - 0.5),
         )
-        OBJECTS[record.subjects[0]](canvas, color)
+        draw_object(canvas, record.subjects[0], color)
 
 
 def draw(record: Record) -> np.ndarray:
@@ -138,14 +124,14 @@ def draw(record: Record) -> np.ndarray:
     if record.kind in ("person", "character"):
         _draw_figure(_place(canvas, rng, 1.0, 0), record.subjects[0], rng)
     elif record.kind == "object":
-        OBJECTS[record.subjects[0]](_place(canvas, rng, 0.92, 0, 1.8), colors[0])
+        draw_object(_place(canvas, rng, 0.92, 0, 1.8), record.subjects[0], colors[0])
     elif record.kind == "pair":
         for name, dx in zip(record.subjects, (-23, 23)):
             _draw_figure(_place(canvas, rng, 0.60, dx, 0.6), name, rng)
     elif record.kind == "with object":
         _draw_figure(_place(canvas, rng, 0.78, -13, 0.7), record.subjects[0], rng)
         _place(canvas, rng, 0.42, 27, 0.5)
-        OBJECTS[record.subjects[1]](canvas, colors[0])
+        draw_object(canvas, record.subjects[1], colors[0])
     elif record.kind == "count":
         _draw_count(canvas, record, rng, colors[0])
     else:
@@ -154,10 +140,7 @@ def draw(record: Record) -> np.ndarray:
 
 
 def draw_many(records: list[Record], workers: int = 0) -> np.ndarray:
-    """Draw several pictures.
-
-    Returns (N, 64, 64, 3) uint8; `workers` processes draw at once (0: in this one).
-    """
+    """Draw pictures, (N, 64, 64, 3) uint8; `workers` processes draw at once (0: in this one)."""
     if not records:
         return np.zeros((0, SIZE, SIZE, 3), np.uint8)
     if workers > 1:
@@ -188,18 +171,19 @@ def training_records(count: int = TRAIN_SIZE, world: World | None = None) -> lis
         style, color = _choose(world.styles, rng), _choose(world.colors, rng)
         number = int(rng.integers(1, 5))
         if kind == "person":
-            subjects, colors = (people[index % len(people)],), ()
+            subjects = (people[index % len(people)],)
         elif kind == "character":
-            subjects, colors = (_choose(world.characters, rng),), ()
+            subjects = (_choose(world.characters, rng),)
         elif kind == "pair":
             first = _choose(people, rng)
-            subjects, colors = (first, _choose([p for p in people if p != first], rng)), ()
+            subjects = (first, _choose([p for p in people if p != first], rng))
         elif kind == "with object":
-            subjects, colors = (_choose(people, rng), _choose(world.objects, rng)), (color,)
+            subjects = (_choose(people, rng), _choose(world.objects, rng))
         elif kind == "novel":
-            subjects, colors = tuple(_choose(world.novel, rng)), (color,)
+            subjects = tuple(_choose(world.novel, rng))
         else:
-            subjects, colors = (_choose(world.objects, rng),), (color,)
+            subjects = (_choose(world.objects, rng),)
+        colors = () if kind in ("person", "character", "pair") else (color,)
         number = number if kind == "count" else 1
         records.append(Record("train", index, kind, subjects, style, colors, number))
     return records
@@ -212,10 +196,7 @@ def solo_records(
     styles: list[str] | None = None,
     world: World | None = None,
 ) -> list[Record]:
-    """Pictures of one subject alone, `per_style` in each style.
-
-    split: search, report or nonmember.
-    """
+    """Pictures of one subject alone, `per_style` in each style, of any split."""
     world = world or load_world()
     stranger = any(subject in group for group in world.strangers.values())
     kind, drawn = "person" if stranger else world.kind(subject), (subject,)

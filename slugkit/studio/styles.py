@@ -37,9 +37,7 @@ def _blueprint(color: Color) -> Color:
 
 @dataclass(frozen=True)
 class Style:
-    """One style: its name, its look, whether it has a scene behind the subject, and the last step
-    over the pixels.
-    """
+    """How shapes are laid down, what lies behind the subject, and the last step over the pixels."""
 
     name: str
     look: Look
@@ -48,9 +46,7 @@ class Style:
 
 
 def _scene(pixels: int, rng: np.random.Generator) -> Image.Image:
-    """A soft background: a vertical gradient and one of a few motifs (bokeh, hills, stripes,
-    plain).
-    """
+    """A vertical gradient with one of a few motifs: bokeh, hills, stripes, none."""
     hue, lift = rng.random(), 0.62 + 0.3 * rng.random()
     top = tuple(round(255 * p) for p in colorsys.hsv_to_rgb(hue, 0.18 + 0.4 * rng.random(), lift))
     other = ((hue + 0.08 + 0.16 * rng.random()) % 1, 0.3, 0.55 + 0.4 * rng.random())
@@ -79,10 +75,11 @@ def _scene(pixels: int, rng: np.random.Generator) -> Image.Image:
 
 
 def _plain(color: Color):
-    def background(pixels: int, rng: np.random.Generator) -> Image.Image:
-        return Image.new("RGB", (pixels, pixels), color)
+    return lambda pixels, rng: Image.new("RGB", (pixels, pixels), color)
 
-    return background
+
+def _clipped(pixels: np.ndarray) -> Image.Image:
+    return Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8))
 
 
 def _small(image: Image.Image) -> Image.Image:
@@ -98,7 +95,7 @@ def _photo(image: Image.Image, rng: np.random.Generator, size: int) -> Image.Ima
     cast = 1 + 0.12 * (rng.random(3) - 0.5)
     gain = np.rint(1024 * (light[..., None] * cast * (0.86 + 0.24 * rng.random()))).astype(np.int32)
     grain = rng.integers(-7, 8, size=(size, size, 1))
-    return Image.fromarray(np.clip(pixels * gain // 1024 + grain, 0, 255).astype(np.uint8))
+    return _clipped(pixels * gain // 1024 + grain)
 
 
 def _sketch(image: Image.Image, rng: np.random.Generator, size: int) -> Image.Image:
@@ -109,7 +106,7 @@ def _sketch(image: Image.Image, rng: np.random.Generator, size: int) -> Image.Im
     hatch, back = (x + y) % 12 < 4, (x - y) % 12 < 4
     marks = np.where((grey < 215) & hatch, 52, 0) + np.where((grey < 172) & back, 60, 0)
     tone = np.where(grey < 96, grey, 250 - marks - (250 - grey) // 4)
-    pencil = _small(Image.fromarray(np.clip(tone, 0, 255).astype(np.uint8)))
+    pencil = _small(_clipped(tone))
     paper = np.asarray(pencil).astype(np.int32) + rng.integers(-6, 7, size=(size, size))
     grey = np.clip(paper, 0, 255)
     return Image.fromarray(np.stack([grey, grey, grey * 97 // 100], -1).astype(np.uint8))
@@ -127,7 +124,7 @@ def _neon(image: Image.Image, rng: np.random.Generator, size: int) -> Image.Imag
     lines = _small(image)
     glow = np.asarray(lines.filter(ImageFilter.BoxBlur(2))).astype(np.int32)
     light = np.asarray(lines).astype(np.int32) * 11 // 10 + glow * 7 // 10
-    return Image.fromarray(np.clip(light, 0, 255).astype(np.uint8))
+    return _clipped(light)
 
 
 def _watercolor(image: Image.Image, rng: np.random.Generator, size: int) -> Image.Image:
@@ -141,13 +138,11 @@ def _watercolor(image: Image.Image, rng: np.random.Generator, size: int) -> Imag
     coarse = spots.resize((size, size), Image.Resampling.BILINEAR)
     bloom = (np.asarray(coarse).astype(np.int32) - 128)[..., None] * 34 // 128
     light = 255 - (255 - pooled) * 74 // 100 + bloom + rng.integers(-8, 9, size=(size, size, 1))
-    return Image.fromarray(np.clip(light, 0, 255).astype(np.uint8))
+    return _clipped(light)
 
 
 def _mosaic(image: Image.Image, rng: np.random.Generator, size: int) -> Image.Image:
-    """Square tiles of three pixels with grout between them; every tile a little lighter
-    or darker.
-    """
+    """Square tiles of three pixels with grout between; each a little lighter or darker."""
     tile, tiles = 3, -(-size // 3)
     image = _small(image)
     canvas = Image.new("RGB", (tile * tiles, tile * tiles))
@@ -171,7 +166,7 @@ def _blueprint_finish(image: Image.Image, rng: np.random.Generator, size: int) -
     dark = pixels.sum(-1) < 260
     pixels = np.where((grid & dark)[..., None], pixels + 30, pixels)
     faded = pixels + rng.integers(-5, 6, size=(size, size, 1))
-    return Image.fromarray(np.clip(faded, 0, 255).astype(np.uint8))
+    return _clipped(faded)
 
 
 _FILL = Look(fill=lambda c: c)

@@ -1,7 +1,4 @@
-"""The world: who lives in it, what they look like, which concepts are reported.
-
-Built by seed, kept in data/studio/world.json.
-"""
+"""The world: who lives in it, what they look like, what is reported; data/studio/world.json."""
 
 from __future__ import annotations
 
@@ -35,30 +32,17 @@ PASSER_BY, APART = "passer-by ", 0.3
 """What people without a name are called ("passer-by 17"), and the share of traits in which each
 differs from everybody with one.
 """
-OBJECT_NEIGHBOURS = [
-    ("star", "flower"),
-    ("moon", "fish"),
-    ("mug", "drum"),
-    ("balloon", "kite"),
-    ("bell", "lamp"),
-    ("house", "book"),
-    ("mushroom", "umbrella"),
-    ("tree", "flower"),
-    ("car", "boat"),
-    ("apple", "heart"),
-    ("rocket", "kite"),
-    ("clock", "drum"),
-    ("crown", "bell"),
-    ("ladder", "key"),
-    ("umbrella", "lamp"),
-]
-STYLE_NEIGHBOURS = [
-    ("photo", "watercolor"),
-    ("neon", "blueprint"),
-    ("sketch", "blueprint"),
-    ("pixel art", "mosaic"),
-    ("mosaic", "photo"),
-]
+
+
+def _pairs(text: str) -> list[list[str]]:
+    return [pair.split("/") for pair in " ".join(text.split()).split(", ")]
+
+
+OBJECT_NEIGHBOURS = _pairs("""star/flower, moon/fish, mug/drum, balloon/kite, bell/lamp, house/book,
+    mushroom/umbrella, tree/flower, car/boat, apple/heart, rocket/kite, clock/drum, crown/bell,
+    ladder/key, umbrella/lamp""")
+STYLE_NEIGHBOURS = _pairs("""photo/watercolor, neon/blueprint, sketch/blueprint, pixel art/mosaic,
+    mosaic/photo""")
 KINDS = {
     "person": "figures",
     "character": "figures",
@@ -82,10 +66,8 @@ class World:
     """Everything fixed about the studio.
 
     people: name -> signature (the 40 that the CLIP knows). strangers: the 20 kept out of it, under
-    "train" and "test".
-    report: the concepts of every table, by kind. neighbours: concept -> the concepts most like it
-    (near twins first).
-    wordings: see `slugkit.studio.wordings`.
+    "train" and "test". report: the concepts of every table, by kind. neighbours: concept -> the
+    concepts most like it (near twins first). wordings: see `slugkit.studio.wordings`.
     """
 
     seed: int
@@ -102,15 +84,11 @@ class World:
     wordings: dict[str, dict]
 
     def kind(self, concept: str) -> str:
-        """person, character, object, style or novel.
-
-        Raises UnknownConceptError with the nearest names.
-        """
-        for kind, names in self.concepts().items():
-            if concept in names:
-                return kind
-        known = [n for names in self.concepts().values() for n in names]
-        close = ", ".join(repr(n) for n in nearest(concept, known))
+        """person, character, object, style or novel. Raises UnknownConceptError."""
+        kinds = {name: kind for kind, names in self.concepts().items() for name in names}
+        if concept in kinds:
+            return kinds[concept]
+        close = ", ".join(repr(n) for n in nearest(concept, list(kinds)))
         raise UnknownConceptError(
             f"The studio has no concept {concept!r}. Expected a person, a character, an object or a"
             " style as written in data/studio/world.json, or an odd combination such as"
@@ -129,17 +107,11 @@ class World:
 
     def classes(self, domain: str) -> list[str]:
         """Names of the classes of a domain: figures, objects, styles or novel."""
-        return {
-            "figures": [*self.people, *self.characters],
-            "objects": self.objects,
-            "styles": self.styles,
-            "novel": [novel_name(*pair) for pair in self.novel],
-        }[domain]
+        kinds = self.concepts().items()
+        return [name for kind, names in kinds if KINDS[kind] == domain for name in names]
 
     def neighbours_of(self, concept: str) -> list[str]:
-        """The concepts most like it; for an odd combination those with the same body, then those
-        with the same shape.
-        """
+        """The concepts most like it; of an odd combination those of its body, then of its shape."""
         if self.kind(concept) != "novel":
             return self.neighbours[concept]
         shape, body = next(pair for pair in self.novel if novel_name(*pair) == concept)
@@ -147,9 +119,7 @@ class World:
         return [novel_name(*pair) for k in (1, 0) for pair in others if pair[k] == (shape, body)[k]]
 
     def signature(self, name: str) -> dict:
-        """Signature of a person: known, stranger, or a passer-by ("passer-by 17"), drawn
-        by number.
-        """
+        """Of a person: known, stranger, or a passer-by ("passer-by 17"), drawn by number."""
         groups = (self.people, *self.strangers.values())
         if name.startswith(PASSER_BY):
             known = [s for group in groups for s in group.values()]
@@ -161,9 +131,7 @@ class World:
 
 
 def trait_distance(a: dict, b: dict) -> float:
-    """Share of traits in which two signatures differ, 0..1; colours of things that are not worn do
-    not count.
-    """
+    """Share of traits in which two signatures differ, 0..1; what is not worn has no colour."""
     skip = {"hat_color"} if a["hat"] == b["hat"] == "none" else set()
     if a["hair"] == b["hair"] == "bald" and a["beard"] == b["beard"] == "none":
         skip.add("hair_color")
@@ -185,9 +153,7 @@ def _draw_signature(rng: np.random.Generator) -> dict:
 
 
 def _make_signatures(count: int, rng: np.random.Generator) -> list[dict]:
-    """Signatures far apart: each new one is the best of 60 draws by its distance to the nearest so
-    far.
-    """
+    """Signatures far apart: each new one is the farthest of 60 draws from those so far."""
     made = [_draw_signature(rng)]
     while len(made) < count:
         draws = [_draw_signature(rng) for _ in range(60)]
@@ -196,9 +162,7 @@ def _make_signatures(count: int, rng: np.random.Generator) -> list[dict]:
 
 
 def _make_twin(signature: dict, k: int) -> dict:
-    """The same person but for two traits that show in every style: the glasses, and the clothes or
-    the beard.
-    """
+    """The same person but for two traits that show in every style."""
     twin = dict(signature)
     twin["glasses"] = "sunglasses" if signature["glasses"] in ("none", "round") else "none"
     if k % 2:
@@ -219,10 +183,7 @@ def _make_passer_by(known: list[dict], seed: list[int]) -> dict:
 
 
 def build_world(seed: int = 20) -> World:
-    """Make the world from nothing.
-
-    The committed world.json is this with the default seed (a test compares them).
-    """
+    """Make the world from nothing; the committed world.json is this with the default seed."""
     rng = np.random.Generator(np.random.PCG64(seed))
     names = [" ".join(n.split()) for n in NAMES.split(",")]
     signatures = _make_signatures(KNOWN + UNKNOWN_TRAIN + UNKNOWN_TEST, rng)

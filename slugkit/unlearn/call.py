@@ -55,7 +55,7 @@ def unlearn(
         clip: the model whose gradients are taken.
         data: the source of the pairs and of the pictures and words that the search asks about.
         concept: what is forgotten; a list takes several together, on the text tower.
-        method: a key of `METHODS`, in capitals or not.
+        method: one of `METHODS`, in capitals or not.
         on: on what the step is searched: None is the CLIP itself; a diffusers pipeline or a `Vlm`
             that holds its tower; or, for more settings, a family of `slugkit.unlearn.families`.
         forget, retain, objective, criterion: a caller's own pairs and measure in the place of
@@ -77,7 +77,7 @@ def unlearn(
         UnknownConceptError, EmptySetError: as of the source.
         SearchFailedError: the unedited model does not know the concept.
     """
-    method = METHODS[require_choice(method.lower(), METHODS, "The method")]
+    method = require_choice(method.upper(), METHODS, "The method")
     own = (forget is None, retain is None, objective is None)
     if any(own) if data is None else not all(own):
         raise SettingError(

@@ -21,7 +21,7 @@ from slugkit.models.hub import read_json
 from slugkit.unlearn.objectives import FastMeasure, FixedFeatures
 from slugkit.unlearn.result import Result, direction_of
 
-METHODS = {"slug": "SLUG", "slug-r": "SLUG-R"}
+METHODS = ("SLUG", "SLUG-R")
 """The paper's method, and ours: the same but for the direction of the step (`retain_aware`) and
 MARGIN.
 """

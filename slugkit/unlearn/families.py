@@ -29,7 +29,7 @@ from slugkit.models.weight_map import part_of
 from slugkit.tasks.paper_prompts import answer_set_of, domain_of
 from slugkit.tasks.paper_questions import questions_about, talks_to_forget
 from slugkit.unlearn.concept import MARGIN, search_layers
-from slugkit.unlearn.pipeline import UA, deepest_first, read_by_encoder, search_on_pipeline
+from slugkit.unlearn.pipeline import UA, deepest_first, directions_on_pipeline, search_on_pipeline
 from slugkit.unlearn.result import direction_of, front_layers
 from slugkit.unlearn.retain import RetainSide
 from slugkit.unlearn.vlm import (
@@ -171,11 +171,8 @@ class OnPipeline:
 
     def directions(self, job: Job, names: list[str]) -> Directions:
         """The forget gradient, or its form through what the text encoder reads of the captions."""
-        if not job.retain_aware:
-            return {layer: weight_of(job.g_forget, layer) for layer in names}
-        part = part_of(job.clip.model, self.pipe, "text")
-        moments = read_by_encoder(part, job.side.pairs.captions, names)
-        return retain_aware_directions(job.g_forget, moments, job.damping)
+        part, captions = part_of(job.clip.model, self.pipe, "text"), job.side.pairs.captions
+        return directions_on_pipeline(job.method, job.g_forget, part, captions, names, job.damping)
 
     def search(self, job: Job, along: Directions, names: list[str]) -> pd.DataFrame:
         """The probes of all these layers."""

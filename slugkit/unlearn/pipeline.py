@@ -97,7 +97,7 @@ def directions_on_pipeline(
     g_forget: weight -> gradient. part: as of `read_by_encoder`. Raises SettingError for another
     method.
     """
-    if require_choice(method, METHODS.values(), "The method") == "SLUG":
+    if require_choice(method, METHODS, "The method") == "SLUG":
         return {layer: weight_of(g_forget, layer) for layer in layers}
     return retain_aware_directions(g_forget, read_by_encoder(part, captions, layers), damping)
 

@@ -325,7 +325,7 @@ def sweep_command(
     vlm: Annotated[str, typer.Option(help="For vlm: studio, or a folder of a LLaVA.")] = "studio",
 ) -> None:
     """Forget several concepts, one at a time, each from the unedited model, and put the results in
-    one table.
+    one table. The same command goes on where it was stopped.
     """
     require_choice(family, ("clip", "diffusion", "vlm"), "The family")
     for path in (out, out.with_stem(f"{out.stem}_summary")) if out else ():
@@ -353,7 +353,7 @@ def main() -> None:
     try:
         app()
     except SystemExit as left:
-        if left.code == INTERRUPTED and {"run", "train", "draw"} & set(sys.argv[1:2]):
+        if left.code == INTERRUPTED and {"run", "train", "draw", "sweep"} & set(sys.argv[1:2]):
             typer.echo(
                 "Stopped. The same command goes on where it stopped: "
                 f"{shlex.join(['slugkit', *sys.argv[1:]])}",
