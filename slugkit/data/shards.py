@@ -111,7 +111,8 @@ class Shard:
         with open(path, "rb") as stream:
             try:
                 with tarfile.open(fileobj=stream, mode="r:") as tar:
-                    for read, member in enumerate(tar, 1):  # noqa: B007
+                    for member in tar:
+                        read += 1
                         self._add(member)
                     stream.seek(tar.offset)
                     end = stream.read(BLOCK)

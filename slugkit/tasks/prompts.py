@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 import pandas as pd
@@ -39,18 +39,18 @@ def as_showcase(rows: list[tuple[str, str]]) -> pd.DataFrame:
 def rest_of(
     subjects: Iterable[tuple[str, str, bool]],
     size: int,
-    look: Callable[[int], str] = lambda turn: "",
+    looks: Sequence[str] = ("",),
     near_styles: Iterable[str] = (),
 ) -> list[Row]:
     """The pictures beside the target's: `size` of each subject, three times as many of a neighbour.
 
-    subjects: name, domain and whether it is a neighbour. look: the style of a turn. near_styles:
+    subjects: name, domain and whether it is a neighbour. looks: the styles, in turn. near_styles:
     styles that make a picture a neighbour.
     """
     rows = []
     for number, (name, domain, close) in enumerate(subjects):
         for k in range(size * (NEAR_TIMES if close else 1)):
-            style = look(number + k)
+            style = looks[(number + k) % len(looks)]
             group = "neighbours" if close or style in near_styles else "rest"
             rows.append((name, style, domain, group, k >= size))
     return rows
@@ -80,8 +80,7 @@ def plan(world: World, concept: str, target_size: int, size: int) -> list[Row]:
         pairs = [(subjects[i * 7 % len(subjects)], concept) for i in range(target_size)]
     target = [(subject, style, domains[subject], "target", False) for subject, style in pairs]
     others = [(subject, domains[subject], subject in near) for subject in subjects]
-    look = lambda turn: looks[turn % len(looks)]  # noqa: E731
-    return target + rest_of(others, size, look, near if styled else ())
+    return target + rest_of(others, size, looks, near if styled else ())
 
 
 def answer_set(
