@@ -132,8 +132,8 @@ def require_one_domain(domains: dict[str, str]) -> str:
     if len(found) != 1:
         raise SettingError(
             f"The concepts {', '.join(domains)} are of the domains"
-            f" {', '.join(sorted(found)) or 'none'}; one was expected, since UA, IRA and CRA are"
-            " told apart by it."
+            f" {', '.join(sorted(found)) or 'none'}; one domain was expected, since UA, IRA and CRA"
+            " are told apart by it."
         )
     return found.pop()
 
