@@ -82,7 +82,8 @@ class PairsSource(Source):
         return "class"
 
     def _kind_of_name(self, concept: str) -> str:
-        captions, name = self._train.captions, name_of(concept)
+        table, name = self.pairs.table, name_of(concept)
+        captions = table["caption"][table["split"] == "train"]
         if any(map(name.is_in, captions)):
             return "name"
         near, also = [t for t in captions if name.is_near(t)], ""
