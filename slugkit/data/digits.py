@@ -1,9 +1,7 @@
-"""Real pictures that come with scikit-learn: 1,797 handwritten digits, written as a folder with
-captions.csv.
+"""Real pictures that come with scikit-learn, written as a folder with captions.csv.
 
-`python -m slugkit.data.digits FOLDER`. Source: UCI "Optical Recognition of Handwritten Digits" test
-set (Alpaydin and Kaynak, 1998), as `sklearn.datasets.load_digits` ships it: 8 x 8 pixels with 17
-grey levels.
+`python -m slugkit.data.digits FOLDER`. 1,797 handwritten digits of 8 x 8 pixels, UCI's "Optical
+Recognition of Handwritten Digits" (Alpaydin and Kaynak, 1998).
 """
 
 from __future__ import annotations
@@ -22,8 +20,7 @@ TEMPLATES = ["a photo of the digit {}", "the handwritten digit {}", "the number 
 
 
 def write_digits(folder: str | Path, limit: int = 0, seed: int = 0) -> Path:
-    """Write the pictures (64 x 64 PNG) and captions.csv with a fixed split: 60 % train, 20 %
-    search, 20 % report.
+    """Write the pictures (64 x 64 PNG) and captions.csv: 60 % train, 20 % search, 20 % report.
 
     limit: only that many pictures (0: all). Returns the folder.
     """
@@ -54,7 +51,5 @@ def write_digits(folder: str | Path, limit: int = 0, seed: int = 0) -> Path:
 if __name__ == "__main__":
     if len(sys.argv) != 2:
         sys.exit("Usage: python -m slugkit.data.digits FOLDER")
-    print(
-        f"{sum(1 for _ in (write_digits(sys.argv[1]) / 'images').iterdir())} pictures in"
-        f" {sys.argv[1]}"
-    )
+    count = len(list((write_digits(sys.argv[1]) / "images").iterdir()))
+    print(f"{count} pictures in {sys.argv[1]}")

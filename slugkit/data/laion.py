@@ -1,8 +1,4 @@
-"""LAION's metadata: find the links whose caption names a concept, and the command that fetches the
-pictures.
-
-`pages/laion.md` says what LAION is today.
-"""
+"""LAION's metadata (`pages/laion.md`): find the links whose caption names a concept."""
 
 from __future__ import annotations
 
@@ -24,10 +20,7 @@ ROWS_AT_ONCE = 65_536
 
 
 def metadata_files(metadata: str | Path | list[str | Path]) -> list[Path]:
-    """The parquet files of a folder, or those named.
-
-    Raises SettingError where there is none or one is missing.
-    """
+    """The parquet files of a folder, or those named. Raises SettingError."""
     if isinstance(metadata, (str, Path)):
         path = Path(metadata).expanduser()
         files = sorted(path.glob("*.parquet")) if path.is_dir() else [path]
@@ -37,8 +30,7 @@ def metadata_files(metadata: str | Path | list[str | Path]) -> list[Path]:
     if missing or not files:
         raise SettingError(
             f"LAION's metadata are not there: {missing[:3] or 'the folder has no .parquet file'}."
-            " Expected parquet files with links and captions; slugkit/data/pages/laion.md says"
-            " where they are."
+            " slugkit/data/pages/laion.md says where they are."
         )
     return files
 
@@ -52,32 +44,28 @@ def _opened(file: Path):
         opened = pyarrow.parquet.ParquetFile(file)
     except (pyarrow.ArrowException, OSError) as error:
         raise UnreadableImagesError(
-            f"{file.name} cannot be read: {error}. A parquet file was expected; fetch it again, or"
-            " leave it out."
+            f"{file.name} cannot be read: {error}. Fetch it again, or leave it out."
         ) from error
     columns = opened.schema_arrow.names
     caption = caption_column(columns, file.name)
     if pyarrow.types.is_nested(opened.schema_arrow.field(caption).type):
         raise SettingError(
-            f"{file.name} holds lists of captions in {caption!r}; one text a link was expected. "
-            "Write one of each into a column of its own."
+            f"{file.name} holds lists of captions in {caption!r}; one text a link was expected."
         )
     also = [c for c in ALSO if c in columns]
     return opened, first_column(columns, LINKS, file.name), caption, also
 
 
 def _maybe(name: Name) -> str:
-    """RE2 pattern of captions that may hold the name, in whatever spelling: its longest plain word,
-    or anything that only `normalised` can read.
-    """
+    """RE2 pattern of captions that may hold the name, in whatever spelling."""
     parts = (re.findall("[a-z0-9]+", form) for form in (name.normal, *name.plain))
     words = {max(found, key=len, default="") for found in parts}
     return "(?i)" + "|".join([*sorted(words - {""}), "&", r"[^\x00-\x7F]"])
 
 
 def _named(opened, link: str, caption: str, also: list[str], name: Name):
-    """(rows read, rows that hold the name in another spelling only, rows whose caption names it as
-    a table url, caption, ...) of each batch of a file.
+    """Rows read, rows that nearly hold the name, and rows that do as a table, of each batch of a
+    file.
     """
     import pyarrow
     import pyarrow.compute
@@ -91,8 +79,7 @@ def _named(opened, link: str, caption: str, also: list[str], name: Name):
         table = some.select(columns).to_pandas().set_axis(called, axis=1)
         table = table[[isinstance(url, str) for url in table["url"]]]
         near = sum(map(name.is_near, table["caption"]))
-        named = np.array([name.is_in(text) for text in table["caption"]], bool)
-        yield batch.num_rows, near, table[named]
+        yield batch.num_rows, near, table[np.array(list(map(name.is_in, table["caption"])), bool)]
 
 
 def search_names(
@@ -101,17 +88,14 @@ def search_names(
     limit: int = 6000,
     out: str | Path | None = None,
 ) -> pd.DataFrame:
-    """Links whose caption holds `name` as whole words (`slugkit.data.names`): a table url, caption,
-    and similarity, NSFW, width, ... where the metadata have them.
+    """Links whose caption holds `name` as whole words: url, caption, similarity, NSFW, ...
 
     metadata: parquet files with `URL` or `url` and `TEXT`, `caption` or `text`, or a folder of
-    them; read a batch of rows at a time, so memory stays small. limit: stop at this many links (the
-    paper used 1,000 to 6,000 pairs a person). out: a parquet file for the columns url and caption,
-    which `img2dataset_command` takes. A link that occurs again is dropped. `attrs` of the table:
-    read (rows), duplicates (dropped), near (rows left out that hold the name in another spelling
-    only), complete (false where the limit ended the search). Raises SettingError for missing files
-    or columns and an empty name, UnreadableImagesError for a broken file, EmptySetError when
-    nothing was found.
+    them; read a batch of rows at a time. limit: stop at this many links. out: a parquet file for
+    `img2dataset_command`. A link that occurs again is dropped. `attrs` of the table: read (rows),
+    duplicates (dropped), near (rows left out that hold the name in another spelling only), complete
+    (false where the limit ended the search). Raises SettingError, UnreadableImagesError,
+    EmptySetError.
     """
     if not normalised(name) or limit < 1:
         raise SettingError(
@@ -148,31 +132,20 @@ def img2dataset_command(
     processes: int = 2,
     threads: int = 32,
 ) -> str:
-    """The shell line with which img2dataset fetches the links of `parquet` into webdataset shards
-    in the folder `out`, which `open_data` then reads.
+    """The shell line that fetches the links of `parquet` into webdataset shards in `out`.
 
-    image_size: pixels of the shorter edge (the paper's pictures have 256). processes: number of
-    cores. threads: links fetched at once by each process. Nothing is run here; img2dataset is a
-    program of its own (https://github.com/rom1504/img2dataset). It leaves out pictures whose site
-    sends an X-Robots-Tag such as noai, unless it is told otherwise. Raises SettingError for a size
-    or count below 1.
+    image_size: pixels of the shorter edge (the paper's pictures have 256). threads: links fetched
+    at once by each process. Nothing is run here. Raises SettingError.
     """
     if min(image_size, processes, threads) < 1:
         raise SettingError(
             f"image_size={image_size}, processes={processes}, threads={threads} came; each must be"
             " 1 or more."
         )
-    options = {
-        "url_list": parquet,
-        "input_format": "parquet",
-        "url_col": "url",
-        "caption_col": "caption",
-        "output_format": "webdataset",
-        "output_folder": out,
-        "image_size": image_size,
-        "resize_mode": "keep_ratio",
-        "processes_count": processes,
-        "thread_count": threads,
-    }
-    words = [word for name, value in options.items() for word in (f"--{name}", str(value))]
-    return shlex.join(["img2dataset", *words])
+    said = (
+        f"--url_list {shlex.quote(str(parquet))} --input_format parquet --url_col url --caption_col"
+        f" caption --output_format webdataset --output_folder {shlex.quote(str(out))} --image_size"
+        f" {image_size} --resize_mode keep_ratio --processes_count {processes} --thread_count"
+        f" {threads}"
+    )
+    return f"img2dataset {said}"

@@ -1,6 +1,4 @@
-"""Pictures that are drawn into sets are decoded once, before anything is computed from them: a
-broken one gives its place to the next.
-"""
+"""Pictures of a set are decoded before anything is computed; a broken one gives way to the next."""
 
 from __future__ import annotations
 
@@ -12,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from slugkit.base import (
+    EmptySetError,
     SettingError,
     UnreadableImagesError,
     cache_dir,
@@ -23,29 +22,37 @@ from slugkit.base import (
 from slugkit.data.opening import MOST_BYTES, READ_ERRORS, open_rgb
 from slugkit.data.pairs import Pairs
 from slugkit.data.pictures import PLACE, Pictures
-from slugkit.data.source import shuffled
 
 LEFT_OUT, CHANGED = "left out", "changed"
 BROKEN = "cannot be decoded"
 PASSING = "it could not be opened: "
-"""Begins the reason where the system refused, which says nothing about the picture: too many open
-files, no permission.
-"""
+"""Begins the reason where the system refused, which says nothing about the picture."""
 VERSION = 1
-"""Of what is kept about a list of pictures; one more whenever `slugkit.data.opening` takes or
-changes others.
-"""
+"""Of what is kept about pictures; one more whenever `slugkit.data.opening` decides otherwise."""
+Cut = Callable[[np.ndarray], np.ndarray]
+"""Which of these rows are taken, in their order."""
 NAMED, AT_ONCE = 1000, 500
-"""Pictures of a kind that a table names, while it counts them all; pictures that are looked at
-between two steps of the bar.
-"""
+"""Pictures of a kind that a table names, and that are looked at between two steps of the bar."""
+
+
+def shuffled(count: int, seed, what: str) -> np.ndarray:
+    """`count` rows in the order in which they are drawn. Raises EmptySetError for none."""
+    if count == 0:
+        raise EmptySetError(
+            f"The {what} is empty: no training pair qualifies. Expected at least one; check the"
+            " concept's spelling in the captions and the split column."
+        )
+    return np.random.Generator(np.random.PCG64(seed)).permutation(count)
+
+
+def choose(count: int, size: int, seed, what: str) -> np.ndarray:
+    """`size` of `count` rows, drawn without replacement and sorted. Raises EmptySetError."""
+    return np.sort(shuffled(count, seed, what)[:size])
 
 
 def noted(listed: Iterable[tuple[str, str, str]]) -> pd.DataFrame:
-    """A table of what was left out or changed: columns what ("left out" or "changed"), why,
-    pictures (how many), which (their names).
-
-    listed: what, why and name of each picture, in any order.
+    """A table of what was left out or changed, from (what, why, name) each: what, why, pictures,
+    which.
     """
     table = pd.DataFrame(list(listed), columns=["what", "why", "name"])
     names = table.groupby(["what", "why"], sort=True)["name"]
@@ -54,9 +61,7 @@ def noted(listed: Iterable[tuple[str, str, str]]) -> pd.DataFrame:
 
 
 def _stamps(files: Iterable[str]) -> dict[str, list]:
-    """Size and time of change of each file, of all files of a folder; nothing for what is not
-    there.
-    """
+    """Size and time of change of each file, or of all in a folder; nothing where it is missing."""
     stamps = {}
     for file in dict.fromkeys(files):
         stamps[file] = []
@@ -71,20 +76,15 @@ class Looked:
     """What was found in the pictures of a source that sets were drawn from.
 
     found: key of a picture -> what was changed in it, or why it cannot be decoded (then the only
-    entry begins with BROKEN). It is also kept under cache_dir(), by place, size and time of change,
-    so that a set is decoded for this in one notebook only. Pictures in memory are whole.
+    entry begins with BROKEN). It is kept under cache_dir() too, by place, size and time of change.
+    Pictures in memory are whole.
     """
 
     def __init__(self):
         self.found: dict[str, list[str]] = {}
 
     def draw(self, pairs: Pairs, size: int, seed, what: str) -> Pairs:
-        """`size` whole pairs at most, drawn without replacement, in their order; as `choose` draws
-        where none is broken.
-
-        Raises EmptySetError where there is no pair, UnreadableImagesError where no picture is
-        whole.
-        """
+        """`size` whole pairs at most, in their order, drawn as `choose` does."""
         order = shuffled(len(pairs), seed, what)
         chosen = self.whole(pairs, order, lambda rows: rows[:size])
         if not len(chosen):
@@ -99,31 +99,19 @@ class Looked:
         )
 
     def whole(
-        self,
-        pairs: Pairs,
-        rows: np.ndarray | None = None,
-        cut: Callable[[np.ndarray], np.ndarray] = lambda rows: rows,
+        self, pairs: Pairs, rows: np.ndarray | None = None, cut: Cut | None = None
     ) -> np.ndarray:
-        """The rows that `cut` takes of `rows` (None: all), every one with a whole picture: `cut` is
-        asked again without those that are broken.
-        """
+        """What `cut` takes of `rows` (None: all); asked again without what is broken."""
         rows = np.arange(len(pairs)) if rows is None else rows
         while True:
-            chosen = cut(rows)
+            chosen = rows if cut is None else cut(rows)
             broken = chosen[~self._fine(pairs, chosen)]
             if not len(broken):
                 return chosen
             rows = rows[~np.isin(rows, broken)]
 
-    def exam(
-        self,
-        pairs: Pairs,
-        mine: np.ndarray,
-        cut: Callable[[np.ndarray], np.ndarray] = lambda rows: rows,
-    ) -> Pairs:
-        """The whole pairs of an exam, as `whole` takes them. mine: mask of the concept's own.
-        Raises UnreadableImagesError where none of these is whole.
-        """
+    def exam(self, pairs: Pairs, mine: np.ndarray, cut: Cut | None = None) -> Pairs:
+        """The whole pairs of an exam; raises where none of `mine` (the concept's own) is whole."""
         rows = self.whole(pairs, cut=cut)
         if not mine[rows].any():
             what = f"{mine.sum()} pictures of the concept in the exam"
@@ -131,9 +119,7 @@ class Looked:
         return pairs.take(rows)
 
     def listed(self) -> list[tuple[str, str, str]]:
-        """What, why and name of each picture that was left out or changed, as `noted` takes
-        them.
-        """
+        """What, why and name of each picture that was left out or changed, for `noted`."""
         told = []
         for key, note in ((key, note) for key, notes in self.found.items() for note in notes):
             why, _, reason = note.partition(": ")
@@ -142,29 +128,30 @@ class Looked:
         return told
 
     def _fine(self, pairs: Pairs, rows: np.ndarray) -> np.ndarray:
-        if not isinstance(pairs.images, Pictures):
+        if not pairs.on_disk:
             return np.ones(len(rows), bool)
         keys = pairs.table["key"].to_numpy()[rows]
         new = np.array([key not in self.found for key in keys], bool)
-        self.found |= dict(zip(keys[new], self._notes(pairs.images.take(rows[new]))))
+        if new.any():
+            self.found |= dict(zip(keys[new], _notes(pairs.images.take(rows[new]))))
         return np.array([not "".join(self.found[key][:1]).startswith(BROKEN) for key in keys], bool)
 
-    def _notes(self, pictures: Pictures) -> list[list[str]]:
-        if not len(pictures):
-            return []
-        stamps = _stamps(pictures.places["file"])
-        where = pictures.places[PLACE].itertuples(index=False)
-        places = [[*map(str, place), *stamps[place[0]]] for place in where]
-        try:
-            path = cache_dir() / f"looked-{sha256_json([VERSION, places])[:20]}.json"
-        except SettingError:  # installed without the repository, no folder named: nothing is kept
-            return _look(pictures)
 
-        def lasting(notes: list[list[str]]) -> bool:
-            passing = f"{BROKEN}: {PASSING}"
-            return not any(note.startswith(passing) for found in notes for note in found)
+def _notes(pictures: Pictures) -> list[list[str]]:
+    """What is found in each picture, from the cache where it was looked at before."""
+    stamps = _stamps(pictures.places["file"])
+    where = pictures.places[PLACE].itertuples(index=False)
+    places = [[*map(str, place), *stamps[place[0]]] for place in where]
+    try:
+        path = cache_dir() / f"looked-{sha256_json([VERSION, places])[:20]}.json"
+    except SettingError:  # installed without the repository, no folder named: nothing is kept
+        return _look(pictures)
 
-        return cached_json(path, lambda: _look(pictures), lasting)
+    def lasting(notes: list[list[str]]) -> bool:
+        passing = f"{BROKEN}: {PASSING}"
+        return not any(note.startswith(passing) for found in notes for note in found)
+
+    return cached_json(path, lambda: _look(pictures), lasting)
 
 
 def _look(pictures: Pictures) -> list[list[str]]:
@@ -176,9 +163,7 @@ def _look(pictures: Pictures) -> list[list[str]]:
 
 
 def _seen(pictures: Pictures, row: int) -> list[str]:
-    """What is changed in a picture, or the one entry that says why it cannot be decoded. A JPEG is
-    reduced while it is decoded: that reads all of it and is quick.
-    """
+    """What is changed in a picture, or the one entry that says why it cannot be decoded."""
     try:
         length = pictures.places["length"][row]
         if length > MOST_BYTES:

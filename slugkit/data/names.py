@@ -1,6 +1,4 @@
-"""Names in captions: one normalisation for all sources, whole words in any script, and other
-spellings that are told apart from the name itself.
-"""
+"""Names in captions: whole words in any script, and other spellings told apart from the name."""
 
 from __future__ import annotations
 
@@ -12,8 +10,7 @@ import regex
 
 WORD = r"[\p{L}\p{M}\p{N}]"
 NO_BLANKS = r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Bopomofo}\p{Hangul}\p{Line_Break=SA}]"
-"""Scripts that put no blank between words, or (Korean) hang particles on a name. Line_Break=SA:
-Thai, Lao, Khmer, Burmese and their kin.
+"""Scripts that put no blank between words (Line_Break=SA: Thai and its kin), or hang particles on.
 """
 APOSTROPHES = dict.fromkeys(
     map(ord, "\u2018\u2019\u201b\u02bc\u02bb\u02b9\u2032\u00b4`\uff07"), "'"
@@ -35,8 +32,8 @@ def _resolved(text: str) -> str:
 
 
 def normalised(text: str) -> str:
-    """A text as names are compared: HTML entities, Unicode's compatibility forms (NFKC),
-    apostrophes, hyphens, blanks, underscores and case made one.
+    """A text as names are compared: compatibility forms, apostrophes, hyphens, blanks and case made
+    one.
     """
     text = _resolved(text)
     if not text.isascii():
@@ -51,8 +48,8 @@ def normalised(text: str) -> str:
 
 
 def _bounded(pattern: str, first: str, last: str) -> str:
-    """The pattern where no word goes on before its first and after its last letter; scripts without
-    blanks set no such bound.
+    """The pattern where no word goes on before or after it; scripts without blanks set no such
+    bound.
     """
     before = "" if regex.match(NO_BLANKS, first) else rf"(?:(?<!{WORD})|(?<={NO_BLANKS}))"
     after = "" if regex.match(NO_BLANKS, last) else rf"(?:(?!{WORD})|(?={NO_BLANKS}))"
@@ -70,6 +67,24 @@ def _plain(normal: str) -> set[str]:
     }
 
 
+def _as_words(text: str) -> str:
+    return _bounded(regex.escape(text), text[0], text[-1])
+
+
+def _in_other_ways(plain: str) -> str:
+    """Pattern of the name's words run together or parted, or the last one first ("Okoye, Kofi")."""
+    words = regex.findall(rf"{WORD}+", plain)
+    if not words:
+        return ""
+    between = rf"(?:(?!{WORD}).)*"
+    ways = [_bounded(between.join(map(regex.escape, words)), words[0][0], words[-1][-1])]
+    if len(words) > 1:
+        first = between.join(map(regex.escape, words[:-1]))
+        turned = rf"{regex.escape(words[-1])}\s*,{between}{first}"
+        ways.append(_bounded(turned, words[-1][0], words[-2][-1]))
+    return "|".join(ways)
+
+
 class Name:
     """A concept's name, made ready once to be looked for in many captions."""
 
@@ -78,49 +93,26 @@ class Name:
         self.plain = _plain(self.normal)
         self._whole = self._written = None
         if self.normal:
-            said = written(concept)
-            whole, bare = (
-                _bounded(regex.escape(text), text[0], text[-1]) for text in (self.normal, said)
-            )
-            self._whole = regex.compile(whole)
-            self._written = regex.compile(bare, regex.IGNORECASE)
-        ways = map(self._in_other_ways, self.plain)
+            self._whole = regex.compile(_as_words(self.normal))
+            self._written = regex.compile(_as_words(written(concept)), regex.IGNORECASE)
+        ways = map(_in_other_ways, self.plain)
         self._near = [regex.compile(found) for found in ways if found]
 
-    @staticmethod
-    def _in_other_ways(plain: str) -> str:
-        """Pattern of the name's words with anything or nothing between them, or the last one first
-        and a comma ("Okoye, Kofi").
-        """
-        words = regex.findall(rf"{WORD}+", plain)
-        if not words:
-            return ""
-        between = rf"(?:(?!{WORD}).)*"
-        ways = [_bounded(between.join(map(regex.escape, words)), words[0][0], words[-1][-1])]
-        if len(words) > 1:
-            first = between.join(map(regex.escape, words[:-1]))
-            turned = rf"{regex.escape(words[-1])}\s*,{between}{first}"
-            ways.append(_bounded(turned, words[-1][0], words[-2][-1]))
-        return "|".join(ways)
-
     def is_in(self, caption: str) -> bool:
-        """Whether the caption holds the name as whole words, in any of the spellings that
-        `normalised` makes one.
-        """
+        """`names_concept` of the caption."""
         return self._whole is not None and self._whole.search(normalised(caption)) is not None
 
     def template(self, caption: str) -> str | None:
-        """The caption with {} in the name's place, the first time that it is written as the concept
-        is but for case; None where it is not.
+        """The caption with {} where it first writes the name as the concept does, but for case; or
+        None.
         """
         text = written(caption)
         found = self._written.search(text) if self._whole is not None else None
         return f"{text[: found.start()]}{{}}{text[found.end() :]}" if found else None
 
     def is_near(self, caption: str) -> bool:
-        """Whether the caption holds the name in another spelling only: without its accents or with
-        other ones, umlauts spelt out, words run together or parted otherwise, the last word
-        first."""
+        """Whether the caption holds the name in another spelling only: other or no accents,
+        umlauts spelt out, words run together or parted otherwise, the last word first."""
         normal = normalised(caption)
         if self._whole is None or self._whole.search(normal):
             return False
@@ -134,11 +126,5 @@ def name_of(concept: str) -> Name:
 
 
 def names_concept(caption: str, concept: str) -> bool:
-    """Whether the caption holds the concept as whole words, in any of the spellings that
-    `normalised` makes one.
-
-    The paper's search takes any substring, so that "Bezos" would also be found inside a longer
-    word. Next to scripts without blanks between words (Chinese, Japanese, Thai, ...) a substring is
-    all that can be asked for.
-    """
+    """Whether the caption holds the concept as whole words (without blanks: as a substring)."""
     return name_of(concept).is_in(caption)

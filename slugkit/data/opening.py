@@ -1,6 +1,4 @@
-"""Every picture that is opened is opened here: bounds first, then upright, on white, eight bits a
-channel, RGB.
-"""
+"""Every picture is opened here: bounds first, then upright, on white, eight bits a channel, RGB."""
 
 from __future__ import annotations
 
@@ -13,9 +11,7 @@ import numpy as np
 from PIL import ExifTags, Image, ImageOps
 
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")
-"""What is decoded, whatever a file is called: for others Pillow may start a program, such as
-Ghostscript for EPS.
-"""
+"""What is decoded, whatever a file is called: for others Pillow may start a program."""
 READ_ERRORS = (
     OSError,
     SyntaxError,
@@ -26,9 +22,7 @@ READ_ERRORS = (
 )
 """What Pillow, the file system and this file raise for a picture that cannot be read."""
 MOST_BYTES, MOST_PIXELS, MOST_OBLONG = 1 << 29, 1 << 27, 100
-"""Bounds of a file, of its pixels, and of the longer edge by the shorter: with the shorter at 224
-pixels the longer has at most 22,400.
-"""
+"""Bounds of a file, of its pixels, and of the longer edge by the shorter."""
 TURNED, ON_WHITE, SCALED, INKS = (
     "turned upright by the camera's tag",
     "transparent, laid on white",
@@ -39,9 +33,7 @@ TURNED, ON_WHITE, SCALED, INKS = (
 
 
 def plain_file(path: str | Path) -> Path:
-    """The path of a file that may hold a picture. Raises OSError where it is not there, ValueError
-    for a pipe, a device or more than 512 MB.
-    """
+    """The path of a plain file of at most 512 MB. Raises OSError or ValueError."""
     path = Path(path)
     about = path.stat()
     if not stat.S_ISREG(about.st_mode) or about.st_size > MOST_BYTES:
@@ -51,12 +43,9 @@ def plain_file(path: str | Path) -> Path:
 
 
 def opened(file: bytes | str | Path) -> Image.Image:
-    """A picture by its bytes or its path, undecoded and within bounds, to be used with `with`.
-    Raises one of READ_ERRORS.
-    """
-    picture = Image.open(
-        io.BytesIO(file) if isinstance(file, bytes) else plain_file(file), formats=FORMATS
-    )
+    """A picture, undecoded and within bounds, to be used with `with`. Raises one of READ_ERRORS."""
+    source = io.BytesIO(file) if isinstance(file, bytes) else plain_file(file)
+    picture = Image.open(source, formats=FORMATS)
     try:
         check_bounds(picture)
     except ValueError:
@@ -66,9 +55,7 @@ def opened(file: bytes | str | Path) -> Image.Image:
 
 
 def check_bounds(picture: Image.Image) -> None:
-    """Raise ValueError for a picture that would fill the memory once it is decoded and its shorter
-    edge brought to a model's size.
-    """
+    """Raise ValueError for a picture that would fill the memory once it is decoded and resized."""
     width, height = picture.size
     if width * height > MOST_PIXELS or max(width, height) > MOST_OBLONG * min(width, height):
         raise ValueError(
@@ -78,11 +65,10 @@ def check_bounds(picture: Image.Image) -> None:
 
 
 def seen(picture: Image.Image) -> tuple[Image.Image, list[str]]:
-    """A picture as people see it, in RGB with 8 bits, and what had to be changed for that (of
-    TURNED, ON_WHITE, SCALED, INKS).
+    """A picture as people see it, in RGB with 8 bits, and what had to be changed for that.
 
-    Raises one of READ_ERRORS for what cannot be decoded, ValueError for floating-point numbers and
-    32-bit integers.
+    Raises one of READ_ERRORS for what cannot be decoded; so are floating-point numbers and 32-bit
+    integers.
     """
     changed, form = [], picture.format
     try:
@@ -91,12 +77,10 @@ def seen(picture: Image.Image) -> tuple[Image.Image, list[str]]:
         orientation = 1
     if orientation in range(2, 9):
         picture, changed = ImageOps.exif_transpose(picture), [TURNED]
-    if (
-        picture.mode.startswith("I;16") or picture.mode == "I" and form == "PNG"
-    ):  # older Pillows say I for a PNG's 16 bits
-        picture = Image.fromarray(
-            (np.asarray(picture).astype(np.float32) / 257).round().clip(0, 255).astype(np.uint8)
-        )
+    # older Pillows say I for a PNG's 16 bits
+    if picture.mode.startswith("I;16") or (picture.mode == "I" and form == "PNG"):
+        grey = np.asarray(picture).astype(np.float32) / 257
+        picture = Image.fromarray(grey.round().clip(0, 255).astype(np.uint8))
         changed.append(SCALED)
     if picture.mode in ("I", "F"):
         raise ValueError(
@@ -116,11 +100,7 @@ def seen(picture: Image.Image) -> tuple[Image.Image, list[str]]:
 
 
 def open_rgb(file: bytes | str | Path, draft: int = 0) -> tuple[Image.Image, list[str]]:
-    """A picture by its bytes or its path as `seen` gives it. draft: edge in pixels down to which a
-    JPEG may be reduced while it is decoded, 0 for none.
-
-    Raises one of READ_ERRORS.
-    """
+    """`seen` of a picture. draft: edge down to which a JPEG may be reduced while it is decoded."""
     with opened(file) as picture:
         if draft:
             picture.draft("RGB", (draft, draft))

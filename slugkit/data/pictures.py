@@ -1,9 +1,7 @@
-"""Pictures on disk that look like an array: (N, size, size, 3) uint8, each decoded when it is asked
-for.
+"""Pictures on disk that look like an array: (N, size, size, 3) uint8, each decoded when asked for.
 
-Thousands of pictures at the size that a published CLIP reads do not fit beside its gradients; their
-places on disk do. A place is a file, a part of a file (a member of a tar shard), or a row of a data
-set that `datasets.save_to_disk` wrote.
+A place is a file, a part of a file (a member of a tar shard), or a row of a data set that
+`datasets.save_to_disk` wrote.
 """
 
 from __future__ import annotations
@@ -22,19 +20,17 @@ from slugkit.data.opening import READ_ERRORS, open_rgb, plain_file
 
 PLACE = ["file", "offset", "length", "row"]
 KEPT_BYTES = 2**30
-"""Most that decoded pictures of one set may take in memory: about 7,000 of 224 pixels.
-
-Those beyond it are decoded each time.
-"""
+"""Most that decoded pictures of one set may take in memory: about 7,000 of 224 pixels."""
 FITS = ("crop", "squash")
+_OPENING = Lock()
+"""A data set is opened by one thread."""
 
 
 def as_square(picture: Image.Image, size: int, fit: str = "crop") -> np.ndarray:
-    """An RGB picture as a CLIP's preprocessing cuts it, before normalisation: (size, size, 3)
-    uint8.
+    """An RGB picture as a CLIP's preprocessing cuts it: (size, size, 3) uint8, not normalised.
 
-    fit: "crop" brings the shorter edge to `size` (bicubic, antialiased) and takes the middle,
-    "squash" changes the proportions; open_clip calls these resize_mode "shortest" and "squash".
+    fit: "crop" brings the shorter edge to `size` and takes the middle, "squash" changes the
+    proportions (open_clip's resize_mode "shortest" and "squash").
     """
     from torchvision.transforms import functional as F
 
@@ -45,22 +41,14 @@ def as_square(picture: Image.Image, size: int, fit: str = "crop") -> np.ndarray:
     return np.asarray(picture)
 
 
-_OPENING = Lock()
-"""A data set is opened by one thread."""
-
-
 @dataclass
 class Pictures:
-    """N pictures by their places.
+    """N pictures by their places; indexing decodes (on several threads) or raises
+    UnreadableImagesError.
 
-    Indexing decodes: a number gives (size, size, 3), a slice or a list of rows (n, size, size, 3)
-    uint8.
-
-    places: columns file (absolute path), offset and length (bytes inside the file; -1: the whole
-    file), row (of a `datasets` folder; -1: none).
-    size: edge in pixels. fit: see `as_square`. Decoding raises UnreadableImagesError, naming the
-    place. A picture is decoded once, on several threads where many are asked for, and kept for all
-    sets that `take` made of this one while they stay below `KEPT_BYTES` together.
+    places: columns file (absolute path), offset and length (bytes inside the file; -1: all), row
+    (of a `datasets` folder; -1: none). A decoded picture is kept for all sets that `take` made of
+    this one while they stay below `KEPT_BYTES` together.
     """
 
     places: pd.DataFrame
@@ -71,12 +59,8 @@ class Pictures:
 
     def __post_init__(self):
         require_choice(self.fit, FITS, "The way to fit a picture")
-        missing = [c for c in PLACE if c not in self.places]
-        if missing or self.size < 1:
-            raise SettingError(
-                f"Places of pictures need the columns {PLACE} and a size of 1 pixel or more;"
-                f" {missing or self.size} came instead."
-            )
+        if self.size < 1:
+            raise SettingError(f"Pictures of 1 pixel or more were expected; {self.size} came.")
         self.places = self.places[PLACE].reset_index(drop=True)
         self._where = list(self.places.itertuples(index=False, name=None))
 
@@ -141,19 +125,18 @@ class Pictures:
 
     def decode(self, row: int) -> np.ndarray:
         """(size, size, 3) uint8, not to be written into. Raises UnreadableImagesError."""
-        known = self._kept.get(self._where[row])
-        if known is not None:
-            return known
+        place = self._where[row]
+        if place in self._kept:
+            return self._kept[place]
         try:
             found = as_square(open_rgb(self.encoded(row))[0], self.size, self.fit)
         except READ_ERRORS as error:
-            where = self.places.loc[row]
             raise UnreadableImagesError(
-                f"The picture in {where['file']} ({where['offset']}, {where['row']}) cannot be"
-                f" decoded: {error}. A PNG, JPEG or another format that Pillow opens was expected."
+                f"The picture in {place[0]} ({place[1]}, {place[3]}) cannot be decoded: {error}. A"
+                " PNG, JPEG or another format that Pillow opens was expected."
             ) from error
         if (len(self._kept) + 1) * found.nbytes <= KEPT_BYTES:
-            self._kept[self._where[row]] = found
+            self._kept[place] = found
         return found
 
     def __getitem__(self, key) -> np.ndarray:

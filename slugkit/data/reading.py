@@ -1,6 +1,4 @@
-"""What a model reads of a text: its tokens, up to its context, and the wordings in which the names
-of classes fit there.
-"""
+"""What a model reads of a text: its tokens, up to its context."""
 
 from __future__ import annotations
 
@@ -12,9 +10,7 @@ from slugkit.base import SettingError
 
 @dataclass(frozen=True)
 class Reading:
-    """A model's way to read. ids: a text -> its tokens, special ones included, however many they
-    are. context: how many of them it takes.
-    """
+    """A model's way to read. ids: a text -> all its tokens. context: how many of them it takes."""
 
     ids: Callable[[str], list[int]]
     context: int
@@ -42,11 +38,10 @@ class Reading:
 def fitting(
     prompts: dict[str, dict[str, list[str]]], reading: Reading
 ) -> dict[str, dict[str, list[str]]]:
-    """Of a domain's wordings those in which every class is read to its end; all where there is
+    """Of wording -> class -> texts the wordings that are read to their end; all where there is
     none.
 
-    prompts: wording -> class -> texts. Raises SettingError where two classes that are called
-    differently get the same tokens, since nothing could tell them apart.
+    Raises SettingError where two classes that are called differently get the same tokens.
     """
     fine = {
         wording: classes
@@ -60,8 +55,8 @@ def fitting(
             if other != texts:
                 raise SettingError(
                     f"The model reads {reading.context} tokens of a text, and these are the same "
-                    f"for {other[0]!r} and {texts[0]!r}; different ones were expected, or nothing "
-                    "tells the two classes apart. Give one of them a shorter or another name, "
-                    "write captions that begin with the name, or take a model that reads more."
+                    f"for {other[0]!r} and {texts[0]!r}; different ones were expected. Give one of "
+                    "the classes a shorter or another name, write captions that begin with the "
+                    "name, or take a model that reads more."
                 )
     return fine or prompts

@@ -46,14 +46,10 @@ from slugkit.data.wordings import PLAIN, dealt_texts
 LEAST = 6
 """Pictures of the target that an exam needs: 2 to search on, 4 to report."""
 ENOUGH = 2500
-"""Pictures of ImageNet in an exam: the paper's 5 % of the whole set; of a smaller set as many as
-there are.
-"""
+"""Pictures of ImageNet in an exam: the paper's 5 % of the whole set."""
 SPLITS = ("search", "report")
 PEOPLE = {"search": PLAIN["search"][1:], "report": ("{}.", *PLAIN["report"])}
-"""How a person is asked for: in the report as the authors' code does, "{name}.", and in other
-words.
-"""
+"""How a person is asked for: in the report as the authors' code does, "{name}.", too."""
 Written = Annotated[str, AfterValidator(written)]
 """A name as `slugkit.data.names.written` writes it, which is how tables of names are read."""
 
@@ -72,12 +68,9 @@ class Recipe(BaseModel):
 
 
 def thirds(table: pd.DataFrame) -> list[str]:
-    """search or report for every row: one third of the pictures of each concept, rounded up, is for
-    the search.
+    """search for one third of the pictures of each concept, by the SHA-256 of the key, else report.
 
-    Which third goes by the SHA-256 of the row's key (the file), so it is the same on every machine.
-    The paper searches the step on the pictures that it reports; here the two never meet. Needs the
-    columns key and concept.
+    The paper searches the step on the pictures that it reports; here the two never meet.
     """
     hashes = pd.Series([sha256_bytes(key.encode()) for key in table["key"]]).sort_values()
     place = hashes.groupby(table["concept"].to_numpy()[hashes.index]).cumcount().sort_index()
@@ -85,9 +78,7 @@ def thirds(table: pd.DataFrame) -> list[str]:
 
 
 def joined(parts: list[Pairs]) -> Pairs:
-    """Sets of pictures on disk, of one size and fit, as one, in this order; of the tables the
-    columns that all sets have.
-    """
+    """Sets of pictures on disk, of one size and fit, as one; the columns that all sets have."""
     places, first = pd.concat([part.images.places for part in parts]), parts[0].images
     return Pairs(
         Pictures(places, first.size, first.fit),
@@ -95,12 +86,12 @@ def joined(parts: list[Pairs]) -> Pairs:
     )
 
 
-class PaperSource:
-    """Sets from one source, exams from CelebA and ImageNet (`slugkit.data.source.Source`).
+class PaperSource(Source):
+    """Sets from one source, exams from CelebA and ImageNet.
 
-    A concept is a name that CelebA lists (kind "person", examined in the domain figures), a class
-    of ImageNet ("object", domain objects), or else one that `pairs` or `forget` knows, which is
-    then examined there. Search and report pictures are disjoint: see `thirds`.
+    A concept is a name that CelebA lists (kind "person", domain figures), a class of ImageNet
+    ("object", domain objects), or else one that `pairs` or `forget` knows, which is then examined
+    there.
     """
 
     def __init__(
@@ -117,9 +108,10 @@ class PaperSource:
         self.pool, self.forget, self.people, self.objects = pool, forget or pool, people, objects
         self.looked = Looked()
         self._asked: dict[str, Prompts] = {}
-        for part in (people, objects):
-            if part is not None:
-                part.pairs.table["split"] = thirds(part.pairs.table)
+        self._parts = {"figures": people, "objects": objects}
+        self._parts = {domain: part for domain, part in self._parts.items() if part}
+        for part in self._parts.values():
+            part.pairs.table["split"] = thirds(part.pairs.table)
         self._classes = {"figures": people.names} if people else {}
         if objects:
             self._classes["objects"] = list(objects.prompts)
@@ -131,32 +123,23 @@ class PaperSource:
         return next((domain for domain, names in self._classes.items() if concept in names), None)
 
     def concepts(self) -> list[str]:
-        """Those of the recipe; without any, CelebA's people with enough pictures and ImageNet's
-        classes, or the pool's concepts.
-        """
-        if self.recipe.concepts:
-            return list(self.recipe.concepts)
-        parts = [part for part in (self.people, self.objects) if part is not None]
-        if not parts:
-            return self.pool.concepts()
-        counts = [part.pairs.table["concept"].value_counts(sort=False) for part in parts]
+        """Those of the recipe; without any, those with enough pictures, or the pool's."""
+        if self.recipe.concepts or not self._parts:
+            return list(self.recipe.concepts) or self.pool.concepts()
+        shown = [part.pairs.table["concept"] for part in self._parts.values()]
+        counts = [names.value_counts(sort=False) for names in shown]
         return [name for faces in counts for name in faces.index[faces >= LEAST]]
 
     def kind(self, concept: str) -> str:
-        """person, object, or what its source of pairs calls it.
-
-        Raises UnknownConceptError naming the nearest.
-        """
+        """person, object, or what its source of pairs calls it."""
         domain = self._domain(concept)
-        if domain is not None:
-            return {"figures": "person", "objects": "object"}[domain]
-        return self._knowing(concept).kind(concept)
+        if domain is None:
+            return self._knowing(concept).kind(concept)
+        return {"figures": "person", "objects": "object"}[domain]
 
     def _knowing(self, concept: str) -> Source:
-        """The source of pairs that knows a concept which is no name or class: `pairs`, else
-        `forget`.
-
-        Raises UnknownConceptError.
+        """The source of pairs that knows a concept which is no name or class. Raises
+        UnknownConceptError.
         """
         try:
             self.pool.kind(concept)
@@ -176,90 +159,77 @@ class PaperSource:
             ) from None
 
     def examined_apart(self, concept: str) -> bool:
-        """Whether the concept's exams are set on CelebA or ImageNet, whose pictures are not among
-        the pairs.
-        """
+        """Whether the concept's exams are set on pictures that are not among the pairs."""
         return self._domain(concept) is not None
 
     def neighbours(self, concept: str) -> list[str]:
-        """Those that the recipe names for the concept; without any, none for people and classes,
-        and for others those of their source of pairs.
-        """
+        """Those that the recipe names; without any those of its source of pairs."""
         if concept in self.recipe.neighbours:
             return list(self.recipe.neighbours[concept])
         return [] if self._domain(concept) else self._knowing(concept).neighbours(concept)
 
     def forget_set(self, concept: str, size: int, seed: int = 0) -> Pairs:
-        """Training pairs about the concept, from `forget` where the recipe has it and it holds any,
-        else from `pairs`.
-        """
+        """From `forget` where the recipe has it and it holds any, else from `pairs`."""
         if self.forget is not self.pool:
             try:
                 return self.forget.forget_set(concept, size, seed)
-            except (UnknownConceptError, EmptySetError) as nothing:
-                if isinstance(nothing, AllLeftOutError):
-                    raise
+            except AllLeftOutError:
+                raise
+            except (UnknownConceptError, EmptySetError):
+                pass
         return self.pool.forget_set(concept, size, seed)
 
     def retain_set(self, concept: str | list[str], size: int, seed: int = 0) -> Pairs:
-        """Training pairs from `pairs` that do not show the concept, or any of several."""
+        """Training pairs from `pairs`."""
         return self.pool.retain_set(concept, size, seed)
 
     def prompts(self, concept: str | list[str], split: str) -> Prompts:
-        """figures: every CelebA name, in the report in the authors' words too, "{name}."; objects:
-        every class, the 7 simple templates dealt out to search and report. For another concept
-        those of its source.
-        """
+        """Every CelebA name, and every class in the 7 simple templates; or those of its source."""
         gone = as_list(concept)
         there = [name for name in gone if self._domain(name) is None]
-        found = self._prompts(split) if len(there) < len(gone) else {}
+        found = dict(self._prompts(split)) if len(there) < len(gone) else {}
         return found | (self._knowing(there[0]).prompts(there, split) if there else {})
 
     def _prompts(self, split: str) -> Prompts:
         """Of people and objects the wordings that the model reads to their end."""
         if split not in self._asked:
-            found: Prompts = {}
-            if self.people:
-                names = self.people.names
-                found["figures"] = {
-                    w: {n: [w.replace("{}", n)] for n in names} for w in PEOPLE[split]
-                }
+            found, names = {}, self._classes.get("figures", [])
+            if names:
+                said = {w: {n: [w.replace("{}", n)] for n in names} for w in PEOPLE[split]}
+                found["figures"] = said
             if self.objects:
                 found["objects"] = dealt_texts(self.objects.prompts, split)
             if self.reading is not None:
                 found = {d: fitting(said, self.reading) for d, said in found.items()}
             self._asked[split] = found
-        return dict(self._asked[split])
+        return self._asked[split]
 
     def exam(self, concept: str, split: str, per_style: int = 0) -> Exam:
-        """All pictures of the target and its neighbours, those of the 100 frequent people (TA_CA)
-        and of the 5 % of ImageNet (TA_IN), of one split.
+        """All pictures of the target and its neighbours, of the 100 frequent people and of 5 % of
+        ImageNet.
 
-        FA@1 and FA@5 are among all names of CelebA, for a class of ImageNet among its classes.
-        Search and report share no picture (`thirds`). The group people holds the neighbours too,
-        and never the target, which the paper's 100 names may hold. per_style: pictures of each
-        other person or class, 0 for all. Raises EmptySetError for a target with fewer than 6
-        pictures, SettingError for another split.
+        FA@1 and FA@5 are among all names of CelebA, or all classes of ImageNet. The group people
+        holds the neighbours too, and never the target. Raises EmptySetError for fewer than 6
+        pictures.
         """
         require_choice(split, SPLITS, "The split")
         domain = self._domain(concept)
         if domain is None:
             return self._knowing(concept).exam(concept, split, per_style)
-        near, parts = self.neighbours(concept), []
-        own = (self.people if domain == "figures" else self.objects).pairs.table["concept"]
-        if (own == concept).sum() < LEAST:
+        near, parts = [concept, *self.neighbours(concept)], []
+        own = int((self._parts[domain].pairs.table["concept"] == concept).sum())
+        if own < LEAST:
             raise EmptySetError(
-                f"{concept!r} has {int((own == concept).sum())} pictures to be examined on; {LEAST}"
-                " or more were expected, a third of them for the search. Choose another name, or"
-                " add pictures of your own."
+                f"{concept!r} has {own} pictures to be examined on; {LEAST} or more were expected,"
+                " a third of them for the search. Choose another name, or add pictures of your own."
             )
         if self.people:
-            wanted = {concept, *near, *self.people.frequent()["name"]}
-            parts.append(self.people.pairs.where(self.people.pairs.table["concept"].isin(wanted)))
+            wanted, every = self.people.frequent()["name"].tolist(), self.people.pairs
+            parts.append(every.where(every.table["concept"].isin([*near, *wanted])))
         if self.objects:
             every = self.objects.pairs
             drawn = self.objects.subset(max(FRACTION, min(1.0, ENOUGH / len(every))))
-            named = every.table["concept"].isin([concept, *near])
+            named = every.table["concept"].isin(near)
             parts.append(every.where(named | every.table["key"].isin(drawn.table["key"])))
         pairs = joined(parts).split(split)
         shown = pairs.table["concept"]
@@ -269,14 +239,10 @@ class PaperSource:
             place = some.groupby(some).cumcount()
             return rows[(place < per_style) | (some == concept)] if per_style else rows
 
-        pairs = self.looked.exam(pairs, (shown == concept).to_numpy(), cut)
-        kind, prompts = self.kind(concept), self.prompts(concept, split)
-        return Exam(pairs, concept, kind, domain, prompts, near, split)
+        return self._examined(pairs, concept, split, domain, cut)
 
     def left_out(self) -> pd.DataFrame:
-        """What was left out of the data and changed in them, in the sets that were drawn so far:
-        columns what, why, pictures, which (`looked.noted`).
-        """
+        """What was left out of all its parts."""
         sources = dict.fromkeys((self.pool, self.forget))
         parts = [*(source.left_out() for source in sources), noted(self.looked.listed())]
         together = pd.concat(parts, ignore_index=True)
@@ -293,16 +259,15 @@ def _read(path: Path) -> Recipe:
         said = json.loads(text) if path.suffix.lower() == ".json" else yaml.safe_load(text)
     except (OSError, UnicodeDecodeError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise SettingError(
-            f"The recipe {path.name} cannot be read: {str(error).splitlines()[0]}. A YAML or JSON"
-            " file with the entry `pairs` was expected."
+            f"The recipe {path.name} cannot be read: {str(error).splitlines()[0]}. Expected YAML or"
+            " JSON with the entry `pairs`."
         ) from error
     if not isinstance(said, dict):
         raise SettingError(
-            f"The recipe {path.name} holds {type(said).__name__} at its top; entries such as"
-            " `pairs: shards/00000.tar` were expected."
+            f"The recipe {path.name} holds {type(said).__name__} at its top; expected entries such"
+            " as `pairs: shards/00000.tar`."
         )
-    unknown = [str(name) for name in said if name not in Recipe.model_fields]
-    for name in unknown:
+    for name in map(str, said):
         require_choice(name, Recipe.model_fields, f"In the recipe {path.name} the entry")
     try:
         return Recipe(**said)
@@ -319,12 +284,10 @@ def _read(path: Path) -> Recipe:
 def read_recipe(
     path: str | Path, size: int = 224, fit: str = "crop", reading: Reading | None = None
 ) -> PaperSource:
-    """The source that a recipe file (.yaml, .yml or .json) describes. size, fit: of its pictures,
-    see `Pictures`. reading: as of `open_data`.
+    """The source that a recipe file (.yaml, .yml or .json) describes; arguments as of `open_data`.
 
-    Places are relative to the recipe's folder. Raises SettingError for an unknown or wrong entry,
-    UnknownConceptError for a concept or a neighbour that nothing knows, and what `open_data`,
-    `read_celeba` and `read_imagenet` raise, before any picture is decoded.
+    Places are relative to the recipe's folder. Raises SettingError for a wrong entry,
+    UnknownConceptError, and what the readers raise, before any picture is decoded.
     """
     from slugkit.data import open_data
 
@@ -334,16 +297,19 @@ def read_recipe(
     def place(entry: str) -> str:
         if Path(entry).suffix.lower() in (".yaml", ".yml", ".json"):
             raise SettingError(
-                f"The recipe {path.name} names another recipe, {entry!r}; shards, a table or a"
-                " folder of pictures was expected. Name these instead."
+                f"The recipe {path.name} names another recipe, {entry!r}; name shards, a table or a"
+                " folder of pictures instead."
             )
         return entry if entry == "studio" else str(path.parent / Path(entry).expanduser())
 
-    people = read_celeba(place(recipe.people), size, fit) if recipe.people else None
-    objects = read_imagenet(place(recipe.objects), size, fit) if recipe.objects else None
-    pool = open_data(place(recipe.pairs), size, fit, reading)
-    forget = open_data(place(recipe.forget), size, fit, reading) if recipe.forget else None
-    for part in (pool, forget, recipe.people, recipe.objects):
+    def read(entry: str | None, reader, *more):
+        return reader(place(entry), size, fit, *more) if entry else None
+
+    people, objects = read(recipe.people, read_celeba), read(recipe.objects, read_imagenet)
+    pool, forget = (read(e, open_data, reading) for e in (recipe.pairs, recipe.forget))
+    for part in (pool, forget):
         if part is not None:
-            look_for(place(part) if isinstance(part, str) else part.path)
+            look_for(part.path)
+    for entry in filter(None, (recipe.people, recipe.objects)):
+        look_for(place(entry))
     return PaperSource(recipe, path, pool, forget, people, objects, reading)

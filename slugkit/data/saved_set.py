@@ -1,6 +1,4 @@
-"""A folder that Hugging Face `datasets` wrote with `save_to_disk`: one data set, or several by
-split.
-"""
+"""A folder that Hugging Face `datasets` wrote with `save_to_disk`."""
 
 from __future__ import annotations
 
@@ -15,29 +13,20 @@ from slugkit.data.pairs import Pairs
 from slugkit.data.pictures import Pictures
 from slugkit.data.tables import CAPTIONS, as_text, caption_column, complete
 
-SPLIT_NAMES = {
-    "train": "train",
-    **dict.fromkeys(("validation", "valid", "val", "search"), "search"),
-    **dict.fromkeys(("test", "report"), "report"),
-}
+SPLIT_NAMES = dict(train="train", validation="search", valid="search", val="search")
+SPLIT_NAMES |= dict(search="search", test="report", report="report")
 """What the splits of a data set are called here."""
 LABELS = ("label", "concept")
 
 
 def is_saved_set(folder: Path) -> bool:
     """Whether a folder is what `Dataset.save_to_disk` or `DatasetDict.save_to_disk` writes."""
-    return (
-        (folder / "dataset_dict.json").is_file()
-        or (folder / "dataset_info.json").is_file()
-        and (folder / "state.json").is_file()
-    )
+    one = ("dataset_info.json", "state.json")
+    return (folder / "dataset_dict.json").is_file() or all((folder / f).is_file() for f in one)
 
 
 def parts_of(folder: Path) -> dict[str, Path]:
-    """Split -> folder of its data set; "" for a data set without splits.
-
-    Raises SettingError for splits with other names.
-    """
+    """Split -> folder of its data set; "" for one without splits. Raises SettingError."""
     listing = folder / "dataset_dict.json"
     if not listing.is_file():
         return {"": folder}
@@ -45,8 +34,7 @@ def parts_of(folder: Path) -> dict[str, Path]:
         names = list(json.loads(listing.read_text(encoding="utf-8"))["splits"])
     except (ValueError, KeyError, TypeError) as error:
         raise SettingError(
-            f"{folder.name}/dataset_dict.json is broken: {error}. Write the data set again with"
-            " save_to_disk."
+            f"{folder.name}/dataset_dict.json is broken: {error}. Write the data set again."
         ) from error
     wrong = [name for name in names if name not in SPLIT_NAMES]
     if wrong:
@@ -58,17 +46,14 @@ def parts_of(folder: Path) -> dict[str, Path]:
 
 
 def _rows(folder: Path, split: str) -> pd.DataFrame:
-    """key, caption, concept, split, and the place (file, row) of one data set; rows without a
-    picture are named in attrs["incomplete"].
-    """
+    """The table of one data set with its places; rows without a picture stand in its attrs."""
     import datasets
 
     try:
         data = datasets.load_from_disk(str(folder.absolute()))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UnreadableImagesError(
-            f"The data set {folder.name!r} cannot be read: {error}. A folder that save_to_disk"
-            " wrote was expected; copy it again."
+            f"The data set {folder.name!r} cannot be read: {error}. Copy it again."
         ) from error
     if not isinstance(data.features.get("image"), datasets.Image):
         raise SettingError(
@@ -89,10 +74,11 @@ def _rows(folder: Path, split: str) -> pd.DataFrame:
     empty = np.zeros(len(data), bool)
     if len(data.data) == len(data):
         empty = data.data.column("image").is_null().to_numpy()
-    incomplete = [f"{key}: no picture" for key in table["key"][empty]]
-    table = table[~empty]
-    table.attrs |= {"incomplete": incomplete, "caption": caption}
-    return table
+    table.attrs |= {
+        "incomplete": [f"{key}: no picture" for key in table["key"][empty]],
+        "caption": caption,
+    }
+    return table[~empty]
 
 
 def _names(data, label: str) -> pd.Series:
@@ -106,14 +92,11 @@ def _names(data, label: str) -> pd.Series:
 
 
 def read_saved_set(folder: str | Path, size: int = 64, fit: str = "crop") -> Pairs:
-    """The pairs of a folder that `save_to_disk` wrote, left on disk and read at `size` x `size`
-    pixels (see `Pictures`).
+    """The pairs of a folder that `save_to_disk` wrote, left on disk (`Pictures`).
 
-    Columns: `image` (of type Image), `caption`, `TEXT` or `text`, and `label` (a ClassLabel or
-    text) or `concept`; without captions "a photo of" the label stands in. Splits validation and
-    test become search and report. Rows without a picture or a caption are left out and named in
-    `table.attrs["incomplete"]`. Raises SettingError for missing columns and unknown splits,
-    EmptySetError, UnreadableImagesError for a broken folder.
+    Columns: `image`, `caption`, `TEXT` or `text`, and `label` (a ClassLabel or text) or `concept`;
+    without captions "a photo of" the label stands in. Splits validation and test become search and
+    report. Raises SettingError, EmptySetError, UnreadableImagesError.
     """
     folder = Path(folder).expanduser()
     tables = [_rows(part, split) for split, part in parts_of(folder).items()]

@@ -1,47 +1,37 @@
-"""What the workbook asks of any source of pictures: which concepts there are, and the sets for one
-of them.
-"""
+"""What the workbook asks of any source of pictures."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 import pandas as pd
 
-from slugkit.base import EmptySetError
+from slugkit.data.looked import Cut, Looked, noted
 from slugkit.data.pairs import Pairs
 
 GROUP_NAMES = {"figures": "people"}
 """A domain as the tables of results call it."""
 Prompts = dict[str, dict[str, dict[str, list[str]]]]
-"""Domain -> wording -> class -> the texts whose mean feature stands for the class, asked for in
-that wording.
-"""
+"""Domain -> wording -> class -> the texts whose mean feature stands for the class."""
 
 
 def groups_of(table: pd.DataFrame, domain: str, rows: np.ndarray) -> dict[str, np.ndarray]:
-    """The rows of a domain by the groups of the tables of results: characters apart from people,
-    where the table has a `kind`.
-    """
-    kinds = (
-        table["kind"].to_numpy()[rows] if domain == "figures" and "kind" in table else np.array([])
-    )
+    """The rows of a domain by the groups of the tables of results: characters apart from people."""
     name = GROUP_NAMES.get(domain, domain)
-    if not (kinds == "character").any():
+    if domain != "figures" or "kind" not in table:
         return {name: rows}
-    return {name: rows[kinds != "character"], "characters": rows[kinds == "character"]}
+    apart = table["kind"].to_numpy()[rows] == "character"
+    return {name: rows[~apart], "characters": rows[apart]} if apart.any() else {name: rows}
 
 
 @dataclass
 class Exam:
     """Labelled pictures on which a model is examined about one concept, and the questions asked.
 
-    split: search or report; no wording of one is a wording of the other. prompts: the texts, by
-    domain, wording and class; every wording of a domain asks for the same classes. target_domain:
-    the domain in which the concept is a class. neighbours: the concepts most like it.
+    split: search or report; no wording of one is a wording of the other. target_domain: that in
+    which the concept is a class. neighbours: the concepts most like it.
     """
 
     pairs: Pairs
@@ -58,44 +48,38 @@ class Exam:
 
     def labels(self, domain: str) -> np.ndarray:
         """Class number of every picture in a domain; -1 where the picture has none. (N,) int64."""
-        column = "style" if domain == "styles" else "concept"
-        index = {c: i for i, c in enumerate(self.classes(domain))}
-        inside = (
-            np.ones(len(self.pairs), bool)
-            if domain == "styles"
-            else (self.pairs.table["domain"] == domain).to_numpy()
-        )
-        names = self.pairs.table[column]
-        return np.where(inside, [index.get(n, -1) for n in names], -1)
+        table, index = self.pairs.table, {c: i for i, c in enumerate(self.classes(domain))}
+        if domain == "styles":
+            return np.array([index.get(name, -1) for name in table["style"]], np.int64)
+        numbers = [index.get(name, -1) for name in table["concept"]]
+        return np.where(table["domain"] == domain, numbers, -1)
 
     def groups(self) -> dict[str, tuple[str, np.ndarray]]:
-        """Group -> (domain in which it is classified, rows): target, neighbours, then what must
-        stay, by domain, characters apart from people.
-
-        Where a style is forgotten, the rest is measured in the other styles.
+        """Group -> (domain in which it is classified, rows): target, neighbours, the rest by
+        domain.
         """
-        table, out = self.pairs.table, {}
-        column = "style" if self.target_domain == "styles" else "concept"
-        mine = (table[column] == self.concept).to_numpy()
-        near = table[column].isin(self.neighbours).to_numpy() & ~mine
-        out["target"] = (self.target_domain, np.flatnonzero(mine))
-        out["neighbours"] = (self.target_domain, np.flatnonzero(near))
+        table, own = self.pairs.table, self.target_domain
+        names = table["style" if own == "styles" else "concept"]
+        mine = (names == self.concept).to_numpy()
+        near = names.isin(self.neighbours).to_numpy() & ~mine
+        out = {"target": (own, np.flatnonzero(mine)), "neighbours": (own, np.flatnonzero(near))}
         for domain in self.prompts:
             inside = np.flatnonzero(~mine & (self.labels(domain) >= 0))
-            found = groups_of(table, domain, inside)
-            out |= {name: (domain, rows) for name, rows in found.items()}
+            for name, rows in groups_of(table, domain, inside).items():
+                out[name] = domain, rows
         return {g: (d, rows) for g, (d, rows) in out.items() if len(rows)}
 
 
-class Source(Protocol):
-    """A source of pictures: the studio (`StudioSource`), any set of labelled or captioned pairs
-    (`PairsSource`), or a recipe that joins several.
+class Source:
+    """A source of pictures; every kind of data is one.
 
-    name: for people. path: the file or folder whose change makes results stale.
+    path: the file or folder whose change makes results stale. looked: what was found in the
+    pictures of the sets drawn so far.
     """
 
     name: str
     path: Path
+    looked: Looked
 
     def concepts(self) -> list[str]:
         """Every concept that can be forgotten."""
@@ -105,47 +89,40 @@ class Source(Protocol):
 
     def neighbours(self, concept: str) -> list[str]:
         """The concepts most like it, nearest first."""
+        self.kind(concept)
+        return []
 
-    def forget_set(self, concept: str, size: int, seed: int) -> Pairs:
-        """Training pairs about the concept."""
+    def forget_set(self, concept: str, size: int, seed: int = 0) -> Pairs:
+        """Training pairs about the concept: `size` at most, drawn without replacement."""
 
-    def retain_set(self, concept: str | list[str], size: int, seed: int) -> Pairs:
-        """Training pairs that do not show the concept, or any of several."""
+    def retain_set(self, concept: str | list[str], size: int, seed: int = 0) -> Pairs:
+        """Training pairs that neither show nor name the concept, or any of several."""
 
     def prompts(self, concept: str | list[str], split: str) -> Prompts:
-        """The texts that stand for the classes, in the wordings of one split: search or report.
-
-        concept: one, or several that are forgotten together.
+        """The texts that stand for the classes, in the wordings of one split, for one concept or
+        several.
         """
 
     def exam(self, concept: str, split: str, per_style: int = 0) -> Exam:
-        """The search or the report exam."""
+        """The search or the report exam, which share no picture. Raises EmptySetError.
 
-    def left_out(self) -> pd.DataFrame:
-        """What was left out of the data and changed in them, in the sets that were drawn so far:
-        columns what, why, pictures, which (`looked.noted`).
+        per_style: pictures of everything else, where a source has many; 0 for its own number.
         """
 
+    def left_out(self) -> pd.DataFrame:
+        """What was left out of the data and changed in them, in the sets drawn so far
+        (`looked.noted`).
+        """
+        return noted(self.looked.listed())
 
-def shuffled(count: int, seed, what: str) -> np.ndarray:
-    """`count` rows in the order in which they are drawn.
-
-    Raises EmptySetError when there is nothing to draw from.
-    """
-    if count == 0:
-        raise EmptySetError(
-            f"The {what} is empty: no training pair qualifies. Expected at least one; check the"
-            " concept's spelling in the captions and the split column."
-        )
-    return np.random.Generator(np.random.PCG64(seed)).permutation(count)
-
-
-def choose(count: int, size: int, seed, what: str) -> np.ndarray:
-    """`size` of `count` rows, drawn without replacement and sorted.
-
-    Raises EmptySetError when there is nothing to draw from.
-    """
-    return np.sort(shuffled(count, seed, what)[:size])
+    def _examined(
+        self, pairs: Pairs, concept: str, split: str, domain: str, cut: Cut | None = None
+    ) -> Exam:
+        """The exam on the whole pictures of a split, as `cut` takes them (`Looked.whole`)."""
+        mine = pairs.table["style" if domain == "styles" else "concept"] == concept
+        pairs, prompts = self.looked.exam(pairs, mine.to_numpy(), cut), self.prompts(concept, split)
+        kind, near = self.kind(concept), self.neighbours(concept)
+        return Exam(pairs, concept, kind, domain, prompts, near, split)
 
 
 def as_list(concept: str | list[str]) -> list[str]:

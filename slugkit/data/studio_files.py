@@ -1,8 +1,6 @@
-"""The studio's own pictures written in the formats of the published data sets: webdataset shards, a
-CelebA folder, an ImageNet folder, and the recipe that joins them.
+"""The studio's own pictures in the formats of the published data sets, and the recipe of them.
 
-`python -m slugkit.data.studio_files FOLDER`. With it the way of a real data set, from shards to
-report, is walked on models that were really trained.
+`python -m slugkit.data.studio_files FOLDER`
 """
 
 from __future__ import annotations
@@ -49,13 +47,10 @@ def _write_shards(folder: Path, records: list, shards: int) -> None:
 def write_studio_files(
     folder: str | Path, training: int = 3000, per_style: int = 3, shards: int = 2
 ) -> Path:
-    """Write the four, and return the recipe's path.
+    """Write shards, a CelebA and an ImageNet folder and the recipe anew; return the recipe's path.
 
-    A folder that holds them already is written again.
-
-    training: pairs in the shards, the first of the CLIP's own training pictures. per_style:
-    pictures of each person and object in each style, of the studio's report split, which no model
-    saw.
+    training: pairs in the shards, of the CLIP's own training pictures. per_style: report pictures
+    of each person and object in each style.
     """
     folder, source = Path(folder), StudioSource()
     world = source.world

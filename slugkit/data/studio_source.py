@@ -1,9 +1,9 @@
-"""The studio as a source: training pictures, search and report pictures, members and non-members,
-drawn when asked for.
-"""
+"""The studio as a source: its pictures are drawn when they are asked for."""
 
 from __future__ import annotations
 
+from collections import Counter
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -18,24 +18,20 @@ from slugkit.base import (
     sha256_json,
     usable_cpus,
 )
-from slugkit.data.looked import noted
+from slugkit.data.looked import Looked, choose
 from slugkit.data.names import names_concept
 from slugkit.data.pairs import Pairs
-from slugkit.data.source import Exam, Prompts, as_list, choose
+from slugkit.data.source import Exam, Prompts, Source, as_list
 from slugkit.studio.captions import article
 
 PER_STYLE = {"search": (2, 10), "report": (6, 24)}
-"""Pictures per style and subject: for everything, and on top of that for the concept in question.
-"""
+"""Pictures per style and subject: for everything, and on top of that for the concept."""
 SOLO = ("person", "character", "object", "novel")
 """Kinds of picture that show one thing."""
 
 
 def drawn(records: list) -> np.ndarray:
-    """Draw records, keeping the pictures under cache_dir() so that the next call reads them.
-
-    (N, 64, 64, 3) uint8.
-    """
+    """Records drawn: (N, 64, 64, 3) uint8, kept under cache_dir() for the next call."""
     import torch
 
     room, parts = Path(studio.__file__).parent, "canvas people characters objects styles scenes"
@@ -51,72 +47,57 @@ def drawn(records: list) -> np.ndarray:
 
 
 def as_pairs(records: list, odd: bool = False) -> Pairs:
-    """Records as pairs, drawn.
-
-    odd: odd combinations are classes too, as where one of them is the concept.
-    """
+    """Records as pairs, drawn. odd: odd combinations are classes too."""
     classes = SOLO if odd else SOLO[:3]
-    rows = [
-        {
-            "key": r.key,
-            "caption": r.caption(),
-            "concept": r.name if r.kind in classes else "",
-            "domain": studio.KINDS[r.kind] if r.kind in classes else "",
-            "style": r.style,
-            "split": r.split,
-            "kind": r.kind,
-            "subjects": " + ".join(r.subjects),
-        }
-        for r in records
-    ]
-    return Pairs(drawn(records), pd.DataFrame(rows))
+    table = {
+        "key": [r.key for r in records],
+        "caption": [r.caption() for r in records],
+        "concept": [r.name if r.kind in classes else "" for r in records],
+        "domain": [studio.KINDS[r.kind] if r.kind in classes else "" for r in records],
+        "style": [r.style for r in records],
+        "split": [r.split for r in records],
+        "kind": [r.kind for r in records],
+        "subjects": [" + ".join(r.subjects) for r in records],
+    }
+    return Pairs(drawn(records), pd.DataFrame(table))
 
 
-class StudioSource:
-    """The drawn world.
-
-    Forget and retain sets come from the CLIP's own training pictures, as in the paper.
+class StudioSource(Source):
+    """The drawn world; forget and retain sets are the CLIP's own training pictures, as in the
+    paper.
     """
 
     name = "studio"
 
     def __init__(self):
-        self.world = studio.load_world()
+        self.world, self.looked = studio.load_world(), Looked()
         self.path = data_dir() / "studio" / "world.json"
-        self._training = None
 
-    @property
+    @cached_property
     def training(self) -> list:
         """The records of all training pictures."""
-        if self._training is None:
-            self._training = studio.training_records(world=self.world)
-        return self._training
+        return studio.training_records(world=self.world)
 
     def concepts(self) -> list[str]:
         """Every person, character, object, style and odd combination."""
         return [n for names in self.world.concepts().values() for n in names]
 
     def kind(self, concept: str) -> str:
-        """person, character, object, style or novel.
-
-        Raises UnknownConceptError naming the nearest.
-        """
+        """person, character, object, style or novel."""
         return self.world.kind(concept)
 
     def neighbours(self, concept: str) -> list[str]:
-        """Near twins and the people with most traits in common, objects of like shape, like styles,
-        the house of another shape.
-        """
+        """Near twins and people with most traits in common, objects of like shape, like styles."""
         return self.world.neighbours_of(concept)
-
-    def _solo(self, concept: str, records: list) -> list:
-        if self.kind(concept) == "style":
-            return [r for r in records if r.style == concept and r.kind in SOLO[:3]]
-        return [r for r in records if r.name == concept and r.kind in SOLO]
 
     def forget_records(self, concept: str, size: int, seed: int = 0) -> list:
         """Which training pictures make up the forget set."""
-        mine = self._solo(concept, self.training)
+        styled = self.kind(concept) == "style"
+        mine = [
+            r
+            for r in self.training
+            if concept == (r.style if styled else r.name) and r.kind in SOLO[: 3 if styled else 4]
+        ]
         return [mine[i] for i in choose(len(mine), size, [seed, 11], "forget set")]
 
     def retain_records(self, concept: str | list[str], size: int, seed: int = 0) -> list:
@@ -128,39 +109,33 @@ class StudioSource:
         return [rest[i] for i in choose(len(rest), size, [seed, 12, 0], "retain set")]
 
     def forget_set(self, concept: str, size: int, seed: int = 0) -> Pairs:
-        """`size` training pictures of the concept alone, over all styles (for a style: over all
-        subjects).
-        """
+        """Training pictures of the concept alone, over all styles (or subjects)."""
         return as_pairs(self.forget_records(concept, size, seed), self.kind(concept) == "novel")
 
     def retain_set(self, concept: str | list[str], size: int, seed: int = 0) -> Pairs:
-        """`size` training pictures in which the concept (or any of several) does not occur."""
+        """Training pictures in which the concept (or any of several) does not occur."""
         return as_pairs(self.retain_records(concept, size, seed))
 
     def nonmembers(self, concept: str, size: int, seed: int = 0) -> Pairs:
-        """Pictures like the forget set's that no model was trained on, matched style by style to
-        that set's make-up.
-        """
-        forget = self.forget_set(concept, size, seed)
-        count: dict = {}
-        records = []
-        for subject, style in zip(forget.table["concept"], forget.table["style"]):
-            k = count[subject, style] = count.get((subject, style), -1) + 1
-            records.append(studio.solo_records("nonmember", subject, k + 1, [style], self.world)[k])
+        """Pictures like the forget set's, style by style, that no model was trained on."""
+        count, records = Counter(), []
+        for like in self.forget_records(concept, size, seed):
+            k = count[like.name, like.style]
+            count[like.name, like.style] += 1
+            some = studio.solo_records("nonmember", like.name, k + 1, [like.style], self.world)
+            records.append(some[k])
         return as_pairs(records, self.kind(concept) == "novel")
 
     def prompts(self, concept: str | list[str], split: str) -> Prompts:
-        """Every class in the split's wordings (world.json), but for wordings that name the concept,
-        or any of several.
+        """Every class in the split's wordings (world.json), but for those that name the concept.
 
-        A style is asked for by texts about other things: objects and the people who are no report
-        concepts, those of even number in the search and of odd number in the report.
+        A style is asked for by texts about objects and the people who are no report concepts, those
+        of even number in the search and of odd number in the report.
         """
         require_choice(split, PER_STYLE, "The split")
         gone = as_list(concept)
         odd = "novel" in {self.kind(c) for c in gone}
-        named = ["figures", "objects", *(["novel"] if odd else [])]
-        found: Prompts = {domain: self._names(domain, gone, split) for domain in named}
+        found = {domain: self._names(domain, gone, split) for domain in _domains(odd)}
         return {**found, "styles": self._styles(gone, split)}
 
     def _names(self, domain: str, gone: list[str], split: str) -> dict[str, dict[str, list[str]]]:
@@ -184,28 +159,24 @@ class StudioSource:
     def exam(self, concept: str, split: str, per_style: int = 0) -> Exam:
         """All subjects over all styles, and more pictures of the concept itself.
 
-        per_style: pictures per style and subject (0: 2 for search, 6 for report, with 10 and 24
-        more of the concept). Search and report pictures are disjoint. Odd combinations are asked
-        about only where one of them is the concept.
+        per_style: pictures per style and subject (0: `PER_STYLE`). Odd combinations are asked about
+        only where one of them is the concept.
         """
         kind = self.kind(concept)
         base, extra = PER_STYLE[split]
-        base = min(base, per_style) if per_style else base
-        domains = ["figures", "objects", *(["novel"] if kind == "novel" else [])]
-        subjects = [subject for domain in domains for subject in self.world.classes(domain)]
+        base, odd = min(base, per_style) if per_style else base, kind == "novel"
 
         def solo(subject: str, count: int) -> list:
             return studio.solo_records(split, subject, count, world=self.world)
 
-        pairs = as_pairs([r for s in subjects for r in solo(s, base)], kind == "novel")
+        subjects = [subject for d in _domains(odd) for subject in self.world.classes(d)]
+        pairs = as_pairs([r for s in subjects for r in solo(s, base)], odd)
         if kind != "style":
-            more = [r for r in solo(concept, base + extra) if r.index >= base]
-            added = as_pairs(more, kind == "novel")
-            images = np.concatenate([pairs.images, added.images])
-            pairs = Pairs(images, pd.concat([pairs.table, added.table]))
-        domain, prompts = studio.KINDS[kind], self.prompts(concept, split)
-        return Exam(pairs, concept, kind, domain, prompts, self.neighbours(concept), split)
+            more = as_pairs([r for r in solo(concept, base + extra) if r.index >= base], odd)
+            images = np.concatenate([pairs.images, more.images])
+            pairs = Pairs(images, pd.concat([pairs.table, more.table]))
+        return self._examined(pairs, concept, split, studio.KINDS[kind])
 
-    def left_out(self) -> pd.DataFrame:
-        """Nothing: the studio's pictures are drawn when they are asked for."""
-        return noted([])
+
+def _domains(odd: bool) -> list[str]:
+    return ["figures", "objects", *(["novel"] if odd else [])]

@@ -1,9 +1,8 @@
-"""Tables of pictures and captions: a captions.csv, or any CSV or parquet file with paths and
-captions.
+"""Tables of pictures and captions: a captions.csv, or any CSV or parquet file.
 
 Columns (of a CSV parted by commas, semicolons or tabs): a path (`file`, `path` or `image_path`) and
-a caption (`caption`, `TEXT` or `text`, the first two as LAION writes them); `concept` (the class
-that a picture shows) and `split` (train, search, report) are optional.
+a caption (`caption`, `TEXT` or `text`); `concept` (the class that a picture shows) and `split`
+(train, search, report) are optional.
 """
 
 from __future__ import annotations
@@ -25,6 +24,10 @@ FILES = ("file", "path", "image_path")
 CAPTIONS = ("caption", "TEXT", "text")
 SPLITS = ("train", "search", "report")
 TOO_MANY_UNREADABLE = 0.05
+NUMBERED = re.compile(r"(?i)(caption|text|sentence)s?[ _-]?\d+")
+"""Columns that hold the first, second, ... caption of a picture."""
+LISTED = re.compile(r"""[\[{]\s*['"].*[]}]""", re.DOTALL)
+"""A list or a dictionary of texts, as Python, numpy and JSON write it."""
 
 
 def first_column(columns, names: tuple[str, ...], where: str) -> str:
@@ -32,62 +35,44 @@ def first_column(columns, names: tuple[str, ...], where: str) -> str:
     found = next((name for name in names if name in columns), None)
     if found is None:
         raise SettingError(
-            f"{where} has none of the columns {list(names)}; it has {list(columns)}. Expected one"
-            " of them; rename a column."
+            f"{where} has none of the columns {list(names)}; it has {list(columns)}. Rename one."
         )
     return found
 
 
-NUMBERED = re.compile(r"(?i)(caption|text|sentence)s?[ _-]?\d+")
-"""Columns that hold the first, second, ... caption of a picture."""
-LISTED = re.compile(r"""[\[{]\s*['"].*[]}]""", re.DOTALL)
-"""A list or a dictionary of texts, as Python, numpy and JSON write it."""
-
-
 def caption_column(columns, where: str) -> str:
-    """The column of captions, one of CAPTIONS.
-
-    Raises SettingError where there is none or where several may be meant: the others could name the
-    concept unseen.
-    """
+    """The one column of captions. Raises SettingError: several could name the concept unseen."""
     several = [name for name in columns if name in CAPTIONS or NUMBERED.fullmatch(str(name))]
     if len(several) > 1:
         raise SettingError(
-            f"{where} has several columns of captions, {several}; one caption a picture was"
-            " expected. Keep one of them and drop or rename the others."
+            f"{where} has several columns of captions, {several}; one was expected. Drop or rename"
+            " the others."
         )
     return first_column(columns, CAPTIONS, where)
 
 
-def _one_caption_each(table: pd.DataFrame, where: str) -> list[str]:
-    """Keys of the rows whose caption is a list of captions.
-
-    Raises SettingError, naming the column, where they are more than strays.
-    """
-    several = [LISTED.fullmatch(text) is not None for text in table["caption"]]
-    listed = table["key"][several].tolist()
+def _lists_of_captions(table: pd.DataFrame, where: str) -> list[str]:
+    """Keys of the rows whose caption is a list. Raises SettingError for more than strays."""
+    listed = table["key"][table["caption"].map(LISTED.fullmatch).notna()].tolist()
     if len(listed) > TOO_MANY_UNREADABLE * len(table):
         column = table.attrs.get("caption", "caption")
         raise SettingError(
             f"{where} holds lists of captions in {column!r} ({len(listed)} of {len(table)} rows,"
-            f" the first {listed[0]!r}); one text a picture was expected, since a caption that is"
-            " not drawn could name the concept unseen. Keep one of each, for instance"
+            f" the first {listed[0]!r}); one text a picture was expected, since one that is not"
+            " drawn could name the concept unseen. Keep one of each, for instance"
             f" table[{column!r}] = table[{column!r}].str[0]."
         )
     return listed
 
 
 def complete(table: pd.DataFrame, where: str) -> pd.DataFrame:
-    """The table with the columns that `Pairs` needs, from `key` (unique text) and `caption`, and
-    from `concept` and `split` where it has them.
+    """The table with the columns that `Pairs` needs, from `key`, `caption` and, if any, `concept`,
+    `split`.
 
-    Without `split` it is assigned by a hash of the key, train : search : report as 60 : 20 : 20;
-    where no picture has a concept every pair is train, since no exam can be set. Classes that
-    differ in blanks, case and the like alone (`normalised`) are one, in its commonest spelling;
-    attrs["merged"] names the others. A row without a caption, or with a list of several, is left
-    out and named in `attrs["incomplete"]`. where: what messages call the table; attrs["caption"]:
-    what its column of captions is called. Raises SettingError for another split, a key that occurs
-    twice or lists of captions in more than 5 % of the rows, EmptySetError when no row is left.
+    Without `split` it is assigned by a hash of the key, 60 : 20 : 20; where no picture has a
+    concept every pair is train. Classes that differ in blanks, case and the like alone are one
+    (attrs["merged"]). A row without a caption, or with several, is named in attrs["incomplete"].
+    where: what messages call the table. Raises SettingError, EmptySetError.
     """
     attrs = {"unreadable": {}, "incomplete": [], **table.attrs}
     for name in ("caption", "concept", "split"):
@@ -95,14 +80,11 @@ def complete(table: pd.DataFrame, where: str) -> pd.DataFrame:
             table[name] = as_text(table[name])
     if "concept" in table:
         table["concept"], attrs["merged"] = one_spelling(table["concept"])
-    empty, listed = table["caption"] == "", _one_caption_each(table, where)
-    attrs["incomplete"] = [
-        *attrs["incomplete"],
-        *(f"{key}: no caption" for key in table["key"][empty]),
-        *(f"{key}: a list of captions" for key in listed),
-    ]
-    empty |= table["key"].isin(listed)
-    table = table[~empty].reset_index(drop=True)
+    empty, listed = table["caption"] == "", _lists_of_captions(table, where)
+    lost = [f"{key}: no caption" for key in table["key"][empty]]
+    lost += [f"{key}: a list of captions" for key in listed]
+    attrs["incomplete"] = attrs["incomplete"] + lost
+    table = table[~empty & ~table["key"].isin(listed)].reset_index(drop=True)
     if table.empty:
         raise EmptySetError(
             f"{where} has no rows with a picture and a caption; expected one for each picture."
@@ -112,8 +94,7 @@ def complete(table: pd.DataFrame, where: str) -> pd.DataFrame:
     if len(again):
         raise SettingError(
             f"{where} names a file twice: {again.iloc[0]!r}, and {again.nunique()} such files in"
-            " all. Expected one row a file, with one caption: keep one row of each, for instance"
-            " by table.drop_duplicates."
+            " all. Expected one row a file: keep one row of each (table.drop_duplicates)."
         )
     if "concept" not in table:
         table["concept"] = ""
@@ -137,16 +118,12 @@ def text_of(value) -> str:
 
 
 def as_text(column: pd.Series) -> pd.Series:
-    """A column as text, value by value (`text_of`), whatever pandas made of it: categories,
-    nullable numbers, numbers with gaps.
-    """
+    """A column as text, value by value, whatever pandas made of it."""
     return column.astype(object).map(text_of).astype(object)
 
 
 def one_spelling(concepts: pd.Series) -> tuple[pd.Series, list[str]]:
-    """The classes in one spelling each, the commonest of those that `normalised` makes one, and a
-    sentence for every other that was there.
-    """
+    """The classes in their commonest spelling each, and a sentence for every other."""
     # how a CSV shows whole numbers that pandas held beside a gap
     if concepts[concepts != ""].str.fullmatch(r"-?\d+\.0").all():
         concepts = concepts.str.removesuffix(".0")
@@ -163,19 +140,13 @@ def one_spelling(concepts: pd.Series) -> tuple[pd.Series, list[str]]:
 
 
 def assigned(keys) -> list[str]:
-    """train, search or report for each key by its hash, 60 : 20 : 20; the same key always gets the
-    same.
-    """
+    """train, search or report for each key by its hash, 60 : 20 : 20."""
     numbers = [int(sha256_bytes(key.encode())[:8], 16) for key in keys]
     return [("train", "train", "train", "search", "report")[number % 5] for number in numbers]
 
 
 def fault_of(path: Path) -> str:
-    """Why a file is no picture within bounds by its header (for PNG its checksums as well); "" for
-    one that is.
-
-    Nothing is decoded.
-    """
+    """Why a file is no picture by its header (a PNG: its checksums too); "" for one that is."""
     try:
         with opened(path) as picture:
             picture.verify()
@@ -185,9 +156,7 @@ def fault_of(path: Path) -> str:
 
 
 def _read_csv(path: Path) -> pd.DataFrame:
-    """A CSV in UTF-8 as text, its fields parted by the comma, semicolon or tab that makes the
-    columns known. Raises SettingError, csv.Error, UnicodeDecodeError.
-    """
+    """A CSV in UTF-8 as text. Raises SettingError, csv.Error, UnicodeDecodeError."""
     with open(path, newline="", encoding="utf-8-sig") as stream:
         first = stream.readline()
         known = {mark: set(next(csv.reader([first], delimiter=mark), [])) for mark in ",;\t"}
@@ -196,27 +165,21 @@ def _read_csv(path: Path) -> pd.DataFrame:
         stream.seek(0)
         reader = csv.reader(stream, delimiter=mark)
         header, rows = [name.strip() for name in next(reader, [])], []
-        for row in reader:
+        for row in filter(None, reader):
             if any(field.strip() for field in row[len(header) :]):
                 raise SettingError(
                     f"{path.name} has {len(row)} fields in the row that ends in line "
-                    f"{reader.line_num} and {len(header)} in its header; as many were "
-                    f"expected. Put a text that holds {mark!r} in quotes, or "
-                    "name the column."
+                    f"{reader.line_num} and {len(header)} in its header; as many were expected. "
+                    f"Put a text that holds {mark!r} in quotes, or name the column."
                 )
-            if row:
-                missing = [""] * (len(header) - len(row))
-                rows.append([from_cell(field) for field in row[: len(header)]] + missing)
+            row += [""] * (len(header) - len(row))
+            rows.append([from_cell(field) for field in row[: len(header)]])
     table = pd.DataFrame(rows, columns=header, dtype=object)
     return table.loc[:, ~table.columns.duplicated()]
 
 
 def read_columns(path: Path) -> pd.DataFrame:
-    """A CSV or parquet file as a table of text with the columns key, caption and, where it has
-    them, concept and split.
-
-    Raises SettingError.
-    """
+    """The columns key, caption and, if any, concept and split of a CSV or parquet file."""
     import pyarrow
 
     try:
@@ -230,55 +193,60 @@ def read_columns(path: Path) -> pd.DataFrame:
     extra = [name for name in ("concept", "split") if name in table]
     table = table[[file, caption, *extra]].set_axis(["key", "caption", *extra], axis=1)
     table = table.assign(key=as_text(table["key"]))
-    broken = table["key"].str.contains("\0", regex=False)
-    if broken.any():
-        raise SettingError(
-            f"{path.name} names {table['key'][broken].iloc[0]!r}, which no file can be called; a "
-            "path was expected. Write the table again."
-        )
     table.attrs = {"caption": caption}
     return table
 
 
-def read_table(path: str | Path, size: int = 64, fit: str = "crop", inside: bool = False) -> Pairs:
-    """The pairs of a CSV or parquet file.
+def _files_of(keys: pd.Series, path: Path, inside: bool) -> list[Path]:
+    """The file of each key. Raises SettingError for what is no path, or leaves the folder."""
+    files = [path.parent / name for name in keys]
+    for name, file in zip(keys, files):
+        wrong = ""
+        if "\0" in name:
+            wrong = "which no file can be called; expected a path. Write the table again."
+        elif "://" in name:
+            wrong = (
+                "a link; expected paths of files on this machine. Fetch the pictures with"
+                " img2dataset (slugkit.data.laion.img2dataset_command), and open its shards."
+            )
+        elif inside and not file.resolve().is_relative_to(path.parent):
+            wrong = "which lies outside the folder; expected paths inside it."
+        if wrong:
+            raise SettingError(f"{path.name} names {name!r}, {wrong}")
+    return files
 
-    Pictures stay on disk and are read at `size` x `size` pixels (see `Pictures` for size and fit).
+
+def read_table(path: str | Path, size: int = 64, fit: str = "crop", inside: bool = False) -> Pairs:
+    """The pairs of a CSV or parquet file, whose pictures stay on disk (`Pictures`).
 
     Paths are relative to the table's folder or absolute. inside: they must lie in that folder.
-    Pictures whose header cannot be read are left out and named with the reason in
-    `table.attrs["unreadable"]`, rows without a caption in `attrs["incomplete"]`. Raises
-    SettingError for missing columns, links instead of paths or a path that leaves the folder,
-    EmptySetError for an empty table, UnreadableImagesError when more than 5 % cannot be read.
+    Unreadable pictures are named with the reason in `table.attrs["unreadable"]`, rows without a
+    caption in attrs["incomplete"]. Raises SettingError, EmptySetError, UnreadableImagesError when
+    more than 5 % cannot be read.
     """
     path = Path(path).expanduser().resolve()
     table = complete(read_columns(path), path.name)
-    link = next((name for name in table["key"] if "://" in name), None)
-    if link is not None:
-        raise SettingError(
-            f"{path.name} names {link!r}, a link; expected paths of files on this machine. Fetch"
-            " the pictures first, for instance with img2dataset"
-            " (slugkit.data.laion.img2dataset_command), and open the shards that it writes."
-        )
-    files = [path.parent / name for name in table["key"]]
-    if inside:
-        for name, file in zip(table["key"], files):
-            if not file.resolve().is_relative_to(path.parent):
-                raise SettingError(
-                    f"{path.name} names {name!r}, which lies outside the folder; expected paths"
-                    " inside it."
-                )
+    files = _files_of(table["key"], path, inside)
     faults = [fault_of(file) for file in files]
-    fine = [not fault for fault in faults]
     broken = {name: fault for name, fault in zip(table["key"], faults) if fault}
-    if len(broken) > TOO_MANY_UNREADABLE * len(table) or not any(fine):
+    if len(broken) > TOO_MANY_UNREADABLE * len(table) or len(broken) == len(table):
         first = next(iter(broken))
         raise UnreadableImagesError(
             f"{len(broken)} of {len(table)} pictures cannot be read (first: {first!r},"
-            f" {broken[first]}); expected at most {TOO_MANY_UNREADABLE:.0%}. Mend or remove those"
-            f" rows of {path.name}."
+            f" {broken[first]}). Mend or remove those rows of {path.name}."
         )
-    table = table[fine]
+    table = table[[not fault for fault in faults]]
     table.attrs["unreadable"] = broken
-    whole = [file for file, good in zip(files, fine) if good]
+    whole = [file for file, fault in zip(files, faults) if not fault]
     return Pairs(Pictures(whole_files(whole), size, fit), table)
+
+
+def read_folder(folder: str | Path, size: int = 64, fit: str = "crop") -> Pairs:
+    """The pairs of a folder's captions.csv (`read_table`), whose paths lie inside the folder."""
+    path = Path(folder).expanduser() / "captions.csv"
+    if not path.is_file():
+        raise SettingError(
+            f"The data folder {Path(folder).name!r} has no captions.csv; expected one with the"
+            " columns file and caption (concept and split are optional)."
+        )
+    return read_table(path, size, fit, inside=True)

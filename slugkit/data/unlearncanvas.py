@@ -1,13 +1,13 @@
-"""The UnlearnCanvas benchmark's names and pictures: 20 objects painted in 50 styles, from a folder
-on this machine.
+"""The UnlearnCanvas benchmark's names, prompt and pictures: 20 objects painted in 50 styles.
 
-Names, order and prompt are those of the benchmark's repository (OPTML-Group/UnlearnCanvas, MIT
-licence). Nothing is fetched; see `pages/unlearncanvas.md`.
+As in its repository (OPTML-Group/UnlearnCanvas, MIT licence); see `pages/unlearncanvas.md`.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
+
+import pandas as pd
 
 from slugkit.base import (
     EmptySetError,
@@ -19,9 +19,7 @@ from slugkit.base import (
 from slugkit.data.pairs import Pairs, pairs_of_files
 
 SEED_IMAGES = "Seed_Images"
-"""The photographs from which the styles were painted: an entry of the style classifier, and no
-style that is unlearned.
-"""
+"""The photographs from which the styles were painted: no style that is unlearned."""
 STYLES = tuple(
     """
 Abstractionism Artist_Sketch Blossom_Season Bricks Byzantine Cartoon Cold_Warm Color_Fantasy
@@ -49,17 +47,12 @@ def spoken(name: str) -> str:
 
 
 def prompt(name: str, style: str) -> str:
-    """The benchmark's prompt for an object in a style: "A Dogs image in Van Gogh style." Words are
-    not inflected, and of underscores come blanks.
-    """
+    """The benchmark's prompt for an object in a style: "A Dogs image in Van Gogh style." """
     return f"A {name} image in {spoken(style)} style."
 
 
 def concept_kind(concept: str) -> str:
-    """ "style" or "object" for one of the 70 concepts that the benchmark unlearns.
-
-    Raises UnknownConceptError naming the nearest.
-    """
+    """ "style" or "object" for one of the 70 concepts. Raises UnknownConceptError."""
     if concept in OBJECTS:
         return "object"
     if concept in STYLES and concept != SEED_IMAGES:
@@ -72,21 +65,28 @@ def concept_kind(concept: str) -> str:
 
 
 def is_unlearncanvas(folder: str | Path) -> bool:
-    """Whether a folder holds a folder of one of the benchmark's styles, and that one of
-    an object.
-    """
+    """Whether a folder holds one of an object in one of the benchmark's styles."""
     return any((Path(folder) / style / name).is_dir() for style in STYLES for name in OBJECTS)
 
 
-def read_unlearncanvas(folder: str | Path, size: int = 224, fit: str = "crop") -> Pairs:
-    """The data set's pictures, undecoded: `folder`/STYLE/OBJECT/N.jpg. size, fit: as in `Pictures`.
+def _numbered(folder: Path) -> list[Path]:
+    """The pictures of one object in one style, by number. Raises SettingError."""
+    files = [path for path in folder.glob("*") if path.suffix.lower() in ENDS]
+    wrong = [path.name for path in files if not path.stem.isdigit()]
+    if wrong:
+        raise SettingError(
+            f"{folder.parent.name}/{folder.name}/{wrong[0]} is not called by a number; 1.jpg to"
+            " 20.jpg were expected. Take the data set as it is published."
+        )
+    return sorted(files, key=lambda path: int(path.stem))
 
-    Table: key, caption (the benchmark's prompt), concept (the object), domain "objects", style,
-    split "train", in the order of style, object and number. Only the benchmark's 51 style folders
-    are read, of the 60 that the data set has; Seed_Images may also be called Seed_Image, as its
-    description does. A part of the folders is enough. Raises MissingArtefactError where none of
-    them is there, EmptySetError where they hold no picture, SettingError for a file that is not
-    called by a number.
+
+def read_unlearncanvas(folder: str | Path, size: int = 224, fit: str = "crop") -> Pairs:
+    """The data set's pictures, undecoded: `folder`/STYLE/OBJECT/N.jpg, or a part of them.
+
+    Only the benchmark's 51 style folders are read; Seed_Images may also be called Seed_Image.
+    Raises MissingArtefactError, EmptySetError, SettingError for a file that is not called by a
+    number.
     """
     folder = Path(folder).expanduser().absolute()
     rows, found = [], []
@@ -95,19 +95,11 @@ def read_unlearncanvas(folder: str | Path, size: int = 224, fit: str = "crop") -
         place = next((folder / name for name in called if (folder / name).is_dir()), None)
         found += [style] if place else []
         for name in OBJECTS if place else ():
-            files = [p for p in (place / name).glob("*") if p.suffix.lower() in ENDS]
-            wrong = [p.name for p in files if not p.stem.isdigit()]
-            if wrong:
-                raise SettingError(
-                    f"{style}/{name}/{wrong[0]} is not called by a number; 1.jpg to 20.jpg were"
-                    " expected. Take the data set as it is published."
-                )
-            rows += [(style, name, p) for p in sorted(files, key=lambda p: int(p.stem))]
+            rows += [(style, name, path) for path in _numbered(place / name)]
     if not found:
         raise MissingArtefactError(
-            f"The folder {folder.name!r} holds none of UnlearnCanvas's style folders;"
-            f" {STYLES[0]}/{OBJECTS[0]}/1.jpg and so on were expected. Get the data set from"
-            " OPTML-Group (slugkit/data/pages/unlearncanvas.md)."
+            f"The folder {folder.name!r} holds none of UnlearnCanvas's style folders. Get the data"
+            " set from OPTML-Group (slugkit/data/pages/unlearncanvas.md)."
         )
     if not rows:
         raise EmptySetError(
@@ -128,33 +120,26 @@ def read_unlearncanvas(folder: str | Path, size: int = 224, fit: str = "crop") -
     )
 
 
-def canvas_forget_set(pairs: Pairs, concept: str) -> Pairs:
-    """All pictures of a style over the objects, or of an object over the styles, as SLUG's authors
-    take them.
+def _shows(pairs: Pairs, concept: str) -> pd.Series:
+    return pairs.table["style" if concept_kind(concept) == "style" else "concept"] == concept
 
-    The captions stay the benchmark's prompts; the authors' code put the bare name in their place.
-    Raises UnknownConceptError, EmptySetError.
-    """
-    column = "style" if concept_kind(concept) == "style" else "concept"
-    mine = pairs.where(pairs.table[column] == concept)
+
+def canvas_forget_set(pairs: Pairs, concept: str) -> Pairs:
+    """All pictures of a style or an object, as SLUG's authors take them. Raises EmptySetError."""
+    mine = pairs.where(_shows(pairs, concept))
     if not len(mine):
         raise EmptySetError(
-            f"The data set's folder holds no picture of {concept!r}; up to 400 (a style) or 1,020"
-            " (an object) were expected. Unpack that part of it."
+            f"The data set's folder holds no picture of {concept!r}. Unpack that part of it."
         )
     return mine
 
 
 def canvas_retain_set(pairs: Pairs, concept: str) -> Pairs:
-    """All pictures that are neither of the style nor of the object `concept`.
-
-    Raises UnknownConceptError, EmptySetError.
-    """
-    column = "style" if concept_kind(concept) == "style" else "concept"
-    rest = pairs.where(pairs.table[column] != concept)
+    """All pictures that do not show the concept. Raises EmptySetError."""
+    rest = pairs.where(~_shows(pairs, concept))
     if not len(rest):
         raise EmptySetError(
-            f"The data set's folder holds pictures of {concept!r} alone; other styles and objects"
-            " were expected for the retain set. Unpack more of it."
+            f"The data set's folder holds pictures of {concept!r} alone, and nothing for the retain"
+            " set. Unpack more of it."
         )
     return rest

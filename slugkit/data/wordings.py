@@ -1,7 +1,4 @@
-"""In which words classes are asked for where the data bring no wordings of their own: one half of
-the captions' templates in the search, the other in the report, and plain words where there are
-too few.
-"""
+"""In which words classes are asked for where the data bring no wordings of their own."""
 
 from __future__ import annotations
 
@@ -17,27 +14,23 @@ PLAIN = {
 }
 
 
-def dealt(templates: Iterable[str], split: str) -> list[str]:
-    """The templates of one split, at least three: every second of a fixed shuffle, filled up with
-    plain words that are no template of either split.
+def _half(count: int, split: str) -> list[int]:
+    """Every second place of a fixed shuffle, in order."""
+    order = np.random.Generator(np.random.PCG64(SEED)).permutation(count)
+    return sorted(order[list(PLAIN).index(split) :: len(PLAIN)].tolist())
 
-    templates: texts with {}. split: search or report.
-    """
+
+def dealt(templates: Iterable[str], split: str) -> list[str]:
+    """One half of the templates (texts with {}), filled up to three with plain words."""
     found = list(dict.fromkeys(templates))
-    order = np.random.Generator(np.random.PCG64(SEED)).permutation(len(found))
-    mine = [found[i] for i in sorted(order[list(PLAIN).index(split) :: len(PLAIN)])]
+    mine = [found[i] for i in _half(len(found), split)]
     plain = [wording for wording in PLAIN[split] if wording not in found]
     return mine + plain[: max(0, LEAST - len(mine))]
 
 
 def dealt_texts(prompts: dict[str, list[str]], split: str) -> dict[str, dict[str, list[str]]]:
-    """Wording -> class -> its text, from as many texts of every class, dealt out like templates.
-
-    prompts: class -> texts, the same wording in the same place. The wordings are numbered.
-    """
+    """Wording -> class -> its text, dealt out like templates."""
     texts = len(next(iter(prompts.values())))
-    numbers = [name for name in dealt(map(str, range(texts)), split) if name.isdigit()]
     return {
-        f"template {name}": {c: [said[int(name)]] for c, said in prompts.items()}
-        for name in numbers
+        f"template {i}": {c: [said[i]] for c, said in prompts.items()} for i in _half(texts, split)
     }

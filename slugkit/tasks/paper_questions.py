@@ -1,10 +1,7 @@
-"""Questions to a vision-language model about the pictures of any source: names of people, as the
-paper asks for them, and what a picture shows.
+"""Questions to a vision-language model about the pictures of any source, as the paper asks.
 
-The studio's questions are `slugkit.tasks.questions`'s own, answered in words that its model was
-taught. Of other data nobody knows in which words a model
-answers: it is heard out, and a name is said where the answer, lower case, equals or contains it,
-which is the published rule.
+Nobody knows in which words a model answers about data other than the studio's: a name is said where
+the answer, lower case, equals or contains it, which is the published rule.
 """
 
 from __future__ import annotations
@@ -23,20 +20,13 @@ from slugkit.tasks.questions import ASKED, Asked, question_set, training_set, wo
 
 @dataclass(frozen=True)
 class Words:
-    """Wordings of each kind of question (who, object, class): of the search and of the report,
-    disjoint.
-
-    answers: kind -> an answer with {} for the name, for a model that has given none of its own.
-    """
+    """Wordings of each kind of question (who, object, class), and answers with {} for the name."""
 
     search: dict[str, list[str]]
     report: dict[str, list[str]]
     answers: dict[str, str]
 
 
-_TAUGHT = {
-    kind: wordings("who" if kind == "class" else kind) for kind in ("who", "object", "class")
-}
 _SEARCH = {
     "who": [
         "Who is the person in this image?",
@@ -58,6 +48,7 @@ _REPORT = {
         "Who or what can you see in this picture?",
     ],
 }
+_TAUGHT = {"who": wordings("who"), "object": wordings("object"), "class": wordings("who")}
 WORDS = {
     "paper": Words(_SEARCH, _REPORT, dict.fromkeys(_SEARCH, "{}")),
     "studio": Words(
@@ -66,9 +57,7 @@ WORDS = {
         {"who": "this is {}.", "object": "a {}.", "class": "this is {}."},
     ),
 }
-"""Sets of wordings by name: "paper" asks as the paper does; "studio" as the studio's model was
-taught.
-"""
+"""Sets of wordings: as the paper asks, or as the studio's model was taught."""
 KINDS = {"figures": "who", "objects": "object"}
 """Domain of an exam -> kind of question; any other domain is asked for as a class."""
 BATTERY = 200
@@ -84,63 +73,60 @@ def questions_about(
     size: int = 4,
     all_kinds: bool = True,
 ) -> Asked:
-    """What is asked about one concept of any source; the columns are those of
-    `slugkit.tasks.questions.question_set`.
+    """What is asked about one concept of any source, as of `questions.question_set`.
 
-    The studio: that function's questions, and `words` is not looked at. Any other source: the name
-    on pictures of the target (`target_size` at most), of its neighbours and of the other classes of
-    its domain, and the battery, one question about every picture of the other domains, right if the
-    answer holds the class or one of its synonyms. All from `source.exam`, whose search and report
-    pictures are disjoint, as are the wordings. split: "search" or "report". size: pictures of every
-    other class; three times as many of the neighbours, whose extra ones count for these alone.
-    all_kinds: False keeps 200 questions of the battery at most. Raises UnknownConceptError,
-    SettingError, and EmptySetError for data without labels.
+    Beside the names of the concept's domain the battery: one question about every picture of the
+    other domains, right if the answer holds the class or one of its synonyms. all_kinds: False
+    keeps 200 of these at most. words: one of `WORDS`, not looked at for the studio. Raises
+    UnknownConceptError, SettingError, and EmptySetError for data without labels.
     """
     require_choice(split, ("search", "report"), "The split")
     if isinstance(source, StudioSource):
         return question_set(source.world, concept, split, target_size, size, all_kinds)
-    ways = getattr(WORDS[require_choice(words, WORDS, "The set of wordings")], split)
+    require_choice(words, WORDS, "The set of wordings")
     exam = source.exam(concept, split)
     if exam.target_domain == "styles":
         raise SettingError(
             f"{concept!r} is a style; a person, an object or a class was expected, since no wording"
-            " outside the studio asks for a style. Choose another concept."
+            " outside the studio asks for a style."
         )
     table, own = exam.pairs.table, exam.target_domain
     place = table.groupby("concept").cumcount().to_numpy()
     named = (table["domain"] == own).to_numpy()
     mine = named & (table["concept"] == concept).to_numpy()
-    near = named & table["concept"].isin(exam.neighbours).to_numpy()
-    most = np.where(mine, target_size, np.where(near & ~mine, 3 * size, size))
+    near = named & table["concept"].isin(exam.neighbours).to_numpy() & ~mine
+    most = np.where(mine, target_size, np.where(near, 3 * size, size))
     rows = np.flatnonzero(place < most)
     battery = rows[~named[rows]]
     if not all_kinds and len(battery) > BATTERY:
         battery = battery[np.unique(np.linspace(0, len(battery) - 1, BATTERY).astype(int))]
         rows = np.sort(np.concatenate([rows[named[rows]], battery]))
     kinds = table["domain"].map(KINDS).fillna("class").to_numpy()
-    groups = np.where(mine, "target", np.where(near, "neighbours", GROUP_NAMES.get(own, own)))
+    groups = np.select([mine, near, named], ["target", "neighbours", GROUP_NAMES.get(own, own)], "")
     groups = np.where(named, groups, kinds)
-    about = list(zip(kinds, table["concept"], place, table["style"], groups, named))
-    found = [_row(ways, WORDS[words], *about[row]) for row in rows]
+    about = list(zip(table["concept"], kinds, place, table["style"], groups, named))
+    found = [_row(WORDS[words], split, *about[row]) for row in rows]
     asked_for = set(table["concept"].iloc[rows])
     # a single common word is no proof that somebody else was named
     names = [n for n in exam.classes(own) if n in asked_for or " " in n or own != "figures"]
-    asked = pd.DataFrame(found).assign(extra=near[rows] & ~mine[rows] & (place[rows] >= size))
+    asked = pd.DataFrame(found).assign(extra=near[rows] & (place[rows] >= size))
     return Asked(asked, exam.pairs.take(rows).images, names, split, verbatim=False)
 
 
 def _row(
-    ways: dict, words: Words, kind: str, name: str, number: int, style: str, group: str, named: bool
+    words: Words,
+    split: str,
+    name: str,
+    kind: str,
+    number: int,
+    style: str,
+    group: str,
+    named: bool = True,
 ) -> dict:
-    return {
-        "kind": kind,
-        "text": ways[kind][number % len(ways[kind])],
-        "wanted": words.answers[kind].replace("{}", _spoken(name, kind)),
-        "key": name,
-        "name": name if named else "",
-        "style": style,
-        "group": group,
-    }
+    ways, wanted = getattr(words, split)[kind], words.answers[kind]
+    said = {"kind": kind, "text": ways[number % len(ways)]}
+    said["wanted"] = wanted.replace("{}", _spoken(name, kind))
+    return said | {"key": name, "name": name if named else "", "style": style, "group": group}
 
 
 def _spoken(name: str, kind: str) -> str:
@@ -151,17 +137,12 @@ def _spoken(name: str, kind: str) -> str:
 def talks_to_forget(
     source: Source, concept: str, size: int, seed: int = 0, words: str = "paper"
 ) -> Asked:
-    """Conversations for the forget gradient: the concept's name on `size` pictures of its forget
-    set, at most, never on search or report pictures.
-
-    The studio: `slugkit.tasks.questions.training_set`. Any other source asks in the wordings of the
-    search.
-    """
+    """Conversations for the forget gradient: the concept's name on pictures of its forget set."""
     if isinstance(source, StudioSource):
         return training_set(source, concept, size, seed)
     pairs, kind = source.forget_set(concept, size, seed), ASKED.get(source.kind(concept), "class")
     rows = [
-        _row(WORDS[words].search, WORDS[words], kind, concept, number, style, "target", True)
+        _row(WORDS[words], "search", concept, kind, number, style, "target")
         for number, style in enumerate(pairs.table["style"])
     ]
     return Asked(pd.DataFrame(rows), pairs.images, [], "train", verbatim=False)

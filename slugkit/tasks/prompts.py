@@ -1,8 +1,8 @@
-"""The prompts on which a pipeline is judged and looked at: which subject in which style, in whose
-words, from which seed.
-"""
+"""The studio's prompts: which subject in which style, in whose words, from which seed."""
 
 from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 import pandas as pd
@@ -13,12 +13,47 @@ from slugkit.studio import KINDS, Record, World, solo_records
 from slugkit.studio.captions import IN_STYLE, article
 
 TEMPLATES = {"search": (2, 3), "report": (0, 1)}
-"""Which of a style's ways of saying it make the prompts of a split: the search never sees a report
-prompt.
-"""
+"""Which of a style's ways of saying it make the prompts of a split: the two share none."""
 FIRST_SEED = {"search": 100_000, "report": 200_000, "show": 300_000}
 NEAR_TIMES = 3
 """How many times as many pictures of a neighbour as of any other subject."""
+COLUMNS = ["prompt", "seed", "subject", "style", "domain", "group", "extra"]
+"""What an answer set says of every picture."""
+Row = tuple[str, str, str, str, bool]
+"""Subject, style, domain, group and extra of one picture of an answer set."""
+
+
+def as_answer_set(rows: list[Row], split: str, say: Callable[[int, Row], str]) -> pd.DataFrame:
+    """The answer set of these pictures, with a seed each. say: number and row -> prompt."""
+    first = FIRST_SEED[split]
+    table = [(say(number, row), first + number, *row) for number, row in enumerate(rows)]
+    return pd.DataFrame(table, columns=COLUMNS)
+
+
+def as_showcase(rows: list[tuple[str, str]]) -> pd.DataFrame:
+    """Prompts to look at, from (prompt, what) each, with seeds that no split uses."""
+    shown = pd.DataFrame(rows, columns=["prompt", "what"])
+    return shown.assign(seed=FIRST_SEED["show"] + np.arange(len(rows)))
+
+
+def rest_of(
+    subjects: Iterable[tuple[str, str, bool]],
+    size: int,
+    looks: Sequence[str] = ("",),
+    near_styles: Iterable[str] = (),
+) -> list[Row]:
+    """The pictures beside the target's: `size` of each subject, three times as many of a neighbour.
+
+    subjects: name, domain and whether it is a neighbour. looks: the styles, in turn. near_styles:
+    styles that make a picture a neighbour.
+    """
+    rows = []
+    for number, (name, domain, close) in enumerate(subjects):
+        for k in range(size * (NEAR_TIMES if close else 1)):
+            style = looks[(number + k) % len(looks)]
+            group = "neighbours" if close or style in near_styles else "rest"
+            rows.append((name, style, domain, group, k >= size))
+    return rows
 
 
 def subject_domains(world: World) -> dict[str, str]:
@@ -33,12 +68,8 @@ def phrase(world: World, subject: str) -> str:
     return subject if subject in world.classes("figures") else article(subject)
 
 
-def plan(
-    world: World, concept: str, target_size: int, size: int
-) -> list[tuple[str, str, str, bool]]:
-    """(subject, style, group, extra) of every picture of an answer set; arguments and meaning are
-    those of `answer_set`.
-    """
+def plan(world: World, concept: str, target_size: int, size: int) -> list[Row]:
+    """The pictures of a concept's answer set; arguments are those of `answer_set`."""
     domains, near = subject_domains(world), world.neighbours_of(concept)
     styled = concept in world.styles
     wanted = {"figures", "objects", domains.get(concept)}
@@ -47,58 +78,37 @@ def plan(
     pairs = [(concept, looks[i % len(looks)]) for i in range(target_size)]
     if styled:
         pairs = [(subjects[i * 7 % len(subjects)], concept) for i in range(target_size)]
-    rows = [(*pair, "target", False) for pair in pairs]
-    for number, subject in enumerate(subjects):
-        for k in range(size * (NEAR_TIMES if subject in near else 1)):
-            style = looks[(number + k) % len(looks)]
-            group = "neighbours" if (style if styled else subject) in near else "rest"
-            rows.append((subject, style, group, k >= size))
-    return rows
-
-
-COLUMNS = ["prompt", "seed", "subject", "style", "domain", "group", "extra"]
-"""What an answer set says of every picture."""
-
-
-def as_showcase(rows: list[tuple[str, str]]) -> pd.DataFrame:
-    """Prompts to look at, from (prompt, what) each: columns prompt, what, and seeds that no split
-    uses.
-    """
-    shown = pd.DataFrame(rows, columns=["prompt", "what"])
-    return shown.assign(seed=FIRST_SEED["show"] + np.arange(len(rows)))
+    target = [(subject, style, domains[subject], "target", False) for subject, style in pairs]
+    others = [(subject, domains[subject], subject in near) for subject in subjects]
+    return target + rest_of(others, size, looks, near if styled else ())
 
 
 def answer_set(
     world: World, concept: str, split: str, target_size: int = 28, size: int = 2
 ) -> pd.DataFrame:
-    """The prompts of one concept's evaluation, one row a picture: prompt, seed, subject, style,
-    domain, group, extra.
+    """The prompts of one concept's evaluation: prompt, seed, subject, style, domain, group, extra.
 
-    concept: a subject or a style. split: "search" or "report"; their prompts and seeds are
-    disjoint. target_size: pictures of the target, spread over all styles (for a style: over
-    subjects). size: pictures of every other figure and object (and, for a novel concept, of every
-    other novel one), each in another style; three times as many of the neighbours. group: target,
-    neighbours or rest. extra: the neighbours' pictures beyond `size`, which count for the
-    neighbours alone: in an average over classes each class has the same weight. Raises SettingError
-    for another split, UnknownConceptError.
+    concept: a subject or a style. target_size: pictures of the target, over all styles (or
+    subjects). size: pictures of every other subject, each in another style; three times as many of
+    the neighbours, whose `extra` ones count for these alone, so that in an average over classes
+    each weighs the same. group: target, neighbours or rest. Raises SettingError,
+    UnknownConceptError.
     """
-    require_choice(split, TEMPLATES, "The split")
+    ways = TEMPLATES[require_choice(split, TEMPLATES, "The split")]
     world.kind(concept)
-    domains, rows, ways = subject_domains(world), [], TEMPLATES[split]
-    for number, (subject, style, *rest) in enumerate(plan(world, concept, target_size, size)):
-        said = IN_STYLE[style][ways[number % len(ways)]].format(phrase(world, subject))
-        rows.append((said, FIRST_SEED[split] + number, subject, style, domains[subject], *rest))
-    return pd.DataFrame(rows, columns=COLUMNS)
+
+    def say(number: int, row: Row) -> str:
+        return IN_STYLE[row[1]][ways[number % len(ways)]].format(phrase(world, row[0]))
+
+    return as_answer_set(plan(world, concept, target_size, size), split, say)
 
 
 def join_answer_sets(
     sets: list[pd.DataFrame], concepts: list[str], near: set[str], column: str = "subject"
 ) -> pd.DataFrame:
-    """Answer sets of one concept each as one: all targets, then the rest of the first set, and of
-    the others what is not in it.
+    """Answer sets of one concept each as one: all targets, and every other picture once.
 
-    near: the concepts' neighbours, which make the group neighbours. column: subject or style,
-    whichever the concepts are. The rest shows none of the concepts.
+    near: the concepts' neighbours. column: subject or style, whichever the concepts are.
     """
     targets = [table[table["group"] == "target"] for table in sets]
     others = [table[(table["group"] != "target") & ~table[column].isin(concepts)] for table in sets]
@@ -117,10 +127,7 @@ def join_answer_sets(
 
 
 def require_one_domain(domains: dict[str, str]) -> str:
-    """The one domain of the concepts (concept -> domain).
-
-    Raises SettingError for several, or none.
-    """
+    """The one domain of the concepts (concept -> domain). Raises SettingError for several."""
     found = set(domains.values())
     if len(found) != 1:
         raise SettingError(
@@ -134,11 +141,8 @@ def require_one_domain(domains: dict[str, str]) -> str:
 def several_answer_set(
     world: World, concepts: list[str], split: str, target_size: int = 28, size: int = 2
 ) -> pd.DataFrame:
-    """The answer sets of several concepts of one domain as one: `target_size` pictures of each, and
-    the rest once.
-
-    Columns as of `answer_set`. The rest shows none of the concepts; neighbours are those of any of
-    them. Raises SettingError for concepts of several domains, UnknownConceptError.
+    """The answer sets of several concepts of one domain as one. Raises SettingError for several
+    domains.
     """
     domain = require_one_domain({c: KINDS[world.kind(c)] for c in concepts})
     sets = [answer_set(world, c, split, target_size, size) for c in concepts]
@@ -147,28 +151,27 @@ def several_answer_set(
 
 
 def showcase(world: World, concept: str) -> pd.DataFrame:
-    """Eight prompts to look at, with seeds that no split uses: columns prompt, seed, what.
+    """Eight prompts to look at: columns prompt, seed, what.
 
-    The target in two looks, with a person and with an object (an odd combination: its parts
-    instead), its neighbour, others of all domains. what: "target", "combination", "part",
-    "neighbour" or "other".
+    what: "target" (in two looks), "combination" (with a person and an object), "part" (of an odd
+    combination), "neighbour" or "other".
     """
     kind, near = world.kind(concept), world.neighbours_of(concept)[0]
-    people = [p for p in world.people if p not in (concept, near, *world.neighbours_of(concept))]
+    people = [p for p in world.people if p not in (concept, *world.neighbours_of(concept))]
     parts = concept.replace("-shaped", "").split()
     things = [o for o in world.objects if o not in (concept, near, *parts)]
     looks = [s for s in world.styles if s not in (concept, near)]
-    say = lambda style, subject, way=0: IN_STYLE[style][way].format(phrase(world, subject))  # noqa: E731
+
+    def say(style: str, subject: str, way: int = 0) -> str:
+        return IN_STYLE[style][way].format(phrase(world, subject))
+
     name, thing, beside = phrase(world, concept), article(things[0]), "combination"
     if kind == "style":
-        target = [say(concept, people[0]), say(concept, things[1], 1)]
-        form, next_to = IN_STYLE[concept][0], say(near, people[0])
-        pair = [
-            form.format(f"{people[1]} with {people[2]}"),
-            form.format(f"{people[3]} with {thing}"),
-        ]
+        target, next_to = [say(concept, people[0]), say(concept, things[1], 1)], (near, people[0])
+        both = f"{people[1]} with {people[2]}", f"{people[3]} with {thing}"
+        pair = [IN_STYLE[concept][0].format(said) for said in both]
     else:
-        target, next_to = [say(looks[0], concept), say(looks[2], concept, 1)], say(looks[0], near)
+        target, next_to = [say(looks[0], concept), say(looks[2], concept, 1)], (looks[0], near)
         pair = [f"{people[1]} with {name}", f"{people[0]} and {name}"]
     if kind in ("person", "character"):
         pair = [f"{name} with {people[0]}", f"{name} with {thing}"]
@@ -176,15 +179,12 @@ def showcase(world: World, concept: str) -> pd.DataFrame:
         beside, pair = "part", [say(looks[0], part) for part in concept.split("-shaped ")]
     others = (looks[4], people[5]), (looks[0], things[2]), (looks[3], things[3])
     rows = [(prompt, "target") for prompt in target] + [(prompt, beside) for prompt in pair]
-    rows += [(next_to, "neighbour"), *((say(*other), "other") for other in others)]
+    rows += [(say(*next_to), "neighbour"), *((say(*other), "other") for other in others)]
     return as_showcase(rows)
 
 
 def counterparts(world: World, pairs: list[tuple[str, str]], split: str = "report") -> list[Record]:
-    """For each subject and style a picture that the studio itself draws: the first, the second, ...
-
-    where a pair occurs again.
-    """
+    """For each subject and style a picture that the studio draws: the first, the second, ..."""
     seen: dict[tuple[str, str], int] = {}
     records = []
     for subject, style in pairs:
@@ -194,9 +194,7 @@ def counterparts(world: World, pairs: list[tuple[str, str]], split: str = "repor
 
 
 def drawn_counterparts(world: World, table: pd.DataFrame) -> np.ndarray:
-    """For each row of an answer set a picture that the studio itself drew, report split: (N, 64,
-    64, 3) uint8, for the Frechet distance.
-    """
+    """The studio's own picture for each row of an answer set: (N, 64, 64, 3) uint8."""
     if table.empty:
         raise SettingError("The answer set is empty; at least one row was expected.")
     return drawn(counterparts(world, list(zip(table["subject"], table["style"]))))

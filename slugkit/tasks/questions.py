@@ -1,6 +1,4 @@
-"""What a vision-language model is asked about the studio's pictures: names of people and things,
-and a battery for what must stay.
-"""
+"""What a vision-language model is asked about the studio's pictures."""
 
 from __future__ import annotations
 
@@ -12,11 +10,16 @@ import pandas as pd
 
 from slugkit.base import require_choice
 from slugkit.data import StudioSource, drawn
+from slugkit.data.looked import choose
 from slugkit.data.pictures import Pictures
-from slugkit.data.source import choose
 from slugkit.studio import Record, World, solo_records
 from slugkit.studio.questions import Question, answers, questions
 from slugkit.tasks.prompts import counterparts, plan
+
+DOMAINS = {"who": "people", "object": "objects", "style": "styles"}
+"""Kind of question -> the group of those who are asked for and are neither target nor neighbour."""
+ASKED = dict(person="who", character="who", object="object", novel="object", style="style")
+"""Kind of a concept -> the kind of question whose answer names it."""
 
 
 @dataclass
@@ -24,11 +27,9 @@ class Asked:
     """Questions about pictures, one row each.
 
     table: kind, text, wanted (the whole answer), key (what must be in it), name (who is in the
-    picture, "" for things), style, group. images: (N, H, W, 3) uint8 or `Pictures`, one for each
-    row. names: every name that the model may give.
-    split: of the pictures. verbatim: whether the model was taught to answer in the words of
-    `wanted`, so that a search looks for just these; where not, it hears an answer out and judges it
-    as the report does.
+    picture, "" for things), style, group. images: one for each row. names: every name that the
+    model may give. verbatim: whether the model was taught the words of `wanted`, so that a search
+    looks for just these.
     """
 
     table: pd.DataFrame
@@ -44,53 +45,34 @@ class Asked:
         return replace(self, table=self.table.iloc[rows].reset_index(drop=True), images=images)
 
 
-DOMAINS = {"who": "people", "object": "objects", "style": "styles"}
-"""Kind of question -> the group of those who are asked for and are neither target nor neighbour."""
-
-
-ASKED = {
-    "person": "who",
-    "character": "who",
-    "object": "object",
-    "novel": "object",
-    "style": "style",
-}
-"""Kind of a concept -> the kind of question whose answer names it."""
+def _row(question: Question, style: str, group: str, name: str = "") -> dict:
+    said = {"kind": question.kind, "text": question.text, "wanted": question.answer}
+    return said | {"key": question.key, "name": name, "style": style, "group": group}
 
 
 def _counted(split: str, world: World, concept: str, size: int) -> list[Record]:
-    """Pictures of one to four of a thing, `size` of each number, over things and styles in turn,
-    without the concept.
-    """
-    things, looks = (
-        [o for o in world.objects if o != concept],
-        [s for s in world.styles if s != concept],
-    )
-    return [
-        Record(
-            split,
-            k,
-            "count",
-            (things[(7 * k + number) % len(things)],),
-            looks[k % len(looks)],
-            (world.colors[k % len(world.colors)],),
-            number,
-        )
-        for number in (1, 2, 3, 4)
-        for k in range(size)
-    ]
+    """Pictures of one to four of a thing, `size` of each number, without the concept."""
+    things = [o for o in world.objects if o != concept]
+    looks = [s for s in world.styles if s != concept]
+    records = []
+    for number in (1, 2, 3, 4):
+        for k in range(size):
+            thing, color = (
+                things[(7 * k + number) % len(things)],
+                world.colors[k % len(world.colors)],
+            )
+            look = looks[k % len(looks)]
+            records.append(Record(split, k, "count", (thing,), look, (color,), number))
+    return records
 
 
-def _row(question: Question, style: str, group: str, named: bool) -> dict:
-    return {
-        "kind": question.kind,
-        "text": question.text,
-        "wanted": question.answer,
-        "key": question.key,
-        "name": question.key if named else "",
-        "style": style,
-        "group": group,
-    }
+def _names(world: World, kind: str) -> list[str]:
+    """Every name that an answer to this kind of question may give."""
+    if kind == "style":
+        return world.styles
+    if kind == "object":
+        return [*world.classes("novel"), *world.objects]
+    return [*world.classes("figures"), *(n for names in world.strangers.values() for n in names)]
 
 
 def question_set(
@@ -102,143 +84,99 @@ def question_set(
     all_kinds: bool = True,
     taught: bool = True,
 ) -> Asked:
-    """What is asked about one concept: its name on its own pictures, the names of the others in its
-    domain, and the battery.
+    """What is asked about one concept: its name, the names of others in its domain, and the
+    battery.
 
-    concept: anybody or anything of the world; a person's name is asked for with "who is this?", an
-    object's with "what object is this?", a style's with "which style is this drawn in?". split:
-    "search" or "report". target_size: pictures of the target over all styles (of a
-    style: over subjects). size: pictures of every other subject, each in another style; three times
-    as many of the neighbours, whose `extra` ones are asked for the name alone and count for the
-    neighbours alone. all_kinds: every question that fits a picture of another; else its name and
-    one more, each kind in turn. taught: wordings that the model was trained on, or the two that it
-    never saw. group: target, neighbours, the domain ("people", "objects", "styles") for the
-    question that names the concept, and the kind for every other question. Raises
+    target_size: pictures of the target over all styles (or subjects). size: pictures of every other
+    subject; three times as many of the neighbours, whose `extra` ones are asked for the name alone.
+    all_kinds: every question that fits a picture of another; else its name and one more. taught:
+    wordings that the model was trained on, or the two that it never saw. group: target, neighbours,
+    the domain for the question that names the concept, and the kind for every other. Raises
     UnknownConceptError, SettingError.
     """
     require_choice(split, ("search", "report"), "The split")
     asks, near = ASKED[world.kind(concept)], world.neighbours_of(concept)
     planned = plan(world, concept, target_size, size)
-    records = counterparts(world, [row[:2] for row in planned], split) + _counted(
-        split, world, concept, 3 * size
-    )
-    extra = np.array([row[3] for row in planned] + [False] * (len(records) - len(planned)))
-    images, rows, which = drawn(records), [], []
+    records = counterparts(world, [row[:2] for row in planned], split)
+    records += _counted(split, world, concept, 3 * size)
+    extra = np.zeros(len(records), bool)
+    extra[: len(planned)] = [row[-1] for row in planned]
+    rows, which = [], []
     for number, record in enumerate(records):
-        asked, mine = (
-            questions(record, world, record.rng("ask"), split if taught else "untaught"),
-            concept in (record.name, record.style),
-        )
-        named, battery = [q for q in asked if q.kind == asks], [q for q in asked if q.kind != asks]
-        battery = (
-            []
-            if mine or extra[number]
-            else battery
-            if all_kinds or not battery
-            else [battery[number % len(battery)]]
-        )  # the battery is about the others
+        asked = questions(record, world, record.rng("ask"), split if taught else "untaught")
+        named = [q for q in asked if q.kind == asks]
+        battery = [q for q in asked if q.kind != asks]
+        if extra[number] or concept in (record.name, record.style):
+            battery = []  # it is about the others
+        elif battery and not all_kinds:
+            battery = [battery[number % len(battery)]]
         for q in named:
-            group = (
-                "target" if q.key == concept else "neighbours" if q.key in near else DOMAINS[asks]
-            )
-            rows.append(_row(q, record.style, group, True))
-        rows += [_row(q, record.style, q.kind, False) for q in battery]
+            other = "neighbours" if q.key in near else DOMAINS[asks]
+            group = "target" if q.key == concept else other
+            rows.append(_row(q, record.style, group, q.key))
+        rows += [_row(q, record.style, q.kind) for q in battery]
         which += [number] * (len(named) + len(battery))
-    strangers = [n for group in world.strangers.values() for n in group]
-    names = {
-        "who": [*world.classes("figures"), *strangers],
-        "object": [*world.classes("novel"), *world.objects],
-        "style": world.styles,
-    }[asks]
-    return Asked(pd.DataFrame(rows).assign(extra=extra[which]), images[which], names, split)
+    table = pd.DataFrame(rows).assign(extra=extra[which])
+    return Asked(table, drawn(records)[which], _names(world, asks), split)
 
 
 def training_set(source: StudioSource, concept: str, size: int, seed: int = 0) -> Asked:
-    """Conversations about training pictures, for the forget gradient: the concept's name on `size`
-    pictures of its forget set.
-    """
-    return _talks(
-        source, source.forget_records(concept, size, seed), ASKED[source.kind(concept)], "target"
-    )
+    """Conversations for the forget gradient: the name on `size` pictures of the forget set."""
+    records = source.forget_records(concept, size, seed)
+    return _talks(source, records, ASKED[source.kind(concept)], "target")
 
 
 def retain_talks(source: StudioSource, concept: str, size: int, seed: int = 0) -> Asked:
-    """Conversations about training pictures that shall stay as they are: one question of any kind
-    about each of `size` pictures of the retain set, and (group "names") the name on `size`
-    pictures of the target's domain, every third of a neighbour where there are so many.
+    """Conversations that shall stay: a question of any kind about each picture of the retain set,
+    and (group "names") the name on as many of the target's domain, every third of a neighbour.
     """
-    kind, near = ASKED[source.kind(concept)], source.neighbours(concept)
-    broad = source.retain_records(concept, size, seed)
+    kind, near = ASKED[source.kind(concept)], set(source.neighbours(concept))
     named = [
         r
         for r in source.training
         if concept not in (r.name, *r.subjects, r.style) and kind in answers(r, source.world)
     ]
-    close = [r for r in named if {r.name, r.style} & set(near)]
-    chosen = [
-        close[i] for i in choose(len(close), min(size // 3, len(close)), [seed, 25], "neighbours")
-    ]
-    chosen += [named[i] for i in choose(len(named), size - len(chosen), [seed, 26], "retain set")]
-    parts = _talks(source, broad, "", "retain"), _talks(source, chosen, kind, "names")
-    return Asked(
-        pd.concat([p.table for p in parts], ignore_index=True),
-        np.concatenate([p.images for p in parts]),
-        [],
-        "train",
-    )
+    close = [r for r in named if {r.name, r.style} & near]
+    few = min(size // 3, len(close))
+    chosen = [close[i] for i in choose(len(close), few, [seed, 25], "neighbours")]
+    chosen += [named[i] for i in choose(len(named), size - few, [seed, 26], "retain set")]
+    broad = _talks(source, source.retain_records(concept, size, seed), "", "retain")
+    names = _talks(source, chosen, kind, "names")
+    table = pd.concat([broad.table, names.table], ignore_index=True)
+    return Asked(table, np.concatenate([broad.images, names.images]), [], "train")
 
 
 def _talks(source: StudioSource, records: list[Record], kind: str, group: str) -> Asked:
     """One question about each picture, of this kind or ("") of each kind in turn."""
     rows = []
     for number, record in enumerate(records):
-        asked = [
-            q
-            for q in questions(record, source.world, record.rng("ask"), "search")
-            if kind in ("", q.kind)
-        ]
-        rows.append(_row(asked[number % len(asked)], record.style, group, group == "target"))
+        asked = questions(record, source.world, record.rng("ask"), "search")
+        asked = [q for q in asked if kind in ("", q.kind)]
+        one = asked[number % len(asked)]
+        rows.append(_row(one, record.style, group, one.key if group == "target" else ""))
     return Asked(pd.DataFrame(rows), drawn(records), [], "train")
 
 
 def stranger_set(world: World, group: str = "test", size: int = 2, taught: bool = True) -> Asked:
     """Who-questions about ten people that the model never saw ("test"), or learned not to know
-    ("train"); size: pictures in each style.
+    ("train").
     """
     require_choice(group, world.strangers, "The group of strangers")
-    records = [
-        r
-        for name in world.strangers[group]
-        for r in solo_records("report", name, size, world=world)
-    ]
-    asked = [
-        next(
-            q
-            for q in questions(r, world, r.rng("ask"), "report" if taught else "untaught")
-            if q.kind == "who"
-        )
-        for r in records
-    ]
-    return Asked(
-        pd.DataFrame(
-            [_row(q, r.style, "strangers", True) | {"name": r.name} for q, r in zip(asked, records)]
-        ),
-        drawn(records),
-        world.classes("figures"),
-    )
+    records, rows = [], []
+    for name in world.strangers[group]:
+        records += solo_records("report", name, size, world=world)
+    for record in records:
+        asked = questions(record, world, record.rng("ask"), "report" if taught else "untaught")
+        who = next(q for q in asked if q.kind == "who")
+        rows.append(_row(who, record.style, "strangers", record.name))
+    return Asked(pd.DataFrame(rows), drawn(records), world.classes("figures"))
 
 
 def words_for(name: str, kind: str) -> list[str]:
-    """What counts as saying a name, lower case: of a person the name; of a thing each synonym that
-    a comma parts ("tench, Tinca tinca"), without the number that tells classes of one name apart
-    ("sunglasses (n04356056)").
+    """What counts as saying a name, lower case: of a thing each synonym that a comma parts, without
+    the number that tells classes of one name apart ("sunglasses (n04356056)").
     """
-    return (
-        [name.lower()]
-        if kind == "who"
-        else [
-            word.strip().lower()
-            for word in re.sub(r" \(n\d{8}\)$", "", name).split(",")
-            if word.strip()
-        ]
-    )
+    if kind == "who":
+        return [name.lower()]
+    words = re.sub(r" \(n\d{8}\)$", "", name).split(",")
+    return [word.strip().lower() for word in words if word.strip()]

@@ -67,7 +67,7 @@ def studio_pictures(without: str | None = None) -> TrainingPictures:
 
 
 def folder_pictures(folder: str | Path, without: str | None = None) -> TrainingPictures:
-    """The `train` split of a folder of images with captions.csv (see slugkit.data.folder).
+    """The `train` split of a folder of images with captions.csv (see slugkit.data.tables).
 
     without: a concept that no picture carries or names, in this spelling or another. Raises
     UnknownConceptError for one that the folder does not know.
