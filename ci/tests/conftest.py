@@ -25,8 +25,9 @@ SETTINGS = {
 }
 
 SETUP = """import os, time
-from slugkit.base import read_settings, write_text
-from slugkit.workbook.run.folder import open_run
+from slugkit.base import write_text
+from slugkit.workbook.run import open_run
+from slugkit.workbook.settings import read_settings
 cfg = read_settings(globals())
 record = open_run(cfg, "{name}")"""
 

@@ -38,7 +38,7 @@ def recorded(monkeypatch, project):
 
 def test_help_lists_every_command_and_loads_nothing_heavy():
     code = (
-        "import sys; from slugkit import cli; print({'torch', 'pandas', 'papermill', 'matplotlib'}"
+        "import sys; from slugkit.workbook import cli; print({'torch', 'pandas', 'papermill', 'matplotlib'}"
         " & set(sys.modules))"
     )
     loaded = subprocess.run(

@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from slugkit import gradients
+from slugkit.unlearn import gradients
 from slugkit.base import UnreadableImagesError, each
 from slugkit.data import pictures
 from slugkit.data.pictures import Pictures, whole_files

@@ -46,7 +46,7 @@ LIBRARIES = (
 
 def slugkit_hash() -> str:
     """SHA-256 of slugkit's own source (all .py files)."""
-    return sha256_tree(Path(__file__).resolve().parents[1], "*.py")
+    return sha256_tree(Path(__file__).resolve().parents[2], "*.py")
 
 
 def versions() -> dict[str, str]:
