@@ -38,8 +38,8 @@ def recorded(monkeypatch, project):
 
 def test_help_lists_every_command_and_loads_nothing_heavy():
     code = (
-        "import sys; from slugkit.workbook import cli; print({'torch', 'pandas', 'papermill', 'matplotlib'}"
-        " & set(sys.modules))"
+        "import sys; from slugkit.workbook import cli; "
+        "print({'torch', 'pandas', 'papermill', 'matplotlib'} & set(sys.modules))"
     )
     loaded = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, cwd=REPOSITORY

@@ -10,12 +10,12 @@ import pytest
 import torch
 from PIL import Image
 
-from slugkit.unlearn import gradients
 from slugkit.base import UnreadableImagesError, each
 from slugkit.data import pictures
 from slugkit.data.pictures import Pictures, whole_files
 from slugkit.models import clip as clip_module
 from slugkit.models.precision import PRECISIONS, multiplying
+from slugkit.unlearn import gradients
 
 # -- threads -------------------------------------------------------------------------------------
 
