@@ -25,10 +25,7 @@ def pick_device(device: str = "auto") -> torch.device:
         device = next((name for name in there if there[name]), "cpu")
     target = torch.device(device)
     if not there.get(target.type, True):
-        raise ModelLoadError(
-            f"device={device!r} was asked for, but this machine has none. Use device='auto' or"
-            " 'cpu'."
-        )
+        raise ModelLoadError(f"This machine has no device={device!r}. Use device='auto' or 'cpu'.")
     return target
 
 

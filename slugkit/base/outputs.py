@@ -72,13 +72,11 @@ def new_path(out: str | Path, *inputs: str | Path | None, ours: bool = False) ->
         read = source.resolve()
         if source.exists() and (whole.is_relative_to(read) or read.is_relative_to(whole)):
             raise SettingError(
-                f"{out} is what is read here ({source}), or one of them lies inside the other; "
-                "another place was expected. Choose another name. Nothing was changed."
+                f"{out} is what is read here ({source}), or one of them lies inside the other. "
+                "Choose another name. Nothing was changed."
             )
     if (os.path.lexists(out) or whole.exists()) and not (ours and is_ours(whole)):
         what = ", and slugkit did not write it" if ours else ""
-        raise SettingError(
-            f"{out} is there already{what}; a new name was expected, so that nothing is "
-            "overwritten. Choose another one, or delete it. Nothing was changed."
-        )
+        advice = "Choose another name, or delete it. Nothing was changed."
+        raise SettingError(f"{out} is there already{what}; a new name was expected. {advice}")
     return out

@@ -22,8 +22,7 @@ def root() -> Path:
         folder = Path(named).expanduser().resolve()
         if not folder.is_dir():
             raise SettingError(
-                f"SLUGKIT_ROOT names {folder}, which is no folder; the repository's top folder was"
-                " expected. Correct the variable or unset it."
+                f"SLUGKIT_ROOT names {folder}, which is no folder. Correct or unset it."
             )
         return folder
     here = Path.cwd().resolve()
@@ -31,8 +30,8 @@ def root() -> Path:
         if all((folder / marker).exists() for marker in MARKERS):
             return folder
     raise SettingError(
-        "The workbook's repository was not found; a folder holding pyproject.toml and slugkit/ was"
-        " expected. Start inside the repository, or set SLUGKIT_ROOT to it."
+        f"A folder holding {' and '.join(MARKERS)} was expected here or above. Start inside the"
+        " workbook's repository, or set SLUGKIT_ROOT to it."
     )
 
 

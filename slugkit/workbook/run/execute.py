@@ -20,7 +20,7 @@ from slugkit.base import (
 )
 from slugkit.base.memory import peak_memory
 from slugkit.workbook.run import stages
-from slugkit.workbook.run.folder import record_of, slugkit_hash
+from slugkit.workbook.run.folder import provenance, slugkit_hash
 from slugkit.workbook.run.manifest import Manifest, changed_use
 from slugkit.workbook.run.partners import require_partners
 from slugkit.workbook.settings import check_settings
@@ -58,12 +58,9 @@ def run_series(
     folder.mkdir(parents=True, exist_ok=True)
     rows: list[dict[str, Any]] = []
     with _alone(folder, echo):
-        slugkit_source = slugkit_hash()
+        sources = {"slugkit_source": slugkit_hash()}
         for name in names:
-            sources = {
-                "notebook_source": stages.source_hash(name),
-                "slugkit_source": slugkit_source,
-            }
+            sources["notebook_source"] = stages.source_hash(name)
             reason = "asked for" if force else reason_to_run(folder, name, plan[name], sources)
             if reason:
                 echo(f"{name}: running ({reason})")
@@ -80,23 +77,17 @@ def run_series(
 def _plan(run: str, names: list[str], given: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """Notebook -> the settings that it will see."""
     if given.get("run", run) != run:
-        raise SettingError(
-            f"run was given twice, as {run!r} and {given['run']!r}; leave out the setting."
-        )
+        raise SettingError(f"run was given twice, as {run!r} and {given['run']!r}.")
     check_settings({**given, "run": run})
     plan = {name: stages.settings_for(name, given, run) for name in names}
     for setting in given:
         if not any(setting in settings for settings in plan.values()):
-            elsewhere = [
-                name[:2]
-                for name in stages.list_notebooks()
-                if setting in stages.parameters_of(name)
-            ]
+            every = stages.list_notebooks()
+            elsewhere = [name[:2] for name in every if setting in stages.parameters_of(name)]
             where = f"notebook {', '.join(elsewhere)} has it" if elsewhere else "no notebook has it"
-            raise SettingError(
-                f"{setting} is no setting of notebook {', '.join(name[:2] for name in names)}, so"
-                f" it would do nothing; {where}."
-            )
+            these = ", ".join(name[:2] for name in names)
+            wrong = f"{setting} is no setting of notebook {these}, so it would do nothing"
+            raise SettingError(f"{wrong}; {where}.")
     return plan
 
 
@@ -107,10 +98,8 @@ def _alone(folder: Path, echo: Callable[[str], None]) -> Iterator[None]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except (BlockingIOError, PermissionError):
-            raise RunFailedError(
-                f"Another `slugkit run` is at work in {folder}; wait for it to end, or use another"
-                " --run name."
-            ) from None
+            busy = f"Another `slugkit run` is at work in {folder}"
+            raise RunFailedError(f"{busy}; wait for it, or use another --run name.") from None
         except OSError as unsupported:
             echo(
                 f"The file system of {folder} locks no files ({unsupported.strerror}): start one at"
@@ -171,18 +160,14 @@ def _execute(
     ]
     if not cells or cells[-1].execution_count is None:
         done = sum(cell.execution_count is not None for cell in cells)
-        raise RunFailedError(
-            f"Notebook {name} ended after {done} of {len(cells)} cells without an error,"
-            f" as sys.exit() does; the last cell was expected to run. See {copy}."
-        )
+        ended = f"Notebook {name} ended after {done} of {len(cells)} cells without an error"
+        raise RunFailedError(f"{ended}, as sys.exit() does. See {copy}.")
     record = manifest.stage(name)
     if record is None:
         if name in stages.ARTEFACTS.values() or any("open_run(" in cell.source for cell in cells):
-            raise RunFailedError(
-                f"Notebook {name} ran to its end but never called run.finish(), so its results"
-                " do not count; add the call."
-            )
-        record = record_of(settings, {}, {}, {})
+            raise RunFailedError(f"Notebook {name} never called run.finish(); add the call.")
+        record = {"settings": settings, "inputs": {}, "outputs": {}, "uses": {}}
+        record.update(provenance(settings.get("device", "auto")))
     peak_mb = max(peak[0], record.get("peak_mb", 0))
     record.update(sources, executed=sha256_file(copy), seconds=seconds, peak_mb=peak_mb)
     manifest.put(name, record)
@@ -218,15 +203,11 @@ def _papermill(name: str, copy: Path, settings: dict[str, Any], cell_timeout: in
         where = f"Notebook {name} stopped at cell [{error.exec_count}]"
         raise RunFailedError(f"{where}. {said}") from None
     except nbclient.exceptions.DeadKernelError:
-        raise RunFailedError(
-            f"The kernel of notebook {name} died: out of memory? Try a smaller batch_size"
-            f" or retain_size, or model studio. {rest}"
-        ) from None
+        died = f"The kernel of notebook {name} died: out of memory? Try a smaller batch_size"
+        raise RunFailedError(f"{died} or retain_size. {rest}") from None
     except nbclient.exceptions.CellTimeoutError:
-        raise RunFailedError(
-            f"A cell of notebook {name} took longer than {cell_timeout} s and was stopped."
-            f" Allow more with --cell-timeout. {rest}"
-        ) from None
+        slow = f"A cell of notebook {name} took longer than {cell_timeout} s and was stopped"
+        raise RunFailedError(f"{slow}. Allow more with --cell-timeout. {rest}") from None
 
 
 class _Forward:

@@ -72,19 +72,9 @@ def machine(device: str) -> dict[str, Any]:
     return {"device": device, "threads": threads, "system": platform.platform()}
 
 
-def record_of(
-    settings: dict[str, Any], inputs: dict[str, str], outputs: dict[str, Any], uses: dict[str, Any]
-) -> dict[str, Any]:
-    """What a notebook's record holds, but for its sources and what it cost."""
-    return {
-        "settings": settings,
-        "inputs": inputs,
-        "outputs": outputs,
-        "uses": uses,
-        "commit": commit(),
-        "versions": versions(),
-        **machine(settings.get("device", "auto")),
-    }
+def provenance(device: str) -> dict[str, Any]:
+    """By which code and where numbers are made."""
+    return {"commit": commit(), "versions": versions(), **machine(device)}
 
 
 class Run:
@@ -147,9 +137,7 @@ class Run:
         name = name.strip("/")
         target = self.folder / name
         if not target.resolve().is_relative_to(self.folder.resolve()):
-            raise MissingArtefactError(
-                f"{name} lies outside the run folder; a path inside {self.folder} was expected."
-            )
+            raise MissingArtefactError(f"{name} lies outside the run folder {self.folder}.")
         target.parent.mkdir(parents=True, exist_ok=True)
         if name not in self._promised:
             self._promised.append(name)
@@ -171,9 +159,8 @@ class Run:
         if obj is None or isinstance(obj, Path):
             path = obj or self.folder / name.strip("/")
             if not path.exists():
-                raise MissingArtefactError(
-                    f"{path} is to be left but is not there; write it to run.path({name!r}) first."
-                )
+                advice = f"write it to run.path({name!r}) first."
+                raise MissingArtefactError(f"{path} is to be left but is not there; {advice}")
             return self._note(path)
         if hasattr(obj, "savefig"):
             return self._figure(name, obj, csv, says)
@@ -242,16 +229,20 @@ class Run:
             self.uses(path)
         for name, maker in stages.ARTEFACTS.items():
             if maker == self.notebook and name not in (*self._outputs, *stages.OPTIONAL):
-                raise MissingArtefactError(
-                    f"Notebook {self.notebook} is finishing without {name}, which others need."
-                )
+                wrong = f"is finishing without {name}, which others need"
+                raise MissingArtefactError(f"Notebook {self.notebook} {wrong}.")
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        record = record_of(self.settings, self._inputs, self._outputs, self._uses)
-        record["notebook_source"] = stages.source_hash(self.notebook)
-        record["slugkit_source"] = slugkit_hash()
-        record["seconds"] = round(time.monotonic() - self._started, 1)
-        record["peak_mb"] = round((peak if sys.platform == "darwin" else peak * 1024) / 1e6)
-        self.manifest.put(self.notebook, record)
+        record = {
+            "settings": self.settings,
+            "inputs": self._inputs,
+            "outputs": self._outputs,
+            "uses": self._uses,
+            "notebook_source": stages.source_hash(self.notebook),
+            "slugkit_source": slugkit_hash(),
+            "seconds": round(time.monotonic() - self._started, 1),
+            "peak_mb": round((peak if sys.platform == "darwin" else peak * 1024) / 1e6),
+        }
+        self.manifest.put(self.notebook, record | provenance(self.cfg.device))
 
 
 def open_run(cfg: Settings, notebook: str) -> Run:

@@ -40,9 +40,8 @@ def _read_file(file: Path) -> dict[str, Any]:
     except Exception as broken:
         wrong = f"is not YAML ({' '.join(str(broken).split())})"
     if wrong:
-        raise SettingError(
-            f"The settings file {file} {wrong}; lines such as `seed: 1` were expected."
-        )
+        what = f"The settings file {file} {wrong}"
+        raise SettingError(f"{what}; lines such as `seed: 1` were expected.")
     return {name: _as_written(name, written.get(name), value) for name, value in content.items()}
 
 

@@ -97,8 +97,8 @@ class Manifest:
             whole = False
         if not whole:
             raise StaleArtefactError(
-                f"{self.path} is not a manifest that slugkit wrote; nothing in this run can be"
-                f" trusted. Delete the folder {self.folder} and run again, or use another run name."
+                f"{self.path} is not a manifest that slugkit wrote. Delete the folder {self.folder}"
+                " and run again, or use another run name."
             )
         return content
 

@@ -195,10 +195,8 @@ def build(run: str) -> Path:
     manifest = Manifest(folder)
     stages = manifest.read()["stages"]
     if not stages:
-        command = command_for(run, manifest.parameters({}))
-        raise MissingArtefactError(
-            f"Run {run} has no finished notebook, so there is nothing to report. Run `{command}`."
-        )
+        advice = f"Run `{command_for(run, manifest.parameters({}))}`."
+        raise MissingArtefactError(f"Run {run} is empty: there is nothing to report. {advice}")
     findings, tables, frame = [], [], joined_metrics(folder)
     if frame is not None:
         write_parquet(folder / "metrics.parquet", frame)

@@ -62,8 +62,7 @@ def artefact_of(name: str) -> str:
             return artefact
     if re.fullmatch(r"metrics/\d\d\.parquet", plain):
         return plain
-    known = f"the artefacts are {', '.join(ARTEFACTS)} and metrics/NN.parquet."
-    hint = did_you_mean(plain, ARTEFACTS) or known
+    hint = did_you_mean(plain, ARTEFACTS) or f"choose one of {', '.join(ARTEFACTS)}."
     raise MissingArtefactError(f"No notebook leaves an artefact named {plain}: {hint}")
 
 
@@ -75,9 +74,7 @@ def maker(artefact: str) -> str:
     for notebook in SERIES:
         if notebook.startswith(number):
             return notebook
-    raise MissingArtefactError(
-        f"There is no notebook {number} in the series, so nothing leaves {artefact}."
-    )
+    raise MissingArtefactError(f"There is no notebook {number} that would leave {artefact}.")
 
 
 def list_notebooks() -> list[str]:
@@ -110,9 +107,7 @@ def select(spec: str | None = None) -> list[str]:
     """
     there = {int(name[:2]): name for name in list_notebooks()}
     if not there:
-        raise SettingError(
-            f"There are no notebooks in {notebooks_dir()}; files named NN_name.ipynb were expected."
-        )
+        raise SettingError(f"{notebooks_dir()} holds no notebooks; NN_name.ipynb were expected.")
     if not spec:
         return list(there.values())
     wanted: set[int] = set()
@@ -134,13 +129,8 @@ def read_notebook(path: Path) -> Any:
 
     try:
         return nbformat.read(str(path), as_version=4)
-    except FileNotFoundError:
-        there = ", ".join(list_notebooks()) or "none"
-        raise SettingError(f"The notebook {path} is missing; {there} are there.") from None
     except Exception as broken:
-        raise SettingError(
-            f"{path} cannot be read as a notebook ({broken}); restore it from git."
-        ) from None
+        raise SettingError(f"{path} is no notebook ({broken}); restore it from git.") from None
 
 
 def parameters_of(notebook: str) -> dict[str, Any]:
@@ -157,10 +147,8 @@ def parameters_of(notebook: str) -> dict[str, Any]:
         try:
             found[name] = ast.literal_eval(entry["default"])
         except (ValueError, SyntaxError):
-            raise SettingError(
-                f"{notebook}: the default of {name} is {entry['default']!r}; a plain value was"
-                " expected. Compute it in the cell below the settings."
-            ) from None
+            wrong = f"the default of {name} is {entry['default']!r}; a plain value was expected"
+            raise SettingError(f"{notebook}: {wrong}.") from None
     return found
 
 
