@@ -134,7 +134,7 @@ def train_command(
     without: Annotated[str | None, Option(help="For clip: a name to leave out.")] = None,
     clip: Annotated[str | None, Option(help="For diffusion, vlm: whose tower it shares.")] = None,
     vae_steps: Annotated[int | None, Option(min=1, help="For diffusion: VAE steps.")] = None,
-    steps: Annotated[int | None, Option(min=1, help="Training steps, if not all.")] = None,
+    steps: Annotated[int | None, Option(min=1, help="Training steps; else the recipe's.")] = None,
     seed: Seed = 0,
     device: Device = "auto",
     resume: Annotated[bool, Option(help="Go on from the recipe's last checkpoint.")] = True,
