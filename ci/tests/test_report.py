@@ -1,8 +1,19 @@
 """The page of a run when several methods share one measurement of the unedited model."""
 
+import tomllib
+
 import pandas as pd
 
+from conftest import REPOSITORY
+from slugkit.workbook.run.pages import TEMPLATES
 from slugkit.workbook.run.report import finding, per_method, results_table
+
+
+def test_the_pages_templates_are_part_of_the_package():
+    tools = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["tool"]
+    package = tools["setuptools"]["package-data"]["slugkit.workbook.run"]
+    there = {path for pattern in package for path in TEMPLATES.parent.glob(pattern)}
+    assert there == set(TEMPLATES.iterdir()) and len(there) == 3
 
 
 def rows(*entries):

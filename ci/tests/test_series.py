@@ -13,7 +13,7 @@ import pytest
 
 from conftest import REPOSITORY, WORK, code, notebook
 from slugkit.base import RunFailedError
-from slugkit.workbook.run import execute
+from slugkit.workbook.run import execute, stages
 from slugkit.workbook.run.manifest import Manifest
 
 # Other tests of the same checkout may edit slugkit meanwhile; here its source stays as it is.
@@ -40,8 +40,12 @@ def go(notebooks=None, given=None, **more):
 def reasons(project, given, source="as it is"):
     """Why each stage would run now; "" where it would not."""
     folder = project.runs / "workbook"
-    plans = {name: execute.settings_for(name, given, "workbook") for name in WORK}
-    return [execute._Stage(name, plans[name], folder, source).reason_to_run() for name in WORK]
+    found = []
+    for name in WORK:
+        sources = {"notebook_source": stages.source_hash(name), "slugkit_source": source}
+        plan = stages.settings_for(name, given, "workbook")
+        found.append(execute.reason_to_run(folder, name, plan, sources))
+    return found
 
 
 def test_the_series_resumes_reruns_what_changed_and_refuses_what_is_stale(project):

@@ -1,7 +1,6 @@
-"""What can be made again at any time, kept in a file with its hash: a file that is cut short or
-altered is made again.
+"""What can be made again at any time, kept in a file with its hash.
 
-A cache that cannot be written costs time and stops nothing.
+A file that is cut short or altered is made again; one that cannot be written stops nothing.
 """
 
 import json
@@ -23,9 +22,7 @@ def _hash(tensors: dict[str, Any], metadata: dict[str, str]) -> str:
 
 
 def read_hashed(path: str | Path) -> tuple[dict[str, Any], dict[str, str]] | None:
-    """The tensors and the metadata that `write_hashed` left; None where the file is not there,
-    broken, or not what was written.
-    """
+    """Tensors and metadata that `write_hashed` left; None where the file is missing or broken."""
     from safetensors import SafetensorError, safe_open
     from safetensors.torch import load_file
 
@@ -42,17 +39,13 @@ def read_hashed(path: str | Path) -> tuple[dict[str, Any], dict[str, str]] | Non
 def write_hashed(
     path: str | Path, tensors: dict[str, Any], metadata: dict[str, str] | None = None
 ) -> Path:
-    """Write tensors as `write_tensors` does, with a hash of them and of the metadata. Returns the
-    path.
-    """
+    """`write_tensors` with a hash of the tensors and of the metadata."""
     metadata = metadata or {}
     return write_tensors(path, tensors, {**metadata, HASH: _hash(tensors, metadata)})
 
 
 def cached_tensors(path: str | Path, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """The tensors that `make` gives, from the file that an earlier call left if it is whole, else
-    made and left there.
-    """
+    """The tensors that `make` gives, from the file of an earlier call if it is whole."""
     kept = read_hashed(path)
     if kept is not None:
         return kept[0]
@@ -65,8 +58,9 @@ def cached_tensors(path: str | Path, make: Callable[[], dict[str, Any]]) -> dict
 def cached_json(
     path: str | Path, make: Callable[[], Any], lasting: Callable[[Any], bool] = lambda value: True
 ) -> Any:
-    """The JSON value that `make` gives, from the file that an earlier call left if it is whole,
-    else made and left there. lasting: whether a value that was made is worth keeping.
+    """The JSON value that `make` gives, from the file of an earlier call if it is whole.
+
+    lasting: whether a value that was made is worth keeping.
     """
     with suppress(OSError, ValueError, KeyError, TypeError, RecursionError):
         kept = json.loads(Path(path).read_text(encoding="utf-8"))

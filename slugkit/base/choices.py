@@ -8,35 +8,27 @@ from slugkit.base.errors import SettingError
 
 
 def nearest(name: str, names: Iterable[str], n: int = 3) -> list[str]:
-    """Up to `n` of `names` that look most like `name`, best first; empty where none comes near.
-
-    Case is ignored.
-    """
+    """Up to `n` of `names` that look most like `name`, whatever the case, best first."""
     known = list(dict.fromkeys(names))
     how = {"scorer": fuzz.WRatio, "processor": utils.default_process, "score_cutoff": 60}
     return [match for match, _, _ in process.extract(name, known, limit=n, **how)]
 
 
 def did_you_mean(name: str, names: Iterable[str]) -> str:
-    """A phrase such as "did you mean lam_init?" naming the closest of `names`, or empty where none
-    comes near.
-    """
-    close = nearest(name, names, n=3)
+    """A phrase such as "did you mean lam_init?"; empty where none of `names` comes near."""
+    close = nearest(name, names)
     return f"did you mean {' or '.join(close)}?" if close else ""
 
 
 def require_choice(
     value: str, choices: Iterable[str], what: str, error: type[Exception] = SettingError
 ) -> str:
-    """Return `value` if it is one of `choices`; otherwise raise `error`, naming the closest ones or
-    all of a few.
-    """
+    """Return `value` if it is one of `choices`; else raise `error`, naming those it may mean."""
     choices = list(choices)
     if value in choices:
         return value
-    hint = did_you_mean(value, choices) or (
-        f"choose one of {', '.join(choices)}." if len(choices) <= 12 else ""
-    )
+    few = f"choose one of {', '.join(choices)}." if len(choices) <= 12 else ""
+    hint = did_you_mean(value, choices) or few
     raise error(
         f"{what} {value!r} is unknown; one of {len(choices)} names was expected. {hint}".strip()
     )

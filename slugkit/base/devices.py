@@ -13,33 +13,24 @@ if TYPE_CHECKING:
 
 
 def pick_device(device: str = "auto") -> torch.device:
-    """auto: cuda if there is one, else mps, else the CPU.
+    """auto: cuda if there is one, else mps, else cpu.
 
-    Raises ModelLoadError for a device this machine lacks.
+    Raises: ModelLoadError for a device that this machine lacks.
     """
     import torch
 
     bound_threads()
-    there = {
-        "cuda": torch.cuda.is_available(),
-        "mps": torch.backends.mps.is_available(),
-        "cpu": True,
-    }
-    target = torch.device(
-        next(name for name in there if there[name]) if device == "auto" else device
-    )
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if device == "auto":
+        device = next((name for name in there if there[name]), "cpu")
+    target = torch.device(device)
     if not there.get(target.type, True):
-        raise ModelLoadError(
-            f"device={device!r} was asked for, but this machine has none. Use device='auto' or"
-            " 'cpu'."
-        )
+        raise ModelLoadError(f"This machine has no device={device!r}. Use device='auto' or 'cpu'.")
     return target
 
 
 def wide(tensor: torch.Tensor, device: torch.device | None = None) -> torch.Tensor:
-    """The tensor in float64, on `device` or where it is; on the CPU in the place of mps, which has
-    no float64.
-    """
+    """The tensor in float64 on `device` or where it is; mps has no float64, the CPU stands in."""
     device = device or tensor.device
     return tensor.to("cpu" if device.type == "mps" else device).double()
 

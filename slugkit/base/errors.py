@@ -1,37 +1,33 @@
-"""Every error slugkit raises on purpose.
+"""Every error slugkit raises on purpose: what happened - what was expected - what to do.
 
-A message says what happened - what was expected - what to do. The command line prints it as one
-line, a notebook shows it at the end of the traceback.
+The command line prints it as one line, a notebook shows it at the end of the traceback.
 """
 
+import re
+
+GOES_ON = "the same command then goes on where it stopped."
 OUTSIDE = {
-    "The disk is full. Make room, or let SLUGKIT_RUNS name a folder on another disk; the same "
-    "command then goes on where it stopped.": ("No space left", "Disk quota exceeded"),
-    "Nothing can be written there. Let SLUGKIT_RUNS name a folder of your own, or mend its "
-    "permissions.": (
-        "Read-only file system",
-        "Permission denied",
-        "Operation not permitted",
-        "Not a directory",
+    "No space left|Disk quota exceeded": (
+        f"The disk is full. Make room, or let SLUGKIT_RUNS name a folder on another disk; {GOES_ON}"
     ),
-    "Memory ran out. Take a smaller batch_size or chunk, fewer workers, or a machine with more; "
-    "the same command then goes on where it stopped.": (
-        "MemoryError",
-        "OutOfMemoryError",
-        "out of memory",
-        "allocate memory",
+    "Read-only file system|Permission denied|Operation not permitted|Not a directory": (
+        "Nothing can be written there. Let SLUGKIT_RUNS name a folder of your own, or mend its "
+        "permissions."
+    ),
+    "MemoryError|OutOfMemoryError|out of memory|allocate memory": (
+        "Memory ran out. Take a smaller batch_size or chunk, fewer workers, or a machine with more;"
+        f" {GOES_ON}"
     ),
 }
-"""What to do about troubles that are not slugkit's -> by which words of their messages they are
-known.
-"""
+"""Words by which troubles are known that are not slugkit's -> what to do about them."""
 
 
 def advice_on(said: str) -> str:
-    """What to do about a full disk, a folder that cannot be written to, or too little memory; ""
-    for any other trouble. said: kind and text of the error.
+    """What to do about a full or closed disk or too little memory; "" for any other trouble.
+
+    Args: said, kind and text of the error.
     """
-    found = (advice for advice, words in OUTSIDE.items() if any(word in said for word in words))
+    found = (advice for words, advice in OUTSIDE.items() if re.search(words, said))
     return next(found, "")
 
 
@@ -60,9 +56,7 @@ class EmptySetError(SlugError):
 
 
 class AllLeftOutError(EmptySetError):
-    """A set is empty because every pair that it could hold was left out, for reasons
-    that it names.
-    """
+    """A set is empty because every pair that it could hold was left out, for a named reason."""
 
 
 class UnreadableImagesError(SlugError):

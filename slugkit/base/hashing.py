@@ -5,8 +5,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-CHUNK = 1 << 20
-
 
 def sha256_bytes(data: bytes) -> str:
     """SHA-256 of `data`."""
@@ -14,21 +12,13 @@ def sha256_bytes(data: bytes) -> str:
 
 
 def sha256_file(path: str | Path) -> str:
-    """SHA-256 of a file's bytes, read a piece at a time. Raises OSError where it cannot be read."""
-    digest = hashlib.sha256()
+    """SHA-256 of a file's bytes, read a piece at a time. Raises: OSError."""
     with open(path, "rb") as stream:
-        while piece := stream.read(CHUNK):
-            digest.update(piece)
-    return digest.hexdigest()
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def sha256_tensor(tensor: Any) -> str:
-    """SHA-256 of a torch tensor of any shape, dtype and device: its dtype, shape and raw bytes in C
-    order.
-
-    Two tensors that are equal bit by bit give the same hash; -0.0 and 0.0 differ, and so do two
-    dtypes.
-    """
+    """SHA-256 of a torch tensor: its dtype, shape and raw bytes in C order, so -0.0 is not 0.0."""
     import torch
 
     plain = tensor.detach().cpu().contiguous()
@@ -39,19 +29,13 @@ def sha256_tensor(tensor: Any) -> str:
 
 
 def sha256_json(value: Any) -> str:
-    """SHA-256 of a JSON value, whatever the order of its keys.
-
-    Raises TypeError for what JSON cannot hold.
-    """
-    text = json.dumps(
-        value, sort_keys=True, ensure_ascii=False, separators=(",", ":"), allow_nan=True
-    )
+    """SHA-256 of a JSON value, whatever the order of its keys. Raises: TypeError for another."""
+    text = json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
     return sha256_bytes(text.encode())
 
 
 def sha256_tree(folder: str | Path, pattern: str = "*") -> str:
-    """SHA-256 over the files below `folder` whose name matches `pattern`: relative names and
-    contents, in sorted order.
+    """SHA-256 of the names and contents of all files below `folder` that match `pattern`.
 
     Empty folders, times and permissions do not count; `__pycache__` is left out.
     """

@@ -7,16 +7,14 @@ from collections.abc import Iterator
 
 @contextlib.contextmanager
 def peak_memory(children: bool = False, pid: int | None = None) -> Iterator[list[int]]:
-    """Sample the resident memory of a process, or of all its child processes together, several
-    times a second.
+    """Sample the resident memory of a process, or of its children together, while a block runs.
 
-    pid: None is this process. The item of the list is the peak so far, in MB (10^6 bytes). Pages
-    that children share are counted once for each.
+    Args: pid, None for this process. The list's one item is the peak so far in MB (10^6 bytes).
     """
     import psutil
 
-    parent = psutil.Process(pid)
-    peak, over = [0 if children else round(parent.memory_info().rss / 1e6)], threading.Event()
+    parent, over = psutil.Process(pid), threading.Event()
+    peak = [0 if children else round(parent.memory_info().rss / 1e6)]
 
     def watch() -> None:
         while not over.wait(0.2):

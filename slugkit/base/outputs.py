@@ -1,11 +1,10 @@
-"""Where a command may write: a name that is not taken, outside of what it reads; over a file only
-if slugkit wrote it.
-"""
+"""Where a command may write: a name that is not taken, outside of what it reads."""
 
 import json
 import os
 import struct
 from pathlib import Path
+from typing import Any
 
 from slugkit.base.errors import SettingError
 
@@ -14,39 +13,36 @@ HEADER = 1 << 20
 TABLES = ({"concept", "weights"}, {"tower", "draws", "measure"})
 """Columns by which the tables of `slugkit sweep` are known."""
 BEFORE_WEIGHTS = {
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "vocab.json",
-    "merges.txt",
+    *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"),
+    *("vocab.json", "merges.txt"),
 }
 """What a training leaves in its folder before its weights."""
+UNREADABLE = (OSError, ValueError, TypeError, AttributeError, struct.error, RecursionError)
+
+
+def _card(folder: Path) -> Any:
+    return json.loads((folder / "model_card.json").read_bytes()[:HEADER])
 
 
 def is_finished(folder: str | Path) -> bool:
     """Whether a training wrote its folder to the end: its card holds scores, which come last."""
     try:
-        return "scores" in json.loads((Path(folder) / "model_card.json").read_bytes()[:HEADER])
-    except (OSError, ValueError, TypeError, RecursionError):
+        return "scores" in _card(Path(folder))
+    except UNREADABLE:
         return False
 
 
 def is_ours(path: str | Path) -> bool:
-    """Whether slugkit wrote a file or a model's folder: a patch, a record, a sweep's table, pairs
-    of LAION, a training with its card.
+    """Whether slugkit wrote a patch, record, sweep's table, pairs of LAION, or trained model.
 
     A folder that a training was cut off in, or an empty one, counts as well.
     """
     path = Path(path)
     try:
         if path.is_dir():
-            card = path / "model_card.json"
-            known = json.loads(card.read_bytes()[:HEADER]) if card.is_file() else None
-            return (
-                "weights_sha256" in known
-                if known
-                else {p.name for p in path.iterdir()} <= BEFORE_WEIGHTS
-            )
+            if (path / "model_card.json").is_file():
+                return "weights_sha256" in _card(path)
+            return {inside.name for inside in path.iterdir()} <= BEFORE_WEIGHTS
         if not path.is_file():
             return False
         if path.suffix == ".parquet":
@@ -56,40 +52,31 @@ def is_ours(path: str | Path) -> bool:
         with path.open("rb") as stream:
             head = stream.read(HEADER)
         if path.suffix == ".csv":
-            return any(
-                columns <= set(head.split(b"\n")[0].decode().strip().split(","))
-                for columns in TABLES
-            )
+            columns = set(head.split(b"\n")[0].decode().strip().split(","))
+            return any(known <= columns for known in TABLES)
         header = head[8 : 8 + struct.unpack("<Q", head[:8])[0]]
         return "slugkit" in json.loads(header).get("__metadata__", {})
-    except (OSError, ValueError, TypeError, AttributeError, struct.error, RecursionError):
+    except UNREADABLE:
         return False
 
 
 def new_path(out: str | Path, *inputs: str | Path | None, ours: bool = False) -> Path:
-    """Where a command writes: a name that is not taken, outside of what it reads. Returns it;
-    nothing is made.
+    """`out`, where a command may write there. Nothing is made. Raises: SettingError.
 
-    inputs: files and folders that are read; None and names of no file are left out. ours: what
-    slugkit wrote may be
-    written anew. Raises SettingError.
+    Args:
+        inputs: files and folders that are read; None and names of no file are left out.
+        ours: what slugkit wrote may be written anew.
     """
     out, whole = Path(out).expanduser(), Path(out).expanduser().resolve()
     for source in (Path(source).expanduser() for source in inputs if source is not None):
-        if not source.exists():
-            continue
-        inside = source.is_dir() and source.resolve() in whole.parents
-        if inside or whole == source.resolve() or whole in source.resolve().parents:
+        read = source.resolve()
+        if source.exists() and (whole.is_relative_to(read) or read.is_relative_to(whole)):
             raise SettingError(
-                f"{out} is what is read here ({source}), or one of them lies inside the other; "
-                "another place was expected. "
+                f"{out} is what is read here ({source}), or one of them lies inside the other. "
                 "Choose another name. Nothing was changed."
             )
     if (os.path.lexists(out) or whole.exists()) and not (ours and is_ours(whole)):
         what = ", and slugkit did not write it" if ours else ""
-        raise SettingError(
-            f"{out} is there already{what}; a new name was expected, so that nothing is "
-            "overwritten. Choose another one, or delete it. "
-            "Nothing was changed."
-        )
+        advice = "Choose another name, or delete it. Nothing was changed."
+        raise SettingError(f"{out} is there already{what}; a new name was expected. {advice}")
     return out

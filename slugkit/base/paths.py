@@ -1,7 +1,4 @@
-"""Where things lie.
-
-Every path of the workbook is derived from `root()`, never from the current folder.
-"""
+"""Where things lie: every path of the workbook is derived from `root()`."""
 
 import difflib
 import os
@@ -15,34 +12,26 @@ from slugkit.base.errors import SettingError
 MARKERS = ("pyproject.toml", "slugkit")
 
 
-def _is_root(folder: Path) -> bool:
-    return all((folder / marker).exists() for marker in MARKERS)
-
-
 def root() -> Path:
-    """The repository's top folder, absolute.
+    """The repository's top folder: $SLUGKIT_ROOT, or above this file, or above the current folder.
 
-    Looked for in this order: the environment variable SLUGKIT_ROOT, the folder above this file, the
-    current folder and the folders above it. Raises SettingError where none of them is the
-    repository.
+    Raises: SettingError where none of them is the repository.
     """
     named = os.environ.get("SLUGKIT_ROOT")
     if named:
         folder = Path(named).expanduser().resolve()
         if not folder.is_dir():
             raise SettingError(
-                f"SLUGKIT_ROOT names {folder}, which is no folder; the repository's top folder was"
-                " expected. Correct the variable or unset it."
+                f"SLUGKIT_ROOT names {folder}, which is no folder. Correct or unset it."
             )
         return folder
-    above = Path(__file__).resolve().parents[2]
     here = Path.cwd().resolve()
-    for folder in (above, here, *here.parents):
-        if _is_root(folder):
+    for folder in (Path(__file__).resolve().parents[2], here, *here.parents):
+        if all((folder / marker).exists() for marker in MARKERS):
             return folder
     raise SettingError(
-        "The workbook's repository was not found; a folder holding pyproject.toml and slugkit/ was"
-        " expected. Start inside the repository, or set SLUGKIT_ROOT to it."
+        f"A folder holding {' and '.join(MARKERS)} was expected here or above. Start inside the"
+        " workbook's repository, or set SLUGKIT_ROOT to it."
     )
 
 
@@ -52,17 +41,27 @@ def _from_environment(variable: str, otherwise: Path) -> Path:
 
 
 def runs_dir() -> Path:
-    """Folder that holds one folder per run: $SLUGKIT_RUNS, or `runs/` of the repository.
-
-    Not created here.
-    """
+    """Folder that holds one folder per run: $SLUGKIT_RUNS, or `runs/` of the repository."""
     return _from_environment("SLUGKIT_RUNS", root() / "runs")
 
 
+def cache_dir() -> Path:
+    """Folder for what can be made again: $SLUGKIT_CACHE, or `.cache` among the runs."""
+    return _from_environment("SLUGKIT_CACHE", runs_dir() / ".cache")
+
+
+def data_dir() -> Path:
+    """Folder `data/` of the repository: trained weights, the world, published figures."""
+    return root() / "data"
+
+
+def notebooks_dir() -> Path:
+    """Folder `notebooks/` of the repository: the ordered series."""
+    return root() / "notebooks"
+
+
 def plain_name(name: str) -> str:
-    """`name`, where it can be the name of a folder of its own. Raises SettingError for one that
-    could lead elsewhere, such as ../x.
-    """
+    """`name`, where it can be a folder's. Raises: SettingError for one that leads elsewhere."""
     if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", name):
         raise SettingError(
             f"{name!r} arrived as a name; a plain folder name (letters, digits, . "
@@ -72,38 +71,15 @@ def plain_name(name: str) -> str:
 
 
 def run_folder(run: str) -> Path:
-    """Folder of one run, which need not exist. Raises SettingError for a name that is no plain
-    folder name.
-    """
+    """Folder of one run, which need not exist. Raises: SettingError for a name of no folder."""
     return runs_dir() / plain_name(run)
 
 
-def cache_dir() -> Path:
-    """Folder for what can be made again at any time: $SLUGKIT_CACHE, or `.cache` among the runs.
-
-    Not created here.
-    """
-    return _from_environment("SLUGKIT_CACHE", runs_dir() / ".cache")
-
-
-def data_dir() -> Path:
-    """Folder `data/` of the repository: trained weights, the world's definition,
-    published figures.
-    """
-    return root() / "data"
-
-
-def notebooks_dir() -> Path:
-    """Folder `notebooks/` of the repository: the ordered series."""
-    return root() / "notebooks"
-
-
 def absolute_path(name: str) -> str:
-    """`name` with the file or folder of this machine that it names made absolute, also one behind
-    an architecture and a colon; anything else as it is.
+    """`name` with the file or folder of this machine that it names made absolute, if there is one.
 
-    It is looked for from the current folder; what only lies beside the notebooks, where they run,
-    is left as it is, and so is studio.
+    Also one behind an architecture and a colon. It is looked for from the current folder; what
+    only lies beside the notebooks, where they run, is left as it is, and so is studio.
     """
     head, colon, tail = name.partition(":")
     for before, rest in (("", name), (head + colon, tail if Path(tail).suffix else "")):
@@ -115,11 +91,9 @@ def absolute_path(name: str) -> str:
 
 
 def mistyped(name: str) -> str:
-    """A sentence for a name that can only be meant for a path that is not there, with the nearest
-    that is; "" for what may be a tag or an id of a hub.
+    """A sentence for a name that can only be a path that is not there; "" for any other.
 
-    It begins like a path, or the folder that it begins with is here and holds something of nearly
-    that name.
+    Such a name begins like a path, or lies beside something of nearly that name.
     """
     path = Path(name).expanduser()
     like = name.startswith((".", "~", "/"))
@@ -138,17 +112,13 @@ _INSIDE: list[str] = []
 
 
 def look_for(path: str | Path) -> Path:
-    """`path`, noted as one that results hang on, whether it is there or not: an oracle that is
-    trained later must make a notebook run again.
-    """
+    """`path`, noted as one that results hang on, whether it is there or comes later."""
     _LOOKED_FOR.append(str(path))
     return Path(path)
 
 
 def looked_for() -> list[str]:
-    """What this process has looked for: every path given to `look_for`, and from the first call
-    here on every file of data/ that Python opened to read.
-    """
+    """Every path given to `look_for`, and every file of data/ read since the first call."""
     inside = str(data_dir()) + os.sep
     if not _INSIDE:
         sys.addaudithook(_note_opened)

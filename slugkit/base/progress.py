@@ -3,7 +3,7 @@
 import os
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sized
 from typing import TypeVar
 
 from tqdm.auto import tqdm
@@ -12,56 +12,41 @@ Item = TypeVar("Item")
 
 
 def headless() -> bool:
-    """True where a moving bar would only flood a log.
+    """Whether a moving bar would only flood a log: SLUGKIT_HEADLESS=1 says so, 0 denies it.
 
-    SLUGKIT_HEADLESS=1 says so, 0 denies it. Without it: a kernel is taken for one that somebody is
-    looking at, any other process is headless when its stderr is no terminal.
+    Without it, a kernel has a reader, and any other process is headless without a terminal.
     """
     said = os.environ.get("SLUGKIT_HEADLESS")
     if said:
         return said != "0"
-    if "ipykernel" in sys.modules:
-        return False
-    return not sys.stderr.isatty()
-
-
-def _clock(seconds: float) -> str:
-    return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
+    return "ipykernel" not in sys.modules and not sys.stderr.isatty()
 
 
 def _tenths(items: Iterable[Item], what: str, total: int | None) -> Iterator[Item]:
-    started, done, told = time.monotonic(), 0, 0
-    for item in items:
+    started, done = time.monotonic(), 0
+    for done, item in enumerate(items, 1):
         yield item
-        done += 1
-        if not total:
-            continue
-        tenth = 10 * done // total
-        if tenth > told:
-            told = tenth
+        if total and 10 * done // total > 10 * (done - 1) // total:
             spent = time.monotonic() - started
-            left = spent * max(total - done, 0) / done
-            print(
-                f"{what}: {done}/{total}, {_clock(spent)} gone, about {_clock(left)} left",
-                file=sys.stderr,
-                flush=True,
-            )
+            left = tqdm.format_interval(spent * max(total - done, 0) / done)
+            gone = tqdm.format_interval(spent)
+            _say(f"{what}: {done}/{total}, {gone} gone, about {left} left")
     if not total:
-        print(
-            f"{what}: {done} done, {_clock(time.monotonic() - started)}",
-            file=sys.stderr,
-            flush=True,
-        )
+        gone = tqdm.format_interval(time.monotonic() - started)
+        _say(f"{what}: {done} done, {gone}")
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
 
 
 def progress(iterable: Iterable[Item], what: str, total: int | None = None) -> Iterable[Item]:
-    """Yield the items of `iterable` unchanged, showing how far it is and how long is left.
+    """Yield the items of `iterable`, showing how far it is and how long is left.
 
-    what: a word or two on what is being done. total: number of items, where `len` does not tell it.
-    In a terminal or JupyterLab a tqdm bar; headless (see `headless`) one line per tenth on stderr.
+    In a terminal or JupyterLab a tqdm bar; headless one line per tenth on stderr.
     """
-    if total is None and hasattr(iterable, "__len__"):
-        total = len(iterable)  # type: ignore[arg-type]
+    if total is None and isinstance(iterable, Sized):
+        total = len(iterable)
     if headless():
         return _tenths(iterable, what, total)
     return tqdm(iterable, desc=what, total=total, leave=False)

@@ -7,27 +7,20 @@ from typing import Any
 from slugkit.base.hashing import sha256_bytes
 
 FORMULA = re.compile(r"'*(?:\s*[=+\-@\uff1d\uff0b\uff0d\uff20]|[\t\r\n])")
-"""How a cell begins that a spreadsheet takes for a formula; quotes before it are one more than were
-in the text.
-"""
+"""How a cell begins that a spreadsheet takes for a formula, after the quotes of `to_cell`."""
 
 
 def printable(text: Any) -> str:
-    """A text in one line that does nothing to a terminal: control characters, line breaks and marks
-    that turn the direction are written as \\x1b, \\n, \\u202e.
-    """
-    return "".join(
-        (
-            c
-            if c.isprintable() or unicodedata.category(c) == "Zs"
-            else c.encode("unicode_escape").decode()
-        )
-        for c in str(text)
-    )
+    """A text in one line that does nothing to a terminal: what acts is written as \\x1b, \\n."""
+
+    def plain(c: str) -> bool:
+        return c.isprintable() or unicodedata.category(c) == "Zs"
+
+    return "".join(c if plain(c) else c.encode("unicode_escape").decode() for c in str(text))
 
 
 def as_file_name(text: str) -> str:
-    """A name as (part of) the name of a file: lower case, hyphens for blanks.
+    """A name as (part of) a file's name: lower case, hyphens for blanks.
 
     What a path or a shell would act on is left out; a hash then keeps such names apart.
     """
@@ -39,9 +32,7 @@ def as_file_name(text: str) -> str:
 
 
 def to_cell(value: Any) -> Any:
-    """A value for a CSV: a text that a spreadsheet would run gets an apostrophe before it.
-    Everything else stays as it is.
-    """
+    """A value for a CSV: a text that a spreadsheet would run gets an apostrophe before it."""
     return f"'{value}" if isinstance(value, str) and FORMULA.match(value) else value
 
 

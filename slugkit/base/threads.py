@@ -1,6 +1,4 @@
-"""How many threads a process computes with: what the machine or its container gives, and what
-slugkit's own processes take; and work that several threads share.
-"""
+"""How many threads a process computes with, and work that several threads share."""
 
 import math
 import os
@@ -15,28 +13,23 @@ Item, Made = TypeVar("Item"), TypeVar("Made")
 MOST = 16
 
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
-"""One thread that does not spin while it waits. Several processes of many threads spin against each
-other: beside one busy core two threads burn three times
-the CPU time. And sums come out alike on machines of any size."""
+"""One thread that does not spin: processes of several threads slow each other down threefold, and
+sums come out alike on machines of any size."""
 
 
 def thread_environment(threads: int = 1) -> dict[str, str]:
-    """Environment of a process that slugkit starts, with so many threads; a variable that the user
-    has set stays as it is.
-    """
-    return {
-        name: os.environ.get(name, value)
-        for name, value in {**ONE_THREAD, "OMP_NUM_THREADS": str(threads)}.items()
-    }
+    """Environment of a process with so many threads; what the user has set stays as it is."""
+    wanted = ONE_THREAD | {"OMP_NUM_THREADS": str(threads)}
+    return {name: os.environ.get(name, value) for name, value in wanted.items()}
 
 
 def control_groups(controllers: set[str], root: Path = Path("/")) -> list[tuple[Path, str]]:
-    """Folder and controller of this process's control groups and of each group above them; empty on
-    a system without control groups.
+    """Folder and controller of this process's control groups and of each group above them.
 
-    controllers: "" for version 2, names such as memory or cpu for version 1. root: the folder that
-    holds proc/ and sys/. In a container the path of the
-    group may be the host's: what lies at the top of the mount is then the container's own.
+    Args:
+        controllers: "" for version 2, names such as memory or cpu for version 1.
+        root: the folder that holds proc/ and sys/. In a container the path of the group may be
+            the host's: what lies at the top of the mount is then the container's own.
     """
     try:
         lines = (root / "proc/self/cgroup").read_text().splitlines()
@@ -47,41 +40,33 @@ def control_groups(controllers: set[str], root: Path = Path("/")) -> list[tuple[
         for controller in sorted(controllers & set(names.split(","))):
             top = root / "sys/fs/cgroup" / controller
             own = top / path.strip("/")
-            found += [
-                (folder, controller) for folder in (own, *own.parents) if folder.is_relative_to(top)
-            ]
+            within = [folder for folder in (own, *own.parents) if folder.is_relative_to(top)]
+            found += [(folder, controller) for folder in within]
     return found
 
 
 def _quota(folder: Path, controller: str) -> float:
     """CPUs' worth of time that one control group allows; infinity where it sets no limit."""
+    files = ("cpu.cfs_quota_us", "cpu.cfs_period_us") if controller else ("cpu.max",)
     try:
-        if controller:
-            most, period = (
-                (folder / f"cpu.cfs_{name}_us").read_text() for name in ("quota", "period")
-            )
-        else:
-            most, period = (folder / "cpu.max").read_text().split()
+        most, period = " ".join((folder / name).read_text() for name in files).split()
         return int(most) / int(period) if int(most) > 0 else math.inf
     except (OSError, ValueError, ZeroDivisionError):
         return math.inf
 
 
 def usable_cpus(root: Path = Path("/")) -> int:
-    """CPUs that this process may use: of the machine's those that it is allowed on (taskset,
-    cpuset), and no more than its container's quota, rounded up.
-    """
-    allowed = (
-        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    )
-    quota = min((_quota(*group) for group in control_groups({"", "cpu"}, root)), default=math.inf)
-    return max(1, min(allowed, math.ceil(min(quota, allowed))))
+    """CPUs that this process may use: taskset, cpuset, its container's quota, rounded up."""
+    if hasattr(os, "sched_getaffinity"):
+        allowed = len(os.sched_getaffinity(0))
+    else:
+        allowed = os.cpu_count() or 1
+    quotas = [_quota(*group) for group in control_groups({"", "cpu"}, root)]
+    return max(1, math.ceil(min([allowed, *quotas])))
 
 
 def bound_threads(root: Path = Path("/")) -> None:
-    """Let torch, once loaded, take no more threads than `usable_cpus`: by itself it takes one for
-    each core of the host. OMP_NUM_THREADS, where set, stands.
-    """
+    """Let torch, once loaded, take at most `usable_cpus` threads; OMP_NUM_THREADS stands."""
     torch, most = sys.modules.get("torch"), usable_cpus(root)
     if torch is not None and "OMP_NUM_THREADS" not in os.environ and torch.get_num_threads() > most:
         torch.set_num_threads(most)
@@ -94,9 +79,8 @@ def _pool(process: int) -> ThreadPoolExecutor:
 
 
 def each(make: Callable[[Item], Made], items: Iterable[Item]) -> list[Made]:
-    """`make` of every item, in order, on as many threads as there are CPUs to use (at most 16): for
-    work that releases Python's lock, such as decoding pictures.
+    """`make` of every item, in order, on several threads; its first error is raised here.
 
-    The first error that `make` raises is raised here. `make` itself must not call `each`.
+    For work that releases Python's lock, such as decoding pictures. `make` must not call `each`.
     """
     return list(_pool(os.getpid()).map(make, items))

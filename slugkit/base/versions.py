@@ -6,10 +6,9 @@ from slugkit.base.errors import OldPackageError
 
 
 def too_old(name: str = "slugkit") -> list[str]:
-    """The packages that a package needs and that are older than it declares, or missing: one text
-    each, with both versions.
+    """What a package needs and is missing or older than it declares: a text each, with versions.
 
-    Read from its own metadata; a package that is not installed declares nothing.
+    Read from its metadata; a package that is not installed declares nothing.
     """
     from packaging.requirements import Requirement
 
@@ -32,9 +31,7 @@ def too_old(name: str = "slugkit") -> list[str]:
 
 
 def require_versions() -> None:
-    """Raises OldPackageError, naming all of them, where a package is older than slugkit declares,
-    or missing.
-    """
+    """Raise OldPackageError where packages are missing or older than slugkit declares."""
     found = too_old()
     if found:
         raise OldPackageError(

@@ -1,10 +1,9 @@
 """The settings of all notebooks: one class, checked before anything expensive starts."""
 
 import math
-from collections.abc import Iterable
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from slugkit.base import SettingError, did_you_mean, plain_name
 
@@ -16,7 +15,7 @@ class Settings(BaseModel):
     """Every parameter that a notebook of the series may list, with type, default and range.
 
     A notebook's settings cell repeats the name and the default of those it uses. Raises
-    SettingError through `read_settings`; built directly it raises pydantic's ValidationError.
+    SettingError through `read_settings`.
     """
 
     model_config = ConfigDict(
@@ -37,7 +36,7 @@ class Settings(BaseModel):
     """the tower whose edit notebook 05 shows: text or vision"""
     seed: Annotated[int, Field(ge=0, le=2**32 - 1)] = 0
     """seeds python, numpy and torch; 0 to 4294967295"""
-    run: str = "workbook"
+    run: Annotated[str, AfterValidator(plain_name)] = "workbook"
     """name of the run folder under runs/: letters, digits, . _ and -"""
     forget_size: Annotated[int, Field(ge=1)] = 120
     """pairs in the forget set, 1 or more"""
@@ -115,112 +114,80 @@ class Settings(BaseModel):
     report_per_style: Annotated[int, Field(ge=0)] = 0
     """report pictures per style and class; 0 means all"""
 
-    @field_validator("run")
-    @classmethod
-    def _plain_name(cls, value: str) -> str:
-        try:
-            return plain_name(value)
-        except SettingError:
-            said = "a plain folder name (letters, digits, . _ -; not starting with . or -)"
-            raise ValueError(f"{said} was expected") from None
 
-    @classmethod
-    def names(cls) -> list[str]:
-        """The names of all settings, in the order in which they are documented."""
-        return list(cls.model_fields)
+def setting_type(name: str) -> type:
+    """str, int, float, bool or list; NoneType for a name that is no setting."""
+    known = Settings.model_fields.get(name)
+    return type(known.default if known else None)
 
 
-def check_names(names: Iterable[str], known: Iterable[str] | None = None) -> None:
-    """Raise SettingError where one of `names` is no setting (or not among `known`), with the
-    closest name.
-    """
-    known = list(known) if known is not None else Settings.names()
-    for name in names:
-        if name not in known:
-            hint = did_you_mean(name, known) or f"the settings are {', '.join(known)}."
-            raise SettingError(f"There is no setting {name}: {hint}")
-
-
-def _shown(value: Any) -> str:
-    kind = "value" if value is None else KINDS.get(type(value))
-    return f"{f'the {kind}' if kind else type(value).__name__} {value!r}"
-
-
-def _yaml_hint(value: Any, wanted: type) -> str:
-    number = wanted is str and not isinstance(value, (str, list, dict))
-    if number or wanted is list and isinstance(value, list):
+def _how_to_write(value: Any, wanted: type) -> str:
+    """What to write where YAML or papermill read a value as another type; "" for any other."""
+    if wanted is str or wanted is list and isinstance(value, list):
         return (
             "\nYAML and papermill's -p read 007, 1984, 1e5, true and None as something else "
             "than text: quote it in YAML, pass it with papermill's -r NAME VALUE, "
             "or use `slugkit run`, which keeps it as it is written."
         )
-    if wanted is list and isinstance(value, str):
+    if not isinstance(value, str):
+        return ""
+    if wanted is list:
         return f"\nWrite [{value}]."
-    if wanted not in (int, float) or not isinstance(value, str):
-        return ""
     try:
-        number = float(value)
+        number = float(value) if wanted in (int, float) else math.nan
     except ValueError:
-        return ""
-    if not math.isfinite(number):
-        return ""
-    if wanted is int and number == int(number):
+        number = math.nan
+    if wanted is int and number.is_integer():
         return f"\nWrite {int(number)} without quotes."
-    if "e" in value.lower() and "." not in value:
-        mantissa, exponent = value.lower().split("e", 1)
+    if wanted is int or not math.isfinite(number):
+        return ""
+    mantissa, e, exponent = value.lower().partition("e")
+    if e and "." not in mantissa:
         return f"\nYAML reads {value} as text. Write {mantissa}.0e{exponent} or {number!r}."
     return f"\nWrite {number!r} without quotes."
 
 
-def setting_type(name: str) -> type:
-    """The type of a setting's values: str, int, float, bool or list; NoneType for a name that is no
-    setting.
-    """
-    known = Settings.model_fields.get(name)
-    return type(known.default if known else None)
-
-
-def _explain(name: str, value: Any, problem: dict[str, Any]) -> str:
+def _explain(name: str, value: Any, problem: Any) -> str:
+    """One sentence or two for a problem that pydantic found."""
+    kind = "value" if value is None else KINDS.get(type(value))
+    arrived = f"{name} arrived as {f'the {kind}' if kind else type(value).__name__} {value!r}"
     wanted = setting_type(name)
-    meaning = " ".join(Settings.model_fields[name].description.split())
     if problem["type"] == "literal_error":
-        return f"{name} arrived as {_shown(value)}; {problem['ctx']['expected']} was expected."
+        return f"{arrived}; {problem['ctx']['expected']} was expected."
     if problem["type"].endswith(("_type", "_parsing")):
         plain = {bool: "True or False", list: "a list of texts"}
-        expected = f"{plain.get(wanted, f'a {KINDS.get(wanted)}')} was expected"
-        return f"{name} arrived as {_shown(value)}; {expected}.{_yaml_hint(value, wanted)}"
+        expected = plain.get(wanted, f"a {KINDS.get(wanted)}")
+        return f"{arrived}; {expected} was expected.{_how_to_write(value, wanted)}"
     reason = str(problem.get("ctx", {}).get("error") or "that is outside its range")
-    return f"{name} arrived as {_shown(value)}; {reason}. {name}: {meaning}."
-
-
-def _prepared(name: str, value: Any) -> Any:
-    # papermill hands a whole number to a float setting as an int; nothing else is converted.
-    if setting_type(name) is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    return value
+    meaning = " ".join(Settings.model_fields[name].description.split())
+    return f"{arrived}; {reason}. {name}: {meaning}."
 
 
 def check_settings(values: dict[str, Any]) -> Settings:
     """Settings made of `values`; the others keep their defaults.
 
-    Raises SettingError for an unknown name (the closest is offered), a wrong type or a value out of
-    range.
+    Raises: SettingError for an unknown name, a wrong type or a value out of range.
     """
-    check_names(values)
-    prepared = {name: _prepared(name, value) for name, value in values.items()}
+    known = Settings.model_fields
+    for name in values:
+        if name not in known:
+            hint = did_you_mean(name, known) or f"the settings are {', '.join(known)}."
+            raise SettingError(f"There is no setting {name}: {hint}")
+    # papermill hands a whole number to a float setting as an int; nothing else is converted
+    whole = {n: float(v) for n, v in values.items() if setting_type(n) is float and type(v) is int}
     try:
-        return Settings(**prepared)
+        return Settings(**{**values, **whole})
     except ValidationError as broken:
         problem = broken.errors()[0]
         name = str(problem["loc"][0])
-        raise SettingError(_explain(name, values[name], dict(problem))) from None
+        raise SettingError(_explain(name, values[name], problem)) from None
 
 
 def read_settings(namespace: dict[str, Any]) -> Settings:
-    """Settings of a notebook: `read_settings(globals())` takes every known name that its settings
-    cell set.
+    """Settings of a notebook: `read_settings(globals())` takes what its settings cell set.
 
-    Names that are no setting are left alone, since a notebook's namespace holds much else. Raises
-    SettingError for a wrong type or a value out of range.
+    Other names are left alone. Raises: SettingError for a wrong type or a value out of range.
     """
-    return check_settings({name: namespace[name] for name in Settings.names() if name in namespace})
+    return check_settings(
+        {name: namespace[name] for name in Settings.model_fields if name in namespace}
+    )

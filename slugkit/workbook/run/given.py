@@ -1,8 +1,5 @@
-"""What a person gives a run on the command line or in files of settings, as the notebooks will see
-it.
-"""
+"""What a person gives a run on the command line or in files of settings."""
 
-import contextlib
 from pathlib import Path
 from typing import Any
 
@@ -18,72 +15,57 @@ PLACES = ("model", "data", "pipeline", "vision_language_model", "judge_model")
 
 
 def read_parameters(pairs: list[tuple[str, str]], files: list[Path]) -> dict[str, Any]:
-    """Settings from `-f` files (YAML) and `-p` pairs, read as papermill reads them; a pair wins
-    over a file.
+    """Settings from YAML files and from pairs of the command line, which win, as papermill reads.
 
-    Where a text is expected, or a list of texts, it is kept as it is written: 007, 1984, None,
-    true. Paths of this machine become absolute. Raises
-    SettingError for a file that is missing or holds no names with values, and for a path that is
-    not there.
+    Where a text or a list of texts is expected, it is kept as it is written: 007, None, true.
+    Paths of this machine become absolute.
+
+    Raises: SettingError for a file that holds no settings, and for a path that is not there.
     """
     values: dict[str, Any] = {}
     for file in files:
-        if not file.is_file():
-            raise SettingError(
-                f"The settings file {file} is missing; a YAML file with lines such as `seed: 1` "
-                "was expected."
-            )
-        try:
-            content = read_yaml_file(str(file))
-            written = yaml.load(file.read_text(encoding="utf-8"), Loader=yaml.BaseLoader)
-        except Exception as broken:
-            raise SettingError(
-                f"The settings file {file} is not YAML: {' '.join(str(broken).split())}."
-            ) from None
-        if not isinstance(content or {}, dict):
-            raise SettingError(
-                f"The settings file {file} holds no `name: value` lines; lines such as `seed: 1` "
-                "were expected."
-            )
-        values.update(
-            {name: _kept(name, value, written.get(name)) for name, value in (content or {}).items()}
-        )
+        values.update(_read_file(file))
     values.update({name: _read_word(name, text) for name, text in pairs})
     return {name: _located(name, value) for name, value in values.items()}
 
 
-def _kept(name: str, value: Any, written: Any) -> Any:
-    """A value of a YAML file: where the setting is a text or a list of texts, as it is written
-    there.
-    """
-    is_text = (
-        isinstance(written, str)
-        or isinstance(written, list)
-        and all(isinstance(entry, str) for entry in written)
-    )
-    return (
-        written
-        if is_text and isinstance(written, setting_type(name)) and setting_type(name) in (str, list)
-        else value
-    )
+def _read_file(file: Path) -> dict[str, Any]:
+    wrong, content = "", {}
+    try:
+        content = read_yaml_file(str(file)) or {}
+        written = yaml.load(file.read_text(encoding="utf-8"), Loader=yaml.BaseLoader)
+        wrong = "" if isinstance(content, dict) else "holds no `name: value` lines"
+    except FileNotFoundError:
+        wrong = "is missing"
+    except Exception as broken:
+        wrong = f"is not YAML ({' '.join(str(broken).split())})"
+    if wrong:
+        what = f"The settings file {file} {wrong}"
+        raise SettingError(f"{what}; lines such as `seed: 1` were expected.")
+    return {name: _as_written(name, written.get(name), value) for name, value in content.items()}
+
+
+def _as_written(name: str, written: Any, value: Any) -> Any:
+    """`written` where a text or a list of texts is expected and stands there, else `value`."""
+    wanted = setting_type(name)
+    texts = written if isinstance(written, list) else [written]
+    fits = wanted in (str, list) and isinstance(written, wanted)
+    return written if fits and all(isinstance(text, str) for text in texts) else value
 
 
 def _read_word(name: str, text: str) -> Any:
-    """A value of the command line: a text as it is, a list as YAML writes it, [a, b], anything else
-    as papermill reads it.
-    """
     if setting_type(name) is str:
         return text
     if setting_type(name) is list:
-        with contextlib.suppress(yaml.YAMLError):
-            return _kept(name, text, yaml.load(text, Loader=yaml.BaseLoader))
+        try:
+            return _as_written(name, yaml.load(text, Loader=yaml.BaseLoader), text)
+        except yaml.YAMLError:
+            return text
     return _resolve_type(text)
 
 
 def _located(name: str, value: Any) -> Any:
-    """The value of a setting that may be a path made absolute. Raises SettingError for a mistyped
-    one, before a hub is asked for it.
-    """
+    """A value with its path made absolute; a mistyped one is refused before a hub is asked."""
     if name not in PLACES or not isinstance(value, str):
         return value
     found = absolute_path(value)

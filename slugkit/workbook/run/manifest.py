@@ -1,20 +1,16 @@
 """The manifest of a run: one record per finished notebook, and whether what it left still holds.
 
-A record is written when a notebook finishes and dropped as soon as the same notebook begins to
-write again, so a record stands for files that are whole. What a notebook was begun with is noted
-beside. A record holds settings, hashes of notebook, slugkit, inputs, outputs and of other files
-looked for (weights, the world's definition), and seconds, memory, versions.
+A record is written when a notebook finishes and dropped as soon as it begins to write again, so it
+stands for files that are whole. The settings that a notebook was begun with are noted beside.
 """
 
 import json
 import re
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from slugkit.base import (
     MissingArtefactError,
-    SlugError,
     StaleArtefactError,
     sha256_file,
     sha256_tree,
@@ -27,84 +23,68 @@ RECORD = dict.fromkeys(("settings", "inputs", "outputs", "uses"), dict)
 RECORD |= {"notebook_source": str, "slugkit_source": str}
 """What every record holds, beside what it says about the machine."""
 BIG = 2 * 10**9
-"""Bytes from which a folder's contents are not read: its files' number, sizes and last change stand
-for them.
-"""
+"""Bytes from which a folder is not read, and the stamp of its files stands for it."""
 
 
 def hash_of(path: Path) -> str:
-    """SHA-256 of a file, or of a folder's names and contents.
-
-    Raises FileNotFoundError where neither is there.
-    """
+    """SHA-256 of a file, or of a folder's names and contents; "" where neither is there."""
     if path.is_dir():
         return sha256_tree(path)
-    return sha256_file(path)
+    return sha256_file(path) if path.exists() else ""
 
 
 def _stamp(path: Path) -> list[int]:
-    """Size and time of change of a file; of a folder how many files it holds, their sizes together
-    and the last change.
-    """
-    if path.is_dir():
-        found = [p.stat() for p in path.rglob("*") if p.is_file() and "__pycache__" not in p.parts]
-        return [
-            len(found),
-            sum(s.st_size for s in found),
-            max((s.st_mtime_ns for s in found), default=0),
-        ]
-    status = path.stat()
-    return [status.st_size, status.st_mtime_ns]
+    """Size and time of change of a file; number, size and last change of a folder's files."""
+    if not path.is_dir():
+        return [path.stat().st_size, path.stat().st_mtime_ns] if path.exists() else []
+    found = [p.stat() for p in path.rglob("*") if p.is_file() and "__pycache__" not in p.parts]
+    size = sum(status.st_size for status in found)
+    return [len(found), size, max((status.st_mtime_ns for status in found), default=0)]
 
 
 def used(path: Path) -> dict[str, Any]:
-    """Entry for a file or folder outside the run that a stage looked for: hash, size and time of
-    change; both empty where it is not there.
-    """
-    path = Path(path)
-    if not path.exists():
-        return {"sha256": "", "stamp": []}
+    """Entry for a file or folder outside the run: hash and `_stamp`, empty where it is missing."""
     stamp = _stamp(path)
-    return {"sha256": "" if path.is_dir() and stamp[1] > BIG else hash_of(path), "stamp": stamp}
+    big = path.is_dir() and stamp[1] > BIG
+    return {"sha256": "" if big else hash_of(path), "stamp": stamp}
 
 
 def use_changed(path: str, entry: dict[str, Any]) -> bool:
-    """Whether a file noted by `used` has come, gone or differs. Same size and time of change count
-    as unchanged (weights are big).
-    """
-    file = Path(path)
-    stamp = _stamp(file) if file.exists() else []
+    """Whether a file noted by `used` has come, gone or differs; the same stamp is no change."""
+    stamp = _stamp(Path(path))
     if stamp == entry["stamp"]:
         return False
-    return not stamp or not entry["sha256"] or hash_of(file) != entry["sha256"]
+    return not stamp or not entry["sha256"] or hash_of(Path(path)) != entry["sha256"]
+
+
+def changed_use(record: dict[str, Any]) -> str:
+    """Name of a file outside the run that has changed since a finished notebook used it, or ""."""
+    uses = record["uses"].items()
+    return next((Path(path).name for path, entry in uses if use_changed(path, entry)), "")
 
 
 def _is_record(notebook: str, record: Any) -> bool:
     """Whether a record has what `RECORD` says, and hashes where hashes are expected."""
-    if not re.fullmatch(r"\w+", notebook) or not isinstance(record, dict):
+    if not re.fullmatch(r"\w+", notebook):
         return False
-    if not all(isinstance(record.get(key), kind) for key, kind in RECORD.items()):
+    if not all(isinstance(record[key], kind) for key, kind in RECORD.items()):
         return False
-    left, used_by_it = record["outputs"].values(), record["uses"].values()
-    if not all(
-        isinstance(e, dict) and isinstance(e.get("sha256"), str) for e in (*left, *used_by_it)
-    ):
-        return False
-    return all("stamp" in entry for entry in used_by_it)
+    hashed = [*record["outputs"].values(), *record["uses"].values()]
+    stamped = all("stamp" in entry for entry in record["uses"].values())
+    return stamped and all(isinstance(entry["sha256"], str) for entry in hashed)
 
 
 class Manifest:
-    """`manifest.json` of one run folder; read anew at every call, since a kernel and its runner
-    share it.
-    """
+    """`manifest.json` of one run folder; read anew at every call, as kernel and runner share it."""
 
     def __init__(self, folder: Path):
         self.folder = Path(folder)
         self.path = self.folder / NAME
 
     def read(self) -> dict[str, Any]:
-        """The whole manifest: {"run": name, "stages": {notebook: record}, "settings": {notebook:
-        what it was begun with}}. Raises StaleArtefactError if unreadable.
+        """{"run": name, "stages": {notebook: record}, "settings": {notebook: begun with}}.
+
+        Raises: StaleArtefactError for a file that slugkit did not write.
         """
         if not self.path.exists():
             return {"run": self.folder.name, "stages": {}, "settings": {}}
@@ -117,8 +97,8 @@ class Manifest:
             whole = False
         if not whole:
             raise StaleArtefactError(
-                f"{self.path} is not a manifest that slugkit wrote; nothing in this run can be"
-                f" trusted. Delete the folder {self.folder} and run again, or use another run name."
+                f"{self.path} is not a manifest that slugkit wrote. Delete the folder {self.folder}"
+                " and run again, or use another run name."
             )
         return content
 
@@ -129,129 +109,92 @@ class Manifest:
     def put(self, notebook: str, record: dict[str, Any]) -> None:
         """Write or replace the record of a notebook."""
         content = self.read()
-        content["stages"][notebook] = record
-        content["stages"] = dict(sorted(content["stages"].items()))
+        content["stages"] = dict(sorted({**content["stages"], notebook: record}.items()))
         write_json(self.path, content)
 
     def begin(self, notebook: str, settings: dict[str, Any]) -> None:
-        """Forget the record of a notebook, if there is one, and note the settings that it begins
-        with: they outlast a run that is cut off.
-        """
+        """Forget the record of a notebook, and note the settings that it begins with."""
         content = self.read()
         content["stages"].pop(notebook, None)
         content["settings"][notebook] = settings
         write_json(self.path, content)
 
     def parameters(self, settings: dict[str, Any]) -> dict[str, Any]:
-        """The run's own parameters: `settings`, and of those that it lacks what the run's notebooks
-        were begun with, the last one first.
-        """
+        """`settings`, and those that they lack as the run's last notebook was begun with them."""
         found: dict[str, Any] = {}
         for _, begun in sorted(self.read()["settings"].items()):
             found.update(begun)
         return found | settings
 
-    # -- does it still hold? -----------------------------------------------------------------------
-
     def sha_of(self, name: str, settings: dict[str, Any]) -> str:
-        """What `require` returns, or "" where it would raise because the artefact is missing or
-        stale.
-        """
+        """What `require` returns, or "" where the artefact is missing or stale."""
+        artefact = artefact_of(name)
         try:
-            return self.require(name, settings)
+            self._check(name, artefact, settings)
         except (MissingArtefactError, StaleArtefactError):
             return ""
+        return self.stage(maker(artefact))["outputs"][artefact]["sha256"]
 
     def require(self, name: str, settings: dict[str, Any]) -> str:
-        """SHA-256 of the artefact that `name` belongs to, once it is sure that it fits `settings`
-        and is up to date.
+        """SHA-256 of the artefact that `name` belongs to, where it fits `settings`.
 
-        Raises MissingArtefactError or StaleArtefactError, naming the notebook to run and the
-        command.
+        Raises: MissingArtefactError or StaleArtefactError, with the command that makes it.
         """
         artefact = artefact_of(name)
-        stage = maker(artefact)
-        record = self.stage(stage)
-        error, what = self._fault(name, artefact, stage, record, settings)
-        if what:
+        stage, begun = maker(artefact), self.parameters(settings)
+        try:
+            self._check(name, artefact, settings)
+        except (MissingArtefactError, StaleArtefactError) as fault:
             # only now: to spell out the command, the notebooks are read
-            command = call_for(stage, self.parameters(settings), self.folder.name)
-            raise error(f"{what}. Run notebook {stage[:2]} first: {command}")
-        return record["outputs"][artefact]["sha256"]
+            command = call_for(stage, begun, self.folder.name)
+            message = f"{fault}. Run notebook {stage[:2]} first: {command}"
+            raise type(fault)(message) from None
+        return self.stage(stage)["outputs"][artefact]["sha256"]
 
-    def _fault(
-        self,
-        name: str,
-        artefact: str,
-        stage: str,
-        record: dict[str, Any] | None,
-        settings: dict[str, Any],
-    ) -> tuple[type[SlugError], str]:
-        """Error class and text for what is wrong with an artefact; the text is "" where
-        nothing is.
-        """
-        path = self.folder / artefact
+    def _check(self, name: str, artefact: str, settings: dict[str, Any]) -> None:
+        run, stage, path = self.folder.name, maker(artefact), self.folder / artefact
+        record = self.stage(stage)
         if record is None:
             state = "was started but not finished" if path.exists() else "has not been run"
-            where = f"from run {self.folder.name}: notebook {stage}, which leaves it, {state}"
-            return MissingArtefactError, f"{name} is missing {where}"
+            raise MissingArtefactError(
+                f"{name} is missing from run {run}: notebook {stage}, which leaves it, {state}"
+            )
         if artefact not in record["outputs"]:
             why = " (it leaves none for a tower that never forgot)" if artefact in OPTIONAL else ""
-            return (
-                MissingArtefactError,
-                f"Notebook {stage} finished without leaving {artefact}{why}",
-            )
+            raise MissingArtefactError(f"Notebook {stage} finished without leaving {artefact}{why}")
         if not (self.folder / name.strip("/")).exists():
-            return (
-                MissingArtefactError,
-                f"{name} was deleted from run {self.folder.name} after notebook {stage}",
-            )
+            raise MissingArtefactError(f"{name} was deleted from run {run} after notebook {stage}")
         if hash_of(path) != record["outputs"][artefact]["sha256"]:
-            return StaleArtefactError, f"{artefact} was changed after notebook {stage} left it"
+            raise StaleArtefactError(f"{artefact} was changed after notebook {stage} left it")
         made = record["settings"]
         for setting in RELEVANT:
             if setting in made and setting in settings and made[setting] != settings[setting]:
                 was, wanted = f"{setting} {made[setting]!r}", f"{setting} {settings[setting]!r}"
-                return (
-                    StaleArtefactError,
-                    f"{artefact} was made by notebook {stage} with {was}; {wanted} was expected",
+                raise StaleArtefactError(
+                    f"{artefact} was made by notebook {stage} with {was}; {wanted} was expected"
                 )
-        reason = self.outdated(stage)
-        return StaleArtefactError, f"{artefact} is out of date: {reason}" if reason else ""
+        if reason := self._outdated(stage, record):
+            raise StaleArtefactError(f"{artefact} is out of date: {reason}")
 
-    def outdated(self, stage: str, seen: Iterable[str] = ()) -> str:
-        """Why what a finished `stage` left is out of date (its inputs changed, here or further up);
-        "" if it is not.
-        """
-        record = self.stage(stage)
-        if record is None:
-            return f"notebook {stage} has not finished"
-        for path, entry in record["uses"].items():
-            if use_changed(path, entry):
-                return f"{Path(path).name}, which notebook {stage} used, has changed"
+    def _outdated(self, stage: str, record: dict[str, Any]) -> str:
+        """Why a finished `stage` is out of date: its inputs changed, here or further up; or ""."""
+        if changed := changed_use(record):
+            return f"{changed}, which notebook {stage} used, has changed"
         for artefact, sha in record["inputs"].items():
             above = maker(artefact)
-            if above in seen or above == stage or not sha:
+            if not sha or above >= stage:
                 continue
             upper = self.stage(above)
             if upper is None:
                 return f"notebook {above} was started again and has not finished"
             if upper["outputs"].get(artefact, {}).get("sha256") != sha:
-                return (
-                    f"notebook {above} has left a different {artefact} since notebook {stage} ran"
-                )
-            reason = self.outdated(above, (*seen, stage))
-            if reason:
+                left = f"has left a different {artefact}"
+                return f"notebook {above} {left} since notebook {stage} ran"
+            if reason := self._outdated(above, upper):
                 return reason
         return ""
 
-    def complete(self, stage: str) -> bool:
-        """Whether every file that a finished `stage` left is still there, unchanged."""
-        record = self.stage(stage)
-        if record is None:
-            return False
-        for name, entry in record["outputs"].items():
-            path = self.folder / name
-            if not path.exists() or hash_of(path) != entry["sha256"]:
-                return False
-        return True
+    def complete(self, record: dict[str, Any]) -> bool:
+        """Whether every file that a finished notebook left is still there, unchanged."""
+        outputs = record["outputs"].items()
+        return all(hash_of(self.folder / name) == entry["sha256"] for name, entry in outputs)

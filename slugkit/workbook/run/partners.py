@@ -1,6 +1,4 @@
-"""Before a series starts: whether the pipeline and the LLaVA hold the towers of the CLIP that the
-notebooks before them work on.
-"""
+"""Before a series starts: whether pipeline and LLaVA hold the towers of the CLIP that is edited."""
 
 from __future__ import annotations
 
@@ -13,38 +11,30 @@ PARTNERS = {
     "06_evaluate_stable_diffusion": ("pipeline", "text"),
     "07_evaluate_vision_language": ("vision_language_model", "vision"),
 }
-"""Notebooks that stop where their model does not hold the CLIP's own tower: which setting names it,
-which tower.
-"""
+"""Notebooks whose model must hold the CLIP's own tower: which setting names it, which tower."""
 LOOKED_AT = {
     "text": ("token_embedding.weight", "positional_embedding", "ln_final.weight", "ln_final.bias"),
     "vision": (
-        "visual.conv1.weight",
-        "visual.class_embedding",
-        "visual.positional_embedding",
-        "visual.ln_pre.weight",
+        *("visual.conv1.weight", "visual.class_embedding"),
+        *("visual.positional_embedding", "visual.ln_pre.weight"),
     ),
 }
 """Weights that every CLIP has, and that no two trainings share."""
 LARGE = 10**6
-"""Numbers from which a weight is not read: its shape says enough here, and the notebook compares
-all of them.
-"""
+"""Numbers from which a weight is not read: its shape says enough here."""
 
 
 def require_partners(plan: dict[str, dict[str, Any]]) -> None:
-    """Raise SettingError where a planned notebook would stop because its model is not the CLIP's,
-    before those before it have run.
+    """Raise SettingError where a planned notebook would stop, as its model is not the CLIP's.
 
-    plan: notebook -> its settings. Looked at are files on this machine alone, a few weights of
-    each; of a tag or a hub's id nothing is known here.
+    Only files on this machine are looked at; of a tag or a hub's id nothing is known here.
+
+    Args: plan, notebook -> its settings.
     """
     for notebook, (setting, tower) in PARTNERS.items():
         settings = plan.get(notebook, {})
         model, other = settings.get("model", "studio"), settings.get(setting, "studio")
-        if model == other == "studio":
-            continue
-        wrong = _difference(model, other, setting, tower)
+        wrong = "" if model == other == "studio" else _difference(model, other, setting, tower)
         if wrong:
             rest = ",".join(name[:2] for name in plan if name != notebook)
             raise SettingError(
@@ -56,27 +46,24 @@ def require_partners(plan: dict[str, dict[str, Any]]) -> None:
 
 
 def _difference(model: str, other: str, setting: str, tower: str) -> str:
-    """How the towers differ, as far as files on this machine tell; "" where they do not, or where
-    nothing can be told.
-    """
+    """How the towers differ; "" where they do not, or where nothing can be told."""
     from slugkit.models import model_folder
     from slugkit.models.diffusion import pipeline_folder
     from slugkit.models.vlm import vlm_folder
 
     own = model_folder(model) or Path(model.rpartition(":")[2])
     folder = pipeline_folder(other) if setting == "pipeline" else vlm_folder(other)
-    if folder is None or not own.exists():
+    clip = _weights(own) if folder and own.exists() else {}
+    if not clip:
         return ""
     places = sorted(folder.glob("text_encoder*")) if setting == "pipeline" else [folder]
-    clip, held = _weights(own), [weights for weights in map(_weights, places) if weights]
-    found = [_unlike(clip, weights, tower) for weights in held] if clip else []
-    return "" if not all(found) else next(iter(found), "")
+    held = [weights for weights in map(_weights, places) if weights]
+    found = [_unlike(clip, weights, tower) for weights in held]
+    return found[0] if found and all(found) else ""
 
 
 def _weights(place: Path) -> dict[str, Any]:
-    """The small weights of a safetensors file or of a folder of them, and the others' shapes (on
-    torch's meta device); empty for what cannot be read.
-    """
+    """Small weights of a safetensors file or a folder of them; the others' shapes, on meta."""
     import torch
     from safetensors import SafetensorError, safe_open
 
@@ -85,13 +72,10 @@ def _weights(place: Path) -> dict[str, Any]:
         try:
             with safe_open(file, framework="pt") as opened:
                 for name in opened.keys():
-                    shape = opened.get_slice(name).get_shape()
-                    size = torch.Size(shape).numel()
-                    found[name] = (
-                        opened.get_tensor(name)
-                        if size < LARGE
-                        else torch.empty(shape, device="meta")
-                    )
+                    shape = torch.Size(opened.get_slice(name).get_shape())
+                    small = shape.numel() < LARGE
+                    empty = torch.empty(shape, device="meta")
+                    found[name] = opened.get_tensor(name) if small else empty
         except (OSError, SafetensorError):
             continue
     return found
@@ -112,10 +96,9 @@ def _unlike(clip: dict[str, Any], other: dict[str, Any], tower: str) -> str:
         a, b = mine.tensors[0], theirs.tensors[0]
         if a.shape != b.shape:
             return f"{name} has the shape {tuple(b.shape)} there and {tuple(a.shape)} here"
-        if (
-            not (a.is_meta or b.is_meta)
-            and not torch.equal(a.to(b.dtype), b)
-            and not torch.equal(a, b.to(a.dtype))
-        ):
+        if a.is_meta or b.is_meta:
+            continue
+        # half precision of the same numbers is no other tower
+        if not torch.equal(a.to(b.dtype), b) and not torch.equal(a, b.to(a.dtype)):
             return f"{name} has other values"
     return ""

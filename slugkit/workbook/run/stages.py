@@ -1,6 +1,4 @@
-"""The series: which notebook leaves which artefact, what a notebook's settings are, which notebooks
-"02-04" means.
-"""
+"""The series: its notebooks, which artefact each leaves, what its settings are."""
 
 import ast
 import json
@@ -33,7 +31,6 @@ SERIES = (
     "11_paper_figures",
 )
 
-# Which notebook leaves what another one needs. A name without a suffix is a folder.
 ARTEFACTS = {
     "sets": "01_data_curation",
     "gradients.safetensors": "02_gradients",
@@ -42,29 +39,22 @@ ARTEFACTS = {
     "patches/text.safetensors": "04_one_step_update",
     "patches/vision.safetensors": "04_one_step_update",
 }
+"""Which notebook leaves what another one needs. A name without a suffix is a folder."""
 
-# A tower whose edit never makes the model forget has no patch, so these may be missing from a
-# finished notebook 04.
 OPTIONAL = ("patches/text.safetensors", "patches/vision.safetensors")
+"""May be missing: a tower whose edit never makes the model forget has no patch."""
 
-# Settings that two stages of one run must share where both have them.
 RELEVANT = (
-    "model",
-    "data",
-    "concept",
-    "seed",
-    "forget_size",
-    "retain_size",
-    "batch_size",
-    "exclude",
-    "split_qkv",
+    *("model", "data", "concept", "seed", "forget_size", "retain_size", "batch_size"),
+    *("exclude", "split_qkv"),
 )
+"""Settings that two notebooks of one run must share where both have them."""
 
 
 def artefact_of(name: str) -> str:
-    """The artefact that `name` is or lies in: "sets/forget.parquet" and "sets/" belong to "sets".
+    """The artefact that `name` is or lies in, such as "sets" for "sets/forget.parquet".
 
-    Raises MissingArtefactError for a name that no notebook leaves.
+    Raises: MissingArtefactError for a name that no notebook leaves.
     """
     plain = name.strip("/")
     for artefact in ARTEFACTS:
@@ -72,32 +62,23 @@ def artefact_of(name: str) -> str:
             return artefact
     if re.fullmatch(r"metrics/\d\d\.parquet", plain):
         return plain
-    hint = (
-        did_you_mean(plain, ARTEFACTS)
-        or f"the artefacts are {', '.join(ARTEFACTS)} and metrics/NN.parquet."
-    )
+    hint = did_you_mean(plain, ARTEFACTS) or f"choose one of {', '.join(ARTEFACTS)}."
     raise MissingArtefactError(f"No notebook leaves an artefact named {plain}: {hint}")
 
 
 def maker(artefact: str) -> str:
-    """The notebook that leaves `artefact` (a name as `artefact_of` returns it), such as
-    "02_gradients".
-    """
+    """The notebook that leaves `artefact`, a name as `artefact_of` returns it."""
     if artefact in ARTEFACTS:
         return ARTEFACTS[artefact]
     number = artefact.removeprefix("metrics/")[:2]
     for notebook in SERIES:
         if notebook.startswith(number):
             return notebook
-    raise MissingArtefactError(
-        f"There is no notebook {number} in the series, so nothing leaves {artefact}."
-    )
+    raise MissingArtefactError(f"There is no notebook {number} that would leave {artefact}.")
 
 
 def list_notebooks() -> list[str]:
-    """Names of the notebooks in the repository's series, in order, without suffix:
-    ["00_start_here", ...].
-    """
+    """Names of the repository's notebooks, in order, without suffix: ["00_start_here", ...]."""
     return [path.stem for path in sorted(notebooks_dir().glob("[0-9][0-9]_*.ipynb"))]
 
 
@@ -107,77 +88,55 @@ def notebook_path(notebook: str) -> Path:
 
 
 def _numbers(part: str, spec: str) -> range:
+    """The numbers that "02" or "01-05" means."""
     match = re.fullmatch(r"(\d{1,2})(?:-(\d{1,2}))?", part.strip())
     if not match:
-        raise SettingError(
-            f"--notebooks arrived as {spec!r}; numbers such as 01-05 or 02,04 were expected. Leave"
-            " it out to take all."
-        )
-    first = int(match[1])
-    last = int(match[2]) if match[2] else first
+        wrong = "numbers such as 01-05 or 02,04 were expected. Leave it out to take all."
+        raise SettingError(f"--notebooks arrived as {spec!r}; {wrong}")
+    first, last = int(match[1]), int(match[2] or match[1])
     if last < first:
-        raise SettingError(
-            f"--notebooks arrived as {spec!r}; {part.strip()} runs backwards. Write"
-            f" {last:02d}-{first:02d}."
-        )
+        wrong = f"{part.strip()} runs backwards. Write {last:02d}-{first:02d}."
+        raise SettingError(f"--notebooks arrived as {spec!r}; {wrong}")
     return range(first, last + 1)
 
 
 def select(spec: str | None = None) -> list[str]:
-    """Notebooks that `spec` means, in order: "01-05", "02,04", a mix of both, or all of them for
-    None.
+    """Notebooks that `spec` means, in order: "01-05", "02,04", a mix of both, None for all.
 
-    Raises SettingError for anything else, for a number that no notebook has, and where there are no
-    notebooks.
+    Raises: SettingError for anything else, and where there are no such notebooks.
     """
-    there = list_notebooks()
+    there = {int(name[:2]): name for name in list_notebooks()}
     if not there:
-        raise SettingError(
-            f"There are no notebooks in {notebooks_dir()}; files named NN_name.ipynb were expected."
-        )
+        raise SettingError(f"{notebooks_dir()} holds no notebooks; NN_name.ipynb were expected.")
     if not spec:
-        return there
+        return list(there.values())
     wanted: set[int] = set()
-    numbers = {int(name[:2]) for name in there}
-    for part in spec.split(","):
-        span = _numbers(part, spec)
-        missing = [number for number in (span.start, span.stop - 1) if number not in numbers]
-        if missing:
-            have = ", ".join(name[:2] for name in there)
-            raise SettingError(f"There is no notebook {missing[0]:02d}; the series has {have}.")
+    for span in [_numbers(part, spec) for part in spec.split(",")]:
+        for end in (span[0], span[-1]):
+            if end not in there:
+                have = ", ".join(name[:2] for name in there.values())
+                raise SettingError(f"There is no notebook {end:02d}; the series has {have}.")
         wanted.update(span)
-    return [name for name in there if int(name[:2]) in wanted]
+    return [name for number, name in there.items() if number in wanted]
 
 
 def read_notebook(path: Path) -> Any:
     """The notebook at `path` as an nbformat node.
 
-    Raises SettingError where it is missing or not a notebook.
+    Raises: SettingError where it is missing or not a notebook.
     """
     import nbformat
 
     try:
         return nbformat.read(str(path), as_version=4)
-    except FileNotFoundError:
-        raise SettingError(
-            f"The notebook {path} is missing; {', '.join(list_notebooks()) or 'none'} are there."
-        ) from None
     except Exception as broken:
-        raise SettingError(
-            f"{path} cannot be read as a notebook ({broken}); restore it from git."
-        ) from None
-
-
-def tags_of(cell: Any) -> list[str]:
-    """The tags of a notebook cell; empty where it has none."""
-    return list(cell.get("metadata", {}).get("tags", []))
+        raise SettingError(f"{path} is no notebook ({broken}); restore it from git.") from None
 
 
 def parameters_of(notebook: str) -> dict[str, Any]:
-    """Names and default values of a notebook's settings cell (tag `parameters`), as papermill reads
-    them.
+    """Names and default values of a notebook's settings cell, as papermill reads them.
 
-    Raises SettingError where a default is no plain value, which a settings cell must not hold.
+    Raises: SettingError where a default is no plain value.
     """
     import papermill
 
@@ -188,24 +147,19 @@ def parameters_of(notebook: str) -> dict[str, Any]:
         try:
             found[name] = ast.literal_eval(entry["default"])
         except (ValueError, SyntaxError):
-            raise SettingError(
-                f"{notebook}: the default of {name} is {entry['default']!r}; a plain value was"
-                " expected. Compute it in the cell below the settings."
-            ) from None
+            wrong = f"the default of {name} is {entry['default']!r}; a plain value was expected"
+            raise SettingError(f"{notebook}: {wrong}.") from None
     return found
 
 
 def settings_for(notebook: str, given: dict[str, Any], run: str) -> dict[str, Any]:
-    """The values that a notebook of a series will see: its own defaults, with those of `given` that
-    it lists, and `run`.
+    """What a notebook of a series will see: its own defaults, those of `given` it lists, `run`.
 
-    Raises SettingError for a settings cell that lists an unknown name, or for a value that does not
-    fit.
+    Raises: SettingError for a settings cell with an unknown name, or a value that does not fit.
     """
     values = parameters_of(notebook)
-    values.update({name: value for name, value in given.items() if name in values})
-    if "run" in values:
-        values["run"] = run
+    given = {**given, "run": run}
+    values.update({name: given[name] for name in values if name in given})
     try:
         checked = check_settings(values)
     except SettingError as wrong:
@@ -214,37 +168,31 @@ def settings_for(notebook: str, given: dict[str, Any], run: str) -> dict[str, An
 
 
 def source_hash(notebook: str) -> str:
-    """SHA-256 of what a notebook says: kind, text and tags of its cells, not their outputs or
-    counts.
-
-    "" if missing.
-    """
+    """SHA-256 of the kind, text and tags of a notebook's cells, not of outputs; "" if missing."""
     path = notebook_path(notebook)
     if not path.exists():
         return ""
     # plain JSON: nbformat takes seconds to import, and every notebook's last cell comes by here
-    cells = json.loads(path.read_text(encoding="utf-8")).get("cells", [])
-    return sha256_json(
-        [[cell["cell_type"], "".join(cell["source"]), sorted(tags_of(cell))] for cell in cells]
-    )
+    said = []
+    for cell in json.loads(path.read_text(encoding="utf-8")).get("cells", []):
+        tags = cell.get("metadata", {}).get("tags", [])
+        said.append([cell["cell_type"], "".join(cell["source"]), sorted(tags)])
+    return sha256_json(said)
 
 
 def command_for(run: str, settings: dict[str, Any], notebooks: str = "") -> str:
     """`slugkit run` as a shell takes it, with those of `settings` that are not the defaults."""
     words = ["slugkit", "run", "--run", run, *(["--notebooks", notebooks] if notebooks else [])]
     for name, value in settings.items():
-        known = name in Settings.model_fields and name != "run"
-        if known and value != Settings.model_fields[name].default:
+        known = Settings.model_fields.get(name)
+        if known and name != "run" and value != known.default:
             is_list = isinstance(value, list)
             words += ["-p", name, json.dumps(value, ensure_ascii=False) if is_list else str(value)]
     return shlex.join(words)
 
 
 def call_for(notebook: str, settings: dict[str, Any], run: str) -> str:
-    """The single command that makes all that `notebook` leaves, with those of `settings` that it
-    and
-    the notebooks before it list.
-    """
+    """The command that makes all that `notebook` leaves, with those of `settings` that count."""
     first = "01" if notebook[:2] >= "01" else "00"
     span = notebook[:2] if notebook[:2] == first else f"{first}-{notebook[:2]}"
     before = [name for name in list_notebooks() if first <= name[:2] <= notebook[:2]]
