@@ -4,7 +4,7 @@ import torch
 
 from slugkit import patch
 from slugkit.method.edit import EditableLayer
-from slugkit.method.search import part_rows, split_layer
+from slugkit.method.layers import part_rows, split_layer
 
 OUT_PROJ = "transformer.resblocks.0.attn.out_proj.weight"
 
