@@ -124,6 +124,12 @@ def _vision_config(net: nn.Module):
     )
 
 
+def _filled(model: nn.Module, net: nn.Module, *towers: str) -> nn.Module:
+    for tower in towers:
+        fill(net, model, tower)
+    return model.eval()
+
+
 def text_tower(net: nn.Module, layers: int = 0, projection: bool = False):
     """An open_clip CLIP's text tower in transformers' CLIPTextModel, float32.
 
@@ -134,24 +140,18 @@ def text_tower(net: nn.Module, layers: int = 0, projection: bool = False):
     """
     from transformers import CLIPTextModel, CLIPTextModelWithProjection
 
-    tower = (CLIPTextModelWithProjection if projection else CLIPTextModel)(
-        _text_config(net, layers)
-    ).eval()
-    fill(net, tower, "text")
-    return tower
+    kind = CLIPTextModelWithProjection if projection else CLIPTextModel
+    return _filled(kind(_text_config(net, layers)), net, "text")
 
 
 def vision_tower(net: nn.Module):
-    """An open_clip CLIP's vision tower in transformers' CLIPVisionModel, float32, without the
-    projection.
+    """An open_clip CLIP's vision tower in transformers' CLIPVisionModel, without the projection.
 
     Raises as `text_tower`.
     """
     from transformers import CLIPVisionModel
 
-    tower = CLIPVisionModel(_vision_config(net)).eval()
-    fill(net, tower, "vision")
-    return tower
+    return _filled(CLIPVisionModel(_vision_config(net)), net, "vision")
 
 
 def to_transformers(net: nn.Module):
@@ -166,9 +166,7 @@ def to_transformers(net: nn.Module):
         vision_config=_vision_config(net).to_dict(),
         projection_dim=net.text_projection.shape[1],
     )
-    model = CLIPModel(config).eval()
-    for tower in ("text", "vision"):
-        fill(net, model, tower)
+    model = _filled(CLIPModel(config), net, "text", "vision")
     model.logit_scale.data.copy_(net.logit_scale.detach())
     return model
 
@@ -217,17 +215,15 @@ def from_transformers(model: nn.Module) -> nn.Module:
             ),
             quick_gelu=ACTIVATIONS[text.hidden_act],
         )
-    weights, lacking = {}, []
-    for name, shape in ((n, p.shape) for n, p in net.named_parameters()):
-        place = locate(model, name)
-        value = None if place is None else place.read().float().reshape(shape)
-        lacking += [name] if value is None else []
-        weights[name] = value
+    places = {name: locate(model, name) for name, _ in net.named_parameters()}
+    lacking = [name for name, place in places.items() if place is None]
     if lacking:
         raise ModelLoadError(
             f"{type(model).__name__} has no place for {len(lacking)} of the CLIP's weights,"
             f" {lacking[0]} first; a whole CLIPModel was expected."
         )
+    shapes = {name: parameter.shape for name, parameter in net.named_parameters()}
+    weights = {n: place.read().float().reshape(shapes[n]) for n, place in places.items()}
     net.load_state_dict(weights, strict=False, assign=True)
     # a token sees what comes before it
     net.attn_mask = torch.full((text.max_position_embeddings,) * 2, float("-inf")).triu_(1)

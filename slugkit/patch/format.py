@@ -263,18 +263,6 @@ def save(p: Patch, path: str | Path) -> Path:
     return Path(path)
 
 
-def _read(path: Path) -> bytes:
-    try:
-        found = path.stat()
-        if not stat.S_ISREG(found.st_mode):
-            raise ValueError("it cannot be read (a folder, pipe or device, no regular file)")
-        if found.st_size > MAX_FILE:
-            raise ValueError(f"it has {found.st_size} bytes, more than any patch needs")
-        return path.read_bytes()
-    except OSError as error:
-        raise ValueError(f"it cannot be read ({error.strerror or error})") from error
-
-
 def _metadata(data: bytes) -> _Metadata:
     def refuse(text: str) -> None:
         raise ValueError(f"its metadata hold {text}")
@@ -314,11 +302,19 @@ def load(path: str | Path) -> Patch:
 
     Raises PatchError if it is missing, cut short, changed, or no patch at all.
     """
-    path = Path(path)
+    path, data = Path(path), b""
     try:
-        data = _read(path)
-    except ValueError as error:
-        raise unsound(path.name, "patch file", error) from error
+        found = path.stat()
+        if not stat.S_ISREG(found.st_mode):
+            reason = "it cannot be read (a folder, pipe or device, no regular file)"
+        elif found.st_size > MAX_FILE:
+            reason = f"it has {found.st_size} bytes, more than any patch needs"
+        else:
+            reason, data = "", path.read_bytes()
+    except OSError as error:
+        reason = f"it cannot be read ({error.strerror or error})"
+    if reason:
+        raise unsound(path.name, "patch file", ValueError(reason))
     return loads(data, path.name)
 
 
