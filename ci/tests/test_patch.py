@@ -4,6 +4,7 @@ import copy
 import dataclasses
 import gc
 import math
+import sys
 
 import pytest
 import torch
@@ -104,16 +105,17 @@ def test_the_step_lowers_what_the_direction_raises():
     assert float(((weights_of(model, OUT_PROJ) - before) * made.direction).sum()) < 0
 
 
-def test_resolve_finds_a_layer_that_is_stored_transposed():
+def test_a_dictionary_names_a_layer_that_is_stored_transposed():
     model, other = tiny_clip(), nn.Linear(32, 16, bias=False)
     with torch.no_grad():
         other.weight.copy_(model.text_projection.t())
     made = patch_for(model, "text_projection")
     before = other.weight.detach().clone()
+    named = {"text_projection": other.weight.t()}
     patch.apply(made, model)
-    patch.apply(made, other, resolve=lambda m, canonical: m.weight.t())
+    patch.apply(made, named)
     assert torch.equal(other.weight.detach(), model.text_projection.detach().t())
-    patch.remove(made, other, resolve=lambda m, canonical: m.weight.t())
+    patch.remove(made, named)
     assert same_bits(other.weight.detach(), before)
 
 

@@ -18,7 +18,7 @@ from PIL import Image
 
 from slugkit.base import ModelLoadError, data_dir
 from slugkit.data.pictures import as_square
-from slugkit.models.clip import pick_device
+from slugkit.models.clip import pick_device, require_uint8
 
 CONFIG, WEIGHTS, EDGE = "config.json", "model.safetensors", 64
 """Its files, and the edge in pixels of the pictures that it was trained on."""
@@ -26,10 +26,8 @@ CONFIG, WEIGHTS, EDGE = "config.json", "model.safetensors", 64
 
 @dataclass
 class Classifier:
-    """A loaded judge.
-
-    subjects, styles: the classes it tells apart; a novel subject is written "star-shaped house".
-    weights: the folder that it was loaded from, if it was.
+    """A loaded judge. subjects, styles: the classes it tells apart; a novel subject is written
+    "star-shaped house". weights: the folder that it was loaded from, if it was.
     """
 
     model: torch.nn.Module
@@ -39,11 +37,7 @@ class Classifier:
 
     @torch.no_grad()
     def name(self, images: np.ndarray, batch_size: int = 128) -> pd.DataFrame:
-        """(N, H, W, 3) uint8 -> columns subject, style, and subject_share, style_share: the softmax
-        of the answer, 0..1.
-
-        Pictures of another size than it was trained on are brought to that.
-        """
+        """What it names in (N, H, W, 3) uint8 pictures of any size: a table as of `best_named`."""
         if images.ndim == 4 and images.shape[1:3] != (EDGE, EDGE):
             images = np.stack([as_square(Image.fromarray(image), EDGE) for image in images])
         device = next(self.model.parameters()).device
@@ -59,8 +53,8 @@ class Classifier:
 def best_named(
     subject: torch.Tensor, subjects: Sequence[str], style: torch.Tensor, styles: Sequence[str]
 ) -> pd.DataFrame:
-    """What a judge names, from the shares that it gives each subject and each style, (N, C)
-    float32: columns subject, style, subject_share and style_share (0..1).
+    """What a judge names, from the shares (0..1) that it gives each subject and each style,
+    (N, C) float32: columns subject, style, subject_share and style_share.
     """
     best, look = subject.max(1), style.max(1)
     return pd.DataFrame(
@@ -75,11 +69,7 @@ def best_named(
 
 def pixels(images: np.ndarray, device) -> torch.Tensor:
     """(N, H, W, 3) uint8 -> (N, 3, H, W) float32 in -1..1."""
-    if images.ndim != 4 or images.shape[-1] != 3 or images.dtype != np.uint8:
-        raise ModelLoadError(
-            f"Pictures arrived as {images.dtype} {images.shape}; expected uint8 (N, height,"
-            " width, 3)."
-        )
+    require_uint8(images)
     x = torch.from_numpy(np.ascontiguousarray(images)).to(device).permute(0, 3, 1, 2)
     return x.float() / 127.5 - 1
 
@@ -87,9 +77,7 @@ def pixels(images: np.ndarray, device) -> torch.Tensor:
 def build_classifier(
     classes: int, widths: tuple[int, ...], blocks: tuple[int, ...]
 ) -> torch.nn.Module:
-    """timm's ResNet of basic blocks with one output for each class (subjects first, then
-    styles).
-    """
+    """timm's ResNet of basic blocks with an output for each class: subjects, then styles."""
     from timm.models.resnet import BasicBlock, ResNet
 
     return ResNet(BasicBlock, list(blocks), num_classes=classes, channels=list(widths))
@@ -113,10 +101,8 @@ def load_classifier(folder: str | Path = "studio", device: str = "auto") -> Clas
     outputs = len(config["subjects"]) + len(config["styles"])
     model = build_classifier(outputs, config["widths"], config["blocks"])
     try:
-        weights = load_file(place / WEIGHTS)
-        model.load_state_dict(
-            {k: v.float() if v.is_floating_point() else v for k, v in weights.items()}
-        )
+        # also from half precision: copied into the model's own types
+        model.load_state_dict(load_file(place / WEIGHTS))
     except (RuntimeError, OSError) as error:
         raise ModelLoadError(
             f"The weights in {place.name!r} do not fit its config.json: {error}"

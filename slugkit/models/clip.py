@@ -12,9 +12,10 @@ from __future__ import annotations
 import json
 import logging
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -24,14 +25,7 @@ from PIL import Image
 from slugkit.base import ModelLoadError, data_dir, each, mistyped, pick_device, require_choice
 from slugkit.data.reading import Reading, fitting
 from slugkit.models.convert import from_transformers, said_activation
-from slugkit.models.hub import (
-    in_cache,
-    no_loading_bars,
-    plain_classes,
-    read_json,
-    require_repository,
-    variant,
-)
+from slugkit.models.hub import in_cache, is_hub_id, loading, read_json, require_repository
 from slugkit.models.precision import multiplying
 from slugkit.models.reading import reading_of
 
@@ -42,17 +36,23 @@ TEXTS_KEPT = 50_000
 """Texts whose tokens are kept, about 600 bytes each."""
 
 
+def require_uint8(images: np.ndarray) -> None:
+    """Raises ModelLoadError unless pictures are (N, height, width, 3) uint8."""
+    if images.ndim != 4 or images.shape[-1] != 3 or images.dtype != np.uint8:
+        raise ModelLoadError(
+            f"Pictures arrived as {images.dtype} {images.shape}; expected uint8 (N, height, width,"
+            " 3)."
+        )
+
+
 @dataclass
 class Clip:
     """A loaded CLIP.
 
-    `model` is open_clip's own class; `tokenizer` turns a list of texts into (N, context) int64 ids.
-
-    image_size: pixels along an edge. mean, std: per-channel normalisation of pixels in 0..1.
-    source: what was asked for.
-    weights: file or folder of the weights, or None when they come from a hub's cache. fit: how its
-    preprocessing makes a picture square (`slugkit.data.pictures.as_square`). A SigLIP has a logit
-    bias beside its logit scale, and its own loss.
+    model: open_clip's own class. tokenizer: a list of texts -> (N, context) int64 ids. image_size:
+    pixels along an edge. mean, std: per-channel normalisation of pixels in 0..1. source: what was
+    asked for. weights: their file or folder, None for a hub's cache. fit: how its preprocessing
+    makes a picture square (`slugkit.data.pictures.as_square`).
     """
 
     model: torch.nn.Module
@@ -67,7 +67,7 @@ class Clip:
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
+        """Where it computes."""
         return self.model.logit_scale.device
 
     @property
@@ -77,31 +77,20 @@ class Clip:
 
     @property
     def bias(self) -> float | None:
-        """The logit bias of a SigLIP, whose loss is a sigmoid for every pair; None for a CLIP
-        trained with InfoNCE.
-        """
+        """The logit bias of a SigLIP, whose loss is a sigmoid for every pair; None for a CLIP."""
         found = getattr(self.model, "logit_bias", None)
         return None if found is None else found.item()
 
     @property
     def dtype(self) -> torch.dtype:
-        """What the vision tower reads pixels in: float32, or the type of a model in half
-        precision.
-        """
-        filters = (
-            m.weight.dtype for m in self.model.visual.modules() if isinstance(m, torch.nn.Conv2d)
-        )
-        return next(filters, torch.float32)
+        """What the vision tower reads pixels in."""
+        modules = self.model.visual.modules()
+        kinds = (m.weight.dtype for m in modules if isinstance(m, torch.nn.Conv2d))
+        return next(kinds, torch.float32)
 
     def resized(self, images: np.ndarray) -> np.ndarray:
-        """(N, H, W, 3) uint8 -> (N, size, size, 3) uint8, bicubic where they are not of that size
-        yet.
-        """
-        if images.ndim != 4 or images.shape[-1] != 3 or images.dtype != np.uint8:
-            raise ModelLoadError(
-                f"Pictures arrived as {images.dtype} {images.shape}; expected uint8 (N, height,"
-                " width, 3)."
-            )
+        """(N, H, W, 3) uint8 -> (N, size, size, 3) uint8, bicubic where another size came."""
+        require_uint8(images)
         size = (self.image_size, self.image_size)
         if images.shape[1:3] == size or not len(images):
             return images
@@ -112,18 +101,15 @@ class Clip:
         return np.stack(each(one, np.asarray(images)))
 
     def pixels(self, images: np.ndarray | torch.Tensor) -> torch.Tensor:
-        """Pictures as the vision tower reads them: (N, 3, size, size), normalised, in the tower's
-        own type.
+        """Pictures as the vision tower reads them: (N, 3, size, size), normalised, in its type.
 
-        images: (N, H, W, 3) uint8, in memory, `Pictures`, or a tensor whose pictures have the right
-        size already.
+        images: (N, H, W, 3) uint8, in memory, `Pictures`, or a tensor of the right size already.
         """
         if not isinstance(images, torch.Tensor):
             images = torch.from_numpy(np.ascontiguousarray(self.resized(images)))
         n, height, width, _ = images.shape
-        if (
-            self.device.type == "cpu"
-        ):  # numpy's large arrays lie on large pages, which are several times faster to get
+        if self.device.type == "cpu":
+            # numpy's large arrays lie on large pages, which are several times faster to get
             x = torch.from_numpy(np.empty(images.shape, np.float32)).copy_(images)
         else:
             x = images.to(self.device, non_blocking=True).float()
@@ -138,15 +124,12 @@ class Clip:
         made = dict(zip(new, self.tokenizer(new), strict=True)) if new else {}
         if len(self._known) + len(made) <= TEXTS_KEPT:
             self._known.update(made)
-        return torch.stack(
-            [self._known[text] if text in self._known else made[text] for text in texts]
-        ).to(self.device)
+        found = self._known | made if made else self._known
+        return torch.stack([found[text] for text in texts]).to(self.device)
 
     @property
     def inputs(self) -> tuple[int, str, Reading]:
-        """What `slugkit.data.open_data` is to know of the model: edge of its pictures, their fit,
-        how it reads texts.
-        """
+        """What `slugkit.data.open_data` is to know: edge of the pictures, their fit, reading."""
         return self.image_size, self.fit, reading_of(self.tokenizer)
 
     def wordings(self, prompts: Wordings) -> Wordings:
@@ -165,34 +148,25 @@ class Clip:
 
     @property
     def batch(self) -> int:
-        """Pictures encoded at once without gradients: few on a CPU, where a small batch stays in
-        its cache.
-        """
+        """Pictures encoded at once without gradients; on a CPU few, that its cache holds."""
         return 32 if self.device.type == "cpu" else 256
 
     @torch.no_grad()
     @multiplying()
-    def image_features(self, images: np.ndarray, batch_size: int = 0) -> torch.Tensor:
-        """(N, H, W, 3) uint8 -> (N, d) float32 features of unit length.
-
-        batch_size: 0 takes `batch`.
-        """
-        batch_size = batch_size or self.batch
-        parts = [
-            self.model.encode_image(self.pixels(images[i : i + batch_size]), normalize=True).float()
-            for i in range(0, len(images), batch_size)
-        ]
+    def _features(self, encode, inputs: Iterable[torch.Tensor]) -> torch.Tensor:
+        parts = [encode(batch, normalize=True).float() for batch in inputs]
         return torch.cat(parts) if parts else torch.zeros(0, 1)
 
-    @torch.no_grad()
-    @multiplying()
+    def image_features(self, images: np.ndarray, batch_size: int = 0) -> torch.Tensor:
+        """(N, H, W, 3) uint8 -> (N, d) float32 features of unit length."""
+        step = batch_size or self.batch
+        batches = (images[i : i + step] for i in range(0, len(images), step))
+        return self._features(self.model.encode_image, map(self.pixels, batches))
+
     def text_features(self, texts: list[str], batch_size: int = 256) -> torch.Tensor:
         """N texts -> (N, d) float32 features of unit length."""
-        parts = [
-            self.model.encode_text(self.tokens(texts[i : i + batch_size]), normalize=True).float()
-            for i in range(0, len(texts), batch_size)
-        ]
-        return torch.cat(parts)
+        batches = (texts[i : i + batch_size] for i in range(0, len(texts), batch_size))
+        return self._features(self.model.encode_text, map(self.tokens, batches))
 
     @torch.no_grad()
     def class_features(self, prompts: list[list[str]]) -> torch.Tensor:
@@ -221,10 +195,56 @@ def model_folder(model: str) -> Path | None:
     return folder if folder.is_dir() else None
 
 
-def load_clip(model: str = "studio", device: str = "auto") -> Clip:
-    """Load a CLIP by any of the module's names.
+class Source(NamedTuple):
+    """What a name of a model stands for. where: what its library is given: a folder, a hub id,
+    open_clip's schema and place, or an architecture. tag: of the architecture, or a file.
+    """
 
-    Returns open_clip's own class in eval mode, float32.
+    where: str
+    tag: str = ""
+    folder: Path | None = None
+    transformers: bool = False
+
+
+def source_of(model: str, needed: tuple[str, ...] = (CONFIG,)) -> Source:
+    """Any of the module's names resolved, without a look at a hub.
+
+    needed: files that an open_clip folder must hold. Raises ModelLoadError for a folder without
+    them, an unknown architecture, or a name of no kind.
+    """
+    import open_clip
+
+    folder = model_folder(model)
+    if folder is not None:
+        if (folder / "config.json").is_file() and not (folder / CONFIG).is_file():
+            return Source(str(folder), "", folder, True)
+        for name in needed:
+            if not (folder / name).is_file():
+                raise ModelLoadError(
+                    f"The model folder {folder.name!r} has no {name}; expected a folder as"
+                    " open_clip's 'local-dir:' reads it (`slugkit train clip` writes one), or as"
+                    " transformers' CLIPModel saves itself (config.json and model.safetensors)."
+                    " Nothing was changed."
+                )
+        return Source(f"local-dir:{folder}", "", folder)
+    schema, _, name = model.rpartition(":")
+    if schema == "hf-hub":
+        return Source(model)
+    if schema and name:
+        require_choice(schema, open_clip.list_models(), "The architecture", ModelLoadError)
+        return Source(schema, name)
+    if is_hub_id(model):
+        return Source(model, transformers=True)
+    raise ModelLoadError(
+        f"{mistyped(model)} model={model!r} is neither 'studio', nor a folder on this machine,"
+        " nor a tag such as 'ViT-B-32:laion400m_e32', nor a hub id such as"
+        " 'openai/clip-vit-large-patch14'. Train one with `slugkit train clip --data FOLDER`,"
+        " or list the tags with open_clip.list_pretrained(). Nothing was changed."
+    )
+
+
+def load_clip(model: str = "studio", device: str = "auto") -> Clip:
+    """Load a CLIP by any of the module's names, in open_clip's own class, eval mode, float32.
 
     Raises ModelLoadError, saying how to get what is missing; nothing is downloaded for a folder or
     the studio.
@@ -232,55 +252,53 @@ def load_clip(model: str = "studio", device: str = "auto") -> Clip:
     import open_clip
 
     logging.getLogger().setLevel(max(logging.WARNING, logging.getLogger().level))
-    target, folder = pick_device(device), model_folder(model)
-    if folder is not None:
-        return _from_folder(folder, model, target)
-    schema, _, name = model.rpartition(":")
-    if not schema:
-        if _is_hub_id(model):
-            require_repository(model)
-            return _from_transformers(model, model, target, None)
-        raise ModelLoadError(
-            f"{mistyped(model)} model={model!r} is neither 'studio', nor a folder on this machine,"
-            " nor a tag such as 'ViT-B-32:laion400m_e32', nor a hub id such as"
-            " 'openai/clip-vit-large-patch14'. Train one with `slugkit train clip --data FOLDER`,"
-            " or list the tags with open_clip.list_pretrained(). Nothing was changed."
+    target, source = pick_device(device), source_of(model, (CONFIG, WEIGHTS))
+    if source.tag:
+        _need_tag(source.where, source.tag)
+    elif source.folder is None:
+        require_repository(source.where.removeprefix("hf-hub:"))
+    if source.transformers:
+        return _from_transformers(source, model, target)
+    file = Path(source.tag) if Path(source.tag).is_file() else None
+    beside = _beside(source.where, file) if file else {}
+    expected = "A model that open_clip reads was expected; the hub wants a connection."
+    with loading(model, source.folder or model.removeprefix("hf-hub:"), expected):
+        net = open_clip.create_model(
+            source.where, pretrained=source.tag or None, device=target, **beside
         )
-    if schema != "hf-hub":
-        _need_tag(schema, name)
-    else:
-        require_repository(name)
-    beside = _beside(schema, Path(name)) if Path(name).is_file() else {}
-    try:
-        with plain_classes(model, name):
-            if schema == "hf-hub":
-                net, tokenizer = (
-                    open_clip.create_model(model, device=target),
-                    open_clip.get_tokenizer(model),
-                )
-            else:
-                net, tokenizer = (
-                    open_clip.create_model(schema, pretrained=name, device=target, **beside),
-                    open_clip.get_tokenizer(schema),
-                )
-    except ModelLoadError:
-        raise
-    except Exception as error:
+        tokenizer = tokenizer_of(source)
+    return _wrap(net, tokenizer, model, source.folder / WEIGHTS if source.folder else file)
+
+
+def tokenizer_of(source: Source):
+    """The tokenizer that belongs to a model."""
+    import open_clip
+
+    if not source.transformers:
+        return open_clip.get_tokenizer(source.where)
+    context = their_config(source).text_config.max_position_embeddings
+    return open_clip.tokenizer.HFTokenizer(source.where, context_length=context)
+
+
+def their_config(source: Source):
+    """The configuration of a CLIPModel of transformers. Raises ModelLoadError for another model."""
+    from transformers import AutoConfig
+
+    config = AutoConfig.from_pretrained(source.where, trust_remote_code=False)
+    if config.model_type != "clip":
         raise ModelLoadError(
-            f"open_clip could not load {model!r}: {error}. The weights come from a model hub: run"
-            " once with a connection, or pass a folder that holds them. Nothing was changed."
-        ) from error
-    return _wrap(net, tokenizer, model, Path(name) if Path(name).is_file() else None)
+            f"{source.where!r} holds a model of the type {config.model_type!r}; 'clip' was"
+            " expected. SigLIP and others are loaded through open_clip, by a tag or a folder with"
+            " open_clip_config.json. Nothing was changed."
+        )
+    return config
 
 
 def _need_tag(architecture: str, tag: str) -> None:
-    """Refuse an architecture or tag that open_clip does not know, and weights that are neither here
-    nor to be had, before anything is fetched.
-    """
+    """Refuse a tag that open_clip does not know, or weights that are not to be had."""
     import open_clip
     from open_clip.pretrained import get_pretrained_cfg
 
-    require_choice(architecture, open_clip.list_models(), "The architecture", ModelLoadError)
     if Path(tag).suffix:
         if Path(tag).suffix != ".safetensors" or not Path(tag).is_file():
             raise ModelLoadError(
@@ -289,12 +307,8 @@ def _need_tag(architecture: str, tag: str) -> None:
                 " own library first. Nothing was changed."
             )
         return
-    require_choice(
-        tag,
-        open_clip.list_pretrained_tags_by_model(architecture),
-        f"Of {architecture} the tag",
-        ModelLoadError,
-    )
+    known = open_clip.list_pretrained_tags_by_model(architecture)
+    require_choice(tag, known, f"Of {architecture} the tag", ModelLoadError)
     repository = get_pretrained_cfg(architecture, tag).get("hf_hub", "").rstrip("/")
     if repository:
         require_repository(repository)
@@ -310,114 +324,51 @@ def _beside(architecture: str, file: Path) -> dict:
     import open_clip
 
     named = open_clip.get_model_config(architecture).get("quick_gelu", False)
+    plain = architecture.removesuffix("-quickgelu")
     said = said_activation(file.parent, "text", open_clips=True)
     if said is None:
         warnings.warn(
             f"No configuration lies beside {file.name}, so it is taken to compute with"
             f" {'QuickGELU' if named else 'GELU'}, as {architecture} does. Weights that were"
             " trained with another activation are another model: OpenAI's need"
-            f" {architecture.removesuffix('-quickgelu')}-quickgelu.",
+            f" {plain}-quickgelu.",
             stacklevel=3,
         )
     elif named and said != "quick_gelu":
         raise ModelLoadError(
             f"{architecture} computes with QuickGELU, and the configuration beside {file.name} says"
-            f" {said}; one activation was expected. Write"
-            f" {architecture.removesuffix('-quickgelu')}:{file}. Nothing was changed."
+            f" {said}; one activation was expected. Write {plain}:{file}. Nothing was changed."
         )
+    more = {"force_quick_gelu": True} if said == "quick_gelu" else {}
     cut = read_json(file.with_name(CONFIG)).get("preprocess_cfg")
-    return ({"force_quick_gelu": True} if said == "quick_gelu" else {}) | (
-        {"force_preprocess_cfg": cut} if isinstance(cut, dict) else {}
+    return more | ({"force_preprocess_cfg": cut} if isinstance(cut, dict) else {})
+
+
+def _from_transformers(source: Source, model: str, device: torch.device) -> Clip:
+    """transformers' CLIPModel in open_clip's class, with its own tokenizer and normalisation."""
+    from transformers import CLIPImageProcessor, CLIPModel
+
+    expected = (
+        "A folder as `save_pretrained` of CLIPModel, tokenizer and image processor writes it was"
+        " expected, with its weights as safetensors."
     )
-
-
-def _from_folder(folder: Path, source: str, device: torch.device) -> Clip:
-    import open_clip
-
-    if (folder / "config.json").is_file() and not (folder / CONFIG).is_file():
-        return _from_transformers(str(folder), source, device, folder)
-    for needed in (CONFIG, WEIGHTS):
-        if not (folder / needed).is_file():
-            raise ModelLoadError(
-                f"The model folder {folder.name!r} has no {needed}; expected a folder as"
-                " open_clip's 'local-dir:' reads it (`slugkit train clip` writes one), or as"
-                " transformers' CLIPModel saves itself (config.json and model.safetensors)."
-                " Nothing was changed."
-            )
-    try:
-        with plain_classes(source, folder):
-            net = open_clip.create_model(f"local-dir:{folder}", device=device)
-            tokenizer = open_clip.get_tokenizer(f"local-dir:{folder}")
-    except ModelLoadError:
-        raise
-    except Exception as error:
-        raise ModelLoadError(
-            f"The model in {folder.name!r} could not be read: {error}. Nothing was changed."
-        ) from error
-    return _wrap(net, tokenizer, source, folder / WEIGHTS)
-
-
-def _from_transformers(where: str, source: str, device: torch.device, folder: Path | None) -> Clip:
-    """A CLIPModel of transformers, from a folder or the cache, in open_clip's class, with its own
-    tokenizer and normalisation.
-    """
-    import open_clip
-    from transformers import AutoConfig, CLIPImageProcessor, CLIPModel
-
-    try:
-        with plain_classes(source, where):
-            kind = AutoConfig.from_pretrained(where, trust_remote_code=False).model_type
-        if kind != "clip":
-            raise ModelLoadError(
-                f"{source!r} holds a model of the type {kind!r}; 'clip' was expected. SigLIP and"
-                " others are loaded through open_clip, by a tag or a folder with"
-                " open_clip_config.json. Nothing was changed."
-            )
-        with no_loading_bars(), plain_classes(source, where):
-            model = CLIPModel.from_pretrained(
-                where,
-                dtype=torch.float32,
-                use_safetensors=True,
-                trust_remote_code=False,
-                **variant(where),
-            )
-            cut = CLIPImageProcessor.from_pretrained(where, trust_remote_code=False)
-            tokenizer = open_clip.tokenizer.HFTokenizer(
-                where, context_length=model.config.text_config.max_position_embeddings
-            )
-    except ModelLoadError:
-        raise
-    except Exception as error:
-        raise ModelLoadError(
-            f"The CLIPModel in {source!r} could not be read: {error}. A folder as `save_pretrained`"
-            " of model, tokenizer and image processor writes it was expected, with its weights as"
-            " safetensors. Nothing was changed."
-        ) from error
-    net = from_transformers(model).to(device)
-    return Clip(
-        net,
-        tokenizer,
-        int(net.visual.image_size[0]),
-        tuple(cut.image_mean),
-        tuple(cut.image_std),
-        source,
-        folder,
-    )
+    with loading(model, source.where, expected) as how:
+        their_config(source)
+        theirs = CLIPModel.from_pretrained(
+            source.where, dtype=torch.float32, trust_remote_code=False, **how
+        )
+        cut = CLIPImageProcessor.from_pretrained(source.where, trust_remote_code=False)
+        tokenizer = tokenizer_of(source)
+    net = from_transformers(theirs).to(device)
+    edge, normalisation = int(net.visual.image_size[0]), (cut.image_mean, cut.image_std)
+    return Clip(net, tokenizer, edge, *map(tuple, normalisation), model, source.folder)
 
 
 def _wrap(net, tokenizer, source: str, weights: Path | None) -> Clip:
     cfg = getattr(net.visual, "preprocess_cfg", None) or {}
-    net.eval()
-    return Clip(
-        net,
-        tokenizer,
-        _edge(net.visual.image_size),
-        tuple(cfg.get("mean", (0.5,) * 3)),
-        tuple(cfg.get("std", (0.5,) * 3)),
-        source,
-        weights,
-        _fit(cfg),
-    )
+    mean, std = (tuple(cfg.get(name, (0.5,) * 3)) for name in ("mean", "std"))
+    edge = _edge(net.visual.image_size)
+    return Clip(net.eval(), tokenizer, edge, mean, std, source, weights, _fit(cfg))
 
 
 def picture_size(model: str = "studio") -> tuple[int, str]:
@@ -429,34 +380,21 @@ def picture_size(model: str = "studio") -> tuple[int, str]:
     """
     import open_clip
     from open_clip.pretrained import get_pretrained_cfg
-    from transformers import AutoConfig
 
-    folder, (architecture, _, tag) = model_folder(model), model.rpartition(":")
-    if folder is not None and (folder / CONFIG).is_file():
-        known = read_config(folder)
+    source = source_of(model)
+    if source.tag:
+        config = open_clip.get_model_config(source.where)
+        return _edge(config["vision_cfg"]["image_size"]), _fit(
+            get_pretrained_cfg(source.where, source.tag)
+        )
+    if source.transformers and (source.folder or in_cache(model)):
+        with loading(model, source.where, "A CLIPModel's config.json was expected."):
+            return _edge(their_config(source).vision_config.image_size), "crop"
+    if source.folder:
+        known = read_config(source.folder)
         return _edge(known["model_cfg"]["vision_cfg"]["image_size"]), _fit(
             known.get("preprocess_cfg")
         )
-    if folder is None and architecture not in ("", "hf-hub"):
-        require_choice(architecture, open_clip.list_models(), "The architecture", ModelLoadError)
-        return _edge(open_clip.get_model_config(architecture)["vision_cfg"]["image_size"]), _fit(
-            get_pretrained_cfg(architecture, tag)
-        )
-    if (
-        folder is not None
-        and (folder / "config.json").is_file()
-        or _is_hub_id(model)
-        and in_cache(model)
-    ):
-        with plain_classes(model, folder or model):
-            return (
-                _edge(
-                    AutoConfig.from_pretrained(
-                        str(folder or model), trust_remote_code=False
-                    ).vision_config.image_size
-                ),
-                "crop",
-            )
     clip = load_clip(model, "cpu")
     return clip.image_size, clip.fit
 
@@ -467,10 +405,6 @@ def _fit(preprocessing: dict | None) -> str:
 
 def _edge(size) -> int:
     return int(size[0] if isinstance(size, (tuple, list)) else size)
-
-
-def _is_hub_id(model: str) -> bool:
-    return model.count("/") == 1 and ":" not in model and not model.startswith((".", "~", "/"))
 
 
 def read_config(folder: Path) -> dict:

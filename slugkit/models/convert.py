@@ -1,6 +1,4 @@
-"""The same CLIP in two families of classes: transformers' CLIPModel read into open_clip's, and
-open_clip's towers put into transformers'.
-"""
+"""The same CLIP in open_clip's classes and in transformers', and from one to the other."""
 
 from __future__ import annotations
 
@@ -34,6 +32,11 @@ def activation(block: nn.Module) -> str:
     )
 
 
+def _blocks(tower: nn.Module | None) -> nn.ModuleList | None:
+    """The blocks of a tower of open_clip's transformer class, None for another."""
+    return getattr(getattr(tower, "transformer", None), "resblocks", None)
+
+
 def activation_of(model, tower: str) -> str | None:
     """transformers' name of the activation in a tower of any model that a patch goes on; None where
     it says none.
@@ -43,13 +46,7 @@ def activation_of(model, tower: str) -> str | None:
     if hasattr(model, "said_activation"):
         return model.said_activation(tower)
     model = unwrapped(getattr(model, "text_encoder", model))
-    blocks = getattr(
-        getattr(
-            getattr(model, "visual", None) if tower == "vision" else model, "transformer", None
-        ),
-        "resblocks",
-        None,
-    )
+    blocks = _blocks(getattr(model, "visual", None) if tower == "vision" else model)
     if blocks is not None:
         try:
             return activation(blocks[0])
@@ -65,74 +62,72 @@ def said_activation(folder: Path, tower: str, open_clips: bool) -> str | None:
     open_clips: the weights have open_clip's names, so its configuration counts before
     transformers'.
     """
-    theirs, ours = (
-        read_json(folder / "open_clip_config.json").get("model_cfg"),
-        read_json(folder / "config.json"),
-    )
+    theirs = read_json(folder / "open_clip_config.json").get("model_cfg")
+    ours = read_json(folder / "config.json")
     if isinstance(theirs, dict) and (open_clips or not ours):
         odd = {"timm_model_name", "hf_model_name", "act_kwargs"} & set(
             theirs.get(f"{tower}_cfg") or {}
         )
         return None if odd else "quick_gelu" if theirs.get("quick_gelu") else "gelu"
     part = ours.get(f"{tower}_config", ours)
-    if not isinstance(part, dict) or not str(
-        part.get("model_type", ours.get("model_type", ""))
-    ).startswith("clip"):
-        return None
-    return part.get("hidden_act", "quick_gelu")  # transformers leaves out what is its default
+    if isinstance(part, dict):
+        if str(part.get("model_type", ours.get("model_type", ""))).startswith("clip"):
+            return part.get("hidden_act", "quick_gelu")  # transformers leaves out its default
+    return None
 
 
-def _need_plain(tower: nn.Module, what: str) -> nn.ModuleList:
-    """The blocks of a tower of open_clip's transformer class.
+def _sizes(tower: nn.Module, what: str) -> dict:
+    """What transformers' configurations of both towers say of a tower's blocks.
 
     Raises ModelLoadError for another architecture (timm's, a text model of transformers).
     """
-    blocks = getattr(getattr(tower, "transformer", None), "resblocks", None)
+    blocks = _blocks(tower)
     if blocks is None or not hasattr(blocks[0], "mlp"):
         raise ModelLoadError(
             f"This CLIP's {what} tower ({type(tower).__name__}) is not the transformer that Stable"
             " Diffusion and LLaVA share with CLIP; OpenAI's architecture (ViT-B-32, ViT-L-14,"
             " ViT-H-14, ...) was expected. Its edits stay in CLIP."
         )
-    return blocks
+    return {
+        "hidden_size": blocks[0].mlp.c_fc.in_features,
+        "intermediate_size": blocks[0].mlp.c_fc.out_features,
+        "hidden_act": activation(blocks[0]),
+        "num_hidden_layers": len(blocks),
+        "num_attention_heads": blocks[0].attn.num_heads,
+        "layer_norm_eps": blocks[0].ln_1.eps,
+    }
 
 
 def _text_config(net: nn.Module, layers: int = 0):
     from transformers import CLIPTextConfig
 
-    blocks = _need_plain(net, "text")
+    sizes = _sizes(net, "text") | ({"num_hidden_layers": layers} if layers else {})
     return CLIPTextConfig(
+        **sizes,
         vocab_size=net.vocab_size,
-        hidden_size=net.token_embedding.embedding_dim,
-        intermediate_size=blocks[0].mlp.c_fc.out_features,
-        hidden_act=activation(blocks[0]),
-        num_hidden_layers=layers or len(blocks),
-        num_attention_heads=blocks[0].attn.num_heads,
         max_position_embeddings=net.context_length,
         bos_token_id=net.vocab_size - 2,
         eos_token_id=net.vocab_size - 1,
         pad_token_id=net.vocab_size - 1,
         projection_dim=net.text_projection.shape[1],
-        layer_norm_eps=blocks[0].ln_1.eps,
     )
 
 
 def _vision_config(net: nn.Module):
     from transformers import CLIPVisionConfig
 
-    visual = net.visual
-    blocks = _need_plain(visual, "vision")
     return CLIPVisionConfig(
-        hidden_size=visual.conv1.out_channels,
-        intermediate_size=blocks[0].mlp.c_fc.out_features,
-        num_hidden_layers=len(blocks),
-        num_attention_heads=blocks[0].attn.num_heads,
-        image_size=visual.image_size[0],
-        patch_size=visual.conv1.kernel_size[0],
-        hidden_act=activation(blocks[0]),
-        projection_dim=visual.proj.shape[1],
-        layer_norm_eps=blocks[0].ln_1.eps,
+        **_sizes(net.visual, "vision"),
+        image_size=net.visual.image_size[0],
+        patch_size=net.visual.conv1.kernel_size[0],
+        projection_dim=net.visual.proj.shape[1],
     )
+
+
+def _filled(model: nn.Module, net: nn.Module, *towers: str) -> nn.Module:
+    for tower in towers:
+        fill(net, model, tower)
+    return model.eval()
 
 
 def text_tower(net: nn.Module, layers: int = 0, projection: bool = False):
@@ -145,24 +140,18 @@ def text_tower(net: nn.Module, layers: int = 0, projection: bool = False):
     """
     from transformers import CLIPTextModel, CLIPTextModelWithProjection
 
-    tower = (CLIPTextModelWithProjection if projection else CLIPTextModel)(
-        _text_config(net, layers)
-    ).eval()
-    fill(net, tower, "text")
-    return tower
+    kind = CLIPTextModelWithProjection if projection else CLIPTextModel
+    return _filled(kind(_text_config(net, layers)), net, "text")
 
 
 def vision_tower(net: nn.Module):
-    """An open_clip CLIP's vision tower in transformers' CLIPVisionModel, float32, without the
-    projection.
+    """An open_clip CLIP's vision tower in transformers' CLIPVisionModel, without the projection.
 
     Raises as `text_tower`.
     """
     from transformers import CLIPVisionModel
 
-    tower = CLIPVisionModel(_vision_config(net)).eval()
-    fill(net, tower, "vision")
-    return tower
+    return _filled(CLIPVisionModel(_vision_config(net)), net, "vision")
 
 
 def to_transformers(net: nn.Module):
@@ -177,17 +166,13 @@ def to_transformers(net: nn.Module):
         vision_config=_vision_config(net).to_dict(),
         projection_dim=net.text_projection.shape[1],
     )
-    model = CLIPModel(config).eval()
-    for tower in ("text", "vision"):
-        fill(net, model, tower)
+    model = _filled(CLIPModel(config), net, "text", "vision")
     model.logit_scale.data.copy_(net.logit_scale.detach())
     return model
 
 
 def _ratio(config) -> float:
-    """What open_clip multiplies the width by, and rounds down, for the size inside the MLP; half a
-    unit more, so that the product is never just below that size.
-    """
+    """open_clip's ratio of the MLP, which rounds down: half a unit more, to be never just below."""
     return (config.intermediate_size + 0.5) / config.hidden_size
 
 
@@ -230,17 +215,15 @@ def from_transformers(model: nn.Module) -> nn.Module:
             ),
             quick_gelu=ACTIVATIONS[text.hidden_act],
         )
-    weights, lacking = {}, []
-    for name, shape in ((n, p.shape) for n, p in net.named_parameters()):
-        place = locate(model, name)
-        value = None if place is None else place.read().float().reshape(shape)
-        lacking += [name] if value is None else []
-        weights[name] = value
+    places = {name: locate(model, name) for name, _ in net.named_parameters()}
+    lacking = [name for name, place in places.items() if place is None]
     if lacking:
         raise ModelLoadError(
             f"{type(model).__name__} has no place for {len(lacking)} of the CLIP's weights,"
             f" {lacking[0]} first; a whole CLIPModel was expected."
         )
+    shapes = {name: parameter.shape for name, parameter in net.named_parameters()}
+    weights = {n: place.read().float().reshape(shapes[n]) for n, place in places.items()}
     net.load_state_dict(weights, strict=False, assign=True)
     # a token sees what comes before it
     net.attn_mask = torch.full((text.max_position_embeddings,) * 2, float("-inf")).triu_(1)

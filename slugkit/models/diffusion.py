@@ -12,29 +12,23 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from slugkit.base import ModelLoadError, data_dir, write_json
+from slugkit.base import ModelLoadError, write_json
 from slugkit.models.clip import Clip, pick_device
 from slugkit.models.convert import text_tower
-from slugkit.models.hub import need_repository, no_loading_bars, plain_classes, variant
+from slugkit.models.hub import folder_of, loading, need_repository, read_json
 
 STEPS, GUIDANCE = 10, 4.0
 """Sampling steps and classifier-free guidance at studio scale."""
 
 
 def text_encoder(clip: Clip):
-    """The CLIP's text tower in transformers' CLIPTextModel, float32, without the projection, which
-    Stable Diffusion does not use.
-
-    Raises PatchError where a weight has no place in that class, ModelLoadError for an architecture
-    that it cannot hold.
-    """
+    """The CLIP's text tower as Stable Diffusion takes it: `slugkit.models.convert.text_tower`."""
     return text_tower(clip.model)
 
 
 def pipeline_folder(model: str = "studio") -> Path | None:
     """Where a pipeline's files lie: the studio's, or a local folder; None for a hub id."""
-    folder = data_dir() / "studio" / "diffusion" if model == "studio" else Path(model).expanduser()
-    return folder if folder.is_dir() else None
+    return folder_of(model, "diffusion")
 
 
 def load_pipeline(model: str = "studio", device: str = "auto", device_map: str = ""):
@@ -48,67 +42,37 @@ def load_pipeline(model: str = "studio", device: str = "auto", device_map: str =
     from diffusers import DiffusionPipeline
 
     folder, target = pipeline_folder(model), pick_device(device)
+    where, kind = str(folder or model), "a pipeline's folder as `save_pretrained` writes it"
+    studios = "`slugkit train diffusion` makes the studio's."
     if folder is None:
-        need_repository(
-            model,
-            "a pipeline's folder as `save_pretrained` writes it",
-            "`slugkit train diffusion` makes the studio's.",
+        need_repository(model, kind, studios)
+    # Stable Diffusion 1's safety checker blackens pictures and so hides what was forgotten
+    checks = folder is None or "safety_checker" in read_json(folder / "model_index.json")
+    more = {"safety_checker": None, "requires_safety_checker": False} if checks else {}
+    with loading(model, where, f"Expected: {kind}. {studios}") as how:
+        pipe = DiffusionPipeline.from_pretrained(
+            where,
+            dtype=torch.float32 if target.type == "cpu" else torch.float16,
+            device_map=device_map or None,
+            trust_remote_code=False,
+            **how,
+            **more,
         )
-    more = (
-        {"safety_checker": None, "requires_safety_checker": False} if _has_checker(folder) else {}
-    )
-    try:
-        with no_loading_bars(), plain_classes(model, folder or model):
-            pipe = DiffusionPipeline.from_pretrained(
-                str(folder or model),
-                dtype=torch.float32 if target.type == "cpu" else torch.float16,
-                use_safetensors=True,
-                trust_remote_code=False,
-                **variant(folder or model),
-                **({"device_map": device_map} if device_map else {}),
-                **more,
-            )
-    except ModelLoadError:
-        raise
-    except Exception as error:
-        raise ModelLoadError(
-            f"diffusers could not load {model!r}: {error}. Give a folder as `save_pretrained`"
-            " writes it, or run once with a connection to fetch it. `slugkit train diffusion`"
-            " makes the studio's. Nothing was changed."
-        ) from error
     pipe.set_progress_bar_config(disable=True)
     for name in ("unet", "vae"):
         if getattr(pipe, name, None) is not None:
-            # what convolutions on a CPU prefer
-            getattr(pipe, name).to(memory_format=torch.channels_last)
+            getattr(pipe, name).to(memory_format=torch.channels_last)  # faster on a CPU
     return pipe if device_map else pipe.to(target)
 
 
-def _has_checker(folder: Path | None) -> bool:
-    """Whether a pipeline may bring a safety checker, which blackens pictures and so hides what was
-    forgotten: Stable Diffusion 1's does.
-    """
-    if folder is None:
-        return True
-    try:
-        return "safety_checker" in json.loads(
-            (folder / "model_index.json").read_text(encoding="utf-8")
-        )
-    except (OSError, ValueError):
-        return False
-
-
 def save_pipeline(pipe, folder: str | Path) -> Path:
-    """Write a pipeline as `save_pretrained` does, so that plain diffusers loads it in one type,
-    also from a GPU, where it is in half precision.
+    """Write a pipeline as `save_pretrained` does, so that plain diffusers loads it in one type.
 
     Returns the folder.
-
-    diffusers reads its own networks as float32 unless told otherwise, transformers its encoders in
-    the type that their config.json names: they are told the same.
     """
     folder = Path(folder)
     pipe.save_pretrained(folder)
+    # diffusers reads its own networks as float32, transformers in the type that config.json names
     for config in folder.glob("text_encoder*/config.json"):
         write_json(config, json.loads(config.read_text(encoding="utf-8")) | {"dtype": "float32"})
     return folder
@@ -143,11 +107,10 @@ def draw(
         )
     batch_size, parts = batch_size or min(16, max(1, (1024 // picture_edge(pipe)) ** 2)), []
     for i in range(0, len(prompts), batch_size):
-        noise = [
-            torch.Generator("cpu").manual_seed(int(seed)) for seed in seeds[i : i + batch_size]
-        ]
+        now = slice(i, i + batch_size)
+        noise = [torch.Generator("cpu").manual_seed(int(seed)) for seed in seeds[now]]
         made = pipe(
-            prompts[i : i + batch_size],
+            prompts[now],
             num_inference_steps=steps,
             guidance_scale=guidance,
             generator=noise,
@@ -158,20 +121,15 @@ def draw(
 
 
 def blank(images: np.ndarray) -> np.ndarray:
-    """Which of (N, H, W, 3) uint8 pictures are one colour all over: no channel varies by more than
-    3 of 255.
-
-    (N,) bool.
+    """Which of (N, H, W, 3) uint8 pictures, (N,) bool, are one colour all over: no channel varies
+    by more than 3 of 255.
     """
     flat = images.reshape(len(images), -1, 3).astype(int)
     return ((flat.max(1) - flat.min(1)) <= 3).all(1)
 
 
 def require_pictures(images: np.ndarray, by: str = "the pipeline") -> None:
-    """Raises ModelLoadError where pictures of an unedited pipeline are blank.
-
-    by: what drew them, for the message.
-    """
+    """Raises ModelLoadError where an unedited pipeline (`by`) drew blank pictures."""
     count = int(blank(images).sum())
     if count:
         raise ModelLoadError(

@@ -1,6 +1,4 @@
-"""The hash of a network's weights, taken again only when they have changed: hashing takes seconds
-where drawing takes less.
-"""
+"""The hash of a network's weights, taken again only when they have changed."""
 
 from __future__ import annotations
 
@@ -16,9 +14,7 @@ _BITS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
 def _mark(weights: list[torch.Tensor]) -> list:
-    """Where each weight lies, how often torch has changed it in place, and the sum of its bits,
-    which tells of changes past torch's count.
-    """
+    """Where each weight lies, torch's count of its changes, and the sum of its bits."""
     sums = [w.detach().view(_BITS[w.element_size()]).sum(dtype=torch.int64).cpu() for w in weights]
     return [(w.data_ptr(), w._version, int(s)) for w, s in zip(weights, sums, strict=True)]
 

@@ -1,19 +1,18 @@
 """What comes from a model hub: found in the cache, reachable, or one message that says how to get
-it.
-
-Nothing is downloaded here.
+it; and the one way in which the libraries are let load it.
 """
 
 from __future__ import annotations
 
 import json
 import re
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from slugkit.base import ModelLoadError, mistyped
+from slugkit.base import ModelLoadError, data_dir, mistyped
 
 MAX_JSON = 8 << 20
 """Bytes of a configuration that are read at most; of a larger one nothing is."""
@@ -23,88 +22,15 @@ _VARIANT = re.compile(r"^[^.]+\.(?P<name>[\w-]+?)(-\d+-of-\d+)?\.safetensors$")
 def read_json(file: Path) -> dict[str, Any]:
     """What a JSON file says, or {} where there is none, or none that says anything."""
     try:
-        known = (
-            json.loads(file.read_text("utf-8"))
-            if file.is_file() and file.stat().st_size <= MAX_JSON
-            else {}
-        )
+        sound = file.is_file() and file.stat().st_size <= MAX_JSON
+        known = json.loads(file.read_text("utf-8")) if sound else {}
     except (OSError, ValueError, RecursionError):
         return {}
     return known if isinstance(known, dict) else {}
 
 
-def in_cache(repo: str) -> bool:
-    """Whether a snapshot of the repository, complete or not, lies in this machine's cache.
-
-    repo: ORGANISATION/NAME.
-    """
-    from huggingface_hub import snapshot_download
-
-    try:
-        snapshot_download(repo, local_files_only=True)
-    except Exception:
-        return False
-    return True
-
-
-def require_repository(repo: str) -> None:
-    """Raises ModelLoadError, saying what to do, where a repository is neither in the cache nor open
-    to this machine: no network, no such name, gated.
-
-    repo: ORGANISATION/NAME. One request of a few bytes.
-    """
-    from huggingface_hub import HfApi, constants
-    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
-
-    if in_cache(repo):
-        return
-    if wrong := mistyped(repo):
-        raise ModelLoadError(f"{wrong} Nothing was changed.")
-    fetch = (
-        f"On a machine with a connection: `hf download {repo} --local-dir FOLDER`; then give that"
-        " folder instead. Nothing was changed."
-    )
-    if constants.HF_HUB_OFFLINE:
-        raise ModelLoadError(
-            f"{repo} is not in this machine's cache, and HF_HUB_OFFLINE forbids to fetch it; a"
-            f" cached or local copy was expected. {fetch}"
-        )
-    try:
-        HfApi().auth_check(repo)
-    except GatedRepoError:
-        raise ModelLoadError(
-            f"{repo} is gated: its owners want their terms accepted first. Accept them on the"
-            " repository's page, run `hf auth login`, and try again. Nothing was changed."
-        ) from None
-    except RepositoryNotFoundError:
-        raise ModelLoadError(
-            f"The hub knows no repository {repo!r}, or it is private; ORGANISATION/NAME of a public"
-            " one was expected, or a folder on this machine. Nothing was changed."
-        ) from None
-    except Exception as error:
-        raise ModelLoadError(
-            f"{repo} is not in this machine's cache and the hub cannot be reached"
-            f" ({type(error).__name__}); a connection, or a local copy, was expected. {fetch}"
-        ) from error
-
-
-def need_repository(model: str, kind: str, otherwise: str = "") -> None:
-    """`require_repository` for a name that is no folder here.
-
-    kind, otherwise: what else could have been given. Raises ModelLoadError.
-    """
-    if model.count("/") != 1 or model.startswith((".", "~", "/")):
-        raise ModelLoadError(
-            f"{model!r} is no folder on this machine, and no hub id; {kind}, or ORGANISATION/NAME"
-            f" was expected. {otherwise} Nothing was changed."
-        )
-    require_repository(model)
-
-
 def local(where: str | Path) -> Path | None:
-    """The folder that a model is read from: itself, or its snapshot in the cache; None where
-    neither is here.
-    """
+    """The folder that a model is read from: itself, or its snapshot in the cache, or None."""
     if Path(where).is_dir():
         return Path(where)
     from huggingface_hub import snapshot_download
@@ -115,33 +41,86 @@ def local(where: str | Path) -> Path | None:
         return None
 
 
-def variant(where: str | Path) -> dict[str, str]:
-    """{"variant": "fp16"}, as `from_pretrained` takes it, where a part of the model is here in a
-    variant alone; else {}.
+def in_cache(repo: str) -> bool:
+    """Whether a snapshot of ORGANISATION/NAME, complete or not, lies in this machine's cache."""
+    return local(repo) is not None
+
+
+def is_hub_id(model: str) -> bool:
+    """Whether a name has the form ORGANISATION/NAME."""
+    return model.count("/") == 1 and ":" not in model and not model.startswith((".", "~", "/"))
+
+
+def folder_of(model: str, studio: str) -> Path | None:
+    """Where a model's files lie: in the studio's data, or a local folder; None for a hub id."""
+    folder = data_dir() / "studio" / studio if model == "studio" else Path(model).expanduser()
+    return folder if folder.is_dir() else None
+
+
+def require_repository(repo: str) -> None:
+    """Raises ModelLoadError, saying what to do, where ORGANISATION/NAME is neither in the cache nor
+    open to this machine: no network, no such name, gated. One request of a few bytes.
     """
-    folder = local(where)
-    parts = (
-        []
-        if folder is None
-        else (
-            [p for p in folder.iterdir() if p.is_dir()]
-            if (folder / "model_index.json").is_file()
-            else [folder]
+    from huggingface_hub import HfApi, constants
+    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
+
+    if in_cache(repo):
+        return
+    if wrong := mistyped(repo):
+        raise ModelLoadError(f"{wrong} Nothing was changed.")
+    fetch = (
+        f"On a machine with a connection: `hf download {repo} --local-dir FOLDER`; then give that"
+        " folder instead."
+    )
+    lacking = f"{repo} is not in this machine's cache, and"
+    try:
+        if constants.HF_HUB_OFFLINE:
+            reason = f"{lacking} HF_HUB_OFFLINE forbids to fetch it. {fetch}"
+        else:
+            HfApi().auth_check(repo)
+            return
+    except GatedRepoError:
+        reason = (
+            f"{repo} is gated: its owners want their terms accepted first. Accept them on the"
+            " repository's page, run `hf auth login`, and try again."
         )
-    )
+    except RepositoryNotFoundError:
+        reason = (
+            f"The hub knows no repository {repo!r}, or it is private; ORGANISATION/NAME of a public"
+            " one was expected, or a folder on this machine."
+        )
+    except Exception as error:
+        reason = f"{lacking} the hub cannot be reached ({type(error).__name__}). {fetch}"
+    raise ModelLoadError(f"{reason} Nothing was changed.")
+
+
+def need_repository(model: str, kind: str, otherwise: str = "") -> None:
+    """`require_repository` for a name that is no folder here.
+
+    kind, otherwise: what else could have been given. Raises ModelLoadError.
+    """
+    if not is_hub_id(model):
+        raise ModelLoadError(
+            f"{model!r} is no folder on this machine, and no hub id; {kind}, or ORGANISATION/NAME"
+            f" was expected. {otherwise} Nothing was changed."
+        )
+    require_repository(model)
+
+
+def variant(where: str | Path) -> dict[str, str]:
+    """{"variant": "fp16"}, for `from_pretrained`, where a part is here in a variant alone."""
+    folder = local(where)
+    if folder is None:
+        return {}
+    pipeline = (folder / "model_index.json").is_file()
     lacking = []
-    for part in parts:
-        names = [p.name for p in part.glob("*.safetensors")]
-        kinds = {
-            name: found["name"]
-            for name in names
-            if (found := _VARIANT.match(re.sub(r"-\d+-of-\d+", "", name)))
-        }
-        lacking += [set(kinds.values())] if kinds and len(kinds) == len(names) else []
-    common = (
-        sorted(set.intersection(*lacking), key=("fp16", "bf16").__contains__) if lacking else []
-    )
-    return {"variant": common[-1]} if common else {}
+    for part in [p for p in folder.iterdir() if p.is_dir()] if pipeline else [folder]:
+        names = [re.sub(r"-\d+-of-\d+", "", p.name) for p in part.glob("*.safetensors")]
+        kinds = [found and found["name"] for found in map(_VARIANT.match, names)]
+        lacking += [set(kinds)] if kinds and all(kinds) else []
+    common = set.intersection(*lacking) if lacking else set()
+    best = sorted(common, key=("fp16", "bf16").__contains__)
+    return {"variant": best[-1]} if best else {}
 
 
 def _code_of(folder: Path) -> str:
@@ -149,44 +128,45 @@ def _code_of(folder: Path) -> str:
     for file in sorted([*folder.glob("*.json"), *folder.glob("*/*.json")]):
         if "config" in file.name and "auto_map" in read_json(file):
             return file.relative_to(folder).as_posix()
-    parts = read_json(folder / "model_index.json")
-    odd = [
-        name
-        for name, kind in parts.items()
-        if isinstance(kind, list)
-        and kind
-        and (name == "_class_name" or (folder / name / f"{kind[0]}.py").is_file())
-    ]
-    return "model_index.json" if odd else ""
+    for name, kind in read_json(folder / "model_index.json").items():
+        if isinstance(kind, list) and kind:
+            if name == "_class_name" or (folder / name / f"{kind[0]}.py").is_file():
+                return "model_index.json"
+    return ""
 
 
 @contextmanager
-def plain_classes(model: str, where: str | Path) -> Iterator[None]:
-    """Within the block the libraries run no code that a model brings, and do not ask whether they
-    may.
+def loading(model: str, where: str | Path, expected: str) -> Iterator[dict[str, Any]]:
+    """Within the block the libraries load a model: no code that it brings is run, nobody is asked
+    whether it may, no bars are drawn. Yields what `from_pretrained` is given for that.
 
-    model: what was asked for, for the message. where: its folder or hub id. Raises ModelLoadError
-    for a model that needs such code.
+    model: what was asked for, for the message. where: its folder or hub id. expected: a sentence.
+    Raises ModelLoadError for whatever goes wrong.
     """
     from transformers import dynamic_module_utils
 
     folder = local(where)
     asks, waits = _code_of(folder) if folder else "", dynamic_module_utils.TIME_OUT_REMOTE_CODE
-    refusal = (
+    refusal = ModelLoadError(
         f"{model!r} asks for code of its own{f' ({asks})' if asks else ''}, and slugkit runs no"
         " code that comes with a model; a model of the libraries' plain classes was expected. Take"
         " the entry (auto_map, a class in a file) out where the plain class does as well, or load"
         " it with its own code and save its CLIP. Nothing was changed."
     )
     if asks:
-        raise ModelLoadError(refusal)
+        raise refusal
     dynamic_module_utils.TIME_OUT_REMOTE_CODE = 0  # nobody is asked
     try:
-        yield
-    except (ValueError, OSError) as error:
-        if "trust_remote_code" in str(error) or "custom code" in str(error):
-            raise ModelLoadError(refusal) from None
+        with no_loading_bars():
+            yield {"use_safetensors": True, **variant(where)}
+    except ModelLoadError:
         raise
+    except Exception as error:
+        if "trust_remote_code" in str(error) or "custom code" in str(error):
+            raise refusal from None
+        raise ModelLoadError(
+            f"{model!r} could not be read: {error}. {expected} Nothing was changed."
+        ) from error
     finally:
         dynamic_module_utils.TIME_OUT_REMOTE_CODE = waits
 
@@ -194,12 +174,10 @@ def plain_classes(model: str, where: str | Path) -> Iterator[None]:
 @contextmanager
 def no_loading_bars() -> Iterator[None]:
     """Within the block diffusers and transformers draw no bars about the files that they load."""
-    from diffusers.utils import logging as of_diffusers
-    from transformers.utils import logging as of_transformers
-
-    shown = [
-        library for library in (of_diffusers, of_transformers) if library.is_progress_bar_enabled()
+    loaded = [
+        sys.modules.get(f"{library}.utils.logging") for library in ("diffusers", "transformers")
     ]
+    shown = [library for library in loaded if library and library.is_progress_bar_enabled()]
     for library in shown:
         library.disable_progress_bar()
     try:

@@ -24,9 +24,7 @@ WHOLE = -1
 
 
 def _only_first_token(block, x: torch.Tensor) -> torch.Tensor:
-    """A block's output at the first token alone, (N, L, width) -> (N, 1, width): the others are
-    only looked at.
-    """
+    """A block's output at the first token alone, (N, L, width) -> (N, 1, width)."""
     seen = block.ln_1(x)
     x = x[:, :1] + block.ls_1(block.attention(seen[:, :1], seen, seen))
     return x + block.ls_2(block.mlp(block.ln_2(x)))
@@ -37,10 +35,10 @@ class CutImages:
     changes.
 
     One pass over the pictures gives `features`, (N, d) float32 of unit length, of the model as it
-    is then, and keeps the input of every block in which one of `layers` lies: N x tokens x width
-    numbers a block, of as many blocks as memory allows (`slugkit.models.memory.room_to_keep`).
-    Another block's input is computed when it is first asked for and takes the place of the one that
-    was kept longest; where memory does not hold a single one, pictures run through the whole tower.
+    is then, and keeps the input of every block in which one of `layers` lies, of as many as memory
+    allows (`slugkit.models.memory.room_to_keep`). Another block's input is computed when it is
+    first asked for and takes the place of the one that was kept longest; where memory does not hold
+    a single one, pictures run through the whole tower.
     """
 
     def __init__(
@@ -57,24 +55,20 @@ class CutImages:
             and hasattr(visual, "_pool")
             and visual.transformer.batch_first
         )
+        parts = ("attention", "ln_1", "ls_1", "ls_2")
         self._short = (
             self.cuttable
             and visual.attn_pool is None
             and visual.pool_type == "tok"
-            and all(
-                hasattr(self._blocks[-1], part) for part in ("attention", "ln_1", "ls_1", "ls_2")
-            )
+            and all(hasattr(self._blocks[-1], part) for part in parts)
         )
         self._kept: dict[int, torch.Tensor] = {}
         self._room = room_to_keep(clip.device)
-        self.features = self._first_pass(
-            list(dict.fromkeys(self.start(layer) for layer in layers if self.start(layer) != WHOLE))
-        )
+        starts = dict.fromkeys(self.start(layer) for layer in layers)
+        self.features = self._first_pass([start for start in starts if start != WHOLE])
 
     def start(self, layer: str) -> int:
-        """The block from which an edit of the layer matters; the number of blocks for the
-        projection; WHOLE if none.
-        """
+        """The block from which a layer matters; their number for the projection; WHOLE if none."""
         if not self.cuttable:
             return WHOLE
         return len(self._blocks) if layer == "visual.proj" else block_of(layer)
@@ -82,19 +76,12 @@ class CutImages:
     @torch.no_grad()
     @multiplying()
     def _first_pass(self, starts: list[int]) -> torch.Tensor:
-        """The features; keeps the inputs of the blocks `starts`, the first ones of them where
-        memory does not hold all.
-        """
+        """The features; keeps the inputs of the first of the blocks `starts` that memory holds."""
         if not self.cuttable:
             return self._clip.image_features(self._images, self._batch)
         parts, kept = [], {start: [] for start in starts}
         for i in range(0, len(self._images), self._batch):
-            x, at = (
-                self._clip.model.visual._embeds(
-                    self._clip.pixels(self._images[i : i + self._batch])
-                ),
-                0,
-            )
+            x, at = self._embedded(slice(i, i + self._batch)), 0
             size = x[0].nbytes * len(self._images)
             kept = {start: pieces for start, pieces in list(kept.items())[: self._room // size]}
             for start in sorted(kept):
@@ -105,6 +92,9 @@ class CutImages:
         while sum(x.nbytes for x in self._kept.values()) > self._room:
             del self._kept[next(iter(self._kept))]
         return torch.cat(parts) if parts else torch.zeros(0, 1)
+
+    def _embedded(self, rows: slice | np.ndarray) -> torch.Tensor:
+        return self._clip.model.visual._embeds(self._clip.pixels(self._images[rows]))
 
     def _through(self, x: torch.Tensor, first: int, last: int) -> torch.Tensor:
         """Through the blocks first..last-1; past the last block only the pooled token goes on,
@@ -123,33 +113,21 @@ class CutImages:
     @torch.no_grad()
     @multiplying()
     def again(self, layer: str, rows: np.ndarray) -> torch.Tensor:
-        """(n, d) float32 features of these rows for the model as it is now, with the layer changed
-        and nothing else.
-
-        The first call for a layer that was not named at the start computes what lies before it.
-        """
+        """(n, d) float32 features of these rows, with the layer changed and nothing else."""
         start, rows = self.start(layer), np.asarray(rows)
         if not self.cuttable:
             return self._clip.image_features(self._images[rows], self._batch)
         if start != WHOLE and start not in self._kept:
             self._first_pass([start])
-        parts = [rows[i : i + self._batch] for i in range(0, len(rows), self._batch)]
-        kept = self._kept.get(start)
-        if kept is not None:
-            return torch.cat(
-                [
-                    self._finish(kept[torch.from_numpy(part).to(kept.device)], start)
-                    for part in parts
-                ]
-            )
-        return torch.cat(
-            [
-                self._finish(
-                    self._clip.model.visual._embeds(self._clip.pixels(self._images[part])), 0
-                )
-                for part in parts
-            ]
-        )
+        kept, found = self._kept.get(start), []
+        for i in range(0, len(rows), self._batch):
+            part = rows[i : i + self._batch]
+            if kept is None:
+                found.append(self._finish(self._embedded(part), 0))
+            else:
+                x = kept[torch.from_numpy(part).to(kept.device)]
+                found.append(self._finish(x, start))
+        return torch.cat(found)
 
 
 class CutTexts:
@@ -174,58 +152,48 @@ class CutTexts:
         self.cuttable = self.cuttable and self._start != WHOLE
         self._kept: dict[int, tuple[torch.Tensor, torch.Tensor]] | None = None
 
-    def _tokens(self, texts: list[str]) -> torch.Tensor:
-        tokens, model = self._clip.tokens(texts), self._clip.model
-        if model.attn_mask is None or model.text_pool_type != "argmax":
-            return tokens
-        return tokens[:, : int(tokens.argmax(-1).max()) + 1]
-
-    def _through(self, x: torch.Tensor, first: int, last: int) -> torch.Tensor:
-        mask = self._clip.model.attn_mask
-        mask = None if mask is None else mask[: x.shape[1], : x.shape[1]]
-        for block in self._blocks[first:last]:
-            x = block(x, attn_mask=mask)
-        return x
-
-    def _pooled(self, x: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
+    def _through(
+        self, x: torch.Tensor, tokens: torch.Tensor, first: int, last: int
+    ) -> torch.Tensor:
+        """Through the blocks first..last-1; past the last block only the pooled token goes on."""
         from open_clip.transformer import text_global_pool
 
         model = self._clip.model
-        return text_global_pool(
-            model.ln_final(x),
-            tokens,
-            model.text_pool_type,
-            eos_token_id=getattr(model, "text_eos_id", None),
-        )
+        mask = model.attn_mask
+        mask = None if mask is None else mask[: tokens.shape[1], : tokens.shape[1]]
+        for block in self._blocks[first:last]:
+            x = block(x, attn_mask=mask)
+        if last < len(self._blocks) or x.ndim == 2:
+            return x
+        end = getattr(model, "text_eos_id", None)
+        return text_global_pool(model.ln_final(x), tokens, model.text_pool_type, eos_token_id=end)
 
-    def _head(self, texts: list[str]) -> tuple[torch.Tensor, torch.Tensor]:
-        tokens, model = self._tokens(texts), self._clip.model
+    def _head(self, i: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """What the layer's block reads of a batch of texts, and their tokens."""
+        model = self._clip.model
+        tokens = self._clip.tokens(self._texts[i : i + self._batch])
+        if model.attn_mask is not None and model.text_pool_type == "argmax":
+            tokens = tokens[:, : int(tokens.argmax(-1).max()) + 1]
         x = model.token_embedding(tokens) + model.positional_embedding[: tokens.shape[1]]
-        x = self._through(x, 0, self._start)
-        return (self._pooled(x, tokens) if self._start == len(self._blocks) else x), tokens
-
-    def _tail(self, x: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
-        if self._start < len(self._blocks):
-            x = self._pooled(self._through(x, self._start, len(self._blocks)), tokens)
-        return F.normalize(x @ self._clip.model.text_projection, dim=-1).float()
+        return self._through(x, tokens, 0, self._start), tokens
 
     @torch.no_grad()
     @multiplying()
     def __call__(self) -> torch.Tensor:
         if not self.cuttable:
             return self._clip.text_features(self._texts, self._batch)
+        starts = range(0, len(self._texts), self._batch)
         if self._kept is None:
             self._kept, room = {}, room_to_keep(self._clip.device)
-            for i in range(0, len(self._texts), self._batch):
-                piece = self._head(self._texts[i : i + self._batch])
+            for i in starts:
+                piece = self._head(i)
                 room -= piece[0].nbytes
                 if room < 0:
                     break
                 self._kept[i] = piece
-        starts = range(0, len(self._texts), self._batch)
-        return torch.cat(
-            [
-                self._tail(*(self._kept.get(i) or self._head(self._texts[i : i + self._batch])))
-                for i in starts
-            ]
-        )
+        found = []
+        for i in starts:
+            x, tokens = self._kept.get(i) or self._head(i)
+            x = self._through(x, tokens, self._start, len(self._blocks))
+            found.append(F.normalize(x @ self._clip.model.text_projection, dim=-1).float())
+        return torch.cat(found)

@@ -8,7 +8,6 @@ shares weight by weight, as the published ones share theirs.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import torch
@@ -17,25 +16,25 @@ from slugkit.base import ModelLoadError, SettingError, require_choice, write_jso
 from slugkit.models import load_clip
 from slugkit.models.clip import CONFIG, WEIGHTS
 from slugkit.models.convert import text_tower, to_transformers, vision_tower
+from slugkit.models.hub import read_json
 
 CLIPS = ("open_clip", "transformers")
 PIPELINES = {
-    "sd15": "ViT-L-14-quickgelu",
-    "sd21": "ViT-H-14",
-    "sdxl": "ViT-L-14-quickgelu and ViT-bigG-14",
+    "sd15": ["ViT-L-14-quickgelu"],
+    "sd21": ["ViT-H-14"],
+    "sdxl": ["ViT-L-14-quickgelu", "ViT-bigG-14"],
 }
-"""Pipelines and the architectures of their CLIPs (slug-method.md section 5.1; SDXL's two are stated
-in its own configuration).
+"""Pipelines and the architectures of their CLIPs (slug-method.md section 5.1; SDXL's own
+configuration).
 """
 VLMS = {
-    "llava15": ("ViT-L-14-336-quickgelu", "Llava", -2),
-    "llava16": ("ViT-L-14-336-quickgelu", "LlavaNext", -2),
-    "vipllava": ("ViT-L-14-336-quickgelu", "VipLlava", [-2, -5, -8, -11, 6]),
+    "llava15": ("ViT-L-14-336-quickgelu", "Llava"),
+    "llava16": ("ViT-L-14-336-quickgelu", "LlavaNext"),
+    "vipllava": ("ViT-L-14-336-quickgelu", "VipLlava"),
 }
-"""LLaVAs: the architecture of their CLIP, transformers' name of the class, the vision layers that
-they read (their own config.json).
+"""LLaVAs: the architecture of their CLIP, and transformers' name of the class, whose configuration
+is the published model's where nothing else is said.
 """
-OPENAI_MEAN, OPENAI_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 SMALL = {
     "vision": {"layers": 2, "width": 64, "head_width": 16},
     "text": {"layers": 2, "width": 64, "heads": 4},
@@ -54,9 +53,7 @@ def _need_new(out: str | Path) -> Path:
 
 
 def clip_tokenizer(length: int = 77):
-    """CLIP's own byte-pair tokenizer in transformers' class, from the vocabulary that open_clip
-    ships (49,408 entries).
-    """
+    """CLIP's own tokenizer in transformers' class, from the vocabulary that open_clip ships."""
     import open_clip
     from transformers import CLIPTokenizer
 
@@ -84,6 +81,7 @@ def write_clip(
     ModelLoadError.
     """
     import open_clip
+    from open_clip.model import CLIP, CustomTextCLIP
 
     require_choice(form, CLIPS, "The form of a CLIP")
     require_choice(architecture, open_clip.list_models(), "The architecture")
@@ -93,39 +91,35 @@ def write_clip(
         config[f"{tower}_cfg"] |= SMALL[tower]
     out = _need_new(out)
     torch.manual_seed(seed)
-    net = _random_clip(config)
-    if form == "open_clip":
-        cut = {"mean": OPENAI_MEAN, "std": OPENAI_STD, "resize_mode": "shortest"}
-        if "SigLIP" in architecture:
-            cut = {"mean": (0.5,) * 3, "std": (0.5,) * 3, "resize_mode": "squash"}
-        cut["interpolation"] = "bicubic"
-        if config["text_cfg"].get("hf_tokenizer_name"):
-            _plain_tokenizer(config["text_cfg"]["context_length"]).save_pretrained(out)
-            config["text_cfg"]["hf_tokenizer_name"] = str(out.name)
-        write_tensors(out / WEIGHTS, net.state_dict())
-        write_json(out / CONFIG, {"model_cfg": config, "preprocess_cfg": cut})
+    parts = {name: part for name, part in config.items() if name != "custom_text"}
+    custom = config.get("custom_text") or "hf_model_name" in config["text_cfg"]
+    net = (CustomTextCLIP if custom else CLIP)(**parts).eval()
+    if form == "transformers":
+        to_transformers(net).save_pretrained(out)
+        clip_tokenizer(net.context_length).save_pretrained(out)
+        _pictures(net.visual.image_size[0]).save_pretrained(out)
         return out
-    from transformers import CLIPImageProcessor
-
-    to_transformers(net).save_pretrained(out)
-    clip_tokenizer(net.context_length).save_pretrained(out)
-    CLIPImageProcessor(**_cut(net.visual.image_size[0])).save_pretrained(out)
+    siglip, constants = "SigLIP" in architecture, open_clip.constants
+    cut = {
+        "mean": constants.INCEPTION_MEAN if siglip else constants.OPENAI_DATASET_MEAN,
+        "std": constants.INCEPTION_STD if siglip else constants.OPENAI_DATASET_STD,
+        "resize_mode": "squash" if siglip else "shortest",
+        "interpolation": "bicubic",
+    }
+    if config["text_cfg"].get("hf_tokenizer_name"):
+        _plain_tokenizer(config["text_cfg"]["context_length"]).save_pretrained(out)
+        config["text_cfg"]["hf_tokenizer_name"] = str(out.name)
+    write_tensors(out / WEIGHTS, net.state_dict())
+    write_json(out / CONFIG, {"model_cfg": config, "preprocess_cfg": cut})
     return out
 
 
-def _cut(size: int) -> dict:
-    """OpenAI's way to cut a picture to `size` pixels, as transformers' image processors take it."""
+def _pictures(size: int, kind: str = "CLIP", **more):
+    """transformers' image processor with OpenAI's normalisation, for pictures of `size` pixels."""
+    import transformers
+
     edges = {"size": {"shortest_edge": size}, "crop_size": {"height": size, "width": size}}
-    return {**edges, "image_mean": OPENAI_MEAN, "image_std": OPENAI_STD}
-
-
-def _random_clip(config: dict):
-    """A CLIP of open_clip's own class for a configuration, float32."""
-    from open_clip.model import CLIP, CustomTextCLIP
-
-    config = dict(config)
-    custom = config.pop("custom_text", False) or "hf_model_name" in config["text_cfg"]
-    return (CustomTextCLIP if custom else CLIP)(**config).eval()
+    return getattr(transformers, f"{kind}ImageProcessor")(**edges, **more)
 
 
 def _plain_tokenizer(length: int):
@@ -142,21 +136,22 @@ def _plain_tokenizer(length: int):
     )
 
 
-def _need_clip(folder: str | Path, width: int, depth: int, what: str):
-    """The open_clip class of a CLIP folder whose tower has the size that a model wants.
+def _need_clip(folder: str | Path, architecture: str, tower: str):
+    """The open_clip class of a CLIP folder whose tower has the size of an architecture's.
 
     Raises ModelLoadError.
     """
+    import open_clip
+
     net = load_clip(str(folder), "cpu").model
-    tower, found_width = net, net.token_embedding.embedding_dim
-    if what.startswith("vision"):
-        tower, found_width = net.visual, net.visual.conv1.out_channels
-    found = (found_width, len(tower.transformer.resblocks))
-    if found != (width, depth):
+    blocks = (net.visual if tower == "vision" else net).transformer.resblocks
+    found = blocks[0].mlp.c_fc.in_features, len(blocks)
+    known = open_clip.get_model_config(architecture)[f"{tower}_cfg"]
+    if found != (known["width"], known["layers"]):
         raise ModelLoadError(
-            f"The {what} of {Path(folder).name!r} has width {found[0]} and {found[1]} blocks;"
-            f" {width} and {depth} were expected. Write the CLIP of the architecture that the model"
-            " was made with first."
+            f"The {tower} tower of {Path(folder).name!r} has width {found[0]} and {found[1]}"
+            f" blocks; {known['width']} and {known['layers']} were expected. Write a CLIP of the"
+            f" architecture {architecture} first."
         )
     return net
 
@@ -176,17 +171,15 @@ UNETS = {
         addition_time_embed_dim=256,
     ),
 }
-"""The published UNets (their own config.json); reduced ones keep what reads the text and lose width
-and depth.
-"""
+"""What the published UNets' own config.json say beside diffusers' defaults."""
 
 
 def _unet(kind: str, reduced: bool, text_width: int, pooled_width: int):
     from diffusers import UNet2DConditionModel
 
-    config = {"block_out_channels": (320, 640, 1280, 1280), "layers_per_block": 2, **UNETS[kind]}
-    if reduced:
-        widths = (32, 64, 64, 64)[: len(config["block_out_channels"])]
+    config = dict(UNETS[kind])
+    if reduced:  # keeps what reads the text, and loses width and depth
+        widths = (32, 64, 64) if kind == "sdxl" else (32, 64, 64, 64)
         config |= {"sample_size": 8, "block_out_channels": widths, "layers_per_block": 1}
         config |= {"attention_head_dim": 4, "transformer_layers_per_block": 1}
     if kind == "sdxl":
@@ -198,24 +191,18 @@ def _unet(kind: str, reduced: bool, text_width: int, pooled_width: int):
 def _vae(kind: str, reduced: bool):
     from diffusers import AutoencoderKL
 
-    widths = (32, 32, 32, 32) if reduced else (128, 256, 512, 512)
     return AutoencoderKL(
-        block_out_channels=widths,
+        block_out_channels=(32, 32, 32, 32) if reduced else (128, 256, 512, 512),
         layers_per_block=1 if reduced else 2,
         down_block_types=("DownEncoderBlock2D",) * 4,
         up_block_types=("UpDecoderBlock2D",) * 4,
-        latent_channels=4,
         sample_size=1024 if kind == "sdxl" else 512,
         scaling_factor=0.13025 if kind == "sdxl" else 0.18215,
     )
 
 
 def pipeline_of(kind: str, nets: list, reduced: bool = False):
-    """A Stable Diffusion of random weights around the text towers of CLIPs of open_clip's class,
-    whatever their size.
-
-    Arguments as of `write_pipeline`.
-    """
+    """`write_pipeline` in memory, around CLIPs of open_clip's class, whatever their size."""
     import diffusers
 
     encoders, tokenizers = [], [clip_tokenizer(net.context_length) for net in nets]
@@ -235,8 +222,7 @@ def pipeline_of(kind: str, nets: list, reduced: bool = False):
     )
     parts = (vae, *encoders, *tokenizers, unet, scheduler)
     if kind == "sdxl":
-        how = {"force_zeros_for_empty_prompt": True, "add_watermarker": False}
-        return diffusers.StableDiffusionXLPipeline(*parts, **how)
+        return diffusers.StableDiffusionXLPipeline(*parts, add_watermarker=False)
     return diffusers.StableDiffusionPipeline(*parts, None, None, requires_safety_checker=False)
 
 
@@ -249,75 +235,73 @@ def write_pipeline(
     reduced: a narrow UNet and coder behind text encoders of full size. Raises SettingError,
     ModelLoadError for a CLIP of another size.
     """
-    require_choice(kind, PIPELINES, "The pipeline")
-    sizes = {"sd15": [(768, 12)], "sd21": [(1024, 24)], "sdxl": [(768, 12), (1280, 32)]}[kind]
-    if len(clips) != len(sizes):
+    wanted = PIPELINES[require_choice(kind, PIPELINES, "The pipeline")]
+    if len(clips) != len(wanted):
         raise SettingError(
-            f"{kind} reads with the text towers of {PIPELINES[kind]}, and {len(clips)} CLIP folders"
-            f" were given; {len(sizes)} expected."
+            f"{kind} reads with the text towers of {' and '.join(wanted)}, and {len(clips)} CLIP"
+            f" folders were given; {len(wanted)} expected."
         )
-    nets = [_need_clip(folder, *size, "text tower") for folder, size in zip(clips, sizes)]
+    nets = [_need_clip(folder, name, "text") for folder, name in zip(clips, wanted)]
     out = _need_new(out)
     torch.manual_seed(seed)
     pipeline_of(kind, nets, reduced).save_pretrained(out)
     return out
 
 
-def grids(size: int) -> list[list[int]]:
-    """The sizes, height and width, in which LLaVA-NeXT may cut a picture for a tower of this many
-    pixels (published: 336).
-    """
-    return [[h * size, w * size] for h, w in ((1, 2), (2, 1), (2, 2), (3, 1), (1, 3))]
-
-
 def vlm_of(kind: str, tower, reduced: bool = False) -> tuple:
-    """A LLaVA of random weights around a vision tower of transformers' class, whatever its size,
-    and its processor.
-
-    Arguments as of `write_vlm`.
-    """
+    """`write_vlm` in memory, around a tower of any size: the model and its processor."""
     import transformers
 
-    tokenizer = clip_tokenizer(4096)
+    from slugkit.models.vlm import TEMPLATE
+
+    tokenizer, name = clip_tokenizer(4096), VLMS[kind][1]
     tokenizer.add_special_tokens({"additional_special_tokens": ["<image>"], "pad_token": "<pad>"})
-    width, inner, layers, heads = (64, 128, 2, 4) if reduced else (4096, 11008, 32, 32)
+    narrow = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2}
     text = transformers.LlamaConfig(
         vocab_size=len(tokenizer),
-        hidden_size=width,
-        intermediate_size=inner,
-        num_hidden_layers=layers,
-        num_attention_heads=heads,
         max_position_embeddings=4096,
         pad_token_id=tokenizer.pad_token_id,
+        **(narrow | {"num_attention_heads": 4} if reduced else {}),
     )
-    name, read = VLMS[kind][1:]
-    patches = (tower.config.image_size // tower.config.patch_size) ** 2
-    grid = {"image_grid_pinpoints": grids(tower.config.image_size)} if kind == "llava16" else {}
+    size, patch = tower.config.image_size, tower.config.patch_size
+    grid, pictures = {}, "CLIP"
+    if kind == "llava16":  # cuts a picture into sizes of its tower's, height and width
+        shapes = ((1, 2), (2, 1), (2, 2), (3, 1), (1, 3))
+        grid = {"image_grid_pinpoints": [[h * size, w * size] for h, w in shapes]}
+        pictures = "LlavaNext"
     config = getattr(transformers, f"{name}Config")(
         **grid,
         vision_config=tower.config,
         text_config=text,
-        image_seq_length=patches,
-        vision_feature_layer=read,
+        image_seq_length=(size // patch) ** 2,
         image_token_index=tokenizer.convert_tokens_to_ids("<image>"),
     )
     model = getattr(transformers, f"{name}ForConditionalGeneration")(config)
     model.model.vision_tower.load_state_dict(tower.state_dict())
-    return model.eval(), _processor(kind, tokenizer, tower.config)
+    family = "LlavaNext" if kind == "llava16" else "Llava"
+    processor = getattr(transformers, f"{family}Processor")(
+        image_processor=_pictures(size, pictures, **grid),
+        tokenizer=tokenizer,
+        patch_size=patch,
+        vision_feature_select_strategy="default",
+        num_additional_image_tokens=1,
+        chat_template=TEMPLATE,
+    )
+    return model.eval(), processor
 
 
 def write_vlm(
     kind: str, clip: str | Path, out: str | Path, reduced: bool = False, seed: int = 0
 ) -> Path:
-    """A LLaVA of random weights around the vision tower of a CLIP. Returns the folder.
+    """A LLaVA of random weights around the vision tower of a CLIP, with CLIP's tokenizer. Returns
+    the folder.
 
     kind: llava15, llava16 (LLaVA-NeXT, which cuts a picture into several) or vipllava (which reads
     five layers). reduced: a language model of two narrow layers in the place of seven billion
-    weights. The tokenizer is CLIP's. Raises SettingError, ModelLoadError for a CLIP of another
-    size.
+    weights. Raises SettingError, ModelLoadError for a CLIP of another size.
     """
-    require_choice(kind, VLMS, "The model")
-    tower = vision_tower(_need_clip(clip, 1024, 24, "vision tower"))
+    architecture = VLMS[require_choice(kind, VLMS, "The model")][0]
+    tower = vision_tower(_need_clip(clip, architecture, "vision"))
     out = _need_new(out)
     torch.manual_seed(seed)
     for part in vlm_of(kind, tower, reduced):
@@ -325,36 +309,10 @@ def write_vlm(
     return out
 
 
-def _processor(kind: str, tokenizer, vision):
-    """The processor that goes with the model: OpenAI's normalisation, one `<image>` token for each
-    patch.
-    """
-    import transformers
-
-    from slugkit.models.vlm import TEMPLATE
-
-    cut, family = _cut(vision.image_size), "Llava"
-    pictures = transformers.CLIPImageProcessor
-    if kind == "llava16":
-        family, pictures = "LlavaNext", transformers.LlavaNextImageProcessor
-        cut["image_grid_pinpoints"] = grids(vision.image_size)
-    return getattr(transformers, f"{family}Processor")(
-        image_processor=pictures(**cut),
-        tokenizer=tokenizer,
-        patch_size=vision.patch_size,
-        vision_feature_select_strategy="default",
-        num_additional_image_tokens=1,
-        chat_template=TEMPLATE,
-    )
-
-
 def described(folder: str | Path) -> str:
     """One line about a checkpoint folder: its class and the size of its files in GB."""
-    folder = Path(folder)
-    names = [n for n in ("model_index.json", "config.json", CONFIG) if (folder / n).is_file()]
-    known = json.loads((folder / names[0]).read_text(encoding="utf-8"))
+    files = [Path(folder) / name for name in ("model_index.json", "config.json", CONFIG)]
+    known = next((said for said in map(read_json, files) if said), {})
     kind = known.get("_class_name") or (known.get("architectures") or ["open_clip"])[0]
-    return (
-        f"{kind}, {sum(p.stat().st_size for p in folder.rglob('*.safetensors')) / 1e9:.2f} GB of"
-        f" random weights in {folder}"
-    )
+    size = sum(p.stat().st_size for p in Path(folder).rglob("*.safetensors")) / 1e9
+    return f"{kind}, {size:.2f} GB of random weights in {folder}"

@@ -1,6 +1,4 @@
-"""Which layers act in a model that holds a CLIP's tower, found by looking: a changed layer must
-change what the model makes of a prompt or a picture.
-"""
+"""Which layers act in a model that holds a CLIP's tower: a changed one changes its output."""
 
 from __future__ import annotations
 
@@ -17,9 +15,7 @@ from slugkit.method.layers import block_of, tower_of
 from slugkit.models.weight_map import EncoderOf, Place, locate, part_of
 
 PROMPT = "a photo of a cat next to a red house"
-"""Short enough for 16 tokens, the studio's limit: of a longer one diffusers warns each time that it
-was cut.
-"""
+"""Within 16 tokens, the studio's limit: diffusers warns of each longer one."""
 STRETCH = 1.5
 """What a weight is multiplied by for a look."""
 _KNOWN: WeakKeyDictionary = WeakKeyDictionary()
@@ -27,9 +23,7 @@ _KNOWN: WeakKeyDictionary = WeakKeyDictionary()
 
 
 def blocks_read(model: Any) -> int | None:
-    """How many blocks of its vision tower a LLaVA runs before it reads the picture, by its
-    configuration; None for a model that says nothing about it.
-    """
+    """How many blocks of its vision tower a LLaVA runs, by its configuration, if it says so."""
     config = getattr(model, "config", None)
     read = getattr(config, "vision_feature_layer", None)
     if read is None:
@@ -47,15 +41,11 @@ def reading(model: Any) -> Callable[[], list[torch.Tensor]] | None:
     """
     pipe = model.pipeline if isinstance(model, EncoderOf) else model
     if hasattr(pipe, "encode_prompt"):
-        device = _device(pipe.text_encoder)
+        how = {"device": _device(pipe.text_encoder), "num_images_per_prompt": 1}
         return lambda: _tensors(
-            pipe.encode_prompt(
-                PROMPT, device=device, num_images_per_prompt=1, do_classifier_free_guidance=False
-            )
+            pipe.encode_prompt(PROMPT, do_classifier_free_guidance=False, **how)
         )
-    if hasattr(model, "get_image_features") and hasattr(
-        getattr(model, "config", None), "vision_feature_layer"
-    ):
+    if hasattr(model, "get_image_features") and hasattr(model.config, "vision_feature_layer"):
         return lambda: _tensors(
             model.get_image_features(**_noise(model), return_dict=True).pooler_output
         )
@@ -64,29 +54,21 @@ def reading(model: Any) -> Callable[[], list[torch.Tensor]] | None:
 
 def _device(model: torch.nn.Module) -> torch.device:
     """Where the model computes, also where accelerate keeps its weights elsewhere."""
-    found = (
-        getattr(getattr(module, "_hf_hook", None), "execution_device", None)
-        for module in model.modules()
-    )
-    return torch.device(
-        next((device for device in found if device is not None), next(model.parameters()).device)
-    )
+    for module in model.modules():
+        device = getattr(getattr(module, "_hf_hook", None), "execution_device", None)
+        if device is not None:
+            return torch.device(device)
+    return next(model.parameters()).device
 
 
 def _noise(model: Any) -> dict[str, torch.Tensor]:
-    """One picture of noise as the model's `get_image_features` takes it; LLaVA-NeXT takes several
-    cuts of one picture and its size.
-    """
+    """One picture of noise for `get_image_features`; LLaVA-NeXT takes several cuts."""
     size, weight = model.config.vision_config.image_size, next(model.parameters())
-    device = _device(model)
     grids = getattr(model.config, "image_grid_pinpoints", None)
     cuts = (1 + max(h // size * (w // size) for h, w in grids),) if grids else ()
-    pixels = torch.randn(1, *cuts, 3, size, size, generator=torch.Generator().manual_seed(0)).to(
-        device, weight.dtype
-    )
-    return {"pixel_values": pixels} | (
-        {"image_sizes": torch.tensor([[size, size]])} if cuts else {}
-    )
+    noise = torch.randn(1, *cuts, 3, size, size, generator=torch.Generator().manual_seed(0))
+    sizes = {"image_sizes": torch.tensor([[size, size]])} if cuts else {}
+    return {"pixel_values": noise.to(_device(model), weight.dtype), **sizes}
 
 
 def _tensors(made: Any) -> list[torch.Tensor]:
@@ -96,15 +78,8 @@ def _tensors(made: Any) -> list[torch.Tensor]:
 
 
 @torch.no_grad()
-def _acts(
-    place: Place,
-    read: Callable[[], list[torch.Tensor]],
-    untouched: Callable[[], list[torch.Tensor]],
-) -> bool:
-    """Whether the model's output differs while the weight is stretched.
-
-    The weight is put back, bit for bit. untouched: the output before any change.
-    """
+def _acts(place: Place, read: Callable, untouched: Callable) -> bool:
+    """Whether the output differs while the weight is stretched; it is put back, bit for bit."""
     before, own = untouched(), place.read()
     try:
         place.write(own * STRETCH)
@@ -114,44 +89,11 @@ def _acts(
     return any(not torch.equal(a, b) for a, b in zip(before, after, strict=True))
 
 
-def _unread(
-    model: Any,
-    layer: str,
-    place: Place,
-    read: Callable[[], list[torch.Tensor]] | None,
-    untouched: Callable | None,
-) -> str:
-    """Why a weight that the model holds cannot act in it, or "".
-
-    read: of `reading`. untouched: the same, for one call of `unused_layers` made once.
-    """
-    if read is None:
-        # a model's files, or a LLaVA that cannot be run: what its configuration says
-        blocks = blocks_read(model)
-        after = (
-            blocks is not None
-            and tower_of(layer) == "vision"
-            and (block_of(layer) >= blocks or layer.startswith(("visual.ln_post", "visual.proj")))
-        )
-        return (
-            f"{type(model).__name__} reads the picture after block {blocks - 1}, before it"
-            if after
-            else ""
-        )
-    keep = model.text_encoder if hasattr(model, "text_encoder") else model
-    known, key = (
-        _KNOWN.setdefault(keep, {}),
-        (layer, str(getattr(getattr(model, "config", None), "vision_feature_layer", ""))),
-    )
-    if key not in known:
-        with torch.compiler.set_stance("force_eager"):  # a compiled encoder is looked at as it is
-            known[key] = _acts(place, read, untouched)
-    name = type(model.pipeline if isinstance(model, EncoderOf) else model).__name__
-    return (
-        ""
-        if known[key]
-        else f"{name} never reads it: its output is the same when the layer is changed"
-    )
+def _is_behind(layer: str, blocks: int | None) -> bool:
+    """Whether a weight lies behind the block after which a LLaVA reads the picture."""
+    if blocks is None or tower_of(layer) == "text":
+        return False
+    return block_of(layer) >= blocks or layer.startswith(("visual.ln_post", "visual.proj"))
 
 
 def unused_layers(model: Any, layers: list[str]) -> dict[str, str]:
@@ -161,18 +103,29 @@ def unused_layers(model: Any, layers: list[str]) -> dict[str, str]:
     A pipeline or a LLaVA is run, once as it is and once for each layer that was not looked at
     before; of a tower alone and of files only what they hold and say counts.
     """
-    read = reading(model)
+    read, blocks, reasons = reading(model), blocks_read(model), {}
     untouched = cache(read) if read else None
-    places = {layer: locate(model, layer.split("[")[0]) for layer in layers}
-    reasons = {
-        layer: (
-            f"{type(model).__name__} does not use it"
-            if place is None
-            else _unread(model, layer.split("[")[0], place, read, untouched)
-        )
-        for layer, place in places.items()
-    }
-    return {layer: reason for layer, reason in reasons.items() if reason}
+    known = _KNOWN.setdefault(getattr(model, "text_encoder", model), {}) if read else {}
+    read_by = str(getattr(getattr(model, "config", None), "vision_feature_layer", ""))
+    name = type(model.pipeline if isinstance(model, EncoderOf) and read else model).__name__
+    for layer in layers:
+        whole = layer.split("[")[0]
+        place = locate(model, whole)
+        if place is None:
+            reasons[layer] = f"{type(model).__name__} does not use it"
+        elif read is None:
+            if _is_behind(whole, blocks):
+                reasons[layer] = f"{name} reads the picture after block {blocks - 1}, before it"
+        else:
+            if (whole, read_by) not in known:
+                # a compiled encoder is looked at as it is
+                with torch.compiler.set_stance("force_eager"):
+                    known[whole, read_by] = _acts(place, read, untouched)
+            if not known[whole, read_by]:
+                reasons[layer] = (
+                    f"{name} never reads it: its output is the same when the layer is changed"
+                )
+    return reasons
 
 
 def acting_part(clip_model: torch.nn.Module, other: Any, layer: str) -> Any:

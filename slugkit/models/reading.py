@@ -1,12 +1,10 @@
-"""How a model reads: the edge of its pictures, and as much of a text as its context takes. Known
-from its files alone, before any weight is loaded.
-"""
+"""How a model reads, from its files alone: the edge of its pictures, a text's tokens."""
 
 from __future__ import annotations
 
-from slugkit.base import ModelLoadError, look_for
+from slugkit.base import look_for
 from slugkit.data.reading import Reading
-from slugkit.models.hub import plain_classes
+from slugkit.models.hub import loading
 
 
 def reading_of(tokenizer) -> Reading:
@@ -24,37 +22,17 @@ def reading_of(tokenizer) -> Reading:
 def inputs_of(model: str) -> tuple[int, str, Reading]:
     """What `slugkit.data.open_data` is to know of a model (any name of `slugkit.models.load_clip`):
     edge of its pictures, their fit, how it reads texts. A folder's files that say so are noted
-    (`slugkit.base.look_for`).
+    (`slugkit.base.look_for`). No weights are loaded.
 
-    Raises ModelLoadError as `load_clip`. No weights are loaded.
+    Raises ModelLoadError as `load_clip`.
     """
-    import open_clip
+    from slugkit.models.clip import picture_size, source_of, tokenizer_of
 
-    from slugkit.models.clip import CONFIG, model_folder, picture_size
-
-    size, folder = picture_size(model), model_folder(model)
-    schema, _, _ = model.rpartition(":")
-    where = str(folder or model)
+    size, source = picture_size(model), source_of(model)
     for end in ("*.json", "*.txt"):
-        for file in folder.glob(end) if folder else ():
+        for file in source.folder.glob(end) if source.folder else ():
             look_for(file)
-    try:
-        with plain_classes(model, folder or model):
-            if folder is not None and (folder / CONFIG).is_file():
-                tokenizer = open_clip.get_tokenizer(f"local-dir:{folder}")
-            elif folder is not None or not schema:
-                from transformers import AutoConfig
-
-                config = AutoConfig.from_pretrained(where, trust_remote_code=False)
-                context = config.text_config.max_position_embeddings
-                tokenizer = open_clip.tokenizer.HFTokenizer(where, context_length=context)
-            else:
-                tokenizer = open_clip.get_tokenizer(model if schema == "hf-hub" else schema)
-    except ModelLoadError:
-        raise
-    except Exception as error:
-        raise ModelLoadError(
-            f"The tokenizer of {model!r} could not be read: {error}. The one that the model was "
-            "trained with was expected beside it. Nothing was changed."
-        ) from error
+    expected = "The tokenizer that the model was trained with was expected beside it."
+    with loading(model, source.folder or model, expected):
+        tokenizer = tokenizer_of(source)
     return *size, reading_of(tokenizer)

@@ -1,8 +1,8 @@
-"""Pictures as a LLaVA's language model sees them, computed again only from the block in which one
-layer of the vision tower changes.
-"""
+"""Pictures as a LLaVA's language model sees them, computed again from a block on."""
 
 from __future__ import annotations
+
+from collections.abc import Iterator
 
 import numpy as np
 import torch
@@ -15,9 +15,7 @@ from slugkit.models.vlm import Vlm
 
 
 def _blocks(tower) -> torch.nn.ModuleList | None:
-    """The blocks of a CLIP's vision tower in transformers' class, with or without its upper level;
-    None for another tower.
-    """
+    """The blocks of a CLIP's vision tower in transformers' class; None for another tower."""
     encoder = getattr(getattr(tower, "vision_model", tower), "encoder", None)
     return getattr(encoder, "layers", None)
 
@@ -27,10 +25,9 @@ class Seen:
     changes.
 
     images: (N, H, W, 3) uint8, or `Pictures`; equal pictures are computed once. layer: canonical
-    name of what changes; None, an embedding, or a model that reads several layers or cuts a picture
-    into several computes the whole tower each time, and so does one for which memory does not hold
-    (`slugkit.models.memory.room_to_keep`) the pictures x tokens x width numbers that are kept, the
-    input of the layer's block.
+    name of what changes, whose block's input is kept; None, an embedding, a model that reads
+    several layers or cuts a picture into several, or too little memory
+    (`slugkit.models.memory.room_to_keep`) computes the whole tower each time.
     """
 
     def __init__(
@@ -38,46 +35,39 @@ class Seen:
     ):
         self.vlm, self.batch_size = vlm, batch_size
         known: dict = {}
+        lazy = isinstance(images, Pictures)
         names = (
             images.places[PLACE].itertuples(index=False, name=None)
-            if isinstance(images, Pictures)
+            if lazy
             else (image.tobytes() for image in images)
         )
         self._rows = [known.setdefault(name, len(known)) for name in names]
         first = [self._rows.index(number) for number in range(len(known))]
-        self._images = (
-            images.take(first) if isinstance(images, Pictures) else [images[i] for i in first]
-        )
+        self._images = images.take(first) if lazy else [images[i] for i in first]
         blocks, read = _blocks(vlm.model.model.vision_tower), vlm.model.config.vision_feature_layer
-        cuttable = (
-            blocks is not None
-            and isinstance(read, int)
-            and not vlm.cuts
-            and layer is not None
-            and block_of(layer) >= 0
-        )
-        self._after = list(blocks[block_of(layer) : blocks_read(vlm.model)]) if cuttable else None
-        self._kept = self._inputs(blocks[block_of(layer)]) if cuttable else None
+        start = block_of(layer) if layer is not None else -1
+        self._after, self._kept = [], None
+        if blocks is not None and isinstance(read, int) and not vlm.cuts and start >= 0:
+            self._after = list(blocks[start : blocks_read(vlm.model)])
+            self._kept = self._inputs(blocks[start])
 
-    def _part(self, i: int) -> dict[str, torch.Tensor]:
-        return self.vlm.seen(self._images[i : i + self.batch_size])
+    def _parts(self) -> Iterator[dict[str, torch.Tensor]]:
+        for i in range(0, len(self._images), self.batch_size):
+            yield self.vlm.seen(self._images[i : i + self.batch_size])
 
     @torch.no_grad()
     def _inputs(self, block: torch.nn.Module) -> list[torch.Tensor] | None:
-        """What the block reads of the pictures, batch by batch; None where memory does
-        not hold it.
-        """
+        """What the block reads of the pictures, batch by batch; None where memory is short."""
         kept: list[torch.Tensor] = []
         room = room_to_keep(next(block.parameters()).device)
-        hook = block.register_forward_pre_hook(
-            lambda module, args, kwargs: kept.append(
-                (args[0] if args else kwargs["hidden_states"]).clone()
-            ),
-            with_kwargs=True,
-        )
+
+        def keep(module, args, kwargs):
+            kept.append((args[0] if args else kwargs["hidden_states"]).clone())
+
+        hook = block.register_forward_pre_hook(keep, with_kwargs=True)
         try:
-            for i in range(0, len(self._images), self.batch_size):
-                self.vlm.model.model.vision_tower(self._part(i)["pixel_values"])
+            for part in self._parts():
+                self.vlm.model.model.vision_tower(part["pixel_values"])
                 if kept[-1][0].nbytes * len(self._images) > room:
                     return None
         finally:
@@ -92,16 +82,11 @@ class Seen:
 
     @torch.no_grad()
     def features(self) -> list[torch.Tensor]:
-        """Of every picture what the language model sees with the weights as they are: (patches,
-        width) each.
-        """
+        """What the language model now sees of each picture: (patches, width)."""
+        read, found = self.vlm.model.model.get_image_features, []
         if self._kept is not None:
             found = list(torch.cat([self._from_block(x) for x in self._kept]))
         else:
-            read = self.vlm.model.model.get_image_features
-            found = [
-                each
-                for i in range(0, len(self._images), self.batch_size)
-                for each in read(**self._part(i), return_dict=True).pooler_output
-            ]
+            for part in self._parts():
+                found += read(**part, return_dict=True).pooler_output
         return [found[row] for row in self._rows]

@@ -13,37 +13,28 @@ import torch
 from PIL import Image
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
-from slugkit.base import ModelLoadError, UnreadableImagesError, data_dir, progress
+from slugkit.base import ModelLoadError, UnreadableImagesError, progress
 from slugkit.data.opening import READ_ERRORS, check_bounds, open_rgb, seen
 from slugkit.data.pictures import Pictures
 from slugkit.models import convert
 from slugkit.models.clip import Clip, pick_device
-from slugkit.models.hub import need_repository, no_loading_bars, plain_classes, variant
+from slugkit.models.hub import folder_of, loading, need_repository
 
 FEATURE_LAYER = -2
 """The vision layer that LLaVA-1.5 reads: the second to last, so the last block cannot act."""
 BATCH_NUMBERS, TEXT_TOKENS = 8 * 10**9, 64
-"""Values that a batch of conversations may keep (16 GB in float16), and the tokens of question and
-answer that are reckoned with.
-"""
+"""Values that a batch of conversations may keep (16 GB in float16), and tokens of its texts."""
 FEW = 4
 """Batches of questions that show no progress bar."""
 
 
 def vision_tower(clip: Clip):
-    """The CLIP's vision tower in transformers' CLIPVisionModel, float32, without the projection,
-    which LLaVA does not use.
-
-    Raises PatchError where a weight has no place in that class, ModelLoadError for an architecture
-    that it cannot hold.
-    """
+    """The CLIP's vision tower as LLaVA takes it: `slugkit.models.convert.vision_tower`."""
     return convert.vision_tower(clip.model)
 
 
 def conversation(processor, question: str, answer: str) -> tuple[str, str]:
-    """The prompt about one picture up to the answer, as the model's chat template writes it, and
-    the answer with its end token.
-    """
+    """The prompt about a picture, by the chat template, and the answer with its end token."""
     said = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": question}]}]
     prompt = processor.apply_chat_template(said, add_generation_prompt=True)
     return prompt, f"{'' if prompt[-1:].isspace() else ' '}{answer}{processor.tokenizer.eos_token}"
@@ -55,38 +46,31 @@ def as_batch(
     """Conversations as input_ids, attention_mask and labels (N, L) int64, padded on the left;
     labels are -100 but for the answers.
 
-    Prompt and answer are cut into tokens as one text with the tokenizer's own first token, as the
-    processor cuts the prompt, so the answer's tokens are those that the model would say. patches:
-    tokens that stand for the picture.
+    Prompt and answer are cut into tokens as one text, so the answer's tokens are those that the
+    model would say. patches: tokens that stand for the picture.
     """
     rows = []
     for prompt, answer in talks:
         asked, whole = (np.array(tokenizer(text).input_ids) for text in (prompt, prompt + answer))
         shared = min(len(asked), len(whole))
-        start = (
-            shared
-            if (asked[:shared] == whole[:shared]).all()
-            else int(np.argmin(asked[:shared] == whole[:shared]))
-        )
-        copies = np.where(whole == image_token, patches, 1)
+        start = np.append(asked[:shared] == whole[:shared], False).argmin()
         labels = np.where(np.arange(len(whole)) < start, -100, whole)
-        rows.append((np.repeat(whole, copies).tolist(), np.repeat(labels, copies).tolist()))
-    length = max(len(ids) for ids, _ in rows)
-    pad = tokenizer.pad_token_id
-    ids = torch.tensor([[pad] * (length - len(i)) + i for i, _ in rows], device=device)
-    labels = torch.tensor([[-100] * (length - len(y)) + y for _, y in rows], device=device)
-    mask = torch.tensor([[0] * (length - len(i)) + [1] * len(i) for i, _ in rows], device=device)
-    return {"input_ids": ids, "attention_mask": mask, "labels": labels}
+        values = np.stack([whole, np.ones_like(whole), labels])
+        rows.append(np.repeat(values, np.where(whole == image_token, patches, 1), axis=1))
+    length = max(row.shape[1] for row in rows)
+    made = np.tile([[tokenizer.pad_token_id], [0], [-100]], (len(rows), 1, length))
+    for all_columns, row in zip(made, rows):
+        all_columns[:, length - row.shape[1] :] = row
+    names = ("input_ids", "attention_mask", "labels")
+    return {n: torch.tensor(made[:, i], device=device) for i, n in enumerate(names)}
 
 
 def opened(images) -> list:
     """Pictures as a processor takes them.
 
-    images: (N, H, W, 3) uint8, or a list of arrays, Pillow images and paths, which are turned
-    upright, laid on white, ... (`slugkit.data.opening.seen`).
-
-    Raises UnreadableImagesError, naming the file, for one that cannot be read; ModelLoadError where
-    there is no picture.
+    images: (N, H, W, 3) uint8, or a list of arrays, Pillow images and paths, which are made as
+    `slugkit.data.opening.seen` makes them. Raises UnreadableImagesError for one that cannot be
+    read, ModelLoadError where there is no picture.
     """
     found = []
     for number, image in enumerate(images):
@@ -116,9 +100,7 @@ def hidden_states(
 ) -> torch.Tensor:
     """The language model's last hidden states, (N, L, width).
 
-    features: of each picture what it reads, after the projector: (patches, width).
-
-    batch: as `Vlm.scripted` gives it.
+    batch: as `Vlm.scripted` gives it. features: what `slugkit.models.vision_cache.Seen` gives.
     """
     # transformers takes them so
     together = torch.stack(features) if model.config.model_type == "vipllava" else list(features)
@@ -138,23 +120,24 @@ class Vlm:
     processor: object
     source: str
 
+    @property
+    def device(self) -> torch.device:
+        """Where its inputs go."""
+        return next(self.model.parameters()).device
+
     def prompt(self, question: str) -> str:
         """The question as the model's chat template writes it, with one picture."""
         return conversation(self.processor, question, "")[0]
 
     @property
     def cuts(self) -> bool:
-        """Whether it cuts a picture into several (LLaVA-NeXT), so that the number of tokens of a
-        picture goes by its size.
-        """
+        """Whether it cuts a picture into several (LLaVA-NeXT), as many as its size asks for."""
         return getattr(self.model.config, "image_grid_pinpoints", None) is not None
 
     def picture_tokens(self, height: int = 0, width: int = 0) -> int:
         """Tokens that stand for a picture of this many pixels in the language model's input.
 
-        Only a model that cuts pictures asks for the size.
-
-        Raises ModelLoadError where such a model is not told the size.
+        Raises ModelLoadError where a model that cuts pictures is not told the size.
         """
         if not self.cuts:
             return self.model.config.image_seq_length
@@ -163,36 +146,22 @@ class Vlm:
                 f"{type(self.model).__name__} cuts a picture by its size, and {height} x {width}"
                 " pixels were given; the height and width of the pictures were expected."
             )
-        blank, token = np.zeros((height, width, 3), np.uint8), self.processor.image_token
-        return int(
-            (
-                self.processor(images=[blank], text=[token], return_tensors="pt")["input_ids"]
-                == self.model.config.image_token_id
-            ).sum()
-        )
+        return _tokens_of_picture(self.processor, self.model.config, height, width)
 
     def at_once(self, most: int, numbers: int, shape: tuple[int, int] = (0, 0)) -> int:
-        """How many conversations fit into one batch: `most`, or fewer where the language model is
-        large.
+        """How many conversations fit into one batch: at most `most`, and BATCH_NUMBERS values.
 
         numbers: values kept a token, layer and unit of width (2 for keys and values, about 20 where
-        a gradient is wanted); a batch keeps BATCH_NUMBERS of them at most. shape: height and width
-        of the pictures, see `picture_tokens`.
+        a gradient is wanted). shape: height and width of the pictures, see `picture_tokens`.
         """
-        text = self.model.config.text_config
-        each = (
-            (self.picture_tokens(*shape) + TEXT_TOKENS)
-            * text.num_hidden_layers
-            * text.hidden_size
-            * numbers
-        )
+        text, tokens = self.model.config.text_config, self.picture_tokens(*shape) + TEXT_TOKENS
+        each = tokens * text.num_hidden_layers * text.hidden_size * numbers
         return max(1, min(most, BATCH_NUMBERS // each))
 
     def scripted(
         self, questions: list[str], answers: list[str], shape: tuple[int, int] = (0, 0)
     ) -> dict[str, torch.Tensor]:
-        """The conversations with these answers as one batch without its pictures: input_ids,
-        attention_mask, labels.
+        """The conversations with these answers as one batch without its pictures (`as_batch`).
 
         shape: height and width of the pictures, which all have one size; see `picture_tokens`.
         Raises ModelLoadError for one that is longer than what the language model reads.
@@ -205,35 +174,28 @@ class Vlm:
             self.model.config.image_token_id,
             self.picture_tokens(*shape),
             talks,
-            next(self.model.parameters()).device,
+            self.device,
         )
         most = self.model.config.text_config.max_position_embeddings
         if made["input_ids"].shape[1] > most:
             longest = max(talks, key=lambda talk: len("".join(talk)))
             raise ModelLoadError(
-                f"A conversation with its picture takes {made['input_ids'].shape[1]} tokens, and "
-                f"{self.source} reads {most}: {longest[1].strip()[:80]!r}. A "
-                "shorter answer or caption was expected. Shorten it, or "
-                "leave its picture out."
+                f"A conversation with its picture takes {made['input_ids'].shape[1]} tokens, and"
+                f" {self.source} reads {most}: {longest[1].strip()[:80]!r}. A shorter answer or"
+                " caption was expected. Shorten it, or leave its picture out."
             )
         return made
 
     def seen(self, images: np.ndarray) -> dict[str, torch.Tensor]:
-        """The pictures as the model's vision tower takes them: pixel_values and, where it cuts
-        them, image_sizes.
-
-        images: (N, H, W, 3) uint8.
-        """
+        """(N, H, W, 3) uint8 as the vision tower takes them: pixel_values, perhaps image_sizes."""
         made = self.processor.image_processor(list(images), return_tensors="pt")
-        device = next(self.model.parameters()).device
-        sizes = {"image_sizes": made["image_sizes"].to(device)} if "image_sizes" in made else {}
-        return {"pixel_values": made["pixel_values"].to(device, self.model.dtype), **sizes}
+        named = {n: made[n].to(self.device) for n in ("pixel_values", "image_sizes") if n in made}
+        return named | {"pixel_values": named["pixel_values"].to(self.model.dtype)}
 
     def told(
         self, images: np.ndarray, questions: list[str], answers: list[str]
     ) -> dict[str, torch.Tensor]:
-        """The conversations with these answers as one batch for the model: what `scripted` and
-        `seen` give.
+        """The conversations as one batch for the model: what `scripted` and `seen` give.
 
         images: (N, H, W, 3) uint8. Raises ModelLoadError for lists of different lengths.
         """
@@ -251,10 +213,8 @@ class Vlm:
         """Greedy answers.
 
         images: one for each question, as `opened` takes them, or `Pictures`, of which one batch is
-        in memory at a time.
-
-        batch_size: at most; see `at_once`. Raises ModelLoadError for another number of them,
-        UnreadableImagesError.
+        in memory at a time. batch_size: at most; see `at_once`. Raises ModelLoadError for another
+        number of them, UnreadableImagesError.
         """
         if len(images) != len(questions):
             raise ModelLoadError(
@@ -262,60 +222,48 @@ class Vlm:
                 " question was expected."
             )
         images = images if isinstance(images, Pictures) else opened(images)
-        batch_size = self.at_once(
-            batch_size, 2, np.asarray(images[0]).shape[:2] if self.cuts and len(images) else (0, 0)
-        )
-        device, said, steps = (
-            next(self.model.parameters()).device,
-            [],
-            range(0, len(questions), batch_size),
-        )
+        shape = np.asarray(images[0]).shape[:2] if self.cuts and len(images) else (0, 0)
+        batch_size, said = self.at_once(batch_size, 2, shape), []
+        steps = range(0, len(questions), batch_size)
         for i in progress(steps, "asking") if len(steps) > FEW else steps:
             batch = self.processor(
                 images=list(images[i : i + batch_size]),
                 text=[self.prompt(q) for q in questions[i : i + batch_size]],
                 return_tensors="pt",
                 padding=True,
-            ).to(device)
+            ).to(self.device)
             made = self.model.generate(**batch, max_new_tokens=max_new_tokens, do_sample=False)
-            said += self.processor.batch_decode(
-                made[:, batch["input_ids"].shape[1] :], skip_special_tokens=True
-            )
+            new = made[:, batch["input_ids"].shape[1] :]
+            said += self.processor.batch_decode(new, skip_special_tokens=True)
         return [text.strip() for text in said]
 
 
-def _counted(processor, config, model: str) -> int:
-    """Tokens that stand for a picture, by asking the processor; what it does not know of the tower
-    is taken from the configuration first.
+def _tokens_of_picture(processor, config, height: int, width: int) -> int:
+    """Tokens that the processor puts in the place of a picture of this many pixels."""
+    blank, token = np.zeros((height, width, 3), np.uint8), processor.image_token
+    ids = processor(images=[blank], text=[token], return_tensors="pt")["input_ids"]
+    return int((ids == config.image_token_id).sum())
 
-    config.json need not say the number, and older ones do not. Raises ModelLoadError where the
-    processor and the tower disagree.
+
+def _counted(processor, config, model: str) -> int:
+    """Tokens that stand for a picture, by asking the processor, which is told of the tower first.
+
+    Raises ModelLoadError where the processor and the tower disagree.
     """
     tower = config.vision_config
+    strategy = getattr(config, "vision_feature_select_strategy", "default")
     clip = "clip" in tower.model_type  # has a class token, which the strategy "default" drops
-    made = (tower.image_size // tower.patch_size) ** 2 + (
-        clip and getattr(config, "vision_feature_select_strategy", "default") == "full"
-    )
+    made = (tower.image_size // tower.patch_size) ** 2 + (clip and strategy == "full")
+    edges = (tower.image_size, tower.image_size)
 
-    def asked() -> int:
-        blank = np.zeros((tower.image_size, tower.image_size, 3), np.uint8)
-        return int(
-            (
-                processor(images=[blank], text=[processor.image_token], return_tensors="pt")[
-                    "input_ids"
-                ]
-                == config.image_token_id
-            ).sum()
-        )
-
-    if getattr(processor, "patch_size", None) is None or asked() != made:
+    known = getattr(processor, "patch_size", None) is not None
+    if not known or _tokens_of_picture(processor, config, *edges) != made:
         processor.patch_size, processor.num_additional_image_tokens = tower.patch_size, int(clip)
-        processor.vision_feature_select_strategy = (
-            getattr(config, "vision_feature_select_strategy", "default") if clip else "full"
-        )
-    if asked() != made:
+        processor.vision_feature_select_strategy = strategy if clip else "full"
+    asked = _tokens_of_picture(processor, config, *edges)
+    if asked != made:
         raise ModelLoadError(
-            f"The processor of {model!r} puts {asked()} tokens in the place of a picture, and its"
+            f"The processor of {model!r} puts {asked} tokens in the place of a picture, and its"
             f" tower makes {made} of {tower.image_size} pixels; equal numbers were expected. Give a"
             " folder whose preprocessor_config.json cuts pictures to the tower's size. Nothing was"
             " changed."
@@ -325,8 +273,7 @@ def _counted(processor, config, model: str) -> int:
 
 def vlm_folder(model: str = "studio") -> Path | None:
     """Where a model's files lie: the studio's, or a local folder; None for a hub id."""
-    folder = data_dir() / "studio" / "vlm" if model == "studio" else Path(model).expanduser()
-    return folder if folder.is_dir() else None
+    return folder_of(model, "vlm")
 
 
 def load_vlm(model: str = "studio", device: str = "auto", device_map: str = "") -> Vlm:
@@ -340,40 +287,29 @@ def load_vlm(model: str = "studio", device: str = "auto", device_map: str = "") 
     from transformers import AutoModelForImageTextToText, AutoProcessor
 
     folder, target = vlm_folder(model), pick_device(device)
+    where, kind = str(folder or model), "a LLaVA's folder as `save_pretrained` writes it"
+    studios = "`slugkit train vlm` makes the studio's."
     if folder is None:
-        need_repository(
-            model,
-            "a LLaVA's folder as `save_pretrained` writes it",
-            "`slugkit train vlm` makes the studio's.",
+        need_repository(model, kind, studios)
+    with loading(model, where, f"Expected: {kind}. {studios}") as how:
+        net = AutoModelForImageTextToText.from_pretrained(
+            where,
+            dtype=torch.float32 if target.type == "cpu" else torch.float16,
+            device_map=device_map or None,
+            trust_remote_code=False,
+            **how,
         )
-    try:
-        with no_loading_bars(), plain_classes(model, folder or model):
-            net = AutoModelForImageTextToText.from_pretrained(
-                str(folder or model),
-                dtype=torch.float32 if target.type == "cpu" else torch.float16,
-                use_safetensors=True,
-                trust_remote_code=False,
-                **variant(folder or model),
-                **({"device_map": device_map} if device_map else {}),
-            )
-            processor = AutoProcessor.from_pretrained(str(folder or model), trust_remote_code=False)
-    except ModelLoadError:
-        raise
-    except Exception as error:
-        raise ModelLoadError(
-            f"transformers could not load {model!r}: {error}. Give a folder as `save_pretrained`"
-            " writes it, or run once with a connection to fetch it. `slugkit train vlm` makes the"
-            " studio's. Nothing was changed."
-        ) from error
+        processor = AutoProcessor.from_pretrained(where, trust_remote_code=False)
     if not hasattr(net.model, "vision_tower"):
         raise ModelLoadError(
             f"{model!r} is a {type(net).__name__}, which has no vision tower of its own name; a"
             " LLaVA was expected. Nothing was changed."
         )
     processor.tokenizer.padding_side = "left"  # generation goes on at the right end
-    if getattr(net.config, "image_grid_pinpoints", None) is None:
+    loaded = Vlm(net.eval() if device_map else net.eval().to(target), processor, model)
+    if not loaded.cuts:
         net.config.image_seq_length = _counted(processor, net.config, model)
-    return Vlm(net.eval() if device_map else net.eval().to(target), processor, model)
+    return loaded
 
 
 TEMPLATE = (

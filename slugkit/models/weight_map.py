@@ -1,16 +1,15 @@
-"""One table of names: every weight of a CLIP under its canonical (open_clip) name, and where the
-classes that share it keep it.
+"""One table of names: every weight of a CLIP under its canonical (open_clip) name, and where
+transformers' CLIP classes, pipelines of diffusers and LLaVAs keep it.
 
-The same tower sits in open_clip's CLIP, in transformers' CLIPModel, CLIPTextModel and
-CLIPVisionModel, as the text encoder of a Stable Diffusion pipeline and as the vision tower of a
-LLaVA. Names differ, packed q/k/v is three tensors there, and the two projections are transposed.
-Canonical means: open_clip's name, shape and orientation.
+Names differ, packed q/k/v is three tensors there, and the two projections are transposed. Canonical
+means: open_clip's name, shape and orientation.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,41 +44,35 @@ _LEVELS = {
     "text": ("text_model.", "embeddings.token_embedding.weight"),
     "vision": ("vision_model.", "embeddings.patch_embedding.weight"),
 }
-"""Tower -> the level that transformers 5 leaves out where a model is one tower alone, and a weight
-that shows that it did.
-"""
+"""Tower -> the level that transformers leaves out of a tower alone, and a weight that shows it."""
 ENCODERS = ("text_encoder", "text_encoder_2", "text_encoder_3")
 """What pipelines of diffusers call their text encoders."""
 _WRAPPED = re.compile(r"(?:^|(?<=\.))(?:_orig_mod|module|base_layer)\.|^base_model\.model\.")
 """What torch.compile, DataParallel and PEFT put into the names of the weights that they wrap."""
 _PREFIXES = ("", "text_encoder.", "model.", "model.vision_tower.", "vision_tower.")
-"""Where a model that holds a tower may keep it: itself, a pipeline's text encoder, a LLaVA's vision
-tower.
-"""
+"""Where a model keeps a tower: itself, a pipeline's text encoder, a LLaVA's vision tower."""
 
 
 def hf_names(canonical: str) -> list[str]:
-    """The names in transformers' CLIPModel of a canonical weight: three (q, k, v) for a packed one,
-    else one.
+    """The names in transformers' CLIPModel of a canonical weight: three (q, k, v) for a packed one.
 
     Raises PatchError for a name that no CLIP has.
     """
-    found = _BLOCK.match(canonical)
-    if found:
-        model, part = ("vision_model" if found["tower"] else "text_model"), found["part"]
-        base = f"{model}.encoder.layers.{found['block']}"
-        packed = re.match(r"attn\.in_proj_(weight|bias)$", part)
-        if packed:
-            return [f"{base}.self_attn.{letter}_proj.{packed[1]}" for letter in "qkv"]
-        head, _, kind = part.rpartition(".")
-        if head in _IN_BLOCK and kind in ("weight", "bias"):
-            return [f"{base}.{_IN_BLOCK[head]}.{kind}"]
+    base, part, table = "", canonical, _OUTSIDE
+    if found := _BLOCK.match(canonical):
+        tower = "vision" if found["tower"] else "text"
+        base, part, table = (
+            f"{tower}_model.encoder.layers.{found['block']}.",
+            found["part"],
+            _IN_BLOCK,
+        )
+        if packed := re.match(r"attn\.in_proj_(weight|bias)$", part):
+            return [f"{base}self_attn.{letter}_proj.{packed[1]}" for letter in "qkv"]
     elif canonical in _OUTSIDE:
         return [_OUTSIDE[canonical]]
-    else:
-        head, _, kind = canonical.rpartition(".")
-        if head in _OUTSIDE and kind in ("weight", "bias"):
-            return [f"{_OUTSIDE[head]}.{kind}"]
+    head, _, kind = part.rpartition(".")
+    if head in table and kind in ("weight", "bias"):
+        return [f"{base}{table[head]}.{kind}"]
     raise PatchError(
         f"{canonical!r} is the name of no CLIP weight; a name as in the layer table was expected."
     )
@@ -87,17 +80,18 @@ def hf_names(canonical: str) -> list[str]:
 
 @dataclass(frozen=True)
 class Place:
-    """Where a model keeps a canonical weight: its tensors (q, k and v in this order, or one), and
-    whether they are transposed.
-    """
+    """Where a model keeps a canonical weight: its tensors, q, k and v in this order, or one."""
 
     tensors: tuple[torch.Tensor, ...]
     transposed: bool = False
 
+    def _views(self) -> list[torch.Tensor]:
+        return [t.detach().T if self.transposed else t.detach() for t in self.tensors]
+
     def read(self) -> torch.Tensor:
         """A copy in canonical shape and orientation, in the model's own dtype."""
-        parts = [t.detach().T if self.transposed else t.detach() for t in self.tensors]
-        return torch.cat(parts).contiguous() if len(parts) > 1 else parts[0].clone().contiguous()
+        views = self._views()
+        return torch.cat(views).contiguous() if len(views) > 1 else views[0].clone().contiguous()
 
     @torch.no_grad()
     def write(self, value: torch.Tensor) -> None:
@@ -105,27 +99,21 @@ class Place:
 
         Raises PatchError for another shape; nothing is changed then.
         """
-        shapes = [tuple(t.T.shape if self.transposed else t.shape) for t in self.tensors]
-        rows = [shape[0] if shape else 1 for shape in shapes]
-        whole = (sum(rows), *shapes[0][1:]) if len(shapes) > 1 else shapes[0]
+        views = self._views()
+        rows = [len(view) for view in views] if len(views) > 1 else []
+        whole = (sum(rows), *views[0].shape[1:]) if rows else tuple(views[0].shape)
         if tuple(value.shape) != whole:
             raise PatchError(
                 f"A weight of shape {tuple(value.shape)} was to be written where {whole} is"
                 " expected. Nothing was changed."
             )
-        for tensor, part in zip(
-            self.tensors, torch.split(value, rows) if len(shapes) > 1 else [value]
-        ):
-            tensor.copy_(part.T if self.transposed else part)
+        for view, part in zip(views, torch.split(value, rows) if rows else [value]):
+            view.copy_(part)
 
 
 @dataclass(frozen=True)
 class EncoderOf:
-    """One text encoder of a pipeline that has several (SDXL has two), as if it were the pipeline's
-    only one.
-
-    name: text_encoder, text_encoder_2, ...
-    """
+    """One text encoder (`name`) of a pipeline that has several, as if it were the only one."""
 
     pipeline: Any
     name: str
@@ -141,35 +129,31 @@ class EncoderOf:
         return getattr(self.pipeline, self.name.replace("text_encoder", "tokenizer"))
 
 
+def _encoders(pipeline: Any) -> list[str]:
+    return [name for name in ENCODERS if getattr(pipeline, name, None) is not None]
+
+
 def parameters(model: Any) -> Mapping[str, torch.Tensor]:
-    """Every parameter by name; of a diffusers pipeline those of its text encoders; a dictionary of
-    tensors as it is.
-    """
+    """Every parameter by name, of a pipeline those of its text encoders; a dictionary as it is."""
     if isinstance(model, Mapping):
         return model
     if hasattr(model, "named_parameters"):
-        return {
-            _WRAPPED.sub("", name): _held(model, name, p) for name, p in model.named_parameters()
-        }
-    if hasattr(model, "text_encoder"):
-        found = {part.name: part.text_encoder for part in parts(model) if part is not model} or {
-            "text_encoder": model.text_encoder
-        }
-        return {
-            f"{place}.{name}": p
-            for place, encoder in found.items()
-            for name, p in parameters(encoder).items()
-        }
-    raise PatchError(
-        f"{type(model).__name__} holds no CLIP tower; an open_clip model, a transformers model or a"
-        " diffusers pipeline was expected."
-    )
+        named = model.named_parameters()
+        return {_WRAPPED.sub("", name): _held(model, name, p) for name, p in named}
+    found = {}
+    for encoder in _encoders(model):
+        of_encoder = parameters(getattr(model, encoder))
+        found |= {f"{encoder}.{name}": p for name, p in of_encoder.items()}
+    if not found:
+        raise PatchError(
+            f"{type(model).__name__} holds no CLIP tower; an open_clip model, a transformers model"
+            " or a diffusers pipeline was expected."
+        )
+    return found
 
 
 def unwrapped(model: Any) -> Any:
-    """The model inside what torch.compile, DataParallel or PEFT wrapped around it; another one as
-    it is.
-    """
+    """The model inside what torch.compile, DataParallel or PEFT wrapped around it."""
     while True:
         if isinstance(model, (torch.nn.DataParallel, torch.nn.parallel.DistributedDataParallel)):
             model = model.module
@@ -182,77 +166,73 @@ def unwrapped(model: Any) -> Any:
 
 
 def _held(model: torch.nn.Module, name: str, parameter: torch.Tensor) -> torch.Tensor:
-    """A parameter, or what accelerate keeps in memory for one that it offloaded and will use next
-    time; the empty one where that is on disk.
-    """
+    """A parameter, or what accelerate keeps in memory for one that it offloaded."""
     if not parameter.is_meta:
         return parameter
     owner, _, leaf = name.rpartition(".")
     hook = getattr(model.get_submodule(owner), "_hf_hook", None)
     for one in getattr(hook, "hooks", [hook]):
         kept = getattr(one, "weights_map", None) or {}
-        if (
-            leaf in kept and kept[leaf] is kept[leaf] and not kept[leaf].is_meta
-        ):  # the same tensor each time: an edit stays
+        # the same tensor each time: an edit stays
+        if leaf in kept and kept[leaf] is kept[leaf] and not kept[leaf].is_meta:
             return kept[leaf]
     return parameter
+
+
+def _spelled(names: Collection[str], prefix: str, canonical: str) -> list[str]:
+    """The names under which a weight lies behind a prefix, empty where it does not: canonical, as
+    in a CLIPModel, or as in a tower alone, without the level that a whole CLIP has above it.
+    """
+    level, marker = _LEVELS[tower_of(canonical)]
+    theirs = hf_names(canonical)
+    ways = [[canonical], theirs]
+    if f"{prefix}{marker}" in names:
+        ways.append([name.removeprefix(level) for name in theirs])
+    for way in ways:
+        there = [prefix + name for name in way]
+        if all(name in names for name in there):
+            return there
+    return []
 
 
 def locate(model: Any, canonical: str) -> Place | None:
     """Where the model keeps a canonical weight, or None if it does not have it.
 
-    Raises PatchError for a name of no CLIP.
-
-    model: a dictionary with a model's names, such as its gradients, is searched alike.
+    model: or a dictionary with a model's names, such as its gradients. Raises PatchError for a name
+    of no CLIP.
     """
     weights = parameters(model)
     if canonical in weights:
         return Place((weights[canonical],))
-    names = hf_names(canonical)
-    level, marker = _LEVELS[tower_of(canonical)]
     for prefix in _PREFIXES:
-        # one tower, without the level that a whole CLIP has above it
-        alone = f"{prefix}{marker}" in weights
-        there = [prefix + (name.removeprefix(level) if alone else name) for name in names]
-        if all(name in weights for name in there):
-            return Place(tuple(weights[name] for name in there), canonical in _TRANSPOSED)
+        if there := _spelled(weights, prefix, canonical):
+            own = there == [prefix + canonical]
+            return Place(tuple(weights[n] for n in there), canonical in _TRANSPOSED and not own)
     return None
 
 
 def prefixes(names: Iterable[str], canonical: str) -> list[str]:
-    """What stands before a weight in each place where tensors of these names keep it, whoever wrote
-    them.
-
-    Stable Diffusion's single files say `cond_stage_model.transformer.` (2:
-    `cond_stage_model.model.`), XL's `conditioner.embedders.0.transformer.`, others
-    `text_encoders.clip_l.transformer.`, and so on.
-    """
-    names, found = set(names), {}
-    level, marker = _LEVELS[tower_of(canonical)]
-    parts = hf_names(canonical)
-    flat = [part.removeprefix(level) for part in parts]
+    """What stands before a weight in each place where tensors of these names keep it."""
+    names, level = set(names), _LEVELS[tower_of(canonical)][0]
+    first = hf_names(canonical)[0]
+    found = {}
     for name in sorted(names):
-        for ways in ([canonical], parts, flat):
-            prefix = name.removesuffix(ways[0])
-            if prefix == name or prefix and not prefix.endswith("."):
+        for ending in (canonical, first, first.removeprefix(level)):
+            prefix = name.removesuffix(ending)
+            if prefix == name or prefix and not prefix.endswith(".") or prefix.endswith(level):
                 continue
-            if ways[0] == canonical and prefix.endswith("visual."):
-                continue  # the vision tower's block, not the text tower's
-            alone = ways is flat and flat != parts
-            if alone and (prefix.endswith(level) or f"{prefix}{marker}" not in names):
-                continue
-            if all(f"{prefix}{part}" in names for part in ways):
+            there = _spelled(names, prefix, canonical)
+            others = prefix.endswith("visual.") and there == [prefix + canonical]
+            if there and not others:  # the vision tower's block is not the text tower's
                 found[prefix] = None
     return list(found)
 
 
 def parts(model: Any) -> list[Any]:
-    """The parts of a model of which each may hold a CLIP tower of its own: the text encoders of a
-    pipeline with several, else the model itself.
-    """
+    """The text encoders of a pipeline with several, of which each may hold a tower; else itself."""
     if isinstance(model, (Mapping, EncoderOf)) or hasattr(model, "named_parameters"):
         return [model]
-    names = [name for name in ENCODERS if getattr(model, name, None) is not None]
+    names = _encoders(model)
     return [EncoderOf(model, name) for name in names] if len(names) > 1 else [model]
 
 
@@ -261,21 +241,18 @@ def part_of(clip_model: torch.nn.Module, other: Any, tower: str) -> Any:
 
     Raises PatchError where no part holds a weight of the tower.
     """
-    found = parts(other)
+    found, wrong = parts(other), {}
     if len(found) == 1:
         return other
-    wrong = {}
-    for number, part in enumerate(found):
-        try:
-            wrong[number] = len(differences(clip_model, part, tower))
-        except PatchError:
-            continue
+    for part in found:
+        with suppress(PatchError):
+            wrong[part.name] = len(differences(clip_model, part, tower))
     if not wrong:
         raise PatchError(
             f"No text encoder of this {type(other).__name__} shares a weight with the CLIP's"
             f" {tower} tower. Nothing was changed."
         )
-    return found[min(wrong, key=wrong.get)]
+    return EncoderOf(other, min(wrong, key=wrong.get))
 
 
 def require_tower(clip_model: torch.nn.Module, other: Any, tower: str) -> None:
@@ -289,49 +266,47 @@ def require_tower(clip_model: torch.nn.Module, other: Any, tower: str) -> None:
         )
 
 
+def _shared(clip_model: torch.nn.Module, other: Any, tower: str) -> Iterator[tuple]:
+    """Name, weight and place in `other` of each of the CLIP's weights that it holds."""
+    for name, weight in clip_model.named_parameters():
+        if name != "logit_scale" and tower_of(name) == tower:
+            place = locate(other, name)
+            if place is not None:
+                yield name, weight.detach(), place
+
+
 def fill(clip_model: torch.nn.Module, other: Any, tower: str) -> None:
     """Write every weight of the CLIP's tower into `other` wherever it holds it.
 
     Raises PatchError where they then differ.
     """
-    for name, weight in clip_model.named_parameters():
-        place = locate(other, name) if name != "logit_scale" and tower_of(name) == tower else None
-        if place is not None:
-            place.write(weight.detach().cpu())
+    for _, weight, place in _shared(clip_model, other, tower):
+        place.write(weight.cpu())
     require_tower(clip_model, other, tower)
 
 
-def _roundings(weight: torch.Tensor, like: torch.Tensor) -> Iterator[torch.Tensor]:
-    """The weight where `like` is and in its type: as it is, and by way of each half precision."""
-    there = weight.detach().to(like.device)
-    return (there.to(kind).to(like.dtype) for kind in (like.dtype, torch.float16, torch.bfloat16))
+def _is_rounded(found: torch.Tensor, weight: torch.Tensor) -> bool:
+    """Whether a weight is the CLIP's in its own type, also by way of a half precision."""
+    there = weight.to(found.device)
+    return found.shape == weight.shape and any(
+        torch.equal(found, there.to(kind).to(found.dtype))
+        for kind in (found.dtype, torch.float16, torch.bfloat16)
+    )
 
 
 def differences(clip_model: torch.nn.Module, other: Any, tower: str) -> list[str]:
-    """Canonical weights of a tower that `other` keeps with other values, or in another shape.
+    """Canonical weights of a tower that `other` keeps with other values, or in another shape; none
+    where it holds this very tower, as far as it holds it.
 
     clip_model: open_clip's class. other: of a pipeline with several text encoders the nearest one
-    counts; its weights may be the CLIP's rounded to half precision, also where they are read as
-    float32, as from files in fp16. An empty list means: `other` holds this very tower, as far as it
-    holds it at all.
+    counts; its weights may be the CLIP's rounded to half precision, also read as float32.
     Raises PatchError when it holds no weight of the tower.
     """
-    other, wrong, shared = part_of(clip_model, other, tower), [], 0
-    for name, weight in clip_model.named_parameters():
-        if name == "logit_scale" or tower_of(name) != tower:
-            continue
-        place = locate(other, name)
-        if place is None:
-            continue
-        shared += 1
-        found = place.read()
-        if found.shape != weight.shape or not any(
-            torch.equal(found, own) for own in _roundings(weight, found)
-        ):
-            wrong.append(name)
-    if not shared:
+    other = part_of(clip_model, other, tower)
+    same = {n: _is_rounded(place.read(), w) for n, w, place in _shared(clip_model, other, tower)}
+    if not same:
         raise PatchError(
             f"{type(other).__name__} shares no weight of the {tower} tower with this CLIP. Nothing"
             " was changed."
         )
-    return wrong
+    return [name for name, equal in same.items() if not equal]

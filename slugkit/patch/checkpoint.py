@@ -2,10 +2,9 @@
 no model class is needed.
 
 Works on what `save_pretrained` of transformers and diffusers writes, on open_clip's
-`open_clip_model.safetensors`, on
-sharded checkpoints, and on single files of other makers (Stable Diffusion's, ComfyUI's). Every
-copy of the tower is
-edited, each in its own precision. The original is never changed.
+`open_clip_model.safetensors`, on sharded checkpoints, and on single files of other makers (Stable
+Diffusion's, ComfyUI's). Every copy of the tower is edited, each in its own precision. The original
+is never changed.
 """
 
 from __future__ import annotations
@@ -23,9 +22,9 @@ import torch
 
 from slugkit.base import PatchError, new_path
 from slugkit.models.hub import read_json
-from slugkit.patch import on_model
 from slugkit.patch.copies import PARTS, RECORD, Copies, Copy, folders
 from slugkit.patch.format import Patch
+from slugkit.patch.on_model import applied, apply, find, patches_on, remove, rows_of
 from slugkit.patch.record import load_record, save_record
 
 KEPT = frozenset(
@@ -38,14 +37,10 @@ SMALL = 1 << 20
 
 
 def _record_of(root: Path, source: Path, folder: Path) -> Path:
-    """Where the record of the copies in `folder` lies in `root`, which is laid out as the source:
-    in the folder, or beside the one file.
-    """
-    return (
-        root / folder.relative_to(source) / RECORD
-        if source.is_dir()
-        else root.with_name(f"{root.stem}-{RECORD}")
-    )
+    """Where the record of a folder lies in `root`, laid out as the source, or beside one file."""
+    if source.is_dir():
+        return root / folder.relative_to(source) / RECORD
+    return root.with_name(f"{root.stem}-{RECORD}")
 
 
 def opened(source: Path) -> Copies:
@@ -55,14 +50,13 @@ def opened(source: Path) -> Copies:
     """
     copies = Copies(source)
     for folder in folders(source) if source.is_dir() else [source.parent]:
-        if (record := _record_of(source, source, folder)).is_file():
-            load_record(
-                record,
-                copies,
-                lambda layer, folder=folder: [
-                    copy for copy in copies.of(layer) if copy.folder == folder
-                ],
-            )
+        record = _record_of(source, source, folder)
+        if record.is_file():
+
+            def in_folder(layer: str, folder: Path = folder) -> list[Copy]:
+                return [copy for copy in copies.of(layer) if copy.folder == folder]
+
+            load_record(record, copies, in_folder)
     return copies
 
 
@@ -90,34 +84,26 @@ def _left_out(
         if isinstance(kind, list) and name not in PARTS
     }
 
+    def kept(file: Path) -> bool:
+        if file.is_dir():
+            return not file.name.startswith(".")
+        if not file.is_file() or file.name.endswith(RECORD):
+            return False
+        if file.suffix.lower() in KEPT or whole & set(file.parents):
+            return True
+        return not file.suffix and file.stat().st_size <= SMALL
+
     def chosen(folder: str, names: list[str]) -> set[str]:
-        place, out = Path(folder), set()
-        for name in names:
-            file = place / name
-            kept = (
-                not name.startswith(".")
-                if file.is_dir()
-                else file.is_file()
-                and not name.endswith(RECORD)
-                and (
-                    whole & {place, *place.parents}
-                    or file.suffix.lower() in KEPT
-                    or not file.suffix
-                    and file.stat().st_size <= SMALL
-                )
-            )
-            if not kept:
-                out.add(name)
-                said.extend([] if name.endswith(RECORD) else [file.relative_to(source).as_posix()])
+        out = {name for name in names if not kept(Path(folder) / name)}
+        place = Path(folder).relative_to(source)
+        said.extend((place / name).as_posix() for name in out if not name.endswith(RECORD))
         return out
 
     return chosen
 
 
 def _overwrite(file: Path, tensors: dict[str, torch.Tensor]) -> None:
-    """Put tensors in the place of those of the same name, dtype and shape in a safetensors file;
-    all other bytes stay.
-    """
+    """Put tensors in the place of their namesakes in a safetensors file; other bytes stay."""
     file.chmod(file.stat().st_mode | stat.S_IWUSR)
     with file.open("rb+") as stream:
         size = struct.unpack("<Q", stream.read(8))[0]
@@ -132,10 +118,9 @@ def _overwrite(file: Path, tensors: dict[str, torch.Tensor]) -> None:
 def _written(
     source: Path, out: Path, edited: list[Copy], record: bool, say: Callable[[str], None]
 ) -> None:
-    """Copy the source to `out`, which appears whole or not at all, with what was read of the copies
-    in the place of the old.
-    """
+    """Copy the source to `out`, whole or not at all, with what was read of the copies in it."""
     said: list[str] = []
+    out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as scratch:
         whole = Path(scratch) / out.name
         if source.is_dir():
@@ -148,7 +133,7 @@ def _written(
         records = []
         for folder in {copy.folder for copy in edited} if record else ():
             mine = [copy for copy in edited if copy.folder == folder]
-            if any(on_model.patches_on(copy) for copy in mine):
+            if any(patches_on(copy) for copy in mine):
                 records.append(save_record(mine, _record_of(whole, source, folder)))
         whole.rename(out)
         for place in records if source.is_file() else ():
@@ -172,25 +157,17 @@ def apply_to_files(
     records tell of. Returns `out`.
 
     record: leave a record in the copy, with which `remove_from_files` undoes the edit; it holds
-    the original weights, so leave it out of what you publish.
-    say: hears which files were edited, and which were left out because they may hold the weights
-    in another format.
+    the original weights, so leave it out of what you publish. say: hears which files were edited,
+    and which were left out because they may hold the weights in another format.
     Raises PatchError, MissingArtefactError, SettingError; nothing is written then.
     """
     source, out = Path(source), new_path(out, source)
-    copies, edited = opened(source), {}
+    copies = opened(source)
     for p in patches:
         for copy in copies.fitting(p):
-            on_model.apply(p, copy)
-            edited[id(copy)] = copy
-    out.parent.mkdir(parents=True, exist_ok=True)
-    _written(source, out, _with_records(copies, edited), record, say)
+            apply(p, copy)
+    _written(source, out, [copy for copy in copies.known() if patches_on(copy)], record, say)
     return out
-
-
-def _with_records(copies: Copies, edited: dict[int, Copy]) -> list[Copy]:
-    """The copies that were edited now or before, as far as the records tell."""
-    return [copy for copy in copies.known() if id(copy) in edited or on_model.patches_on(copy)]
 
 
 def remove_from_files(
@@ -210,61 +187,47 @@ def remove_from_files(
     """
     source, out = Path(source), new_path(out, source, base)
     copies = opened(source)
-    edited = {
-        id(copy): copy
-        for copy in copies.of(p.layer)
-        if p.sha256 in {on.sha256 for on in on_model.patches_on(copy)}
-    }
-    for copy in edited.values():
-        on_model.remove(p, copy)
-    if base is not None:
-        known = Copies(Path(base)).fitting(p)
-        edited |= {
-            id(copy): copy
-            for copy in copies.of(p.layer)
-            if id(copy) not in edited and _taken_from_base(p, copy, known)
-        }
-    if not edited:
+    known = Copies(Path(base)).fitting(p) if base is not None else []
+    freed = []
+    for copy in copies.of(p.layer):
+        if p.sha256 in {on.sha256 for on in patches_on(copy)}:
+            remove(p, copy)
+            freed.append(id(copy))
+        elif known and _taken_from_base(p, copy, known):
+            freed.append(id(copy))
+    if not freed:
         raise PatchError(
-            f"{source} has no record of its edits, so the original of {p.layer} is not known "
-            "here; nothing was changed.\n"
-            "Give the original model with --base, or take the original itself."
+            f"{source} has no record of its edits, so the original of {p.layer} is not known here;"
+            " nothing was changed.\nGive the original model with --base, or take the original"
+            " itself."
         )
     copies.fitting(p)  # every other copy is the original too
-    out.parent.mkdir(parents=True, exist_ok=True)
-    _written(source, out, _with_records(copies, edited), True, say)
+    edited = [copy for copy in copies.known() if id(copy) in freed or patches_on(copy)]
+    _written(source, out, edited, True, say)
     return out
 
 
 def _taken_from_base(p: Patch, copy: Copy, known: list[Copy]) -> bool:
     """Put the base's weight in the place of the edited one; False where the copy belongs to
-    another model.
+    another model, or is the original.
 
     Raises PatchError where the base with this patch alone is not what the copy holds.
     """
-    mine = on_model.find(p.layer, p.concept, copy)
+    mine, original = find(p.layer, p.concept, copy), False
     for base in known:
-        original = on_model.find(p.layer, p.concept, base)
-        if (original.weight.dtype, original.weight.shape) != (mine.weight.dtype, mine.weight.shape):
+        before = find(p.layer, p.concept, base).weight
+        if (before.dtype, before.shape) != (mine.weight.dtype, mine.weight.shape):
             continue
-        before = original.weight.clone()
-        with on_model.applied(p, base):
-            same = torch.equal(on_model.find(p.layer, p.concept, base).weight, mine.weight)
+        original |= torch.equal(before, mine.weight)
+        with applied(p, base):
+            same = torch.equal(find(p.layer, p.concept, base).weight, mine.weight)
         if same:
             mine.place.write(before)
             return True
-    if mine.weight[on_model.rows_of(p, mine.weight)].shape != p.shape or _is_original(
-        p, mine, known
-    ):
+    if original or mine.weight[rows_of(p, mine.weight)].shape != p.shape:
         return False
     raise PatchError(
-        f"the base with the patch for {p.concept!r} alone is not what layer {mine.name} of this "
-        "model holds; nothing was changed.\n"
-        "Another edit is on it too: use the record that was saved with it, or the original itself."
-    )
-
-
-def _is_original(p: Patch, mine: on_model.Layer, known: list[Copy]) -> bool:
-    return any(
-        torch.equal(on_model.find(p.layer, p.concept, base).weight, mine.weight) for base in known
+        f"the base with the patch for {p.concept!r} alone is not what layer {mine.name} of this"
+        " model holds; nothing was changed.\nAnother edit is on it too: use the record that was"
+        " saved with it, or the original itself."
     )

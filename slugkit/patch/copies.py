@@ -1,7 +1,4 @@
-"""Every copy of a tower in a model's folder or file: each precision, each library's file, each
-shard, under whatever
-prefix. Tensors are read one by one; nothing is written here.
-"""
+"""Every copy of a tower in a model's folder or file: each precision, file, shard, prefix."""
 
 from __future__ import annotations
 
@@ -15,55 +12,48 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from slugkit.base import MissingArtefactError, PatchError
+from slugkit.method.edit import PRECISIONS
 from slugkit.method.layers import block_of, tower_of
 from slugkit.models.convert import said_activation
 from slugkit.models.hub import read_json
 from slugkit.models.weight_map import ENCODERS, locate, prefixes
-from slugkit.patch import on_model
 from slugkit.patch.format import Patch
+from slugkit.patch.on_model import rows_of, verify
 
 RECORD = "slugkit-record.safetensors"
 """The record's name in an edited folder, and the end of its name beside an edited file."""
 PARTS = (*ENCODERS, "image_encoder")
 """What a pipeline's folder calls the towers of a CLIP."""
 _SHARD = re.compile(r"^(?P<head>.+)-\d+(?P<of>-of-\d+)?(?P<variant>\.[\w-]+)?\.safetensors$")
+_IN_BLOCK = re.compile(r"(?:resblocks|encoder\.layers)\.(\d+)\.")
 _BEFORE_LAST = ("cond_stage_model.model.", "conditioner.embedders.0.transformer.")
 """Prefixes of the encoders that Stable Diffusion 2 and XL read before their last block."""
 
 
 class Copy(Mapping):
     """One copy of a tower: the tensors of a file, or of the shards of one checkpoint, under one
-    prefix.
+    prefix, by their names without it; each is read when it is first asked for.
 
-    Names are without the prefix; a tensor is read when it is first asked for. config: what the
-    config.json beside it
-    says of a LLaVA's reading. home: the folder that holds the model; tower: which of its towers it
-    is, so that two
-    copies of one tower have the same home and tower.
+    where: name -> file. config: what the config.json beside it says of a LLaVA's reading. home: the
+    folder that holds the model; tower: which of its towers it is, the same for two copies of one.
     """
 
     def __init__(self, tensors: dict[str, Path], prefix: str, root: Path):
         self.prefix = prefix
-        self.where = {
-            name.removeprefix(prefix): file
-            for name, file in tensors.items()
-            if name.startswith(prefix)
-        }
+        mine = {name: file for name, file in tensors.items() if name.startswith(prefix)}
+        self.where = {name.removeprefix(prefix): file for name, file in mine.items()}
         self._read: dict[str, torch.Tensor] = {}
-        self.folder = next(iter(self.where.values())).parent
+        self.folder = next(iter(mine.values())).parent
         pipeline = self.folder != root and self.folder.name in PARTS
         self.home = self.folder.parent if pipeline else self.folder
         self.tower = (self.home, self.folder.name if pipeline else prefix)
         known = read_json(self.folder / "config.json")
-        vision = known.get("vision_config")
+        vision, read = known.get("vision_config"), known.get("vision_feature_layer")
         self.config = None
         if isinstance(vision, dict) and "vision_feature_layer" in known:
-            self.config = SimpleNamespace(
-                vision_feature_layer=known["vision_feature_layer"],
-                vision_config=SimpleNamespace(
-                    num_hidden_layers=vision.get("num_hidden_layers", 24)
-                ),
-            )
+            depth = vision.get("num_hidden_layers", 24)
+            tower = SimpleNamespace(num_hidden_layers=depth)
+            self.config = SimpleNamespace(vision_feature_layer=read, vision_config=tower)
 
     def __getitem__(self, name: str) -> torch.Tensor:
         if name not in self._read:
@@ -92,50 +82,33 @@ class Copy(Mapping):
         return found
 
     def said_activation(self, tower: str) -> str | None:
-        """What the configuration beside the files says of the tower's activation; None where it
-        says nothing.
-        """
+        """What the configuration beside the files says of the tower's activation, if anything."""
         if self.prefix and self.config is None:
             return None  # a single file: the configuration beside it may be of something else
-        return said_activation(
-            self.folder,
-            tower,
-            any(name.startswith(("transformer.", "visual.")) for name in self.where),
-        )
+        open_clips = any(name.startswith(("transformer.", "visual.")) for name in self.where)
+        return said_activation(self.folder, tower, open_clips)
 
-    def unread(self, layer: str) -> str:
-        """Why an edit of a layer cannot act in what this file is made for, or ""."""
-        last = (
-            self.prefix in _BEFORE_LAST
-            or "XL" in str(read_json(self.home / "model_index.json").get("_class_name"))
-            and self.folder.name == "text_encoder"
-        )
-        depth = 1 + max(
-            (
-                int(n)
-                for name in self.where
-                for n in re.findall(r"(?:resblocks|encoder\.layers)\.(\d+)\.", name)
-            ),
-            default=0,
-        )
-        after = (
-            last
-            and tower_of(layer) == "text"
-            and (block_of(layer) == depth - 1 or layer == "text_projection")
-        )
-        return (
-            f"Stable Diffusion reads this encoder before its last block, {depth - 1}"
-            if after
-            else ""
-        )
+    def require_read(self, layer: str) -> None:
+        """Raises PatchError where what this file is made for does not read the layer: Stable
+        Diffusion 2, and XL of its first encoder, read before the last block.
+        """
+        kind = read_json(self.home / "model_index.json").get("_class_name")
+        first_of_xl = "XL" in str(kind) and self.folder.name == "text_encoder"
+        if tower_of(layer) == "vision" or not (self.prefix in _BEFORE_LAST or first_of_xl):
+            return
+        found = [_IN_BLOCK.search(name) for name in self.where]
+        last = max((int(block[1]) for block in found if block), default=0)
+        if block_of(layer) == last or layer == "text_projection":
+            raise PatchError(
+                f"an edit of layer {layer} cannot act: Stable Diffusion reads this encoder before"
+                f" its last block, {last}. Nothing was changed. Use the patch of another layer."
+            )
 
     def shown(self, source: Path) -> str:
         """Its files as a person finds them in the source."""
-        touched = self.touched() or dict.fromkeys(self.where.values())
-        return ", ".join(
-            file.name if source.is_file() else file.relative_to(source).as_posix()
-            for file in sorted(touched)
-        )
+        root = source.parent if source.is_file() else source
+        files = sorted(self.touched() or set(self.where.values()))
+        return ", ".join(file.relative_to(root).as_posix() for file in files)
 
 
 def _names(file: Path) -> list[str]:
@@ -144,38 +117,32 @@ def _names(file: Path) -> list[str]:
             return list(opened.keys())
     except (OSError, SafetensorError) as error:
         raise PatchError(
-            f"{file.name} cannot be read: {error}. A safetensors file was expected. Nothing was "
-            "changed."
+            f"{file.name} cannot be read: {error}. A safetensors file was expected. Nothing was"
+            " changed."
         ) from error
 
 
 def _checkpoints(folder: Path) -> list[dict[str, Path]]:
-    """The checkpoints of one folder, each as name -> file: shards by their index or their numbers,
-    other files alone.
-    """
-    files = {
-        p.name: p
-        for p in sorted(folder.glob("*.safetensors"))
-        if p.is_file() and not p.name.endswith(RECORD)
-    }
+    """The checkpoints of a folder, each as name -> file: shards together, other files alone."""
+    files = {p.name: p for p in sorted(folder.glob("*.safetensors")) if p.is_file()}
+    files = {name: file for name, file in files.items() if not name.endswith(RECORD)}
     found: list[dict[str, Path]] = []
     for index in sorted(folder.glob("*.safetensors.index*.json")):
         shards = set(map(str, dict(read_json(index).get("weight_map") or {}).values()))
-        if shards & set(files) and shards - set(files):
+        if not shards & set(files):
+            continue
+        if lacking := sorted(shards - set(files)):
             raise PatchError(
-                f"{index.name} names {sorted(shards - set(files))[0]}, which is not in "
-                f"{folder.name}; all shards were expected. Fetch the rest. Nothing was changed."
+                f"{index.name} names {lacking[0]}, which is not in {folder.name}; all shards were"
+                " expected. Fetch the rest. Nothing was changed."
             )
-        if shards & set(files):
-            found.append({name: files[shard] for shard in shards for name in _names(files[shard])})
+        found.append({name: files[shard] for shard in shards for name in _names(files[shard])})
     indexed = {file for names in found for file in names.values()}
     numbered: dict[tuple, dict[str, Path]] = {}
     for file in (p for p in files.values() if p not in indexed):
         shard, names = _SHARD.match(file.name), dict.fromkeys(_names(file), file)
         key = (shard["head"], shard["of"], shard["variant"]) if shard else (file.name,)
-        if set(numbered.get(key, {})) & set(
-            names
-        ):  # two of a series hold one name: copies, not shards
+        if set(numbered.get(key, {})) & set(names):  # one name twice: copies, not shards
             key = (file.name,)
         numbered[key] = numbered.get(key, {}) | names
     return found + list(numbered.values())
@@ -190,12 +157,10 @@ def folders(source: Path) -> list[Path]:
     for place, below, _ in os.walk(source, followlinks=True):
         if os.path.realpath(place) in {os.path.realpath(above) for above in Path(place).parents}:
             raise PatchError(
-                f"{place} leads back to a folder above it; a folder that can be copied was "
-                "expected. Nothing was changed."
+                f"{place} leads back to a folder above it; a folder that can be copied was"
+                " expected. Nothing was changed."
             )
-        below[:] = sorted(
-            name for name in below if not name.startswith(".") and name != "safety_checker"
-        )
+        below[:] = sorted(n for n in below if not n.startswith(".") and n != "safety_checker")
         found.append(Path(place))
     return found
 
@@ -211,29 +176,23 @@ class Copies:
         if source.is_file():
             self._all = [dict.fromkeys(_names(source), source)]
         else:
-            self._all = (
-                [found for folder in folders(source) for found in _checkpoints(folder)]
-                if source.is_dir()
-                else []
-            )
+            places = folders(source) if source.is_dir() else []
+            self._all = [found for folder in places for found in _checkpoints(folder)]
         if not self._all:
             raise MissingArtefactError(
-                f"There is no safetensors file in {source}; a model's folder as `save_pretrained` "
-                "writes it, or one file, was expected. "
-                "Checkpoints of other kinds are not read: load and save them with their own "
-                "library first."
+                f"There is no safetensors file in {source}; a model's folder as `save_pretrained`"
+                " writes it, or one file, was expected. Checkpoints of other kinds are not read:"
+                " load and save them with their own library first."
             )
 
     def of(self, layer: str) -> list[Copy]:
         """The copies that hold a layer. Raises PatchError for a layer that no CLIP has."""
-        name, found = layer.split("[")[0], []
+        root, found = self.source if self.source.is_dir() else self.source.parent, []
         for number, tensors in enumerate(self._all):
-            for prefix in prefixes(tensors, name):
+            for prefix in prefixes(tensors, layer.split("[")[0]):
                 key = (number, prefix)
                 if key not in self._known:
-                    self._known[key] = Copy(
-                        tensors, prefix, self.source if self.source.is_dir() else self.source.parent
-                    )
+                    self._known[key] = Copy(tensors, prefix, root)
                 found.append(self._known[key])
         return found
 
@@ -246,45 +205,41 @@ class Copies:
 
         Raises PatchError where there is none, or where a copy of that tower holds something else.
         """
-        fits, others = [], []
+        fits, refused = [], []
         for copy in self.of(p.layer):
             try:
-                on_model.verify(p, copy)
-                if copy.unread(p.layer):
-                    raise PatchError(
-                        f"an edit of layer {p.layer} cannot act: {copy.unread(p.layer)}. Nothing "
-                        "was changed. Use the patch of another layer."
-                    )
+                verify(p, copy)
+                copy.require_read(p.layer)
                 fits.append(copy)
-            except PatchError as refused:
-                others.append((_other_model(p, copy), len(others), copy, refused))
+            except PatchError as error:
+                refused.append((copy, error))
+        mine = [(copy, error) for copy, error in refused if not _other_model(p, copy)]
         if not fits:
-            if not others:
+            for _, error in (*mine, *refused):
+                raise error
+            raise PatchError(
+                f"{self.source.name} has no layer {p.layer}, which the patch for {p.concept!r}"
+                " edits; nothing was changed.\nUse the model that the patch was made for."
+            )
+        homes, towers = {copy.home for copy in fits}, {copy.tower for copy in fits}
+        for copy, error in mine:
+            if copy.home not in homes or copy.tower in towers:
                 raise PatchError(
-                    f"{self.source.name} has no layer {p.layer}, which the patch for "
-                    f"{p.concept!r} edits; nothing was changed.\n"
-                    "Use the model that the patch was made for."
-                )
-            raise min(others)[-1]
-        for another, _, copy, refused in others:
-            lone = all(copy.home != other.home for other in fits)
-            if not another and (lone or copy.tower in {other.tower for other in fits}):
-                raise PatchError(
-                    f"{copy.shown(self.source)} holds layer {p.layer} too and does not take the "
-                    f"patch, so {self.source.name} would go on knowing what it is to forget: "
-                    f"{str(refused).splitlines()[0]}\nTake the file out of the folder, or give "
-                    "the file that is meant."
-                ) from refused
+                    f"{copy.shown(self.source)} holds layer {p.layer} too and does not take the"
+                    f" patch, so {self.source.name} would go on knowing what it is to forget:"
+                    f" {str(error).splitlines()[0]}\nTake the file out of the folder, or give the"
+                    " file that is meant."
+                ) from error
         return fits
 
 
 def _other_model(p: Patch, copy: Copy) -> bool:
     """Whether a copy belongs to another model: its layer has another shape."""
     place = locate(copy, p.layer.split("[")[0])
-    if place is None or not {t.dtype for t in place.tensors} <= set(on_model.PRECISIONS):
+    if place is None or not {t.dtype for t in place.tensors} <= set(PRECISIONS):
         return False
     whole = place.read()
     try:
-        return whole[on_model.rows_of(p, whole)].shape != p.shape
+        return whole[rows_of(p, whole)].shape != p.shape
     except (TypeError, ValueError):
         return True

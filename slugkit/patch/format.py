@@ -1,6 +1,4 @@
-"""The edit as one safetensors file: its fields, its three forms, saved and loaded (design, section
-6; the format is written down in FORMAT.md).
-"""
+"""The edit as one safetensors file: its fields, its three forms, saved and loaded (FORMAT.md)."""
 
 import json
 import math
@@ -8,6 +6,7 @@ import stat
 import struct
 from dataclasses import dataclass, field, fields
 from functools import cached_property
+from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -33,8 +32,11 @@ FORMS = {
 }
 """Form of a patch -> its tensors and their types in the file."""
 
+_Side = Annotated[int, Field(ge=1, le=1 << 24)]
 _Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-_Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+UNSOUND = (ValueError, KeyError, TypeError, RecursionError, SafetensorError, PatchError)
+"""What reading a file that is not sound may raise."""
 
 
 class _Metadata(BaseModel):
@@ -44,21 +46,19 @@ class _Metadata(BaseModel):
     form: Literal["fp32", "fp16", "low rank"]
     scale: _Positive
     error: Annotated[float, Field(ge=0, le=1)]
-    shape: Annotated[
-        list[Annotated[int, Field(ge=1, le=1 << 24)]], Field(min_length=2, max_length=4)
-    ]
+    shape: Annotated[list[_Side], Field(min_length=2, max_length=4)]
     layer: str
     tower: Literal["text", "vision"]
     orientation: Literal["canonical"]
     lam: _Positive
     rho: _Positive
     concept: str
-    base_sha256: Annotated[dict[Literal["fp32", "fp16", "bf16"], _Sha256], Field(min_length=3)]
+    base_sha256: Annotated[dict[Literal["fp32", "fp16", "bf16"], Sha256], Field(min_length=3)]
     metrics: dict[str, Any]
     provenance: dict[str, Any]
     tool_version: str
-    tensors_sha256: dict[str, _Sha256]
-    checksum: _Sha256
+    tensors_sha256: dict[str, Sha256]
+    checksum: Sha256
 
 
 def _scalar(value: Any) -> Any:
@@ -78,44 +78,29 @@ def unpacked(form: str, tensors: dict[str, torch.Tensor], scale: float, shape) -
     """
     _check_fill(form, tensors, shape)
     if form == "low rank":
-        return (
-            (tensors["left"].float() @ tensors["right"].float()).mul_(scale).reshape(tuple(shape))
-        )
-    found = tensors["direction"].float().mul_(scale) if form == "fp16" else tensors["direction"]
+        found = (tensors["left"].float() @ tensors["right"].float()).mul_(scale)
+    else:
+        found = tensors["direction"].float()
+        found = found.mul_(scale) if form == "fp16" else found
     return found.reshape(tuple(shape))
 
 
 def _check_fill(form: str, tensors: dict[str, torch.Tensor], shape) -> None:
     """Raises ValueError unless the stored tensors unfold into the shape."""
-    count = math.prod(shape)
-    if form == "low rank":
-        left, right = tensors["left"], tensors["right"]
-        if (
-            left.ndim != 2
-            or right.ndim != 2
-            or left.shape[1] != right.shape[0]
-            or left.shape[0] * right.shape[1] != count
-        ):
-            raise ValueError(
-                f"its factors {tuple(left.shape)} and {tuple(right.shape)} do not make the shape"
-                f" {tuple(shape)}"
-            )
-        if left.shape[1] > min(left.shape[0], right.shape[1]):
-            raise ValueError(
-                f"its rank {left.shape[1]} is more than a matrix of {left.shape[0]} x"
-                f" {right.shape[1]} has"
-            )
-    elif tensors["direction"].numel() != count:
-        raise ValueError(
-            f"its direction of {tensors['direction'].numel()} numbers does not fill the shape"
-            f" {tuple(shape)}"
-        )
+    sizes = [tuple(tensors[name].shape) for name in FORMS[form]]
+    if form != "low rank":
+        fits = math.prod(sizes[0]) == math.prod(shape)
+    else:
+        (out, *rank), (*again, width) = sizes
+        fits = len(rank) == 1 and rank == again and out * width == math.prod(shape)
+        if fits and rank[0] > min(out, width):
+            raise ValueError(f"its rank {rank[0]} is more than a matrix of {out} x {width} has")
+    if not fits:
+        raise ValueError(f"its tensors {sizes} do not make the shape {tuple(shape)}")
 
 
 class _Direction:
-    """The field `direction`: given on the device "meta", it is unfolded from what is stored when it
-    is first asked for.
-    """
+    """The field `direction`: given on "meta" it is unfolded from what is stored when asked for."""
 
     def __get__(self, p: Any, owner: Any = None) -> torch.Tensor:
         if p is None:
@@ -143,13 +128,11 @@ class Patch:
     """One edit: theta_new = theta0 - lam * direction on one layer.
 
     layer: canonical (open_clip) name, with [q], [k] or [v] for a part of a packed matrix. tower:
-    "text" or "vision". direction: fp32, finite, in the shape and orientation of the canonical layer
-    (g_f, the gradient of the mean forget cosine). lam: > 0. rho: relative size of the step, > 0.
-    concept: what is forgotten. base_sha256: `sha256_tensor` of the original layer as fp32, fp16 and
-    bf16. metrics, provenance: anything JSON can hold, nan excluded. form, stored, scale: how the
-    direction stands in the file ("fp32": as it is; `half` and `low_rank` make the other forms).
-    error: relative Frobenius error of that form, 0..1, against the direction it was made from.
-    Raises PatchError.
+    "text" or "vision". direction: fp32, finite, in the canonical shape and orientation.
+    lam, rho: > 0, the step and its relative size. concept: what is forgotten. base_sha256:
+    `sha256_tensor` of the original layer as fp32, fp16 and bf16. metrics, provenance: anything JSON
+    can hold, nan excluded. form, stored, scale, error: how the direction stands in the file
+    (FORMAT.md). Raises PatchError.
     """
 
     layer: str
@@ -184,21 +167,15 @@ class Patch:
         """
         tensors = self.stored or {"direction": self.direction}
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-        record = {
-            known.name: getattr(self, known.name)
-            for known in fields(self)
-            if known.name not in ("direction", "stored")
-        }
-        record |= {
+        names = {known.name for known in fields(self)} - {"direction", "stored"}
+        record = {name: getattr(self, name) for name in names} | {
             "format": "slugkit-patch",
             "version": 2,
             "orientation": "canonical",
             "shape": list(self.shape),
+            "tensors_sha256": {name: sha256_tensor(tensor) for name, tensor in tensors.items()},
         }
-        record |= {name: float(getattr(self, name)) for name in ("lam", "rho", "scale", "error")}
-        record |= {
-            "tensors_sha256": {name: sha256_tensor(tensor) for name, tensor in tensors.items()}
-        }
+        record |= {name: float(record[name]) for name in ("lam", "rho", "scale", "error")}
         try:
             record = json.loads(json.dumps(record, default=_scalar, allow_nan=False))
             record["checksum"] = sha256_json(record)
@@ -228,27 +205,23 @@ class Patch:
 
     def verify(self, model: Any) -> None:
         """As `slugkit.patch.verify`."""
-        from slugkit.patch import on_model
-
-        on_model.verify(self, model)
+        _on_model().verify(self, model)
 
     def apply(self, model: Any) -> None:
-        """As `slugkit.patch.on_model`: put the edit on a plain model, in place."""
-        from slugkit.patch import on_model
-
-        on_model.apply(self, model)
+        """As `slugkit.patch.apply`."""
+        _on_model().apply(self, model)
 
     def remove(self, model: Any) -> None:
-        """As `slugkit.patch.remove`: take it off again, bit for bit."""
-        from slugkit.patch import on_model
-
-        on_model.remove(self, model)
+        """As `slugkit.patch.remove`."""
+        _on_model().remove(self, model)
 
     def applied(self, model: Any):
         """As `slugkit.patch.applied`: `with edit.applied(model): ...`, then without it."""
-        from slugkit.patch import on_model
+        return _on_model().applied(self, model)
 
-        return on_model.applied(self, model)
+
+def _on_model() -> Any:
+    return import_module("slugkit.patch.on_model")  # it stands on this module
 
 
 def make(
@@ -285,54 +258,29 @@ def make(
 
 
 def save(p: Patch, path: str | Path) -> Path:
-    """Write the patch as one safetensors file, whole or not at all; the same patch gives the same
-    bytes.
-
-    Returns the path.
-    """
+    """Write the patch as one safetensors file, whole or not at all. Returns the path."""
     write_bytes(path, p.content())
     return Path(path)
-
-
-def _read(path: Path) -> bytes:
-    try:
-        found = path.stat()
-        if not stat.S_ISREG(found.st_mode):
-            raise ValueError("it cannot be read (a folder, pipe or device, no regular file)")
-        size = found.st_size
-        if size > MAX_FILE:
-            raise ValueError(f"it has {size} bytes, more than any patch needs")
-        return path.read_bytes()
-    except OSError as error:
-        raise ValueError(f"it cannot be read ({error.strerror or error})") from error
-
-
-def _check_size(data: bytes) -> None:
-    if len(data) < 8:
-        raise ValueError("it is cut short")
-    if _header_size(data) > MAX_HEADER:
-        raise ValueError(f"its header claims {_header_size(data)} bytes, more than any patch needs")
-    if len(data) < 8 + _header_size(data):
-        raise ValueError("it is cut short")
 
 
 def _metadata(data: bytes) -> _Metadata:
     def refuse(text: str) -> None:
         raise ValueError(f"its metadata hold {text}")
 
-    header = json.loads(data[8 : 8 + _header_size(data)], parse_constant=refuse)
-    if not isinstance(header, dict) or set(header) - {"__metadata__"} not in [
-        set(tensors) for tensors in FORMS.values()
-    ]:
+    size = _header_size(data) if len(data) >= 8 else 0
+    if size > MAX_HEADER:
+        raise ValueError(f"its header claims {size} bytes, more than any patch needs")
+    if not size or len(data) < 8 + size:
+        raise ValueError("it is cut short")
+    header = json.loads(data[8 : 8 + size], parse_constant=refuse)
+    tensors = set(header) - {"__metadata__"} if isinstance(header, dict) else None
+    if tensors not in [set(form) for form in FORMS.values()]:
         raise ValueError(
             "it does not hold exactly one tensor 'direction', or 'left' and 'right', and metadata"
         )
     record = json.loads(header["__metadata__"]["slugkit"], parse_constant=refuse)
     metadata = _Metadata.model_validate(record)
-    if metadata.checksum != sha256_json(
-        {key: value for key, value in record.items() if key != "checksum"}
-    ):
-        raise ValueError("its metadata were changed after it was written")
+    require_checksum(record)
     if math.prod(metadata.shape) > MAX_FILE // 4:
         raise ValueError(
             f"its direction claims the shape {tuple(metadata.shape)}, more than any patch needs"
@@ -343,16 +291,30 @@ def _metadata(data: bytes) -> _Metadata:
     return metadata
 
 
+def require_checksum(record: dict[str, Any]) -> None:
+    """Raises ValueError where metadata are not those that their checksum was taken of."""
+    if record["checksum"] != sha256_json({k: v for k, v in record.items() if k != "checksum"}):
+        raise ValueError("its metadata were changed after it was written")
+
+
 def load(path: str | Path) -> Patch:
     """Read a patch file and check it.
 
     Raises PatchError if it is missing, cut short, changed, or no patch at all.
     """
-    path = Path(path)
+    path, data = Path(path), b""
     try:
-        data = _read(path)
-    except ValueError as error:
-        raise _unsound(path.name, error) from error
+        found = path.stat()
+        if not stat.S_ISREG(found.st_mode):
+            reason = "it cannot be read (a folder, pipe or device, no regular file)"
+        elif found.st_size > MAX_FILE:
+            reason = f"it has {found.st_size} bytes, more than any patch needs"
+        else:
+            reason, data = "", path.read_bytes()
+    except OSError as error:
+        reason = f"it cannot be read ({error.strerror or error})"
+    if reason:
+        raise unsound(path.name, "patch file", ValueError(reason))
     return loads(data, path.name)
 
 
@@ -362,39 +324,33 @@ def loads(data: bytes, name: str = "this") -> Patch:
     Raises PatchError.
     """
     try:
-        _check_size(data)
-        metadata = _metadata(data)
-        tensors = tensors_from(data)
-        if {
-            name: sha256_tensor(tensor) for name, tensor in tensors.items()
-        } != metadata.tensors_sha256:
+        metadata, tensors = _metadata(data), tensors_from(data)
+        if {n: sha256_tensor(tensor) for n, tensor in tensors.items()} != metadata.tensors_sha256:
             raise ValueError("its direction was changed after it was written")
         _check_fill(metadata.form, tensors, metadata.shape)
         if metadata.form == "fp32":
-            direction = unpacked("fp32", tensors, metadata.scale, metadata.shape)
+            direction, tensors = tensors["direction"].reshape(metadata.shape), {}
         else:  # unfolded when a model has the layer in this shape
-            direction = torch.empty(tuple(metadata.shape), device="meta")
-        known = metadata.model_dump(
-            exclude={"format", "version", "orientation", "shape", "tensors_sha256", "checksum"}
-        )
-        return Patch(
-            direction=direction, stored={} if metadata.form == "fp32" else tensors, **known
-        )
-    except ValidationError as error:
-        faults = "; ".join(
+            direction = torch.empty(metadata.shape, device="meta")
+        names = {known.name for known in fields(Patch)} & set(_Metadata.model_fields)
+        known = metadata.model_dump(include=names)
+        return Patch(direction=direction, stored=tensors, **known)
+    except UNSOUND as error:
+        raise unsound(name, "patch file", error) from error
+
+
+def unsound(name: str, kind: str, reason: Exception) -> PatchError:
+    """The error about a file that is no sound patch file or record, with the reason in one line."""
+    said = str(reason).splitlines()[0]
+    if isinstance(reason, ValidationError):
+        faults = [
             f"{'.'.join(map(str, fault['loc'])) or 'metadata'}: {fault['msg']}"
-            for fault in error.errors()[:3]
-        )
-        raise _unsound(name, f"its metadata do not fit ({faults})") from error
-    except (ValueError, KeyError, TypeError, RecursionError, SafetensorError, PatchError) as error:
-        raise _unsound(name, error) from error
-
-
-def _unsound(name: str, reason: Any) -> PatchError:
-    reason = (
-        f"it has no entry {reason}" if isinstance(reason, KeyError) else str(reason).splitlines()[0]
-    )
+            for fault in reason.errors()[:3]
+        ]
+        said = f"its metadata do not fit ({'; '.join(faults)})"
+    elif isinstance(reason, KeyError):
+        said = f"it has no entry {reason}"
     return PatchError(
-        f"{name} is not a sound patch file: {reason}.\n"
-        "A patch written by slugkit was expected; fetch or make it again. Nothing was changed."
+        f"{name} is not a sound {kind}: {said}.\nOne written by slugkit was expected; fetch or make"
+        " it again. Nothing was changed."
     )

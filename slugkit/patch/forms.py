@@ -12,9 +12,7 @@ from slugkit.patch.format import Patch, unpacked
 
 
 def _in_form(p: Patch, form: str, tensors: dict[str, torch.Tensor], scale: float) -> Patch:
-    """The patch with its direction as the form can hold it; rho goes with the
-    direction's length.
-    """
+    """The patch with its direction as the form can hold it; rho goes with its length."""
     direction = unpacked(form, tensors, scale, p.direction.shape)
     length, whole = norm(direction), norm(p.direction)
     return replace(
@@ -29,8 +27,7 @@ def _in_form(p: Patch, form: str, tensors: dict[str, torch.Tensor], scale: float
 
 
 def half(p: Patch) -> Patch:
-    """The patch with its direction in half precision, scaled to -1..1 before: 2 bytes a weight, a
-    relative error of about 2e-4.
+    """The patch with its direction in half precision, scaled to -1..1 before: 2 bytes a weight.
 
     It is another patch than p (other bytes, another identity): apply and remove the same one.
     Raises PatchError for a direction of zeros.
@@ -43,9 +40,8 @@ def low_rank(p: Patch, rank: int) -> Patch:
     """The patch with the best approximation of its direction by a matrix of this rank, both factors
     in half precision.
 
-    rank: 1 to the smaller side of the layer (a convolution counts as out x everything else). Takes
-    2 * rank * (out + in) bytes; `error` says how much of the direction is left out. Whether that
-    much matters only a measurement with the patch can tell. Raises SettingError, PatchError.
+    rank: 1 to the smaller side of the layer (a convolution counts as out x everything else).
+    `error` says how much of the direction is left out. Raises SettingError, PatchError.
     """
     flat = p.direction.flatten(1)
     if not 1 <= rank <= min(flat.shape):
@@ -67,9 +63,9 @@ def add(patches: list[Patch], concept: str | None = None) -> Patch:
     """One patch that does what these do together on one layer: its direction is the sum of their
     steps, lam_i * direction_i, and its lambda 1.
 
-    concept: by default their concepts, joined by " and ". metrics are not carried over, since
-    nobody measured the sum. Raises PatchError where they are for different layers or bases: apply
-    such patches one after the other. Raises EmptySetError without a patch.
+    concept: by default their concepts, joined by " and ". metrics are not carried over. Raises
+    PatchError where they are for different layers, bases or activations, EmptySetError without a
+    patch.
     """
     if not patches:
         raise EmptySetError("There is no patch to add up; at least one was expected.")
@@ -86,11 +82,8 @@ def add(patches: list[Patch], concept: str | None = None) -> Patch:
         torch.zeros_like(first.direction, dtype=torch.float64),
     )
     rho = norm(total) * first.rho / (first.lam * norm(first.direction))
-    known = {
-        p.provenance["activation"]
-        for p in patches
-        if isinstance(p.provenance.get("activation"), str)
-    }
+    said = [p.provenance.get("activation") for p in patches]
+    known = {name for name in said if isinstance(name, str)}
     if len(known) > 1:
         raise PatchError(
             f"the patches for {first.layer} were made for models with the activations"

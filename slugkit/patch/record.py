@@ -14,24 +14,22 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from safetensors import SafetensorError, safe_open
+from pydantic import BaseModel, ConfigDict, Field
+from safetensors import safe_open
 from safetensors.torch import save as bytes_of
 
 from slugkit.base import PatchError, sha256_json, sha256_tensor, write_bytes
 from slugkit.models.weight_map import parts
-from slugkit.patch import on_model
-from slugkit.patch.format import loads
-
-_Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+from slugkit.patch.format import UNSOUND, Sha256, loads, require_checksum, unsound
+from slugkit.patch.on_model import Layer, edits_of, find, in_order
 
 
 class _Entry(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid")
     layer: str
-    original: _Sha256
-    written: _Sha256
-    patches: Annotated[list[_Sha256], Field(min_length=1)]
+    original: Sha256
+    written: Sha256
+    patches: Annotated[list[Sha256], Field(min_length=1)]
 
 
 class _Record(BaseModel):
@@ -39,70 +37,49 @@ class _Record(BaseModel):
     format: Literal["slugkit-record"]
     version: Literal[1]
     layers: Annotated[list[_Entry], Field(min_length=1)]
-    checksum: _Sha256
+    checksum: Sha256
 
 
 def save_record(model: Any, path: str | Path) -> Path:
     """Write what this process did to the model: the original of every edited layer, and its
-    patches.
+    patches. Whoever has the record can undo the edit.
 
-    Returns the path.
-
-    model: or a list of copies of it, each of which may be in another precision.
-    Raises PatchError where no patch is on the model. Whoever has the record can undo the edit: it
-    holds the original weights.
+    model: or a list of copies of it, each of which may be in another precision. Returns the path.
+    Raises PatchError where no patch is on the model.
     """
-    found = [
-        edit
-        for one in (model if isinstance(model, list) else [model])
-        for edit in on_model.edits_of(one)
-    ]
-    edits = [
-        edit
-        for _, edit in sorted(
-            {(name, edited.written): (name, edited) for name, edited in found}.items()
-        )
-    ]
+    copies = model if isinstance(model, list) else [model]
+    edits = {(edit.layer, edit.written): edit for one in copies for edit in edits_of(one)}
     if not edits:
         raise PatchError(
             "no patch is on this model in this process, so there is nothing to record.\nApply a"
             " patch first."
         )
     tensors, layers = {}, []
-    for number, (name, edited) in enumerate(edits):
-        tensors[f"original.{number}"] = edited.original.cpu().contiguous()
+    for number, (_, edit) in enumerate(sorted(edits.items())):
+        tensors[f"original.{number}"] = edit.original.cpu().contiguous()
+        for k, sha in enumerate(sorted(edit.patches)):
+            content = np.frombuffer(edit.patches[sha].content(), np.uint8).copy()
+            tensors[f"patch.{number}.{k}"] = torch.from_numpy(content)
         layers.append(
             {
-                "layer": name,
-                "original": sha256_tensor(edited.original),
-                "written": edited.written,
-                "patches": sorted(edited.patches),
+                "layer": edit.layer,
+                "original": sha256_tensor(edit.original),
+                "written": edit.written,
+                "patches": sorted(edit.patches),
             }
         )
-        for k, sha in enumerate(sorted(edited.patches)):
-            tensors[f"patch.{number}.{k}"] = torch.from_numpy(
-                np.frombuffer(edited.patches[sha].content(), np.uint8).copy()
-            )
     record = {"format": "slugkit-record", "version": 1, "layers": layers}
-    write_bytes(
-        path,
-        bytes_of(
-            tensors,
-            {"slugkit": json.dumps(record | {"checksum": sha256_json(record)}, sort_keys=True)},
-        ),
-    )
+    text = json.dumps(record | {"checksum": sha256_json(record)}, sort_keys=True)
+    write_bytes(path, bytes_of(tensors, {"slugkit": text}))
     return Path(path)
 
 
 def load_record(path: str | Path, model: Any, within: Callable[[str], list] | None = None) -> list:
     """Tell this process what another one did to the model, so that `remove` works.
 
-    Returns the patches that are on it.
-
     within: the parts of the model in which a layer is looked for, where they are not the model's
-    own.
-    Raises PatchError, with nothing changed, for a file that is no sound record, or a model that
-    does not hold what the record says was written.
+    own. Returns the patches that are on it. Raises PatchError, with nothing changed, for a file
+    that is no sound record, or a model that does not hold what the record says was written.
     """
     path = Path(path)
     try:
@@ -112,23 +89,10 @@ def load_record(path: str | Path, model: Any, within: Callable[[str], list] | No
             record = json.loads((file.metadata() or {})["slugkit"])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dictionary
         known = _Record.model_validate(record)
-        if known.checksum != sha256_json(
-            {key: value for key, value in record.items() if key != "checksum"}
-        ):
-            raise ValueError("it was changed after it was written")
+        require_checksum(record)
         entries = [_entry(entry, number, tensors) for number, entry in enumerate(known.layers)]
-    except ValidationError as error:
-        raise _unsound(path, f"{error.errors()[0]['loc']}: {error.errors()[0]['msg']}") from error
-    except (
-        OSError,
-        ValueError,
-        KeyError,
-        TypeError,
-        RecursionError,
-        SafetensorError,
-        PatchError,
-    ) as error:
-        raise _unsound(path, error) from error
+    except (OSError, *UNSOUND) as error:
+        raise unsound(path.name, "record of edits", error) from error
     found = [
         _written_layers(entry, within(entry.layer) if within else parts(model))
         for entry, _, _ in entries
@@ -136,33 +100,30 @@ def load_record(path: str | Path, model: Any, within: Callable[[str], list] | No
     for layers, (entry, original, patches) in zip(found, entries):
         for layer in layers:
             layer.know(original, entry.written, patches)
-    return sorted(
-        (p for _, _, patches in entries for p in patches.values()),
-        key=lambda p: (p.layer, p.sha256),
-    )
+    return in_order(p for _, _, patches in entries for p in patches.values())
 
 
-def _written_layers(entry: _Entry, within: list) -> list[on_model.Layer]:
+def _written_layers(entry: _Entry, within: list) -> list[Layer]:
     """The layer in each part of the model that holds what the record says was written.
 
     Raises PatchError where none does.
     """
-    refusals, found = [], []
+    refusals, layers = [], []
     for part in within:
         try:
-            layer = on_model.find(entry.layer, "a record", part)
+            layers.append(find(entry.layer, "a record", part))
         except PatchError as refused:
             refusals.append(refused)
-            continue
-        found += [layer] if sha256_tensor(layer.weight) == entry.written else []
-    if found:
-        return found
-    if refusals and len(refusals) == len(within):
-        raise refusals[0]
-    raise PatchError(
-        f"layer {entry.layer} of this model does not hold what the record says was written; nothing"
-        " was changed.\nUse the model that the record was saved with, in the same precision."
-    )
+    found = [layer for layer in layers if sha256_tensor(layer.weight) == entry.written]
+    if not found:
+        if refusals and not layers:
+            raise refusals[0]
+        raise PatchError(
+            f"layer {entry.layer} of this model does not hold what the record says was written;"
+            " nothing was changed.\nUse the model that the record was saved with, in the same"
+            " precision."
+        )
+    return found
 
 
 def _entry(entry: _Entry, number: int, tensors: dict[str, torch.Tensor]) -> tuple:
@@ -180,13 +141,3 @@ def _entry(entry: _Entry, number: int, tensors: dict[str, torch.Tensor]) -> tupl
     if [p.sha256 for p in patches] != entry.patches:
         raise ValueError("its patches are not those it names")
     return entry, original, {p.sha256: p for p in patches}
-
-
-def _unsound(path: Path, reason: Any) -> PatchError:
-    reason = (
-        f"it has no entry {reason}" if isinstance(reason, KeyError) else str(reason).splitlines()[0]
-    )
-    return PatchError(
-        f"{path.name} is not a sound record of edits: {reason}.\nA record written by slugkit was"
-        " expected. Nothing was changed."
-    )
