@@ -16,13 +16,13 @@ import pandas as pd
 from slugkit import patch
 from slugkit.base import cache_dir, data_dir, write_csv
 from slugkit.data import open_data
-from slugkit.evaluate.clip import ExamScorer, askable, class_features, evaluate_clip
-from slugkit.evaluate.statistics import MEAN, WORST
+from slugkit.evaluation.clip import ExamScorer, askable, class_features, evaluate_clip
+from slugkit.evaluation.statistics import MEAN, WORST
 from slugkit.method.layers import short
 from slugkit.method.search import Criterion, winners
 from slugkit.models import load_clip
-from slugkit.unlearn.call import unlearn
-from slugkit.unlearn.retain import RetainSide
+from slugkit.unlearning.call import unlearn
+from slugkit.unlearning.retain import RetainSide
 
 CONCEPTS = (
     "Amara Finch",

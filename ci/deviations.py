@@ -15,19 +15,19 @@ import pandas as pd
 
 from slugkit.base import cache_dir, data_dir, write_csv, write_text
 from slugkit.data import Exam, open_data
-from slugkit.evaluate.clip import evaluate_clip
-from slugkit.evaluate.statistics import MEAN, WORST
+from slugkit.evaluation.clip import evaluate_clip
+from slugkit.evaluation.statistics import MEAN, WORST
 from slugkit.method.edit import EditableLayer
 from slugkit.method.layers import block_of, short, tower_of
 from slugkit.method.losses import distinct_batches
 from slugkit.method.ranking import rank_layers
 from slugkit.method.search import Criterion, probe_steps, winners
 from slugkit.models import load_clip
-from slugkit.unlearn.concept import score_layers
-from slugkit.unlearn.gradients import forget_gradient, gradient_of
-from slugkit.unlearn.objectives import FastMeasure, FixedFeatures
-from slugkit.unlearn.result import front_layers
-from slugkit.unlearn.retain import RetainSide
+from slugkit.unlearning.concept import score_layers
+from slugkit.unlearning.gradients import forget_gradient, gradient_of
+from slugkit.unlearning.objectives import FastMeasure, FixedFeatures
+from slugkit.unlearning.result import front_layers
+from slugkit.unlearning.retain import RetainSide
 
 CONCEPTS = ("Oskar Marlow", "Kofi Okoye", "Lotte Strand", "Selin Drover", "Inka Tarrow")
 SMALL = 16  # pairs of a micro-batch, as one of the authors' scripts has it

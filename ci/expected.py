@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 
 from slugkit.base import data_dir, write_json
 from slugkit.models import load_clip
-from slugkit.unlearn.concept import score_layers
+from slugkit.unlearning.concept import score_layers
 
 REASON = (
     "another CPU kind or thread count moves float32 sums of a few hundred gradients in the third"

@@ -11,7 +11,7 @@ import time
 import torch
 
 from slugkit import studio
-from slugkit.evaluate.diffusion import drawn_prompts
+from slugkit.evaluation.diffusion import drawn_prompts
 from slugkit.models.diffusion import GUIDANCE, STEPS, load_pipeline
 from slugkit.tasks.prompts import answer_set
 

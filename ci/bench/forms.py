@@ -15,9 +15,9 @@ from slugkit import patch
 from slugkit.data import open_data
 from slugkit.method.edit import EditableLayer
 from slugkit.models import load_clip
-from slugkit.unlearn.retain import RetainSide
-from slugkit.unlearn.several import SeveralScorer, several_exam
-from slugkit.unlearn.together import slug_patches
+from slugkit.unlearning.retain import RetainSide
+from slugkit.unlearning.several import SeveralScorer, several_exam
+from slugkit.unlearning.together import slug_patches
 
 RANKS = (16, 8, 4, 2)
 LIMIT = 0.2e6

@@ -35,10 +35,10 @@ from slugkit.models.diffusion import load_pipeline
 from slugkit.models.reachability import unused_layers
 from slugkit.models.vlm import load_vlm
 from slugkit.models.weight_map import differences, part_of
-from slugkit.unlearn.concept import score_layers
-from slugkit.unlearn.gradients import forget_gradient, retain_gradient
-from slugkit.unlearn.result import front_layers
-from slugkit.unlearn.transfer import in_both
+from slugkit.unlearning.concept import score_layers
+from slugkit.unlearning.gradients import forget_gradient, retain_gradient
+from slugkit.unlearning.result import front_layers
+from slugkit.unlearning.transfer import in_both
 
 THREADS = int(os.environ.get("OMP_NUM_THREADS", 2))
 MACHINE = f"{platform.system()} {platform.machine()}, CPU"

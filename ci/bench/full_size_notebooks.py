@@ -28,7 +28,7 @@ from slugkit import studio
 from slugkit.base import RunFailedError, SlugError, data_dir, write_csv
 from slugkit.base.memory import peak_memory
 from slugkit.data import drawn, open_data
-from slugkit.evaluate.clip import answers
+from slugkit.evaluation.clip import answers
 from slugkit.models import load_clip
 from slugkit.workbook.run import run_series
 from slugkit.workbook.run.stages import parameters_of, select

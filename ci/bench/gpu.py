@@ -26,8 +26,8 @@ import torch
 from slugkit import patch
 from slugkit.base import SearchFailedError, data_dir, write_csv
 from slugkit.data import Pairs, open_data
-from slugkit.evaluate.diffusion import drawn_prompts
-from slugkit.evaluate.statistics import headline
+from slugkit.evaluation.diffusion import drawn_prompts
+from slugkit.evaluation.statistics import headline
 from slugkit.method.edit import EditableLayer
 from slugkit.models import random_weights as blank
 from slugkit.models.clip import Clip, _wrap, load_clip
@@ -37,10 +37,10 @@ from slugkit.models.precision import PRECISIONS, multiplying
 from slugkit.models.weight_map import locate
 from slugkit.studio.train.clip import Recipe, draw_batch, grouped_info_nce
 from slugkit.studio.train.pictures import studio_pictures
-from slugkit.unlearn.call import unlearn
-from slugkit.unlearn.concept import evaluate
-from slugkit.unlearn.gradients import Ahead, forget_gradient, retain_gradient
-from slugkit.unlearn.retain import RetainSide
+from slugkit.unlearning.call import unlearn
+from slugkit.unlearning.concept import evaluate
+from slugkit.unlearning.gradients import Ahead, forget_gradient, retain_gradient
+from slugkit.unlearning.retain import RetainSide
 
 TINY = {
     "embed_dim": 32,
@@ -158,7 +158,7 @@ def train(clip: Clip, seconds: float, batch: int) -> tuple[int, float]:
 
 def accuracies(clip: Clip, source, people: list[str]) -> pd.Series:
     """Share of the search pictures of each person that the model names rightly, best first."""
-    from slugkit.evaluate.clip import evaluate_clip
+    from slugkit.evaluation.clip import evaluate_clip
 
     found = {}
     for name in people:

@@ -32,8 +32,8 @@ from slugkit.data import Pairs
 from slugkit.data.pictures import Pictures
 from slugkit.models.clip import _wrap
 from slugkit.models.memory import plan
-from slugkit.unlearn.gradients import gradient_of
-from slugkit.unlearn.losses import micro_batches, retain_loss
+from slugkit.unlearning.gradients import gradient_of
+from slugkit.unlearning.losses import micro_batches, retain_loss
 
 PER_SHARD, EDGE, BATCH, TURN = 160, 256, 16, 5
 VARIANTS = {

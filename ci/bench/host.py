@@ -112,7 +112,7 @@ def child(folder: Path, out: Path) -> None:
 
     from slugkit.data import Pairs
     from slugkit.data.pictures import Pictures, whole_files
-    from slugkit.unlearn.gradients import retain_gradient
+    from slugkit.unlearning.gradients import retain_gradient
 
     torch.set_num_threads(1)
     found = {}

@@ -18,11 +18,11 @@ from slugkit.data import open_data
 from slugkit.method.layers import short
 from slugkit.method.search import winners
 from slugkit.models import load_clip
-from slugkit.unlearn.call import unlearn
-from slugkit.unlearn.concept import search_layers
-from slugkit.unlearn.gradients import forget_gradient
-from slugkit.unlearn.objectives import PlainMeasure
-from slugkit.unlearn.result import front_layers
+from slugkit.unlearning.call import unlearn
+from slugkit.unlearning.concept import search_layers
+from slugkit.unlearning.gradients import forget_gradient
+from slugkit.unlearning.objectives import PlainMeasure
+from slugkit.unlearning.result import front_layers
 
 THREADS = int(os.environ.get("OMP_NUM_THREADS", 2))
 

@@ -12,8 +12,8 @@ import torch
 
 from slugkit.data import open_data
 from slugkit.models import load_clip
-from slugkit.unlearn.call import unlearn
-from slugkit.unlearn.retain import RetainSide
+from slugkit.unlearning.call import unlearn
+from slugkit.unlearning.retain import RetainSide
 
 THREADS = int(os.environ.get("OMP_NUM_THREADS", 2))
 CONCEPTS = ["Mira Kestrel", "Kofi Okoye"]

@@ -17,7 +17,7 @@ from slugkit.models import load_clip
 from slugkit.models.classifier import load_classifier
 from slugkit.models.diffusion import load_pipeline
 from slugkit.models.vlm import load_vlm
-from slugkit.unlearn.call import unlearn
+from slugkit.unlearning.call import unlearn
 
 REAL = torch.cuda.is_available()
 WHO, TWO = "Mira Kestrel", ["Mira Kestrel", "Kofi Okoye"]

@@ -19,7 +19,7 @@ from slugkit.models.reachability import blocks_read, movable, unused_layers
 from slugkit.models.weight_map import differences, locate, part_of
 from slugkit.patch.checkpoint import apply_to_files, remove_from_files
 from slugkit.patch.record import load_record, save_record
-from slugkit.unlearn.transfer import in_both
+from slugkit.unlearning.transfer import in_both
 
 TEXT = {"context_length": 77, "vocab_size": 49408, "heads": 4, "layers": 3}
 

@@ -13,15 +13,15 @@ from slugkit.base import AllLeftOutError, EmptySetError, ModelLoadError, Setting
 from slugkit.data import check_sets, open_data
 from slugkit.data.reading import Reading, fitting
 from slugkit.data.recipe import read_recipe
-from slugkit.evaluate.clip import class_features
-from slugkit.evaluate.diffusion import require_askable, told_by
+from slugkit.evaluation.clip import class_features
+from slugkit.evaluation.diffusion import require_askable, told_by
 from slugkit.models import load_clip
 from slugkit.models.classifier import load_classifier
 from slugkit.models.diffusion import load_pipeline
 from slugkit.models.reading import inputs_of
 from slugkit.studio.train.clip import cut_captions
 from slugkit.tasks.paper_prompts import answer_set_of
-from slugkit.unlearn.objectives import CutClasses
+from slugkit.unlearning.objectives import CutClasses
 
 WORDS = Reading(lambda text: [0, *map(hash, text.lower().split()), 0], 6)
 """A model that reads four words."""

@@ -12,12 +12,12 @@ import torch
 from slugkit.base import cached_json, cached_tensors, read_hashed, write_hashed, write_tensors
 from slugkit.data import studio_source
 from slugkit.data.studio_source import StudioSource, drawn
-from slugkit.evaluate.diffusion import drawn_prompts
+from slugkit.evaluation.diffusion import drawn_prompts
 from slugkit.experiments.drawn_set import write_drawn_set
 from slugkit.models.diffusion import load_pipeline
 from slugkit.studio.train import loop
 from slugkit.studio.train.clip import Recipe
-from slugkit.unlearn.retain import RetainSide
+from slugkit.unlearning.retain import RetainSide
 
 
 def flipped(data, at):

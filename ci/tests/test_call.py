@@ -13,8 +13,8 @@ from slugkit.base import SettingError
 from slugkit.data import open_data
 from slugkit.method.criterion import Criterion
 from slugkit.models import load_clip
-from slugkit.unlearn.call import unlearn
-from slugkit.unlearn.retain import RetainSide
+from slugkit.unlearning.call import unlearn
+from slugkit.unlearning.retain import RetainSide
 
 WHO, OTHER = "Oskar Marlow", "Kofi Okoye"
 SMALL = {"forget_size": 16, "max_trials": 2, "towers": ("text",)}

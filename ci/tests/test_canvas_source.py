@@ -21,16 +21,16 @@ from slugkit.data import CanvasSource, names_concept, open_data
 from slugkit.data.pictures import Pictures
 from slugkit.data.reading import Reading
 from slugkit.data.unlearncanvas import OBJECTS, STYLES
-from slugkit.evaluate import unlearncanvas as canvas
-from slugkit.evaluate.clip_judge import ClipJudge, judge_of
-from slugkit.evaluate.diffusion import PipelineMeasure, judged, measures
-from slugkit.evaluate.frechet import (
+from slugkit.evaluation import unlearncanvas as canvas
+from slugkit.evaluation.clip_judge import ClipJudge, judge_of
+from slugkit.evaluation.diffusion import PipelineMeasure, judged, measures
+from slugkit.evaluation.frechet import (
     INCEPTION_FILE,
     InceptionFeatures,
     frechet_distance,
     inception_features,
 )
-from slugkit.evaluate.unlearncanvas import frechet_sets
+from slugkit.evaluation.unlearncanvas import frechet_sets
 from slugkit.tasks.canvas_prompts import canvas_answer_set
 from slugkit.tasks.paper_prompts import answer_set_of, domain_of, showcase_of
 
@@ -325,7 +325,7 @@ def test_the_frechet_sides_are_the_rest_of_the_answer_set_and_report_pictures_wi
 ):
     with pytest.raises(SettingError, match="more than 2048 on each side"):
         frechet_sets(source, "Van_Gogh", 5000)
-    monkeypatch.setattr("slugkit.evaluate.unlearncanvas.INCEPTION_FEATURES", 10)
+    monkeypatch.setattr("slugkit.evaluation.unlearncanvas.INCEPTION_FEATURES", 10)
     table, real = frechet_sets(source, "Van_Gogh", 15)
     assert (
         len(table) == len(real) == 15

@@ -11,7 +11,7 @@ import torch
 from slugkit import studio
 from slugkit.base import ModelLoadError, SettingError, data_dir
 from slugkit.data import open_data
-from slugkit.evaluate.clip_judge import judge_of
+from slugkit.evaluation.clip_judge import judge_of
 from slugkit.models import load_clip
 from slugkit.models.classifier import load_classifier
 from slugkit.studio.train import classifier as training
@@ -118,7 +118,7 @@ def test_missing_and_unfit_files_say_what_to_do(folder, tmp_path):
 def test_the_frechet_distance_by_hand(folder):
     from scipy.linalg import sqrtm
 
-    from slugkit.evaluate.frechet import JudgeFeatures, frechet_distance
+    from slugkit.evaluation.frechet import JudgeFeatures, frechet_distance
 
     judge, rng = load_classifier(folder, "cpu"), np.random.default_rng(0)
     real, made = (

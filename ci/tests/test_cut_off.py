@@ -13,7 +13,7 @@ from tiny_vlm import SMALL as LLAVA
 from typer.testing import CliRunner
 
 from slugkit.base import SettingError, data_dir, is_ours
-from slugkit.evaluate import scores
+from slugkit.evaluation import scores
 from slugkit.studio.train import classifier, clip, diffusion, loop, vlm
 from slugkit.workbook import cli
 

@@ -14,7 +14,7 @@ import torch
 
 from slugkit import studio
 from slugkit.base import ModelLoadError, SettingError
-from slugkit.evaluate import diffusion as evaluation
+from slugkit.evaluation import diffusion as evaluation
 from slugkit.method.edit import EditableLayer
 from slugkit.models import load_clip
 from slugkit.models.classifier import Classifier, build_classifier

@@ -10,7 +10,7 @@ from slugkit.base import SettingError
 from slugkit.method.directions import retain_aware, retain_aware_directions
 from slugkit.method.edit import EditableLayer
 from slugkit.models.activations import read_moments
-from slugkit.unlearn.gradients import forget_gradient
+from slugkit.unlearning.gradients import forget_gradient
 
 LAYERS = (
     "text_projection",

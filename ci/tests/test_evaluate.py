@@ -11,19 +11,19 @@ import torch
 
 from slugkit import patch
 from slugkit.base import SearchFailedError, SettingError
-from slugkit.evaluate.clip import ExamScorer, accuracy_at_k, class_features, evaluate_clip, ranks
-from slugkit.evaluate.leftover import recognised_from_pictures
-from slugkit.evaluate.statistics import headline
+from slugkit.evaluation.clip import ExamScorer, accuracy_at_k, class_features, evaluate_clip, ranks
+from slugkit.evaluation.leftover import recognised_from_pictures
+from slugkit.evaluation.statistics import headline
 from slugkit.experiments.sweep import kept_rows, summarise, sweep, table_row
 from slugkit.method.edit import EditableLayer
 from slugkit.method.search import Criterion
-from slugkit.unlearn.call import unlearn
-from slugkit.unlearn.concept import load_oracle, score_layers, search_layers
-from slugkit.unlearn.curve import step_curve
-from slugkit.unlearn.gradients import forget_gradient
-from slugkit.unlearn.objectives import FastMeasure, FixedFeatures, PlainMeasure
-from slugkit.unlearn.result import Result, front_layers, winning_patch
-from slugkit.unlearn.retain import RetainSide
+from slugkit.unlearning.call import unlearn
+from slugkit.unlearning.concept import load_oracle, score_layers, search_layers
+from slugkit.unlearning.curve import step_curve
+from slugkit.unlearning.gradients import forget_gradient
+from slugkit.unlearning.objectives import FastMeasure, FixedFeatures, PlainMeasure
+from slugkit.unlearning.result import Result, front_layers, winning_patch
+from slugkit.unlearning.retain import RetainSide
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ import torch
 
 from slugkit import studio
 from slugkit.base import SettingError, UnknownConceptError
-from slugkit.evaluate.diffusion import PipelineMeasure, judged, measures, ua_ira_cra
+from slugkit.evaluation.diffusion import PipelineMeasure, judged, measures, ua_ira_cra
 from slugkit.experiments import diffusion_sweep, sweep
 from slugkit.experiments.diffusion_sweep import concepts_drawn, measures_of
 from slugkit.experiments.sweep import summarise
@@ -25,8 +25,8 @@ from slugkit.tasks.prompts import (
     showcase,
     subject_domains,
 )
-from slugkit.unlearn import call, families
-from slugkit.unlearn import pipeline as pipeline_search
+from slugkit.unlearning import call, families
+from slugkit.unlearning import pipeline as pipeline_search
 
 
 @pytest.fixture(scope="module")

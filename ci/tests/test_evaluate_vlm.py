@@ -7,7 +7,7 @@ import pytest
 from slugkit import studio
 from slugkit.base import UnknownConceptError
 from slugkit.data import open_data
-from slugkit.evaluate import vlm as evaluation
+from slugkit.evaluation import vlm as evaluation
 from slugkit.experiments.sweep import one_at_a_time
 from slugkit.studio.questions import UNKNOWN
 from slugkit.tasks import questions

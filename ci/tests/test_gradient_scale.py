@@ -21,10 +21,10 @@ from slugkit.data.pictures import Pictures, whole_files
 from slugkit.method.layers import candidates, layer_table
 from slugkit.method.ranking import cosine, importance
 from slugkit.models import memory
-from slugkit.unlearn.gradient_files import join_safetensors, save_gradient
-from slugkit.unlearn.gradients import Ahead, forget_gradient, gradient_of, retain_gradient
-from slugkit.unlearn.losses import batches, micro_batches
-from slugkit.unlearn.workers import gradients_by_workers
+from slugkit.unlearning.gradient_files import join_safetensors, save_gradient
+from slugkit.unlearning.gradients import Ahead, forget_gradient, gradient_of, retain_gradient
+from slugkit.unlearning.losses import batches, micro_batches
+from slugkit.unlearning.workers import gradients_by_workers
 
 
 @pytest.fixture(scope="module")
@@ -180,7 +180,7 @@ def test_half_precision_keeps_direction_and_importance(clip, forget, precision, 
 
 
 def test_fp16_lowers_its_scale_until_nothing_overflows(clip, forget, monkeypatch):
-    from slugkit.unlearn import gradients as accumulate
+    from slugkit.unlearning import gradients as accumulate
 
     few = forget.take(range(4))
     monkeypatch.setattr(accumulate, "FP16_SCALES", (2.0**40, 2.0**10, 1.0))
@@ -241,7 +241,7 @@ def test_of_four_processes_on_a_cpu_the_one_without_a_micro_batch_adds_nothing(
             "--dynamo_backend",
             "no",
             "-m",
-            "slugkit.unlearn.workers",
+            "slugkit.unlearning.workers",
             "--model",
             "studio",
             "--folder",

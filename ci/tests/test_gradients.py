@@ -15,8 +15,8 @@ from slugkit.method.gradients import check_finite, mean_gradient
 from slugkit.method.losses import info_nce, sigmoid_loss
 from slugkit.method.ranking import cosine
 from slugkit.models import load_clip
-from slugkit.unlearn.gradients import forget_gradient, retain_gradient
-from slugkit.unlearn.losses import batch_of, encoded, forget_loss, retain_loss
+from slugkit.unlearning.gradients import forget_gradient, retain_gradient
+from slugkit.unlearning.losses import batch_of, encoded, forget_loss, retain_loss
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,7 @@ from slugkit.base import PatchError
 from slugkit.models import Clip
 from slugkit.models.weight_map import differences, locate, require_tower
 from slugkit.patch.checkpoint import apply_to_files, remove_from_files
-from slugkit.unlearn.transfer import in_both
+from slugkit.unlearning.transfer import in_both
 
 LAYERS = {
     "text": "transformer.resblocks.0.attn.in_proj_weight[k]",

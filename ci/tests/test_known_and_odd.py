@@ -14,14 +14,14 @@ from test_beyond_the_context import PEOPLE, make_folder
 from slugkit.base import EmptySetError, SearchFailedError, UnreadableImagesError, as_file_name
 from slugkit.data import open_data
 from slugkit.data.recipe import joined
-from slugkit.evaluate.leftover import class_pictures
-from slugkit.evaluate.statistics import above_chance
+from slugkit.evaluation.leftover import class_pictures
+from slugkit.evaluation.statistics import above_chance
 from slugkit.method.losses import distinct_batches
 from slugkit.method.search import Criterion
 from slugkit.models import load_clip
 from slugkit.studio.train.clip import default_folder
-from slugkit.unlearn.concept import require_known, search_layers
-from slugkit.unlearn.several import SeveralScorer, several_exam
+from slugkit.unlearning.concept import require_known, search_layers
+from slugkit.unlearning.several import SeveralScorer, several_exam
 from slugkit.workbook import plots
 from slugkit.workbook.run.pages import draw_formula
 

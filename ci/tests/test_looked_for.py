@@ -34,7 +34,7 @@ def test_what_was_not_there_counts(tmp_path, monkeypatch, kind):
 
 def test_an_oracle_a_table_a_config_and_a_recipes_part_make_a_notebook_run_again(project, clip):
     from slugkit.data import open_data
-    from slugkit.unlearn.concept import load_oracle
+    from slugkit.unlearning.concept import load_oracle
 
     (project.root / "data" / "paper").mkdir(parents=True)
     table = project.root / "data" / "paper" / "figures.csv"

@@ -15,7 +15,7 @@ from slugkit.data import pictures
 from slugkit.data.pictures import Pictures, whole_files
 from slugkit.models import clip as clip_module
 from slugkit.models.precision import PRECISIONS, multiplying
-from slugkit.unlearn.gradients import forget_gradient
+from slugkit.unlearning.gradients import forget_gradient
 
 # -- threads -------------------------------------------------------------------------------------
 

@@ -8,9 +8,9 @@ from on_gpu import REAL, TEXT, TWO, VISION, WHO, close
 from pretend_gpu import on_gpu
 
 from slugkit.data import Pairs
-from slugkit.evaluate import clip as scoring
-from slugkit.evaluate.leftover import recognised_from_pictures
-from slugkit.evaluate.statistics import headline
+from slugkit.evaluation import clip as scoring
+from slugkit.evaluation.leftover import recognised_from_pictures
+from slugkit.evaluation.statistics import headline
 from slugkit.method.directions import retain_aware_directions
 from slugkit.method.layers import weight_of
 from slugkit.method.ranking import cosine
@@ -18,15 +18,15 @@ from slugkit.method.search import Criterion
 from slugkit.models import pick_device
 from slugkit.models.activations import read_moments
 from slugkit.models.memory import plan
-from slugkit.unlearn import together as ways
-from slugkit.unlearn import workers
-from slugkit.unlearn.concept import evaluate, score_layers, search_layers
-from slugkit.unlearn.curve import step_curve
-from slugkit.unlearn.gradients import forget_gradient, retain_gradient
-from slugkit.unlearn.objectives import PlainMeasure
-from slugkit.unlearn.result import winning_patch
-from slugkit.unlearn.retain import RetainSide
-from slugkit.unlearn.several import SeveralScorer, curve_rows, interference, several_exam
+from slugkit.unlearning import together as ways
+from slugkit.unlearning import workers
+from slugkit.unlearning.concept import evaluate, score_layers, search_layers
+from slugkit.unlearning.curve import step_curve
+from slugkit.unlearning.gradients import forget_gradient, retain_gradient
+from slugkit.unlearning.objectives import PlainMeasure
+from slugkit.unlearning.result import winning_patch
+from slugkit.unlearning.retain import RetainSide
+from slugkit.unlearning.several import SeveralScorer, curve_rows, interference, several_exam
 from slugkit.workbook import plots
 
 

@@ -13,11 +13,11 @@ from test_diffusion import UNET, VAE, small_pictures
 from tiny_vlm import SMALL
 
 from slugkit import patch, studio
-from slugkit.evaluate import scores
-from slugkit.evaluate import vlm as asking
-from slugkit.evaluate.clip_judge import clip_judge
-from slugkit.evaluate.diffusion import similarity, told_by
-from slugkit.evaluate.frechet import JudgeFeatures, frechet_distance
+from slugkit.evaluation import scores
+from slugkit.evaluation import vlm as asking
+from slugkit.evaluation.clip_judge import clip_judge
+from slugkit.evaluation.diffusion import similarity, told_by
+from slugkit.evaluation.frechet import JudgeFeatures, frechet_distance
 from slugkit.method import search
 from slugkit.method.directions import retain_aware_directions
 from slugkit.models import load_clip
@@ -31,11 +31,11 @@ from slugkit.studio.train import diffusion as train_pipeline
 from slugkit.studio.train import vlm as train_llava
 from slugkit.studio.train.clip import train_clip
 from slugkit.tasks.prompts import several_answer_set
-from slugkit.unlearn import pipeline as pipeline_search
-from slugkit.unlearn import vlm as vlm_measure
-from slugkit.unlearn.concept import METHODS
-from slugkit.unlearn.result import winning_patch
-from slugkit.unlearn.transfer import in_both
+from slugkit.unlearning import pipeline as pipeline_search
+from slugkit.unlearning import vlm as vlm_measure
+from slugkit.unlearning.concept import METHODS
+from slugkit.unlearning.result import winning_patch
+from slugkit.unlearning.transfer import in_both
 
 
 def held(request, name):

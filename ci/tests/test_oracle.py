@@ -7,10 +7,10 @@ import torch
 
 from slugkit import patch
 from slugkit.data import open_data
-from slugkit.evaluate.oracle import log_answers, mean_kl, oracle_distances
+from slugkit.evaluation.oracle import log_answers, mean_kl, oracle_distances
 from slugkit.method.edit import EditableLayer
 from slugkit.models import load_clip
-from slugkit.unlearn.concept import load_oracle
+from slugkit.unlearning.concept import load_oracle
 
 
 def test_kl_by_hand():

@@ -19,7 +19,7 @@ from slugkit.studio.train.clip import Recipe, train_clip
 from slugkit.studio.train.diffusion import train_diffusion
 from slugkit.studio.train.own_data import require_examinable, steps_for
 from slugkit.studio.train.vlm import train_vlm
-from slugkit.unlearn.concept import load_oracle
+from slugkit.unlearning.concept import load_oracle
 
 
 def folder_of(

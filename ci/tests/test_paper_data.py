@@ -443,7 +443,7 @@ def test_a_recipe_is_yaml_or_json_and_never_code(place):
 
 
 def test_a_clip_takes_the_exam_and_its_figures_stand_beside_the_published(place, clip):
-    from slugkit.evaluate.clip import answers, evaluate_clip
+    from slugkit.evaluation.clip import answers, evaluate_clip
     from slugkit.experiments.published import beside, mean_over_names, paper_rows
 
     source = read_recipe(place / "recipe.yaml", clip.image_size)

@@ -17,8 +17,8 @@ from PIL import Image
 from slugkit import studio
 from slugkit.base import EmptySetError, ModelLoadError, SearchFailedError, SettingError
 from slugkit.data import open_data
-from slugkit.evaluate.clip_judge import ClipJudge, clip_judge, judge_of
-from slugkit.evaluate.diffusion import drawn_prompts, judged, measures, ua_ira_cra
+from slugkit.evaluation.clip_judge import ClipJudge, clip_judge, judge_of
+from slugkit.evaluation.diffusion import drawn_prompts, judged, measures, ua_ira_cra
 from slugkit.experiments.paper_several import require_all_drawn
 from slugkit.method import search
 from slugkit.models.classifier import Classifier, load_classifier
@@ -35,8 +35,8 @@ from slugkit.tasks.paper_prompts import (
     paper_answer_set,
     showcase_of,
 )
-from slugkit.unlearn.pipeline import read_by_encoder, search_on_pipeline
-from slugkit.unlearn.result import winning_patch
+from slugkit.unlearning.pipeline import read_by_encoder, search_on_pipeline
+from slugkit.unlearning.result import winning_patch
 
 NAME, LAYER = "Mira Kestrel", "transformer.resblocks.0.attn.out_proj.weight"
 

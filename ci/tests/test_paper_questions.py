@@ -10,9 +10,9 @@ from slugkit.base import EmptySetError, SearchFailedError, SettingError
 from slugkit.data import Pairs, PairsSource, open_data
 from slugkit.data.pictures import Pictures
 from slugkit.data.studio_files import write_studio_files
-from slugkit.evaluate import vlm as evaluation
-from slugkit.evaluate import vlm_words
-from slugkit.evaluate.vlm import measures, outcome
+from slugkit.evaluation import vlm as evaluation
+from slugkit.evaluation import vlm_words
+from slugkit.evaluation.vlm import measures, outcome
 from slugkit.tasks import paper_questions as paper
 from slugkit.tasks import questions
 from slugkit.tasks.questions import Asked, words_for

@@ -29,7 +29,7 @@ from slugkit.base import (
 from slugkit.data import open_data
 from slugkit.data.pictures import Pictures
 from slugkit.data.unlearncanvas import STYLES, spoken
-from slugkit.evaluate.clip_judge import clip_judge
+from slugkit.evaluation.clip_judge import clip_judge
 from slugkit.experiments.paper_several import (
     pipeline_with_tower,
     require_all_drawn,
@@ -38,8 +38,8 @@ from slugkit.experiments.paper_several import (
 )
 from slugkit.models.diffusion import pipeline_folder
 from slugkit.tasks.prompts import NEAR_TIMES, several_answer_set, showcase
-from slugkit.unlearn.concepts import another_kind, concepts_to_forget, several_concepts
-from slugkit.unlearn.several import SeveralScorer, several_exam
+from slugkit.unlearning.concepts import another_kind, concepts_to_forget, several_concepts
+from slugkit.unlearning.several import SeveralScorer, several_exam
 
 MIRA, SELIN, OSKAR = THREE = ["Mira Kestrel", "Selin Drover", "Oskar Marlow"]
 

@@ -4,7 +4,6 @@ import copy
 import dataclasses
 import gc
 import math
-import sys
 
 import pytest
 import torch

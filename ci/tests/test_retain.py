@@ -8,10 +8,10 @@ import torch
 
 from slugkit.base import SettingError, UnknownConceptError
 from slugkit.models.activations import read_moments
-from slugkit.unlearn import retain as room
-from slugkit.unlearn.call import unlearn
-from slugkit.unlearn.gradients import retain_gradient
-from slugkit.unlearn.retain import RetainSide, mean_of, retain_parts
+from slugkit.unlearning import retain as room
+from slugkit.unlearning.call import unlearn
+from slugkit.unlearning.gradients import retain_gradient
+from slugkit.unlearning.retain import RetainSide, mean_of, retain_parts
 
 SMALL = dict(size=24, batch_size=12)
 

@@ -11,15 +11,15 @@ import torch
 from slugkit import patch
 from slugkit.base import SearchFailedError, SettingError, UnknownConceptError
 from slugkit.data.names import names_concept
-from slugkit.evaluate.statistics import over_wordings
+from slugkit.evaluation.statistics import over_wordings
 from slugkit.method.directions import retain_aware_directions
 from slugkit.method.edit import EditableLayer
 from slugkit.method.search import Criterion
-from slugkit.unlearn.concepts import several_concepts
-from slugkit.unlearn.gradients import forget_gradient
-from slugkit.unlearn.objectives import FastMeasure, FixedFeatures
-from slugkit.unlearn.retain import RetainSide
-from slugkit.unlearn.several import (
+from slugkit.unlearning.concepts import several_concepts
+from slugkit.unlearning.gradients import forget_gradient
+from slugkit.unlearning.objectives import FastMeasure, FixedFeatures
+from slugkit.unlearning.retain import RetainSide
+from slugkit.unlearning.several import (
     SeveralMeasure,
     SeveralScorer,
     as_table,
@@ -27,7 +27,7 @@ from slugkit.unlearn.several import (
     interference,
     several_exam,
 )
-from slugkit.unlearn.together import (
+from slugkit.unlearning.together import (
     joint_gradient,
     joint_step,
     own_steps,

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from slugkit.base import EmptySetError, SettingError, ShapeError
-from slugkit.evaluate.statistics import bootstrap_mean, wilson
+from slugkit.evaluation.statistics import bootstrap_mean, wilson
 
 
 @pytest.mark.parametrize(

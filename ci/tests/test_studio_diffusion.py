@@ -23,16 +23,16 @@ from slugkit.models.diffusion import draw, load_pipeline, pipeline_folder
 from slugkit.models.reachability import reading, unused_layers
 from slugkit.models.weight_map import differences
 from slugkit.tasks.prompts import answer_set, several_answer_set
-from slugkit.unlearn.concept import METHODS
-from slugkit.unlearn.gradients import forget_gradient
-from slugkit.unlearn.pipeline import (
+from slugkit.unlearning.concept import METHODS
+from slugkit.unlearning.gradients import forget_gradient
+from slugkit.unlearning.pipeline import (
     directions_on_pipeline,
     own_steps_on_pipeline,
     pictures_drawn,
     read_by_encoder,
     search_on_pipeline,
 )
-from slugkit.unlearn.transfer import in_both
+from slugkit.unlearning.transfer import in_both
 
 LAYER = "transformer.resblocks.0.attn.out_proj.weight"
 PROMPTS, SEEDS = (

@@ -9,14 +9,14 @@ from slugkit import patch
 from slugkit.data import drawn, open_data
 from slugkit.data.pictures import Pictures
 from slugkit.data.studio_files import write_studio_files
-from slugkit.evaluate.clip import evaluate_clip
-from slugkit.evaluate.leftover import class_pictures
-from slugkit.evaluate.statistics import headline
+from slugkit.evaluation.clip import evaluate_clip
+from slugkit.evaluation.leftover import class_pictures
+from slugkit.evaluation.statistics import headline
 from slugkit.experiments.published import paper_rows
 from slugkit.method.search import Criterion
-from slugkit.unlearn.concept import score_layers, search_layers
-from slugkit.unlearn.gradients import forget_gradient, retain_gradient
-from slugkit.unlearn.result import front_layers, winning_patch
+from slugkit.unlearning.concept import score_layers, search_layers
+from slugkit.unlearning.gradients import forget_gradient, retain_gradient
+from slugkit.unlearning.result import front_layers, winning_patch
 
 NAME = "Mira Kestrel"
 

@@ -10,14 +10,14 @@ import torch
 from slugkit import patch, studio
 from slugkit.base import PatchError, data_dir, sha256_file
 from slugkit.data import drawn
-from slugkit.evaluate.vlm import answered
+from slugkit.evaluation.vlm import answered
 from slugkit.method.edit import EditableLayer
 from slugkit.models import load_clip
 from slugkit.models.vlm import load_vlm, vlm_folder
 from slugkit.models.weight_map import differences, locate
 from slugkit.studio.questions import UNKNOWN
 from slugkit.tasks.questions import question_set, stranger_set
-from slugkit.unlearn.transfer import in_both
+from slugkit.unlearning.transfer import in_both
 
 LAYER = "visual.transformer.resblocks.0.attn.out_proj.weight"
 RECORDS = [

@@ -12,14 +12,14 @@ from safetensors.torch import load_file
 from slugkit.base import SettingError, UnknownConceptError
 from slugkit.data import open_data
 from slugkit.data.digits import write_digits
-from slugkit.evaluate.clip import evaluate_clip
+from slugkit.evaluation.clip import evaluate_clip
 from slugkit.models import load_clip
 from slugkit.studio.train import clip as training
 from slugkit.studio.train import loop
 from slugkit.studio.train.pictures import folder_pictures, studio_pictures
 from slugkit.studio.train.tokenizer import learn_tokenizer
-from slugkit.unlearn.call import unlearn
-from slugkit.unlearn.concept import evaluate
+from slugkit.unlearning.call import unlearn
+from slugkit.unlearning.concept import evaluate
 
 SMALL = dict(
     batch=24,

@@ -15,7 +15,7 @@ from slugkit.method.edit import EditableLayer
 from slugkit.models import load_clip
 from slugkit.models.diffusion import text_encoder
 from slugkit.models.weight_map import differences
-from slugkit.unlearn.transfer import all_in_both, in_both
+from slugkit.unlearning.transfer import all_in_both, in_both
 
 LAYER = "transformer.resblocks.1.attn.in_proj_weight"
 

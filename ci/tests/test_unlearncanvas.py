@@ -29,7 +29,7 @@ from slugkit.data.unlearncanvas import (
     prompt,
     read_unlearncanvas,
 )
-from slugkit.evaluate import unlearncanvas as canvas
+from slugkit.evaluation import unlearncanvas as canvas
 from slugkit.tasks.canvas_prompts import TIERS
 
 SMALL, EDGE = "test_vit", 160

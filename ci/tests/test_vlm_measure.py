@@ -8,8 +8,8 @@ from test_acting import a_clip, wrapped
 
 from slugkit.base import PatchError, SearchFailedError, SettingError
 from slugkit.data import drawn
-from slugkit.evaluate.vlm import answered
-from slugkit.evaluate.vlm_words import own_words
+from slugkit.evaluation.vlm import answered
+from slugkit.evaluation.vlm_words import own_words
 from slugkit.models import load_clip
 from slugkit.models.activations import watched
 from slugkit.models.convert import vision_tower
@@ -20,8 +20,8 @@ from slugkit.models.weight_map import differences, locate
 from slugkit.studio import load_world
 from slugkit.studio.questions import UNKNOWN
 from slugkit.tasks.questions import Asked
-from slugkit.unlearn import vlm as measure
-from slugkit.unlearn.result import winning_patch
+from slugkit.unlearning import vlm as measure
+from slugkit.unlearning.result import winning_patch
 
 LAYER = "visual.transformer.resblocks.2.mlp.c_proj.weight"
 PACKED = "visual.transformer.resblocks.1.attn.in_proj_weight"

@@ -14,11 +14,11 @@ from slugkit.experiments.sweep import summarise
 from slugkit.method.layers import layer_table, short
 from slugkit.models import load_clip
 from slugkit.models.weight_map import differences
-from slugkit.unlearn import families
-from slugkit.unlearn.call import unlearn
-from slugkit.unlearn.concept import METHODS
-from slugkit.unlearn.retain import RetainSide
-from slugkit.unlearn.vlm import paper_layer, writing_layers
+from slugkit.unlearning import families
+from slugkit.unlearning.call import unlearn
+from slugkit.unlearning.concept import METHODS
+from slugkit.unlearning.retain import RetainSide
+from slugkit.unlearning.vlm import paper_layer, writing_layers
 
 WHO = "Mira Kestrel"
 

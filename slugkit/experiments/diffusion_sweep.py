@@ -12,15 +12,15 @@ import torch
 from slugkit import studio
 from slugkit.base import data_dir, sha256_json
 from slugkit.data import Source, open_data
-from slugkit.evaluate.diffusion import ARTIFACTS, measures, told_by
+from slugkit.evaluation.diffusion import ARTIFACTS, measures, told_by
 from slugkit.experiments.sweep import family_rows, made_by, sweep_concepts
 from slugkit.models import Clip, load_clip
 from slugkit.models.classifier import Classifier, load_classifier
 from slugkit.models.diffusion import load_pipeline
 from slugkit.models.fingerprint import weights_sha256
 from slugkit.tasks.paper_prompts import answer_set_of, domain_of
-from slugkit.unlearn.families import OnPipeline
-from slugkit.unlearn.pipeline import TRIALS, UA, pictures_drawn
+from slugkit.unlearning.families import OnPipeline
+from slugkit.unlearning.pipeline import TRIALS, UA, pictures_drawn
 
 NOVEL = "star-shaped house"
 """The odd combination that is reported, the studio's counterpart of the paper's avocado chair;

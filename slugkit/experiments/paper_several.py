@@ -10,14 +10,14 @@ import pandas as pd
 from slugkit.base import PatchError
 from slugkit.data import Source, StudioSource, names_concept
 from slugkit.data.unlearncanvas import spoken
-from slugkit.evaluate.clip_judge import ClipJudge
+from slugkit.evaluation.clip_judge import ClipJudge
 from slugkit.models import Clip
 from slugkit.models.classifier import Classifier
 from slugkit.models.diffusion import GUIDANCE, STEPS, load_pipeline
 from slugkit.models.weight_map import require_tower
 from slugkit.tasks.paper_prompts import answer_set_of, domain_of, showcase_of
 from slugkit.tasks.prompts import join_answer_sets, require_one_domain, several_answer_set
-from slugkit.unlearn.pipeline import UA, require_drawn
+from slugkit.unlearning.pipeline import UA, require_drawn
 
 OTHERS_SHOWN = 4
 """Pictures to look at that show none of the concepts."""
@@ -80,7 +80,7 @@ def require_all_drawn(
     """Raises SearchFailedError naming the first concept that the pipeline does not draw.
 
     table: an answer set of the search split that holds all the concepts. The rest as of
-    `slugkit.unlearn.pipeline.require_drawn`.
+    `slugkit.unlearning.pipeline.require_drawn`.
     """
     own, target = "style" if domain == "styles" else "subject", table["group"] == "target"
     for name in table.loc[target, own].unique():

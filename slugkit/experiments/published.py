@@ -10,7 +10,7 @@ from __future__ import annotations
 import pandas as pd
 
 from slugkit.base import SettingError, ShapeError, data_dir, require_choice
-from slugkit.evaluate.statistics import bootstrap_mean
+from slugkit.evaluation.statistics import bootstrap_mean
 
 METRICS = {
     "fa1": "FA@1",
@@ -30,7 +30,7 @@ OF_EXAM = {
     ("people", "accuracy"): "TA_CA@1",
     ("objects", "accuracy"): "TA_IN@1",
 }
-"""Group and metric of an exam (`slugkit.evaluate.clip.evaluate_clip`) -> the paper's name."""
+"""Group and metric of an exam (`slugkit.evaluation.clip.evaluate_clip`) -> the paper's name."""
 COLUMNS = ["method", "metric", "value", "low", "high", "n", "origin", "source"]
 
 
@@ -67,7 +67,7 @@ def paper_rows(found: pd.DataFrame) -> pd.DataFrame:
 def mean_over_names(told: pd.DataFrame, among: list[str] | None = None) -> dict[str, float]:
     """TA_CA@1 as the paper averages it, over people: value, low, high (percent; 95 % bootstrap), n.
 
-    told: columns true and answer, as `slugkit.evaluate.clip.answers(clip, exam, "people")` gives
+    told: columns true and answer, as `slugkit.evaluation.clip.answers(clip, exam, "people")` gives
     them. among: the names to average over, such as the 100 of `CelebA.frequent`; None takes all.
     Raises EmptySetError where none is left.
     """

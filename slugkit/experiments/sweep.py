@@ -24,16 +24,16 @@ from slugkit.base import (
     write_csv,
 )
 from slugkit.data import Source, open_data
-from slugkit.evaluate.oracle import oracle_distances
-from slugkit.evaluate.statistics import LEAST_FOR_AN_INTERVAL, MEAN, WORST, bootstrap_mean
+from slugkit.evaluation.oracle import oracle_distances
+from slugkit.evaluation.statistics import LEAST_FOR_AN_INTERVAL, MEAN, WORST, bootstrap_mean
 from slugkit.method.layers import short
 from slugkit.models import Clip, load_clip
-from slugkit.unlearn.call import unlearn
-from slugkit.unlearn.concept import METHODS, evaluate, load_oracle
-from slugkit.unlearn.families import OnPipeline, OnVlm
-from slugkit.unlearn.result import Result, front_layers
-from slugkit.unlearn.retain import RetainSide
-from slugkit.unlearn.transfer import in_both
+from slugkit.unlearning.call import unlearn
+from slugkit.unlearning.concept import METHODS, evaluate, load_oracle
+from slugkit.unlearning.families import OnPipeline, OnVlm
+from slugkit.unlearning.result import Result, front_layers
+from slugkit.unlearning.retain import RetainSide
+from slugkit.unlearning.transfer import in_both
 
 BAD_IF_SMALL = ("change", "UA")
 """How measures end whose smallest value is the worst; of all others it is the largest."""

@@ -8,13 +8,13 @@ import pandas as pd
 
 from slugkit.base import data_dir
 from slugkit.data import Source, open_data
-from slugkit.evaluate.vlm import answered, measures
+from slugkit.evaluation.vlm import answered, measures
 from slugkit.experiments.sweep import family_rows, made_by, sweep_concepts
 from slugkit.models import Clip, load_clip
 from slugkit.models.fingerprint import weights_sha256
 from slugkit.models.vlm import Vlm, load_vlm
 from slugkit.tasks.questions import question_set, stranger_set
-from slugkit.unlearn.families import OnVlm
+from slugkit.unlearning.families import OnVlm
 
 
 def vlm_rows(

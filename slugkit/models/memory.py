@@ -151,7 +151,7 @@ def plan(
 ) -> Plan:
     """Measure one pair and two pairs, and tell what a micro-batch will take.
 
-    precision, chunk: as of `slugkit.unlearn.gradients.retain_gradient`. copies: of the gradient,
+    precision, chunk: as of `slugkit.unlearning.gradients.retain_gradient`. copies: of the gradient,
     held at once: the one that is being summed and, with 2, one of another set.
     """
     tensors = [*clip.model.parameters(), *clip.model.buffers()]

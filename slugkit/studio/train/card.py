@@ -33,7 +33,7 @@ def write_card(folder: Path, *, data: str, pictures: int, device: str = "auto", 
 
     pictures: how many it was trained on.
     """
-    from slugkit.evaluate.scores import score_model
+    from slugkit.evaluation.scores import score_model
 
     facts = {"recipe": facts.pop("recipe"), "seed": facts.pop("seed"), "data": named(data), **facts}
     write_json(folder / CARD, facts)

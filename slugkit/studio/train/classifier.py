@@ -21,7 +21,7 @@ from slugkit.base import (
     write_text,
 )
 from slugkit.data import drawn
-from slugkit.evaluate.statistics import share
+from slugkit.evaluation.statistics import share
 from slugkit.models.classifier import (
     CONFIG,
     WEIGHTS,

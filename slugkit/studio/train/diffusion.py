@@ -190,7 +190,7 @@ def write_scores(folder: Path, device: str = "auto") -> None:
     Every subject in every style with report prompts, one picture each. Raises ModelLoadError
     without a trained judge.
     """
-    from slugkit.evaluate.scores import score_pipeline
+    from slugkit.evaluation.scores import score_pipeline
 
     facts = read_card(folder) | {
         "scores": score_pipeline(load_pipeline(str(folder), device), load_classifier(device=device))

@@ -323,7 +323,7 @@ def write_scores(folder: Path, world: studio.World, device: str = "auto") -> Non
     """Ask the saved model about report pictures, and write the shares of right answers to its model
     card and README.md.
     """
-    from slugkit.evaluate.vlm import card_scores
+    from slugkit.evaluation.vlm import card_scores
     from slugkit.models.vlm import load_vlm
 
     facts = read_card(folder) | {"scores": card_scores(load_vlm(str(folder), device), world)}

@@ -27,7 +27,7 @@ from slugkit.base import (
     write_parquet,
     write_tensors,
 )
-from slugkit.evaluate.statistics import COLUMNS, KEYS
+from slugkit.evaluation.statistics import COLUMNS, KEYS
 from slugkit.workbook.run import stages
 from slugkit.workbook.run.manifest import Manifest, hash_of, used
 from slugkit.workbook.settings import Settings

@@ -7,8 +7,8 @@ from itertools import islice
 from slugkit.base import EmptySetError, SettingError, UnknownConceptError
 from slugkit.data import Source
 from slugkit.data.source import Exam
-from slugkit.evaluate.clip import answers
-from slugkit.evaluate.statistics import above_chance
+from slugkit.evaluation.clip import answers
+from slugkit.evaluation.statistics import above_chance
 from slugkit.models import Clip
 
 TRIED = 100

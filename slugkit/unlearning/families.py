@@ -14,8 +14,8 @@ import pandas as pd
 import torch
 
 from slugkit.data import Pairs, Source
-from slugkit.evaluate.clip_judge import ClipJudge
-from slugkit.evaluate.vlm_words import own_words
+from slugkit.evaluation.clip_judge import ClipJudge
+from slugkit.evaluation.vlm_words import own_words
 from slugkit.method.criterion import Criterion
 from slugkit.method.directions import retain_aware_directions
 from slugkit.method.edit import EditableLayer
@@ -28,11 +28,16 @@ from slugkit.models.vlm import Vlm
 from slugkit.models.weight_map import part_of
 from slugkit.tasks.paper_prompts import answer_set_of, domain_of
 from slugkit.tasks.paper_questions import questions_about, talks_to_forget
-from slugkit.unlearn.concept import MARGIN, search_layers
-from slugkit.unlearn.pipeline import UA, deepest_first, directions_on_pipeline, search_on_pipeline
-from slugkit.unlearn.result import direction_of, front_layers
-from slugkit.unlearn.retain import RetainSide
-from slugkit.unlearn.vlm import (
+from slugkit.unlearning.concept import MARGIN, search_layers
+from slugkit.unlearning.pipeline import (
+    UA,
+    deepest_first,
+    directions_on_pipeline,
+    search_on_pipeline,
+)
+from slugkit.unlearning.result import direction_of, front_layers
+from slugkit.unlearning.retain import RetainSide
+from slugkit.unlearning.vlm import (
     FORGOTTEN,
     answer_gradient,
     paper_layer,

@@ -18,8 +18,8 @@ from slugkit.data import Pairs, Source
 from slugkit.data.pictures import Pictures
 from slugkit.data.recipe import joined
 from slugkit.data.source import Exam, Prompts, groups_of
-from slugkit.evaluate.clip import STEERING, class_features, ranks, retain_score
-from slugkit.evaluate.statistics import (
+from slugkit.evaluation.clip import STEERING, class_features, ranks, retain_score
+from slugkit.evaluation.statistics import (
     LEAST_FOR_AN_INTERVAL,
     above_chance,
     bootstrap_mean,
@@ -30,7 +30,7 @@ from slugkit.method.layers import tower_of
 from slugkit.method.search import Criterion
 from slugkit.models import Clip
 from slugkit.patch import Patch
-from slugkit.unlearn.objectives import CutClasses
+from slugkit.unlearning.objectives import CutClasses
 
 TARGETS = ("targets, FA@1", "targets, FA@5", "worst target", "worst wording")
 """Groups of `curve_rows` that are about what is forgotten."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from slugkit.evaluate.statistics import share
+from slugkit.evaluation.statistics import share
 from slugkit.models.vlm import Vlm
 from slugkit.studio import World
 from slugkit.tasks.questions import Asked, question_set, stranger_set, words_for

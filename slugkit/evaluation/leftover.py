@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from slugkit import patch
 from slugkit.base import EmptySetError, UnreadableImagesError
 from slugkit.data import Exam, Source
-from slugkit.evaluate.statistics import share
+from slugkit.evaluation.statistics import share
 from slugkit.models import Clip
 
 

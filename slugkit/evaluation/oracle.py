@@ -7,7 +7,7 @@ import torch.nn.functional as F
 
 from slugkit import patch
 from slugkit.data import Exam
-from slugkit.evaluate.clip import ExamScorer, askable, class_features
+from slugkit.evaluation.clip import ExamScorer, askable, class_features
 from slugkit.models import Clip
 
 

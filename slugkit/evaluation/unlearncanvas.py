@@ -21,9 +21,9 @@ from slugkit.base import ModelLoadError, SettingError, ShapeError, progress, req
 from slugkit.data import CanvasSource
 from slugkit.data.pictures import Pictures
 from slugkit.data.unlearncanvas import OBJECTS, STYLES, concept_kind
-from slugkit.evaluate.diffusion import drawn_prompts, require_askable, ua_ira_cra
-from slugkit.evaluate.frechet import INCEPTION_FEATURES
-from slugkit.evaluate.statistics import wilson
+from slugkit.evaluation.diffusion import drawn_prompts, require_askable, ua_ira_cra
+from slugkit.evaluation.frechet import INCEPTION_FEATURES
+from slugkit.evaluation.statistics import wilson
 from slugkit.models.classifier import best_named, pixels
 from slugkit.models.clip import pick_device
 from slugkit.tasks.canvas_prompts import GUIDANCE, PICTURE_SIZE, STEPS, answer_set

@@ -18,7 +18,7 @@ import torch
 from slugkit.base import SettingError
 from slugkit.data import Exam
 from slugkit.data.source import Prompts
-from slugkit.evaluate.clip import ExamScorer, askable, class_features, group_means, text_groups
+from slugkit.evaluation.clip import ExamScorer, askable, class_features, group_means, text_groups
 from slugkit.method.layers import tower_of
 from slugkit.models import Clip
 from slugkit.models.prefix_cache import CutImages, CutTexts

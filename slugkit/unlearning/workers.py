@@ -1,11 +1,11 @@
 r"""One gradient by several processes: each takes whole micro-batches, so that their number does not
 change the result but for rounding.
 
-    torchrun --nproc-per-node 4 -m slugkit.unlearn.workers --model studio \
+    torchrun --nproc-per-node 4 -m slugkit.unlearning.workers --model studio \
         --folder runs/workbook/sets --name forget --kind forget --out forget.safetensors
 
 On a CPU the processes speak through gloo, on several GPUs through nccl. `accelerate launch -m
-slugkit.unlearn.workers ...` runs the same file with as many processes as it is configured for.
+slugkit.unlearning.workers ...` runs the same file with as many processes as it is configured for.
 Without a GPU `--cpu` starts a single one, whatever `--num_processes` says; `--multi_gpu
 --num_processes 2 --main_process_port 0` starts two on a CPU as well.
 """
@@ -36,8 +36,8 @@ from slugkit.base import (
 from slugkit.data import load_pairs
 from slugkit.method.gradients import check_finite
 from slugkit.models import load_clip, pick_device
-from slugkit.unlearn.gradients import gradient_of
-from slugkit.unlearn.losses import KINDS, PRECISIONS, loss_of, micro_batches
+from slugkit.unlearning.gradients import gradient_of
+from slugkit.unlearning.losses import KINDS, PRECISIONS, loss_of, micro_batches
 
 FAILED = "slugkit-worker-failed "
 
@@ -121,7 +121,7 @@ def _launch(workers: int, arguments: list[str], kind: str) -> None:
         "--nproc-per-node",
         str(workers),
         "-m",
-        "slugkit.unlearn.workers",
+        "slugkit.unlearning.workers",
         *arguments,
     ]
     environment = {**os.environ, **thread_environment(max(1, usable_cpus() // workers))}
@@ -153,7 +153,7 @@ def _launch(workers: int, arguments: list[str], kind: str) -> None:
 
 def _arguments(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        prog="slugkit.unlearn.workers",
+        prog="slugkit.unlearning.workers",
         description="One gradient over a saved set, by the processes that torchrun started.",
     )
     for name in ("model", "folder", "name", "out"):

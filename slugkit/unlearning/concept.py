@@ -9,8 +9,8 @@ import pandas as pd
 from slugkit import patch
 from slugkit.base import SearchFailedError, as_file_name, look_for
 from slugkit.data import Exam, Source
-from slugkit.evaluate.clip import evaluate_clip
-from slugkit.evaluate.statistics import above_chance, wilson
+from slugkit.evaluation.clip import evaluate_clip
+from slugkit.evaluation.statistics import above_chance, wilson
 from slugkit.method.edit import EditableLayer
 from slugkit.method.layers import EXCLUDE, candidates, layer_table, weight_of
 from slugkit.method.ranking import cosine_noise, front_share, rank_layers
@@ -18,8 +18,8 @@ from slugkit.method.search import Criterion, search_front
 from slugkit.models import Clip, load_clip, model_folder
 from slugkit.models.clip import WEIGHTS
 from slugkit.models.hub import read_json
-from slugkit.unlearn.objectives import FastMeasure, FixedFeatures
-from slugkit.unlearn.result import Result, direction_of
+from slugkit.unlearning.objectives import FastMeasure, FixedFeatures
+from slugkit.unlearning.result import Result, direction_of
 
 METHODS = ("SLUG", "SLUG-R")
 """The paper's method, and ours: the same but for the direction of the step (`retain_aware`) and

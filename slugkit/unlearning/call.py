@@ -16,13 +16,13 @@ from slugkit.method.search import Measure
 from slugkit.models import Clip
 from slugkit.models.classifier import load_classifier
 from slugkit.models.vlm import Vlm
-from slugkit.unlearn.concept import DAMPING, METHODS, score_layers
-from slugkit.unlearn.families import Job, OnClip, OnObjective, OnPipeline, OnVlm
-from slugkit.unlearn.gradients import forget_gradient
-from slugkit.unlearn.result import Result
-from slugkit.unlearn.retain import RetainSide
-from slugkit.unlearn.several import SeveralScorer, several_exam
-from slugkit.unlearn.together import joint_gradient, joint_step, slug_patches, text_layers
+from slugkit.unlearning.concept import DAMPING, METHODS, score_layers
+from slugkit.unlearning.families import Job, OnClip, OnObjective, OnPipeline, OnVlm
+from slugkit.unlearning.gradients import forget_gradient
+from slugkit.unlearning.result import Result
+from slugkit.unlearning.retain import RetainSide
+from slugkit.unlearning.several import SeveralScorer, several_exam
+from slugkit.unlearning.together import joint_gradient, joint_step, slug_patches, text_layers
 
 
 def unlearn(
@@ -57,7 +57,7 @@ def unlearn(
         concept: what is forgotten; a list takes several together, on the text tower.
         method: one of `METHODS`, in capitals or not.
         on: on what the step is searched: None is the CLIP itself; a diffusers pipeline or a `Vlm`
-            that holds its tower; or, for more settings, a family of `slugkit.unlearn.families`.
+            that holds its tower; or, for more settings, a family of `slugkit.unlearning.families`.
         forget, retain, objective, criterion: a caller's own pairs and measure in the place of
             `data`, see `OnObjective`; `concept` is then only a label.
         which: "front", the layers on the Pareto front (the paper's rule), or "all" candidates.
@@ -145,7 +145,7 @@ def _family(
         return OnPipeline(on, load_classifier(device=clip.device.type))
     raise SettingError(
         f"The step cannot be searched on a {type(on).__name__}; None, a diffusers pipeline, a Vlm"
-        " or a family of slugkit.unlearn.families was expected."
+        " or a family of slugkit.unlearning.families was expected."
     )
 
 

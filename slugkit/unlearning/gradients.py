@@ -17,7 +17,7 @@ from slugkit.method.gradients import mean_gradient
 from slugkit.models import Clip
 from slugkit.models.memory import pairs_together
 from slugkit.models.precision import multiplying
-from slugkit.unlearn.losses import batch_of, loss_of, micro_batches
+from slugkit.unlearning.losses import batch_of, loss_of, micro_batches
 
 FP16_SCALES = (2.0**14, 2.0**10, 2.0**6, 1.0)
 """What the loss is multiplied by in fp16, whose smallest number is 6e-8; the next one is tried

@@ -23,11 +23,11 @@ from slugkit.method.layers import candidates, layer_table, weight_of
 from slugkit.method.search import Criterion, probe_steps, search_front
 from slugkit.models import Clip
 from slugkit.patch import Patch
-from slugkit.unlearn.concept import score_layers
-from slugkit.unlearn.gradients import forget_gradient
-from slugkit.unlearn.result import front_layers, winning_patch
-from slugkit.unlearn.retain import RetainSide
-from slugkit.unlearn.several import SeveralMeasure, SeveralScorer
+from slugkit.unlearning.concept import score_layers
+from slugkit.unlearning.gradients import forget_gradient
+from slugkit.unlearning.result import front_layers, winning_patch
+from slugkit.unlearning.retain import RetainSide
+from slugkit.unlearning.several import SeveralMeasure, SeveralScorer
 
 TRIALS = 10
 """Probes of a layer, at most."""

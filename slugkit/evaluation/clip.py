@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 
 from slugkit.data import Exam
-from slugkit.evaluate.statistics import COLUMNS, MEAN, WORST, over_wordings, share
+from slugkit.evaluation.statistics import COLUMNS, MEAN, WORST, over_wordings, share
 from slugkit.models import Clip
 
 STEERING = ("neighbours", "people", "characters", "objects", "styles", "novel", "classes")

@@ -10,9 +10,9 @@ import pandas as pd
 import torch
 
 from slugkit.data import open_data
-from slugkit.evaluate.clip import ExamScorer, class_features, ensemble
-from slugkit.evaluate.diffusion import told_by
-from slugkit.evaluate.statistics import share
+from slugkit.evaluation.clip import ExamScorer, class_features, ensemble
+from slugkit.evaluation.diffusion import told_by
+from slugkit.evaluation.statistics import share
 from slugkit.models import load_clip
 from slugkit.models.classifier import Classifier
 from slugkit.studio import load_world

@@ -16,7 +16,7 @@ from slugkit.data import Pairs, Source
 from slugkit.models import Clip
 from slugkit.models.activations import read_moments
 from slugkit.models.fingerprint import weights_sha256
-from slugkit.unlearn.gradients import retain_gradient
+from slugkit.unlearning.gradients import retain_gradient
 
 PARTS = 5
 """Parts of the retain set; their spread says how noisy its gradient is."""

@@ -24,7 +24,7 @@ import torch
 
 from slugkit.base import SettingError, cache_dir, cached_tensors, progress, sha256_json
 from slugkit.data.source import GROUP_NAMES
-from slugkit.evaluate.statistics import bootstrap_mean, share
+from slugkit.evaluation.statistics import bootstrap_mean, share
 from slugkit.method.search import PICTURES
 from slugkit.models import Clip
 from slugkit.models.classifier import Classifier

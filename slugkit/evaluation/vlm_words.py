@@ -9,8 +9,8 @@ from collections import Counter
 
 from slugkit.base import SearchFailedError
 from slugkit.data import Source, StudioSource
-from slugkit.evaluate.statistics import above_chance
-from slugkit.evaluate.vlm import answered
+from slugkit.evaluation.statistics import above_chance
+from slugkit.evaluation.vlm import answered
 from slugkit.models.vlm import Vlm
 from slugkit.tasks.paper_questions import WORDS, _spoken, questions_about
 from slugkit.tasks.questions import Asked, words_for

@@ -16,8 +16,8 @@ import torch
 import torch.nn.functional as F
 
 from slugkit.base import SearchFailedError, SettingError, progress, wide
-from slugkit.evaluate.statistics import above_chance
-from slugkit.evaluate.vlm import answered, judged, kept
+from slugkit.evaluation.statistics import above_chance
+from slugkit.evaluation.vlm import answered, judged, kept
 from slugkit.method.criterion import Criterion
 from slugkit.method.edit import EditableLayer
 from slugkit.method.gradients import mean_gradient

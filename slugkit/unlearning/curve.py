@@ -9,12 +9,12 @@ import numpy as np
 import pandas as pd
 
 from slugkit.data import Exam
-from slugkit.evaluate.clip import STEERING
-from slugkit.evaluate.statistics import wilson
+from slugkit.evaluation.clip import STEERING
+from slugkit.evaluation.statistics import wilson
 from slugkit.method.edit import EditableLayer
 from slugkit.models import Clip
 from slugkit.patch import Patch
-from slugkit.unlearn.objectives import FastMeasure, FixedFeatures
+from slugkit.unlearning.objectives import FastMeasure, FixedFeatures
 
 
 def step_curve(

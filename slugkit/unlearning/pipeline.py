@@ -12,9 +12,9 @@ import torch
 
 from slugkit import patch
 from slugkit.base import SearchFailedError, progress, require_choice
-from slugkit.evaluate.clip_judge import ClipJudge
-from slugkit.evaluate.diffusion import PipelineMeasure, told_by
-from slugkit.evaluate.statistics import above_chance
+from slugkit.evaluation.clip_judge import ClipJudge
+from slugkit.evaluation.diffusion import PipelineMeasure, told_by
+from slugkit.evaluation.statistics import above_chance
 from slugkit.method.criterion import Criterion
 from slugkit.method.directions import retain_aware_directions
 from slugkit.method.edit import EditableLayer
@@ -26,7 +26,7 @@ from slugkit.models.classifier import Classifier
 from slugkit.models.diffusion import GUIDANCE, STEPS
 from slugkit.models.reachability import movable, unused_layers
 from slugkit.models.weight_map import require_tower
-from slugkit.unlearn.concept import DAMPING, METHODS
+from slugkit.unlearning.concept import DAMPING, METHODS
 
 UA = 0.95
 """Share of the target's search pictures that must no longer show it."""
@@ -49,7 +49,7 @@ def deepest_first(table: pd.DataFrame, part) -> list[str]:
 
     The first is the authors' choice, the deepest layer of the front inside the blocks (where two of
     one block are on the front, that which the tower runs last). table: of
-    `slugkit.unlearn.concept.score_layers`. part: the pipeline's text encoder
+    `slugkit.unlearning.concept.score_layers`. part: the pipeline's text encoder
     (`slugkit.models.weight_map.part_of`), or a pipeline with one.
     """
     mine = table[(table["tower"] == "text") & table["candidate"] & (table["block"] >= 0)]
