@@ -48,6 +48,7 @@ digits: env
 test: env
 	$(BIN)/ruff format --check --quiet . && $(BIN)/ruff check --quiet .
 	$(BIN)/lint-imports --no-cache
+	$(BIN)/mypy --cache-dir=/dev/null
 	$(BIN)/python ci/clean.py --check
 	$(ONE_THREAD) $(BIN)/python -m pytest -n 2 --dist loadfile ci/tests
 	$(BIN)/python ci/check_notebooks.py

@@ -10,8 +10,10 @@ from slugkit.base.errors import SettingError
 def nearest(name: str, names: Iterable[str], n: int = 3) -> list[str]:
     """Up to `n` of `names` that look most like `name`, whatever the case, best first."""
     known = list(dict.fromkeys(names))
-    how = {"scorer": fuzz.WRatio, "processor": utils.default_process, "score_cutoff": 60}
-    return [match for match, _, _ in process.extract(name, known, limit=n, **how)]
+    found = process.extract(
+        name, known, scorer=fuzz.WRatio, processor=utils.default_process, limit=n, score_cutoff=60
+    )
+    return [match for match, _, _ in found]
 
 
 def did_you_mean(name: str, names: Iterable[str]) -> str:

@@ -65,6 +65,7 @@ def _summed(
 
     def adder(name: str) -> Callable[[torch.nn.Parameter], None]:
         def add(w: torch.nn.Parameter) -> None:
+            assert w.grad is not None
             own[name] = own[name].add_(w.grad) if name in own else w.grad.float()
             w.grad = None
 

@@ -28,8 +28,8 @@ def info_nce(v: torch.Tensor, t: torch.Tensor, scale: torch.Tensor | float) -> t
     """
     logits = scale * v @ t.mT
     labels = torch.arange(v.shape[-2], device=v.device).expand(v.shape[:-1]).flatten()
-    both = [F.cross_entropy(x.flatten(0, -2), labels) for x in (logits, logits.mT)]
-    return sum(both) / 2
+    by_picture, by_text = (x.flatten(0, -2) for x in (logits, logits.mT))
+    return (F.cross_entropy(by_picture, labels) + F.cross_entropy(by_text, labels)) / 2
 
 
 def sigmoid_loss(
@@ -55,10 +55,9 @@ def distinct_batches(labels: list[str], batch_size: int, seed: int = 0) -> list[
     EmptySetError where no batch is left.
     """
     order = np.random.Generator(np.random.PCG64([seed, 13])).permutation(len(labels))
-    batches, room = (
-        [],
-        [],
-    )  # room: (labels, rows) of the batches that are not full, in the order they were begun
+    batches: list[list[int]] = []
+    # the labels and rows of the batches that are not full, in the order they were begun
+    room: list[tuple[set[str], list[int]]] = []
     for row in order.tolist():
         place = next((k for k, (seen, _) in enumerate(room) if labels[row] not in seen), len(room))
         if place == len(room):

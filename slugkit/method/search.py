@@ -75,13 +75,13 @@ class SearchResult:
 
         None if no probe forgets.
         """
-        found = [p for p in self.probes if p.forgotten and p.retain is not None]
+        found = [(p, p.retain) for p in self.probes if p.forgotten and p.retain is not None]
         if not found:
             return None
-        if self.margin > 1 and found[-1] is self.probes[-1]:
-            return found[-1]
-        least = max(p.retain["retain"] - _one_picture(p.retain.get(PICTURES)) for p in found)
-        return min((p for p in found if p.retain["retain"] >= least), key=lambda p: p.lam)
+        if self.margin > 1 and found[-1][0] is self.probes[-1]:
+            return self.probes[-1]
+        least = max(kept["retain"] - _one_picture(kept.get(PICTURES)) for _, kept in found)
+        return min((p for p, kept in found if kept["retain"] >= least), key=lambda p: p.lam)
 
     def frame(self) -> pd.DataFrame:
         """One row per probe.
@@ -224,15 +224,15 @@ def probe_steps(
     """
     _check_limits(lam_init, max_trials)
     beyond, lam = margin > 1 and max_trials > 1, lam_init or editable.lam(FIRST_RHO)
-    given = {"layer": layer, "editable": editable, "measure": measure, "criterion": criterion}
+    probe = partial(_probe, layer=layer, editable=editable, measure=measure, criterion=criterion)
     with editable:
-        probe = partial(_probe, **given, with_retain=every_retain)
-        probes = _bisected(probe, editable, lam, max_trials - beyond, stop_ratio)
+        asked = partial(probe, with_retain=every_retain)
+        probes = _bisected(asked, editable, lam, max_trials - beyond, stop_ratio)
         probes = probes if every_retain else _smallest_with_retain(probes, layer, editable, measure)
         found = SearchResult(layer, tower or tower_of(layer), probes, criterion)
         if not beyond or found.chosen is None:
             return found
-        last = _probe(len(probes) + 1, margin * found.chosen.lam, **given)
+        last = probe(len(probes) + 1, margin * found.chosen.lam)
     return replace(found, probes=[*probes, last], margin=margin)
 
 
@@ -247,7 +247,8 @@ def _bisected(
 
     probe: number, lambda -> Probe.
     """
-    low, high, probes = 0.0, math.inf, []
+    low, high = 0.0, math.inf
+    probes: list[Probe] = []
     while len(probes) < trials:
         probes.append(probe(len(probes) + 1, lam))
         low, high = (low, lam) if probes[-1].forgotten else (lam, high)

@@ -172,7 +172,8 @@ class Copies:
     """
 
     def __init__(self, source: Path):
-        self.source, self._known = source, {}
+        self.source = source
+        self._known: dict[tuple[int, str], Copy] = {}
         if source.is_file():
             self._all = [dict.fromkeys(_names(source), source)]
         else:
@@ -213,23 +214,23 @@ class Copies:
                 fits.append(copy)
             except PatchError as error:
                 refused.append((copy, error))
-        mine = [(copy, error) for copy, error in refused if not _other_model(p, copy)]
+        mine = [(copy, wrong) for copy, wrong in refused if not _other_model(p, copy)]
         if not fits:
-            for _, error in (*mine, *refused):
-                raise error
+            for _, wrong in (*mine, *refused):
+                raise wrong
             raise PatchError(
                 f"{self.source.name} has no layer {p.layer}, which the patch for {p.concept!r}"
                 " edits; nothing was changed.\nUse the model that the patch was made for."
             )
         homes, towers = {copy.home for copy in fits}, {copy.tower for copy in fits}
-        for copy, error in mine:
+        for copy, wrong in mine:
             if copy.home not in homes or copy.tower in towers:
                 raise PatchError(
                     f"{copy.shown(self.source)} holds layer {p.layer} too and does not take the"
                     f" patch, so {self.source.name} would go on knowing what it is to forget:"
-                    f" {str(error).splitlines()[0]}\nTake the file out of the folder, or give the"
+                    f" {str(wrong).splitlines()[0]}\nTake the file out of the folder, or give the"
                     " file that is meant."
-                ) from error
+                ) from wrong
         return fits
 
 

@@ -102,9 +102,9 @@ def _check_fill(form: str, tensors: dict[str, torch.Tensor], shape) -> None:
 class _Direction:
     """The field `direction`: given on "meta" it is unfolded from what is stored when asked for."""
 
-    def __get__(self, p: Any, owner: Any = None) -> torch.Tensor:
+    def __get__(self, p: Any, owner: Any = None) -> Any:
         if p is None:
-            raise AttributeError("a field without a default")
+            return self
         if p.__dict__["direction"].is_meta:
             found = unpacked(p.form, p.stored, p.scale, p.shape)
             _need_finite(found, p.layer)
@@ -137,7 +137,7 @@ class Patch:
 
     layer: str
     tower: str
-    direction: torch.Tensor = _Direction()
+    direction: torch.Tensor
     lam: float
     rho: float
     concept: str
@@ -218,6 +218,9 @@ class Patch:
     def applied(self, model: Any):
         """As `slugkit.patch.applied`: `with edit.applied(model): ...`, then without it."""
         return _on_model().applied(self, model)
+
+
+Patch.direction = _Direction()  # type: ignore[assignment]  # unfolded when asked for
 
 
 def _on_model() -> Any:
