@@ -9,7 +9,7 @@ import torch
 
 import slugkit as sk
 from conftest import REPOSITORY
-from slugkit.base import SettingError
+from slugkit.base import SearchFailedError, SettingError
 from slugkit.data import open_data
 from slugkit.method.criterion import Criterion
 from slugkit.models import load_clip
@@ -54,6 +54,8 @@ def test_both_methods_search_the_same_layers_with_the_same_probes(clip, data, si
     assert slug.searched == ours.searched == list(dict.fromkeys(slug.table["layer"]))
     assert set(slug.table["probe"]) <= {1, 2} and set(ours.table["probe"]) <= {1, 2}
     assert slug.costs["pairs"] == ours.costs["pairs"] == 16 + 64
+    with pytest.raises(SearchFailedError, match="'vision' was not searched"):
+        slug.edit("vision")
     assert all(torch.equal(w, clip.model.state_dict()[n]) for n, w in before.items())
 
 

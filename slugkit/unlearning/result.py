@@ -72,6 +72,14 @@ class Result:
         costs = self.costs | {"probes": len(table), "seconds": np.nan}
         return replace(self, table=table, costs=costs, which="front").choose(clip)
 
+    def edit(self, tower: str) -> patch.Patch:
+        """The chosen edit of a tower. Raises SearchFailedError, saying why, where there is none."""
+        if tower not in self.patches:
+            known = ", ".join(self.patches) or "nothing"
+            why = f"{tower!r} was not searched; there is an edit of {known}."
+            raise SearchFailedError(self.failed.get(tower, why))
+        return self.patches[tower]
+
     @contextmanager
     def applied(self, model: Any) -> Iterator[Any]:
         """Within the block the model holds every chosen edit; afterwards it is as before.
