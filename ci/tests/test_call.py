@@ -13,7 +13,11 @@ from slugkit.base import SearchFailedError, SettingError
 from slugkit.data import open_data
 from slugkit.method.criterion import Criterion
 from slugkit.models import load_clip
+from slugkit.models.classifier import load_classifier
+from slugkit.models.diffusion import load_pipeline
+from slugkit.models.vlm import load_vlm
 from slugkit.unlearning.call import unlearn
+from slugkit.unlearning.families import OnPipeline, OnVlm
 from slugkit.unlearning.retain import RetainSide
 
 WHO, OTHER = "Oskar Marlow", "Kofi Okoye"
@@ -106,7 +110,7 @@ def test_pairs_and_an_objective_of_ones_own(clip, data):
 
 
 def test_several_concepts_at_once(clip, data, side):
-    given = {"forget_size": 16, "max_trials": 6, "shared": side}
+    given = {"forget_size": 16, "max_trials": 5, "shared": side}
     added = unlearn(clip, data, [WHO, OTHER], **given)
     assert set(added.patches) | set(added.failed) == {WHO, OTHER} and added.patches
     joint = unlearn(clip, data, [WHO, OTHER], "slug-r", **given)
@@ -126,5 +130,26 @@ def test_what_cannot_be_asked_is_refused_before_anything_starts(clip, data):
         unlearn(clip, data, WHO, forget=data.forget_set(WHO, 2, 0))
     with pytest.raises(SettingError, match="one concept at a time"):
         unlearn(clip, data, [WHO, OTHER], on=object())
+    own = {"forget": data.forget_set(WHO, 2, 0), "retain": data.retain_set([WHO], 4, 0)}
+    with pytest.raises(SettingError, match="Leave `on` out"):
+        unlearn(clip, on=object(), objective=Share(clip), **own)
     with pytest.raises(SettingError, match="cannot be searched on a dict"):
         unlearn(clip, data, WHO, on={})
+
+
+def test_the_step_is_searched_on_what_a_llava_answers(clip, data, side):
+    on = OnVlm(load_vlm("studio", "cpu"), size=1, max_trials=1, paper_only=True, target_size=14)
+    found = unlearn(clip, data, WHO, on=on, shared=side, forget_size=16)
+    front = found.layers.loc[found.layers["front"], "layer"].tolist()
+    assert found.searched == front == found.table["layer"].tolist() and len(front) == 1
+    assert front[0].startswith("visual.transformer.resblocks.")
+    assert found.costs["probes"] == 1 and set(found.patches) | set(found.failed) == {"vision"}
+
+
+def test_the_step_is_searched_on_what_a_pipeline_draws(clip, data, side):
+    judge = load_classifier(device="cpu")
+    on = OnPipeline(load_pipeline("studio", "cpu"), judge, max_trials=2, sampling=(1, 1))
+    found = unlearn(clip, data, WHO, "slug-r", on=on, shared=side, forget_size=16)
+    assert found.searched == found.layers.loc[found.layers["front"], "layer"].tolist()
+    assert found.table["drawn"].iloc[0] >= 28 * len(found.table) and found.at_most < 0.051
+    assert set(found.patches) | set(found.failed) == {"text"}

@@ -10,12 +10,13 @@ import pandas as pd
 
 from slugkit.base import SettingError, peak_memory, require_choice
 from slugkit.data import Pairs, Source
+from slugkit.evaluation.clip_judge import judge_of
 from slugkit.method.criterion import Criterion
 from slugkit.method.directions import retain_aware_directions
 from slugkit.method.search import Measure
 from slugkit.models import Clip
-from slugkit.models.classifier import load_classifier
 from slugkit.models.vlm import Vlm
+from slugkit.tasks.paper_prompts import answer_set_of
 from slugkit.unlearning.concept import DAMPING, METHODS, score_layers
 from slugkit.unlearning.families import Job, OnClip, OnObjective, OnPipeline, OnVlm
 from slugkit.unlearning.gradients import forget_gradient
@@ -61,7 +62,7 @@ def unlearn(
         forget, retain, objective, criterion: a caller's own pairs and measure in the place of
             `data`, see `OnObjective`; `concept` is then only a label.
         which: "front", the layers on the Pareto front (the paper's rule), or "all" candidates.
-        towers, target, max_trials, margins: as of `OnClip`.
+        towers, target, max_trials, margins: as of `OnClip`; where `on` is a family, its own count.
         forget_size, retain_size: pairs.
         batch_size: the micro-batch of the retain loss, part of its definition.
         damping: of SLUG-R.
@@ -92,10 +93,12 @@ def unlearn(
             )
         given = which, target, max_trials, forget_size, retain_size, batch_size, damping, seed
         return _several(clip, data, list(concept), method, *given, shared)
-    family = _family(clip, on, objective, criterion)
-    if isinstance(family, OnClip) and family is not on:
-        family.target, family.towers, family.which = target, towers, which
-        family.max_trials, family.margins = max_trials, margins
+    family = _family(clip, data, concept, on, objective, criterion)
+    if family is not on:
+        family.max_trials = max_trials
+        if isinstance(family, OnClip):
+            family.target, family.towers, family.which = target, towers, which
+            family.margins = margins
     laps = Laps()
     with peak_memory() as peak:
         with laps("data"):
@@ -120,29 +123,36 @@ def unlearn(
     seen = len(pairs) + side.pairs_seen + family.pairs_seen
     costs = {"pairs": seen, "probes": len(table), "seconds": laps.total, "peak_mb": peak[0]}
     found = {"g_forget": g_forget, "directions": along, "searched": searched}
-    found |= {
-        "which": family.which,
-        "seconds": laps.seconds,
-        "costs": costs,
-        "at_most": family.at_most,
-    }
+    found |= {"which": family.which, "at_most": family.at_most}
+    found |= {"seconds": laps.seconds, "costs": costs}
     return Result(concept, method, layers, table, **found).choose(clip)
 
 
 def _family(
-    clip: Clip, on: Any, objective: Measure | None, criterion: Criterion | None
+    clip: Clip,
+    data: Source | None,
+    concept: str,
+    on: Any,
+    objective: Measure | None,
+    criterion: Criterion | None,
 ) -> OnClip | OnPipeline | OnVlm:
     """The family that `on` means, with its defaults where it is a bare model."""
+    if objective is not None and on is None:
+        return OnObjective(objective=objective, criterion=criterion)
+    if data is None:
+        raise SettingError(
+            "The step was to be searched on another model with an objective of one's own; one of"
+            " the two was expected. Leave `on` out, or pass data."
+        )
     if isinstance(on, OnClip | OnPipeline | OnVlm):
         return on
-    if objective is not None:
-        return OnObjective(objective=objective, criterion=criterion)
     if on is None or on is clip:
         return OnClip()
     if isinstance(on, Vlm):
         return OnVlm(on)
     if hasattr(on, "text_encoder"):
-        return OnPipeline(on, load_classifier(device=clip.device.type))
+        asked = answer_set_of(data, concept, "search", 28, 1)
+        return OnPipeline(on, judge_of(data, clip, asked))
     raise SettingError(
         f"The step cannot be searched on a {type(on).__name__}; None, a diffusers pipeline, a Vlm"
         " or a family of slugkit.unlearning.families was expected."

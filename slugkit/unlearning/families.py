@@ -225,6 +225,7 @@ class OnVlm:
 
     def directions(self, job: Job, names: list[str]) -> Directions:
         """The forget gradient, or the retain-aware form of the model's own."""
+        self.pairs_seen = 0
         if not job.retain_aware:
             return {name: weight_of(job.g_forget, name) for name in names}
         told = talks_to_forget(job.data, job.concept, len(job.forget), job.seed, self.words)
