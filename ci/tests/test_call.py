@@ -1,5 +1,6 @@
 """The one call: for one concept or several, on the studio's data or on a caller's own pairs."""
 
+import copy
 import subprocess
 import sys
 import time
@@ -58,6 +59,10 @@ def test_both_methods_search_the_same_layers_with_the_same_probes(clip, data, si
     assert slug.searched == ours.searched == list(dict.fromkeys(slug.table["layer"]))
     assert set(slug.table["probe"]) <= {1, 2} and set(ours.table["probe"]) <= {1, 2}
     assert slug.costs["pairs"] == ours.costs["pairs"] == 16 + 64
+    with pytest.raises(SettingError, match="Leave `ranked` out"):
+        unlearn(clip, data, OTHER, "SLUG-R", shared=side, ranked=slug, **SMALL)
+    with pytest.raises(SettingError, match="belongs to another model"):
+        unlearn(copy.copy(clip), data, WHO, shared=side, **SMALL)
     with pytest.raises(SearchFailedError, match="'vision' was not searched"):
         slug.edit("vision")
     assert all(torch.equal(w, clip.model.state_dict()[n]) for n, w in before.items())
@@ -115,6 +120,8 @@ def test_several_concepts_at_once(clip, data, side):
     assert set(added.patches) | set(added.failed) == {WHO, OTHER} and added.patches
     joint = unlearn(clip, data, [WHO, OTHER], "slug-r", **given)
     assert list(joint.patches) == ["text"] and joint.concept == f"{WHO}, {OTHER}"
+    with pytest.raises(SettingError, match="about one concept of the data"):
+        sk.evaluate(clip, data, joint)
     before = clip.text_features([WHO])
     with joint.applied(clip):
         assert not torch.equal(before, clip.text_features([WHO]))
@@ -126,6 +133,16 @@ def test_what_cannot_be_asked_is_refused_before_anything_starts(clip, data):
         unlearn(clip, data, WHO, "slugr")
     with pytest.raises(SettingError, match="neither data nor"):
         unlearn(clip)
+    with pytest.raises(SettingError, match="a loaded model was expected"):
+        unlearn("studio", data, WHO)
+    with pytest.raises(SettingError, match="a source was expected"):
+        unlearn(clip, "studio", WHO)
+    with pytest.raises(SettingError, match="The set of layers"):
+        unlearn(clip, data, WHO, which="pareto")
+    with pytest.raises(SettingError, match="The tower"):
+        unlearn(clip, data, WHO, towers="text")
+    with pytest.raises(SettingError, match="some of both"):
+        unlearn(clip, data, WHO, criterion=Criterion("fa1"))
     with pytest.raises(SettingError, match="some of both"):
         unlearn(clip, data, WHO, forget=data.forget_set(WHO, 2, 0))
     with pytest.raises(SettingError, match="one concept at a time"):

@@ -66,7 +66,8 @@ def unlearn(
         forget_size, retain_size: pairs.
         batch_size: the micro-batch of the retain loss, part of its definition.
         damping: of SLUG-R.
-        shared: a retain side that serves several concepts.
+        shared: a retain side that serves several concepts, in the place of its sizes and seed. Its
+            gradients are those of the unedited model.
         ranked: what another method found, whose gradient and ranking are taken over, at the same
             cost.
 
@@ -76,15 +77,11 @@ def unlearn(
     Raises:
         SettingError: neither data nor a caller's own pairs and objective, or both.
         UnknownConceptError, EmptySetError: as of the source.
-        SearchFailedError: the unedited model does not know the concept.
+        SearchFailedError: the unedited model does not know the concept (not asked of an objective
+            of one's own).
     """
     method = require_choice(method.upper(), METHODS, "The method")
-    own = (forget is None, retain is None, objective is None)
-    if any(own) if data is None else not all(own):
-        raise SettingError(
-            "unlearn was handed neither data nor forget, retain and objective, or some of both;"
-            " data and a concept, or all three of one's own were expected."
-        )
+    _check(clip, data, which, towers, (forget, retain, objective), criterion, shared)
     if not isinstance(concept, str):
         if data is None or on is not None:
             raise SettingError(
@@ -94,6 +91,11 @@ def unlearn(
         given = which, target, max_trials, forget_size, retain_size, batch_size, damping, seed
         return _several(clip, data, list(concept), method, *given, shared)
     family = _family(clip, data, concept, on, objective, criterion)
+    if ranked is not None and (ranked.concept, ranked.family) != (concept, type(family).__name__):
+        raise SettingError(
+            f"The ranking that was handed over is of {ranked.concept!r} on {ranked.family}; one of"
+            f" {concept!r} on {type(family).__name__} was expected. Leave `ranked` out."
+        )
     if family is not on:
         family.max_trials = max_trials
         if isinstance(family, OnClip):
@@ -123,9 +125,47 @@ def unlearn(
     seen = len(pairs) + side.pairs_seen + family.pairs_seen
     costs = {"pairs": seen, "probes": len(table), "seconds": laps.total, "peak_mb": peak[0]}
     found = {"g_forget": g_forget, "directions": along, "searched": searched}
-    found |= {"which": family.which, "at_most": family.at_most}
+    found |= {"which": family.which, "at_most": family.at_most, "family": type(family).__name__}
     found |= {"seconds": laps.seconds, "costs": costs}
     return Result(concept, method, layers, table, **found).choose(clip)
+
+
+def _check(
+    clip: Any,
+    data: Any,
+    which: str,
+    towers: tuple[str, ...],
+    own: tuple[Pairs | None, Pairs | None, Measure | None],
+    criterion: Criterion | None,
+    shared: RetainSide | None,
+) -> None:
+    """Raises SettingError for what cannot be asked. own: a caller's forget set, retain set and
+    objective.
+    """
+    if not hasattr(clip, "text_features"):
+        raise SettingError(
+            f"clip is a {type(clip).__name__}; a loaded model was expected, as of"
+            ' sk.load_clip("studio").'
+        )
+    if data is not None and not hasattr(data, "retain_set"):
+        raise SettingError(
+            f"data is a {type(data).__name__}; a source was expected, as of"
+            ' sk.open_data("studio", *clip.inputs).'
+        )
+    require_choice(which, ("front", "all"), "The set of layers")
+    for tower in towers:
+        require_choice(tower, ("text", "vision"), "The tower")
+    lacking = [part is None for part in own]
+    if any(lacking) if data is None else not all(lacking) or criterion is not None:
+        raise SettingError(
+            "unlearn was handed neither data nor forget, retain and objective, or some of both;"
+            " data and a concept, or all three of one's own (and a criterion), were expected."
+        )
+    if shared is not None and (own[1] is not None or shared.clip is not clip):
+        raise SettingError(
+            "The retain side that is shared belongs to another model, or a retain set came with it;"
+            " one that was made of this very model was expected. Make it anew, or leave it out."
+        )
 
 
 def _family(
@@ -138,7 +178,7 @@ def _family(
 ) -> OnClip | OnPipeline | OnVlm:
     """The family that `on` means, with its defaults where it is a bare model."""
     if objective is not None and on is None:
-        return OnObjective(objective=objective, criterion=criterion)
+        return OnObjective(objective=objective, criterion=criterion or Criterion("fa1"))
     if data is None:
         raise SettingError(
             "The step was to be searched on another model with an objective of one's own; one of"
@@ -205,6 +245,7 @@ def _several(
     pairs = sum(map(len, forget.values())) + side.pairs_seen
     costs = {"pairs": pairs, "probes": len(found[1]), "seconds": laps.total, "peak_mb": peak[0]}
     kept = {"directions": along, "which": which, "seconds": laps.seconds, "costs": costs}
+    kept["family"] = "several"
     failed = {c: "no layer forgets it" for c in concepts if method == "SLUG" and c not in patches}
     return Result(named, method, layers, found[1], patches=patches, failed=failed, **kept)
 
