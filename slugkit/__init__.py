@@ -2,10 +2,11 @@
 
     import slugkit as sk
 
-    clip, data = sk.load_clip("studio"), sk.open_data("studio")
+    clip = sk.load_clip("studio")
+    data = sk.open_data("studio", *clip.inputs)  # pictures and texts as this CLIP reads them
     result = sk.unlearn(clip, data, "Kofi Okoye")
     sk.evaluate(clip, data, result)
-    result.patches["text"].save("kofi.safetensors")
+    result.edit("text").save("kofi.safetensors")
 
 These names are imported when they are first asked for; everything else lies in the rooms.
 """

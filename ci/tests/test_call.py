@@ -1,5 +1,6 @@
 """The one call: for one concept or several, on the studio's data or on a caller's own pairs."""
 
+import copy
 import subprocess
 import sys
 import time
@@ -13,7 +14,11 @@ from slugkit.base import SearchFailedError, SettingError
 from slugkit.data import open_data
 from slugkit.method.criterion import Criterion
 from slugkit.models import load_clip
+from slugkit.models.classifier import load_classifier
+from slugkit.models.diffusion import load_pipeline
+from slugkit.models.vlm import load_vlm
 from slugkit.unlearning.call import unlearn
+from slugkit.unlearning.families import OnPipeline, OnVlm
 from slugkit.unlearning.retain import RetainSide
 
 WHO, OTHER = "Oskar Marlow", "Kofi Okoye"
@@ -54,6 +59,10 @@ def test_both_methods_search_the_same_layers_with_the_same_probes(clip, data, si
     assert slug.searched == ours.searched == list(dict.fromkeys(slug.table["layer"]))
     assert set(slug.table["probe"]) <= {1, 2} and set(ours.table["probe"]) <= {1, 2}
     assert slug.costs["pairs"] == ours.costs["pairs"] == 16 + 64
+    with pytest.raises(SettingError, match="Leave `ranked` out"):
+        unlearn(clip, data, OTHER, "SLUG-R", shared=side, ranked=slug, **SMALL)
+    with pytest.raises(SettingError, match="belongs to another model"):
+        unlearn(copy.copy(clip), data, WHO, shared=side, **SMALL)
     with pytest.raises(SearchFailedError, match="'vision' was not searched"):
         slug.edit("vision")
     assert all(torch.equal(w, clip.model.state_dict()[n]) for n, w in before.items())
@@ -106,11 +115,13 @@ def test_pairs_and_an_objective_of_ones_own(clip, data):
 
 
 def test_several_concepts_at_once(clip, data, side):
-    given = {"forget_size": 16, "max_trials": 6, "shared": side}
+    given = {"forget_size": 16, "max_trials": 5, "shared": side}
     added = unlearn(clip, data, [WHO, OTHER], **given)
     assert set(added.patches) | set(added.failed) == {WHO, OTHER} and added.patches
     joint = unlearn(clip, data, [WHO, OTHER], "slug-r", **given)
     assert list(joint.patches) == ["text"] and joint.concept == f"{WHO}, {OTHER}"
+    with pytest.raises(SettingError, match="about one concept of the data"):
+        sk.evaluate(clip, data, joint)
     before = clip.text_features([WHO])
     with joint.applied(clip):
         assert not torch.equal(before, clip.text_features([WHO]))
@@ -122,9 +133,40 @@ def test_what_cannot_be_asked_is_refused_before_anything_starts(clip, data):
         unlearn(clip, data, WHO, "slugr")
     with pytest.raises(SettingError, match="neither data nor"):
         unlearn(clip)
+    with pytest.raises(SettingError, match="a loaded model was expected"):
+        unlearn("studio", data, WHO)
+    with pytest.raises(SettingError, match="a source was expected"):
+        unlearn(clip, "studio", WHO)
+    with pytest.raises(SettingError, match="The set of layers"):
+        unlearn(clip, data, WHO, which="pareto")
+    with pytest.raises(SettingError, match="The tower"):
+        unlearn(clip, data, WHO, towers="text")
+    with pytest.raises(SettingError, match="some of both"):
+        unlearn(clip, data, WHO, criterion=Criterion("fa1"))
     with pytest.raises(SettingError, match="some of both"):
         unlearn(clip, data, WHO, forget=data.forget_set(WHO, 2, 0))
     with pytest.raises(SettingError, match="one concept at a time"):
         unlearn(clip, data, [WHO, OTHER], on=object())
+    own = {"forget": data.forget_set(WHO, 2, 0), "retain": data.retain_set([WHO], 4, 0)}
+    with pytest.raises(SettingError, match="Leave `on` out"):
+        unlearn(clip, on=object(), objective=Share(clip), **own)
     with pytest.raises(SettingError, match="cannot be searched on a dict"):
         unlearn(clip, data, WHO, on={})
+
+
+def test_the_step_is_searched_on_what_a_llava_answers(clip, data, side):
+    on = OnVlm(load_vlm("studio", "cpu"), size=1, max_trials=1, paper_only=True, target_size=14)
+    found = unlearn(clip, data, WHO, on=on, shared=side, forget_size=16)
+    front = found.layers.loc[found.layers["front"], "layer"].tolist()
+    assert found.searched == front == found.table["layer"].tolist() and len(front) == 1
+    assert front[0].startswith("visual.transformer.resblocks.")
+    assert found.costs["probes"] == 1 and set(found.patches) | set(found.failed) == {"vision"}
+
+
+def test_the_step_is_searched_on_what_a_pipeline_draws(clip, data, side):
+    judge = load_classifier(device="cpu")
+    on = OnPipeline(load_pipeline("studio", "cpu"), judge, max_trials=2, sampling=(1, 1))
+    found = unlearn(clip, data, WHO, "slug-r", on=on, shared=side, forget_size=16)
+    assert found.searched == found.layers.loc[found.layers["front"], "layer"].tolist()
+    assert found.table["drawn"].iloc[0] >= 28 * len(found.table) and found.at_most < 0.051
+    assert set(found.patches) | set(found.failed) == {"text"}

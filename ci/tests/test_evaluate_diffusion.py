@@ -241,7 +241,7 @@ def drawn_rows(monkeypatch):
     model = torch.nn.ParameterDict()
     ones = torch.ones(2, 2)
     net = types.SimpleNamespace(get_parameter=lambda _: ones, named_parameters=list, model=model)
-    clip = types.SimpleNamespace(model=net)
+    clip = types.SimpleNamespace(model=net, text_features=None)
     ways = {
         "SLUG": torch.tensor([[1.0, 0.0], [0, 0]]),
         "SLUG-R": torch.tensor([[0.0, 1.0], [0, 0]]),
@@ -272,7 +272,7 @@ def drawn_rows(monkeypatch):
 
     pairs = types.SimpleNamespace(captions=[])
     known = {"gradient": {}, "parts": [], "pairs_seen": 5, "require": lambda concept: None}
-    side = types.SimpleNamespace(**known, pairs=pairs)
+    side = types.SimpleNamespace(**known, pairs=pairs, clip=clip)
     made = {
         "part_of": lambda *a: None,
         "forget_gradient": lambda *a: {},
@@ -292,6 +292,7 @@ def drawn_rows(monkeypatch):
         for home in homes:
             monkeypatch.setattr(home, name, function)
     source = types.SimpleNamespace(forget_set=lambda *a: [1, 2, 3], kind=lambda concept: "object")
+    source.retain_set = None
     given = (clip, None, None, source, "car")
     return diffusion_sweep.pipeline_rows(*given, shared=side, layers=2, max_trials=3), asked
 

@@ -10,12 +10,13 @@ import pandas as pd
 
 from slugkit.base import SettingError, peak_memory, require_choice
 from slugkit.data import Pairs, Source
+from slugkit.evaluation.clip_judge import judge_of
 from slugkit.method.criterion import Criterion
 from slugkit.method.directions import retain_aware_directions
 from slugkit.method.search import Measure
 from slugkit.models import Clip
-from slugkit.models.classifier import load_classifier
 from slugkit.models.vlm import Vlm
+from slugkit.tasks.paper_prompts import answer_set_of
 from slugkit.unlearning.concept import DAMPING, METHODS, score_layers
 from slugkit.unlearning.families import Job, OnClip, OnObjective, OnPipeline, OnVlm
 from slugkit.unlearning.gradients import forget_gradient
@@ -61,11 +62,12 @@ def unlearn(
         forget, retain, objective, criterion: a caller's own pairs and measure in the place of
             `data`, see `OnObjective`; `concept` is then only a label.
         which: "front", the layers on the Pareto front (the paper's rule), or "all" candidates.
-        towers, target, max_trials, margins: as of `OnClip`.
+        towers, target, max_trials, margins: as of `OnClip`; where `on` is a family, its own count.
         forget_size, retain_size: pairs.
         batch_size: the micro-batch of the retain loss, part of its definition.
         damping: of SLUG-R.
-        shared: a retain side that serves several concepts.
+        shared: a retain side that serves several concepts, in the place of its sizes and seed. Its
+            gradients are those of the unedited model.
         ranked: what another method found, whose gradient and ranking are taken over, at the same
             cost.
 
@@ -75,15 +77,11 @@ def unlearn(
     Raises:
         SettingError: neither data nor a caller's own pairs and objective, or both.
         UnknownConceptError, EmptySetError: as of the source.
-        SearchFailedError: the unedited model does not know the concept.
+        SearchFailedError: the unedited model does not know the concept (not asked of an objective
+            of one's own).
     """
     method = require_choice(method.upper(), METHODS, "The method")
-    own = (forget is None, retain is None, objective is None)
-    if any(own) if data is None else not all(own):
-        raise SettingError(
-            "unlearn was handed neither data nor forget, retain and objective, or some of both;"
-            " data and a concept, or all three of one's own were expected."
-        )
+    _check(clip, data, which, towers, (forget, retain, objective), criterion, shared)
     if not isinstance(concept, str):
         if data is None or on is not None:
             raise SettingError(
@@ -92,10 +90,17 @@ def unlearn(
             )
         given = which, target, max_trials, forget_size, retain_size, batch_size, damping, seed
         return _several(clip, data, list(concept), method, *given, shared)
-    family = _family(clip, on, objective, criterion)
-    if isinstance(family, OnClip) and family is not on:
-        family.target, family.towers, family.which = target, towers, which
-        family.max_trials, family.margins = max_trials, margins
+    family = _family(clip, data, concept, on, objective, criterion)
+    if ranked is not None and (ranked.concept, ranked.family) != (concept, type(family).__name__):
+        raise SettingError(
+            f"The ranking that was handed over is of {ranked.concept!r} on {ranked.family}; one of"
+            f" {concept!r} on {type(family).__name__} was expected. Leave `ranked` out."
+        )
+    if family is not on:
+        family.max_trials = max_trials
+        if isinstance(family, OnClip):
+            family.target, family.towers, family.which = target, towers, which
+            family.margins = margins
     laps = Laps()
     with peak_memory() as peak:
         with laps("data"):
@@ -120,29 +125,74 @@ def unlearn(
     seen = len(pairs) + side.pairs_seen + family.pairs_seen
     costs = {"pairs": seen, "probes": len(table), "seconds": laps.total, "peak_mb": peak[0]}
     found = {"g_forget": g_forget, "directions": along, "searched": searched}
-    found |= {
-        "which": family.which,
-        "seconds": laps.seconds,
-        "costs": costs,
-        "at_most": family.at_most,
-    }
+    found |= {"which": family.which, "at_most": family.at_most, "family": type(family).__name__}
+    found |= {"seconds": laps.seconds, "costs": costs}
     return Result(concept, method, layers, table, **found).choose(clip)
 
 
+def _check(
+    clip: Any,
+    data: Any,
+    which: str,
+    towers: tuple[str, ...],
+    own: tuple[Pairs | None, Pairs | None, Measure | None],
+    criterion: Criterion | None,
+    shared: RetainSide | None,
+) -> None:
+    """Raises SettingError for what cannot be asked. own: a caller's forget set, retain set and
+    objective.
+    """
+    if not hasattr(clip, "text_features"):
+        raise SettingError(
+            f"clip is a {type(clip).__name__}; a loaded model was expected, as of"
+            ' sk.load_clip("studio").'
+        )
+    if data is not None and not hasattr(data, "retain_set"):
+        raise SettingError(
+            f"data is a {type(data).__name__}; a source was expected, as of"
+            ' sk.open_data("studio", *clip.inputs).'
+        )
+    require_choice(which, ("front", "all"), "The set of layers")
+    for tower in towers:
+        require_choice(tower, ("text", "vision"), "The tower")
+    lacking = [part is None for part in own]
+    if any(lacking) if data is None else not all(lacking) or criterion is not None:
+        raise SettingError(
+            "unlearn was handed neither data nor forget, retain and objective, or some of both;"
+            " data and a concept, or all three of one's own (and a criterion), were expected."
+        )
+    if shared is not None and (own[1] is not None or shared.clip is not clip):
+        raise SettingError(
+            "The retain side that is shared belongs to another model, or a retain set came with it;"
+            " one that was made of this very model was expected. Make it anew, or leave it out."
+        )
+
+
 def _family(
-    clip: Clip, on: Any, objective: Measure | None, criterion: Criterion | None
+    clip: Clip,
+    data: Source | None,
+    concept: str,
+    on: Any,
+    objective: Measure | None,
+    criterion: Criterion | None,
 ) -> OnClip | OnPipeline | OnVlm:
     """The family that `on` means, with its defaults where it is a bare model."""
+    if objective is not None and on is None:
+        return OnObjective(objective=objective, criterion=criterion or Criterion("fa1"))
+    if data is None:
+        raise SettingError(
+            "The step was to be searched on another model with an objective of one's own; one of"
+            " the two was expected. Leave `on` out, or pass data."
+        )
     if isinstance(on, OnClip | OnPipeline | OnVlm):
         return on
-    if objective is not None:
-        return OnObjective(objective=objective, criterion=criterion)
     if on is None or on is clip:
         return OnClip()
     if isinstance(on, Vlm):
         return OnVlm(on)
     if hasattr(on, "text_encoder"):
-        return OnPipeline(on, load_classifier(device=clip.device.type))
+        asked = answer_set_of(data, concept, "search", 28, 1)
+        return OnPipeline(on, judge_of(data, clip, asked))
     raise SettingError(
         f"The step cannot be searched on a {type(on).__name__}; None, a diffusers pipeline, a Vlm"
         " or a family of slugkit.unlearning.families was expected."
@@ -195,6 +245,7 @@ def _several(
     pairs = sum(map(len, forget.values())) + side.pairs_seen
     costs = {"pairs": pairs, "probes": len(found[1]), "seconds": laps.total, "peak_mb": peak[0]}
     kept = {"directions": along, "which": which, "seconds": laps.seconds, "costs": costs}
+    kept["family"] = "several"
     failed = {c: "no layer forgets it" for c in concepts if method == "SLUG" and c not in patches}
     return Result(named, method, layers, found[1], patches=patches, failed=failed, **kept)
 

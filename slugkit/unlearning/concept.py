@@ -7,7 +7,7 @@ from dataclasses import replace
 import pandas as pd
 
 from slugkit import patch
-from slugkit.base import SearchFailedError, as_file_name, look_for
+from slugkit.base import SearchFailedError, SettingError, as_file_name, look_for
 from slugkit.data import Exam, Source
 from slugkit.evaluation.clip import evaluate_clip
 from slugkit.evaluation.statistics import above_chance, wilson
@@ -153,11 +153,21 @@ def evaluate(
 
     Returns:
         Rows with value (0..1), low, high (95 %) and n by stage (before, after, oracle), group,
-        metric, wording (each, mean, worst), method, tower and layers.
+        metric, wording (each, mean, worst), method, tower and layers. Each edit is measured on its
+        own; a tower without one has no row "after".
+
+    Raises:
+        SettingError: results about several concepts, or about none of the data's.
     """
     found = [result] if isinstance(result, Result) else list(result)
     source = data
     concept = found[0].concept
+    if {each.concept for each in found} != {concept} or "several" in {e.family for e in found}:
+        raise SettingError(
+            f"The results are about {', '.join(each.concept for each in found)}; results about one"
+            " concept of the data were expected. Of several together"
+            " slugkit.unlearning.several makes the table."
+        )
     exam = source.exam(concept, "report", per_style)
     v = clip.image_features(exam.pairs.images)
     parts, known = [evaluate_clip(clip, exam, "before", "", v).assign(tower="", layers="")], {}

@@ -122,11 +122,14 @@ class OnObjective(OnClip):
     Attributes:
         objective: `forget()` gives fa1 and fa5, shares of the target that is still known, and
             `retain()` a score that is to stay high; both look at the CLIP as it then is.
-        criterion: when the concept counts as forgotten; None takes FA@1 = 0.
+        criterion: when the concept counts as forgotten.
     """
 
     objective: Measure | None = None
-    criterion: Criterion | None = None
+    criterion: Criterion = Criterion("fa1")
+
+    def __post_init__(self):
+        self.at_most = self.criterion.at_most
 
     def search(self, job: Job, along: Directions, names: list[str]) -> pd.DataFrame:
         """The probes of all these layers."""
@@ -135,7 +138,7 @@ class OnObjective(OnClip):
             names,
             lambda layer: EditableLayer.of(job.clip.model, layer, direction_of(along, layer)),
             lambda layer: self.objective,
-            self.criterion or Criterion("fa1"),
+            self.criterion,
             max_trials=self.max_trials,
             margins=margins,
         )
@@ -225,6 +228,7 @@ class OnVlm:
 
     def directions(self, job: Job, names: list[str]) -> Directions:
         """The forget gradient, or the retain-aware form of the model's own."""
+        self.pairs_seen = 0
         if not job.retain_aware:
             return {name: weight_of(job.g_forget, name) for name in names}
         told = talks_to_forget(job.data, job.concept, len(job.forget), job.seed, self.words)

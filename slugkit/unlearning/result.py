@@ -29,12 +29,13 @@ class Result:
         layers: the layer table with importance, cosine, alignment and front.
         table: every probe of the search, one row each.
         patches: the chosen edits, by tower; by concept where each has an edit of its own.
-        failed: tower -> why it has no edit.
+        failed: tower, or concept, -> why it has no edit.
         costs: pairs seen forwards and backwards, probes, seconds in all, peak memory in MB.
         seconds: by stage.
         g_forget: the forget gradient by weight.
         directions: what was stepped along, by layer searched.
         searched: the layers, in the order of the search.
+        family: on what the step was searched, a class of `slugkit.unlearning.families`.
         which: on which layers, the "front" or "all" candidates.
         at_most: the share of the target that counts as forgotten, of the search's criterion.
     """
@@ -51,6 +52,7 @@ class Result:
     directions: dict[str, torch.Tensor] = field(default_factory=dict, repr=False)
     searched: list[str] = field(default_factory=list, repr=False)
     which: str = "front"
+    family: str = "OnClip"
     at_most: float = 0.0
 
     def choose(self, clip: Clip) -> Result:
@@ -81,13 +83,17 @@ class Result:
         return self.patches[tower]
 
     @contextmanager
-    def applied(self, model: Any) -> Iterator[Any]:
+    def applied(self, model: Any, tower: str | None = None) -> Iterator[Any]:
         """Within the block the model holds every chosen edit; afterwards it is as before.
 
+        `evaluate` measures each edit on its own.
+
         Args:
+            tower: the edit of this tower alone, for a model that holds no other.
             model: a `Clip`, or any model of the three libraries that holds the tower.
         """
-        with patch.all_applied(self.patches.values(), getattr(model, "model", model)):
+        edits = [self.edit(tower)] if tower else list(self.patches.values())
+        with patch.all_applied(edits, getattr(model, "model", model)):
             yield model
 
 
