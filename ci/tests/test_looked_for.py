@@ -1,5 +1,7 @@
 """Whatever a notebook looks for is part of its key, also what was not there."""
 
+from types import SimpleNamespace
+
 import pytest
 from test_series import go, slugkit_as_it_is  # noqa: F401  the fixture is of every test
 
@@ -55,7 +57,7 @@ def test_an_oracle_a_table_a_config_and_a_recipes_part_make_a_notebook_run_again
     assert load_oracle(clip, "Bo Lind") is None
     clip.source = kept
     table.read_text()
-    run.weights(model / "open_clip_model.safetensors")
+    run.uses(SimpleNamespace(weights=model / "open_clip_model.safetensors"))
     assert open_data(str(recipe)).pool is not None and not run.has("layers.parquet")
     (run.path("sets") / "forget.parquet").write_text("x")
     run.finish()

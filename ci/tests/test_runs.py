@@ -5,6 +5,7 @@ and settings.
 import json
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import nbformat
 import pandas as pd
@@ -142,7 +143,7 @@ def test_changed_weights_make_a_stage_stale(project):
     weights = project.root / "clip.safetensors"
     weights.write_text("one")
     run = open_run(check_settings({}), "01_data_curation")
-    run.weights(weights)
+    run.uses(SimpleNamespace(weights=weights))
     (run.path("sets") / "forget.parquet").write_text("x")
     run.finish()
     assert open_run(check_settings({}), "02_gradients").has("sets")

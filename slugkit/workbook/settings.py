@@ -109,6 +109,9 @@ class Settings(BaseModel):
     """share of the target's search pictures that must lose the right name, above 0 to 1"""
     concepts: list[str] = []
     """names to forget together; empty means concept and others of its kind, up to ten"""
+    further: list[str] = []
+    """further names, each forgotten on its own; empty takes two characters (06), another person
+    (07)"""
     drawn_concepts: Annotated[int, Field(ge=0, le=20)] = 3
     """how many of the concepts the pipeline forgets too; 0 or 1 leaves the pictures out"""
     report_per_style: Annotated[int, Field(ge=0)] = 0

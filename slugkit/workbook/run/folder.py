@@ -199,22 +199,30 @@ class Run:
         path = self.path(f"metrics/{self.notebook[:2]}.parquet")
         return self._note(write_parquet(path, frame[COLUMNS]))
 
-    def uses(self, path: str | Path) -> None:
-        """Note a file or folder outside the run whose change, or coming, makes this stage stale.
+    def uses(self, *things: Any) -> None:
+        """Note what lies outside the run and makes this stage stale when it changes, or comes.
 
         What slugkit looks for by itself since `open_run` is noted at `finish`: see `look_for`.
+
+        Args:
+            things: paths of files and folders, sources of data, and loaded models (CLIP, pipeline,
+                LLaVA, judge), of which the weights count, with configuration and tokenizer.
         """
-        path = Path(path).resolve()
+        for thing in things:
+            if isinstance(thing, str | Path):
+                self._use(Path(thing))
+            elif hasattr(thing, "looked"):
+                self._use(thing.path)
+            elif (place := _weights_of(thing)) is not None:
+                self._use(place)
+                for end in ("*.json", "*.txt") if place.is_file() else ():
+                    for beside in place.parent.glob(end):
+                        self._use(beside)
+
+    def _use(self, path: Path) -> None:
+        path = path.resolve()
         if str(path) not in self._uses:
             self._uses[str(path)] = used(path)
-
-    def weights(self, path: str | Path) -> None:
-        """Note a model's folder, or its weights file with configuration and tokenizer beside."""
-        path = Path(path)
-        self.uses(path)
-        for end in ("*.json", "*.txt") if path.is_file() else ():
-            for beside in path.parent.glob(end):
-                self.uses(beside)
 
     def finish(self) -> None:
         """Write this notebook into the manifest: only then is it done.
@@ -226,7 +234,7 @@ class Run:
             if (self.folder / name).exists() and name not in self._outputs:
                 self._note(self.folder / name)
         for path in looked_for()[self._before :]:
-            self.uses(path)
+            self._use(Path(path))
         for name, maker in stages.ARTEFACTS.items():
             if maker == self.notebook and name not in (*self._outputs, *stages.OPTIONAL):
                 wrong = f"is finishing without {name}, which others need"
@@ -257,6 +265,15 @@ def open_run(cfg: Settings, notebook: str) -> Run:
         hint = did_you_mean(notebook, known) or "a name such as 03_rank_layers was expected."
         raise MissingArtefactError(f"There is no notebook {notebook} in the series: {hint}")
     return Run(cfg, notebook)
+
+
+def _weights_of(model: Any) -> Path | None:
+    """Where the weights of a loaded model lie on this machine; None for a hub's cache."""
+    if hasattr(model, "weights"):
+        return model.weights
+    config = getattr(getattr(model, "model", model), "config", {})
+    name = getattr(config, "_name_or_path", None) or dict(config).get("_name_or_path")
+    return Path(name) if name and Path(name).is_dir() else None
 
 
 def check_metrics(frame: Any) -> None:

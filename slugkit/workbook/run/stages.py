@@ -26,9 +26,10 @@ SERIES = (
     "06_evaluate_stable_diffusion",
     "07_evaluate_vision_language",
     "08_several_concepts",
-    "09_compare_methods",
-    "10_stress_the_edit",
-    "11_paper_figures",
+    "09_sparing_the_others",
+    "10_compare_methods",
+    "11_stress_the_edit",
+    "12_paper_figures",
 )
 
 ARTEFACTS = {
