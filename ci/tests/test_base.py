@@ -190,6 +190,10 @@ def test_paths_follow_the_environment(tmp_path, monkeypatch):
 def test_progress_says_a_line_per_tenth_without_a_terminal(monkeypatch, capsys):
     monkeypatch.setenv("SLUGKIT_HEADLESS", "1")
     assert list(base.progress(range(50), "counting")) == list(range(50))
+    assert list(base.progress(iter("ab"), "letters")) == ["a", "b"]
+    assert capsys.readouterr().err == "", "work of a moment"
+    monkeypatch.setattr(sys.modules["slugkit.base.progress"], "QUICK", 0.0)
+    assert list(base.progress(range(50), "counting")) == list(range(50))
     lines = capsys.readouterr().err.splitlines()
     assert (
         len(lines) == 10

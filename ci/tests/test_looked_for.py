@@ -52,16 +52,15 @@ def test_an_oracle_a_table_a_config_and_a_recipes_part_make_a_notebook_run_again
     picture(project.root / "a.png")
     pairs.write_text("file,caption\na.png,Bo Lind at sea\n")
     recipe.write_text("pairs: pairs.csv\n")
-    run = open_run(check_settings({}), "01_data_curation")
+    run = open_run(check_settings({}), "10_compare_methods")
     clip.source, kept = str(model), clip.source
     assert load_oracle(clip, "Bo Lind") is None
     clip.source = kept
     table.read_text()
     run.uses(SimpleNamespace(weights=model / "open_clip_model.safetensors"))
     assert open_data(str(recipe)).pool is not None and not run.has("layers.parquet")
-    (run.path("sets") / "forget.parquet").write_text("x")
     run.finish()
-    record = Manifest(run.folder).stage("01_data_curation")
+    record = Manifest(run.folder).stage("10_compare_methods")
     assert record["inputs"] == {"layers.parquet": ""}
 
     def again():
@@ -101,6 +100,7 @@ def test_a_series_runs_again_what_looked_in_vain(project):
     (project.root / "oracle").write_text("trained meanwhile")
     states, lines = go("01-02")
     assert (
-        states == ["ran", "unchanged"] and "01_data_curation: running (oracle has changed)" in lines
+        states == ["ran", "unchanged"]
+        and "notebook 1 of 2, 01_data_curation: running (oracle has changed)" in lines
     )
     assert look_for("x").name == "x"

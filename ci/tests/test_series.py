@@ -12,9 +12,10 @@ import psutil
 import pytest
 
 from conftest import REPOSITORY, WORK, code, notebook
-from slugkit.base import RunFailedError
-from slugkit.workbook.run import execute, stages
+from slugkit.base import MissingArtefactError, RunFailedError
+from slugkit.workbook.run import execute, open_run, stages
 from slugkit.workbook.run.manifest import Manifest
+from slugkit.workbook.settings import check_settings
 
 # Other tests of the same checkout may edit slugkit meanwhile; here its source stays as it is.
 CLI = (
@@ -64,7 +65,7 @@ def test_the_series_resumes_reruns_what_changed_and_refuses_what_is_stale(projec
     given["batch_size"] = 64
     states, lines = go(None, given)
     assert states == ["unchanged", "ran", "ran"] and project.results()[2].endswith("64")
-    assert "02_gradients: running (batch_size is now 64)" in lines
+    assert "notebook 2 of 3, 02_gradients: running (batch_size is now 64)" in lines
     # an edit of 03 concerns 03; an output or a count is no edit
     project.edit("03_rank_layers", 2, WORK["03_rank_layers"] + "  # edited")
     assert reasons(project, given) == ["", "", "the notebook was edited"]
@@ -171,3 +172,69 @@ def test_two_at_once_in_one_run_are_refused(project):
         fcntl.flock(lock, fcntl.LOCK_EX)
         with pytest.raises(RunFailedError, match="Another `slugkit run`"):
             go("01")
+
+
+MEET = """import pathlib, time
+here = pathlib.Path({here!r})
+(here / "{name}").touch()
+until = time.monotonic() + 60
+while not (here / "{other}").exists():
+    assert time.monotonic() < until, "the other notebook did not run beside this one"
+    time.sleep(0.05)"""
+
+
+def alone(source):
+    """A notebook without a run folder that only does this."""
+    return notebook(
+        code('# Settings\nrun: str = "workbook"  # run', "parameters"), code(source), code("run")
+    )
+
+
+def test_notebooks_that_need_nothing_of_each_other_run_side_by_side(project):
+    here = str(project.root)
+    two = ["00_start_here", "08_several_concepts"]
+    for name, other in (two, two[::-1]):
+        project.write(name, alone(MEET.format(here=here, name=name, other=other)))
+    states, lines = go("00,08", jobs=2)
+    assert states == ["ran", "ran"]
+    assert lines[0].startswith("notebook 1 of 2, 00_start_here: running")
+    assert lines[1].startswith("notebook 2 of 2, 08_several_concepts: running")
+    # what waits for another begins when that is done, however many may run at once
+    states, lines = go("01-03", jobs=3)
+    order = [line.split(": ")[0].split(", ")[-1] for line in lines]
+    assert order == [name for name in WORK for _ in range(2)]
+
+
+def test_where_one_stops_those_beside_it_end_and_no_other_begins(project):
+    project.write("00_start_here", alone('raise ValueError("no such thing")'))
+    project.edit("01_data_curation", 2, WORK["01_data_curation"] + "\ntime.sleep(3)")
+    lines = []
+    with pytest.raises(RunFailedError, match="00_start_here stopped .*no such thing"):
+        execute.run_series("workbook", "00-03", jobs=2, echo=lines.append)
+    assert "00_start_here: stopped; waiting for 01_data_curation" in lines
+    assert list(Manifest(project.runs / "workbook").read()["stages"]) == ["01_data_curation"]
+
+
+def test_a_notebook_waits_for_what_it_says_it_reads(project):
+    assert stages.waits_for("03_rank_layers") == {"01_data_curation", "02_gradients"}
+    assert stages.waits_for("12_paper_figures") >= {"00_start_here", "08_several_concepts"}
+    run = open_run(check_settings({}), "02_gradients")
+    with pytest.raises(MissingArtefactError, match=r"does not wait for it; list it in .*READS"):
+        run.need("layers.parquet")
+
+
+def test_how_many_at_once(monkeypatch):
+    small = {"00": {"model": "studio", "device": "cpu"}, "01": {"model": "studio"}}
+    monkeypatch.setattr(execute, "usable_cpus", lambda: 8)
+    monkeypatch.setattr(execute, "free_ram", lambda: 7 * 10**9)
+    assert execute.jobs_for(small) == 2, "memory for two"
+    monkeypatch.setattr(execute, "free_ram", lambda: 10**9)
+    assert execute.jobs_for(small) == 1
+    monkeypatch.setattr(execute, "free_ram", lambda: 10**12)
+    assert execute.jobs_for(small) == execute.MOST_JOBS
+    monkeypatch.setattr(execute, "usable_cpus", lambda: 2)
+    assert execute.jobs_for(small) == 2
+    assert execute.jobs_for({"06": {"model": "studio", "pipeline": "some/pipeline"}}) == 1
+    monkeypatch.setattr(execute.sys, "platform", "darwin")
+    assert execute.jobs_for({"00": {"device": "auto"}}) == 1, "a GPU is shared by nobody"
+    assert execute.jobs_for({"00": {"device": "cpu"}}) == 2

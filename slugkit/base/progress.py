@@ -9,6 +9,8 @@ from typing import TypeVar
 from tqdm.auto import tqdm
 
 Item = TypeVar("Item")
+QUICK = 10.0
+"""Seconds of work about which a headless run says nothing."""
 
 
 def headless() -> bool:
@@ -26,14 +28,15 @@ def _tenths(items: Iterable[Item], what: str, total: int | None) -> Iterator[Ite
     started, done = time.monotonic(), 0
     for done, item in enumerate(items, 1):
         yield item
-        if total and 10 * done // total > 10 * (done - 1) // total:
-            spent = time.monotonic() - started
+        spent = time.monotonic() - started
+        tenth = total and 10 * done // total > 10 * (done - 1) // total
+        if total and tenth and spent * total / done >= QUICK:
             left = tqdm.format_interval(spent * max(total - done, 0) / done)
             gone = tqdm.format_interval(spent)
             _say(f"{what}: {done}/{total}, {gone} gone, about {left} left")
-    if not total:
-        gone = tqdm.format_interval(time.monotonic() - started)
-        _say(f"{what}: {done} done, {gone}")
+    spent = time.monotonic() - started
+    if not total and spent >= QUICK:
+        _say(f"{what}: {done} done, {tqdm.format_interval(spent)}")
 
 
 def _say(text: str) -> None:
@@ -43,7 +46,8 @@ def _say(text: str) -> None:
 def progress(iterable: Iterable[Item], what: str, total: int | None = None) -> Iterable[Item]:
     """Yield the items of `iterable`, showing how far it is and how long is left.
 
-    In a terminal or JupyterLab a tqdm bar; headless one line per tenth on stderr.
+    In a terminal or JupyterLab a tqdm bar; headless one line per tenth on stderr,
+    for work of more than a few seconds.
     """
     if total is None and isinstance(iterable, Sized):
         total = len(iterable)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
 
-from slugkit.base import MemoryPlanError, control_groups
+from slugkit.base import MemoryPlanError
+from slugkit.base.memory import free_ram
 from slugkit.method.layers import block_of, tower_of
 from slugkit.models.clip import Clip
 from slugkit.models.precision import PRECISIONS
@@ -23,16 +23,6 @@ SMALLEST_CHUNK = 2
 """The smallest chunk a plan proposes."""
 HEAP = {"cpu": 0.3, "cuda": 0.1}
 """Share that an allocator holds beyond the live tensors (holes between activations)."""
-
-CONTROLLERS = {
-    "": ("memory.max", "memory.current", "inactive_file"),
-    "memory": ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
-}
-"""Controller in /proc/self/cgroup ("" is version 2, "memory" version 1) -> files of its limit and
-its use, and the entry of memory.stat with idle pages of files.
-"""
-NO_LIMIT = 2**62
-"""Version 1 writes the largest multiple of a page below 2^63 where nothing limits a group."""
 
 
 @dataclass(frozen=True)
@@ -226,32 +216,4 @@ def free_memory(device: torch.device) -> int:
     if device.type == "cuda":
         spare = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return torch.cuda.mem_get_info(device)[0] + spare
-    import psutil
-
-    return min([psutil.virtual_memory().available, *group_rooms()])
-
-
-def group_rooms(root: Path = Path("/")) -> list[int]:
-    """Bytes that this process's control group, and each group above it, still lets it take; none
-    without a limit. Idle pages of files count as free: the kernel gives them up first.
-
-    root: the folder that holds proc/ and sys/.
-    """
-    found = [
-        _room(folder, *CONTROLLERS[controller])
-        for folder, controller in control_groups(set(CONTROLLERS), root)
-    ]
-    return [room for room in found if room is not None]
-
-
-def _room(folder: Path, limit: str, used: str, idle: str) -> int | None:
-    """Bytes left in one control group, 0 or more; None without such a group or a limit."""
-    try:
-        most, taken = ((folder / name).read_text().strip() for name in (limit, used))
-        if most == "max" or int(most) >= NO_LIMIT:
-            return None
-        lines = (folder / "memory.stat").read_text().splitlines()
-        statistics = dict(line.split() for line in lines)
-        return max(0, int(most) - int(taken) + int(statistics.get(idle, 0)))
-    except (OSError, ValueError):
-        return None
+    return free_ram()

@@ -70,6 +70,9 @@ def run_command(
     ] = None,
     force: Annotated[bool, Option(help="Run what nothing has changed for, too.")] = False,
     cell_timeout: Annotated[int, Option(help="Seconds that one cell may take.")] = 3600,
+    jobs: Annotated[
+        int, Option(min=0, help="Notebooks at once; 0 takes what the machine allows.")
+    ] = 0,
 ) -> None:
     """Execute the notebooks in order into runs/RUN; the same command goes on where it stopped."""
     from slugkit.workbook.run import report
@@ -80,7 +83,7 @@ def run_command(
     given = read_parameters(pairs, f or [])
     _check_concept(given)
     rows = run_series(
-        run, notebooks, given, force=force, cell_timeout=cell_timeout, echo=typer.echo
+        run, notebooks, given, force=force, cell_timeout=cell_timeout, jobs=jobs, echo=typer.echo
     )
     typer.echo("\n" + table(rows) + "\n")
     report.build(run)

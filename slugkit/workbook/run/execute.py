@@ -1,4 +1,7 @@
-"""Running the series headlessly: each notebook by papermill, if something it hangs on changed."""
+"""Running the series headlessly: each notebook by papermill, if something it hangs on changed.
+
+Notebooks that do not need each other run side by side, each in a kernel with one thread.
+"""
 
 import contextlib
 import fcntl
@@ -6,6 +9,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +21,9 @@ from slugkit.base import (
     run_folder,
     sha256_file,
     thread_environment,
+    usable_cpus,
 )
-from slugkit.base.memory import peak_memory
+from slugkit.base.memory import free_ram, peak_memory
 from slugkit.workbook.run import stages
 from slugkit.workbook.run.folder import provenance, slugkit_hash
 from slugkit.workbook.run.manifest import Manifest, changed_use
@@ -26,6 +31,12 @@ from slugkit.workbook.run.partners import require_partners
 from slugkit.workbook.settings import check_settings
 
 CELL_TIMEOUT = 3600
+MOST_JOBS = 4
+"""Notebooks at once, at most: the longest chain of the series is not shorter with more."""
+JOB_BYTES = 3 * 10**9
+"""Memory for which a notebook on the studio's models is planned."""
+LARGE = ("model", "pipeline", "vision_language_model")
+"""Settings of models, of which only the studio's are small enough for two notebooks at once."""
 
 
 def run_series(
@@ -34,6 +45,7 @@ def run_series(
     parameters: dict[str, Any] | None = None,
     force: bool = False,
     cell_timeout: int = CELL_TIMEOUT,
+    jobs: int = 1,
     echo: Callable[[str], None] = print,
 ) -> list[dict[str, Any]]:
     """Execute notebooks in order into `runs/<run>`, but for those that nothing has changed for.
@@ -43,6 +55,7 @@ def run_series(
         parameters: settings for all notebooks that list them.
         force: run even what is unchanged.
         cell_timeout: seconds for one cell, 1 or more.
+        jobs: notebooks at once, where they need nothing of each other; 0 asks the machine.
         echo: called with each line of the report.
 
     Returns: One row per notebook: notebook, state ("ran" or "unchanged"), seconds, peak_mb.
@@ -56,22 +69,128 @@ def run_series(
     require_partners(plan)
     folder = run_folder(run)
     folder.mkdir(parents=True, exist_ok=True)
-    rows: list[dict[str, Any]] = []
-    with _alone(folder, echo):
-        sources = {"slugkit_source": slugkit_hash()}
-        for name in names:
-            sources["notebook_source"] = stages.source_hash(name)
-            reason = "asked for" if force else reason_to_run(folder, name, plan[name], sources)
-            if reason:
-                echo(f"{name}: running ({reason})")
-                row = _execute(folder, name, plan[name], sources, cell_timeout)
-                echo(f"{name}: done in {row['seconds']:.0f} s, {row['peak_mb']} MB")
-            else:
-                row = Manifest(folder).stage(name)
-                echo(f"{name}: unchanged, not run again")
-            cost = {key: row.get(key, 0) for key in ("seconds", "peak_mb")}
-            rows.append({"notebook": name, "state": "ran" if reason else "unchanged", **cost})
-    return rows
+    jobs = jobs or jobs_for(plan)
+    one_thread = thread_environment()
+    with _alone(folder, echo), _environment(SLUGKIT_HEADLESS="1", **one_thread):
+        return _Series(folder, plan, force, cell_timeout, jobs, echo).run()
+
+
+def jobs_for(plan: dict[str, dict[str, Any]]) -> int:
+    """How many notebooks this machine can run at once: one where they share a GPU or hold models of
+    full size, else as many as there are cores, and memory for.
+
+    Args: plan, notebook -> its settings.
+    """
+    every = list(plan.values())
+    large = any(settings.get(name, "studio") != "studio" for settings in every for name in LARGE)
+    on_cpu = all(settings.get("device") == "cpu" for settings in every if "device" in settings)
+    has_gpu = sys.platform == "darwin" or Path("/dev/nvidiactl").exists()
+    if large or has_gpu and not on_cpu:
+        return 1
+    return max(1, min(MOST_JOBS, usable_cpus(), free_ram() // JOB_BYTES))
+
+
+class _Now(Executor):
+    """Calls a function where another executor would start it."""
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future:
+        """A future that is done."""
+        future: Future = Future()
+        try:
+            future.set_result(fn(*args, **kwargs))
+        except Exception as error:
+            future.set_exception(error)
+        return future
+
+
+class _Series:
+    """One call of `run_series`: what waits, what runs, what is done."""
+
+    def __init__(
+        self,
+        folder: Path,
+        plan: dict[str, dict[str, Any]],
+        force: bool,
+        cell_timeout: int,
+        jobs: int,
+        echo: Callable[[str], None],
+    ):
+        self.folder, self.plan, self.force, self.jobs = folder, plan, force, jobs
+        self.cell_timeout, self.echo = cell_timeout, echo
+        self.source, self.started = slugkit_hash(), time.monotonic()
+        self.waiting, self.running = list(plan), {}
+        self.rows: dict[str, dict[str, Any]] = {}
+
+    def run(self) -> list[dict[str, Any]]:
+        """The rows of `run_series`. Where a notebook stops, those beside it still end first."""
+        failed: Exception | None = None
+        with _Now() if self.jobs == 1 else ThreadPoolExecutor(self.jobs) as pool:
+            try:
+                while self.running or self.waiting and not failed:
+                    if not failed:
+                        self._start(pool)
+                    done, _ = wait(self.running, return_when=FIRST_COMPLETED)
+                    for future in done:
+                        failed = self._ended(future) or failed
+            except BaseException:
+                _end_kernels()  # or the pool would wait for them
+                raise
+        if failed:
+            raise failed
+        return [self.rows[name] for name in self.plan]
+
+    def _start(self, pool: Executor) -> None:
+        """Start what waits for nothing that is not done, as far as there is room."""
+        for name in list(self.waiting):
+            ahead = {*self.waiting, *self.running.values()} & stages.waits_for(name)
+            if len(self.running) >= self.jobs or ahead:
+                continue
+            self.waiting.remove(name)
+            sources = {"slugkit_source": self.source, "notebook_source": stages.source_hash(name)}
+            settings = self.plan[name]
+            number = f"notebook {list(self.plan).index(name) + 1} of {len(self.plan)}"
+            reason = "asked for"
+            if not self.force:
+                reason = reason_to_run(self.folder, name, settings, sources)
+            if not reason:
+                self.echo(f"{number}, {name}: unchanged, not run again")
+                self._note(name, "unchanged", Manifest(self.folder).stage(name) or {})
+                continue
+            self.echo(f"{number}, {name}: running ({reason})")
+            how = self.folder, name, settings, sources, self.cell_timeout, self.jobs == 1
+            self.running[pool.submit(_execute, *how)] = name
+
+    def _ended(self, future: Future) -> Exception | None:
+        """Note what a notebook took, and say it; or return why it stopped."""
+        name = self.running.pop(future)
+        if error := future.exception():
+            if not isinstance(error, Exception):
+                raise error
+            if self.running:
+                beside = ", ".join(self.running.values())
+                self.echo(f"{name}: stopped; waiting for {beside}")
+            return error
+        row = future.result()
+        self._note(name, "ran", row)
+        ran = sum(one["state"] == "ran" for one in self.rows.values())
+        left = len(self.plan) - len(self.rows)
+        minutes = (time.monotonic() - self.started) / ran * left / 60
+        still = f"; {left} left, about {max(1, round(minutes))} min" if left else ""
+        self.echo(f"{name}: done in {row['seconds']:.0f} s, {row['peak_mb']} MB{still}")
+        return None
+
+    def _note(self, name: str, state: str, record: dict[str, Any]) -> None:
+        cost = {key: record.get(key, 0) for key in ("seconds", "peak_mb")}
+        self.rows[name] = {"notebook": name, "state": state, **cost}
+
+
+def _end_kernels() -> None:
+    """End all processes that this one has started."""
+    import psutil
+
+    for process in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.Error):
+            process.terminate()
 
 
 def _plan(run: str, names: list[str], given: dict[str, Any]) -> dict[str, dict[str, Any]]:
@@ -146,14 +265,22 @@ def reason_to_run(
 
 
 def _execute(
-    folder: Path, name: str, settings: dict[str, Any], sources: dict[str, str], cell_timeout: int
+    folder: Path,
+    name: str,
+    settings: dict[str, Any],
+    sources: dict[str, str],
+    cell_timeout: int,
+    alone: bool,
 ) -> dict[str, Any]:
-    """Run a notebook to its end; returns its record."""
+    """Run a notebook to its end; returns its record.
+
+    alone: no other notebook runs, so that all processes, and a moving bar, are its own.
+    """
     manifest, copy = Manifest(folder), folder / f"{name}.ipynb"
     manifest.begin(name, settings)
     started = time.monotonic()
-    with peak_memory(children=True) as peak:
-        _papermill(name, copy, settings, cell_timeout)
+    with peak_memory(children=True) if alone else contextlib.nullcontext([0]) as peak:
+        _papermill(name, copy, settings, cell_timeout, alone)
     seconds = round(time.monotonic() - started, 1)
     cells = [
         c for c in stages.read_notebook(copy).cells if c.cell_type == "code" and c.source.strip()
@@ -174,7 +301,9 @@ def _execute(
     return record
 
 
-def _papermill(name: str, copy: Path, settings: dict[str, Any], cell_timeout: int) -> None:
+def _papermill(
+    name: str, copy: Path, settings: dict[str, Any], cell_timeout: int, alone: bool
+) -> None:
     import nbclient.exceptions
     import papermill
     import zmq
@@ -185,18 +314,17 @@ def _papermill(name: str, copy: Path, settings: dict[str, Any], cell_timeout: in
     encryption = {"transport_encryption": "auto" if zmq.has("curve") else "disabled"}
     rest = f"The cells up to there are in {copy}."
     try:
-        with _environment(SLUGKIT_HEADLESS="1", **thread_environment()):
-            papermill.execute_notebook(
-                str(stages.notebook_path(name)),
-                str(copy),
-                parameters=settings,
-                kernel_name="python3",
-                cwd=str(notebooks_dir()),
-                execution_timeout=cell_timeout,
-                progress_bar=sys.stderr.isatty() and {"desc": name, "leave": False},
-                stderr_file=_Forward(),
-                config=Config(KernelManager=encryption),
-            )
+        papermill.execute_notebook(
+            str(stages.notebook_path(name)),
+            str(copy),
+            parameters=settings,
+            kernel_name="python3",
+            cwd=str(notebooks_dir()),
+            execution_timeout=cell_timeout,
+            progress_bar=alone and sys.stderr.isatty() and {"desc": name, "leave": False},
+            stderr_file=_Forward("    " if alone else f"    {name[:2]}  "),
+            config=Config(KernelManager=encryption),
+        )
     except PapermillExecutionError as error:
         what = f"{error.ename}: {error.evalue}".strip().rstrip(".")
         said = " ".join(text for text in (f"{what}.", advice_on(what), rest) if text)
@@ -213,12 +341,15 @@ def _papermill(name: str, copy: Path, settings: dict[str, Any], cell_timeout: in
 class _Forward:
     """Passes a kernel's stderr (progress, warnings) on to the terminal, above papermill's bar."""
 
+    def __init__(self, before: str):
+        self.before = before
+
     def write(self, text: str) -> None:
         from tqdm import tqdm
 
         for line in text.rstrip().splitlines():
             if line.strip():
-                tqdm.write("    " + line, file=sys.stderr)
+                tqdm.write(self.before + line, file=sys.stderr)
 
     def flush(self) -> None:
         sys.stderr.flush()

@@ -108,13 +108,28 @@ class Run:
 
         Raises: MissingArtefactError or StaleArtefactError, with the one command that makes it.
         """
-        self._inputs[stages.artefact_of(name)] = self.manifest.require(name, self.settings)
+        artefact = self._listed(name)
+        self._inputs[artefact] = self.manifest.require(name, self.settings)
         return self.folder / name.strip("/")
 
     def has(self, name: str) -> bool:
         """Whether `need(name)` would succeed; another answer makes this stage stale."""
-        self._inputs[stages.artefact_of(name)] = sha = self.manifest.sha_of(name, self.settings)
+        artefact = self._listed(name)
+        self._inputs[artefact] = sha = self.manifest.sha_of(name, self.settings)
         return sha != ""
+
+    def _listed(self, name: str) -> str:
+        """The artefact that `name` is in. Raises: MissingArtefactError where `stages.READS` says
+        that this notebook does not wait for it.
+        """
+        artefact = stages.artefact_of(name)
+        if stages.maker(artefact) not in stages.waits_for(self.notebook):
+            raise MissingArtefactError(
+                f"Notebook {self.notebook} asks for {name}, which notebook"
+                f" {stages.maker(artefact)} leaves, and does not wait for it; list it in"
+                " slugkit.workbook.run.stages.READS."
+            )
+        return artefact
 
     def of_defaults(self) -> bool:
         """Whether this notebook and all before it have the defaults, so expected values hold."""

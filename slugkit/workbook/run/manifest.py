@@ -4,8 +4,11 @@ A record is written when a notebook finishes and dropped as soon as it begins to
 stands for files that are whole. The settings that a notebook was begun with are noted beside.
 """
 
+import contextlib
+import fcntl
 import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -108,16 +111,25 @@ class Manifest:
 
     def put(self, notebook: str, record: dict[str, Any]) -> None:
         """Write or replace the record of a notebook."""
-        content = self.read()
-        content["stages"] = dict(sorted({**content["stages"], notebook: record}.items()))
-        write_json(self.path, content)
+        with self._changing() as content:
+            content["stages"] = dict(sorted({**content["stages"], notebook: record}.items()))
 
     def begin(self, notebook: str, settings: dict[str, Any]) -> None:
         """Forget the record of a notebook, and note the settings that it begins with."""
-        content = self.read()
-        content["stages"].pop(notebook, None)
-        content["settings"][notebook] = settings
-        write_json(self.path, content)
+        with self._changing() as content:
+            content["stages"].pop(notebook, None)
+            content["settings"][notebook] = settings
+
+    @contextlib.contextmanager
+    def _changing(self) -> Iterator[dict[str, Any]]:
+        """The content, to be changed within the block while no other notebook does."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with open(self.folder / f".{NAME}.lock", "w") as lock:
+            with contextlib.suppress(OSError):  # a file system without locks
+                fcntl.flock(lock, fcntl.LOCK_EX)
+            content = self.read()
+            yield content
+            write_json(self.path, content)
 
     def parameters(self, settings: dict[str, Any]) -> dict[str, Any]:
         """`settings`, and those that they lack as the run's last notebook was begun with them."""

@@ -42,6 +42,20 @@ ARTEFACTS = {
 }
 """Which notebook leaves what another one needs. A name without a suffix is a folder."""
 
+READS: dict[str, tuple[str, ...]] = {
+    "00_start_here": (),
+    "01_data_curation": (),
+    "02_gradients": ("sets",),
+    "03_rank_layers": ("gradients.safetensors",),
+    "04_one_step_update": ("sets", "gradients.safetensors", "layers.parquet"),
+    "05_evaluate_clip": ("sets", "search.parquet", "patches/text.safetensors"),
+    "06_evaluate_stable_diffusion": ("sets", "gradients.safetensors", "layers.parquet"),
+    "07_evaluate_vision_language": ("sets", "gradients.safetensors", "layers.parquet"),
+    "08_several_concepts": (),
+}
+"""What a notebook needs of earlier ones, so that it need not wait for the rest. One that is not
+listed waits for all before it."""
+
 OPTIONAL = ("patches/text.safetensors", "patches/vision.safetensors")
 """May be missing: a tower whose edit never makes the model forget has no patch."""
 
@@ -76,6 +90,14 @@ def maker(artefact: str) -> str:
         if notebook.startswith(number):
             return notebook
     raise MissingArtefactError(f"There is no notebook {number} that would leave {artefact}.")
+
+
+def waits_for(notebook: str) -> set[str]:
+    """The notebooks that must be done before this one begins, where they are to run at all."""
+    if notebook not in READS:
+        return {name for name in (*SERIES, *list_notebooks()) if name < notebook}
+    direct = {maker(artefact) for artefact in READS[notebook]}
+    return direct.union(*map(waits_for, direct))
 
 
 def list_notebooks() -> list[str]:
