@@ -13,9 +13,6 @@ from slugkit.base import data_dir, notebooks_dir, write_bytes, write_text
 FIGURES = {
     "first_result.png": ("00_start_here", '"first_result"', 0),
     "pareto_text.png": ("03_rank_layers", 'f"pareto_{tower}"', 1),
-    "pictures_before_after.png": ("06_evaluate_stable_diffusion", '"before_after"', 0),
-    "dialogue.png": ("07_evaluate_vision_language", '"dialogue"', 0),
-    "several_curves.png": ("08_several_concepts", '"curves"', 0),
 }
 """File -> notebook, what the source of the cell that draws it contains, which of its pictures."""
 
