@@ -3,6 +3,7 @@
 # make lab        JupyterLab on the series
 # make digits     forget "seven" on real handwritten digits: own data, own CLIP, notebooks 01 to 05
 # make notebooks  execute the committed notebooks again and clean them (NOTEBOOKS="03 04": write back only these)
+# make wheels     builds slugkit and slugkit-studio (the data folder) into dist/
 # make bench      the benchmarks, by hand
 # make clean      take away the environment and everything a run can make again (runs/ stays)
 
@@ -15,7 +16,7 @@ NOTEBOOKS ?=
 # Several processes of many threads spin against each other; one thread each costs a busy machine its share and no more.
 ONE_THREAD := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE
 
-.PHONY: env workbook digits test lab notebooks bench clean help
+.PHONY: env workbook digits test lab notebooks wheels bench clean help
 .DEFAULT_GOAL := help
 
 help:
@@ -62,6 +63,13 @@ lab: env
 notebooks: env
 	$(BIN)/python ci/clean.py --execute $(NOTEBOOKS)
 	$(BIN)/python ci/readme_figures.py
+
+wheels: env
+	rm -rf dist
+	$(BIN)/uv build --quiet --wheel --out-dir dist .
+	$(BIN)/uv build --quiet --wheel --out-dir dist data
+	@rm -rf build *.egg-info data/build data/*.egg-info
+	@ls -l dist
 
 bench: env
 	@for script in ci/bench/*.py; do test -e "$$script" || { echo "There are no benchmarks in ci/bench yet."; break; }; echo "== $$script"; $(BIN)/python "$$script" || exit 1; done

@@ -8,7 +8,7 @@ python="$place/bin/python"
 test -x "$python" || "${PYTHON:-python3}" -m venv "$place"
 "$python" -m pip --version >/dev/null 2>&1 || "$python" -m ensurepip >/dev/null
 "$python" -m pip install --quiet --disable-pip-version-check uv
-"$python" -m uv pip compile --quiet --python "$python" --resolution lowest-direct pyproject.toml --extra test --output-file "$place/floors.txt"
+"$python" -m uv pip compile --quiet --python "$python" --resolution lowest-direct pyproject.toml --all-extras --output-file "$place/floors.txt"
 "$python" -m uv pip install --quiet --python "$python" -r "$place/floors.txt"
 "$python" -m uv pip install --quiet --python "$python" --no-deps .
 "$python" - <<'PY'
@@ -18,7 +18,7 @@ from packaging.requirements import Requirement
 
 with open("pyproject.toml", "rb") as file:
     project = tomllib.load(file)["project"]
-needs = [Requirement(text) for text in project["dependencies"] + project["optional-dependencies"]["test"]]
+needs = [Requirement(text) for text in sum(project["optional-dependencies"].values(), project["dependencies"])]
 wrong = [f"{need.name} {version(need.name)}, declared {need.specifier}" for need in needs if str(need.specifier) != f">={version(need.name)}"]
 sys.exit("These are not at the version that is declared: " + "; ".join(wrong) if wrong else 0)
 PY

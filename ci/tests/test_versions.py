@@ -16,7 +16,9 @@ from conftest import REPOSITORY
 from slugkit.base import OldPackageError, require_versions, too_old
 
 PROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
-NEEDS = [Requirement(text) for text in PROJECT["dependencies"]]
+EXTRAS = PROJECT["optional-dependencies"]
+OWN = [text for extra, texts in EXTRAS.items() if extra != "test" for text in texts]
+NEEDS = [Requirement(text) for text in [*PROJECT["dependencies"], *OWN]]
 
 
 def normal(name):
@@ -116,7 +118,7 @@ def test_notebook_00_says_it_in_one_sentence_before_it_imports_anything_else(odd
         "require_versions()",
     ]
     odd("diffusers>=99", "transformers>=98")
-    monkeypatch.setattr(too_old, "__defaults__", ("odd-package",))
+    monkeypatch.setattr(too_old, "__defaults__", ("odd-package", ()))
     with pytest.raises(
         OldPackageError,
         match=r"diffusers is .* \(>=99 was expected\); transformers is .* \(>=98 was expected\)",

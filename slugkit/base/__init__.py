@@ -60,4 +60,4 @@ from slugkit.base.threads import (
     thread_environment,
     usable_cpus,
 )
-from slugkit.base.versions import require_versions, too_old
+from slugkit.base.versions import require_extra, require_versions, too_old

@@ -1,6 +1,7 @@
 """Where things lie: every path of the workbook is derived from `root()`."""
 
 import difflib
+import importlib.util
 import os
 import re
 import sys
@@ -35,24 +36,54 @@ def root() -> Path:
     )
 
 
-def _from_environment(variable: str, otherwise: Path) -> Path:
+def in_repository() -> bool:
+    """Whether there is a repository; where slugkit alone was installed there is none."""
+    try:
+        return root().is_dir()
+    except SettingError:
+        if os.environ.get("SLUGKIT_ROOT"):
+            raise
+        return False
+
+
+def _from_environment(variable: str) -> Path | None:
     named = os.environ.get(variable)
-    return Path(named).expanduser().resolve() if named else otherwise
+    return Path(named).expanduser().resolve() if named else None
 
 
 def runs_dir() -> Path:
-    """Folder that holds one folder per run: $SLUGKIT_RUNS, or `runs/` of the repository."""
-    return _from_environment("SLUGKIT_RUNS", root() / "runs")
+    """Folder that holds one folder per run: $SLUGKIT_RUNS, or `runs/` of the repository, or of the
+    current folder where there is none.
+    """
+    here = root() if in_repository() else Path.cwd()
+    return _from_environment("SLUGKIT_RUNS") or here / "runs"
 
 
 def cache_dir() -> Path:
-    """Folder for what can be made again: $SLUGKIT_CACHE, or `.cache` among the runs."""
-    return _from_environment("SLUGKIT_CACHE", runs_dir() / ".cache")
+    """Folder for what can be made again: $SLUGKIT_CACHE, or `.cache` among the runs, or
+    `~/.cache/slugkit` where there is no repository.
+    """
+    named = _from_environment("SLUGKIT_CACHE")
+    if named or in_repository() or os.environ.get("SLUGKIT_RUNS"):
+        return named or runs_dir() / ".cache"
+    return Path.home() / ".cache" / "slugkit"
 
 
 def data_dir() -> Path:
-    """Folder `data/` of the repository: trained weights, the world, published figures."""
-    return root() / "data"
+    """Folder `data/` of the repository, or the package slugkit-studio: trained weights, the world,
+    published figures.
+
+    Raises: SettingError where neither is here.
+    """
+    if in_repository():
+        return root() / "data"
+    package = importlib.util.find_spec("slugkit_studio")
+    if package is None or not package.submodule_search_locations:
+        raise SettingError(
+            "The studio's models and pictures are a package of their own, and it is not installed."
+            " Run `pip install slugkit-studio`, or start inside the workbook's repository."
+        )
+    return Path(package.submodule_search_locations[0])
 
 
 def notebooks_dir() -> Path:

@@ -4,11 +4,17 @@ from importlib import metadata
 
 from slugkit.base.errors import OldPackageError
 
+EXTRAS = ("diffusion", "vlm", "data", "workbook")
+"""What can be installed beside the core: `pip install "slugkit[diffusion]"`."""
 
-def too_old(name: str = "slugkit") -> list[str]:
+
+def too_old(name: str = "slugkit", extras: tuple[str, ...] = ()) -> list[str]:
     """What a package needs and is missing or older than it declares: a text each, with versions.
 
     Read from its metadata; a package that is not installed declares nothing.
+
+    Args:
+        extras: those of its extras that are needed, too.
     """
     from packaging.requirements import Requirement
 
@@ -16,25 +22,40 @@ def too_old(name: str = "slugkit") -> list[str]:
         declared = [Requirement(text) for text in metadata.requires(name) or []]
     except metadata.PackageNotFoundError:
         return []
-    found = []
+    found = {}
     for need in declared:
-        if need.marker and not need.marker.evaluate({"extra": ""}):
+        if need.marker and not any(need.marker.evaluate({"extra": e}) for e in ("", *extras)):
             continue
         try:
             here = metadata.version(need.name)
         except metadata.PackageNotFoundError:
-            found.append(f"{need.name} is missing ({need.specifier or 'any version'} was expected)")
+            found[need.name] = f"missing ({need.specifier or 'any version'} was expected)"
             continue
         if not need.specifier.contains(here, prereleases=True):
-            found.append(f"{need.name} is {here} ({need.specifier} was expected)")
-    return found
+            found[need.name] = f"{here} ({need.specifier} was expected)"
+    return [f"{package} is {what}" for package, what in found.items()]
 
 
 def require_versions() -> None:
-    """Raise OldPackageError where packages are missing or older than slugkit declares."""
-    found = too_old()
+    """Raise OldPackageError where packages are missing or older than the notebooks need."""
+    found = too_old(extras=EXTRAS)
     if found:
         raise OldPackageError(
             f"This environment does not do: {'; '.join(found)}. Older ones load and then "
-            "misbehave. Run `pip install -e .` again in this environment, or `make env`."
+            "misbehave. Run `make env` again, or `pip install -e .[workbook,diffusion,vlm,data]`."
+        )
+
+
+def require_extra(extra: str, what: str) -> None:
+    """Raise OldPackageError where a package of an extra is missing or older than declared.
+
+    Args:
+        extra: one of EXTRAS.
+        what: what needs it, the subject of the error's first sentence.
+    """
+    found = too_old(extras=(extra,))
+    if found:
+        raise OldPackageError(
+            f"{what} needs packages that are not all here: {'; '.join(found)}. Install them with"
+            f' `pip install "slugkit[{extra}]"`.'
         )

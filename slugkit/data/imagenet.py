@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from slugkit.base import EmptySetError, MissingArtefactError, SettingError
+from slugkit.base import EmptySetError, MissingArtefactError, SettingError, require_extra
 from slugkit.data.pairs import Pairs, pairs_of_files
 
 CLASSES, CLASS_NAMES = 1000, "class_names.txt"
@@ -93,6 +93,7 @@ def _of_ground_truth(folder: Path, flat: list[Path]) -> list[str]:
             f"Beside {GROUND_TRUTH} there is no {META}, which says which wnid each of its numbers"
             f" is. Copy it from the development kit's data folder, or use {SOLUTION}."
         )
+    require_extra("data", f"ImageNet's {META}")
     from scipy.io import loadmat
 
     try:

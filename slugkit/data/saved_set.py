@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from slugkit.base import SettingError, UnreadableImagesError
+from slugkit.base import SettingError, UnreadableImagesError, require_extra
 from slugkit.data.pairs import Pairs
 from slugkit.data.pictures import Pictures
 from slugkit.data.tables import CAPTIONS, as_text, caption_column, complete
@@ -47,6 +47,7 @@ def parts_of(folder: Path) -> dict[str, Path]:
 
 def _rows(folder: Path, split: str) -> pd.DataFrame:
     """The table of one data set with its places; rows without a picture stand in its attrs."""
+    require_extra("data", "A saved data set")
     import datasets
 
     try:

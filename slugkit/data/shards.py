@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 
 import pandas as pd
 
-from slugkit.base import SettingError, UnreadableImagesError, did_you_mean, progress
+from slugkit.base import SettingError, UnreadableImagesError, did_you_mean, progress, require_extra
 from slugkit.data.pairs import Pairs
 from slugkit.data.pictures import PLACE, Pictures
 from slugkit.data.tables import complete, text_of
@@ -60,6 +60,7 @@ def find_shards(data: str | Path) -> list[Path]:
 
 def _expanded(path: Path) -> list[str]:
     """The names of a brace pattern. Raises SettingError."""
+    require_extra("data", "A brace pattern of shards")
     import braceexpand
 
     if _at_most(path.name) > MOST_SHARDS:

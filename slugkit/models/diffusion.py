@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from slugkit.base import ModelLoadError, write_json
+from slugkit.base import ModelLoadError, require_extra, write_json
 from slugkit.models.clip import Clip, pick_device
 from slugkit.models.convert import text_tower
 from slugkit.models.hub import folder_of, loading, need_repository, read_json
@@ -39,6 +39,7 @@ def load_pipeline(model: str = "studio", device: str = "auto", device_map: str =
     `device`. On a GPU weights are float16, on a CPU float32.
     Raises ModelLoadError, saying how to get what is missing.
     """
+    require_extra("diffusion", "A Stable Diffusion pipeline")
     from diffusers import DiffusionPipeline
 
     folder, target = pipeline_folder(model), pick_device(device)

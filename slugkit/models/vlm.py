@@ -11,9 +11,8 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
-from transformers.modeling_outputs import BaseModelOutputWithPooling
 
-from slugkit.base import ModelLoadError, UnreadableImagesError, progress
+from slugkit.base import ModelLoadError, UnreadableImagesError, progress, require_extra
 from slugkit.data.opening import READ_ERRORS, check_bounds, open_rgb, seen
 from slugkit.data.pictures import Pictures
 from slugkit.models import convert
@@ -104,6 +103,8 @@ def hidden_states(
     """
     # transformers takes them so
     together = torch.stack(features) if model.config.model_type == "vipllava" else list(features)
+    from transformers.modeling_outputs import BaseModelOutputWithPooling
+
     seen = BaseModelOutputWithPooling(pooler_output=together)
     return model.model(
         input_ids=batch["input_ids"],
@@ -284,6 +285,7 @@ def load_vlm(model: str = "studio", device: str = "auto", device_map: str = "") 
     `device`. On a GPU weights are float16, on a CPU float32.
     Raises ModelLoadError, saying how to get what is missing.
     """
+    require_extra("vlm", "A LLaVA")
     from transformers import AutoModelForImageTextToText, AutoProcessor
 
     folder, target = vlm_folder(model), pick_device(device)

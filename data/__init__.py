@@ -1,0 +1,1 @@
+"""The studio's models, its world, and published figures: files alone."""
