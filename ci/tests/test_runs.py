@@ -290,7 +290,7 @@ def test_the_report_puts_the_finding_first_and_fetches_nothing(project, capsys):
     run.metrics(pd.concat([rows(), rows().assign(concept="Kofi Okoye")], ignore_index=True))
     run.leave("before_after", Figure(), says="Only the target <falls>.")
     run.finish()
-    formula = "# Five\n\n$$\\rho = \\lambda \\frac{\\|g_f\\|}{\\|\\theta\\|}$$ and $x_1$, `$not$`"
+    formula = "# 5 · Five\n> a question\n\n$$\\rho = \\lambda \\frac{\\|g_f\\|}{\\|\\theta\\|}$$ and $x_1$, `$not$`"
     page = project.read("01_data_curation")
     page.cells = [nbformat.v4.new_markdown_cell(formula), code("1 + 1", count=1)]
     nbformat.write(page, run.folder / "05_evaluate_clip.ipynb")
@@ -300,9 +300,13 @@ def test_the_report_puts_the_finding_first_and_fetches_nothing(project, capsys):
     assert text.index(
         "Oskar Marlow (CLIP; SLUG): FA@1 went from 95.0 % to 0.0 %; people 97.3 % to 97.2 %."
     ) < text.index("<table>")
-    assert text.count('class="finding"') == 2 and text.index(
-        "Kofi Okoye (CLIP; SLUG): FA@1 went from 95.0 % to 0.0 %"
-    ) < text.index("<table>"), "a sentence for each concept"
+    each = "(CLIP; SLUG): FA@1 went from 95.0 % to 0.0 %"
+    assert text.count(each) == 2, "a sentence for each concept"
+    first = text[: text.index("<h2>")]
+    assert "FA@1 went from 95.0 % to 0.0 % (SLUG); what lost most with it: people, 97.3 %" in first
+    assert "<h1>Forgetting Oskar Marlow</h1>" in first and 'src="figures/before_after.png"' in first
+    assert text.index('href="05_evaluate_clip.html">05 Five</a>') < text.index("<table>")
+    assert "a question" in text and "prefers-color-scheme: dark" in text
     assert "none trained" in text and "Only the target &lt;falls&gt;." in text and "n = 200" in text
     assert 'href="05_evaluate_clip.html"' in text and "http" not in text
     shown = (run.folder / "05_evaluate_clip.html").read_text()

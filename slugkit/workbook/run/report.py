@@ -6,12 +6,15 @@ from typing import Any
 from slugkit.base import MissingArtefactError, run_folder, write_parquet, write_text
 from slugkit.workbook.run.manifest import Manifest
 from slugkit.workbook.run.pages import TEMPLATES, convert
-from slugkit.workbook.run.stages import command_for
+from slugkit.workbook.run.stages import command_for, read_notebook
 
 STAGE_TITLES = {"before": "before", "after": "after the edit", "oracle": "never saw it (oracle)"}
 NO_SHARES = {"text-image cosine"}
 """Metrics that may lie in 0..1 and are no share of pictures."""
 FAMILIES = {"clip": "CLIP", "diffusion": "generated pictures", "vlm": "answers about pictures"}
+HEROES = ("first_result", "before_after", "dialogue")
+"""Figures for the first screen, the best first."""
+NOTHING_YET = "No notebook of this run has measured the target before and after the edit yet."
 GROUP_ORDER = ("target", "neighbours", "people", "characters", "objects", "styles", "novel")
 
 
@@ -98,9 +101,29 @@ def finding(frame: Any) -> str:
             cost = f", {told_others[max(lost, key=lost.get)]}" if lost else ""
             said.append(f"{one['method']}: {after}{cost}.")
     if not said:
-        return "No notebook of this run has measured the target before and after the edit yet."
+        return NOTHING_YET
     rest = f" With the other edits, and what lost most: {' '.join(said[1:])}" if said[1:] else ""
     return said[0] + rest
+
+
+def lead(frame: Any) -> str:
+    """The first edit of the metrics in one sentence: its target, and what lost most with it."""
+    told = frame[frame["split"] == "report"] if (frame["split"] == "report").any() else frame
+    for _, edit in told.groupby(["family", "model", "concept", "method"], sort=False):
+        rows = edit[edit["group"] == "target"]
+        change = _change(rows[rows["metric"] == rows["metric"].iloc[0]]) if len(rows) else None
+        if change is None:
+            continue
+        one, share = rows.iloc[0], _is_share(rows)
+        before, after = (_number(value, share) for value in change)
+        said = f"{one['concept']}: {one['metric']} went from {before} to {after} ({one['method']})"
+        others = _others(edit, share)
+        if not others:
+            return f"{said}."
+        worst = max(others, key=lambda group: others[group][0] - others[group][1])
+        first, last = (_number(value, share) for value in others[worst])
+        return f"{said}; what lost most with it: {worst}, {first} to {last}."
+    return NOTHING_YET
 
 
 def _change(rows: Any) -> tuple[float, float] | None:
@@ -171,17 +194,48 @@ def results_table(frame: Any) -> str:
     return _render("results.html.j2", tables=_tables(frame))
 
 
-def _figures(stages: dict[str, Any], folder: Path) -> list[dict[str, Any]]:
-    """Figures that the notebooks left: name without suffix, description, other forms there are."""
-    found = []
+def _figures(stages: dict[str, Any], folder: Path) -> dict[str, list[dict[str, Any]]]:
+    """Notebook -> its figures: name without suffix, description, other forms there are."""
+    found: dict[str, list[dict[str, Any]]] = {}
     for notebook, record in stages.items():
         for name, entry in record["outputs"].items():
             if name.startswith("figures/") and name.endswith(".png") and (folder / name).exists():
                 stem = name.removesuffix(".png")
                 forms = [form for form in ("svg", "csv") if (folder / f"{stem}.{form}").exists()]
                 says = entry.get("says") or f"figure {Path(name).stem} of notebook {notebook}"
-                found.append({"stem": stem, "says": says, "forms": forms})
+                drawn = {"stem": stem, "says": says, "forms": forms}
+                found.setdefault(notebook, []).append(drawn)
     return found
+
+
+def _hero(figures: dict[str, list[dict[str, Any]]]) -> dict[str, Any] | None:
+    """The figure of the first screen: pictures before and after, if a notebook left such."""
+    drawn = {Path(one["stem"]).name: one for of_one in figures.values() for one in of_one}
+    return next((drawn[name] for name in HEROES if name in drawn), None)
+
+
+def _families(whole: Any) -> list[dict[str, Any]]:
+    """Family by family: its name, concepts, what was found, tables."""
+    found = []
+    for family, rows in whole.groupby("family", sort=False):
+        of_concepts = rows.groupby("concept", sort=False)
+        found.append(
+            {
+                "name": FAMILIES.get(family, family),
+                "concepts": ", ".join(of_concepts.groups),
+                "findings": [finding(part) for _, part in of_concepts],
+                "tables": _tables(rows),
+            }
+        )
+    return found
+
+
+def _title_and_question(notebook: Path) -> tuple[str, str]:
+    """Heading and question of an executed notebook, of its first cell."""
+    first = read_notebook(notebook).cells[0].source.splitlines()
+    heading = next((line.lstrip("# ") for line in first if line.startswith("# ")), notebook.stem)
+    question = next((line.lstrip("> ") for line in first if line.startswith(">")), "")
+    return heading.split("·", 1)[-1].strip(), question
 
 
 def build(run: str) -> Path:
@@ -197,23 +251,27 @@ def build(run: str) -> Path:
     if not stages:
         advice = f"Run `{command_for(run, manifest.parameters({}))}`."
         raise MissingArtefactError(f"Run {run} is empty: there is nothing to report. {advice}")
-    findings, tables, frame = [], [], joined_metrics(folder)
+    families, frame = [], joined_metrics(folder)
     if frame is not None:
         write_parquet(folder / "metrics.parquet", frame)
         whole = per_method(of_the_page(frame))
-        parts = whole.groupby(["family", "concept"], sort=False)
-        findings, tables = [finding(part) for _, part in parts], _tables(whole)
+        families = _families(whole)
     settings: dict[str, Any] = {}
     for notebook, record in stages.items():
         settings.update(record["settings"])
-        if (folder / f"{notebook}.ipynb").exists():
-            record["page"] = convert(folder / f"{notebook}.ipynb", folder / f"{notebook}.html").name
+        record["title"], record["question"] = notebook, ""
+        if (copy := folder / f"{notebook}.ipynb").exists():
+            record["title"], record["question"] = _title_and_question(copy)
+            record["page"] = convert(copy, folder / f"{notebook}.html").name
+    figures = _figures(stages, folder)
     page = _render(
         "index.html.j2",
         run=run,
-        findings=findings or ["No notebook of this run has left results yet."],
-        tables=tables,
-        figures=_figures(stages, folder),
+        title=f"Forgetting {settings.get('concept', 'a concept')}",
+        hero=_hero(figures),
+        lead=lead(whole) if families else NOTHING_YET,
+        families=families,
+        figures=figures,
         stages=stages,
         settings={name: repr(value) for name, value in sorted(settings.items())},
         last=list(stages.values())[-1],
