@@ -290,7 +290,8 @@ def test_the_report_puts_the_finding_first_and_fetches_nothing(project, capsys):
     run.metrics(pd.concat([rows(), rows().assign(concept="Kofi Okoye")], ignore_index=True))
     run.leave("before_after", Figure(), says="Only the target <falls>.")
     run.finish()
-    formula = "# 5 · Five\n> a question\n\n$$\\rho = \\lambda \\frac{\\|g_f\\|}{\\|\\theta\\|}$$ and $x_1$, `$not$`"
+    rho = "$$\\rho = \\lambda \\frac{\\|g_f\\|}{\\|\\theta\\|}$$"
+    formula = f"# 5 · Five\n> a question\n\n{rho} and $x_1$, `$not$`"
     page = project.read("01_data_curation")
     page.cells = [nbformat.v4.new_markdown_cell(formula), code("1 + 1", count=1)]
     nbformat.write(page, run.folder / "05_evaluate_clip.ipynb")
