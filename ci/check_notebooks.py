@@ -2,8 +2,7 @@
 
     python ci/check_notebooks.py [--only series strict]
 
-series   every notebook with nbval-lax, in order, in one empty run folder; those of ALONE beside
-         the others
+series   every notebook with nbval-lax, in one empty run folder, each when what it needs is there
 spoiled  in the same execution: a copy of the contract cell, put behind it with its stored output
          altered, must turn red, and nothing else
 strict   02 to 04 executed by papermill and again by strict nbval, on that run's artefacts: the
@@ -22,7 +21,7 @@ import tempfile
 import threading
 import time
 import xml.etree.ElementTree
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from pathlib import Path
 
 import nbformat
@@ -34,11 +33,13 @@ import clean  # noqa: E402
 
 from slugkit.base.memory import peak_memory  # noqa: E402
 from slugkit.base.threads import ONE_THREAD  # noqa: E402
+from slugkit.workbook.run import stages  # noqa: E402
 
 ROOT = clean.ROOT
 CODE = HERE.parent
 STRICT = ("02", "03", "04")
-ALONE = ("08",)  # needs nothing that another notebook leaves
+READ_BY_STRICT = ("sets", "gradients.safetensors", "layers.parquet", "manifest.json")
+LANES = 2
 CELL_TIMEOUT = 600
 SPOILED = "SPOILED"
 
@@ -186,42 +187,46 @@ def check_notebook(tally, path, runs, scratch):
     return good
 
 
-def check_series(tally, runs, scratch, ready):
-    """Every notebook that needs others, in order, in `runs`, until one fails.
-
-    What STRICT needs is set aside as soon as it is there; `ready` says so.
-    """
-    paths = [path for path in clean.notebooks() if path.name[:2] not in ALONE]
-    last = max(
-        (i for i, path in enumerate(paths) if path.name[:2] in STRICT), default=len(paths) - 1
-    )
-    try:
-        for number, path in enumerate(paths):
-            if not check_notebook(tally, path, runs, scratch):
-                print("        The notebooks after it need what it leaves, so they were not run.")
-                return
-            if number == last:
-                shutil.copytree(runs, scratch / "aside")
-                ready.set()
-    finally:
-        ready.set()
-
-
-def check_strict(tally, path, scratch, ready):
-    """The same machine, twice: papermill's outputs and nbval's are the same text.
-
-    Begins once the series has left what that needs.
-    """
-    ready.wait()
-    if (scratch / "aside").is_dir():
-        tally.add(*run_twice(path, scratch))
+def check_all(tally, runs, scratch, only):
+    """Check every notebook once what it waits for has passed, and 02 to 04 twice; LANES at once."""
+    waiting = {path.stem: (check_notebook, path, runs, scratch) for path in clean.notebooks()}
+    needs = {name: stages.waits_for(name) & set(waiting) for name in waiting}
+    if "strict" in only:
+        for path in clean.notebooks(STRICT):
+            waiting[f"strict {path.stem}"] = check_strict, path, runs, scratch
+            needs[f"strict {path.stem}"] = {path.stem}
+    running, passed = {}, set()
+    with ThreadPoolExecutor(LANES) as lanes:
+        while True:
+            for name in [n for n in waiting if needs[n] <= passed][: LANES - len(running)]:
+                check, *given = waiting.pop(name)
+                running[lanes.submit(check, tally, *given)] = name
+            if not running:
+                break
+            done, _ = wait(running, return_when=FIRST_COMPLETED)
+            ended = {running.pop(lane): lane.result() for lane in done}
+            passed |= {name for name, good in ended.items() if good}
+    for name in waiting:
+        tally.add(False, name, "not run: what it needs did not pass")
 
 
-def run_twice(path, scratch):
+def check_strict(tally, path, runs, scratch):
+    """The same machine, twice: papermill's outputs and nbval's are the same text."""
+    tally.add(*run_twice(path, runs, scratch))
+    return True
+
+
+def run_twice(path, runs, scratch):
     """(good, what, note, output) of `check_strict`."""
     what = f"strict   {path.stem}"
     folder = scratch / f"strict-{path.stem}"
-    artefacts = shutil.copytree(scratch / "aside", folder / "runs")
+    artefacts = folder / "runs"
+    for run in runs.iterdir():
+        for name in READ_BY_STRICT:
+            target, source = artefacts / run.name / name, run / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            if source.exists():
+                (shutil.copytree if source.is_dir() else shutil.copy)(source, target)
     command = [
         sys.executable,
         "-m",
@@ -237,14 +242,6 @@ def run_twice(path, scratch):
         return False, what, "papermill stopped", output
     status, output, more, _ = call(nbval(folder / path.name, "--nbval"), artefacts)
     return status == 0, what, f"{seconds + more:.0f} s", output
-
-
-def check_alone(tally, scratch):
-    """The notebooks that need no other, each in a run folder of its own."""
-    for path in clean.notebooks(ALONE):
-        runs = scratch / f"runs-{path.stem}"
-        runs.mkdir()
-        check_notebook(tally, path, runs, scratch)
 
 
 def main():
@@ -266,22 +263,10 @@ def main():
         (ROOT / "runs").mkdir(exist_ok=True)
         scratch = Path(tempfile.mkdtemp(prefix=".check-", dir=ROOT / "runs"))
         try:
-            runs, ready = scratch / "runs", threading.Event()
+            runs = scratch / "runs"
             runs.mkdir()
             os.environ["SLUGKIT_CACHE"] = str(scratch / "cache")
-            with ThreadPoolExecutor(2) as lanes:
-                # the strict reruns need the artefacts of the series, so it is executed whatever was
-                # asked for; the longest first, in whichever lane is free
-                ended = [lanes.submit(check_series, tally, runs, scratch, ready)]
-                if "series" in asked.only:
-                    ended.append(lanes.submit(check_alone, tally, scratch))
-                if "strict" in asked.only:
-                    ended += [
-                        lanes.submit(check_strict, tally, path, scratch, ready)
-                        for path in reversed(clean.notebooks(STRICT))
-                    ]
-            for lane in ended:
-                lane.result()
+            check_all(tally, runs, scratch, asked.only)
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
     print(f"{tally.passed} passed, {tally.failed} failed")

@@ -194,7 +194,7 @@ def test_a_contract_that_is_broken_and_one_that_is_not_compared_fail(project):
     assert (
         failing.returncode == 1
         and "FAILED  series   01_data_curation" in failing.stdout
-        and "were not run" in failing.stdout
+        and "not run: what it needs did not pass" in failing.stdout
     )
     assert (
         failing.stdout.splitlines()[-1] == "0 passed, 1 failed"
