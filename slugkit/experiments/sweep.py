@@ -300,6 +300,19 @@ def sweep(
     )
 
 
+def measured(clip: Clip, source: Source) -> pd.DataFrame:
+    """What `slugkit sweep` measured of this very model on this source's report concepts, and left
+    beside the source's files: the table of `summarise`; empty where it left nothing.
+    """
+    path = source.path if source.path.is_dir() else source.path.parent
+    path = path / "report_concepts.csv"
+    if clip.weights is None or not path.is_file():
+        return pd.DataFrame(columns=SUMMARY)
+    table = pd.read_csv(path)
+    table = table[table["weights"] == made_by(sha256_file(clip.weights), {})]
+    return summarise(table) if len(table) else pd.DataFrame(columns=SUMMARY)
+
+
 def measures_of(table: pd.DataFrame) -> pd.DataFrame:
     """What is averaged over concepts, a column each, in percent and points: FA@1 and FA@5 after,
     their worst wording, and the change of every group; the distance from the oracle in nats, where
