@@ -7,8 +7,10 @@ from safetensors.torch import load_file
 
 from slugkit.base import MissingArtefactError, seed_everything
 from slugkit.data import load_pairs
+from slugkit.models import Clip
 from slugkit.patch import load
 from slugkit.unlearning.result import Result, front_layers
+from slugkit.unlearning.retain import RetainSide
 from slugkit.workbook import plots
 from slugkit.workbook.run.folder import Run, open_run
 from slugkit.workbook.settings import Settings, read_settings
@@ -74,3 +76,9 @@ def searched(cfg: Settings, run_folder: Run, whole: bool = False) -> Result:
         pairs = sum(len(load_pairs(sets, name)) for name in ("forget", "retain"))
         found.costs = {"pairs": pairs, "probes": len(table)}
     return found
+
+
+def retain_side(cfg: Settings, run_folder: Run, clip: Clip) -> RetainSide:
+    """The retain side of the very pairs that notebook 01 left, for `sk.unlearn(shared=...)`."""
+    pairs = load_pairs(run_folder.need("sets"), "retain")
+    return RetainSide(clip, pairs, [cfg.concept], batch_size=cfg.batch_size, seed=cfg.seed)

@@ -9,6 +9,7 @@ from slugkit.workbook.teach.checks.formulas import (
     alignment,
     cosine,
     counterweight,
+    felt,
     forget_loss,
     guided,
     importance,

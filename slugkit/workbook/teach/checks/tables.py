@@ -59,7 +59,7 @@ def two_concepts(function) -> None:
 
 
 def dampings(function) -> None:
-    """Checks dampings() -> one row a damping: damping (above 0), rho (above 0), and FA@5, neighbours
+    """Checks dampings() -> one row a damping: damping, rho (both above 0), and FA@5, neighbours
     and people after the edit, shares 0..1. Raises CheckFailed.
 
     The length is relative to the weight; with more damping the direction turns to g_f, so that a
