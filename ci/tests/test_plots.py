@@ -372,7 +372,8 @@ def test_results_bars_without_losses_and_with_two_methods():
         "after: SLUG vision",
         "oracle",
     ]
-    assert title_of(fig).startswith("SLUG text: the target")
+    title = title_of(fig)
+    assert title.startswith("SLUG text: the target") and "SLUG vision: the target" in title
 
 
 def test_results_bars_refuse_doubled_rows_and_unknown_metrics():

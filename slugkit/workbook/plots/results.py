@@ -125,7 +125,8 @@ def _finding(table: pd.DataFrame) -> str:
 def _change(first: pd.Series, last: pd.Series) -> str:
     """What became of the target and of the others by one edit."""
     parts = []
-    losses = (first - last).drop("target", errors="ignore").dropna()
+    losses = (first - last).dropna()
+    losses = losses[~losses.index.str.startswith("target")]
     if "target" in first.index:
         ends = percent(first["target"]), percent(last["target"])
         parts.append("the target goes from {} to {}".format(*ends))

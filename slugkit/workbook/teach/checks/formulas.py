@@ -283,7 +283,7 @@ def added_steps(theta, lams, directions):
 @exercise(
     [
         (random_tensor(i + 70, o, w), random_tensor(i, n, w))
-        for i, (n, o, w) in enumerate(((30, 4, 6), (9, 5, 7), (20, 6, 6)))
+        for i, (n, o, w) in enumerate(((30, 4, 6), (9, 5, 7), (20, 6, 6), (2, 3, 3)))
     ]
 )
 def felt(d, x):
