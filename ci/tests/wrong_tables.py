@@ -8,8 +8,8 @@ CONCEPTS = [
     FIRST | {"expected": "more", "seen": "less"},
     SECOND | {"expected": "more", "seen": "more"},
 ]
-LOOSE = {"damping": 1.0, "rho": 0.5, "FA@5": 0.0, "neighbours": 0.6, "people": 0.85}
-TIGHT = {"damping": 0.01, "rho": 1.2, "FA@5": 0.0, "neighbours": 0.8, "people": 0.9}
+LOOSE = {"layer": "x", "damping": 1.0, "rho": 0.5, "FA@5": 0.0, "neighbours": 0.6, "people": 0.85}
+TIGHT = {"layer": "x", "damping": 0.01, "rho": 1.2, "FA@5": 0.0, "neighbours": 0.8, "people": 0.9}
 
 
 def with_(rows, at, **changes):
@@ -43,6 +43,7 @@ WRONG = [
     ("two_concepts", with_(CONCEPTS, 0, people=None), "(before, after)"),
     ("two_concepts", with_(CONCEPTS, 0, seen="more"), "'more' was seen"),
     ("two_concepts", with_(CONCEPTS, 1, expected="worse"), "'more' or 'less'"),
+    ("dampings", with_([LOOSE, TIGHT], 0, layer=None), "its name was expected"),
     ("dampings", lambda: {1.0: LOOSE}, "list of dictionaries"),
     ("dampings", lambda: [LOOSE], "two or more"),
     ("dampings", with_([LOOSE, TIGHT], 1, damping=1.0), "each once"),

@@ -320,6 +320,7 @@ def side_by_side(summary: pd.DataFrame) -> pd.DataFrame:
     if summary.empty:
         return pd.DataFrame()
     kept = summary[(summary["kind"] == "all") & (summary["layers"] == "front")]
+    kept = kept[kept["low"].notna()]  # no interval, no row
     text = [f"{m:.1f} [{a:.1f}, {b:.1f}]" for m, a, b in kept[["mean", "low", "high"]].to_numpy()]
     keys = ["tower", "measure"]
     order = kept[keys].drop_duplicates()

@@ -172,6 +172,9 @@ def two_arms(metrics: pd.DataFrame):
         ax.set_title(f"edit of the {tower} tower")
         ax.axhline(len(forget) - 0.5, color=look.GREY, linewidth=0.8)
         ax.set_yticks(range(len(order)), order)
+    for ax in panels[1:]:  # one legend for all panels
+        for drawn in ax.collections:
+            drawn.set_label("_")
     look.legend_below(fig, 4)
     said = [_arms_words(after[after["tower"] == t], t) for t in towers]
     look.headline(fig, ". ".join(said))
