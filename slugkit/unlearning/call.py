@@ -115,7 +115,7 @@ def unlearn(
         job = Job(clip, data, concept, method, pairs, side, g_forget, damping, seed)
         with laps("ranking"):
             if ranked:
-                layers = ranked.layers.copy()
+                layers = ranked.layers if same else ranked.layers.copy()
             else:
                 layers = score_layers(clip, g_forget, side.gradient, parts=side.parts)
             again = same and not isinstance(family, OnClip)
