@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from slugkit.base import SettingError
-from slugkit.method.directions import retain_aware, retain_aware_directions
+from slugkit.method.directions import from_the_left, retain_aware, retain_aware_directions
 from slugkit.method.edit import EditableLayer
 from slugkit.models.activations import read_moments
 from slugkit.unlearning.gradients import forget_gradient
@@ -200,3 +200,10 @@ def test_slug_r_forgets_with_less_change_to_what_the_retain_set_gives(
             assert raw_cosine(clip, forget) < start
             moved[method] = float((features() - before).norm())
     assert moved["SLUG-R"] < 0.8 * moved["SLUG"]
+
+
+def test_a_direction_is_turned_so_that_its_inputs_are_its_columns():
+    g = torch.arange(6.0).reshape(2, 3)
+    assert torch.equal(from_the_left("text_projection", g), g.T)
+    assert torch.equal(from_the_left("transformer.resblocks.0.mlp.c_fc.weight", g), g)
+    assert from_the_left("visual.conv1.weight", torch.ones(4, 3, 2, 2)).shape == (4, 12)

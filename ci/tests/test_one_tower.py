@@ -12,6 +12,7 @@ from slugkit import patch
 from slugkit.base import MissingArtefactError
 from slugkit.workbook.run import open_run
 from slugkit.workbook.settings import check_settings
+from slugkit.workbook.start import searched
 
 
 @pytest.fixture
@@ -48,34 +49,22 @@ def left(project, clip):
 
 
 def begin(tower):
-    """What stands after the first lines of notebook 05, up to the model."""
-    cells = [
-        cell.source
-        for cell in nbformat.read(
-            REPOSITORY / "notebooks" / "05_evaluate_clip.ipynb", as_version=4
-        ).cells
-        if cell.cell_type == "code"
-    ]
-    names = {}
-    exec(cells[0], names)
-    names["tower"] = tower
-    exec(cells[1].partition("clip = load_clip")[0], names)
-    return names
+    """What notebook 05 begins with: the edits, that of the tower first."""
+    cfg = check_settings({"tower": tower})
+    return searched(cfg, open_run(cfg, "05_evaluate_clip"))
 
 
 @pytest.mark.parametrize(("forgot", "asked"), [("vision", "text"), ("text", "vision")])
 def test_it_goes_on_with_the_tower_that_has_a_patch(left, capsys, forgot, asked):
     left(forgot)
-    names = begin(asked)
-    assert names["cfg"].tower == forgot and list(names["patches"]) == [forgot]
+    assert list(begin(asked).patches) == [forgot]
     assert f"all that follows is about the edit of the {forgot} tower" in capsys.readouterr().out
-    assert names["run_folder"].settings["tower"] == asked, "the key is what was asked for"
 
 
 @pytest.mark.parametrize("asked", ["text", "vision"])
 def test_with_both_it_shows_what_was_asked_for(left, capsys, asked):
     left("text", "vision")
-    assert begin(asked)["cfg"].tower == asked and capsys.readouterr().out == ""
+    assert next(iter(begin(asked).patches)) == asked and capsys.readouterr().out == ""
 
 
 def test_without_any_it_says_so(left):

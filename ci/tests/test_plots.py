@@ -372,7 +372,8 @@ def test_results_bars_without_losses_and_with_two_methods():
         "after: SLUG vision",
         "oracle",
     ]
-    assert title_of(fig).startswith("SLUG text: the target")
+    title = title_of(fig)
+    assert title.startswith("SLUG text: the target") and "SLUG vision: the target" in title
 
 
 def test_results_bars_refuse_doubled_rows_and_unknown_metrics():
@@ -382,6 +383,22 @@ def test_results_bars_refuse_doubled_rows_and_unknown_metrics():
     with pytest.raises(SettingError, match="accuracy"):
         plots.results_bars(table, metric="fid")
     assert plots.results_bars(pd.concat([table, table.assign(metric="fa5")]), metric="fa5")[0].axes
+
+
+def test_two_arms_have_a_panel_for_each_tower_and_one_legend():
+    table = metrics_table()
+    parts = [table[table["stage"] != "after"].assign(tower="", method="")]
+    for tower in ("text", "vision"):
+        for method in ("SLUG", "SLUG-R"):
+            parts.append(table[table["stage"] == "after"].assign(tower=tower, method=method))
+    fig, says = plots.two_arms(pd.concat(parts, ignore_index=True))
+    assert [ax.get_title(loc="left") for ax in fig.axes] == [
+        "edit of the text tower",
+        "edit of the vision tower",
+    ]
+    named = [text.get_text() for text in fig.legends[0].get_texts()]
+    assert sorted(named) == ["SLUG", "SLUG-R", "before", "oracle"]
+    assert "Vision tower: SLUG neighbours" in says
 
 
 def test_results_table_cells():

@@ -7,6 +7,7 @@ import re
 
 import torch
 import torch.nn.functional as F
+import wrong_tables
 
 
 def concept_captions(captions, name):
@@ -522,3 +523,6 @@ WRONG = [
         "from the right",
     ),
 ]
+
+RIGHT |= wrong_tables.RIGHT
+WRONG += wrong_tables.WRONG

@@ -92,6 +92,12 @@ class Source:
         self.kind(concept)
         return []
 
+    def hard_case(self, concept: str) -> list[str]:
+        """Two concepts that are hard to tell apart, the first of which is to be forgotten: by
+        default the given one and the concept most like it; fewer where there is none.
+        """
+        return [concept, *self.neighbours(concept)[:1]]
+
     def forget_set(self, concept: str, size: int, seed: int = 0) -> Pairs:
         """Training pairs about the concept: `size` at most, drawn without replacement."""
 

@@ -90,6 +90,10 @@ class StudioSource(Source):
         """Near twins and people with most traits in common, objects of like shape, like styles."""
         return self.world.neighbours_of(concept)
 
+    def hard_case(self, concept: str) -> list[str]:
+        """A pair of twins, who differ in two traits only."""
+        return list(self.world.twins[0])
+
     def forget_records(self, concept: str, size: int, seed: int = 0) -> list:
         """Which training pictures make up the forget set."""
         styled = self.kind(concept) == "style"

@@ -202,6 +202,27 @@ def evaluate_clip(
     return rows_from_ranks(found, exam, stage, method, clip.source)
 
 
+def portraits(exam: Exam, others: int = 3) -> tuple[list[str], np.ndarray, list[list[str]]]:
+    """A plain picture and all texts of the target, of its two nearest classes, and of `others`.
+
+    Returns:
+        The names, the target's first; (N, H, W, 3) uint8 pictures; the texts of each class.
+    """
+    table = exam.pairs.table
+    named = table["style" if exam.kind == "style" else "concept"]
+    plain = table["style"].isin(["photo", ""]) & (exam.kind != "style")
+    plain = plain if plain.any() else ~plain  # UnlearnCanvas has no plain pictures of a class
+    seen = set(named[plain])  # a source may have more names than pictures
+    near = exam.neighbours[:2]
+    rest = [c for c in exam.classes(exam.target_domain) if c in seen - {exam.concept, *near}]
+    names = [exam.concept, *near, *rest[:: max(1, len(rest) // others)][:others]]
+    names = [name for name in names if name in seen]
+    rows = [int(np.flatnonzero(((named == name) & plain).to_numpy())[0]) for name in names]
+    asked = exam.prompts[exam.target_domain].values()
+    texts = [[text for wording in asked for text in wording[name]] for name in names]
+    return names, exam.pairs.images[rows], texts
+
+
 def cosine_matrix(clip: Clip, images: np.ndarray, prompts: list[list[str]]) -> np.ndarray:
     """Mean-prompt text features against pictures: (T, I) cosines, as in the paper's image-text
     matrices.

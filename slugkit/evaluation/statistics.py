@@ -6,6 +6,7 @@ import math
 from statistics import NormalDist
 
 import numpy as np
+import pandas as pd
 
 from slugkit.base import EmptySetError, SettingError, ShapeError
 
@@ -89,6 +90,15 @@ def headline(metrics):
     without.
     """
     return metrics[metrics["wording"].isin(["", MEAN])]
+
+
+def report_rows(metrics):
+    """The rows of `headline`, and for each FA@k the wording in which the target is recognised most,
+    as a metric of its own: "FA@k, worst wording".
+    """
+    worst = metrics[(metrics["wording"] == WORST) & (metrics["group"] == "target")]
+    worst = worst.assign(metric=worst["metric"] + ", worst wording")
+    return pd.concat([headline(metrics), worst], ignore_index=True)
 
 
 def above_chance(hits: int, n: int, classes: int) -> bool:

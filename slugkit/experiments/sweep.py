@@ -300,6 +300,36 @@ def sweep(
     )
 
 
+def measured(clip: Clip, source: Source) -> pd.DataFrame:
+    """What `slugkit sweep` measured of this very model on this source's report concepts, and left
+    beside the source's files: the table of `summarise`; empty where it left nothing.
+    """
+    path = source.path if source.path.is_dir() else source.path.parent
+    path = path / "report_concepts.csv"
+    if clip.weights is None or not path.is_file():
+        return pd.DataFrame(columns=SUMMARY)
+    table = pd.read_csv(path)
+    table = table[table["weights"] == made_by(sha256_file(clip.weights), {})]
+    return summarise(table) if len(table) else pd.DataFrame(columns=SUMMARY)
+
+
+def side_by_side(summary: pd.DataFrame) -> pd.DataFrame:
+    """A table to read of `summarise`'s rows over all kinds, on the front: tower and measure down,
+    SLUG, SLUG-R and their difference across, 'mean [low, high]', with the number of concepts.
+    """
+    if summary.empty:
+        return pd.DataFrame()
+    kept = summary[(summary["kind"] == "all") & (summary["layers"] == "front")]
+    kept = kept[kept["low"].notna()]  # no interval, no row
+    text = [f"{m:.1f} [{a:.1f}, {b:.1f}]" for m, a, b in kept[["mean", "low", "high"]].to_numpy()]
+    keys = ["tower", "measure"]
+    order = kept[keys].drop_duplicates()
+    wide = kept.assign(text=text).pivot(index=keys, columns="method", values="text")
+    wide["concepts"] = kept.groupby(keys)["n"].min()
+    names = [name for name in (*METHODS, "SLUG-R minus SLUG") if name in wide]
+    return wide.reindex(pd.MultiIndex.from_frame(order))[[*names, "concepts"]]
+
+
 def measures_of(table: pd.DataFrame) -> pd.DataFrame:
     """What is averaged over concepts, a column each, in percent and points: FA@1 and FA@5 after,
     their worst wording, and the change of every group; the distance from the oracle in nats, where

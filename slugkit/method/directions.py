@@ -46,6 +46,11 @@ def retain_aware(direction: torch.Tensor, inputs: torch.Tensor, damping: float) 
     return d.float().reshape(direction.shape).to(direction.device)
 
 
+def from_the_left(layer: str, direction: torch.Tensor) -> torch.Tensor:
+    """The direction as (out, in), so that the layer multiplies its inputs from the left."""
+    return direction.T if layer in PROJECTIONS else direction.flatten(1)
+
+
 def retain_aware_directions(
     gradient: dict[str, torch.Tensor], moments: dict[str, torch.Tensor], damping: float
 ) -> dict[str, torch.Tensor]:

@@ -68,8 +68,8 @@ def unlearn(
         damping: of SLUG-R.
         shared: a retain side that serves several concepts, in the place of its sizes and seed. Its
             gradients are those of the unedited model.
-        ranked: what another method found, whose gradient and ranking are taken over, at the same
-            cost.
+        ranked: what another method found on the same family or on the CLIP, whose gradient and
+            ranking are taken over, at the same cost.
 
     Returns:
         The layers, all probes, the chosen patches, and what it took.
@@ -91,7 +91,9 @@ def unlearn(
         given = which, target, max_trials, forget_size, retain_size, batch_size, damping, seed
         return _several(clip, data, list(concept), method, *given, shared)
     family = _family(clip, data, concept, on, objective, criterion)
-    if ranked is not None and (ranked.concept, ranked.family) != (concept, type(family).__name__):
+    same = ranked is not None and ranked.family == type(family).__name__
+    usable = same or ranked is not None and ranked.family == OnClip.__name__
+    if ranked is not None and (ranked.concept != concept or not usable):
         raise SettingError(
             f"The ranking that was handed over is of {ranked.concept!r} on {ranked.family}; one of"
             f" {concept!r} on {type(family).__name__} was expected. Leave `ranked` out."
@@ -110,13 +112,13 @@ def unlearn(
             side.require(concept)
         with laps("gradients"):
             g_forget = ranked.g_forget if ranked else forget_gradient(clip, pairs, batch_size)
-            g_retain, parts = side.gradient, side.parts
         job = Job(clip, data, concept, method, pairs, side, g_forget, damping, seed)
         with laps("ranking"):
-            layers = (
-                ranked.layers if ranked else score_layers(clip, g_forget, g_retain, parts=parts)
-            )
-            again = ranked is not None and not isinstance(family, OnClip)
+            if ranked:
+                layers = ranked.layers if same else ranked.layers.copy()
+            else:
+                layers = score_layers(clip, g_forget, side.gradient, parts=side.parts)
+            again = same and not isinstance(family, OnClip)
             searched = ranked.searched if again else family.names(job, layers)
         with laps("direction"):
             along = family.directions(job, searched)

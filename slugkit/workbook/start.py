@@ -2,7 +2,15 @@
 
 from typing import Any
 
-from slugkit.base import seed_everything
+import pandas as pd
+from safetensors.torch import load_file
+
+from slugkit.base import MissingArtefactError, seed_everything
+from slugkit.data import load_pairs
+from slugkit.models import Clip
+from slugkit.patch import load
+from slugkit.unlearning.result import Result, front_layers
+from slugkit.unlearning.retain import RetainSide
 from slugkit.workbook import plots
 from slugkit.workbook.run.folder import Run, open_run
 from slugkit.workbook.settings import Settings, read_settings
@@ -26,3 +34,51 @@ def start(namespace: dict[str, Any], notebook: str) -> tuple[Settings, Run]:
     seed_everything(cfg.seed)
     plots.use_style()
     return cfg, open_run(cfg, notebook)
+
+
+def searched(cfg: Settings, run_folder: Run, whole: bool = False) -> Result:
+    """What notebook 04 left in the run folder: the probes and the edits that it chose.
+
+    The edit of the tower that `cfg` asks for comes first; where no step on it forgets there is only
+    the other's, and that is said.
+
+    Args:
+        whole: with the ranked layers, the forget gradient and the costs, so that `sk.unlearn` takes
+            it as `ranked`.
+
+    Raises:
+        MissingArtefactError: notebook 04 has not run, or no step on either tower forgets.
+    """
+    table = pd.read_parquet(run_folder.need("search.parquet"))
+    have = set(table.loc[table["winner"], "tower"])
+    towers = sorted(have, key=lambda tower: tower != cfg.tower)
+    if not towers:
+        raise MissingArtefactError(
+            "No step on either tower made the model forget, so there is no patch to evaluate. Allow"
+            " more probes in notebook 04."
+        )
+    if cfg.tower not in have:
+        print(
+            f"No step on the {cfg.tower} tower made the model forget, so all that follows is about"
+            f" the edit of the {towers[0]} tower."
+        )
+    patches = {t: load(run_folder.need(f"patches/{t}.safetensors")) for t in towers}
+    found = Result(cfg.concept, "SLUG", pd.DataFrame(), table, patches=patches)
+    if whole:
+        found.layers = pd.read_parquet(run_folder.need("layers.parquet"))
+        stored = load_file(run_folder.need("gradients.safetensors"))
+        mine = {k.removeprefix("forget/"): v for k, v in stored.items() if k.startswith("forget/")}
+        found.g_forget = found.directions = mine
+        found.searched = list(dict.fromkeys(table["layer"]))
+        front = set(front_layers(found.layers))
+        found.which = "front" if set(found.searched) <= front else "all"
+        sets = run_folder.need("sets")
+        pairs = sum(len(load_pairs(sets, name)) for name in ("forget", "retain"))
+        found.costs = {"pairs": pairs, "probes": len(table)}
+    return found
+
+
+def retain_side(cfg: Settings, run_folder: Run, clip: Clip) -> RetainSide:
+    """The retain side of the very pairs that notebook 01 left, for `sk.unlearn(shared=...)`."""
+    pairs = load_pairs(run_folder.need("sets"), "retain")
+    return RetainSide(clip, pairs, [cfg.concept], batch_size=cfg.batch_size, seed=cfg.seed)

@@ -5,6 +5,7 @@ import pandas as pd
 
 from slugkit.base import SettingError
 from slugkit.workbook.plots import look
+from slugkit.workbook.plots.answers import MARKS
 from slugkit.workbook.plots.look import GROUP_ORDER, STAGES, in_order, listing, percent, wrap
 
 SHOWN = 6
@@ -114,9 +115,19 @@ def _finding(table: pd.DataFrame) -> str:
     shown = [name for name in table.columns if name not in ("oracle", "before")]
     if "before" not in table.columns or not shown:
         return ""
-    first, last, parts = table["before"], table[shown[0]], []
-    losses = (first - last).drop("target", errors="ignore").dropna()
-    if "target" in table.index:
+    several = len(shown) > 1
+    found = {name.split(": ")[-1]: _change(table["before"], table[name]) for name in shown}
+    said = [f"{name}: {text}" if several else text for name, text in found.items() if text]
+    title = ". ".join(said)
+    return title if several else title[:1].upper() + title[1:]
+
+
+def _change(first: pd.Series, last: pd.Series) -> str:
+    """What became of the target and of the others by one edit."""
+    parts = []
+    losses = (first - last).dropna()
+    losses = losses[~losses.index.str.startswith("target")]
+    if "target" in first.index:
         ends = percent(first["target"]), percent(last["target"])
         parts.append("the target goes from {} to {}".format(*ends))
     if len(losses) and losses.max() > 0:
@@ -124,10 +135,60 @@ def _finding(table: pd.DataFrame) -> str:
         parts.append(f"the largest loss elsewhere is {worst}")
     elif len(losses):
         parts.append("no other group loses" if parts else "no group loses")
-    title = "; ".join(parts)
-    if len(shown) > 1 and title:
-        return f"{shown[0].split(': ')[-1]}: {title}"
-    return title[:1].upper() + title[1:]
+    return "; ".join(parts)
+
+
+@look.dressed
+def two_arms(metrics: pd.DataFrame):
+    """SLUG beside SLUG-R, one panel a tower: every group and forget accuracy after the edit with
+    its 95 % interval, before it and for the oracle.
+
+    metrics: one row for each group, metric, stage, method and tower (values 0..1); rows before and
+    of the oracle have no tower. Returns (figure, description).
+    """
+    look.need_columns(metrics, ["stage", "group", "metric", "value", "low", "high"], "metrics")
+    named = metrics["group"].where(metrics["metric"] == "accuracy", metrics["metric"])
+    table = metrics.assign(row=named)
+    forget = [name for name in table["row"].unique() if name.startswith("FA@")]
+    order = forget + in_order(metrics.loc[metrics["metric"] == "accuracy", "group"], GROUP_ORDER)
+    after = table[table["stage"] == "after"]
+    towers = list(dict.fromkeys(after["tower"]))
+    fig = look.canvas(9.6, 1.5 + 0.36 * len(order))
+    panels = fig.subplots(1, len(towers), sharey=True, squeeze=False)[0]
+    for ax, tower in zip(panels, towers):
+        for stage, marker in (("before", "|"), ("oracle", "x")):
+            part = table[table["stage"] == stage].drop_duplicates("row")
+            style = dict(marker=marker, color=look.INK, s=70, linewidth=1.6, label=stage, zorder=3)
+            if len(part):
+                ax.scatter(100 * part["value"], part["row"].map(order.index), **style)
+        for number, (method, (marker, colour)) in enumerate(MARKS.items()):
+            part = after[(after["tower"] == tower) & (after["method"] == method)]
+            y = part["row"].map(order.index) + 0.3 * number - 0.15
+            colour = look.OKABE_ITO[colour]
+            ax.hlines(y, 100 * part["low"], 100 * part["high"], color=colour, linewidth=1.6)
+            style = dict(marker=marker, color=colour, edgecolor="white", s=52, zorder=4)
+            ax.scatter(100 * part["value"], y, label=method, **style)
+        ax.set(xlim=(-3, 103), ylim=(len(order) - 0.5, -0.5), xlabel="share of pictures (%)")
+        ax.set_title(f"edit of the {tower} tower")
+        ax.axhline(len(forget) - 0.5, color=look.GREY, linewidth=0.8)
+        ax.set_yticks(range(len(order)), order)
+    for ax in panels[1:]:  # one legend for all panels
+        for drawn in ax.collections:
+            drawn.set_label("_")
+    look.legend_below(fig, 4)
+    said = [_arms_words(after[after["tower"] == t], t) for t in towers]
+    look.headline(fig, ". ".join(said))
+    return fig, f"Points with 95 % intervals. {'. '.join(said)}."
+
+
+def _arms_words(after: pd.DataFrame, tower: str) -> str:
+    """FA@5, neighbours and the lowest other group of each method in one tower."""
+    parts = []
+    for method, part in after.groupby("method", sort=False):
+        value = part.drop_duplicates("row").set_index("row")["value"]
+        names = [n for n in ("FA@5", "neighbours", "people", "classes") if n in value.index]
+        parts.append(f"{method} " + ", ".join(f"{n} {percent(value[n])}" for n in names))
+    return f"{tower.capitalize()} tower: " + "; ".join(parts)
 
 
 def unlearning_bars(metrics: pd.DataFrame):

@@ -280,6 +280,27 @@ def added_steps(theta, lams, directions):
     }
 
 
+@exercise(
+    [
+        (random_tensor(i + 70, o, w), random_tensor(i, n, w))
+        for i, (n, o, w) in enumerate(((30, 4, 6), (9, 5, 7), (20, 6, 6), (2, 3, 3)))
+    ]
+)
+def felt(d, x):
+    """Checks felt(d, x): the mean over the inputs x of ||d x||^2."""
+    moved = x @ d.T
+    right = moved.square().sum(1).mean()
+    slips = {
+        "divide by the number of inputs: it is a mean over x.": moved.square().sum(),
+        "one number an input: sum over the outputs first.": moved.square().mean(),
+        "the norm is to be squared.": moved.norm(dim=1).mean(),
+        "square first, then take the mean: this is ||d mean(x)||^2.": moved.mean(0).square().sum(),
+        "this is the root of it: the mean square was asked for.": right.sqrt(),
+        "the inputs do not come in: this is ||d||^2.": d.square().sum(),
+    }
+    return right, slips
+
+
 INPUTS = ((30, 4, 6), 0.1), ((9, 5, 7), 0.5), ((20, 6, 6), 0.01), ((3, 3, 5), 0.2)
 
 
