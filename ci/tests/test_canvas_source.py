@@ -363,7 +363,9 @@ def test_inceptions_features_come_from_a_file_and_are_those_of_the_benchmarks_co
         inception_features(tmp_path / INCEPTION_FILE, "cpu")
 
 
-def test_the_frechet_distance_takes_a_network_of_features_and_pictures_on_disk(source):
+def test_the_frechet_distance_by_hand_of_pictures_on_disk(source):
+    from scipy.linalg import sqrtm
+
     class Means(InceptionFeatures):
         num_features = 3
 
@@ -377,11 +379,12 @@ def test_the_frechet_distance_takes_a_network_of_features_and_pictures_on_disk(s
     real = source.pairs.images
     made = np.random.default_rng(0).integers(0, 256, (40, 8, 8, 3), dtype=np.uint8)
     found = frechet_distance(Means(), real, made, least=30)
-    assert (
-        found["features"] == 3
-        and found["n_real"] == len(real)
-        and found["distance"]
-        == pytest.approx(frechet_distance(Means(), real[:], made, least=30)["distance"])
-    )
+    f, g = (np.asarray(x[:]).reshape(len(x), -1, 3).mean(1) for x in (real, made))
+    a, b = np.cov(f.T), np.cov(g.T)
+    by_hand = ((f.mean(0) - g.mean(0)) ** 2).sum() + np.trace(a + b - 2 * sqrtm(a @ b).real)
+    assert found["features"] == 3 and found["n_real"] == len(real)
+    assert found["distance"] == pytest.approx(by_hand, rel=1e-3) and found["distance"] > 0
+    same = frechet_distance(Means(), made, made, least=30)["distance"]
+    assert same < 1e-3 * found["distance"]
     with pytest.raises(SettingError, match="at least 1000 each"):
         frechet_distance(Means(), real, made)

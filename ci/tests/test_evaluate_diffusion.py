@@ -20,7 +20,6 @@ from slugkit.method.search import probe_steps
 from slugkit.tasks.prompts import (
     NEAR_TIMES,
     answer_set,
-    drawn_counterparts,
     several_answer_set,
     showcase,
     subject_domains,
@@ -201,17 +200,6 @@ def test_the_showcase_has_target_neighbour_and_others_and_seeds_of_its_own(world
     )
 
 
-def test_drawn_counterparts_show_what_the_prompt_names(world):
-    table = pd.DataFrame({"subject": ["car", "star-shaped house", "car"], "style": ["neon"] * 3})
-    made = drawn_counterparts(world, table)
-    assert made.shape == (3, 64, 64, 3)
-    wanted = [
-        studio.draw(studio.solo_records("report", s, 2, ["neon"])[k])
-        for s, k in (("car", 0), ("star-shaped house", 0), ("car", 1))
-    ]
-    assert all((a == b).all() for a, b in zip(made, wanted))
-
-
 def test_the_layers_searched_are_the_fronts_from_the_deepest_up_then_the_others(monkeypatch):
     unused = {"never read": "why"}
     monkeypatch.setattr(pipeline_search, "unused_layers", lambda part, layers: unused)
@@ -282,7 +270,7 @@ def drawn_rows(monkeypatch):
         "search_on_pipeline": searched,
         "answer_set_of": lambda source, concept, split, *a: split,
         "domain_of": lambda *a: "objects",
-        "in_both": edited,
+        "applied": edited,
         "told_by": told,
         "measures": judged_as,
     }

@@ -163,21 +163,25 @@ def measures(told: pd.DataFrame, domain: str) -> dict[str, float]:
     return flat
 
 
-def similarity(clip: Clip, table: pd.DataFrame, images: np.ndarray) -> pd.DataFrame:
-    """How near the pictures are to their prompts: mean cosine by the unedited CLIP, of the target
-    and of the rest.
-
-    images: (N, H, W, 3) uint8 in the order of the answer set. Rows as in `ua_ira_cra`, value in
-    -1..1, 95 % bootstrap interval.
+def text_image_cosines(clip: Clip, prompts: list[str], images: np.ndarray) -> np.ndarray:
+    """(N,) cosines, -1..1, of N prompts and their pictures, (N, H, W, 3) uint8, by the unedited
+    CLIP.
     """
-    v, t = clip.image_features(images), clip.text_features(table["prompt"].tolist())
-    cosines = (v * t).sum(1).cpu().numpy()
-    mine = (table["group"] == "target").to_numpy()
+    v, t = clip.image_features(images), clip.text_features(prompts)
+    return (v * t).sum(1).cpu().numpy()
+
+
+def fit_rows(told: pd.DataFrame) -> pd.DataFrame:
+    """How near pictures are to their prompts: the mean of the column fit (`text_image_cosines`) for
+    the target and for the rest. Rows as in `ua_ira_cra`, value in -1..1, 95 % bootstrap interval.
+    """
+    mine = told["group"] == "target"
     rows = []
-    for group, values in (("target", cosines[mine]), ("rest", cosines[~mine])):
-        low, high = bootstrap_mean(values)
-        bounds = {"value": float(values.mean()), "low": low, "high": high, "n": len(values)}
-        rows.append({"metric": COSINE, "group": group, **bounds})
+    for group, part in (("target", told[mine]), ("rest", told[~mine & ~told["extra"]])):
+        if len(part):
+            low, high = bootstrap_mean(part["fit"].to_numpy())
+            bounds = {"value": float(part["fit"].mean()), "low": low, "high": high}
+            rows.append({"metric": COSINE, "group": group, **bounds, "n": len(part)})
     return pd.DataFrame(rows)
 
 

@@ -8,7 +8,6 @@ import numpy as np
 import pandas as pd
 
 from slugkit.base import SettingError, require_choice
-from slugkit.data import drawn
 from slugkit.studio import KINDS, Record, World, solo_records
 from slugkit.studio.captions import IN_STYLE, article
 
@@ -191,10 +190,3 @@ def counterparts(world: World, pairs: list[tuple[str, str]], split: str = "repor
         k = seen[subject, style] = seen.get((subject, style), -1) + 1
         records.append(solo_records(split, subject, k + 1, [style], world)[k])
     return records
-
-
-def drawn_counterparts(world: World, table: pd.DataFrame) -> np.ndarray:
-    """The studio's own picture for each row of an answer set: (N, 64, 64, 3) uint8."""
-    if table.empty:
-        raise SettingError("The answer set is empty; at least one row was expected.")
-    return drawn(counterparts(world, list(zip(table["subject"], table["style"]))))

@@ -9,7 +9,13 @@ from slugkit.workbook.plots.answers import layer_costs, outcome_bars
 from slugkit.workbook.plots.layers import front_membership, gradient_agreement, layer_scores, pareto
 from slugkit.workbook.plots.look import use_style
 from slugkit.workbook.plots.pictures import before_after, dialogue, picture_grid, step_strip
-from slugkit.workbook.plots.results import confusions, results_bars, results_table, unlearning_bars
+from slugkit.workbook.plots.results import (
+    changes,
+    confusions,
+    results_bars,
+    results_table,
+    unlearning_bars,
+)
 from slugkit.workbook.plots.several import cosine_matrix, forgetting_curves, interference
 from slugkit.workbook.plots.slider import step_slider
 from slugkit.workbook.plots.steps import search_trail, step_sweep
