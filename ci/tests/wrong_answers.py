@@ -114,7 +114,21 @@ def name_outcome(answer, name, names):
     return "another name" if any(other.lower() in said for other in names) else "no name"
 
 
+KINDS = [
+    {"concept": "car", "predicted": "nobody", "paid": "neighbours", "UA": (0.0, 1.0)}
+    | {"neighbours": (1.0, 0.8), "IRA": (1.0, 1.0), "CRA": (0.9, 1.0)},
+    {"concept": "neon", "predicted": "CRA", "paid": "nobody", "UA": (0.1, 0.9)}
+    | {"neighbours": (1.0, 1.0), "IRA": (0.9, 0.9), "CRA": (0.9, 0.89)},
+]
+
+
+def _kinds(**wrong):
+    """The right rows, but for what is wrong in the first."""
+    return [KINDS[0] | wrong, KINDS[1]]
+
+
 RIGHT = {
+    "other_kinds": lambda: KINDS,
     "concept_captions": concept_captions,
     "disjoint": lambda a, b: set(a).isdisjoint(b),
     "distinct_batches": distinct_batches,
@@ -423,6 +437,9 @@ WRONG = [
     ("guided", lambda e, n, s: n, "scale is missing"),
     ("guided", lambda e, n, s: s * (n - e), "step alone"),
     ("guided", lambda e, n, s: (e + s * (n - e)).mean(), "shape"),
+    ("guided", lambda e, n, s: n - s * (n - e), "swapped|wrong one|starts at named"),
+    ("guided", lambda e, n, s: e, "formula"),
+    ("guided", lambda e, n, s: None, "return at the end"),
     (
         "unlearning_scores",
         lambda *x: (1 - unlearning_scores(*x)[0], *unlearning_scores(*x)[1:]),
@@ -443,6 +460,35 @@ WRONG = [
         "IRA and CRA are swapped",
     ),
     ("unlearning_scores", lambda *x: unlearning_scores(*x)[0], "three"),
+    ("unlearning_scores", lambda *x: unlearning_scores(*x)[:2], "three"),
+    (
+        "unlearning_scores",
+        lambda *x: (lambda u, i, c: (u, 1 - i, 1 - c))(*unlearning_scores(*x)),
+        "compare each of the three",
+    ),
+    (
+        "unlearning_scores",
+        lambda s, c, d, t: (sum(x == t for x in c) / len(c), *unlearning_scores(s, c, d, t)[1:]),
+        "compare each of the three",
+    ),
+    (
+        "unlearning_scores",
+        lambda s, c, d, t: unlearning_scores(c, s, d, t),
+        "stopped|compare each of the three",
+    ),
+    ("other_kinds", lambda: KINDS[0], "a list of dictionaries"),
+    ("other_kinds", lambda: KINDS[:1], "two or more concepts"),
+    ("other_kinds", lambda: [KINDS[0], KINDS[0]], "each once"),
+    ("other_kinds", lambda: _kinds(concept=""), "two or more concepts"),
+    ("other_kinds", lambda: _kinds(UA=(0.0, 96.0)), "percent"),
+    ("other_kinds", lambda: _kinds(UA=(1.0, 0.0)), "swapped"),
+    ("other_kinds", lambda: _kinds(IRA=0.9), "(before, after)"),
+    ("other_kinds", lambda: _kinds(CRA=None), "(before, after)"),
+    ("other_kinds", lambda: _kinds(predicted="the neighbour"), "predicted"),
+    ("other_kinds", lambda: _kinds(paid="CRA"), "neighbours loses most"),
+    ("other_kinds", lambda: _kinds(paid="nobody"), "neighbours loses most"),
+    ("other_kinds", lambda: _kinds(neighbours=(0.995, 0.99)), "nobody loses most"),
+    ("other_kinds", lambda: _kinds(neighbours=(0.5, 0.9)), "nobody loses most"),
     (
         "name_outcome",
         lambda a, n, m: (

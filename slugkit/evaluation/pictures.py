@@ -28,7 +28,7 @@ from slugkit.models import Clip
 from slugkit.models.classifier import Classifier
 from slugkit.models.diffusion import GUIDANCE, STEPS, draw, require_pictures
 from slugkit.tasks.paper_prompts import answer_set_of, domain_of, showcase_of
-from slugkit.tasks.prompts import join_answer_sets
+from slugkit.tasks.prompts import join_answer_sets, some_others
 
 KEYS = ["prompt", "seed"]
 SAID = ["called", "called_style", "right_subject", "right_style", "artifact", "fit"]
@@ -67,6 +67,7 @@ class PictureExam:
         size: int = 1,
         judge_model: str = "",
         tier: str = "smoke",
+        others: int = 0,
         **more: Any,
     ) -> PictureExam:
         """The report exam of these concepts.
@@ -74,6 +75,7 @@ class PictureExam:
         Args:
             size: pictures of every other subject, 28 times as many of each concept, 1 or more.
             judge_model, tier: as of `judge_of` and `answer_set_of`.
+            others: other subjects, evenly over the domains, for a shorter exam; 0 takes all.
             more: sampling and model.
 
         Raises what `answer_set_of` and `judge_of` raise.
@@ -82,6 +84,7 @@ class PictureExam:
         tables = {c: answer_set_of(source, c, "report", 28 * size, size, tier) for c in concepts}
         if len(concepts) > 1 and len(set(domains.values())) == 1:
             tables = _shared(source, tables, "style" if "styles" in domains.values() else "subject")
+        tables = {concept: some_others(table, others) for concept, table in tables.items()}
         judge = judge_of(source, clip, pd.concat(tables.values()), judge_model)
         shown = {concept: showcase_of(source, concept) for concept in concepts}
         return cls(domains, tables, shown, judge, clip, **more)

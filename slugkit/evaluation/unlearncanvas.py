@@ -18,7 +18,7 @@ import pandas as pd
 import torch
 
 from slugkit.base import ModelLoadError, SettingError, ShapeError, progress, require_choice
-from slugkit.data import CanvasSource
+from slugkit.data import CanvasSource, Source
 from slugkit.data.pictures import Pictures
 from slugkit.data.unlearncanvas import OBJECTS, STYLES, concept_kind
 from slugkit.evaluation.diffusion import drawn_prompts, require_askable, ua_ira_cra
@@ -203,6 +203,31 @@ def judge_in(folder: str | Path, device: str = "auto") -> CanvasJudge:
     judge = load_canvas_judge(folder / STYLE_FILE, folder / OBJECT_FILE, device, architecture)
     judge.weights = folder
     return judge
+
+
+def require_canvas(source: Source) -> None:
+    """Raises SettingError for data that are not UnlearnCanvas's folder."""
+    if not isinstance(source, CanvasSource):
+        raise SettingError(
+            f"The data {source.name!r} are not UnlearnCanvas's folder; STYLE/OBJECT/N.jpg was"
+            " expected (slugkit/data/pages/unlearncanvas.md). Notebook 06 is for other data."
+        )
+
+
+def as_published(flat: dict[str, float], method: str, own: str) -> pd.DataFrame:
+    """UA, IRA and CRA under the published table's names, for
+    `slugkit.experiments.published.beside`.
+
+    flat: of `slugkit.evaluation.diffusion.measures`, shares. own: the concept is a "style" or a
+    "subject". Returns method, metric, value, low, high (percent) and n.
+    """
+    rows = []
+    for name in ("ua", "ira", "cra"):
+        value, low, high = (100 * flat[f"{name}{end}"] for end in ("", "_low", "_high"))
+        metric = f"{name.upper()} ({'style' if own == 'style' else 'object'})"
+        bounds = {"value": value, "low": low, "high": high, "n": flat[f"{name}_n"]}
+        rows.append({"method": method, "metric": metric, **bounds})
+    return pd.DataFrame(rows)
 
 
 def ddim(pipe):

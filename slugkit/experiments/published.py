@@ -52,12 +52,14 @@ def swept(source: Source, family: str, method: str = "SLUG") -> pd.DataFrame:
     """What `slugkit sweep` measured of several concepts, each forgotten on its own on the paper's
     layers: columns tower, measure, mean, low, high (95 %), worst, of (whose that is) and n.
 
-    source: another than the studio has no such table; then it is empty, as where none was made.
+    source: another than the studio has no such table; then, as where none was made, one cell says
+    so.
     family: clip's is report, beside diffusion and vlm.
     """
     file = look_for(data_dir() / "studio" / f"{family}_concepts_summary.csv")
     if not isinstance(source, StudioSource) or not file.is_file():
-        return pd.DataFrame()
+        made = f"`slugkit sweep{'' if family == 'report' else ' --family ' + family}`"
+        return pd.DataFrame({"no table": [f"{made} makes it, about the studio's concepts"]})
     table = pd.read_csv(file)
     mine = (table["kind"] == "all") & (table["method"] == method) & (table["layers"] == "front")
     columns = ["tower", "measure", "mean", "low", "high", "worst", "of", "n"]

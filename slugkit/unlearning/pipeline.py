@@ -7,7 +7,6 @@ in the direction of the step alone.
 
 from __future__ import annotations
 
-import numpy as np
 import pandas as pd
 import torch
 
@@ -29,6 +28,7 @@ from slugkit.models.diffusion import GUIDANCE, STEPS
 from slugkit.models.reachability import movable, unused_layers
 from slugkit.models.weight_map import require_tower
 from slugkit.tasks.paper_prompts import answer_set_of
+from slugkit.tasks.prompts import some_others
 from slugkit.unlearning.concept import DAMPING, METHODS
 
 UA = 0.95
@@ -159,7 +159,7 @@ def _probed(
     Others are drawn at the smallest forgetting step alone.
     """
     with movable(clip.model, pipe, layer) as (weight, again):
-        measure = PipelineMeasure(pipe, judge, table, domain, again, *how)
+        measure = PipelineMeasure(pipe, judge, table, domain, again, *how, at_most=1 - ua)
         found = probe_steps(
             layer,
             EditableLayer.of(weight, layer, direction),
@@ -227,11 +227,7 @@ def search_set(source: Source, concept: str, layers: int = 1) -> pd.DataFrame:
     """
     if layers > 1:
         return answer_set_of(source, concept, "search", 28, 1)
-    table = answer_set_of(source, concept, "search", 20, 1)
-    rest = np.flatnonzero((table["group"] != "target") & ~table["extra"])
-    some = rest[np.linspace(0, len(rest) - 1, min(len(rest), OTHERS_ASKED)).round().astype(int)]
-    target = np.flatnonzero(table["group"] == "target")
-    return table.iloc[[*target, *some]].reset_index(drop=True)
+    return some_others(answer_set_of(source, concept, "search", 20, 1), OTHERS_ASKED)
 
 
 def pictures_drawn(probes: pd.DataFrame) -> int:

@@ -147,6 +147,8 @@ def unlearning_bars(metrics: pd.DataFrame):
         value = mine.drop_duplicates("group").set_index("group")["value"]
         ira = mine.loc[mine["metric"] == "IRA", "value"].iloc[0]
         shares = {"UA": value["UA"], "IRA": ira, "CRA": value["CRA"]}
+        if "IRA neighbours" in value:
+            shares["IRA of neighbours"] = value["IRA neighbours"]
         said = ", ".join(f"{metric} {percent(share)}" for metric, share in shares.items())
         parts.append(f"{method}: {said}")
     return results_bars(named, label="share (%)", title="; ".join(parts))

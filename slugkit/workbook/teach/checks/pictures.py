@@ -5,7 +5,7 @@ from slugkit.workbook.teach.checks.bench import Bench
 PAYERS = ("neighbours", "IRA", "CRA", "nobody")
 MEASURES = ("UA", "neighbours", "IRA", "CRA")
 POINT = 0.01
-"""A loss below this share is nobody's."""
+"""A loss up to this share is nobody's."""
 
 
 def _shares(bench: Bench, row: dict, name: str) -> tuple[float, float]:
@@ -48,7 +48,9 @@ def other_kinds(function) -> None:
             bench.need(row.get(word) in PAYERS, seen, "the group that loses most.")
         losses = {name: first - last for name, (first, last) in ends.items()}
         most = max(losses.values())
-        right = [n for n, loss in losses.items() if loss >= most - 1e-9] if most > POINT else []
+        right = (
+            [n for n, loss in losses.items() if loss >= most - 1e-9] if most > POINT + 1e-9 else []
+        )
         seen = f"{row['paid']!r} is said to pay for {row['concept']!r}"
         seen += f"; by its numbers {' or '.join(right) or 'nobody'} loses most"
         look = "a loss is before minus after; one point or less is nobody's."
