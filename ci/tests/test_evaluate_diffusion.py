@@ -112,8 +112,8 @@ def test_others_are_drawn_at_the_smallest_forgetting_step_not_at_the_last(world,
     weight, held, drawn = torch.ones(1, 1), [], []
     measure = PipelineMeasure(None, None, table, "objects", lambda: held.append(float(weight)))
 
-    def told(target):
-        part = table[((table["group"] == "target") == target) & ~table["extra"]]
+    def told(part):
+        target = (part["group"] == "target").all()
         drawn.append((target, round(1 - held[-1], 4)))
         right = 1 - held[-1] < 0.14 if target else True
         return part.assign(right_subject=right, right_style=True, artifact=False)
@@ -237,7 +237,7 @@ def drawn_rows(monkeypatch):
     asked, held = [], []
     table = pd.DataFrame({"layer": NAMES, "tower": "text", "candidate": True, "front": True})
 
-    def searched(clip, pipe, judge, along, layers, *given):
+    def searched(clip, pipe, judge, along, layers, *given, stop_ratio):
         asked.append((layers, *given))
         probes = pd.DataFrame({"layer": [layers[0], layers[0], layers[1]], "tower": "text"})
         probes = probes.assign(lam=[1.0, 2.0, 3.0], rho=[0.1, 0.2, 0.3], forget=[1.0, 0.0, 0.04])
@@ -269,6 +269,7 @@ def drawn_rows(monkeypatch):
         "directions_on_pipeline": lambda m, g, part, said, names, d: dict.fromkeys(names, ways[m]),
         "search_on_pipeline": searched,
         "answer_set_of": lambda source, concept, split, *a: split,
+        "search_set": lambda source, concept, layers: "search",
         "domain_of": lambda *a: "objects",
         "applied": edited,
         "told_by": told,
