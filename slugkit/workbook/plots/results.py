@@ -213,7 +213,8 @@ def changes(metrics: pd.DataFrame) -> pd.DataFrame:
     wide = after.assign(cell=cells, named=named + " (%)")
     rows = ["concept", "method"] if after["method"].nunique() > 1 else "concept"
     wide = wide.pivot(index=rows, columns="named", values="cell")
-    return wide.loc[after["concept"].unique(), (named + " (%)").unique()].rename_axis(columns=None)
+    wide = wide.loc[after["concept"].unique(), (named + " (%)").unique()].fillna("–")
+    return wide.rename_axis(columns=None)
 
 
 @look.dressed
