@@ -7,6 +7,7 @@ import re
 
 import torch
 import torch.nn.functional as F
+from wrong_rows import KINDS, OF_KINDS
 
 
 def concept_captions(captions, name):
