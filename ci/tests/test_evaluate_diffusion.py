@@ -259,11 +259,17 @@ def drawn_rows(monkeypatch):
         return {"ua": 0.0 if plain else NAMES.index(told[0]) + told[1] / 10, "ira": 1.0}
 
     pairs = types.SimpleNamespace(captions=[])
-    known = {"gradient": {}, "parts": [], "pairs_seen": 5, "require": lambda concept: None}
+    known = {
+        "gradient": {},
+        "parts": [],
+        "pairs_seen": 5,
+        "chunk": None,
+        "require": lambda concept: None,
+    }
     side = types.SimpleNamespace(**known, pairs=pairs, clip=clip)
     made = {
         "part_of": lambda *a: None,
-        "forget_gradient": lambda *a: {},
+        "forget_gradient": lambda *a, **how: {},
         "score_layers": lambda *a, **k: table.copy(),
         "deepest_first": lambda table, part: list(NAMES),
         "directions_on_pipeline": lambda m, g, part, said, names, d: dict.fromkeys(names, ways[m]),
