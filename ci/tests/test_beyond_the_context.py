@@ -7,7 +7,6 @@ import torch
 from PIL import Image
 from test_paper_data import place  # noqa: F401  a fixture
 
-from conftest import REPOSITORY
 from slugkit import studio
 from slugkit.base import AllLeftOutError, EmptySetError, ModelLoadError, SettingError
 from slugkit.data import check_sets, open_data
@@ -273,11 +272,6 @@ def test_the_studios_answer_sets_are_all_askable(concept):
     for split in ("search", "report"):
         table = answer_set_of(source, concept, split)
         assert len(table) and require_askable(pipe, judge, table) is None
-
-
-def test_notebook_6_asks_before_it_draws_the_report_set():
-    text = (REPOSITORY / "notebooks" / "06_evaluate_stable_diffusion.ipynb").read_text("utf-8")
-    assert 0 < text.index("require_askable(pipe, judge, report)") < text.index("drawn_prompts(pipe")
 
 
 def test_the_judge_looks_at_pictures_of_any_size_as_at_its_own():

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from slugkit import studio
-from slugkit.base import ModelLoadError, SettingError, data_dir
+from slugkit.base import ModelLoadError, data_dir
 from slugkit.data import open_data
 from slugkit.evaluation.clip_judge import judge_of
 from slugkit.models import load_clip
@@ -113,31 +113,3 @@ def test_missing_and_unfit_files_say_what_to_do(folder, tmp_path):
         load_classifier(tmp_path)
     with pytest.raises(ModelLoadError, match="uint8"):
         load_classifier(folder, "cpu").name(np.zeros((1, 64, 64, 3)))
-
-
-def test_the_frechet_distance_by_hand(folder):
-    from scipy.linalg import sqrtm
-
-    from slugkit.evaluation.frechet import JudgeFeatures, frechet_distance
-
-    judge, rng = load_classifier(folder, "cpu"), np.random.default_rng(0)
-    real, made = (
-        rng.integers(0, 256, (60, 64, 64, 3), dtype=np.uint8),
-        rng.integers(60, 200, (70, 64, 64, 3), dtype=np.uint8),
-    )
-    found = frechet_distance(judge, real, made, features=4, least=50)
-    f, g = (
-        JudgeFeatures(judge, 4)(torch.from_numpy(x).permute(0, 3, 1, 2)).detach().double().numpy()
-        for x in (real, made)
-    )
-    a, b = np.cov(f.T), np.cov(g.T)
-    by_hand = ((f.mean(0) - g.mean(0)) ** 2).sum() + np.trace(a + b - 2 * sqrtm(a @ b).real)
-    assert found["distance"] == pytest.approx(by_hand, rel=1e-3) and found["distance"] > 0
-    assert (
-        frechet_distance(judge, real, real, features=4, least=50)["distance"]
-        < 1e-3 * found["distance"]
-    )
-    with pytest.raises(SettingError, match="1000 each"):
-        frechet_distance(judge, real, made, features=4)
-    with pytest.raises(SettingError, match="1 to 16"):
-        frechet_distance(judge, real, made, features=17, least=10)

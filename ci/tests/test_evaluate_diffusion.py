@@ -20,7 +20,6 @@ from slugkit.method.search import probe_steps
 from slugkit.tasks.prompts import (
     NEAR_TIMES,
     answer_set,
-    drawn_counterparts,
     several_answer_set,
     showcase,
     subject_domains,
@@ -113,8 +112,8 @@ def test_others_are_drawn_at_the_smallest_forgetting_step_not_at_the_last(world,
     weight, held, drawn = torch.ones(1, 1), [], []
     measure = PipelineMeasure(None, None, table, "objects", lambda: held.append(float(weight)))
 
-    def told(target):
-        part = table[((table["group"] == "target") == target) & ~table["extra"]]
+    def told(part):
+        target = (part["group"] == "target").all()
         drawn.append((target, round(1 - held[-1], 4)))
         right = 1 - held[-1] < 0.14 if target else True
         return part.assign(right_subject=right, right_style=True, artifact=False)
@@ -201,17 +200,6 @@ def test_the_showcase_has_target_neighbour_and_others_and_seeds_of_its_own(world
     )
 
 
-def test_drawn_counterparts_show_what_the_prompt_names(world):
-    table = pd.DataFrame({"subject": ["car", "star-shaped house", "car"], "style": ["neon"] * 3})
-    made = drawn_counterparts(world, table)
-    assert made.shape == (3, 64, 64, 3)
-    wanted = [
-        studio.draw(studio.solo_records("report", s, 2, ["neon"])[k])
-        for s, k in (("car", 0), ("star-shaped house", 0), ("car", 1))
-    ]
-    assert all((a == b).all() for a, b in zip(made, wanted))
-
-
 def test_the_layers_searched_are_the_fronts_from_the_deepest_up_then_the_others(monkeypatch):
     unused = {"never read": "why"}
     monkeypatch.setattr(pipeline_search, "unused_layers", lambda part, layers: unused)
@@ -249,7 +237,7 @@ def drawn_rows(monkeypatch):
     asked, held = [], []
     table = pd.DataFrame({"layer": NAMES, "tower": "text", "candidate": True, "front": True})
 
-    def searched(clip, pipe, judge, along, layers, *given):
+    def searched(clip, pipe, judge, along, layers, *given, stop_ratio):
         asked.append((layers, *given))
         probes = pd.DataFrame({"layer": [layers[0], layers[0], layers[1]], "tower": "text"})
         probes = probes.assign(lam=[1.0, 2.0, 3.0], rho=[0.1, 0.2, 0.3], forget=[1.0, 0.0, 0.04])
@@ -271,18 +259,25 @@ def drawn_rows(monkeypatch):
         return {"ua": 0.0 if plain else NAMES.index(told[0]) + told[1] / 10, "ira": 1.0}
 
     pairs = types.SimpleNamespace(captions=[])
-    known = {"gradient": {}, "parts": [], "pairs_seen": 5, "require": lambda concept: None}
+    known = {
+        "gradient": {},
+        "parts": [],
+        "pairs_seen": 5,
+        "chunk": None,
+        "require": lambda concept: None,
+    }
     side = types.SimpleNamespace(**known, pairs=pairs, clip=clip)
     made = {
         "part_of": lambda *a: None,
-        "forget_gradient": lambda *a: {},
+        "forget_gradient": lambda *a, **how: {},
         "score_layers": lambda *a, **k: table.copy(),
         "deepest_first": lambda table, part: list(NAMES),
         "directions_on_pipeline": lambda m, g, part, said, names, d: dict.fromkeys(names, ways[m]),
         "search_on_pipeline": searched,
         "answer_set_of": lambda source, concept, split, *a: split,
+        "search_set": lambda source, concept, layers: "search",
         "domain_of": lambda *a: "objects",
-        "in_both": edited,
+        "applied": edited,
         "told_by": told,
         "measures": judged_as,
     }

@@ -57,7 +57,9 @@ def test_they_are_computed_once_kept_in_a_file_and_computed_again_where_it_is_br
     assert first.parts is parts and len(list(tmp_path.iterdir())) == 1
     calls = []
     monkeypatch.setattr(
-        room, "retain_gradient", lambda *given: calls.append(given) or retain_gradient(*given)
+        room,
+        "retain_gradient",
+        lambda *given, **how: calls.append(given) or retain_gradient(*given, **how),
     )
     again = RetainSide(clip, source, asked, **SMALL, folder=tmp_path)
     assert all(torch.equal(a[n], b[n]) for a, b in zip(again.parts, parts, strict=True) for n in b)

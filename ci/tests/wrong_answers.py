@@ -8,6 +8,7 @@ import re
 import torch
 import torch.nn.functional as F
 import wrong_tables
+from wrong_rows import KINDS, OF_KINDS
 
 
 def concept_captions(captions, name):
@@ -424,6 +425,9 @@ WRONG = [
     ("guided", lambda e, n, s: n, "scale is missing"),
     ("guided", lambda e, n, s: s * (n - e), "step alone"),
     ("guided", lambda e, n, s: (e + s * (n - e)).mean(), "shape"),
+    ("guided", lambda e, n, s: n - s * (n - e), "swapped|wrong one|starts at named"),
+    ("guided", lambda e, n, s: e, "formula"),
+    ("guided", lambda e, n, s: None, "return at the end"),
     (
         "unlearning_scores",
         lambda *x: (1 - unlearning_scores(*x)[0], *unlearning_scores(*x)[1:]),
@@ -444,6 +448,22 @@ WRONG = [
         "IRA and CRA are swapped",
     ),
     ("unlearning_scores", lambda *x: unlearning_scores(*x)[0], "three"),
+    ("unlearning_scores", lambda *x: unlearning_scores(*x)[:2], "three"),
+    (
+        "unlearning_scores",
+        lambda *x: (lambda u, i, c: (u, 1 - i, 1 - c))(*unlearning_scores(*x)),
+        "compare each of the three",
+    ),
+    (
+        "unlearning_scores",
+        lambda s, c, d, t: (sum(x == t for x in c) / len(c), *unlearning_scores(s, c, d, t)[1:]),
+        "compare each of the three",
+    ),
+    (
+        "unlearning_scores",
+        lambda s, c, d, t: unlearning_scores(c, s, d, t),
+        "stopped|compare each of the three",
+    ),
     (
         "name_outcome",
         lambda a, n, m: (
@@ -526,3 +546,5 @@ WRONG = [
 
 RIGHT |= wrong_tables.RIGHT
 WRONG += wrong_tables.WRONG
+RIGHT |= {"other_kinds": lambda: KINDS}
+WRONG += OF_KINDS

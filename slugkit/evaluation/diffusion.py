@@ -37,6 +37,8 @@ COSINE = "text-image cosine"
 ARTIFACTS, SURE = "artifacts", 0.5
 """Name of the artifact rate, and the share that the judge gives its answer, of a picture that shows
 something, at least."""
+FIRST_LOOK = 8
+"""Pictures of the target that a probe draws before it asks whether the others can matter."""
 KEPT_AT_ONCE = 128
 """Pictures of an answer set in one file of the cache; a multiple of every default batch size of
 `draw`, so that batches are the same."""
@@ -163,21 +165,25 @@ def measures(told: pd.DataFrame, domain: str) -> dict[str, float]:
     return flat
 
 
-def similarity(clip: Clip, table: pd.DataFrame, images: np.ndarray) -> pd.DataFrame:
-    """How near the pictures are to their prompts: mean cosine by the unedited CLIP, of the target
-    and of the rest.
-
-    images: (N, H, W, 3) uint8 in the order of the answer set. Rows as in `ua_ira_cra`, value in
-    -1..1, 95 % bootstrap interval.
+def text_image_cosines(clip: Clip, prompts: list[str], images: np.ndarray) -> np.ndarray:
+    """(N,) cosines, -1..1, of N prompts and their pictures, (N, H, W, 3) uint8, by the unedited
+    CLIP.
     """
-    v, t = clip.image_features(images), clip.text_features(table["prompt"].tolist())
-    cosines = (v * t).sum(1).cpu().numpy()
-    mine = (table["group"] == "target").to_numpy()
+    v, t = clip.image_features(images), clip.text_features(prompts)
+    return (v * t).sum(1).cpu().numpy()
+
+
+def fit_rows(told: pd.DataFrame) -> pd.DataFrame:
+    """How near pictures are to their prompts: the mean of the column fit (`text_image_cosines`) for
+    the target and for the rest. Rows as in `ua_ira_cra`, value in -1..1, 95 % bootstrap interval.
+    """
+    mine = told["group"] == "target"
     rows = []
-    for group, values in (("target", cosines[mine]), ("rest", cosines[~mine])):
-        low, high = bootstrap_mean(values)
-        bounds = {"value": float(values.mean()), "low": low, "high": high, "n": len(values)}
-        rows.append({"metric": COSINE, "group": group, **bounds})
+    for group, part in (("target", told[mine]), ("rest", told[~mine & ~told["extra"]])):
+        if len(part):
+            low, high = bootstrap_mean(part["fit"].to_numpy())
+            bounds = {"value": float(part["fit"].mean()), "low": low, "high": high}
+            rows.append({"metric": COSINE, "group": group, **bounds, "n": len(part)})
     return pd.DataFrame(rows)
 
 
@@ -224,9 +230,11 @@ class PipelineMeasure:
     """What a probe of the step search measures on the pipeline's pictures; search prompts only.
 
     again: writes the step into the pipeline (`slugkit.models.reachability.movable` yields it).
-    domain: the target's. The forget measure is 1 - UA, under both keys fa1 and fa5, since the judge
-    gives one answer. The retain measure is the mean of IRA and CRA. drawn: pictures asked for so
-    far.
+    domain: the target's. at_most: share of the target that counts as forgotten; where the first
+    eight pictures of a single target hold more than all of them may, the others are not drawn, and
+    the share is that of the eight. The forget measure is 1 - UA, under both keys fa1 and fa5, since
+    the judge gives one answer. The retain measure is the mean of IRA and CRA. drawn: pictures asked
+    for so far.
     Raises SettingError for a table of report prompts.
     """
 
@@ -239,6 +247,7 @@ class PipelineMeasure:
         again: Callable[[], None],
         steps: int = STEPS,
         guidance: float = GUIDANCE,
+        at_most: float = 1.0,
     ):
         if not table["seed"].between(FIRST_SEED["search"], FIRST_SEED["report"] - 1).all():
             raise SettingError(
@@ -246,21 +255,33 @@ class PipelineMeasure:
                 "pictures must not steer the search."
             )
         self.pipe, self.judge, self.table, self.domain = pipe, judge, table, domain
-        self.again, self.sampling = again, (steps, guidance)
+        self.again, self.sampling, self.at_most = again, (steps, guidance), at_most
         self._target: pd.DataFrame | None = None
         self.drawn = 0
 
-    def _told(self, target: bool) -> pd.DataFrame:
-        part = self.table[((self.table["group"] == "target") == target) & ~self.table["extra"]]
+    def _part(self, target: bool) -> pd.DataFrame:
+        return self.table[((self.table["group"] == "target") == target) & ~self.table["extra"]]
+
+    def _told(self, part: pd.DataFrame) -> pd.DataFrame:
         self.drawn += len(part)
         return told_by(self.pipe, self.judge, part, *self.sampling)
+
+    def _told_target(self, own: str) -> pd.DataFrame:
+        part = self._part(True)
+        if part[own].nunique() > 1 or len(part) <= FIRST_LOOK:
+            return self._told(part)
+        told = self._told(part.iloc[:FIRST_LOOK])
+        if told[f"right_{own}"].sum() > self.at_most * len(part):
+            return told
+        return pd.concat([told, self._told(part.iloc[FIRST_LOOK:])])
 
     def forget(self) -> dict[str, float]:
         """Share of the target's search pictures that the judge still calls the target; of several
         targets the largest.
         """
         self.again()
-        self._target, own = self._told(True), "style" if self.domain == "styles" else "subject"
+        own = "style" if self.domain == "styles" else "subject"
+        self._target = self._told_target(own)
         still = float(self._target.groupby(own)[f"right_{own}"].mean().max())
         return {"fa1": still, "fa5": still}
 
@@ -269,7 +290,7 @@ class PipelineMeasure:
         `forget` do not count in them.
         """
         self.again()
-        rest = self._told(False)
+        rest = self._told(self._part(False))
         found = ua_ira_cra(pd.concat([self._target, rest]), self.domain).set_index(
             ["metric", "group"]
         )["value"]

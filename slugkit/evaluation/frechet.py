@@ -1,10 +1,5 @@
-"""Frechet distance between two sets of pictures, by torchmetrics, on features that need no
-download.
-
-The published figures take Inception-v3's 2048 features and thousands of pictures. At studio scale
-we take the judge's pooled features, brought down by a fixed
-projection: with few pictures a covariance of many features is mostly noise. `InceptionFeatures` are
-those of UnlearnCanvas, from a file on this machine.
+"""Frechet distance between two sets of pictures, by torchmetrics, on Inception-v3's features as
+UnlearnCanvas takes them, from a file on this machine.
 """
 
 from __future__ import annotations
@@ -16,34 +11,11 @@ import torch
 
 from slugkit.base import ModelLoadError, SettingError
 from slugkit.data.pictures import Pictures
-from slugkit.models.classifier import Classifier, pixels
 from slugkit.models.clip import pick_device
 
-FEATURES, LEAST = 64, 1000
+LEAST = 1000
+"""Pictures that each set must have."""
 INCEPTION_FEATURES, INCEPTION_SIZE, INCEPTION_FILE = 2048, 299, "inception_v3.safetensors"
-
-
-class JudgeFeatures(torch.nn.Module):
-    """(N, 3, H, W) uint8 -> (N, features) on the CPU: the judge's pooled features on a fixed
-    orthonormal basis of random directions.
-    """
-
-    def __init__(self, judge: Classifier, features: int = FEATURES):
-        super().__init__()
-        self.model, self.num_features = judge.model, features
-        width = judge.model.num_features
-        if not 1 <= features <= width:
-            raise SettingError(
-                f"{features} features were asked for; 1 to {width} were expected, which is what the"
-                " judge has."
-            )
-        seeded, device = torch.Generator().manual_seed(0), next(judge.model.parameters()).device
-        noise = torch.randn(width, features, generator=seeded, dtype=torch.float64)
-        self.register_buffer("basis", torch.linalg.qr(noise).Q.float().to(device))
-
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        x = pixels(images.permute(0, 2, 3, 1).cpu().numpy(), self.basis.device)
-        return (self.model.forward_features(x).mean((2, 3)) @ self.basis).cpu()
 
 
 class InceptionFeatures(torch.nn.Module):
@@ -108,10 +80,9 @@ def inception_features(path: str | Path, device: str = "auto") -> InceptionFeatu
 
 @torch.no_grad()
 def frechet_distance(
-    judge: Classifier | torch.nn.Module,
+    network: torch.nn.Module,
     real: np.ndarray | Pictures,
     made: np.ndarray,
-    features: int = FEATURES,
     least: int = LEAST,
     batch_size: int = 256,
 ) -> dict:
@@ -119,29 +90,22 @@ def frechet_distance(
 
     Returns distance (>= 0), features, n_real, n_made.
 
-    judge: the studio's classifier, or a network that gives features itself (`InceptionFeatures`;
-    `features` is then its own number). least: how many pictures each set must have. Raises
-    SettingError for fewer, or for more features than pictures.
+    network: gives `num_features` features (`InceptionFeatures`). least: how many pictures each set
+    must have. Raises SettingError for fewer, or for more features than pictures.
     """
     from torchmetrics.image.fid import FrechetInceptionDistance
 
-    network = judge if isinstance(judge, torch.nn.Module) else None
-    features = network.num_features if network else features
+    features = network.num_features
     if min(len(real), len(made)) < max(least, features + 1):
         raise SettingError(
             f"The sets hold {len(real)} and {len(made)} pictures; at least"
             f" {max(least, features + 1)} each were expected, or the covariance of {features}"
-            " features is mostly noise. Generate more, or ask for fewer features."
+            " features is mostly noise. Generate more."
         )
-    network = network or JudgeFeatures(judge, features)
     metric = FrechetInceptionDistance(feature=network, normalize=False)
     for images, is_real in ((real, True), (made, False)):
         for i in range(0, len(images), batch_size):
             part = torch.from_numpy(np.ascontiguousarray(images[i : i + batch_size]))
             metric.update(part.permute(0, 3, 1, 2), real=is_real)
-    return {
-        "distance": max(0.0, float(metric.compute())),
-        "features": features,
-        "n_real": len(real),
-        "n_made": len(made),
-    }
+    distance = max(0.0, float(metric.compute()))
+    return {"distance": distance, "features": features, "n_real": len(real), "n_made": len(made)}

@@ -1,5 +1,5 @@
 """UnlearnCanvas's own protocol: which pictures are drawn for an unlearned model, the two
-classifiers that judge them, and UA, IRA, CRA.
+classifiers that judge them, and how sure UA, IRA and CRA can be.
 
 For each concept every object is drawn in every style from 5 seeds: 51 x 20 x 5 = 5,100 pictures.
 The tiers lite and smoke are ours: parts of the full answer set, with wider intervals
@@ -17,11 +17,10 @@ import numpy as np
 import pandas as pd
 import torch
 
-from slugkit.base import ModelLoadError, SettingError, ShapeError, progress, require_choice
-from slugkit.data import CanvasSource
+from slugkit.base import ModelLoadError, SettingError, require_choice
+from slugkit.data import CanvasSource, Source
 from slugkit.data.pictures import Pictures
 from slugkit.data.unlearncanvas import OBJECTS, STYLES, concept_kind
-from slugkit.evaluation.diffusion import drawn_prompts, require_askable, ua_ira_cra
 from slugkit.evaluation.frechet import INCEPTION_FEATURES
 from slugkit.evaluation.statistics import wilson
 from slugkit.models.classifier import best_named, pixels
@@ -48,26 +47,6 @@ def error_bars(concept: str, tier: str = "full", share: float = 0.5) -> pd.DataF
     table = pd.DataFrame({"metric": list(counts), "n": list(counts.values())})
     low, high = wilson((share * table["n"]).round().to_numpy(), table["n"].to_numpy())
     return table.assign(half_width=50 * (high - low))
-
-
-def scores(table: pd.DataFrame, said: pd.DataFrame) -> pd.DataFrame:
-    """UA, IRA and CRA of an answer set: rows metric, group, value (0..1), low, high (95 % Wilson),
-    n.
-
-    table: an answer set. said: the classifiers' answers in the same order, columns subject and
-    style. UA: share of the target's pictures that are not called the target. IRA: of the rest,
-    those called right in the target's domain. CRA: of the rest, those called right in the other
-    domain; the target's own pictures are in neither. Raises ShapeError.
-    """
-    if len(table) != len(said):
-        raise ShapeError(
-            f"{len(said)} answers came for {len(table)} pictures; one a picture, in the answer"
-            " set's order, was expected."
-        )
-    right = {f"right_{c}": said[c].to_numpy() == table[c].to_numpy() for c in ("subject", "style")}
-    target, rest = (table.loc[table["group"] == group, "style"] for group in ("target", "rest"))
-    found = ua_ira_cra(table.assign(**right), "objects" if target.isin(rest).any() else "styles")
-    return found[(found["metric"] != "CRA") | (found["group"] == "all")].reset_index(drop=True)
 
 
 @dataclass
@@ -205,6 +184,31 @@ def judge_in(folder: str | Path, device: str = "auto") -> CanvasJudge:
     return judge
 
 
+def require_canvas(source: Source) -> None:
+    """Raises SettingError for data that are not UnlearnCanvas's folder."""
+    if not isinstance(source, CanvasSource):
+        raise SettingError(
+            f"The data {source.name!r} are not UnlearnCanvas's folder; STYLE/OBJECT/N.jpg was"
+            " expected (slugkit/data/pages/unlearncanvas.md). Notebook 06 is for other data."
+        )
+
+
+def as_published(flat: dict[str, float], method: str, own: str) -> pd.DataFrame:
+    """UA, IRA and CRA under the published table's names, for
+    `slugkit.experiments.published.beside`.
+
+    flat: of `slugkit.evaluation.diffusion.measures`, shares. own: the concept is a "style" or a
+    "subject". Returns method, metric, value, low, high (percent) and n.
+    """
+    rows = []
+    for name in ("ua", "ira", "cra"):
+        value, low, high = (100 * flat[f"{name}{end}"] for end in ("", "_low", "_high"))
+        metric = f"{name.upper()} ({'style' if own == 'style' else 'object'})"
+        bounds = {"value": value, "low": low, "high": high, "n": flat[f"{name}_n"]}
+        rows.append({"method": method, "metric": metric, **bounds})
+    return pd.DataFrame(rows)
+
+
 def ddim(pipe):
     """The benchmark's sampler for a pipeline: DDIM (eta 0) with the pipeline's own noise schedule.
 
@@ -240,35 +244,6 @@ def departures(judge, tier: str, steps: int, guidance: float, edge: int) -> str:
         "Prompts, seeds and sampler (DDIM) are UnlearnCanvas's own; what differs from its"
         f" protocol, given in brackets: {'; '.join(found)}."
     )
-
-
-def told_by_canvas(
-    pipe,
-    judge: CanvasJudge,
-    table: pd.DataFrame,
-    steps: int = STEPS,
-    guidance: float = GUIDANCE,
-    chunk: int = 100,
-    batch_size: int = 4,
-) -> pd.DataFrame:
-    """An answer set drawn as the benchmark says and judged: columns as of `CanvasJudge.name`, for
-    `scores`.
-
-    Sampled with `ddim`, the pipeline's own size (512 x 512 for the benchmark's model), each picture
-    from noise of its seed. `chunk` pictures at a time are in memory; each chunk is kept under
-    cache_dir(), so a run that was cut off goes on. The pipeline's scheduler is put back at the end.
-    Raises SettingError before drawing as `require_askable`.
-    """
-    require_askable(pipe, judge, table)
-    before, parts = pipe.scheduler, []
-    pipe.scheduler = ddim(pipe)
-    try:
-        for i in progress(range(0, len(table), chunk), "drawing the answer set"):
-            part = table.iloc[i : i + chunk]
-            parts.append(judge.name(drawn_prompts(pipe, part, steps, guidance, batch_size)))
-    finally:
-        pipe.scheduler = before
-    return pd.concat(parts, ignore_index=True)
 
 
 def frechet_sets(

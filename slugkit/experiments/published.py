@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import pandas as pd
 
-from slugkit.base import SettingError, ShapeError, data_dir, require_choice
-from slugkit.data import Exam, Source
+from slugkit.base import SettingError, ShapeError, data_dir, look_for, require_choice
+from slugkit.data import Exam, Source, StudioSource
 from slugkit.evaluation.clip import answers
 from slugkit.evaluation.statistics import bootstrap_mean
 from slugkit.models import Clip
@@ -50,6 +50,24 @@ def published(name: str) -> pd.DataFrame:
     """
     require_choice(name, names(), "The published table")
     return pd.read_csv(data_dir() / "paper" / f"{name}.csv")
+
+
+def swept(source: Source, family: str, method: str = "SLUG") -> pd.DataFrame:
+    """What `slugkit sweep` measured of several concepts, each forgotten on its own on the paper's
+    layers: columns tower, measure, mean, low, high (95 %), worst, of (whose that is) and n.
+
+    source: another than the studio has no such table; then, as where none was made, one cell says
+    so.
+    family: clip's is report, beside diffusion and vlm.
+    """
+    file = look_for(data_dir() / "studio" / f"{family}_concepts_summary.csv")
+    if not isinstance(source, StudioSource) or not file.is_file():
+        made = f"`slugkit sweep{'' if family == 'report' else ' --family ' + family}`"
+        return pd.DataFrame({"no table": [f"{made} makes it, about the studio's concepts"]})
+    table = pd.read_csv(file)
+    mine = (table["kind"] == "all") & (table["method"] == method) & (table["layers"] == "front")
+    columns = ["tower", "measure", "mean", "low", "high", "worst", "of", "n"]
+    return table.loc[mine, columns].round(1).reset_index(drop=True)
 
 
 def paper_rows(found: pd.DataFrame) -> pd.DataFrame:

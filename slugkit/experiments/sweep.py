@@ -28,12 +28,12 @@ from slugkit.evaluation.oracle import oracle_distances
 from slugkit.evaluation.statistics import LEAST_FOR_AN_INTERVAL, MEAN, WORST, bootstrap_mean
 from slugkit.method.layers import short
 from slugkit.models import Clip, load_clip
+from slugkit.patch import applied
 from slugkit.unlearning.call import unlearn
 from slugkit.unlearning.concept import METHODS, evaluate, load_oracle
 from slugkit.unlearning.families import OnPipeline, OnVlm
 from slugkit.unlearning.result import Result, front_layers
 from slugkit.unlearning.retain import RetainSide
-from slugkit.unlearning.transfer import in_both
 
 BAD_IF_SMALL = ("change", "UA")
 """How measures end whose smallest value is the worst; of all others it is the largest."""
@@ -198,7 +198,7 @@ def family_rows(
     chosen, what it took, and every measure before and after.
 
     Args:
-        model: what the edit is put into, beside the CLIP.
+        model: what the edit is put into.
         on: the family on which the step is searched.
         measures: every measure of the model as it stands.
         more: columns of its own, by what was found.
@@ -218,7 +218,7 @@ def family_rows(
     for each in found:
         edit = next(iter(each.patches.values()), None)
         if edit and edit.sha256 not in known:
-            with in_both(edit, clip, model):
+            with applied(edit, model):
                 known[edit.sha256] = measures()
         after = known[edit.sha256] if edit else dict.fromkeys(before, np.nan)
         row = chosen(each, each.table["tower"].iloc[0], kind) | more(each)

@@ -8,7 +8,6 @@ import numpy as np
 import pandas as pd
 
 from slugkit.base import SettingError, require_choice
-from slugkit.data import drawn
 from slugkit.studio import KINDS, Record, World, solo_records
 from slugkit.studio.captions import IN_STYLE, article
 
@@ -115,15 +114,29 @@ def join_answer_sets(
     # the neighbours' additional pictures of every concept, subjects that no set before has, and
     # everything else as the first concept's set has it
     rest, known = [others[0]], set(sets[0]["subject"])
-    tripled = others[0].loc[others[0]["extra"], "subject"]
+    tripled = set(others[0].loc[others[0]["extra"], "subject"])
     for whole, table in zip(sets[1:], others[1:]):
         more = table["extra"] & ~table["subject"].isin(tripled)
         rest.append(table[~table["subject"].isin(known) | more])
         known |= set(whole["subject"])
+        tripled |= set(table.loc[more, "subject"])
     rest = pd.concat(rest)
     rest = rest.assign(group=np.where(rest[column].isin(near), "neighbours", "rest"))
     together = pd.concat([*targets, rest], ignore_index=True)
     return together.drop_duplicates(["prompt", "seed"], ignore_index=True)
+
+
+def some_others(table: pd.DataFrame, others: int) -> pd.DataFrame:
+    """An answer set with only so many of the pictures that do not show the target, evenly over its
+    rows and therefore over its domains, and none of the additional ones of neighbours; 0 leaves it
+    as it is.
+    """
+    rest = np.flatnonzero((table["group"] != "target") & ~table["extra"])
+    if not others:
+        return table
+    kept = rest[np.linspace(0, len(rest) - 1, min(len(rest), others)).round().astype(int)]
+    target = np.flatnonzero(table["group"] == "target")
+    return table.iloc[[*target, *kept]].reset_index(drop=True)
 
 
 def require_one_domain(domains: dict[str, str]) -> str:
@@ -191,10 +204,3 @@ def counterparts(world: World, pairs: list[tuple[str, str]], split: str = "repor
         k = seen[subject, style] = seen.get((subject, style), -1) + 1
         records.append(solo_records(split, subject, k + 1, [style], world)[k])
     return records
-
-
-def drawn_counterparts(world: World, table: pd.DataFrame) -> np.ndarray:
-    """The studio's own picture for each row of an answer set: (N, 64, 64, 3) uint8."""
-    if table.empty:
-        raise SettingError("The answer set is empty; at least one row was expected.")
-    return drawn(counterparts(world, list(zip(table["subject"], table["style"]))))

@@ -111,7 +111,8 @@ def unlearn(
             side = shared or RetainSide(clip, kept, [concept], retain_size, batch_size, seed)
             side.require(concept)
         with laps("gradients"):
-            g_forget = ranked.g_forget if ranked else forget_gradient(clip, pairs, batch_size)
+            mine = ranked.g_forget if ranked else None
+            g_forget = mine or forget_gradient(clip, pairs, batch_size, chunk=side.chunk)
         job = Job(clip, data, concept, method, pairs, side, g_forget, damping, seed)
         with laps("ranking"):
             if ranked:

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from itertools import islice
+from typing import Any
 
-from slugkit.base import EmptySetError, SettingError, UnknownConceptError
+from slugkit.base import EmptySetError, SearchFailedError, SettingError, UnknownConceptError
 from slugkit.data import Source
 from slugkit.data.source import Exam
 from slugkit.evaluation.clip import answers
+from slugkit.evaluation.clip_judge import judge_of
 from slugkit.evaluation.statistics import above_chance
 from slugkit.models import Clip
+from slugkit.models.diffusion import GUIDANCE, STEPS
+from slugkit.tasks.paper_prompts import domain_of
+from slugkit.unlearning.pipeline import UA, require_drawn, search_set
 
 TRIED = 100
 """Names that are looked at, at most: with many captions each look takes a while."""
@@ -84,6 +89,44 @@ def concepts_to_forget(
             f"There is one concept to forget, {concepts[0]!r}; two or more were expected. {more}"
         )
     return concepts
+
+
+def drawn_concepts(
+    source: Source,
+    clip: Clip,
+    pipe: Any,
+    concept: str,
+    named: list[str],
+    judge_model: str = "",
+    sampling: tuple[int, float] = (STEPS, GUIDANCE),
+    most: int = 2,
+) -> list[str]:
+    """The concept and what is forgotten beside it, each on its own: the names given or, where none
+    are, up to `most` that the pipeline draws, characters of the data first, else others of the
+    concept's kind. There may be fewer, or none.
+
+    Raises UnknownConceptError for a name that the source does not know, and what
+    `several_concepts` raises.
+    """
+    for name in named:
+        source.kind(name)
+    if named:
+        return list(dict.fromkeys([concept, *named]))
+    world = getattr(source, "world", None)
+    alike = (name for name in source.concepts() if source.kind(name) == "character")
+    listed = [*(world.report["character"] if world else ()), *islice(alike, TRIED)]
+    listed = listed or several_concepts(source, concept, clip=clip)
+    found = [concept]
+    for name in dict.fromkeys(listed):
+        if len(found) <= most and name not in found:
+            try:
+                asked = search_set(source, name)
+                judge = judge_of(source, clip, asked, judge_model)
+                require_drawn(pipe, judge, asked, domain_of(source, name), UA, *sampling)
+            except (SearchFailedError, SettingError, EmptySetError):
+                continue
+            found.append(name)
+    return found
 
 
 def another_kind(source: Source, concept: str, clip: Clip | None = None) -> list[str]:

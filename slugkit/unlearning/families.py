@@ -26,14 +26,16 @@ from slugkit.models.classifier import Classifier
 from slugkit.models.diffusion import GUIDANCE, STEPS
 from slugkit.models.vlm import Vlm
 from slugkit.models.weight_map import part_of
-from slugkit.tasks.paper_prompts import answer_set_of, domain_of
+from slugkit.tasks.paper_prompts import domain_of
 from slugkit.tasks.paper_questions import questions_about, talks_to_forget
 from slugkit.unlearning.concept import MARGIN, search_layers
 from slugkit.unlearning.pipeline import (
+    STOP_RATIO,
     UA,
     deepest_first,
     directions_on_pipeline,
     search_on_pipeline,
+    search_set,
 )
 from slugkit.unlearning.result import direction_of, front_layers
 from slugkit.unlearning.retain import RetainSide
@@ -155,6 +157,8 @@ class OnPipeline:
         layers: how many are searched, the deepest of the front first; 1 is the authors' rule.
         ua: share of the target's search pictures that must no longer show it, above 0 to 1.
         sampling: denoising steps and guidance.
+        stop_ratio: a search ends where the smallest forgetting step is this many times the largest
+            that does not forget.
     """
 
     pipe: Any
@@ -163,6 +167,7 @@ class OnPipeline:
     max_trials: int = 10
     ua: float = UA
     sampling: tuple[int, float] = (STEPS, GUIDANCE)
+    stop_ratio: float = STOP_RATIO
     which: str = "all"
     pairs_seen: int = 0
 
@@ -172,9 +177,11 @@ class OnPipeline:
         return 1 - self.ua
 
     def names(self, job: Job, table: pd.DataFrame) -> list[str]:
-        """The layers that are searched; in the table the first of them alone stays on the front."""
+        """The layers that are searched; in the table the first of them alone stays on the front,
+        and the column pareto says which were.
+        """
         found = deepest_first(table, part_of(job.clip.model, self.pipe, "text"))[: self.layers]
-        table["front"] = table["layer"] == found[0]
+        table["pareto"], table["front"] = table["front"], table["layer"] == found[0]
         return found
 
     def directions(self, job: Job, names: list[str]) -> Directions:
@@ -184,9 +191,10 @@ class OnPipeline:
 
     def search(self, job: Job, along: Directions, names: list[str]) -> pd.DataFrame:
         """The probes of all these layers."""
-        asked = answer_set_of(job.data, job.concept, "search", 28, 1)
+        asked = search_set(job.data, job.concept, self.layers)
         how = asked, domain_of(job.data, job.concept), self.max_trials, self.ua, *self.sampling
-        return search_on_pipeline(job.clip, self.pipe, self.judge, along, names, *how)
+        given = job.clip, self.pipe, self.judge, along, names, *how
+        return search_on_pipeline(*given, stop_ratio=self.stop_ratio)
 
 
 @dataclass

@@ -12,6 +12,7 @@ import torch
 
 from slugkit import patch
 from slugkit.base import SearchFailedError, progress, require_choice
+from slugkit.data import Source
 from slugkit.evaluation.clip_judge import ClipJudge
 from slugkit.evaluation.diffusion import PipelineMeasure, told_by
 from slugkit.evaluation.statistics import above_chance
@@ -26,6 +27,8 @@ from slugkit.models.classifier import Classifier
 from slugkit.models.diffusion import GUIDANCE, STEPS
 from slugkit.models.reachability import movable, unused_layers
 from slugkit.models.weight_map import require_tower
+from slugkit.tasks.paper_prompts import answer_set_of
+from slugkit.tasks.prompts import some_others
 from slugkit.unlearning.concept import DAMPING, METHODS
 
 UA = 0.95
@@ -40,7 +43,8 @@ CHOOSE = (
     "another judge_model."
 )
 OTHERS_ASKED = 16
-"""Pictures of others by which is seen whether the judge tells anything apart."""
+"""Pictures of others by which is seen whether the judge tells anything apart, and what the step
+costs where there is no choice of layers."""
 
 
 def deepest_first(table: pd.DataFrame, part) -> list[str]:
@@ -147,20 +151,22 @@ def require_drawn(
         )
 
 
-def _probed(clip, pipe, judge, layer, direction, table, domain, max_trials, ua, how):
+def _probed(
+    clip, pipe, judge, layer, direction, table, domain, max_trials, ua, how, stop_ratio=STOP_RATIO
+):
     """The search on one layer (`slugkit.method.search.SearchResult`), and what was drawn for it.
 
     Others are drawn at the smallest forgetting step alone.
     """
     with movable(clip.model, pipe, layer) as (weight, again):
-        measure = PipelineMeasure(pipe, judge, table, domain, again, *how)
+        measure = PipelineMeasure(pipe, judge, table, domain, again, *how, at_most=1 - ua)
         found = probe_steps(
             layer,
             EditableLayer.of(weight, layer, direction),
             measure,
             Criterion("fa1", 1 - ua),
             max_trials=max_trials,
-            stop_ratio=STOP_RATIO,
+            stop_ratio=stop_ratio,
             every_retain=False,
         )
     return found, measure.drawn
@@ -178,12 +184,13 @@ def search_on_pipeline(
     ua: float = UA,
     steps: int = STEPS,
     guidance: float = GUIDANCE,
+    stop_ratio: float = STOP_RATIO,
 ) -> pd.DataFrame:
     """Search the step with UA as the criterion on each of the layers, from a relative step of 10 %.
 
     directions: layer, or weight, -> what is stepped along. table: an answer set of the search
     split. domain: the target's. max_trials: probes per layer. ua: share of the target's search
-    pictures that must no longer show it, above 0 to 1.
+    pictures that must no longer show it, above 0 to 1. stop_ratio: as of `probe_steps`.
 
     Returns the probes with the columns of `slugkit.method.search.search_front`, where `forget` is 1
     - UA and `retain` the mean of IRA and CRA, asked at each layer's smallest forgetting step, and
@@ -205,11 +212,22 @@ def search_on_pipeline(
             max_trials,
             ua,
             (steps, guidance),
+            stop_ratio,
         )
         found, drawn = _probed(clip, pipe, judge, *given)
         frames.append(found.frame().assign(drawn=drawn))
     found = pd.concat(frames, ignore_index=True)
     return found[[column for column in found if column != "chosen"] + ["chosen"]]
+
+
+def search_set(source: Source, concept: str, layers: int = 1) -> pd.DataFrame:
+    """The answer set on which a step is searched: 28 pictures of the concept and one of every other
+    subject where several layers are searched, since the others choose between these; of a single
+    layer 20, and of 16 others, evenly over the domains.
+    """
+    if layers > 1:
+        return answer_set_of(source, concept, "search", 28, 1)
+    return some_others(answer_set_of(source, concept, "search", 20, 1), OTHERS_ASKED)
 
 
 def pictures_drawn(probes: pd.DataFrame) -> int:

@@ -82,6 +82,14 @@ class Result:
             raise SearchFailedError(self.failed.get(tower, why))
         return self.patches[tower]
 
+    def outcome(self) -> str:
+        """What the search came to, in one line: each edit's layer, its relative step and the trial
+        steps, or why there is none.
+        """
+        edits = [f"{p.layer}, rho {100 * p.rho:.0f} %" for p in self.patches.values()]
+        failed = [f"not forgotten, {why.splitlines()[0]}" for why in self.failed.values()]
+        return "; ".join([*edits, *failed, f"{len(self.table)} trial steps"])
+
     @contextmanager
     def applied(self, model: Any, tower: str | None = None) -> Iterator[Any]:
         """Within the block the model holds every chosen edit; afterwards it is as before.

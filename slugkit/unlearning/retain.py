@@ -47,7 +47,8 @@ class RetainSide:
     source: where the retain set is drawn, or the retain set itself. concepts: everything that will
     be forgotten with it. size: pairs of the retain set. batch_size: the micro-batch, part of the
     retain loss's definition. folder: where gradients are kept between processes, under a name made
-    of `key`; None keeps them in memory only.
+    of `key`; None keeps them in memory only. chunk: pairs encoded at a time, as of
+    `retain_gradient`.
     """
 
     def __init__(
@@ -59,9 +60,10 @@ class RetainSide:
         batch_size: int = 128,
         seed: int = 0,
         folder: str | Path | None = None,
+        chunk: int | None = None,
     ):
         self.clip, self.concepts, self.batch_size = clip, list(concepts), batch_size
-        self.seed, self.folder = seed, Path(folder) if folder else None
+        self.seed, self.folder, self.chunk = seed, Path(folder) if folder else None, chunk
         if isinstance(source, Pairs):
             self.pairs = source
         else:
@@ -88,7 +90,7 @@ class RetainSide:
 
         def computed() -> dict[str, torch.Tensor]:
             found = (
-                retain_gradient(self.clip, pairs, self.batch_size, self.seed)
+                retain_gradient(self.clip, pairs, self.batch_size, self.seed, chunk=self.chunk)
                 for pairs in self._sets
             )
             return {f"{k}/{n}": g.cpu() for k, part in enumerate(found) for n, g in part.items()}

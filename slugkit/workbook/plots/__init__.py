@@ -10,6 +10,7 @@ from slugkit.workbook.plots.layers import front_membership, gradient_agreement, 
 from slugkit.workbook.plots.look import use_style
 from slugkit.workbook.plots.pictures import before_after, dialogue, picture_grid, step_strip
 from slugkit.workbook.plots.results import (
+    changes,
     confusions,
     results_bars,
     results_table,

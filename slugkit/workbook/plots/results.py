@@ -208,6 +208,8 @@ def unlearning_bars(metrics: pd.DataFrame):
         value = mine.drop_duplicates("group").set_index("group")["value"]
         ira = mine.loc[mine["metric"] == "IRA", "value"].iloc[0]
         shares = {"UA": value["UA"], "IRA": ira, "CRA": value["CRA"]}
+        if "IRA neighbours" in value:
+            shares["IRA of neighbours"] = value["IRA neighbours"]
         said = ", ".join(f"{metric} {percent(share)}" for metric, share in shares.items())
         parts.append(f"{method}: {said}")
     return results_bars(named, label="share (%)", title="; ".join(parts))
@@ -251,6 +253,29 @@ def results_table(metrics: pd.DataFrame) -> pd.DataFrame:
         wide["oracle"] = "none trained"
     wide.columns = [f"{name} (%)" for name in wide.columns]
     return wide.fillna("–")
+
+
+def changes(metrics: pd.DataFrame) -> pd.DataFrame:
+    """Several concepts to read at a glance: a row for each concept and method, a column for each
+    metric and group, cells 'before → after [low, high] (n)' in percent.
+
+    metrics: the tidy metrics table, values 0..1, with rows of the stages before and after. Returns
+    a DataFrame of texts. Raises SettingError for a table without the columns.
+    """
+    columns = ["concept", "method", "stage", "group", "metric", "value", "low", "high", "n"]
+    look.need_columns(metrics, columns, "metrics")
+    keys = ["concept", "metric", "group"]
+    was = metrics[metrics["stage"] == "before"].set_index(keys)["value"]
+    after = metrics[metrics["stage"] == "after"]
+    cells = [f"{100 * was[tuple(row[k] for k in keys)]:.1f} → {_cell(row)}" for row in
+             after.to_dict("records")]  # fmt: skip
+    alone = after["group"].isin(["target", "all"])
+    named = after["metric"].where(alone, after["metric"] + " " + after["group"])
+    wide = after.assign(cell=cells, named=named + " (%)")
+    rows = ["concept", "method"] if after["method"].nunique() > 1 else "concept"
+    wide = wide.pivot(index=rows, columns="named", values="cell")
+    wide = wide.loc[after["concept"].unique(), (named + " (%)").unique()].fillna("–")
+    return wide.rename_axis(columns=None)
 
 
 @look.dressed

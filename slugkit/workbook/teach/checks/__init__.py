@@ -19,6 +19,7 @@ from slugkit.workbook.teach.checks.formulas import (
     retain_aware,
     retain_loss,
 )
+from slugkit.workbook.teach.checks.pictures import other_kinds
 from slugkit.workbook.teach.checks.rules import name_outcome, next_lam, pareto
 from slugkit.workbook.teach.checks.scores import accuracy_at_k, unlearning_scores, wilson, zero_shot
 from slugkit.workbook.teach.checks.sets import concept_captions, disjoint, distinct_batches
