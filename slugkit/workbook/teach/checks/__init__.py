@@ -21,3 +21,4 @@ from slugkit.workbook.teach.checks.formulas import (
 from slugkit.workbook.teach.checks.rules import name_outcome, next_lam, pareto
 from slugkit.workbook.teach.checks.scores import accuracy_at_k, unlearning_scores, wilson, zero_shot
 from slugkit.workbook.teach.checks.sets import concept_captions, disjoint, distinct_batches
+from slugkit.workbook.teach.checks.tables import batch_size_table, retain_size_table
