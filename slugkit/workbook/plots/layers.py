@@ -290,6 +290,7 @@ def gradient_agreement(agreement: pd.DataFrame, what: str = ""):
         ends.append(f"{last['cosine']:.2f} ({name}, {int(last['samples'])} pairs)")
     ax.axhline(0, color=look.GREY, linewidth=1)
     ax.set(xscale="log", xlabel="pairs n in each of the two draws")
+    ax.xaxis.set_major_formatter("{x:g}")
     ax.set(ylabel="cosine of the two\nmean gradients (unitless)")
     ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))
     found = f"Two independent draws agree to a cosine of {listing(ends)}"
