@@ -220,10 +220,10 @@ def answers_table() -> pd.DataFrame:
 
 
 def agreement_table() -> pd.DataFrame:
-    """Running mean gradient against the final one."""
-    rows = [(n, 1 - 0.5 * np.exp(-n / 25), "forget") for n in range(10, 121, 10)]
-    rows += [(n, 1 - 0.9 * np.exp(-n / 300), "retain") for n in range(128, 1025, 128)]
-    return pd.DataFrame(rows, columns=["samples", "cosine", "set"])
+    """Mean gradients of two draws against each other, and what noise predicts."""
+    rows = [(n, 1 / (1 + 5 / n), 1 / (1.1 + 5 / n), "forget") for n in range(10, 121, 10)]
+    rows += [(n, 1 / (1 + 9e3 / n), 1 / (1 + 8e3 / n), "retain") for n in range(128, 1025, 128)]
+    return pd.DataFrame(rows, columns=["samples", "predicted", "cosine", "set"])
 
 
 def outcomes_table():

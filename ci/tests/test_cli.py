@@ -267,6 +267,24 @@ def test_student_copies_have_no_solutions(project, tmp_path):
     )
 
 
+def test_a_cell_that_gives_an_exercise_away_shows_another_text(project, tmp_path):
+    from slugkit.workbook.teach import student
+
+    source = project.read("01_data_curation")
+    source.cells[2].source = "def ratio(a, b):\n    return a / b"
+    source.cells[2].metadata["student"] = "from operator import truediv as ratio"
+    project.write("01_data_curation", source)
+    student.make(tmp_path / "course")
+    cells = nbformat.read(tmp_path / "course" / "01_data_curation.ipynb", as_version=4).cells
+    assert cells[2].source == "from operator import truediv as ratio"
+    assert not any("student" in cell.metadata or "a / b" in cell.source for cell in cells)
+    assert "a / b" in project.read("01_data_curation").cells[2].source, "the notebook stays"
+    source.cells[2].metadata["student"] = ["a", "list"]
+    project.write("01_data_curation", source)
+    with pytest.raises(SettingError, match="the text that the student copy shows"):
+        student.make(tmp_path / "other")
+
+
 @pytest.mark.parametrize(
     ("source", "says"),
     [

@@ -116,7 +116,12 @@ def name_outcome(answer, name, names):
     return "another name" if any(other.lower() in said for other in names) else "no name"
 
 
+RETAIN_SIZES = {"size": [320, 2560], "classes": [60, 72], "neighbour_pairs": [20, 150]}
+BATCH_SIZES = {"batch_size": [16, 128], "loss": [0.01, 0.05], "cosine": [0.4, 1.0]}
+
 RIGHT = {
+    "retain_size_table": RETAIN_SIZES,
+    "batch_size_table": BATCH_SIZES,
     "concept_captions": concept_captions,
     "disjoint": lambda a, b: set(a).isdisjoint(b),
     "distinct_batches": distinct_batches,
@@ -542,6 +547,20 @@ WRONG = [
         ),
         "from the right",
     ),
+    ("retain_size_table", {"size": [320, 2560]}, "lacks"),
+    ("retain_size_table", RETAIN_SIZES | {"classes": [60, None]}, "fill every row"),
+    ("retain_size_table", RETAIN_SIZES | {"size": [320, 320]}, "two different values"),
+    ("retain_size_table", RETAIN_SIZES | {"neighbour_pairs": [400, 3000]}, "between 0 and size"),
+    ("retain_size_table", RETAIN_SIZES | {"classes": [0, 72]}, "distinct concepts"),
+    ("retain_size_table", RETAIN_SIZES | {"classes": [72, 60]}, "fewer classes"),
+    ("retain_size_table", RETAIN_SIZES | {"neighbour_pairs": [150, 20]}, "less often"),
+    ("batch_size_table", {"batch_size": [16, 128], "loss": [0.1, 0.2]}, "lacks"),
+    ("batch_size_table", BATCH_SIZES | {"loss": ["", 0.2]}, "fill every row"),
+    ("batch_size_table", BATCH_SIZES | {"batch_size": [1, 128]}, "two or more"),
+    ("batch_size_table", BATCH_SIZES | {"loss": [-0.1, 0.2]}, "never below 0"),
+    ("batch_size_table", BATCH_SIZES | {"cosine": [1.4, 1.0]}, "both norms"),
+    ("batch_size_table", BATCH_SIZES | {"cosine": [1.0, 0.4]}, "largest batch is not"),
+    ("batch_size_table", BATCH_SIZES | {"loss": [0.05, 0.01]}, "wrong captions"),
 ]
 
 RIGHT |= wrong_tables.RIGHT

@@ -37,7 +37,7 @@ def drawn(records: list) -> np.ndarray:
     room, parts = Path(studio.__file__).parent, "canvas people characters objects styles scenes"
     code = [(room / f"{part}.py").read_text(encoding="utf-8") for part in parts.split()]
     key = sha256_json([code, [r.key for r in records]])
-    workers = usable_cpus() if len(records) > 1500 else 0
+    workers = usable_cpus() if len(records) > 5000 else 0  # each is as large as this process
 
     def make() -> dict[str, torch.Tensor]:
         return {"images": torch.from_numpy(studio.draw_many(records, workers=workers))}

@@ -122,3 +122,35 @@ def check_finite(gradient: dict[str, torch.Tensor], what: str = "gradient") -> N
                 f"The {what} of layer {name!r} has {bad} entries that are not finite; expected"
                 " numbers. Look for broken pictures in the set, or compute in float32."
             )
+
+
+def agreement_of_draws(
+    pieces: list[tuple[int, torch.Tensor]], draws: int = 50, seed: int = 0
+) -> list[dict[str, float]]:
+    """How much the mean gradients of two draws agree that share no pair, for growing draws.
+
+    Args:
+        pieces: (pairs, mean gradient over them) of micro-batches that share no pair.
+        draws: how often the micro-batches are dealt to two sides anew; the cosine is the mean.
+        seed: of the deals.
+
+    Returns:
+        One row for each number of micro-batches a side: samples (pairs a side, on average), cosine
+        (-1..1). None for fewer than two micro-batches.
+    """
+    sizes = torch.tensor([float(n) for n, _ in pieces], dtype=torch.float64)
+    if len(pieces) < 2:
+        return []
+    flat = torch.stack([g.flatten() for _, g in pieces]).double() * sizes[:, None]
+    products, generator = flat @ flat.T, torch.Generator().manual_seed(seed)
+    cosines = torch.zeros(draws, len(pieces) // 2, dtype=torch.float64)
+    for deal in range(draws):
+        order = torch.randperm(len(pieces), generator=generator)
+        for k in range(cosines.shape[1]):
+            one, other = order[: k + 1], order[-k - 1 :]
+            dot = products[one][:, other].sum()
+            squares = products[one][:, one].sum() * products[other][:, other].sum()
+            cosines[deal, k] = dot / squares.sqrt().clamp_min(1e-300)
+    each = sizes.mean().item()
+    found = enumerate(cosines.mean(0).tolist(), start=1)
+    return [{"samples": k * each, "cosine": value} for k, value in found]

@@ -6,11 +6,17 @@ from __future__ import annotations
 
 import json
 import shutil
+import tempfile
 from pathlib import Path
 
 import torch
 
 from slugkit.base import GradientError, replace_atomically, write_tensors
+from slugkit.data import Pairs
+from slugkit.models import Clip
+from slugkit.unlearning.gradients import forget_gradient, retain_gradient
+from slugkit.unlearning.retain import mean_of, retain_parts
+from slugkit.unlearning.workers import gradients_by_workers
 
 
 def save_gradient(path: str | Path, gradient: dict[str, torch.Tensor]) -> Path:
@@ -80,3 +86,80 @@ def join_safetensors(parts: dict[str, str | Path], out: str | Path) -> Path:
                     shutil.copyfileobj(part, stream, 1 << 20)
 
     return replace_atomically(out, write)
+
+
+def gradients_to_file(
+    clip: Clip,
+    forget: Pairs,
+    retain: Pairs,
+    out: str | Path,
+    batch_size: int = 128,
+    seed: int = 0,
+    workers: int = 1,
+    **how,
+) -> Path:
+    """Both gradients in one safetensors file: forget/NAME, retain/NAME and, of the parts of the
+    retain set whose weighted mean the retain gradient is, retain0/NAME, retain1/NAME, ...
+
+    Each part is on disk before the next one starts, so that a large model needs room for itself,
+    one gradient and the mean.
+
+    Args:
+        clip: the model, whose weights stay as they are.
+        forget, retain: the two sets.
+        out: where the file goes.
+        batch_size: the micro-batch, which is part of the retain loss's definition.
+        seed: which pairs share a part and a micro-batch.
+        workers: processes that share the micro-batches.
+        how: precision and chunk, as of `retain_gradient`.
+
+    Returns:
+        `out`.
+
+    Raises:
+        GradientError: a gradient that is not finite.
+    """
+    sets = {f"retain{k}": part for k, part in enumerate(retain_parts(retain, batch_size, seed))}
+    sizes = [len(part) for part in sets.values()]
+    with tempfile.TemporaryDirectory(dir=Path(out).parent, prefix=".gradients-") as spare:
+        files = {}
+        for name, pairs in {"forget": forget, **sets}.items():
+            kind, common = name.rstrip("0123456789"), {"batch_size": batch_size, **how}
+            if workers > 1:
+                pairs.save(Path(spare), name)
+                place = (clip.source, spare, name, kind, workers)
+                device = clip.device.type
+                found = gradients_by_workers(*place, seed=seed, device=device, **common)
+            elif kind == "forget":
+                found = forget_gradient(clip, pairs, **common)
+            else:
+                found = retain_gradient(clip, pairs, seed=seed, **common)
+            files[name] = save_gradient(Path(spare) / f"{name}.safetensors", found)
+            del found
+        parts = [read_gradient(files[name]) for name in sets]
+        files["retain"] = save_gradient(Path(spare) / "retain.safetensors", mean_of(parts, sizes))
+        del parts
+        return join_safetensors(files, out)
+
+
+def read_gradient(file: str | Path, part: str = "") -> dict[str, torch.Tensor]:
+    """A gradient out of a file that `save_gradient` or `gradients_to_file` wrote.
+
+    Args:
+        file: the file.
+        part: "forget", "retain", "retain0", ...; "" where the file holds one gradient.
+
+    Returns:
+        Parameter name -> float32 tensor on the CPU, shaped like the weight.
+
+    Raises:
+        GradientError: the file has no such part.
+    """
+    from safetensors import safe_open
+
+    prefix = f"{part}/" if part else ""
+    with safe_open(file, "pt") as stored:
+        names = [name for name in stored.keys() if name.startswith(prefix)]  # noqa: SIM118
+        if not names:
+            raise GradientError(f"{file} has no gradient {part!r}; compute it again.")
+        return {name.removeprefix(prefix): stored.get_tensor(name) for name in names}

@@ -139,3 +139,28 @@ def retain_gradient(
         chunk,
         weights,
     )
+
+
+def micro_batch_gradients(
+    clip: Clip, kind: str, pairs: Pairs, layer: str, batch_size: int = 128, seed: int = 0
+) -> list[tuple[int, torch.Tensor]]:
+    """The gradient of each micro-batch by itself, at one layer: what the mean is a mean of.
+
+    Args:
+        clip: the model, whose weights stay as they are.
+        kind: "forget" or "retain".
+        pairs: the set; its rows are taken in a seeded order.
+        layer: a parameter's name.
+        batch_size: pairs of a micro-batch.
+        seed: of the order.
+
+    Returns:
+        (pairs, float32 gradient on the CPU, shaped like the weight) for each micro-batch.
+    """
+    order = torch.randperm(len(pairs), generator=torch.Generator().manual_seed(seed)).tolist()
+    pairs = pairs.take(order)
+    found = []
+    for rows in micro_batches(pairs, kind, batch_size, seed):
+        gradient = gradient_of(clip, kind, pairs, [rows], weights=[layer])[layer]
+        found.append((len(rows), gradient.cpu()))
+    return found

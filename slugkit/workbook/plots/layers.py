@@ -269,33 +269,34 @@ def front_membership(layers: pd.DataFrame):
 
 
 @look.dressed
-def gradient_agreement(agreement: pd.DataFrame):
-    """Cosine of the running mean gradient with the final one against the number of pairs seen, and
-    from where on it stays above 0.95.
+def gradient_agreement(agreement: pd.DataFrame, what: str = ""):
+    """Cosine of the mean gradients of two sets of n pairs each that share no pair, and the cosine
+    that noise alone predicts, against n.
 
-    agreement: columns samples (pairs), cosine (-1..1), set ("forget" or "retain"). Returns (figure,
-    description).
+    agreement: columns samples (pairs), cosine and predicted (-1..1), set ("forget" or "retain").
+    what: the layer, for the title. Returns (figure, description).
     """
-    level = 0.95
-    look.need_columns(agreement, ["samples", "cosine", "set"], "agreement")
-    fig = look.canvas(7.2, 3.6)
+    look.need_columns(agreement, ["samples", "cosine", "predicted", "set"], "agreement")
+    fig = look.canvas(7.2, 3.8)
     ax = fig.subplots()
-    lines = {"forget": (OKABE_ITO["vermilion"], "^", "-"), "retain": (OKABE_ITO["blue"], "o", "--")}
-    reached = []
+    colours = {"forget": (OKABE_ITO["vermilion"], "^"), "retain": (OKABE_ITO["blue"], "o")}
+    ends = []
     for name, part in agreement.sort_values("samples").groupby("set", sort=False):
-        colour, marker, line = lines.get(name, (look.GREY, "s", ":"))
-        style = dict(color=colour, marker=marker, linestyle=line)
-        ax.plot(part["samples"], part["cosine"], label=f"{name} gradient", **style)
-        below = part[part["cosine"] < level]
-        later = part[part["samples"] > (below["samples"].max() if len(below) else -1)]
-        since = f"from {int(later['samples'].min())} pairs" if len(later) else "never"
-        reached.append(f"the {name} gradient {since}")
-    ax.axhline(level, color=look.GREY, linewidth=1, linestyle=(0, (4, 3)))
-    side = dict(xytext=(3, 0), textcoords="offset points", va="center", fontsize=8)
-    ax.annotate(f"{level:g}", (1, level), xycoords=("axes fraction", "data"), **side)
-    ax.set(xlabel="pairs seen", ylabel="cosine with the final\ngradient (unitless)")
-    ax.legend(loc="lower right")
-    stays = f"stays above {level:g}: {listing(reached)}"
-    look.headline(fig, f"Cosine with the final gradient {stays}")
-    says = f"Lines of the cosine between the running mean gradient and the final one. It {stays}."
-    return fig, says
+        colour, marker = colours.get(name, (look.GREY, "s"))
+        style = dict(color=colour, marker=marker, linestyle="none")
+        ax.plot(part["samples"], part["cosine"], label=f"{name}, measured", **style)
+        ax.plot(part["samples"], part["predicted"], "--", color=colour, label=f"{name}, predicted")
+        last = part.iloc[-1]
+        ends.append(f"{last['cosine']:.2f} ({name}, {int(last['samples'])} pairs)")
+    ax.axhline(0, color=look.GREY, linewidth=1)
+    ax.set(xscale="log", xlabel="pairs n in each of the two draws")
+    ax.xaxis.set_major_formatter("{x:g}")
+    ax.set(ylabel="cosine of the two\nmean gradients (unitless)")
+    ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))
+    found = f"Two independent draws agree to a cosine of {listing(ends)}"
+    found = found if ends else "Too few pairs for two independent draws"
+    look.headline(fig, f"{what}: {found[0].lower()}{found[1:]}" if what else found)
+    return (
+        fig,
+        f"{found}. Markers: measured; broken lines: what the noise of single batches predicts.",
+    )

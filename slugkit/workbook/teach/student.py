@@ -1,4 +1,8 @@
-"""Student copies of the notebooks: solutions taken out, hints folded, outputs cleared."""
+"""Student copies of the notebooks: solutions taken out, hints folded, outputs cleared.
+
+A code cell whose metadata holds `"student": "text"` shows that text in the copy: for a cell that
+would give an exercise away, the import of the package's function under the same name, say.
+"""
 
 import re
 from pathlib import Path
@@ -47,7 +51,13 @@ def with_folded_hints(source: str) -> str:
 def _student(notebook):
     for cell in notebook.cells:
         if cell.cell_type == "code":
-            cell.source = without_solution(cell.source)
+            shown = cell.metadata.pop("student", cell.source)
+            if not isinstance(shown, str):
+                raise SettingError(
+                    f"The metadata 'student' of a cell is {shown!r}; the text that the student copy"
+                    " shows instead of the cell was expected."
+                )
+            cell.source = without_solution(shown)
             cell.outputs, cell.execution_count = [], None
         elif cell.cell_type == "markdown":
             cell.source = with_folded_hints(cell.source)

@@ -4,6 +4,7 @@ A wrong answer raises CheckFailed, which names the likely slip where the answer 
 well-known mistake. NotImplementedError of an unsolved exercise passes through unchanged.
 """
 
+from slugkit.workbook.teach.checks.draws import batch_size_table, retain_size_table
 from slugkit.workbook.teach.checks.formulas import (
     added_steps,
     alignment,
