@@ -9,6 +9,7 @@ import shutil
 from pathlib import Path
 
 import torch
+from safetensors.torch import load_file
 
 from slugkit.base import GradientError, replace_atomically, write_tensors
 
@@ -80,3 +81,15 @@ def join_safetensors(parts: dict[str, str | Path], out: str | Path) -> Path:
                     shutil.copyfileobj(part, stream, 1 << 20)
 
     return replace_atomically(out, write)
+
+
+def read_gradients(path: str | Path) -> tuple[dict, dict, list[dict]]:
+    """The forget gradient, the retain gradient and those of the retain set's parts, of the file
+    that notebook 02 leaves; each weight name -> tensor shaped like the weight.
+    """
+    sets: dict[str, dict[str, torch.Tensor]] = {}
+    for name, tensor in load_file(path).items():
+        prefix, _, weight = name.partition("/")
+        sets.setdefault(prefix, {})[weight] = tensor
+    forget, retain = sets.pop("forget"), sets.pop("retain")
+    return forget, retain, [sets[name] for name in sorted(sets)]

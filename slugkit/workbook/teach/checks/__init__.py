@@ -4,6 +4,7 @@ A wrong answer raises CheckFailed, which names the likely slip where the answer 
 well-known mistake. NotImplementedError of an unsolved exercise passes through unchanged.
 """
 
+from slugkit.workbook.teach.checks.experiments import batch_fronts, two_criteria
 from slugkit.workbook.teach.checks.formulas import (
     added_steps,
     alignment,
@@ -11,10 +12,8 @@ from slugkit.workbook.teach.checks.formulas import (
     counterweight,
     forget_loss,
     guided,
-    importance,
     mean_of_batches,
     one_step,
-    relative_step,
     retain_aware,
     retain_loss,
 )
