@@ -249,6 +249,10 @@ def front_membership(layers: pd.DataFrame):
     """
     look.need_columns(layers, ["front_share"], "layers")
     table = candidates(layers)
+    if table["front_share"].isna().all():
+        fig = look.canvas(6.0, 1.2)
+        look.headline(fig, "The noise is not known: the retain set has one part only")
+        return fig, "No bars: one part of a retain set does not say how noisy its gradient is."
     table = table[(table["front_share"] >= LEAST) | table["front"]]
     parts = _by_tower(table)
     fig = look.canvas(9.4 if len(parts) > 1 else 5.6, 1.7 + 0.27 * max(map(len, parts.values())))
