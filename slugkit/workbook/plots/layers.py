@@ -327,7 +327,7 @@ def layer_arrows(example: dict):
             ax.plot([], [], linewidth=2, label=label, **style)
         ratio = np.linalg.norm(g_f) / np.linalg.norm(theta)
         cosine = g_f @ g_r / (np.linalg.norm(g_f) * np.linalg.norm(g_r))
-        told.append(f"{name}: importance {ratio:.2g}, alignment {abs(cosine):.2g}")
+        told.append(f"{name}: importance {ratio:.2g}, alignment {abs(cosine):.2f}")
         ax.set(xlim=(-reach, reach), ylim=(-reach, reach), aspect="equal")
         ax.set_title(told[-1].replace(": ", "\n"), fontsize=9)
     handles = ax.get_legend_handles_labels()
