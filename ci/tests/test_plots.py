@@ -55,6 +55,10 @@ FIGURES = {
     "picture_grid": lambda: plots.picture_grid(pictures(5), list("abcde"), 3, "Five"),
     "layer_scores": lambda: plots.layer_scores(layers_table()),
     "pareto": lambda: plots.pareto(layers_table(), "vision"),
+    "layer_arrows": lambda: plots.layer_arrows({"A": ([4, 3], [0, 4], [1.8, 2.4])}),
+    "alignment_cost": lambda: plots.alignment_cost(
+        layers_table().query("candidate and tower == 'text'").assign(cost=0.1)
+    ),
     "front_membership": lambda: plots.front_membership(layers_table()),
     "gradient_agreement": lambda: plots.gradient_agreement(agreement_table()),
     "step_sweep": lambda: plots.step_sweep(

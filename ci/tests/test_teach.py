@@ -66,7 +66,7 @@ def test_every_check_has_right_and_wrong_answers():
 
 def test_wrong_number_of_inputs_is_named():
     with pytest.raises(CheckFailed, match="stopped with TypeError"):
-        checks.importance(lambda g: g.norm())
+        checks.alignment(lambda g: g.norm())
 
 
 class Shell:

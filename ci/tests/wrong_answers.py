@@ -129,11 +129,9 @@ RIGHT = {
     "retain_loss": retain_loss,
     "mean_of_batches": mean_of_batches,
     "cosine": cosine,
-    "importance": lambda g, theta: (g.norm() / theta.norm()).item(),
     "alignment": alignment,
     "pareto": front(lambda o, p: o != p and o[0] >= p[0] and o[1] <= p[1]),
     "one_step": lambda theta, g, lam: theta - lam * g,
-    "relative_step": lambda lam, g, theta: lam * g.norm().item() / theta.norm().item(),
     "next_lam": next_lam,
     "accuracy_at_k": accuracy_at_k,
     "wilson": wilson,
@@ -147,6 +145,25 @@ RIGHT = {
     "retain_aware": lambda g, x, delta: retain_aware(g, x, delta),
     "counterweight": lambda f, r, c: f - c * max(0.0, ((f * r).sum() / (r * r).sum()).item()) * r,
 }
+
+
+def batch_rows(**changes):
+    base = [
+        dict(batch_size=128, noise=0.03, shared=1.0),
+        dict(batch_size=16, noise=0.04, shared=0.5),
+    ]
+    base[1] |= changes
+    return base
+
+
+def criteria_rows(fa5=0.5, **changes):
+    base = dict(concept="Bo Lind", kept=0.9)
+    rows = [dict(base, criterion="fa1", rho=0.3), dict(base, criterion="fa5", rho=fa5)]
+    rows[1] |= changes
+    return rows
+
+
+RIGHT |= {"batch_fronts": lambda: batch_rows(), "two_criteria": lambda: criteria_rows()}
 
 # exercise, wrong answer, words of the hint
 WRONG = [
@@ -254,24 +271,6 @@ WRONG = [
     ("cosine", lambda a, b: a @ b / (a.norm() + b.norm()), "product"),
     ("cosine", lambda a, b: a * b, "one number"),
     ("cosine", lambda a, b: (a / a.sum()) @ (b / b.sum()), "formula"),
-    ("importance", lambda g, w: w.norm() / g.norm(), "turned round"),
-    ("importance", lambda g, w: g.norm(), "norm alone"),
-    ("importance", lambda g, w: g.norm() ** 2 / w.norm() ** 2, "squared"),
-    ("importance", lambda g, w: (g / w).abs().mean(), "mean of |g / theta|"),
-    ("importance", lambda g, w: (g / w).norm(), "entry by entry"),
-    ("importance", lambda g, w: g.abs().sum() / w.abs().sum(), "absolute values"),
-    ("importance", lambda g, w: g.abs().max() / w.abs().max(), "largest entries"),
-    ("importance", lambda g, w: g.norm() * w.norm(), "multiplies"),
-    (
-        "importance",
-        lambda g, w: (
-            torch.linalg.norm(g, 2) / torch.linalg.norm(w, 2)
-            if g.ndim == 2
-            else g.norm() / w.norm()
-        ),
-        "spectral",
-    ),
-    ("importance", lambda g, w: g.norm(dim=0) / w.norm(dim=0), "all entries"),
     (
         "alignment",
         lambda g, r: F.cosine_similarity(g.flatten(), r.flatten(), dim=0).item(),
@@ -330,12 +329,6 @@ WRONG = [
     ("one_step", lambda w, g, lam: w - lam * g.sign(), "signs"),
     ("one_step", in_place_step, "was changed"),
     ("one_step", lambda w, g, lam: (w - lam * g).sum(), "shape"),
-    ("relative_step", lambda lam, g, w: g.norm() / w.norm(), "lam is missing"),
-    ("relative_step", lambda lam, g, w: lam * w.norm() / g.norm(), "turned round"),
-    ("relative_step", lambda lam, g, w: g.norm() / w.norm() / lam, "above"),
-    ("relative_step", lambda lam, g, w: 100 * lam * g.norm() / w.norm(), "percent"),
-    ("relative_step", lambda lam, g, w: lam * g.norm(), "length of the change"),
-    ("relative_step", lambda lam, g, w: lam * g.norm() ** 2 / w.norm() ** 2, "squared"),
     ("next_lam", lambda lo, hi, lam, f: next_lam(lo, hi, lam, not f), "swapped"),
     ("next_lam", lambda lo, hi, lam, f: (*next_lam(lo, hi, lam, f)[:2], 2 * lam), "not twice"),
     (
@@ -561,6 +554,26 @@ WRONG = [
     ("batch_size_table", BATCH_SIZES | {"cosine": [1.4, 1.0]}, "both norms"),
     ("batch_size_table", BATCH_SIZES | {"cosine": [1.0, 0.4]}, "largest batch is not"),
     ("batch_size_table", BATCH_SIZES | {"loss": [0.05, 0.01]}, "wrong captions"),
+    ("batch_fronts", lambda: None, "return at the end"),
+    ("batch_fronts", lambda: [], "no list of rows"),
+    ("batch_fronts", lambda: batch_rows(extra=1), "other keys"),
+    ("batch_fronts", lambda: [dict(batch_size=128, noise=0.03)], "other keys"),
+    ("batch_fronts", lambda: batch_rows(shared=50), "not in percent"),
+    ("batch_fronts", lambda: batch_rows(noise=0.0), "out of range"),
+    ("batch_fronts", lambda: batch_rows(noise="small"), "plain numbers"),
+    ("batch_fronts", lambda: batch_rows(batch_size=128), "two different"),
+    ("batch_fronts", lambda: batch_rows()[:1], "two different"),
+    ("batch_fronts", lambda: batch_rows()[::-1], "first row"),
+    ("two_criteria", lambda: None, "return at the end"),
+    ("two_criteria", lambda: {}, "no list of rows"),
+    ("two_criteria", lambda: criteria_rows(lam=3.0), "other keys"),
+    ("two_criteria", lambda: criteria_rows(fa5=0.1), "swapped"),
+    ("two_criteria", lambda: criteria_rows(criterion="fa1"), "one row for each"),
+    ("two_criteria", lambda: criteria_rows(criterion="FA@5"), "one row for each"),
+    ("two_criteria", lambda: criteria_rows()[:1], "one row for each"),
+    ("two_criteria", lambda: criteria_rows(kept=93), "not in percent"),
+    ("two_criteria", lambda: criteria_rows(concept=""), "no text"),
+    ("two_criteria", lambda: criteria_rows(rho=0), "out of range"),
 ]
 
 RIGHT |= wrong_tables.RIGHT

@@ -10,6 +10,7 @@ import tempfile
 from pathlib import Path
 
 import torch
+from safetensors.torch import load_file
 
 from slugkit.base import GradientError, replace_atomically, write_tensors
 from slugkit.data import Pairs
@@ -163,3 +164,15 @@ def read_gradient(file: str | Path, part: str = "") -> dict[str, torch.Tensor]:
         if not names:
             raise GradientError(f"{file} has no gradient {part!r}; compute it again.")
         return {name.removeprefix(prefix): stored.get_tensor(name) for name in names}
+
+
+def read_gradients(path: str | Path) -> tuple[dict, dict, list[dict]]:
+    """The forget gradient, the retain gradient and those of the retain set's parts, of the file
+    that notebook 02 leaves; each weight name -> tensor shaped like the weight.
+    """
+    sets: dict[str, dict[str, torch.Tensor]] = {}
+    for name, tensor in load_file(path).items():
+        prefix, _, weight = name.partition("/")
+        sets.setdefault(prefix, {})[weight] = tensor
+    forget, retain = sets.pop("forget"), sets.pop("retain")
+    return forget, retain, [sets[name] for name in sorted(sets)]

@@ -6,7 +6,14 @@ underneath.
 """
 
 from slugkit.workbook.plots.answers import layer_costs, outcome_bars
-from slugkit.workbook.plots.layers import front_membership, gradient_agreement, layer_scores, pareto
+from slugkit.workbook.plots.layers import (
+    alignment_cost,
+    front_membership,
+    gradient_agreement,
+    layer_arrows,
+    layer_scores,
+    pareto,
+)
 from slugkit.workbook.plots.look import use_style
 from slugkit.workbook.plots.pictures import before_after, dialogue, picture_grid, step_strip
 from slugkit.workbook.plots.results import (

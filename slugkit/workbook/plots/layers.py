@@ -249,6 +249,10 @@ def front_membership(layers: pd.DataFrame):
     """
     look.need_columns(layers, ["front_share"], "layers")
     table = candidates(layers)
+    if table["front_share"].isna().all():
+        fig = look.canvas(6.0, 1.2)
+        look.headline(fig, "The noise is not known: the retain set has one part only")
+        return fig, "No bars: one part of a retain set does not say how noisy its gradient is."
     table = table[(table["front_share"] >= LEAST) | table["front"]]
     parts = _by_tower(table)
     fig = look.canvas(9.4 if len(parts) > 1 else 5.6, 1.7 + 0.27 * max(map(len, parts.values())))
@@ -300,3 +304,59 @@ def gradient_agreement(agreement: pd.DataFrame, what: str = ""):
         fig,
         f"{found}. Markers: measured; broken lines: what the noise of single batches predicts.",
     )
+
+
+@look.dressed
+def layer_arrows(example: dict):
+    """The weight, the forget and the retain gradient of small layers as arrows, a panel a layer.
+
+    example: name -> (theta, g_f, g_r), each of two numbers. The panel's title holds importance and
+    alignment. Returns (figure, description).
+    """
+    fig, told = look.canvas(3.1 * len(example), 3.6), []
+    kinds = {
+        "weight θ": dict(color=look.GREY, linestyle="-"),
+        "forget gradient g_f": dict(color=OKABE_ITO["vermilion"], linestyle="-"),
+        "retain gradient g_r": dict(color=OKABE_ITO["blue"], linestyle="--"),
+    }
+    reach = 1.15 * max(np.abs(vector).max() for layer in example.values() for vector in layer)
+    for ax, (name, layer) in zip(np.atleast_1d(fig.subplots(1, len(example))), example.items()):
+        theta, g_f, g_r = (np.asarray(vector, dtype=float) for vector in layer)
+        for vector, (label, style) in zip((theta, g_f, g_r), kinds.items()):
+            arrow = dict(arrowstyle="-|>", linewidth=2, shrinkA=0, shrinkB=0, **style)
+            ax.annotate("", vector, (0, 0), arrowprops=arrow, zorder=3)
+            ax.plot([], [], linewidth=2, label=label, **style)
+        ratio = np.linalg.norm(g_f) / np.linalg.norm(theta)
+        cosine = g_f @ g_r / (np.linalg.norm(g_f) * np.linalg.norm(g_r))
+        told.append(f"{name}: importance {ratio:.2g}, alignment {abs(cosine):.2f}")
+        ax.set(xlim=(-reach, reach), ylim=(-reach, reach), aspect="equal")
+        ax.set_title(told[-1].replace(": ", "\n"), fontsize=9)
+    handles = ax.get_legend_handles_labels()
+    fig.legend(*handles, loc="outside lower center", ncols=3)
+    look.headline(fig, "Importance compares two lengths, alignment two directions")
+    return fig, f"Arrows of {len(example)} small layers. {'; '.join(told)}."
+
+
+@look.dressed
+def alignment_cost(costs: pd.DataFrame):
+    """Alignment against what forgetting costs, one point a layer, with their rank correlation.
+
+    costs: columns layer, alignment (0..1), cost (accuracy lost, 0..1) and front (bool), the layers
+    of one tower that forgot. Returns (figure, description).
+    """
+    look.need_columns(costs, ["layer", "alignment", "cost", "front"], "costs")
+    front = costs["front"].to_numpy(dtype=bool)
+    x, y = _positive(costs["alignment"]), 100 * costs["cost"].to_numpy()
+    fig = look.canvas(7.2, 4.2)
+    ax = fig.subplots()
+    ax.scatter(x[~front], y[~front], marker="x", s=36, color=REST, label="not on the front")
+    ax.scatter(x[front], y[front], marker="D", s=48, color=FRONT, label="on the front")
+    ax.set(xscale="log", xlabel="gradient alignment (unitless)")
+    ax.set_ylabel("accuracy lost by what must\nstay, once forgotten (points)")
+    look.log_axis(ax.xaxis)
+    look.legend_below(fig, 2)
+    r = costs["alignment"].corr(costs["cost"], method="spearman")
+    finding = f"Rank correlation of alignment and cost: {r:+.2f} (n = {len(costs)} layers)"
+    look.headline(fig, finding)
+    look.place_labels(ax, x[front], y[front], [short(n) for n in costs["layer"][front]])
+    return fig, f"{finding}. Each point is a layer on which some step forgot."

@@ -5,6 +5,7 @@ well-known mistake. NotImplementedError of an unsolved exercise passes through u
 """
 
 from slugkit.workbook.teach.checks.draws import batch_size_table, retain_size_table
+from slugkit.workbook.teach.checks.experiments import batch_fronts, two_criteria
 from slugkit.workbook.teach.checks.formulas import (
     added_steps,
     alignment,
@@ -13,10 +14,8 @@ from slugkit.workbook.teach.checks.formulas import (
     felt,
     forget_loss,
     guided,
-    importance,
     mean_of_batches,
     one_step,
-    relative_step,
     retain_aware,
     retain_loss,
 )

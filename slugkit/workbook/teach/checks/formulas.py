@@ -31,36 +31,6 @@ def cosine(a, b):
     }
 
 
-WEIGHTS = random_pairs(SHAPES, 70, 2.0)
-(A, B), (C, D) = WEIGHTS[:2]
-
-
-@exercise([*WEIGHTS, (10 * A, B), (C, 5 * D), (-A, B)])
-def importance(g_f, theta):
-    """Checks importance(g_f, theta): Frobenius norm of the gradient over that of the weight."""
-    above, below, each = g_f.norm(), theta.norm(), g_f / theta
-    largest = g_f.abs().max() / theta.abs().max()
-    slips = {
-        "turned round: the gradient's norm belongs above, the weight's below.": below / above,
-        "this is the gradient's norm alone: divide by the norm of theta.": above,
-        "the norms look squared: was a square root left out?": (above / below) ** 2,
-        "this is the mean of |g / theta|: divide norms of whole tensors.": each.abs().mean(),
-        "this is the norm of g / theta entry by entry: two norms first.": each.norm(),
-        "sums of absolute values: take the root of the sum of squares.": _sums(g_f, theta),
-        "the ratio of the largest entries: take the norm over all.": largest,
-        "this multiplies the norms: divide by that of theta.": above * below,
-        "an inner product, the sum g · theta: take each norm alone.": (g_f * theta).sum() / below,
-    }
-    if g_f.ndim == 2:
-        a, b = (torch.linalg.matrix_norm(x, 2) for x in (g_f, theta))
-        slips["this is the spectral norm: the Frobenius norm runs over all entries."] = a / b
-    return above / below, slips
-
-
-def _sums(a, b) -> torch.Tensor:
-    return a.abs().sum() / b.abs().sum()
-
-
 GRADIENTS = random_pairs(SHAPES, 30)
 (A, _), (C, D) = GRADIENTS[:2]
 NEVER = "compare each step with the formula above; a cosine is never above 1."
@@ -193,26 +163,6 @@ def one_step(theta, g_f, lam):
         "lam is read as a relative step: it multiplies g_f as it is.": relative,
         "theta is scaled too: only the gradient is multiplied by lam.": lam * (theta - g_f),
         "only the signs of the gradient were used.": theta - lam * g_f.sign(),
-    }
-
-
-STEPS = [(lam, g, t) for g, t in random_pairs(SHAPES, 20, 3.0) for lam in (0.3, 2.0)]
-SQUARE = random_tensor(1, 6, 6)
-
-
-@exercise([*STEPS, (0.1, SQUARE, SQUARE)])
-def relative_step(lam, g_f, theta):
-    """Checks relative_step(lam, g_f, theta): lam * norm of g_f / norm of theta, 0.1 for 10 %."""
-    ratio, sums = g_f.norm() / theta.norm(), lam * _sums(g_f, theta)
-    return lam * ratio, {
-        "lam is missing: multiply the importance by it.": ratio,
-        "turned round: the norm of theta belongs below.": lam / ratio,
-        "lam belongs above: multiply by it.": ratio / lam,
-        "in percent already: return the share, 0.1 for 10 %.": 100 * lam * ratio,
-        "this is the length of the change: divide by the norm of theta.": lam * g_f.norm(),
-        "the norms look squared: was a square root left out?": lam * ratio**2,
-        "the square of lam: was it multiplied into g_f and taken again?": lam**2 * ratio,
-        "these are sums of absolute values: take roots of sums of squares.": sums,
     }
 
 
