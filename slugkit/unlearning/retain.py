@@ -47,7 +47,8 @@ class RetainSide:
     source: where the retain set is drawn, or the retain set itself. concepts: everything that will
     be forgotten with it. size: pairs of the retain set. batch_size: the micro-batch, part of the
     retain loss's definition. folder: where gradients are kept between processes, under a name made
-    of `key`; None keeps them in memory only.
+    of `key`; None keeps them in memory only. weights: those whose gradient is wanted; None means
+    all.
     """
 
     def __init__(
@@ -59,8 +60,10 @@ class RetainSide:
         batch_size: int = 128,
         seed: int = 0,
         folder: str | Path | None = None,
+        weights: list[str] | None = None,
     ):
         self.clip, self.concepts, self.batch_size = clip, list(concepts), batch_size
+        self.weights = weights
         self.seed, self.folder = seed, Path(folder) if folder else None
         if isinstance(source, Pairs):
             self.pairs = source
@@ -78,7 +81,8 @@ class RetainSide:
         """
         weights = weights_sha256(self.clip.model)
         sets = [[pairs.sha256, pairs.captions, pairs.labels] for pairs in self._sets]
-        return sha256_json([weights, sets, self.batch_size, self.seed])
+        some = [] if self.weights is None else [self.weights]
+        return sha256_json([weights, sets, self.batch_size, self.seed, *some])
 
     @cached_property
     def parts(self) -> list[dict[str, torch.Tensor]]:
@@ -88,7 +92,7 @@ class RetainSide:
 
         def computed() -> dict[str, torch.Tensor]:
             found = (
-                retain_gradient(self.clip, pairs, self.batch_size, self.seed)
+                retain_gradient(self.clip, pairs, self.batch_size, self.seed, weights=self.weights)
                 for pairs in self._sets
             )
             return {f"{k}/{n}": g.cpu() for k, part in enumerate(found) for n, g in part.items()}

@@ -5,7 +5,6 @@ well-known mistake. NotImplementedError of an unsolved exercise passes through u
 """
 
 from slugkit.workbook.teach.checks.formulas import (
-    added_steps,
     alignment,
     cosine,
     counterweight,
@@ -17,7 +16,9 @@ from slugkit.workbook.teach.checks.formulas import (
     relative_step,
     retain_aware,
     retain_loss,
+    side_effect,
+    take_one_off,
 )
-from slugkit.workbook.teach.checks.rules import name_outcome, next_lam, pareto
+from slugkit.workbook.teach.checks.rules import name_outcome, next_lam, pair_experiment, pareto
 from slugkit.workbook.teach.checks.scores import accuracy_at_k, unlearning_scores, wilson, zero_shot
 from slugkit.workbook.teach.checks.sets import concept_captions, disjoint, distinct_batches
