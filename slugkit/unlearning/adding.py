@@ -161,27 +161,6 @@ def forgetting_curve(
     return pd.concat(found, ignore_index=True)
 
 
-def who_returns(scorer: SeveralScorer, edits: Edits, matrix: pd.DataFrame) -> pd.DataFrame:
-    """Every target's FA@1 with its own edit alone and in the sum, most recognised in the sum first.
-
-    Args:
-        matrix: of `slugkit.unlearning.several.interference`, one edit a row.
-
-    Returns:
-        Index concept; alone and sum, 0..1; `raised by`, the other edit after which the target is
-        recognised more than before any, by most ("" where there is none).
-    """
-    single = matrix.pivot_table(index="forgotten", columns="measured", values="value", sort=False)
-    with patch.all_applied(list(edits.values()), scorer.clip.model):
-        found = scorer.table(list(edits)).query("metric == 'FA@1'").set_index("concept")["value"]
-    rows = {}
-    for c in edits:
-        gain = single.loc[[other for other in edits if other != c], c] - single.loc["nothing", c]
-        helped = gain.idxmax() if len(gain) and gain.max() > 0 else ""
-        rows[c] = {"alone": single.loc[c, c], "sum": found[c], "raised by": helped}
-    return pd.DataFrame(rows).T.sort_values("sum", ascending=False).rename_axis("concept")
-
-
 def one_by_one(scorer: SeveralScorer, edits: Edits) -> pd.DataFrame:
     """`interference` of one edit at a time."""
     return interference(scorer, {concept: [edit] for concept, edit in edits.items()})
@@ -196,7 +175,7 @@ def pair_rows(scorer: SeveralScorer, edits: Edits, pairs: list[tuple[str, str]])
         edit alone and with both, 0..1.
     """
     exam, middle, rows = scorer.exam, scorer.v.mean(0), []
-    mean = {c: scorer.v[torch.from_numpy(exam.shows(c))].mean(0) - middle for c in edits}
+    mean = {c: scorer.v[torch.tensor(exam.shows(c))].mean(0) - middle for c in edits}
 
     def share(patches: list[Patch], asked: list[str]) -> float:
         with patch.all_applied(patches, scorer.clip.model):
@@ -252,7 +231,8 @@ def say_pair(kind: str, rows: pd.DataFrame) -> None:
     worst = (rest["both"] - rest["before"]).idxmin()
     print(
         f"{kind}: {'; '.join(said)}. The largest loss with both: {worst}, "
-        f"{100 * rest.loc[worst, 'before']:.1f} % before, {100 * rest.loc[worst, 'both']:.1f} % after."
+        f"{100 * rest.loc[worst, 'before']:.1f} % before, "
+        f"{100 * rest.loc[worst, 'both']:.1f} % after."
     )
 
 
@@ -269,8 +249,8 @@ def say_sum(matrix: pd.DataFrame, curve: pd.DataFrame) -> None:
     single = single.pivot(index="forgotten", columns="measured", values="value")
     one, five = last.loc["targets, FA@1"], last.loc["targets, FA@5"]
     print(
-        f"All {count} edits: the targets are the first answer in {100 * one['value']:.1f} % and among"
-        f" the first five in {100 * five['value']:.1f} % (n {five['n']:.0f})."
+        f"All {count} edits: the targets are the first answer in {100 * one['value']:.1f} % and"
+        f" among the first five in {100 * five['value']:.1f} % (n {five['n']:.0f})."
     )
     for group in single:
         was, now = single.loc["nothing", group], last.loc[group, "value"]

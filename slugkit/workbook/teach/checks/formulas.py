@@ -288,7 +288,7 @@ def take_one_off(theta0, steps, i):
 @exercise(
     [
         (random_tensor(i + 60, *s), random_tensor(i + 70, *s), 0.3 + i)
-        for i, s in enumerate([(4, 6), (5, 3), (3, 3)])
+        for i, s in enumerate([(4, 6), (5, 3), (3, 3), (2, 7)])
     ]
 )
 def side_effect(g_i, d_j, lam_j):
