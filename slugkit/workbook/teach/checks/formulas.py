@@ -255,8 +255,9 @@ def counterweight(forget, retain, c):
     }
 
 
-STEPS = [
-    (k, [random_tensor(10 * k + n, 4, 5).float() * 3**n for n in range(3 + k)]) for k in (0, 1, 2)
+ADDED = [
+    (k, [random_tensor(10 * k + n, 4, 5).float() * 3**n for n in range(3 + k)])
+    for k in (0, 1, 2, 3)
 ]
 
 
@@ -267,7 +268,7 @@ def _without(theta, steps, i):
     return theta
 
 
-@exercise([(random_tensor(90 + k, 4, 5).float(), steps, k) for k, steps in STEPS], tolerance=0.0)
+@exercise([(random_tensor(90 + k, 4, 5).float(), steps, k) for k, steps in ADDED], tolerance=0.0)
 def take_one_off(theta0, steps, i):
     """Checks take_one_off(theta0, steps, i): theta0 minus the other steps, bit for bit."""
     every = _without(theta0, steps, -1)

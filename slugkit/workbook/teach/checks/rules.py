@@ -177,7 +177,8 @@ def pair_experiment(function, table: pd.DataFrame | None = None) -> None:
     for made in tables:
         wanted, apart = _claim(made)
         said = bench.call(made)
-        bench.need(said in CLAIMS, f"{said!r} came back", f"return one of {', '.join(CLAIMS)}.")
+        ok = isinstance(said, str) and said in CLAIMS
+        bench.need(ok, f"{str(said)[:40]!r} came back", f"return one of {', '.join(CLAIMS)}.")
         seen = f"{said!r} came back; the more alike half gains {100 * apart:.1f} points more"
         look = "compare both - alone, the half with larger alike against the other; 2 points count."
         bench.hold(said == wanted, f"{seen}, which is {wanted!r}", look)
