@@ -505,7 +505,7 @@ WRONG = [
     ("side_effect", lambda g, d, lam: -(g * d).sum(), "multiply by lam_j"),
     ("side_effect", lambda g, d, lam: -(g * d).sum() / lam, "do not divide by lam_j"),
     ("side_effect", lambda g, d, lam: -lam * (g * d).mean(), "not their mean"),
-    ("side_effect", lambda g, d, lam: -lam * (g * d).sum().abs(), "no absolute value"),
+    ("side_effect", lambda g, d, lam: -lam * (g * d).sum().abs(), "has a minus"),
     ("side_effect", lambda g, d, lam: -lam * (g * g).sum(), "take d_j"),
     ("side_effect", lambda g, d, lam: -lam * (d * d).sum(), "take g_i too"),
     ("side_effect", lambda g, d, lam: -lam * g * d, "one number"),
