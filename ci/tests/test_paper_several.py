@@ -5,9 +5,7 @@ The data name the studio's people and things in the published layouts, so that t
 models know them.
 """
 
-import ast
 import copy
-import json
 
 import numpy as np
 import pandas as pd
@@ -17,7 +15,6 @@ import yaml
 from PIL import Image
 from test_beyond_the_context import make_folder
 
-from conftest import REPOSITORY
 from slugkit import studio
 from slugkit.base import (
     EmptySetError,
@@ -308,33 +305,6 @@ def test_another_kind_is_one_that_the_model_knows(place, clip):
     assert {*THREE} <= {*found} and SeveralScorer(
         clip, several_exam(both, found, "search")
     ).exam.concepts == found
-
-
-@pytest.mark.parametrize(
-    ("call", "errors"),
-    [
-        ('scorer(things, "search")', {"EmptySetError", "SearchFailedError", "SettingError"}),
-        ("joint_step(clip, of_search", {"SearchFailedError"}),
-        ("own_steps(clip, of_search", {"SearchFailedError"}),
-        ("require_all_drawn(", {"SearchFailedError", "SettingError"}),
-        ('require_askable(pipe, judge, tables["report"]', {"SettingError"}),
-    ],
-)
-def test_what_notebook_8_chose_itself_does_not_stop_it(call, errors):
-    book = json.loads((REPOSITORY / "notebooks" / "08_several_concepts.ipynb").read_text("utf-8"))
-    cell = next(text for text in ("".join(c["source"]) for c in book["cells"]) if call in text)
-    caught = [
-        {
-            node.id
-            for handler in block.handlers
-            for node in ast.walk(handler.type)
-            if isinstance(node, ast.Name)
-        }
-        for block in ast.walk(ast.parse(cell))
-        if isinstance(block, ast.Try)
-        and any(call in ast.get_source_segment(cell, line) for line in block.body)
-    ]
-    assert caught and errors <= caught[0]
 
 
 def test_another_kind_are_things_for_people_and_people_for_things_or_nobody(place, own, source):

@@ -225,7 +225,8 @@ def _several(
         with laps("data"):
             scorer = SeveralScorer(clip, several_exam(data, concepts, "search"))
             forget = {c: data.forget_set(c, forget_size, seed) for c in concepts}
-            side = shared or RetainSide(clip, data, concepts, retain_size, batch_size, seed)
+            given, text = (retain_size, batch_size, seed), text_layers(clip)
+            side = shared or RetainSide(clip, data, concepts, *given, weights=text)
             for one in concepts:
                 side.require(one)
         criterion = scorer.criterion(target)
@@ -236,7 +237,7 @@ def _several(
                 patches = {edit.concept: edit for edit in found[0]}
                 layers, along = pd.DataFrame(), {}
             else:
-                names = text_layers(clip)
+                names = text
                 grads = (
                     forget_gradient(clip, pairs, batch_size, names) for pairs in forget.values()
                 )

@@ -48,7 +48,7 @@ class RetainSide:
     be forgotten with it. size: pairs of the retain set. batch_size: the micro-batch, part of the
     retain loss's definition. folder: where gradients are kept between processes, under a name made
     of `key`; None keeps them in memory only. chunk: pairs encoded at a time, as of
-    `retain_gradient`.
+    `retain_gradient`. weights: those whose gradient is wanted; None means all.
     """
 
     def __init__(
@@ -61,9 +61,11 @@ class RetainSide:
         seed: int = 0,
         folder: str | Path | None = None,
         chunk: int | None = None,
+        weights: list[str] | None = None,
     ):
         self.clip, self.concepts, self.batch_size = clip, list(concepts), batch_size
-        self.seed, self.folder, self.chunk = seed, Path(folder) if folder else None, chunk
+        self.chunk, self.weights = chunk, weights
+        self.seed, self.folder = seed, Path(folder) if folder else None
         if isinstance(source, Pairs):
             self.pairs = source
         else:
@@ -80,7 +82,8 @@ class RetainSide:
         """
         weights = weights_sha256(self.clip.model)
         sets = [[pairs.sha256, pairs.captions, pairs.labels] for pairs in self._sets]
-        return sha256_json([weights, sets, self.batch_size, self.seed])
+        some = [] if self.weights is None else [self.weights]
+        return sha256_json([weights, sets, self.batch_size, self.seed, *some])
 
     @cached_property
     def parts(self) -> list[dict[str, torch.Tensor]]:
@@ -88,9 +91,11 @@ class RetainSide:
         of them have room.
         """
 
+        how = {"chunk": self.chunk, "weights": self.weights}
+
         def computed() -> dict[str, torch.Tensor]:
             found = (
-                retain_gradient(self.clip, pairs, self.batch_size, self.seed, chunk=self.chunk)
+                retain_gradient(self.clip, pairs, self.batch_size, self.seed, **how)
                 for pairs in self._sets
             )
             return {f"{k}/{n}": g.cpu() for k, part in enumerate(found) for n, g in part.items()}

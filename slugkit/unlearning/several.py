@@ -226,9 +226,10 @@ class SeveralScorer:
             for group, (domain, rows) in self.exam.groups(forgotten).items()
         }
 
-    def classes(self) -> dict[str, torch.Tensor]:
-        """Domain -> (W, C, d) class features of the model as it is now."""
-        return class_features(self.clip, self.exam)
+    def classes(self, domains: Iterable[str] = ()) -> dict[str, torch.Tensor]:
+        """Domain -> (W, C, d) class features of the model as it is now, of these domains or all."""
+        asked = {d: self.exam.prompts[d] for d in domains} or self.exam.prompts
+        return class_features(self.clip, replace(self.exam, prompts=asked))
 
     def table(self, forgotten: list[str], t: dict[str, torch.Tensor] | None = None) -> pd.DataFrame:
         """The scores of the model as it is now, where `forgotten` should be gone.

@@ -7,7 +7,6 @@ well-known mistake. NotImplementedError of an unsolved exercise passes through u
 from slugkit.workbook.teach.checks.draws import batch_size_table, retain_size_table
 from slugkit.workbook.teach.checks.experiments import batch_fronts, two_criteria
 from slugkit.workbook.teach.checks.formulas import (
-    added_steps,
     alignment,
     cosine,
     counterweight,
@@ -18,9 +17,11 @@ from slugkit.workbook.teach.checks.formulas import (
     one_step,
     retain_aware,
     retain_loss,
+    side_effect,
+    take_one_off,
 )
 from slugkit.workbook.teach.checks.pictures import other_kinds
-from slugkit.workbook.teach.checks.rules import name_outcome, next_lam, pareto
+from slugkit.workbook.teach.checks.rules import name_outcome, next_lam, pair_experiment, pareto
 from slugkit.workbook.teach.checks.scores import accuracy_at_k, unlearning_scores, wilson, zero_shot
 from slugkit.workbook.teach.checks.sets import concept_captions, disjoint, distinct_batches
 from slugkit.workbook.teach.checks.tables import dampings, two_concepts

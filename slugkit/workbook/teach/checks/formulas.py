@@ -205,28 +205,55 @@ def counterweight(forget, retain, c):
     }
 
 
-SUMS = ((4, 6), [2.0]), ((5, 3), [0.5, 1.5]), ((3, 3), [1.0, 0.25, 4.0]), ((6, 2), [])
+ADDED = [
+    (k, [random_tensor(10 * k + n, 4, 5).float() * 3**n for n in range(3 + k)])
+    for k in (0, 1, 2, 3)
+]
+
+
+def _without(theta, steps, i):
+    """The weight with all steps but the i-th taken, in their order."""
+    for number, step in enumerate(steps):
+        theta = theta if number == i else theta - step
+    return theta
+
+
+@exercise([(random_tensor(90 + k, 4, 5).float(), steps, k) for k, steps in ADDED], tolerance=0.0)
+def take_one_off(theta0, steps, i):
+    """Checks take_one_off(theta0, steps, i): theta0 minus the other steps, bit for bit."""
+    every = _without(theta0, steps, -1)
+    others = sum(step for number, step in enumerate(steps) if number != i)
+    return _without(theta0, steps, i), {
+        "adding the step back rounds once more: start again from theta0.": every + steps[i],
+        "this carries all the steps: one of them is to be left out.": every,
+        "this carries the one step: that is the one to leave out.": theta0 - steps[i],
+        "subtract the steps one after the other: their sum is rounded otherwise.": theta0 - others,
+        "the steps are subtracted: theta - step.": _without(theta0, [-s for s in steps], i),
+        "the last step is missing, not the i-th.": _without(theta0, steps, len(steps) - 1),
+        "count from 0: steps[i] is the one to leave out.": _without(theta0, steps, i - 1)
+        if i
+        else every,
+    }
 
 
 @exercise(
     [
-        (random_tensor(i, *s), lams, [random_tensor(10 * i + 20 + k, *s) for k in range(len(lams))])
-        for i, (s, lams) in enumerate(SUMS)
+        (random_tensor(i + 60, *s), random_tensor(i + 70, *s), 0.3 + i)
+        for i, s in enumerate([(4, 6), (5, 3), (3, 3), (2, 7)])
     ]
 )
-def added_steps(theta, lams, directions):
-    """Checks added_steps(theta, lams, directions): theta minus the sum of lam_i * direction_i."""
-    none = torch.zeros_like(theta)
-    parts = [lam * direction for lam, direction in zip(lams, directions)] or [none]
-    total, mean = sum(parts), sum(parts) / len(parts)
-    first_lam = (lams or [0.0])[0] * sum(directions, none)
-    return theta - total, {
-        "the step is subtracted: theta - lam * direction.": theta + total,
-        "every step starts from the weight as it is: take off all of them.": theta - parts[-1],
-        "this is the change alone: take it off theta.": total,
-        "the steps are added up, not averaged.": theta - mean,
-        "only the first step was made: take off all of them.": theta - parts[0],
-        "each direction has a lam of its own.": theta - first_lam,
+def side_effect(g_i, d_j, lam_j):
+    """Checks side_effect(g_i, d_j, lam_j): minus lam_j times the dot product of g_i and d_j."""
+    dot = (g_i * d_j).sum()
+    return -lam_j * dot, {
+        "the edit subtracts lam * d, so the change has a minus.": lam_j * dot,
+        "this is a cosine: do not divide by the norms.": -lam_j * dot / (g_i.norm() * d_j.norm()),
+        "a long step changes more: multiply by lam_j.": -dot,
+        "do not divide by lam_j: the change is proportional to it.": -dot / lam_j,
+        "the change is a sum over the entries, not their mean.": -lam_j * dot / g_i.numel(),
+        "the product has a sign: no absolute value.": -lam_j * dot.abs(),
+        "this is the effect of an edit along g_i itself; take d_j.": -lam_j * (g_i * g_i).sum(),
+        "this is the effect of j's edit along d_j alone; take g_i too.": -lam_j * (d_j * d_j).sum(),
     }
 
 

@@ -3,6 +3,7 @@
 import math
 
 import numpy as np
+import pandas as pd
 
 from slugkit.workbook.teach.checks.bench import Bench, exercise, flags, random_tensor, several
 
@@ -131,4 +132,54 @@ def name_outcome(function) -> None:
         look = HINTS[wanted] if known else f"return one of {', '.join(map(repr, HINTS))}."
         seen = f"{got!r} came back for {answer!r}, the picture showing {name}"
         bench.hold(got == wanted, f"{seen}; {wanted!r} was expected", look)
+    bench.done()
+
+
+CLAIMS = ("more", "less", "no difference")
+GAINS = [
+    ([0.1, 0.9, 0.3, 0.7], [0.0, 0.5, 0.1, 0.4]),
+    ([0.8, 0.2, 0.6, 0.1, -0.3], [0.0, 0.3, 0.1, 0.4, 0.3]),
+    ([0.5, 0.1, -0.2, 0.9], [0.2, 0.21, 0.2, 0.2]),
+    ([0.2, 0.9, 0.1, 0.8], [0.3, 0.1, 0.3, 0.15]),
+]
+"""Tables of pairs: alike, and by how much the FA@5 of both is above that of each alone."""
+
+
+def _claim(table: pd.DataFrame) -> tuple[str, float]:
+    """What the halves of a table of pairs say, and their difference."""
+    gain = (table["both"] - table["alone"])[table["alike"].sort_values(kind="stable").index]
+    half = len(gain) // 2
+    apart = gain.iloc[-half:].mean() - gain.iloc[:half].mean()
+    return CLAIMS[0 if apart > 0.02 else 1 if apart < -0.02 else 2], apart
+
+
+def pair_experiment(function, table: pd.DataFrame | None = None) -> None:
+    """Checks an experiment on pairs: the claim that the function makes of made-up tables, then the
+    form of the reader's own table, and the claim about it.
+
+    table: of `slugkit.unlearning.adding.pair_rows`; None checks the function alone.
+    """
+    bench = Bench(function)
+    tables = [
+        pd.DataFrame({"alike": alike, "alone": 0.1, "both": 0.1 + np.array(gain)})
+        for alike, gain in GAINS
+    ]
+    if table is not None:
+        shares = table[["alone", "both"]].to_numpy(float)
+        look = "make the table with adding.pair_rows."
+        bench.hold(len(table) > 1, f"{len(table)} pairs came; two or more were expected", look)
+        bench.hold(((shares >= 0) & (shares <= 1)).all(), "a share lies outside 0..1", look)
+        named = table[["first", "second"]].apply(frozenset, axis=1)
+        bench.hold(named.map(len).eq(2).all(), "somebody is paired with themselves", look)
+        twice = "a pair stands twice, perhaps in the other order"
+        bench.hold(named.is_unique, twice, "each pair counts once.")
+        tables.append(table)
+    for made in tables:
+        wanted, apart = _claim(made)
+        said = bench.call(made)
+        ok = isinstance(said, str) and said in CLAIMS
+        bench.need(ok, f"{str(said)[:40]!r} came back", f"return one of {', '.join(CLAIMS)}.")
+        seen = f"{said!r} came back; the more alike half gains {100 * apart:.1f} points more"
+        look = "compare both - alone, the half with larger alike against the other; 2 points count."
+        bench.hold(said == wanted, f"{seen}, which is {wanted!r}", look)
     bench.done()
