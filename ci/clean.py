@@ -126,7 +126,9 @@ def clean(notebook, runs=""):
     notebook.cells = [cell for cell in notebook.cells if "injected-parameters" not in tags(cell)]
     for cell in notebook.cells:
         keep = {
-            name: cell.metadata[name] for name in ("tags", "jupyter") if cell.metadata.get(name)
+            name: cell.metadata[name]
+            for name in ("tags", "jupyter", "student")
+            if cell.metadata.get(name)
         }
         cell.metadata = nbformat.from_dict(keep)
         if cell.cell_type == "code":

@@ -14,10 +14,21 @@ from slugkit.base import SearchFailedError
 from slugkit.data import Source
 from slugkit.evaluation.clip import cosine_matrix
 from slugkit.evaluation.statistics import MEAN, WORST, tidy
+from slugkit.method.directions import retain_aware_directions
 from slugkit.method.layers import short
+from slugkit.models import Clip
 from slugkit.patch import Patch
+from slugkit.unlearning.gradients import forget_gradient
 from slugkit.unlearning.result import Result
-from slugkit.unlearning.several import SeveralScorer, curve_rows, interference
+from slugkit.unlearning.retain import RetainSide
+from slugkit.unlearning.several import (
+    SeveralScorer,
+    as_table,
+    curve_rows,
+    interference,
+    several_exam,
+)
+from slugkit.unlearning.together import joint_gradient, joint_step, own_steps, text_layers
 
 Edits = dict[str, Patch]
 """Concept -> the patch that forgets it."""
@@ -259,3 +270,65 @@ def say_sum(matrix: pd.DataFrame, curve: pd.DataFrame) -> None:
             f"{group}: {100 * was:.1f} % before, {100 * worst.min():.1f} % with the costliest"
             f" single edit ({worst.idxmin()}), {100 * now:.1f} % with all."
         )
+
+
+def retain_aware_edits(
+    clip: Clip,
+    source: Source,
+    names: list[str],
+    damping: float,
+    forget_size: int = 120,
+    retain_size: int = 2560,
+    batch_size: int = 128,
+    seed: int = 0,
+) -> dict[str, list[Patch]]:
+    """SLUG-R for several concepts on one layer of the text tower, in two ways.
+
+    The joint step is searched on every matrix of the blocks; on the layer that wins, each concept's
+    own step is searched as if the others were not there.
+
+    Args:
+        names: the concepts; no retain caption names one of them.
+        damping: of the direction.
+        forget_size, retain_size, batch_size, seed: as of `slugkit.unlearn`.
+
+    Returns:
+        "SLUG-R, added" -> one patch a concept; "SLUG-R, one joint step" -> one patch.
+
+    Raises:
+        SearchFailedError: no step on any layer forgets all of them.
+    """
+    layers = text_layers(clip, projection=False)
+    forget = {c: source.forget_set(c, forget_size, seed) for c in names}
+    own = {c: forget_gradient(clip, pairs, batch_size, layers) for c, pairs in forget.items()}
+    moments = RetainSide(clip, source, names, retain_size, batch_size, seed).moments(layers)
+    search = SeveralScorer(clip, several_exam(source, names, "search"))
+    along = retain_aware_directions(joint_gradient(own.values()), moments, damping)
+    joint, _ = joint_step(clip, search, names, along, layers)
+    at = joint[0].layer
+    here = {at: moments[at]}
+    each = {c: retain_aware_directions({at: own[c][at]}, here, damping)[at] for c in names}
+    added, _ = own_steps(clip, search, at, each)
+    return {"SLUG-R, added": added, "SLUG-R, one joint step": joint}
+
+
+def ways_beside(
+    scorer: SeveralScorer, ways: dict[str, list[Patch]], metrics: pd.DataFrame
+) -> pd.DataFrame:
+    """The report of several ways as a table to read, the model before and SLUG's sum first.
+
+    Args:
+        ways: name -> its patches.
+        metrics: what notebook 08 left (`curve_metrics`): SLUG's edits, all added.
+
+    Returns:
+        One line a way, accuracies in percent.
+    """
+    names, back = scorer.exam.concepts, {said: group for group, said in GROUPS.items()}
+    last = metrics[metrics["stage"] == "after"]
+    last = last[last["concept"] == last["concept"].iloc[-1]]
+    keys = zip(last["group"], last["metric"], last["wording"])
+    slug = last.assign(group=[back.get(key, key[0]) for key in keys], way="SLUG, added")
+    before = curve_rows(scorer, names, [], way="before")
+    rows = [curve_rows(scorer, names, patches, way=way) for way, patches in ways.items()]
+    return as_table(pd.concat([before, slug[["group", "value", "way"]], *rows]))

@@ -46,12 +46,13 @@ READS: dict[str, tuple[str, ...]] = {
     "00_start_here": (),
     "01_data_curation": (),
     "02_gradients": ("sets",),
-    "03_rank_layers": ("gradients.safetensors",),
+    "03_rank_layers": ("sets", "gradients.safetensors"),
     "04_one_step_update": ("sets", "gradients.safetensors", "layers.parquet"),
-    "05_evaluate_clip": ("sets", "search.parquet", "patches/text.safetensors"),
-    "06_evaluate_stable_diffusion": ("sets", "gradients.safetensors", "layers.parquet"),
+    "05_evaluate_clip": ("search.parquet", "patches/text.safetensors"),
+    "06_evaluate_stable_diffusion": (),
     "07_evaluate_vision_language": ("sets", "gradients.safetensors", "layers.parquet"),
     "08_several_concepts": (),
+    "09_sparing_the_others": ("sets", "search.parquet", "patches/text.safetensors"),
 }
 """What a notebook needs of earlier ones, so that it need not wait for the rest. One that is not
 listed waits for all before it."""
