@@ -52,7 +52,12 @@ READS: dict[str, tuple[str, ...]] = {
     "06_evaluate_stable_diffusion": (),
     "07_evaluate_vision_language": ("sets", "gradients.safetensors", "layers.parquet"),
     "08_several_concepts": (),
-    "09_sparing_the_others": ("sets", "search.parquet", "patches/text.safetensors"),
+    "09_sparing_the_others": (
+        "sets",
+        "search.parquet",
+        "patches/text.safetensors",
+        "metrics/08.parquet",
+    ),
 }
 """What a notebook needs of earlier ones, so that it need not wait for the rest. One that is not
 listed waits for all before it."""
