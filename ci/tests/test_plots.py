@@ -57,7 +57,7 @@ FIGURES = {
     "pareto": lambda: plots.pareto(layers_table(), "vision"),
     "layer_arrows": lambda: plots.layer_arrows({"A": ([4, 3], [0, 4], [1.8, 2.4])}),
     "alignment_cost": lambda: plots.alignment_cost(
-        layers_table().query("candidate and tower == 'text'").assign(cost=0.1)
+        layers_table().query("candidate and tower == 'text'").assign(cost=lambda t: t["importance"])
     ),
     "front_membership": lambda: plots.front_membership(layers_table()),
     "gradient_agreement": lambda: plots.gradient_agreement(agreement_table()),

@@ -355,8 +355,10 @@ def alignment_cost(costs: pd.DataFrame):
     ax.set_ylabel("accuracy lost by what must\nstay, once forgotten (points)")
     look.log_axis(ax.xaxis)
     look.legend_below(fig, 2)
-    r = costs["alignment"].corr(costs["cost"], method="spearman")
-    finding = f"Rank correlation of alignment and cost: {r:+.2f} (n = {len(costs)} layers)"
+    finding = f"Too few layers forgot to tell (n = {len(costs)})"
+    if len(costs) > 2 and costs["cost"].nunique() > 1:
+        r = costs["alignment"].corr(costs["cost"], method="spearman")
+        finding = f"Rank correlation of alignment and cost: {r:+.2f} (n = {len(costs)} layers)"
     look.headline(fig, finding)
     look.place_labels(ax, x[front], y[front], [short(n) for n in costs["layer"][front]])
     return fig, f"{finding}. Each point is a layer on which some step forgot."

@@ -71,6 +71,9 @@ def run_series(
     folder.mkdir(parents=True, exist_ok=True)
     jobs = jobs or jobs_for(plan)
     one_thread = thread_environment()
+    if jobs > 1:
+        with contextlib.suppress(ImportError):
+            import black  # noqa: F401  papermill does; two threads at once would see half of it
     with _alone(folder, echo), _environment(SLUGKIT_HEADLESS="1", **one_thread):
         return _Series(folder, plan, force, cell_timeout, jobs, echo).run()
 
