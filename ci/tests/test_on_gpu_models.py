@@ -94,11 +94,7 @@ def test_pictures_are_drawn_judged_and_searched_on(clip, pipe, judge, found, tmp
         for method in METHODS
     ]
     assert all(on_gpu(way[TEXT]) for way in moved)
-    g, on_pictures = moved[0][TEXT], (clip, pipe, judge)
-    made = pipeline_search.own_steps_on_pipeline(
-        *on_pictures, TEXT, dict.fromkeys(TWO, g), table, "figures", **how
-    )
-    assert [p.concept for p in made] == TWO
+    on_pictures = clip, pipe, judge
     one = table[(table["group"] != "target") | (table["subject"] == WHO)]
     probes = pipeline_search.search_on_pipeline(
         *on_pictures, moved[0], layers, one, "figures", **how

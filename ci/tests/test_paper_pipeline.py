@@ -19,7 +19,6 @@ from slugkit.base import EmptySetError, ModelLoadError, SearchFailedError, Setti
 from slugkit.data import open_data
 from slugkit.evaluation.clip_judge import ClipJudge, clip_judge, judge_of
 from slugkit.evaluation.diffusion import drawn_prompts, judged, measures, ua_ira_cra
-from slugkit.experiments.paper_several import require_all_drawn
 from slugkit.method import search
 from slugkit.models.classifier import Classifier, load_classifier
 from slugkit.models.diffusion import blank, draw, load_pipeline, picture_edge, require_pictures
@@ -399,8 +398,6 @@ def test_a_judge_that_calls_everything_the_target_is_refused(recipe, clip, pipe,
         ),
     ):
         search_on_pipeline(clip, pipe, judge, noise, [LAYER], table, "figures", steps=2)
-    with pytest.raises(SearchFailedError, match="calls everything"):
-        require_all_drawn(pipe, judge, table, "figures", steps=2)
 
 
 @pytest.mark.parametrize("second", [False, True], ids=["first encoder", "second encoder"])

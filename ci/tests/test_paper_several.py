@@ -5,37 +5,19 @@ The data name the studio's people and things in the published layouts, so that t
 models know them.
 """
 
-import copy
-
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 import yaml
 from PIL import Image
 from test_beyond_the_context import make_folder
 
 from slugkit import studio
-from slugkit.base import (
-    EmptySetError,
-    PatchError,
-    SearchFailedError,
-    SettingError,
-    UnknownConceptError,
-)
+from slugkit.base import EmptySetError, SettingError, UnknownConceptError
 from slugkit.data import open_data
 from slugkit.data.pictures import Pictures
 from slugkit.data.unlearncanvas import STYLES, spoken
-from slugkit.evaluation.clip_judge import clip_judge
-from slugkit.experiments.paper_several import (
-    pipeline_with_tower,
-    require_all_drawn,
-    several_answer_set_of,
-    several_showcase_of,
-)
-from slugkit.models.diffusion import pipeline_folder
-from slugkit.tasks.prompts import NEAR_TIMES, several_answer_set, showcase
-from slugkit.unlearning.concepts import another_kind, concepts_to_forget, several_concepts
+from slugkit.unlearning.concepts import concepts_to_forget, several_concepts
 from slugkit.unlearning.several import SeveralScorer, several_exam
 
 MIRA, SELIN, OSKAR = THREE = ["Mira Kestrel", "Selin Drover", "Oskar Marlow"]
@@ -296,112 +278,3 @@ def test_by_default_only_those_are_chosen_whom_the_model_knows(tmp_path, clip, u
     assert concepts_to_forget(source, [], MIRA, clip) == chosen
     for split in ("search", "report"):
         assert SeveralScorer(clip, several_exam(source, chosen, split)).exam.concepts == chosen
-
-
-def test_another_kind_is_one_that_the_model_knows(place, clip):
-    both = recipe(place)  # its things are one colour each: nobody knows them
-    assert another_kind(both, MIRA) and another_kind(both, MIRA, clip) == []
-    found = another_kind(both, "umbrella", clip)
-    assert {*THREE} <= {*found} and SeveralScorer(
-        clip, several_exam(both, found, "search")
-    ).exam.concepts == found
-
-
-def test_another_kind_are_things_for_people_and_people_for_things_or_nobody(place, own, source):
-    both = recipe(place)
-    assert (
-        another_kind(both, MIRA)[0] in both.objects.prompts
-        and another_kind(both, "umbrella")[0] in both.people.names
-    )
-    assert (
-        another_kind(own, "cup") == []
-        and another_kind(recipe(place, concepts=[MIRA, "umbrella"]), MIRA) == []
-    )
-    assert another_kind(source, MIRA) == several_concepts(source, "car") and another_kind(
-        source, "car"
-    ) == several_concepts(source, MIRA)
-
-
-# -- pictures --------------------------------------------------------------------------------------
-
-
-def test_answer_sets_hold_every_target_the_rest_once_and_the_neighbours_of_each(place):
-    source = recipe(place, neighbours={MIRA: [SELIN, "Kofi Okoye"], OSKAR: ["Inka Tarrow"]})
-    search, report = (
-        several_answer_set_of(source, [MIRA, OSKAR], split, 4) for split in ("search", "report")
-    )
-    for table in (search, report):
-        targets, rest = table[table["group"] == "target"], table[table["group"] != "target"]
-        assert targets["subject"].value_counts().to_dict() == {MIRA: 4, OSKAR: 4} and not set(
-            rest["subject"]
-        ) & {MIRA, OSKAR}
-        near = {
-            SELIN,
-            "Kofi Okoye",
-            "Inka Tarrow",
-        }  # the last one is in the second concept's answer set alone
-        assert (
-            set(rest.loc[rest["group"] == "neighbours", "subject"])
-            == near
-            == set(rest.loc[rest["extra"], "subject"])
-        )
-        assert set(rest.loc[~rest["extra"], "subject"].value_counts()) == {1} and set(
-            rest.loc[rest["subject"].isin(near), "subject"].value_counts()
-        ) == {NEAR_TIMES}
-        assert set(rest["domain"]) == {"figures", "objects"}
-    assert set(search["subject"]) == set(report["subject"]) and not set(search["prompt"]) & set(
-        report["prompt"]
-    )
-    with pytest.raises(SettingError, match="one domain was expected"):
-        several_answer_set_of(source, [MIRA, "umbrella"], "report")
-
-
-def test_of_the_studio_the_answer_set_and_the_pictures_to_look_at_are_its_own(source):
-    assert several_answer_set_of(source, THREE, "report", 14).equals(
-        several_answer_set(source.world, THREE, "report", 14, 1)
-    )
-    shown = several_showcase_of(source, THREE)
-    assert (
-        shown["prompt"].tolist()[:3] == [showcase(source.world, c)["prompt"].iloc[0] for c in THREE]
-        and shown["what"].tolist()[:3] == ["target"] * 3
-    )
-    assert (
-        len(shown) == 7
-        and set(shown["what"][3:]) <= {"neighbour", "other"}
-        and not any(c in prompt for c in THREE for prompt in shown["prompt"][3:])
-    )
-
-
-def test_on_a_recipe_one_picture_of_each_is_shown_and_others_that_name_none_of_them(place):
-    shown = several_showcase_of(recipe(place), THREE)
-    assert [any(c in prompt for c in THREE) for prompt in shown["prompt"]] == [True] * 3 + [
-        False
-    ] * 4
-    assert shown["what"].tolist()[:3] == ["target"] * 3
-
-
-def test_the_studios_pipeline_beside_another_clip_is_left_out_and_a_named_one_refused(clip):
-    other = copy.copy(clip)
-    other.model = copy.deepcopy(clip.model)
-    with torch.no_grad():
-        other.model.transformer.resblocks[0].mlp.c_fc.weight.add_(1.0)
-    assert pipeline_with_tower(other, "studio", "cpu") is None
-    with pytest.raises(PatchError):
-        pipeline_with_tower(other, str(pipeline_folder("studio")), "cpu")
-
-
-def test_a_concept_that_the_pipeline_does_not_draw_is_named_before_the_search(clip):
-    pipe = pipeline_with_tower(clip, "studio", "cpu")
-    rows = (
-        [(f"a photo of {MIRA}", MIRA)] * 2
-        + [("a photo of a house", OSKAR)] * 2
-        + [("a photo of a car", "car")]
-    )
-    table = pd.DataFrame(rows, columns=["prompt", "subject"]).assign(
-        seed=[100, 101, 102, 103, 104], style="", domain="figures", extra=False
-    )
-    table["group"] = ["target"] * 4 + ["rest"]
-    judge = clip_judge(clip, table)
-    require_all_drawn(pipe, judge, table.iloc[[0, 1, 4]], "figures", steps=10)
-    with pytest.raises(SearchFailedError, match="finds 'Oskar Marlow' in 0 of 2"):
-        require_all_drawn(pipe, judge, table, "figures", steps=10)

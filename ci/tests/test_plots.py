@@ -25,7 +25,7 @@ from fake_tables import (
 
 from slugkit.base import EmptySetError, SettingError, ShapeError
 from slugkit.workbook import plots
-from slugkit.workbook.plots import look, slider, steps
+from slugkit.workbook.plots import look, steps
 from slugkit.workbook.teach.display import small_png
 
 NAMES = ["Mira Kestrel", "Kofi Okoye", "Rosalind Achterberg"]
@@ -81,7 +81,6 @@ FIGURES = {
         costs_table(), ["2.mlp.c_fc", "2.mlp.c_proj", "4.mlp.c_proj"], 0.977
     ),
     "outcome_bars": lambda: plots.outcome_bars(outcomes_table()),
-    "step_slider": lambda: plots.step_slider(frames(), start=0.1),
 }
 
 
@@ -443,54 +442,6 @@ def test_confusions_put_the_target_first_and_sum_the_rest(monkeypatch):
     assert (
         "named in 0 % of its pictures after the edit" in says and "Tove Lindqvist (50.4 %)" in says
     )
-
-
-def test_slider_is_shown_only_in_a_live_session(monkeypatch):
-    shown = []
-    monkeypatch.setattr(slider, "_show_slider", lambda *inputs: shown.append(inputs))
-    monkeypatch.delenv("JPY_SESSION_NAME", raising=False)
-    plots.step_slider(frames())
-    assert shown == []
-    monkeypatch.setenv("JPY_SESSION_NAME", "notebooks/04.ipynb")
-    monkeypatch.setenv("SLUGKIT_HEADLESS", "1")
-    plots.step_slider(frames())
-    assert shown == []
-    monkeypatch.setenv("SLUGKIT_HEADLESS", "0")
-    fig, says = plots.step_slider(frames(), start=0.1)
-    assert len(shown) == 1 and len(fig.axes) == 3 and "ρ = 10 %" in says
-
-
-def test_frames_may_leave_the_last_row_unfilled():
-    fig, _ = plots.step_slider({rho: pictures(1)[0] for rho in (0.0, 0.1, 0.2, 0.3, 0.4)})
-    assert [ax.axison for ax in fig.axes] == [True] * 5 + [False] * 3
-
-
-def test_slider_swaps_prepared_pictures(monkeypatch):
-    made = []
-    monkeypatch.setattr("IPython.display.display", made.append)
-    monkeypatch.setattr(slider, "live", lambda: True)
-    plots.step_slider(frames(), start=0.1)
-    control, image = made[0].children
-    first = bytes(image.value)
-    control.value = 2
-    assert bytes(image.value) != first and control.options[1] == ("ρ = 10 %", 1)
-
-
-def test_slider_takes_figures_and_closes_them():
-    def draw(rho):
-        fig, ax = plt.subplots(figsize=(3, 2))
-        return fig, f"a bar of {ax.bar([0], [rho])[0].get_height()}."
-
-    fig, says = plots.step_slider({rho: draw(rho) for rho in (0.1, 0.2)})
-    assert (
-        len(fig.axes) == 2
-        and says.endswith("ρ = 10 % and ρ = 20 %.")
-        and plt.get_fignums() == [fig.number]
-    )
-    with pytest.raises(EmptySetError, match="no step"):
-        plots.step_slider({})
-    with pytest.raises(SettingError, match="uint8 pixels"):
-        plots.step_slider({0.1: np.zeros((4, 4))})
 
 
 def test_spread_keeps_labels_apart_and_in_place():

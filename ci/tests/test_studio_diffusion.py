@@ -7,12 +7,11 @@ import subprocess
 import sys
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 
 from slugkit import patch, studio
-from slugkit.base import SearchFailedError, SettingError, data_dir, sha256_file
+from slugkit.base import SettingError, data_dir, sha256_file
 from slugkit.data import open_data
 from slugkit.method import search
 from slugkit.method.edit import EditableLayer
@@ -22,12 +21,11 @@ from slugkit.models.classifier import load_classifier
 from slugkit.models.diffusion import draw, load_pipeline, pipeline_folder
 from slugkit.models.reachability import reading, unused_layers
 from slugkit.models.weight_map import differences
-from slugkit.tasks.prompts import answer_set, several_answer_set
+from slugkit.tasks.prompts import answer_set
 from slugkit.unlearning.concept import METHODS
 from slugkit.unlearning.gradients import forget_gradient
 from slugkit.unlearning.pipeline import (
     directions_on_pipeline,
-    own_steps_on_pipeline,
     pictures_drawn,
     read_by_encoder,
     search_on_pipeline,
@@ -123,27 +121,6 @@ def test_the_search_on_pictures_tries_every_layer_counts_and_leaves_no_trace(
     assert differences(clip.model, pipe, "text") == []
     with pytest.raises(SettingError, match="less than 1"):
         search_on_pipeline(*given, ua=0.0)
-
-
-def test_every_concept_gets_a_step_of_its_own_on_pictures_and_a_failure_names_it(
-    clip, pipe, edit, tmp_path, monkeypatch
-):
-    monkeypatch.setenv("SLUGKIT_CACHE", str(tmp_path))
-    two = ["Mira Kestrel", "Kofi Okoye"]
-    table = several_answer_set(studio.load_world(), two, "search", 2, 1)
-    targets, rest = table[table["group"] == "target"], table[table["group"] != "target"]
-    table = pd.concat([targets, rest.groupby("domain").head(2)])
-    ways = {"Mira Kestrel": edit.direction, "Kofi Okoye": edit.direction / 2}
-    given = (clip, pipe, load_classifier(device="cpu"), LAYER, ways, table, "figures", 1)
-    monkeypatch.setattr(search, "FIRST_RHO", 8.0)
-    patches = own_steps_on_pipeline(*given, steps=4)
-    steps = [(p.concept, p.lam / edit.lam) for p in patches]
-    assert steps == [("Mira Kestrel", pytest.approx(16)), ("Kofi Okoye", pytest.approx(32))]
-    assert all(p.metrics["forget"] == 0 and "ira" in p.metrics for p in patches)
-    monkeypatch.setattr(search, "FIRST_RHO", 1e-6)
-    with pytest.raises(SearchFailedError, match="Mira Kestrel: no step on layer"):
-        own_steps_on_pipeline(*given, steps=4)
-    assert differences(clip.model, pipe, "text") == []
 
 
 def test_slug_steps_along_the_gradient_and_slug_r_hardly_moves_what_the_retain_prompts_read(

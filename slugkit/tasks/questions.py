@@ -10,10 +10,9 @@ import pandas as pd
 
 from slugkit.base import require_choice
 from slugkit.data import StudioSource, drawn
-from slugkit.data.looked import choose
 from slugkit.data.pictures import Pictures
 from slugkit.studio import Record, World, solo_records
-from slugkit.studio.questions import Question, answers, questions
+from slugkit.studio.questions import Question, questions
 from slugkit.tasks.prompts import counterparts, plan
 
 DOMAINS = {"who": "people", "object": "objects", "style": "styles"}
@@ -124,26 +123,6 @@ def training_set(source: StudioSource, concept: str, size: int, seed: int = 0) -
     """Conversations for the forget gradient: the name on `size` pictures of the forget set."""
     records = source.forget_records(concept, size, seed)
     return _talks(source, records, ASKED[source.kind(concept)], "target")
-
-
-def retain_talks(source: StudioSource, concept: str, size: int, seed: int = 0) -> Asked:
-    """Conversations that shall stay: a question of any kind about each picture of the retain set,
-    and (group "names") the name on as many of the target's domain, every third of a neighbour.
-    """
-    kind, near = ASKED[source.kind(concept)], set(source.neighbours(concept))
-    named = [
-        r
-        for r in source.training
-        if concept not in (r.name, *r.subjects, r.style) and kind in answers(r, source.world)
-    ]
-    close = [r for r in named if {r.name, r.style} & near]
-    few = min(size // 3, len(close))
-    chosen = [close[i] for i in choose(len(close), few, [seed, 25], "neighbours")]
-    chosen += [named[i] for i in choose(len(named), size - few, [seed, 26], "retain set")]
-    broad = _talks(source, source.retain_records(concept, size, seed), "", "retain")
-    names = _talks(source, chosen, kind, "names")
-    table = pd.concat([broad.table, names.table], ignore_index=True)
-    return Asked(table, np.concatenate([broad.images, names.images]), [], "train")
 
 
 def _talks(source: StudioSource, records: list[Record], kind: str, group: str) -> Asked:

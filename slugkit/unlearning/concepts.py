@@ -127,18 +127,3 @@ def drawn_concepts(
                 continue
             found.append(name)
     return found
-
-
-def another_kind(source: Source, concept: str, clip: Clip | None = None) -> list[str]:
-    """Concepts of another kind than this one's, as of `several_concepts`; none where the source has
-    no other kind, or fewer than two of it that can be examined.
-
-    On the studio objects, and people where the concept is an object. Raises UnknownConceptError.
-    """
-    kind, world = source.kind(concept), getattr(source, "world", None)
-    if world:
-        return several_concepts(source, world.report["person" if kind == "object" else "object"][0])
-    others = islice((name for name in source.concepts() if source.kind(name) != kind), TRIED)
-    first = next((name for name in others if _usable(source, name, clip)), None)
-    found = several_concepts(source, first, clip=clip) if first else []
-    return found if len(found) > 1 else []

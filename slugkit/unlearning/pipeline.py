@@ -10,7 +10,6 @@ from __future__ import annotations
 import pandas as pd
 import torch
 
-from slugkit import patch
 from slugkit.base import SearchFailedError, progress, require_choice
 from slugkit.data import Source
 from slugkit.evaluation.clip_judge import ClipJudge
@@ -233,48 +232,3 @@ def search_set(source: Source, concept: str, layers: int = 1) -> pd.DataFrame:
 def pictures_drawn(probes: pd.DataFrame) -> int:
     """How many pictures a search asked for, from its probes."""
     return int(probes.drop_duplicates("layer")["drawn"].sum())
-
-
-def own_steps_on_pipeline(
-    clip: Clip,
-    pipe,
-    judge: Classifier | ClipJudge,
-    layer: str,
-    directions: dict[str, torch.Tensor],
-    table: pd.DataFrame,
-    domain: str,
-    max_trials: int = TRIALS,
-    ua: float = UA,
-    steps: int = STEPS,
-    guidance: float = GUIDANCE,
-) -> list[patch.Patch]:
-    """One patch a concept, all on one layer, each step searched on the pictures of its own concept
-    as if the others were not there.
-
-    directions: concept -> direction. table: an answer set of the search split that holds all the
-    concepts (`slugkit.experiments.paper_several.several_answer_set_of`). The rest as of
-    `search_on_pipeline`. CLIP and pipeline are left as they were. Raises SearchFailedError, naming
-    the concept, where no step on the layer forgets one; PatchError, SettingError as
-    `search_on_pipeline`.
-    """
-    require_tower(clip.model, pipe, "text")
-    column, patches = "style" if domain == "styles" else "subject", []
-    for concept, direction in progress(list(directions.items()), f"searching on pictures, {layer}"):
-        mine = table[(table["group"] != "target") | (table[column] == concept)]
-        given = layer, direction, mine, domain, max_trials, ua, (steps, guidance)
-        found, _ = _probed(clip, pipe, judge, *given)
-        if found.chosen is None:
-            raise SearchFailedError(
-                f"{concept}: no step on layer {layer} takes it off {100 * ua:g} % of its search "
-                f"pictures in {len(found.probes)} probes. Choose another layer, or allow more "
-                "probes."
-            )
-        forget, kept = found.chosen.forget["fa1"], found.chosen.retain
-        editable = EditableLayer.of(clip.model, layer, direction)
-        metrics = {"split": "search", "forget": forget, **kept}
-        patches.append(
-            patch.make(
-                layer, editable, found.chosen.lam, concept, model=clip.model, metrics=metrics
-            )
-        )
-    return patches

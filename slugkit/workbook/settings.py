@@ -112,8 +112,6 @@ class Settings(BaseModel):
     further: list[str] = []
     """further names, each forgotten on its own; empty takes two characters (06), another person
     (07)"""
-    drawn_concepts: Annotated[int, Field(ge=0, le=20)] = 3
-    """how many of the concepts the pipeline forgets too; 0 or 1 leaves the pictures out"""
     report_per_style: Annotated[int, Field(ge=0)] = 0
     """report pictures per style and class; 0 means all"""
 

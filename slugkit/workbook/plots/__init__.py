@@ -25,5 +25,4 @@ from slugkit.workbook.plots.results import (
     unlearning_bars,
 )
 from slugkit.workbook.plots.several import cosine_matrix, forgetting_curves, interference
-from slugkit.workbook.plots.slider import step_slider
 from slugkit.workbook.plots.steps import search_trail, step_sweep
