@@ -332,7 +332,7 @@ def layer_arrows(example: dict):
         ax.set(xlim=(-reach, reach), ylim=(-reach, reach), aspect="equal")
         ax.set_title(told[-1].replace(": ", "\n"), fontsize=9)
     handles = ax.get_legend_handles_labels()
-    fig.legend(*handles, loc="outside lower center", ncols=3)
+    fig.legend(*handles, loc="outside lower center", ncols=min(3, len(example)))
     look.headline(fig, "Importance compares two lengths, alignment two directions")
     return fig, f"Arrows of {len(example)} small layers. {'; '.join(told)}."
 
