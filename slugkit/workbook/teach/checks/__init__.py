@@ -8,7 +8,6 @@ from slugkit.workbook.teach.checks.formulas import (
     added_steps,
     alignment,
     cosine,
-    counterweight,
     felt,
     forget_loss,
     guided,
@@ -19,8 +18,8 @@ from slugkit.workbook.teach.checks.formulas import (
     retain_aware,
     retain_loss,
 )
-from slugkit.workbook.teach.checks.pictures import other_kinds
-from slugkit.workbook.teach.checks.rules import name_outcome, next_lam, pareto
+from slugkit.workbook.teach.checks.pictures import another_person, other_kinds
+from slugkit.workbook.teach.checks.rules import lost_names, name_outcome, next_lam, pareto
 from slugkit.workbook.teach.checks.scores import accuracy_at_k, unlearning_scores, wilson, zero_shot
 from slugkit.workbook.teach.checks.sets import concept_captions, disjoint, distinct_batches
 from slugkit.workbook.teach.checks.tables import dampings, two_concepts
