@@ -5,7 +5,7 @@ import math
 
 import pytest
 
-from slugkit.base import MissingArtefactError, SettingError
+from slugkit.base import MissingArtefactError, SettingError, root
 from slugkit.experiments import lmms
 
 
@@ -74,3 +74,10 @@ def test_a_missing_or_foreign_file_says_what_to_do(tmp_path):
 
 def test_the_command_quotes_folders():
     assert "'pretrained=my models/llava'" in lmms.command("my models/llava", "out")
+
+
+@pytest.mark.parametrize("state", ["before", "after"])
+def test_the_page_shows_the_command_that_is_written(state):
+    page = (root() / "notebooks" / "paper_scale" / "lmms_eval.md").read_text(encoding="utf-8")
+    assert lmms.command(state, f"results/{state}") in page
+    assert "lmms.compared(" in page and "result.applied(vlm)" in page

@@ -8,7 +8,7 @@ import re
 import torch
 import torch.nn.functional as F
 import wrong_tables
-from wrong_rows import KINDS, OF_KINDS
+from wrong_rows import KINDS, OF_KINDS, OF_PEOPLE, PEOPLE
 
 
 def concept_captions(captions, name):
@@ -124,6 +124,13 @@ def in_place_step(theta, g, lam):
     return theta
 
 
+def _lost(names, before, after):
+    """Share of the pictures right before that are wrong after, by name."""
+    rows = [(name, not a) for name, b, a in zip(names, before, after) if b]
+    found = {name: [gone for other, gone in rows if other == name] for name, _ in rows}
+    return {name: sum(gone) / len(gone) for name, gone in found.items()}
+
+
 def name_outcome(answer, name, names):
     said = answer.lower()
     if name.lower() in said:
@@ -157,8 +164,8 @@ RIGHT = {
     "take_one_off": lambda w, steps, i: one_off(w, steps, i),
     "side_effect": lambda g, d, lam: -lam * (g * d).sum().item(),
     "pair_experiment": lambda t: claim(t),
+    "lost_names": lambda names, before, after: _lost(names, before, after),
     "retain_aware": lambda g, x, delta: retain_aware(g, x, delta),
-    "counterweight": lambda f, r, c: f - c * max(0.0, ((f * r).sum() / (r * r).sum()).item()) * r,
 }
 
 
@@ -502,13 +509,6 @@ WRONG = [
         "whole name",
     ),
     ("name_outcome", lambda a, n, m: n.lower() in a.lower(), "return one of"),
-    ("counterweight", lambda f, r, c: f + c * (f * r).sum() / (r * r).sum() * r, "take it off"),
-    ("counterweight", lambda f, r, c: f - c * (f * r).sum() / r.norm() * r, "square of the norm"),
-    ("counterweight", lambda f, r, c: f - c * (f * r).sum() / (f * f).sum() * r, "norm of f"),
-    ("counterweight", lambda f, r, c: c * (f * r).sum() / (r * r).sum() * r, "subtract it from f"),
-    ("counterweight", lambda f, r, c: f - (f * r).sum() / (r * r).sum() * r, "no effect"),
-    ("counterweight", lambda f, r, c: f - c * (f * r).sum() / (r * r).sum() * r, "point apart"),
-    ("counterweight", lambda f, r, c: f[0], "shape"),
     ("take_one_off", lambda w, s, i: one_off(w, s, -1) + s[i], "rounds once more"),
     ("take_one_off", lambda w, s, i: one_off(w, s, -1), "all the steps"),
     ("take_one_off", lambda w, s, i: w - s[i], "the one to leave out"),
@@ -539,6 +539,59 @@ WRONG = [
     ("pair_experiment", lambda t: claim(t, least=0.0), "2 points"),
     ("pair_experiment", lambda t: claim(t, least=0.5), "2 points"),
     ("pair_experiment", lambda t: t["both"], "one of"),
+    (
+        "name_outcome",
+        lambda a, n, m: (
+            "another name"
+            if any(o.lower() in a.lower() for o in m)
+            else "right name"
+            if n.lower() in a.lower()
+            else "no name"
+        ),
+        "the right name first|'right name' was expected",
+    ),
+    ("name_outcome", lambda a, n, m: "no name", "upper and lower case"),
+    ("name_outcome", lambda a, n, m: "right name", "every name of the list"),
+    ("name_outcome", lambda a, n, m: name_outcome(a, n, m).title(), "return one of"),
+    (
+        "name_outcome",
+        lambda a, n, m: "right name" if a == n else name_outcome(a, n, m[:1]),
+        "every name of the list",
+    ),
+    ("lost_names", lambda n, b, a: _lost(n, [True] * len(b), a), "wrong before cannot lose"),
+    (
+        "lost_names",
+        lambda n, b, a: {
+            x: sum(p and not q for y, p, q in zip(n, b, a) if y == x) / n.count(x) for x in set(n)
+        },
+        "not by all",
+    ),
+    (
+        "lost_names",
+        lambda n, b, a: {
+            x: sum(p - q for y, p, q in zip(n, b, a) if y == x)
+            / sum(p for y, p in zip(n, b) if y == x)
+            for x in _lost(n, b, a)
+        },
+        "gained do not make up",
+    ),
+    ("lost_names", lambda n, b, a: {x: 1 - v for x, v in _lost(n, b, a).items()}, "kept the name"),
+    (
+        "lost_names",
+        lambda n, b, a: {
+            x: sum(p and not q for y, p, q in zip(n, b, a) if y == x) for x in _lost(n, b, a)
+        },
+        "divide for a share",
+    ),
+    (
+        "lost_names",
+        lambda n, b, a: dict.fromkeys(n, 0.0) | _lost(n, b, a),
+        "no right picture before",
+    ),
+    ("lost_names", lambda n, b, a: list(_lost(n, b, a).values()), "a dictionary"),
+    ("lost_names", lambda n, b, a: {x: v for x, v in _lost(n, b, a).items() if v}, "one share"),
+    ("lost_names", lambda n, b, a: {x: 100 * v for x, v in _lost(n, b, a).items()}, "one share"),
+    ("lost_names", lambda n, b, a: _lost(n, a, b), "one share"),
     ("retain_aware", lambda g, x, delta: retain_aware(g, x, delta, power=1), "by the inverse"),
     ("retain_aware", lambda g, x, delta: retain_aware(g, x, delta, divide=False), "divide X^T X"),
     (
@@ -602,5 +655,5 @@ WRONG = [
 
 RIGHT |= wrong_tables.RIGHT
 WRONG += wrong_tables.WRONG
-RIGHT |= {"other_kinds": lambda: KINDS}
-WRONG += OF_KINDS
+RIGHT |= {"other_kinds": lambda: KINDS, "another_person": lambda: PEOPLE}
+WRONG += OF_KINDS + OF_PEOPLE

@@ -70,6 +70,29 @@ def swept(source: Source, family: str, method: str = "SLUG") -> pd.DataFrame:
     return table.loc[mine, columns].round(1).reset_index(drop=True)
 
 
+def beside_llava(metrics: pd.DataFrame) -> pd.DataFrame:
+    """How often the target's name is said, as published and in a run, means over people: columns
+    origin, model, method, before, after (percent) and people.
+
+    metrics: rows of the family vlm, as of `QuestionExam.metrics`.
+    """
+    theirs = published("llava_mean").pivot(
+        index=["model", "identities"], columns="stage", values="value"
+    )
+    theirs = theirs.reset_index().rename(columns={"identities": "people"})
+    mine = metrics[(metrics["metric"] == "right name") & (metrics["group"] == "target")]
+    was = mine[mine["stage"] == "before"].set_index("concept")["value"]
+    rows = [theirs.assign(origin="published", method="SLUG")]
+    for (model, method), part in mine[mine["stage"] == "after"].groupby(
+        ["model", "method"], sort=False
+    ):
+        ours = {"origin": "ours", "model": model, "method": method, "people": len(part)}
+        ours["before"] = 100 * was[part["concept"]].mean()
+        rows.append(pd.DataFrame([ours | {"after": 100 * part["value"].mean()}]))
+    columns = ["origin", "model", "method", "before", "after", "people"]
+    return pd.concat(rows, ignore_index=True)[columns].round(1)
+
+
 def paper_rows(found: pd.DataFrame) -> pd.DataFrame:
     """A run's metric rows of the family clip under the paper's names: columns method, metric,
     value, low, high (percent) and n.

@@ -11,8 +11,10 @@ from slugkit.data.source import Exam
 from slugkit.evaluation.clip import answers
 from slugkit.evaluation.clip_judge import judge_of
 from slugkit.evaluation.statistics import above_chance
+from slugkit.evaluation.vlm_words import choose_words
 from slugkit.models import Clip
 from slugkit.models.diffusion import GUIDANCE, STEPS
+from slugkit.models.vlm import Vlm
 from slugkit.tasks.paper_prompts import domain_of
 from slugkit.unlearning.pipeline import UA, require_drawn, search_set
 
@@ -127,3 +129,27 @@ def drawn_concepts(
                 continue
             found.append(name)
     return found
+
+
+def named_people(source: Source, clip: Clip, vlm: Vlm, concept: str, named: list[str]) -> list[str]:
+    """The concept and what is forgotten beside it, each on its own, of a vision-language model: the
+    names given or, where none are, the next of its kind that is no neighbour of it and that the
+    model names; on the studio the next report concept. Without one the concept stands alone.
+
+    Raises UnknownConceptError for a name that the source does not know, and what
+    `several_concepts` raises.
+    """
+    for name in named:
+        source.kind(name)
+    if named:
+        return list(dict.fromkeys([concept, *named]))
+    near = source.neighbours(concept)
+    for name in several_concepts(source, concept, clip=clip)[1:]:
+        if name in near or concept in source.neighbours(name):
+            continue
+        try:
+            choose_words(vlm, source, name)
+        except (SearchFailedError, SettingError, EmptySetError):
+            continue
+        return [concept, name]
+    return [concept]

@@ -228,9 +228,11 @@ class OnVlm:
         return 1 - self.forgotten
 
     def names(self, job: Job, table: pd.DataFrame) -> list[str]:
-        """The layers that are searched; in the table the authors' alone stays on the front."""
+        """The layers that are searched; in the table the authors' alone stays on the front, and the
+        column pareto says which were.
+        """
         first = paper_layer(table, self.vlm)
-        table["front"] = table["layer"] == first
+        table["pareto"], table["front"] = table["front"], table["layer"] == first
         others = [] if self.paper_only else writing_layers(job.clip, self.vlm)
         return list(dict.fromkeys([first, *others]))
 

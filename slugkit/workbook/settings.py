@@ -100,9 +100,9 @@ class Settings(BaseModel):
     """pictures for the Frechet distance, 1000 or more; 0 leaves it out"""
     vision_language_model: Text = "studio"
     """studio, or a folder or hub id of a LLaVA whose vision tower is the CLIP's"""
-    questions: Annotated[int, Field(ge=1, le=100)] = 4
-    """report pictures of every other subject that questions are about, 28 times as many of the
-    target; 1 to 100"""
+    questions: Annotated[int, Field(ge=1, le=100)] = 2
+    """pictures of every other subject that questions are about, 28 times as many of each concept;
+    1 to 100"""
     answer_trials: Annotated[int, Field(ge=1, le=60)] = 10
     """upper bound on step lengths tried per layer on answers, 1 to 60"""
     answer_forgotten: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)] = 0.97

@@ -260,11 +260,14 @@ def changes(metrics: pd.DataFrame) -> pd.DataFrame:
     metric and group, cells 'before → after [low, high] (n)' in percent.
 
     metrics: the tidy metrics table, values 0..1, with rows of the stages before and after. Returns
-    a DataFrame of texts. Raises SettingError for a table without the columns.
+    a DataFrame of texts, which for no rows says so. Raises SettingError for a table without the
+    columns.
     """
     columns = ["concept", "method", "stage", "group", "metric", "value", "low", "high", "n"]
     look.need_columns(metrics, columns, "metrics")
     keys = ["concept", "metric", "group"]
+    if metrics.empty:
+        return pd.DataFrame({"no rows": ["nothing of this was asked"]})
     was = metrics[metrics["stage"] == "before"].set_index(keys)["value"]
     after = metrics[metrics["stage"] == "after"]
     cells = [f"{100 * was[tuple(row[k] for k in keys)]:.1f} → {_cell(row)}" for row in

@@ -50,7 +50,7 @@ READS: dict[str, tuple[str, ...]] = {
     "04_one_step_update": ("sets", "gradients.safetensors", "layers.parquet"),
     "05_evaluate_clip": ("search.parquet", "patches/text.safetensors"),
     "06_evaluate_stable_diffusion": (),
-    "07_evaluate_vision_language": ("sets", "gradients.safetensors", "layers.parquet"),
+    "07_evaluate_vision_language": (),
     "08_several_concepts": (),
     "09_sparing_the_others": (
         "sets",

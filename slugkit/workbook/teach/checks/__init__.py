@@ -9,7 +9,6 @@ from slugkit.workbook.teach.checks.experiments import batch_fronts, two_criteria
 from slugkit.workbook.teach.checks.formulas import (
     alignment,
     cosine,
-    counterweight,
     felt,
     forget_loss,
     guided,
@@ -20,8 +19,14 @@ from slugkit.workbook.teach.checks.formulas import (
     side_effect,
     take_one_off,
 )
-from slugkit.workbook.teach.checks.pictures import other_kinds
-from slugkit.workbook.teach.checks.rules import name_outcome, next_lam, pair_experiment, pareto
+from slugkit.workbook.teach.checks.pictures import another_person, other_kinds
+from slugkit.workbook.teach.checks.rules import (
+    lost_names,
+    name_outcome,
+    next_lam,
+    pair_experiment,
+    pareto,
+)
 from slugkit.workbook.teach.checks.scores import accuracy_at_k, unlearning_scores, wilson, zero_shot
 from slugkit.workbook.teach.checks.sets import concept_captions, disjoint, distinct_batches
 from slugkit.workbook.teach.checks.tables import dampings, two_concepts

@@ -185,26 +185,6 @@ def guided(empty, named, scale):
     }
 
 
-PULLS = zip(random_pairs([(5, 8), (3, 6), (4, 7), (6, 2)], 50), (1.0, 2.0, 0.5, 2.0), (1, 1, 1, -1))
-
-
-@exercise([(f + 1.5 * side * r, r, c) for (f, r), c, side in PULLS])
-def counterweight(forget, retain, c):
-    """Checks counterweight(forget, retain, c): forget - c max(0, <r, f>) / <r, r> retain."""
-    inner = (forget * retain).sum()
-    part, share = inner / (retain * retain).sum() * retain, c * inner * retain
-    off = forget - c * part
-    over_f = "divided by the norm of f: how much of r there is in f is <r, f> / <r, r>."
-    return off if inner > 0 else forget, {
-        "where the two point apart (<r, f> below 0) nothing is taken off.": off,
-        "the share is added: take it off.": forget + c * part,
-        "divide by the square of the norm, <r, r>.": forget - share / retain.norm(),
-        over_f: forget - share / (forget * forget).sum(),
-        "this is the share itself: subtract it from f.": c * part,
-        "c has no effect: it multiplies the share.": forget - part,
-    }
-
-
 ADDED = [
     (k, [random_tensor(10 * k + n, 4, 5).float() * 3**n for n in range(3 + k)])
     for k in (0, 1, 2, 3)

@@ -183,3 +183,60 @@ def pair_experiment(function, table: pd.DataFrame | None = None) -> None:
         look = "compare both - alone, the half with larger alike against the other; 2 points count."
         bench.hold(said == wanted, f"{seen}, which is {wanted!r}", look)
     bench.done()
+
+
+LOST = [  # names, right before, right after
+    ("AABB", (1, 1, 1, 1), (1, 0, 1, 1)),
+    ("AAAB", (1, 1, 0, 1), (0, 0, 0, 0)),
+    ("AAAB", (1, 1, 0, 0), (0, 1, 0, 0)),
+    ("AAABB", (1, 1, 0, 1, 0), (1, 0, 1, 1, 0)),
+    ("BAAA", (0, 1, 1, 0), (0, 1, 1, 1)),
+]
+
+
+def lost_names(function) -> None:
+    """Checks lost_names(names, before, after) -> {name: share 0..1 of the pictures that were right
+    before and are wrong after}, without those who had none right before. Raises CheckFailed.
+    """
+    bench = Bench(function)
+    for letters, before, after in LOST:
+        rows = [(n, bool(b), bool(a)) for n, b, a in zip(letters, before, after, strict=True)]
+        names, had, has = map(list, zip(*rows, strict=True))
+        mine = {n: [(b, a) for name, b, a in rows if name == n] for n in sorted(set(names))}
+        right = {n: [a for b, a in pairs if b] for n, pairs in mine.items()}
+        wanted = {n: 1 - sum(a) / len(a) for n, a in right.items() if a}
+        slips = {
+            "divide by the pictures that were right before, not by all.": {
+                n: sum(b and not a for b, a in pairs) / len(pairs) for n, pairs in mine.items()
+            },
+            "a picture that was wrong before cannot lose the name.": {
+                n: sum(not a for _, a in pairs) / len(pairs) for n, pairs in mine.items()
+            },
+            "names that were gained do not make up for lost ones.": {
+                n: sum(b - a for b, a in pairs) / sum(b for b, _ in pairs)
+                for n, pairs in mine.items()
+                if right[n]
+            },
+            "this is the share that kept the name.": {n: 1 - v for n, v in wanted.items()},
+            "this counts pictures: divide for a share.": {
+                n: len(right[n]) * v for n, v in wanted.items()
+            },
+            "leave out those who had no right picture before.": {
+                n: wanted.get(n, 0.0) for n in mine
+            },
+        }
+        got = bench.call(names, had, has)
+        bench.need(isinstance(got, dict), f"{got!r} came back", "return a dictionary of shares.")
+
+        def same(table, got=got):
+            return got.keys() == table.keys() and all(
+                math.isclose(got[n], v, abs_tol=1e-9) for n, v in table.items()
+            )
+
+        hints = [hint for hint, table in slips.items() if table != wanted and same(table)]
+        seen = (
+            f"{got} came back for {names}, right before {had}, after {has}; {wanted} was expected"
+        )
+        look = hints[0] if hints else "one share for each name that was right at least once before."
+        bench.hold(same(wanted), seen, look)
+    bench.done()

@@ -1,0 +1,173 @@
+"""Answers as an exam: what a vision-language model is asked about some concepts, and the rows of a
+run's one table that come of its answers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from slugkit.data import Source, StudioSource
+from slugkit.evaluation.statistics import tidy
+from slugkit.evaluation.vlm import OUTCOMES, answered, scores, showcase
+from slugkit.evaluation.vlm_words import choose_words
+from slugkit.models.vlm import Vlm
+from slugkit.tasks.paper_questions import questions_about
+from slugkit.tasks.questions import Asked, question_set, stranger_set
+
+OTHER_WORDS = ", other words"
+"""What a group is called further where it is asked in wordings that the model was never taught."""
+
+
+@dataclass
+class QuestionExam:
+    """Report questions about concepts that are forgotten one at a time. Make one with
+    `QuestionExam.of`.
+
+    Attributes:
+        asked: concept -> its questions (`slugkit.tasks.paper_questions.questions_about`).
+        words: concept -> the set of wordings, for the search.
+        says: why these wordings.
+        reworded: concept -> who is who, asked in wordings that the model was never taught; empty
+            where nobody knows what it was taught.
+        strangers: who-questions about people whom the model never met; None where nobody knows.
+        model: its name in the table of metrics.
+    """
+
+    asked: dict[str, Asked]
+    words: dict[str, str]
+    says: str
+    reworded: dict[str, Asked]
+    strangers: Asked | None = None
+    model: str = "studio"
+
+    @classmethod
+    def of(
+        cls, source: Source, vlm: Vlm, concepts: list[str], size: int = 2, model: str = "studio"
+    ) -> QuestionExam:
+        """The report exam of these concepts.
+
+        Args:
+            size: pictures of every other subject, 28 times as many of each concept, 1 or more.
+
+        Raises:
+            SearchFailedError: the model names a concept no more often than by chance.
+            SettingError, UnknownConceptError, EmptySetError: as of `questions_about`.
+        """
+        chosen = {concept: choose_words(vlm, source, concept) for concept in concepts}
+        words = {concept: name for concept, (name, _) in chosen.items()}
+        many = {
+            c: questions_about(source, c, "report", words[c], 28 * size, size) for c in concepts
+        }
+        says = chosen[concepts[0]][1]
+        if not isinstance(source, StudioSource):
+            return cls(many, words, says, {}, None, model)
+        unheard = {
+            c: question_set(source.world, c, "report", 14 * size, 1, taught=False) for c in concepts
+        }
+        by_name = {c: q.take((q.table["name"] != "").to_numpy()) for c, q in unheard.items()}
+        return cls(many, words, says, by_name, stranger_set(source.world, size=1), model)
+
+    def told(self, vlm: Vlm, results: Iterable[Any] = (), before: bool = True) -> pd.DataFrame:
+        """Ask every question of every concept as the model stands, then those about each result's
+        concept under its edits.
+
+        Args:
+            results: of `slugkit.unlearn`, at most one a concept and method.
+            before: whether the model as it stands is asked, too.
+
+        Returns:
+            One row an answer: concept, stage ("before" or "after"), method ("" before), number (the
+            row among the questions of its concept), the columns of the questions, answer, outcome
+            ("" where no name was asked for) and right. The group of strangers is "strangers", and
+            that of other wordings ends in OTHER_WORDS.
+
+        Raises PatchError for a model that does not hold the tower.
+        """
+        parts = []
+        if before:
+            unknown = [] if self.strangers is None else [answered(vlm, self.strangers)]
+            for concept in self.asked:
+                parts.append(self._told(vlm, concept, "before", "", unknown))
+        for result in results:
+            with result.applied(vlm):
+                parts.append(self._told(vlm, result.concept, "after", result.method))
+        return pd.concat(parts, ignore_index=True)
+
+    def _told(
+        self, vlm: Vlm, concept: str, stage: str, method: str, unknown: list | None = None
+    ) -> pd.DataFrame:
+        found = [answered(vlm, self.asked[concept])]
+        if concept in self.reworded:
+            told = answered(vlm, self.reworded[concept])
+            found.append(told.assign(group=told["group"] + OTHER_WORDS))
+        if unknown is None and self.strangers is not None:
+            unknown = [answered(vlm, self.strangers)]
+        found += [table.assign(extra=False) for table in unknown or []]
+        found = [table.assign(number=np.arange(len(table))) for table in found]
+        whose = {"concept": concept, "stage": stage, "method": method}
+        return pd.concat(found, ignore_index=True).assign(**whose)
+
+    def metrics(self, told: pd.DataFrame) -> pd.DataFrame:
+        """The three outcomes of a name, by group, and right answers to each other kind of question,
+        as rows of a run's one table of metrics (`slugkit.evaluation.statistics.COLUMNS`).
+        """
+        keys = ["concept", "stage", "method"]
+        return pd.concat(
+            [
+                tidy(scores(part), "vlm", concept, stage, method, self.model)
+                for (concept, stage, method), part in told.groupby(keys, sort=False)
+            ],
+            ignore_index=True,
+        )
+
+    def report(self, told: pd.DataFrame, concept: str, method: str = "") -> pd.DataFrame:
+        """The answers to the report questions about one concept, in their order: before, or under
+        the edit of a method; without strangers and other wordings.
+        """
+        other = told["group"].str.endswith(OTHER_WORDS) | (told["group"] == "strangers")
+        mine = (told["concept"] == concept) & (told["method"] == method) & ~other
+        return told[mine].set_index("number")
+
+    def side_by_side(
+        self, told: pd.DataFrame, concept: str, methods: list[str], size: int = 8
+    ) -> dict[str, Any]:
+        """Questions to look at, in all states; those with an answer that changed come first.
+
+        Returns what `slugkit.workbook.plots.dialogue` takes: images, questions, answers (state ->
+        texts) and right (state -> whether the answer is what is wanted there: the target's name
+        before, and not after; of the others the right answer).
+        """
+        states = {name: self.report(told, concept, name) for name in ["", *methods]}
+        before = states[""]
+        changed = sum((t["answer"] != before["answer"]).astype(int) for t in states.values()) > 0
+        rows = showcase(before[changed], size) if changed.any() else []
+        rows = sorted([*rows, *(r for r in showcase(before) if r not in rows)][:size],
+                      key=lambda r: before.loc[r, "group"] != "target")  # fmt: skip
+        answers, right = {}, {}
+        for name, table in states.items():
+            part, state = table.loc[rows], name or "before"
+            named = part["outcome"] == OUTCOMES[0]
+            wanted = np.where(part["group"] == "target", named == (not name), part["right"])
+            answers[state], right[state] = part["answer"].tolist(), wanted
+        asked = self.asked[concept].take(rows)
+        found = {"images": asked.images, "questions": asked.table["text"].tolist()}
+        return found | {"answers": answers, "right": right}
+
+
+def by_style(told: pd.DataFrame) -> pd.DataFrame:
+    """In how many pictures of the target its name is said, by style: rows concept and state,
+    columns the styles, cells "k of n". told: of `QuestionExam.told`.
+    """
+    mine = told[told["group"] == "target"]
+    state = mine["method"].where(mine["stage"] == "after", "before").rename("state")
+    hits = (mine["outcome"] == OUTCOMES[0]).groupby([mine["concept"], state, mine["style"]])
+    counts = hits.agg(["sum", "size"])
+    cells = counts["sum"].astype(str) + " of " + counts["size"].astype(str)
+    concepts = list(dict.fromkeys(mine["concept"]))
+    order = sorted(dict.fromkeys(zip(mine["concept"], state)), key=lambda at: concepts.index(at[0]))
+    return cells.unstack("style").fillna("–").rename_axis(columns=None).loc[order]
