@@ -21,7 +21,6 @@ import tempfile
 import threading
 import time
 import xml.etree.ElementTree
-from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from pathlib import Path
 
 import nbformat
@@ -39,7 +38,6 @@ ROOT = clean.ROOT
 CODE = HERE.parent
 STRICT = ("02", "03", "04")
 READ_BY_STRICT = ("sets", "gradients.safetensors", "layers.parquet", "manifest.json")
-LANES = 2
 CELL_TIMEOUT = 600
 SPOILED = "SPOILED"
 
@@ -188,26 +186,15 @@ def check_notebook(tally, path, runs, scratch):
 
 
 def check_all(tally, runs, scratch, only):
-    """Check every notebook once what it waits for has passed, and 02 to 04 twice; LANES at once."""
-    waiting = {path.stem: (check_notebook, path, runs, scratch) for path in clean.notebooks()}
-    needs = {name: stages.waits_for(name) & set(waiting) for name in waiting}
+    """Check every notebook once what it waits for has passed, and 02 to 04 twice; two at once."""
+    tasks = {path.stem: (check_notebook, tally, path, runs, scratch) for path in clean.notebooks()}
+    needs = {name: stages.waits_for(name) & set(tasks) for name in tasks}
     if "strict" in only:
         for path in clean.notebooks(STRICT):
-            waiting[f"strict {path.stem}"] = check_strict, path, runs, scratch
+            tasks[f"strict {path.stem}"] = check_strict, tally, path, runs, scratch
             needs[f"strict {path.stem}"] = {path.stem}
-    running, passed = {}, set()
-    with ThreadPoolExecutor(LANES) as lanes:
-        while True:
-            for name in [n for n in waiting if needs[n] <= passed][: LANES - len(running)]:
-                check, *given = waiting.pop(name)
-                running[lanes.submit(check, tally, *given)] = name
-            if not running:
-                break
-            done, _ = wait(running, return_when=FIRST_COMPLETED)
-            ended = {running.pop(lane): lane.result() for lane in done}
-            passed |= {name for name, good in ended.items() if good}
-    for name in waiting:
-        tally.add(False, name, "not run: what it needs did not pass")
+    if left := clean.side_by_side(tasks, needs):
+        print(f"        Not run, since what they need did not pass: {', '.join(left)}")
 
 
 def check_strict(tally, path, runs, scratch):

@@ -15,6 +15,7 @@ import shutil
 import sys
 import tempfile
 import time
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from pathlib import Path
 
 import nbformat
@@ -23,10 +24,13 @@ ROOT = Path(os.environ.get("SLUGKIT_ROOT") or Path(__file__).resolve().parents[1
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from slugkit.base import thread_environment  # noqa: E402
+from slugkit.workbook.run import stages  # noqa: E402
 
 MAX_BYTES = 1_500_000
 MAX_PICTURE = 300_000
 CELL_TIMEOUT = 1800
+LANES = 2
+"""Notebooks at once, with one thread each: that does more than one notebook with two."""
 CONTRACT = "nbval-check-output"
 KERNEL = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
 WIDGET = "application/vnd.jupyter.widget-view+json"
@@ -166,8 +170,8 @@ def save(notebook, path):
 
 
 def execute_series(numbers):
-    """Execute all notebooks up to the last chosen one in one empty run folder; write back the
-    chosen ones, cleaned.
+    """Execute the chosen notebooks and those that they need in one empty run folder; write back
+    the chosen ones, cleaned.
     """
     chosen = notebooks(numbers)
     # the longer name first, so that a path is taken out whole; resolved, since macOS shows
@@ -177,20 +181,43 @@ def execute_series(numbers):
     os.environ["PYTHONPATH"] = os.pathsep.join(
         [str(Path(__file__).resolve().parents[1]), os.environ.get("PYTHONPATH", "")]
     )
+
+    def remake(path):
+        started = time.monotonic()
+        notebook = clean(execute(path), runs)
+        changed = path in chosen and save(notebook, path)
+        said = f"{time.monotonic() - started:.0f} s, {'written' if changed else 'not changed'}"
+        print(f"{path.stem}: {said}", flush=True)
+        return True
+
+    names = {path.stem for path in chosen}
+    needed = names.union(*(stages.waits_for(name) for name in names))
+    paths = {path.stem: path for path in notebooks() if path.stem in needed}
     try:
-        for path in notebooks():
-            if path > chosen[-1]:
-                break
-            started = time.monotonic()
-            notebook = clean(execute(path), runs)
-            changed = path in chosen and save(notebook, path)
-            print(
-                f"{path.stem}: {time.monotonic() - started:.0f} s,"
-                f" {'written' if changed else 'not changed'}",
-                flush=True,
-            )
+        side_by_side(
+            {name: (remake, path) for name, path in paths.items()},
+            {name: stages.waits_for(name) & set(paths) for name in paths},
+        )
     finally:
         shutil.rmtree(runs, ignore_errors=True)
+
+
+def side_by_side(tasks, needs):
+    """Call every task when those that it needs have returned True, LANES at once.
+
+    tasks: name -> (function, *arguments). needs: name -> names. Returns the names of those that
+    were not called; raises what a task raises.
+    """
+    waiting, running, passed = dict(tasks), {}, set()
+    with ThreadPoolExecutor(LANES) as lanes:
+        while True:
+            for name in [n for n in waiting if needs[n] <= passed][: LANES - len(running)]:
+                running[lanes.submit(*waiting.pop(name))] = name
+            if not running:
+                return list(waiting)
+            done, _ = wait(running, return_when=FIRST_COMPLETED)
+            ended = {running.pop(lane): lane.result() for lane in done}
+            passed |= {name for name, good in ended.items() if good}
 
 
 def faults_of_outputs(number, cell):
