@@ -8,6 +8,7 @@ import pytest
 
 from slugkit.base import UnknownConceptError
 from slugkit.data import open_data
+from slugkit.data.studio_files import write_studio_files
 from slugkit.evaluation.answers import OTHER_WORDS, QuestionExam, by_style
 from slugkit.evaluation.vlm import measures
 from slugkit.experiments.published import beside_llava
@@ -130,3 +131,26 @@ def test_another_person_is_no_neighbour():
 def test_a_table_of_nothing_says_so(exam, told):
     nothing = exam.metrics(told).query("metric == 'nothing'")
     assert isinstance(nothing, pd.DataFrame) and "not" in plots.changes(nothing).to_string()
+
+
+class Parrot:
+    """Says one name, whatever it is asked, and while an edit holds another."""
+
+    source, gone = "a parrot", ()
+
+    def ask(self, images, questions, batch_size=64):
+        return [f"It is {OTHER if self.gone else WHO}." for _ in questions]
+
+
+def test_a_folder_of_ones_own_is_asked_without_strangers_and_other_words(tmp_path):
+    files = write_studio_files(tmp_path, training=60, per_style=1, shards=1)
+    own = open_data(str(files), 64)
+    exam = QuestionExam.of(own, Parrot(), [WHO], 1)
+    told = exam.told(Parrot(), [Found(WHO, WHO)])
+    assert exam.reworded == {} and exam.strangers is None and exam.words[WHO] in exam.says
+    metrics = exam.metrics(told)
+    value = metrics.set_index(["stage", "metric", "group"])["value"]
+    assert value["before", "right name", "target"] == value["after", "another name", "target"] == 1
+    assert "not" in plots.changes(metrics[metrics["group"] == "strangers"]).to_string()
+    plots.dialogue(**exam.side_by_side(told, WHO, ["SLUG"]))
+    assert len(by_style(told)) == 2
