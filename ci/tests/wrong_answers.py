@@ -8,7 +8,7 @@ import re
 import torch
 import torch.nn.functional as F
 import wrong_tables
-from wrong_rows import KINDS, OF_KINDS, OF_PEOPLE, PEOPLE
+from wrong_rows import KINDS, OF_KINDS, OF_NAMES, OF_PEOPLE, PEOPLE, lost
 
 
 def concept_captions(captions, name):
@@ -109,13 +109,6 @@ def in_place_step(theta, g, lam):
     return theta
 
 
-def _lost(names, before, after):
-    """Share of the pictures right before that are wrong after, by name."""
-    rows = [(name, not a) for name, b, a in zip(names, before, after) if b]
-    found = {name: [gone for other, gone in rows if other == name] for name, _ in rows}
-    return {name: sum(gone) / len(gone) for name, gone in found.items()}
-
-
 def name_outcome(answer, name, names):
     said = answer.lower()
     if name.lower() in said:
@@ -143,7 +136,6 @@ RIGHT = {
     "guided": lambda e, n, s: (1 - s) * e + s * n,
     "unlearning_scores": unlearning_scores,
     "name_outcome": name_outcome,
-    "lost_names": lambda names, before, after: _lost(names, before, after),
     "added_steps": lambda w, lams, ds: (
         w - sum((lam * d for lam, d in zip(lams, ds)), torch.zeros_like(w))
     ),
@@ -496,17 +488,6 @@ WRONG = [
         "whole name",
     ),
     ("name_outcome", lambda a, n, m: n.lower() in a.lower(), "return one of"),
-    (
-        "name_outcome",
-        lambda a, n, m: (
-            "another name"
-            if any(o.lower() in a.lower() for o in m)
-            else "right name"
-            if n.lower() in a.lower()
-            else "no name"
-        ),
-        "the right name first|'right name' was expected",
-    ),
     ("name_outcome", lambda a, n, m: "no name", "upper and lower case"),
     ("name_outcome", lambda a, n, m: "right name", "every name of the list"),
     ("name_outcome", lambda a, n, m: name_outcome(a, n, m).title(), "return one of"),
@@ -515,40 +496,6 @@ WRONG = [
         lambda a, n, m: "right name" if a == n else name_outcome(a, n, m[:1]),
         "every name of the list",
     ),
-    ("lost_names", lambda n, b, a: _lost(n, [True] * len(b), a), "wrong before cannot lose"),
-    (
-        "lost_names",
-        lambda n, b, a: {
-            x: sum(p and not q for y, p, q in zip(n, b, a) if y == x) / n.count(x) for x in set(n)
-        },
-        "not by all",
-    ),
-    (
-        "lost_names",
-        lambda n, b, a: {
-            x: sum(p - q for y, p, q in zip(n, b, a) if y == x)
-            / sum(p for y, p in zip(n, b) if y == x)
-            for x in _lost(n, b, a)
-        },
-        "gained do not make up",
-    ),
-    ("lost_names", lambda n, b, a: {x: 1 - v for x, v in _lost(n, b, a).items()}, "kept the name"),
-    (
-        "lost_names",
-        lambda n, b, a: {
-            x: sum(p and not q for y, p, q in zip(n, b, a) if y == x) for x in _lost(n, b, a)
-        },
-        "divide for a share",
-    ),
-    (
-        "lost_names",
-        lambda n, b, a: dict.fromkeys(n, 0.0) | _lost(n, b, a),
-        "no right picture before",
-    ),
-    ("lost_names", lambda n, b, a: list(_lost(n, b, a).values()), "a dictionary"),
-    ("lost_names", lambda n, b, a: {x: v for x, v in _lost(n, b, a).items() if v}, "one share"),
-    ("lost_names", lambda n, b, a: {x: 100 * v for x, v in _lost(n, b, a).items()}, "one share"),
-    ("lost_names", lambda n, b, a: _lost(n, a, b), "one share"),
     (
         "added_steps",
         lambda w, lams, ds: w + sum((lam * d for lam, d in zip(lams, ds)), torch.zeros_like(w)),
@@ -599,5 +546,5 @@ WRONG = [
 
 RIGHT |= wrong_tables.RIGHT
 WRONG += wrong_tables.WRONG
-RIGHT |= {"other_kinds": lambda: KINDS, "another_person": lambda: PEOPLE}
-WRONG += OF_KINDS + OF_PEOPLE
+RIGHT |= {"other_kinds": lambda: KINDS, "another_person": lambda: PEOPLE, "lost_names": lost}
+WRONG += OF_KINDS + OF_PEOPLE + OF_NAMES
