@@ -8,7 +8,7 @@ import re
 import torch
 import torch.nn.functional as F
 import wrong_tables
-from wrong_rows import KINDS, OF_KINDS, OF_PEOPLE, PEOPLE
+from wrong_rows import KINDS, OF_KINDS, OF_NAMES, OF_PEOPLE, PEOPLE, lost
 
 
 def concept_captions(captions, name):
@@ -124,13 +124,6 @@ def in_place_step(theta, g, lam):
     return theta
 
 
-def _lost(names, before, after):
-    """Share of the pictures right before that are wrong after, by name."""
-    rows = [(name, not a) for name, b, a in zip(names, before, after) if b]
-    found = {name: [gone for other, gone in rows if other == name] for name, _ in rows}
-    return {name: sum(gone) / len(gone) for name, gone in found.items()}
-
-
 def name_outcome(answer, name, names):
     said = answer.lower()
     if name.lower() in said:
@@ -161,10 +154,16 @@ RIGHT = {
     "guided": lambda e, n, s: (1 - s) * e + s * n,
     "unlearning_scores": unlearning_scores,
     "name_outcome": name_outcome,
+<<<<<<< HEAD
     "take_one_off": lambda w, steps, i: one_off(w, steps, i),
     "side_effect": lambda g, d, lam: -lam * (g * d).sum().item(),
     "pair_experiment": lambda t: claim(t),
     "lost_names": lambda names, before, after: _lost(names, before, after),
+=======
+    "added_steps": lambda w, lams, ds: (
+        w - sum((lam * d for lam, d in zip(lams, ds)), torch.zeros_like(w))
+    ),
+>>>>>>> book7b
     "retain_aware": lambda g, x, delta: retain_aware(g, x, delta),
 }
 
@@ -509,6 +508,7 @@ WRONG = [
         "whole name",
     ),
     ("name_outcome", lambda a, n, m: n.lower() in a.lower(), "return one of"),
+<<<<<<< HEAD
     ("take_one_off", lambda w, s, i: one_off(w, s, -1) + s[i], "rounds once more"),
     ("take_one_off", lambda w, s, i: one_off(w, s, -1), "all the steps"),
     ("take_one_off", lambda w, s, i: w - s[i], "the one to leave out"),
@@ -550,6 +550,8 @@ WRONG = [
         ),
         "the right name first|'right name' was expected",
     ),
+=======
+>>>>>>> book7b
     ("name_outcome", lambda a, n, m: "no name", "upper and lower case"),
     ("name_outcome", lambda a, n, m: "right name", "every name of the list"),
     ("name_outcome", lambda a, n, m: name_outcome(a, n, m).title(), "return one of"),
@@ -558,6 +560,7 @@ WRONG = [
         lambda a, n, m: "right name" if a == n else name_outcome(a, n, m[:1]),
         "every name of the list",
     ),
+<<<<<<< HEAD
     ("lost_names", lambda n, b, a: _lost(n, [True] * len(b), a), "wrong before cannot lose"),
     (
         "lost_names",
@@ -592,6 +595,29 @@ WRONG = [
     ("lost_names", lambda n, b, a: {x: v for x, v in _lost(n, b, a).items() if v}, "one share"),
     ("lost_names", lambda n, b, a: {x: 100 * v for x, v in _lost(n, b, a).items()}, "one share"),
     ("lost_names", lambda n, b, a: _lost(n, a, b), "one share"),
+=======
+    (
+        "added_steps",
+        lambda w, lams, ds: w + sum((lam * d for lam, d in zip(lams, ds)), torch.zeros_like(w)),
+        "subtracted",
+    ),
+    (
+        "added_steps",
+        lambda w, lams, ds: (
+            w
+            - (sum((lam * d for lam, d in zip(lams, ds)), torch.zeros_like(w)) / max(1, len(lams)))
+        ),
+        "not averaged",
+    ),
+    ("added_steps", lambda w, lams, ds: w - lams[-1] * ds[-1] if lams else w, "take off all"),
+    ("added_steps", lambda w, lams, ds: w - lams[0] * ds[0] if lams else w, "only the first"),
+    ("added_steps", lambda w, lams, ds: w - (lams[0] * sum(ds) if lams else 0), "lam of its own"),
+    (
+        "added_steps",
+        lambda w, lams, ds: sum((lam * d for lam, d in zip(lams, ds)), torch.zeros_like(w)),
+        "change alone",
+    ),
+>>>>>>> book7b
     ("retain_aware", lambda g, x, delta: retain_aware(g, x, delta, power=1), "by the inverse"),
     ("retain_aware", lambda g, x, delta: retain_aware(g, x, delta, divide=False), "divide X^T X"),
     (
@@ -655,5 +681,5 @@ WRONG = [
 
 RIGHT |= wrong_tables.RIGHT
 WRONG += wrong_tables.WRONG
-RIGHT |= {"other_kinds": lambda: KINDS, "another_person": lambda: PEOPLE}
-WRONG += OF_KINDS + OF_PEOPLE
+RIGHT |= {"other_kinds": lambda: KINDS, "another_person": lambda: PEOPLE, "lost_names": lost}
+WRONG += OF_KINDS + OF_PEOPLE + OF_NAMES

@@ -1,4 +1,4 @@
-"""Right and wrong tables of the experiments of notebooks 06 and 07."""
+"""Right and wrong answers: the experiments of notebooks 06 and 07, and who lost a name."""
 
 KINDS = [
     {"concept": "car", "predicted": "nobody", "paid": "neighbours", "UA": (0.0, 1.0)}
@@ -56,4 +56,49 @@ OF_PEOPLE = [
     ("another_person", lambda: _people(paid="people"), "neighbours loses most"),
     ("another_person", lambda: _people(paid="nobody"), "neighbours loses most"),
     ("another_person", lambda: _people(neighbours=(0.4, 0.9)), "people loses most"),
+]
+
+
+def lost(names, before, after):
+    """Share of the pictures right before that are wrong after, by name."""
+    rows = [(name, not a) for name, b, a in zip(names, before, after) if b]
+    found = {name: [gone for other, gone in rows if other == name] for name, _ in rows}
+    return {name: sum(gone) / len(gone) for name, gone in found.items()}
+
+
+OF_NAMES = [
+    ("lost_names", lambda n, b, a: lost(n, [True] * len(b), a), "wrong before cannot lose"),
+    (
+        "lost_names",
+        lambda n, b, a: {
+            x: sum(p and not q for y, p, q in zip(n, b, a) if y == x) / n.count(x) for x in set(n)
+        },
+        "not by all",
+    ),
+    (
+        "lost_names",
+        lambda n, b, a: {
+            x: sum(p - q for y, p, q in zip(n, b, a) if y == x)
+            / sum(p for y, p in zip(n, b) if y == x)
+            for x in lost(n, b, a)
+        },
+        "gained do not make up",
+    ),
+    ("lost_names", lambda n, b, a: {x: 1 - v for x, v in lost(n, b, a).items()}, "kept the name"),
+    (
+        "lost_names",
+        lambda n, b, a: {
+            x: sum(p and not q for y, p, q in zip(n, b, a) if y == x) for x in lost(n, b, a)
+        },
+        "divide for a share",
+    ),
+    (
+        "lost_names",
+        lambda n, b, a: dict.fromkeys(n, 0.0) | lost(n, b, a),
+        "no right picture before",
+    ),
+    ("lost_names", lambda n, b, a: list(lost(n, b, a).values()), "a dictionary"),
+    ("lost_names", lambda n, b, a: {x: v for x, v in lost(n, b, a).items() if v}, "one share"),
+    ("lost_names", lambda n, b, a: {x: 100 * v for x, v in lost(n, b, a).items()}, "one share"),
+    ("lost_names", lambda n, b, a: lost(n, a, b), "one share"),
 ]

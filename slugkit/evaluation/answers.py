@@ -154,8 +154,8 @@ class QuestionExam:
             named = part["outcome"] == OUTCOMES[0]
             wanted = np.where(part["group"] == "target", named == (not name), part["right"])
             answers[state], right[state] = part["answer"].tolist(), wanted
-        asked = self.asked[concept].take(rows)
-        found = {"images": asked.images, "questions": asked.table["text"].tolist()}
+        asked = self.asked[concept]
+        found = {"images": asked.images[rows], "questions": before.loc[rows, "text"].tolist()}
         return found | {"answers": answers, "right": right}
 
 

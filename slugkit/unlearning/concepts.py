@@ -143,8 +143,10 @@ def named_people(source: Source, clip: Clip, vlm: Vlm, concept: str, named: list
         source.kind(name)
     if named:
         return list(dict.fromkeys([concept, *named]))
-    near = source.neighbours(concept)
-    for name in several_concepts(source, concept, clip=clip)[1:]:
+    near, world = source.neighbours(concept), getattr(source, "world", None)
+    listed = world.report.get(source.kind(concept), []) if world else []
+    after = listed[listed.index(concept) + 1 :] if concept in listed else []
+    for name in dict.fromkeys([*after, *several_concepts(source, concept, clip=clip)[1:]]):
         if name in near or concept in source.neighbours(name):
             continue
         try:

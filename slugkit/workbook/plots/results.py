@@ -264,10 +264,10 @@ def changes(metrics: pd.DataFrame) -> pd.DataFrame:
     columns.
     """
     columns = ["concept", "method", "stage", "group", "metric", "value", "low", "high", "n"]
-    look.need_columns(metrics, columns, "metrics")
-    keys = ["concept", "metric", "group"]
     if metrics.empty:
         return pd.DataFrame({"no rows": ["nothing of this was asked"]})
+    look.need_columns(metrics, columns, "metrics")
+    keys = ["concept", "metric", "group"]
     was = metrics[metrics["stage"] == "before"].set_index(keys)["value"]
     after = metrics[metrics["stage"] == "after"]
     cells = [f"{100 * was[tuple(row[k] for k in keys)]:.1f} → {_cell(row)}" for row in

@@ -146,7 +146,7 @@ def interference(table: pd.DataFrame):
 def _interference_words(matrix: pd.DataFrame, edits: list, targets: list) -> tuple[str, str]:
     """Finding and description of a matrix of edits."""
     own = max((matrix.loc[name, name] for name in edits), default=np.nan)
-    title = f"Each edit leaves its own concept at {percent(own)} or less"
+    title = f"Each edit leaves its own concept at {percent(own)} at most"
     pairs = [(name, other) for name in edits for other in targets if other != name]
     losses = {pair: matrix.iloc[0][pair[1]] - matrix.loc[pair] for pair in pairs}
     if not losses:
