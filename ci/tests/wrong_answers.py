@@ -154,16 +154,9 @@ RIGHT = {
     "guided": lambda e, n, s: (1 - s) * e + s * n,
     "unlearning_scores": unlearning_scores,
     "name_outcome": name_outcome,
-<<<<<<< HEAD
     "take_one_off": lambda w, steps, i: one_off(w, steps, i),
     "side_effect": lambda g, d, lam: -lam * (g * d).sum().item(),
     "pair_experiment": lambda t: claim(t),
-    "lost_names": lambda names, before, after: _lost(names, before, after),
-=======
-    "added_steps": lambda w, lams, ds: (
-        w - sum((lam * d for lam, d in zip(lams, ds)), torch.zeros_like(w))
-    ),
->>>>>>> book7b
     "retain_aware": lambda g, x, delta: retain_aware(g, x, delta),
 }
 
@@ -508,7 +501,6 @@ WRONG = [
         "whole name",
     ),
     ("name_outcome", lambda a, n, m: n.lower() in a.lower(), "return one of"),
-<<<<<<< HEAD
     ("take_one_off", lambda w, s, i: one_off(w, s, -1) + s[i], "rounds once more"),
     ("take_one_off", lambda w, s, i: one_off(w, s, -1), "all the steps"),
     ("take_one_off", lambda w, s, i: w - s[i], "the one to leave out"),
@@ -550,8 +542,6 @@ WRONG = [
         ),
         "the right name first|'right name' was expected",
     ),
-=======
->>>>>>> book7b
     ("name_outcome", lambda a, n, m: "no name", "upper and lower case"),
     ("name_outcome", lambda a, n, m: "right name", "every name of the list"),
     ("name_outcome", lambda a, n, m: name_outcome(a, n, m).title(), "return one of"),
@@ -560,64 +550,6 @@ WRONG = [
         lambda a, n, m: "right name" if a == n else name_outcome(a, n, m[:1]),
         "every name of the list",
     ),
-<<<<<<< HEAD
-    ("lost_names", lambda n, b, a: _lost(n, [True] * len(b), a), "wrong before cannot lose"),
-    (
-        "lost_names",
-        lambda n, b, a: {
-            x: sum(p and not q for y, p, q in zip(n, b, a) if y == x) / n.count(x) for x in set(n)
-        },
-        "not by all",
-    ),
-    (
-        "lost_names",
-        lambda n, b, a: {
-            x: sum(p - q for y, p, q in zip(n, b, a) if y == x)
-            / sum(p for y, p in zip(n, b) if y == x)
-            for x in _lost(n, b, a)
-        },
-        "gained do not make up",
-    ),
-    ("lost_names", lambda n, b, a: {x: 1 - v for x, v in _lost(n, b, a).items()}, "kept the name"),
-    (
-        "lost_names",
-        lambda n, b, a: {
-            x: sum(p and not q for y, p, q in zip(n, b, a) if y == x) for x in _lost(n, b, a)
-        },
-        "divide for a share",
-    ),
-    (
-        "lost_names",
-        lambda n, b, a: dict.fromkeys(n, 0.0) | _lost(n, b, a),
-        "no right picture before",
-    ),
-    ("lost_names", lambda n, b, a: list(_lost(n, b, a).values()), "a dictionary"),
-    ("lost_names", lambda n, b, a: {x: v for x, v in _lost(n, b, a).items() if v}, "one share"),
-    ("lost_names", lambda n, b, a: {x: 100 * v for x, v in _lost(n, b, a).items()}, "one share"),
-    ("lost_names", lambda n, b, a: _lost(n, a, b), "one share"),
-=======
-    (
-        "added_steps",
-        lambda w, lams, ds: w + sum((lam * d for lam, d in zip(lams, ds)), torch.zeros_like(w)),
-        "subtracted",
-    ),
-    (
-        "added_steps",
-        lambda w, lams, ds: (
-            w
-            - (sum((lam * d for lam, d in zip(lams, ds)), torch.zeros_like(w)) / max(1, len(lams)))
-        ),
-        "not averaged",
-    ),
-    ("added_steps", lambda w, lams, ds: w - lams[-1] * ds[-1] if lams else w, "take off all"),
-    ("added_steps", lambda w, lams, ds: w - lams[0] * ds[0] if lams else w, "only the first"),
-    ("added_steps", lambda w, lams, ds: w - (lams[0] * sum(ds) if lams else 0), "lam of its own"),
-    (
-        "added_steps",
-        lambda w, lams, ds: sum((lam * d for lam, d in zip(lams, ds)), torch.zeros_like(w)),
-        "change alone",
-    ),
->>>>>>> book7b
     ("retain_aware", lambda g, x, delta: retain_aware(g, x, delta, power=1), "by the inverse"),
     ("retain_aware", lambda g, x, delta: retain_aware(g, x, delta, divide=False), "divide X^T X"),
     (
