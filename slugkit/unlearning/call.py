@@ -111,13 +111,12 @@ def unlearn(
             side = shared or RetainSide(clip, kept, [concept], retain_size, batch_size, seed)
             side.require(concept)
         with laps("gradients"):
-            mine = ranked.g_forget if ranked else None
-            g_forget = mine or forget_gradient(clip, pairs, batch_size, chunk=side.chunk)
+            g_forget = ranked.g_forget if ranked else None
+            g_forget = g_forget or forget_gradient(clip, pairs, batch_size, chunk=side.chunk)
         job = Job(clip, data, concept, method, pairs, side, g_forget, damping, seed)
         with laps("ranking"):
-            if ranked:
-                layers = ranked.layers if same else ranked.layers.copy()
-            else:
+            layers = ranked.layers.copy() if ranked else None
+            if layers is None:
                 layers = score_layers(clip, g_forget, side.gradient, parts=side.parts)
             again = same and not isinstance(family, OnClip)
             searched = ranked.searched if again else family.names(job, layers)
