@@ -7,6 +7,8 @@ import re
 
 import torch
 import torch.nn.functional as F
+import wrong_layers
+import wrong_several
 import wrong_tables
 from wrong_rows import KINDS, OF_KINDS, OF_NAMES, OF_PEOPLE, PEOPLE, lost
 
@@ -40,21 +42,6 @@ def retain_loss(v, t, scale):
 
 def mean_of_batches(means, sizes):
     return sum(size * mean for size, mean in zip(sizes, means, strict=False)) / sum(sizes)
-
-
-def one_off(theta, steps, i):
-    """The weight with all steps but the i-th taken, one after the other."""
-    for number, step in enumerate(steps):
-        theta = theta if number == i else theta - step
-    return theta
-
-
-def claim(table, column="gain", near=1, least=0.02):
-    """What the more alike half of a table of pairs says beside the other half."""
-    gain = table.assign(gain=table["both"] - table["alone"]).sort_values("alike")[column]
-    half = len(gain) // 2
-    apart = near * (gain.iloc[-half:].mean() - gain.iloc[:half].mean())
-    return "more" if apart > least else "less" if apart < -least else "no difference"
 
 
 def retain_aware(g, x, delta, power=-1, divide=True, mean=None):
@@ -154,30 +141,9 @@ RIGHT = {
     "guided": lambda e, n, s: (1 - s) * e + s * n,
     "unlearning_scores": unlearning_scores,
     "name_outcome": name_outcome,
-    "take_one_off": lambda w, steps, i: one_off(w, steps, i),
-    "side_effect": lambda g, d, lam: -lam * (g * d).sum().item(),
-    "pair_experiment": lambda t: claim(t),
     "retain_aware": lambda g, x, delta: retain_aware(g, x, delta),
 }
 
-
-def batch_rows(**changes):
-    base = [
-        dict(batch_size=128, noise=0.03, shared=1.0),
-        dict(batch_size=16, noise=0.04, shared=0.5),
-    ]
-    base[1] |= changes
-    return base
-
-
-def criteria_rows(fa5=0.5, **changes):
-    base = dict(concept="Bo Lind", kept=0.9)
-    rows = [dict(base, criterion="fa1", rho=0.3), dict(base, criterion="fa5", rho=fa5)]
-    rows[1] |= changes
-    return rows
-
-
-RIGHT |= {"batch_fronts": lambda: batch_rows(), "two_criteria": lambda: criteria_rows()}
 
 # exercise, wrong answer, words of the hint
 WRONG = [
@@ -501,36 +467,6 @@ WRONG = [
         "whole name",
     ),
     ("name_outcome", lambda a, n, m: n.lower() in a.lower(), "return one of"),
-    ("take_one_off", lambda w, s, i: one_off(w, s, -1) + s[i], "rounds once more"),
-    ("take_one_off", lambda w, s, i: one_off(w, s, -1), "all the steps"),
-    ("take_one_off", lambda w, s, i: w - s[i], "the one to leave out"),
-    ("take_one_off", lambda w, s, i: w - sum(d for k, d in enumerate(s) if k != i), "one after"),
-    ("take_one_off", lambda w, s, i: one_off(w, [-d for d in s], i), "subtracted"),
-    ("take_one_off", lambda w, s, i: one_off(w, s, len(s) - 1), "not the i-th"),
-    ("take_one_off", lambda w, s, i: one_off(w, s, i - 1), "all the steps|count from 0"),
-    ("take_one_off", lambda w, s, i: w.sub_(s[0]), "was changed"),
-    ("take_one_off", lambda w, s, i: w.norm().item(), "tensor"),
-    ("take_one_off", lambda w, s, i: None, "return at the end"),
-    ("side_effect", lambda g, d, lam: lam * (g * d).sum(), "minus"),
-    ("side_effect", lambda g, d, lam: -lam * (g * d).sum() / (g.norm() * d.norm()), "norms"),
-    ("side_effect", lambda g, d, lam: -(g * d).sum(), "multiply by lam_j"),
-    ("side_effect", lambda g, d, lam: -(g * d).sum() / lam, "do not divide by lam_j"),
-    ("side_effect", lambda g, d, lam: -lam * (g * d).mean(), "not their mean"),
-    ("side_effect", lambda g, d, lam: -lam * (g * d).sum().abs(), "has a minus"),
-    ("side_effect", lambda g, d, lam: -lam * (g * g).sum(), "take d_j"),
-    ("side_effect", lambda g, d, lam: -lam * (d * d).sum(), "take g_i too"),
-    ("side_effect", lambda g, d, lam: -lam * g * d, "one number"),
-    ("side_effect", lambda g, d, lam: None, "return at the end"),
-    ("pair_experiment", lambda t: "more", "less"),
-    ("pair_experiment", lambda t: "less", "more"),
-    ("pair_experiment", lambda t: "no difference", "more alike half"),
-    ("pair_experiment", lambda t: True, "one of"),
-    ("pair_experiment", lambda t: "yes", "one of"),
-    ("pair_experiment", lambda t: None, "return at the end"),
-    ("pair_experiment", lambda t: claim(t, column="both", near=-1), "both - alone"),
-    ("pair_experiment", lambda t: claim(t, least=0.0), "2 points"),
-    ("pair_experiment", lambda t: claim(t, least=0.5), "2 points"),
-    ("pair_experiment", lambda t: t["both"], "one of"),
     (
         "name_outcome",
         lambda a, n, m: (
@@ -589,29 +525,9 @@ WRONG = [
     ("batch_size_table", BATCH_SIZES | {"cosine": [1.4, 1.0]}, "both norms"),
     ("batch_size_table", BATCH_SIZES | {"cosine": [1.0, 0.4]}, "largest batch is not"),
     ("batch_size_table", BATCH_SIZES | {"loss": [0.05, 0.01]}, "wrong captions"),
-    ("batch_fronts", lambda: None, "return at the end"),
-    ("batch_fronts", lambda: [], "no list of rows"),
-    ("batch_fronts", lambda: batch_rows(extra=1), "other keys"),
-    ("batch_fronts", lambda: [dict(batch_size=128, noise=0.03)], "other keys"),
-    ("batch_fronts", lambda: batch_rows(shared=50), "not in percent"),
-    ("batch_fronts", lambda: batch_rows(noise=0.0), "out of range"),
-    ("batch_fronts", lambda: batch_rows(noise="small"), "plain numbers"),
-    ("batch_fronts", lambda: batch_rows(batch_size=128), "two different"),
-    ("batch_fronts", lambda: batch_rows()[:1], "two different"),
-    ("batch_fronts", lambda: batch_rows()[::-1], "first row"),
-    ("two_criteria", lambda: None, "return at the end"),
-    ("two_criteria", lambda: {}, "no list of rows"),
-    ("two_criteria", lambda: criteria_rows(lam=3.0), "other keys"),
-    ("two_criteria", lambda: criteria_rows(fa5=0.1), "swapped"),
-    ("two_criteria", lambda: criteria_rows(criterion="fa1"), "one row for each"),
-    ("two_criteria", lambda: criteria_rows(criterion="FA@5"), "one row for each"),
-    ("two_criteria", lambda: criteria_rows()[:1], "one row for each"),
-    ("two_criteria", lambda: criteria_rows(kept=93), "not in percent"),
-    ("two_criteria", lambda: criteria_rows(concept=""), "no text"),
-    ("two_criteria", lambda: criteria_rows(rho=0), "out of range"),
 ]
 
-RIGHT |= wrong_tables.RIGHT
-WRONG += wrong_tables.WRONG
+RIGHT |= wrong_tables.RIGHT | wrong_several.RIGHT | wrong_layers.RIGHT
+WRONG += wrong_tables.WRONG + wrong_several.WRONG + wrong_layers.WRONG
 RIGHT |= {"other_kinds": lambda: KINDS, "another_person": lambda: PEOPLE, "lost_names": lost}
 WRONG += OF_KINDS + OF_PEOPLE + OF_NAMES

@@ -6,7 +6,6 @@ import math
 from statistics import NormalDist
 
 import numpy as np
-import pandas as pd
 
 from slugkit.base import EmptySetError, SettingError, ShapeError
 
@@ -96,6 +95,8 @@ def report_rows(metrics):
     """The rows of `headline`, and for each FA@k the wording in which the target is recognised most,
     as a metric of its own: "FA@k, worst wording".
     """
+    import pandas as pd  # the runner reads this module and needs no tables
+
     worst = metrics[(metrics["wording"] == WORST) & (metrics["group"] == "target")]
     worst = worst.assign(metric=worst["metric"] + ", worst wording")
     return pd.concat([headline(metrics), worst], ignore_index=True)

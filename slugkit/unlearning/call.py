@@ -111,14 +111,11 @@ def unlearn(
             side = shared or RetainSide(clip, kept, [concept], retain_size, batch_size, seed)
             side.require(concept)
         with laps("gradients"):
-            mine = ranked.g_forget if ranked else None
-            g_forget = mine or forget_gradient(clip, pairs, batch_size, chunk=side.chunk)
+            g_forget = ranked.g_forget if ranked else None
+            g_forget = g_forget or forget_gradient(clip, pairs, batch_size, chunk=side.chunk)
         job = Job(clip, data, concept, method, pairs, side, g_forget, damping, seed)
         with laps("ranking"):
-            if ranked:
-                layers = ranked.layers if same else ranked.layers.copy()
-            else:
-                layers = score_layers(clip, g_forget, side.gradient, parts=side.parts)
+            layers = _ranking(clip, g_forget, side, ranked, same)
             again = same and not isinstance(family, OnClip)
             searched = ranked.searched if again else family.names(job, layers)
         with laps("direction"):
@@ -131,6 +128,17 @@ def unlearn(
     found |= {"which": family.which, "at_most": family.at_most, "family": type(family).__name__}
     found |= {"seconds": laps.seconds, "costs": costs}
     return Result(concept, method, layers, table, **found).choose(clip)
+
+
+def _ranking(
+    clip: Clip, g_forget: dict, side: RetainSide, ranked: Result | None, same: bool
+) -> pd.DataFrame:
+    """The layer table; that of `ranked` where there is one, copied where another family will change
+    its front.
+    """
+    if ranked is None:
+        return score_layers(clip, g_forget, side.gradient, parts=side.parts)
+    return ranked.layers if same else ranked.layers.copy()
 
 
 def _check(

@@ -5,6 +5,7 @@ Notebooks that do not need each other run side by side, each in a kernel with on
 
 import contextlib
 import fcntl
+import importlib
 import os
 import sys
 import time
@@ -73,7 +74,7 @@ def run_series(
     one_thread = thread_environment()
     if jobs > 1:
         with contextlib.suppress(ImportError):
-            import black  # noqa: F401  papermill does; two threads at once would see half of it
+            importlib.import_module("black")  # papermill's; two threads at once see half of it
     with _alone(folder, echo), _environment(SLUGKIT_HEADLESS="1", **one_thread):
         return _Series(folder, plan, force, cell_timeout, jobs, echo).run()
 
