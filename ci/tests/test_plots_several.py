@@ -20,7 +20,7 @@ def test_the_matrix_tells_the_largest_toll_and_outlines_the_diagonal():
     fig, says = plots.interference(interference_table())
     assert (
         title_of(fig)
-        == "Each edit leaves its own concept at 1 % or less; the largest loss of another: "
+        == "Each edit leaves its own concept at 1 % at most; the largest loss of another: "
         "Ann loses 40 points when Ben is forgotten"
     )
     assert says.endswith("0 of 2 other concepts gain more than 5 points.")
@@ -40,7 +40,7 @@ def test_a_matrix_of_one_edit_makes_no_claim_about_others():
             table["forgotten"].isin(["nothing", "Ann"]) & table["measured"].isin(["Ann", "people"])
         ]
     )
-    assert title_of(fig) == "Each edit leaves its own concept at 0 % or less"
+    assert title_of(fig) == "Each edit leaves its own concept at 0 % at most"
 
 
 def test_the_curves_tell_the_end_of_the_first_and_the_last_way_and_draw_both_orders():
