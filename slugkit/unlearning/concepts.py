@@ -93,6 +93,13 @@ def concepts_to_forget(
     return concepts
 
 
+def _as_named(source: Source, concept: str, named: list[str]) -> list[str]:
+    """The concept and the names given, each once. Raises UnknownConceptError."""
+    for name in named:
+        source.kind(name)
+    return list(dict.fromkeys([concept, *named]))
+
+
 def drawn_concepts(
     source: Source,
     clip: Clip,
@@ -110,10 +117,8 @@ def drawn_concepts(
     Raises UnknownConceptError for a name that the source does not know, and what
     `several_concepts` raises.
     """
-    for name in named:
-        source.kind(name)
     if named:
-        return list(dict.fromkeys([concept, *named]))
+        return _as_named(source, concept, named)
     world = getattr(source, "world", None)
     alike = (name for name in source.concepts() if source.kind(name) == "character")
     listed = [*(world.report["character"] if world else ()), *islice(alike, TRIED)]
@@ -139,10 +144,8 @@ def named_people(source: Source, clip: Clip, vlm: Vlm, concept: str, named: list
     Raises UnknownConceptError for a name that the source does not know, and what
     `several_concepts` raises.
     """
-    for name in named:
-        source.kind(name)
     if named:
-        return list(dict.fromkeys([concept, *named]))
+        return _as_named(source, concept, named)
     near, world = source.neighbours(concept), getattr(source, "world", None)
     listed = world.report.get(source.kind(concept), []) if world else []
     after = listed[listed.index(concept) + 1 :] if concept in listed else []
