@@ -302,15 +302,23 @@ def sweep(
 
 def measured(clip: Clip, source: Source) -> pd.DataFrame:
     """What `slugkit sweep` measured of this very model on this source's report concepts, and left
-    beside the source's files: the table of `summarise`; empty where it left nothing.
+    beside the source's files, a row a concept, tower, method and set of layers; empty where it left
+    nothing.
     """
     path = source.path if source.path.is_dir() else source.path.parent
     path = path / "report_concepts.csv"
     if clip.weights is None or not path.is_file():
-        return pd.DataFrame(columns=SUMMARY)
+        return pd.DataFrame(columns=["concept", "tower", "layers"])
     table = pd.read_csv(path)
-    table = table[table["weights"] == made_by(sha256_file(clip.weights), {})]
-    return summarise(table) if len(table) else pd.DataFrame(columns=SUMMARY)
+    return table[table["weights"] == made_by(sha256_file(clip.weights), {})]
+
+
+def each_beside(table: pd.DataFrame) -> pd.DataFrame:
+    """The measures of `measures_of` of each concept on its front, the methods side by side."""
+    front = table[table["layers"] == "front"]
+    if front.empty:
+        return pd.DataFrame()
+    return measures_of(front).set_index([front["concept"], front["method"]]).T.round(1)
 
 
 def side_by_side(summary: pd.DataFrame) -> pd.DataFrame:

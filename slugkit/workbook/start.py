@@ -1,14 +1,15 @@
 """What every notebook begins with: its settings, its seed, the look of figures, its run folder."""
 
+from dataclasses import replace
 from typing import Any
 
 import pandas as pd
 from safetensors.torch import load_file
 
-from slugkit.base import MissingArtefactError, seed_everything
+from slugkit.base import MissingArtefactError, seed_everything, write_parquet
 from slugkit.data import load_pairs
 from slugkit.models import Clip
-from slugkit.patch import load
+from slugkit.patch import load, save
 from slugkit.unlearning.result import Result, front_layers
 from slugkit.unlearning.retain import RetainSide
 from slugkit.workbook import plots
@@ -82,3 +83,28 @@ def retain_side(cfg: Settings, run_folder: Run, clip: Clip) -> RetainSide:
     """The retain side of the very pairs that notebook 01 left, for `sk.unlearn(shared=...)`."""
     pairs = load_pairs(run_folder.need("sets"), "retain")
     return RetainSide(clip, pairs, [cfg.concept], batch_size=cfg.batch_size, seed=cfg.seed)
+
+
+def leave_search(run_folder: Run, name: str, found: Result) -> None:
+    """Leave what a search on another model found, its probes and its one edit, for notebook 09.
+
+    Args:
+        name: the folder, "pictures" or "answers".
+    """
+    folder, (edit,) = run_folder.path(name), found.patches.values()
+    write_parquet(folder / "search.parquet", found.table)
+    save(edit, folder / "edit.safetensors")
+
+
+def found_on(run_folder: Run, name: str, on_clip: Result) -> Result:
+    """What `leave_search` left, with the gradient and the ranking of `on_clip`, so that
+    `sk.unlearn` takes it as `ranked`.
+
+    Raises MissingArtefactError where the notebook that leaves it has not run.
+    """
+    folder = run_folder.need(name)
+    table, edit = pd.read_parquet(folder / "search.parquet"), load(folder / "edit.safetensors")
+    family = {"pictures": "OnPipeline", "answers": "OnVlm"}[name]
+    searched = list(dict.fromkeys(table["layer"]))
+    found = {"table": table, "patches": {edit.tower: edit}, "searched": searched, "failed": {}}
+    return replace(on_clip, family=family, costs={"probes": len(table)}, **found)

@@ -39,6 +39,8 @@ ARTEFACTS = {
     "search.parquet": "04_one_step_update",
     "patches/text.safetensors": "04_one_step_update",
     "patches/vision.safetensors": "04_one_step_update",
+    "pictures": "06_evaluate_stable_diffusion",
+    "answers": "07_evaluate_vision_language",
 }
 """Which notebook leaves what another one needs. A name without a suffix is a folder."""
 
@@ -56,6 +58,8 @@ READS: dict[str, tuple[str, ...]] = {
         "sets",
         "search.parquet",
         "patches/text.safetensors",
+        "pictures",
+        "answers",
         "metrics/08.parquet",
     ),
 }
@@ -68,6 +72,8 @@ OPTIONAL = ("patches/text.safetensors", "patches/vision.safetensors")
 RELEVANT = (
     *("model", "data", "concept", "seed", "forget_size", "retain_size", "batch_size"),
     *("exclude", "split_qkv"),
+    *("pipeline", "sampling_steps", "guidance", "pipeline_ua"),
+    *("vision_language_model", "questions", "answer_forgotten"),
 )
 """Settings that two notebooks of one run must share where both have them."""
 
