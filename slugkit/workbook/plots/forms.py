@@ -99,8 +99,11 @@ def place_labels(ax, xs, ys, labels) -> None:
     low, high = frame.y0 / scale, frame.y1 / scale
     above = spread(heights + 6, 11.5, low, high - 11.5) - heights
     style = dict(textcoords="offset points", ha="right", fontsize=8.5, zorder=6)
-    line = dict(arrowstyle="-", color=GREY, linewidth=0.7, shrinkA=0, shrinkB=4)
     for label, place, rise in zip(labels, places, above):
-        text = ax.annotate(label, place, (-5, rise), arrowprops=line, **style)
+        text = ax.annotate(label, place, (-5, rise), **style)
         if text.get_window_extent().x0 < frame.x0:
             text.set(x=5, ha="left")
+        elif rise > 12:
+            pixels = ax.transData.transform(place) + scale * np.array([-5, rise])
+            ends = np.array([place, ax.transData.inverted().transform(pixels)])
+            ax.plot(*ends.T, color=GREY, linewidth=0.7, zorder=3, label="_line")

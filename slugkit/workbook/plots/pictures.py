@@ -51,6 +51,26 @@ def bare(ax, picture) -> None:
     sns.despine(ax=ax, left=True, bottom=True)
 
 
+def _panels(rows: int, columns: int, size: tuple[int, ...], title: str):
+    """A figure with panels for pictures, under its title; size: width and height of a picture, and
+    the room at the left, below each picture and at the foot, in pixels.
+    """
+    wide, high, side, below, foot = size
+    left, right = EDGE + side, EDGE + side + columns * (wide + GAP) - GAP
+    width = max(right + EDGE, 9 * len(title) if len(title) < 40 else 0)
+    heading = wrap(title, (width - 2 * EDGE) / 9.6) if title else ""
+    bottom = EDGE + foot + below - GAP
+    top = bottom + rows * (high + below) - below
+    height = top + (34 + 16 * heading.count("\n") if title else EDGE)
+    places = dict(left=left / width, right=right / width, bottom=bottom / height, top=top / height)
+    places |= dict(wspace=GAP / wide, hspace=below / high)
+    size = dict(figsize=(width / DPI, height / DPI), dpi=DPI, layout="none")
+    fig, axes = plt.subplots(rows, columns, squeeze=False, gridspec_kw=places, **size)
+    style = dict(ha="left", va="top", fontsize=11, fontweight="bold")
+    fig.suptitle(heading, x=EDGE / width, y=1 - 10 / height, **style)
+    return fig, axes
+
+
 @look.dressed
 def picture_grid(
     images, labels=None, columns=8, title="", row_labels=None, borders=None, zoom=0, says=""
@@ -83,19 +103,8 @@ def picture_grid(
     borders = [None] * count if borders is None else borders
     kinds = [kind for kind in dict.fromkeys(borders) if kind is not None]
     frames = {kind: BORDERS[number % len(BORDERS)] for number, kind in enumerate(kinds)}
-    # the places of the grid in pixels
-    left, right = EDGE + side, EDGE + side + columns * (wide + GAP) - GAP
-    width = max(right + EDGE, 9 * len(title) if len(title) < 40 else 0)
-    heading = wrap(title, (width - 2 * EDGE) / 9.6) if title else ""
-    foot = EDGE + 16 * bool(kinds) + below - GAP
-    top = foot + rows * (high + below) - below
-    height = top + (34 + 16 * heading.count("\n") if title else EDGE)
-    places = dict(left=left / width, right=right / width, bottom=foot / height, top=top / height)
-    places |= dict(wspace=GAP / wide, hspace=below / high)
-    size = dict(figsize=(width / DPI, height / DPI), dpi=DPI, squeeze=False)
-    fig, axes = plt.subplots(rows, columns, gridspec_kw=places, layout="none", **size)
-    style = dict(ha="left", va="top", fontsize=11, fontweight="bold")
-    fig.suptitle(heading, x=EDGE / width, y=1 - 10 / height, **style)
+    size = wide, high, side, below, 16 * bool(kinds)
+    fig, axes = _panels(rows, columns, size, title)
     for ax, picture, text, kind in zip(axes.flat, pictures, texts or [""] * count, borders):
         bare(ax, picture)
         ax.set_xlabel(text, fontsize=7.5, labelpad=2)
@@ -107,8 +116,7 @@ def picture_grid(
         ax.remove()
     if kinds:
         handles = [plt.Line2D([], [], label=kind, **frames[kind]) for kind in kinds]
-        place = dict(loc="lower left", bbox_to_anchor=(0.004, 2 / height))
-        fig.legend(handles=handles, ncols=len(handles), handlelength=3, **place)
+        fig.legend(handles=handles, ncols=len(handles), handlelength=3, loc="lower left")
     return fig, says or _grid_says(count, rows, columns, labels, row_labels, kinds)
 
 

@@ -100,8 +100,9 @@ def interference(table: pd.DataFrame):
     fig, ax = look.canvas(max(7.0, 1.9 + 0.62 * len(columns)), 1.9 + 0.36 * len(rows))
     style = dict(vmin=0, vmax=100, cbar_kws=dict(label="top-1 accuracy (%)", pad=0.015, aspect=28))
     forms.heat(ax, 100 * matrix, [wrap(name, 10) for name in columns], rows, 0, **style)
-    for name in set(rows) & set(columns):
-        forms.outline(ax, (columns.index(name), rows.index(name)), 1, 1)
+    for row, name in enumerate(rows):
+        if name in columns:
+            forms.outline(ax, (columns.index(name), row), 1, 1)
     targets = list(dict.fromkeys(table.loc[table["group"] == "target", "measured"]))
     ax.axvline(len(targets), color="white", linewidth=5)
     ax.set(xlabel="measured", ylabel="forgotten")
