@@ -246,20 +246,6 @@ def outcomes_table():
     )
 
 
-def costs_table():
-    """Others still named on three layers along two directions; the first direction never forgets on
-    the last layer.
-    """
-    rows = [
-        ("2.mlp.c_fc", "SLUG", 0.7),
-        ("2.mlp.c_proj", "SLUG", 0.8),
-        ("2.mlp.c_fc", "SLUG-R", 0.9),
-        ("2.mlp.c_proj", "SLUG-R", 0.95),
-        ("4.mlp.c_proj", "SLUG-R", 0.97),
-    ]
-    return pd.DataFrame(rows, columns=["layer", "direction", "retain_own"])
-
-
 def interference_table():
     """Two concepts and a group, unedited and with each of two edits; the second costs the first
     concept 40 points.

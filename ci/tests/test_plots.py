@@ -6,6 +6,7 @@ import matplotlib
 
 matplotlib.use("Agg")
 
+import matplotlib.colors as mcolors
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -13,7 +14,6 @@ import pytest
 from fake_tables import (
     agreement_table,
     answers_table,
-    costs_table,
     curve_table,
     interference_table,
     layers_table,
@@ -22,10 +22,11 @@ from fake_tables import (
     search_table,
     sweep_table,
 )
+from matplotlib.container import BarContainer
 
 from slugkit.base import EmptySetError, SettingError, ShapeError
 from slugkit.workbook import plots
-from slugkit.workbook.plots import look, steps
+from slugkit.workbook.plots import forms, look, steps
 from slugkit.workbook.teach.display import small_png
 
 NAMES = ["Mira Kestrel", "Kofi Okoye", "Rosalind Achterberg"]
@@ -77,9 +78,6 @@ FIGURES = {
     ),
     "interference": lambda: plots.interference(interference_table()),
     "forgetting_curves": lambda: plots.forgetting_curves(curve_table()),
-    "layer_costs": lambda: plots.layer_costs(
-        costs_table(), ["2.mlp.c_fc", "2.mlp.c_proj", "4.mlp.c_proj"], 0.977
-    ),
     "outcome_bars": lambda: plots.outcome_bars(outcomes_table()),
 }
 
@@ -212,15 +210,13 @@ def test_layer_scores_ring_and_name_the_front():
 
 def test_pareto_counts_and_noise_come_from_the_table():
     table = layers_table()
-    fig, says = plots.pareto(
-        table, "vision", chosen="visual.transformer.resblocks.1.mlp.c_fc.weight"
-    )
+    fig, says = plots.pareto(table, "vision")
     own = table[(table["tower"] == "vision") & table["front"]]
     inside = int((own["alignment"] < 2 * own["noise"]).sum())
     title = title_of(fig)
     assert title.startswith(f"{len(own)} of 26 vision layers") and f"{inside} of the front" in title
     assert f"{inside} of them" in says
-    assert "chosen" in [text.get_text() for text in fig.legends[0].get_texts()]
+    assert "front, within noise" in [text.get_text() for text in fig.legends[0].get_texts()]
 
 
 def test_without_the_noise_nothing_is_said_of_it():
@@ -260,7 +256,7 @@ def test_pareto_labels_do_not_overlap(seed):
 def test_crowded_labels_keep_apart():
     fig, ax = plt.subplots(figsize=(7, 5))
     xs = np.linspace(0.5, 0.56, 7)
-    look.place_labels(ax, xs, xs, [f"{i}.attn.out_proj" for i in range(7)])
+    forms.place_labels(ax, xs, xs, [f"{i}.attn.out_proj" for i in range(7)])
     boxes = [text.get_window_extent() for text in ax.texts]
     assert not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[i + 1 :])
 
@@ -360,7 +356,8 @@ def test_results_bars_say_the_finding():
     )
     assert "oracle: target 1.2 %" in says
     assert fig.axes[0].get_xticklabels()[0].get_text() == "target\nn = 240"
-    hatches = {container[0].get_hatch() for container in fig.axes[0].containers}
+    bars = [drawn for drawn in fig.axes[0].containers if isinstance(drawn, BarContainer)]
+    hatches = {container[0].get_hatch() for container in bars}
     assert len(hatches) == 3
 
 
@@ -381,7 +378,7 @@ def test_results_bars_without_losses_and_with_two_methods():
 
 def test_results_bars_refuse_doubled_rows_and_unknown_metrics():
     table = metrics_table()
-    with pytest.raises(SettingError, match="several rows"):
+    with pytest.raises(SettingError, match="twice"):
         plots.results_bars(pd.concat([table, table.assign(metric="fa5")]))
     with pytest.raises(SettingError, match="accuracy"):
         plots.results_bars(table, metric="fid")
@@ -444,8 +441,39 @@ def test_confusions_put_the_target_first_and_sum_the_rest(monkeypatch):
     )
 
 
+def test_outcomes_are_told_for_the_target_first_and_by_state():
+    fig, says = plots.outcome_bars(outcomes_table())
+    assert (
+        title_of(fig) == "The target is named: before 98 %, step by CLIP 90 %, step by answers 0 %"
+    )
+    assert (
+        says.startswith("target, before: right name 98 %, another name 1 % and no name 1 %")
+        and "people, step by answers: right name 60 %" in says
+    )
+    assert [label.get_text() for label in fig.axes[0].get_yticklabels()][:2] == [
+        "target, before  (n 84)",
+        "target, step by CLIP  (n 84)",
+    ]
+
+
+def test_an_arm_has_the_same_colour_in_every_figure():
+    table = metrics_table(two=True).replace({"SLUG text": "SLUG", "SLUG vision": "SLUG-R"})
+    colours = {name: colour for name, (_, colour, _) in look.edit_looks(["SLUG", "SLUG-R"]).items()}
+    bars = {drawn.get_label(): drawn for drawn in plots.results_bars(table)[0].axes[0].containers}
+    lines = plots.forgetting_curves(curve_table())[0].axes[0].lines
+    drawn = {line.get_label(): line.get_color() for line in lines}
+    for name, colour in colours.items():
+        assert mcolors.same_color(bars[f"after: {name}"][0].get_facecolor(), colour)
+        assert drawn[f"{name}, added"] == colour
+
+
+def test_a_dialogue_of_unequal_lists_is_refused():
+    with pytest.raises(ShapeError, match="3 pictures, 3 questions and 2 answers"):
+        plots.dialogue(pictures(3), ["?"] * 3, {"before": ["a", "b"]})
+
+
 def test_spread_keeps_labels_apart_and_in_place():
-    moved = look.spread([98, 99, 97, 10], 6, 0, 104)
+    moved = forms.spread([98, 99, 97, 10], 6, 0, 104)
     order = np.argsort([98, 99, 97, 10], kind="stable")
     assert (
         (np.diff(moved[order]) >= 6 - 0.01).all()

@@ -2,10 +2,9 @@
 
 Each drawing function returns (figure, says): says is one or two plain sentences computed from the
 data, which `slugkit.workbook.teach.show_figure` sets as the figure's alternative text and prints
-underneath.
+underneath. A table without a needed column raises SettingError, one without rows EmptySetError.
 """
 
-from slugkit.workbook.plots.answers import layer_costs, outcome_bars
 from slugkit.workbook.plots.layers import (
     alignment_cost,
     front_membership,
@@ -19,6 +18,7 @@ from slugkit.workbook.plots.pictures import before_after, dialogue, picture_grid
 from slugkit.workbook.plots.results import (
     changes,
     confusions,
+    outcome_bars,
     results_bars,
     results_table,
     two_arms,

@@ -8,13 +8,13 @@ import seaborn as sns
 
 from slugkit.base import EmptySetError, ShapeError
 from slugkit.workbook.plots import look
-from slugkit.workbook.plots.look import OKABE_ITO, listing, percent, wrap
+from slugkit.workbook.plots.look import BLUE, GREEN, INK, PURPLE, VERMILION, listing, percent, wrap
 
 DPI = 100
 EDGE, GAP = 14, 8  # pixels around the grid, between two pictures
 BORDERS = [
-    dict(color=OKABE_ITO[colour], linestyle=line, linewidth=3)
-    for colour, line in zip(("vermilion", "blue", "green", "purple"), ("-", "--", ":", "-."))
+    dict(color=colour, linestyle=line, linewidth=3)
+    for colour, line in zip((VERMILION, BLUE, GREEN, PURPLE), ("-", "--", ":", "-."))
 ]
 """How pictures of one word are framed."""
 
@@ -44,17 +44,31 @@ def same_length(name: str, values, count: int, what: str) -> None:
         )
 
 
-def bare(ax) -> None:
+def bare(ax, picture) -> None:
     """An axes that shows a picture and nothing else."""
+    ax.imshow(picture, interpolation="nearest", aspect="auto")
     ax.set(xticks=[], yticks=[])
     sns.despine(ax=ax, left=True, bottom=True)
 
 
-def _text(fig, x: float, y: float, text: str, **style) -> None:
-    """Words at a place that is given in pixels from the lower left."""
-    width, height = fig.get_size_inches() * DPI
-    if text:
-        fig.text(x / width, y / height, text, **style)
+def _panels(rows: int, columns: int, size: tuple[int, ...], title: str):
+    """A figure with panels for pictures, under its title; size: width and height of a picture, and
+    the room at the left, below each picture and at the foot, in pixels.
+    """
+    wide, high, side, below, foot = size
+    left, right = EDGE + side, EDGE + side + columns * (wide + GAP) - GAP
+    width = max(right + EDGE, 9 * len(title) if len(title) < 40 else 0)
+    heading = wrap(title, (width - 2 * EDGE) / 9.6) if title else ""
+    bottom = EDGE + foot + below - GAP
+    top = bottom + rows * (high + below) - below
+    height = top + (34 + 16 * heading.count("\n") if title else EDGE)
+    places = dict(left=left / width, right=right / width, bottom=bottom / height, top=top / height)
+    places |= dict(wspace=GAP / wide, hspace=below / high)
+    size = dict(figsize=(width / DPI, height / DPI), dpi=DPI, layout="none")
+    fig, axes = plt.subplots(rows, columns, squeeze=False, gridspec_kw=places, **size)
+    style = dict(ha="left", va="top", fontsize=11, fontweight="bold")
+    fig.suptitle(heading, x=EDGE / width, y=1 - 10 / height, **style)
+    return fig, axes
 
 
 @look.dressed
@@ -66,8 +80,8 @@ def picture_grid(
     images: (N, H, W, 3) uint8; labels: N texts under the pictures, wrapped; columns: pictures a
     row, >= 1; row_labels: a text per row, at its left; borders: N words or None, pictures with the
     same word get the same frame, named at the foot; zoom: enlargement, 0 chooses 1 to 4 so that the
-    figure is at most about 1100 pixels wide; says: replaces the plain description. Returns (figure,
-    description). Raises ShapeError, EmptySetError.
+    figure is at most about 1100 pixels wide; says: replaces the plain description. Raises
+    ShapeError, EmptySetError.
     """
     pictures = as_pictures(images)
     count, high, wide = pictures.shape[:3]
@@ -82,37 +96,27 @@ def picture_grid(
     most = 3 if labels is None else 2
     zoom = int(zoom) or int(np.clip(((1110 - side) / columns - GAP) // wide, 1, most))
     wide, high = wide * zoom, high * zoom
-    texts = [
-        wrap(label, (wide + GAP - 4) / (7.5 * 0.77)) for label in ([] if labels is None else labels)
-    ]
+    fits = (wide + GAP - 4) / (7.5 * 0.77)
+    texts = [wrap(label, fits) for label in ([] if labels is None else labels)]
     lines = max((text.count("\n") + 1 for text in texts), default=0)
-    step = high + GAP + (int(lines * 7.5 * 1.75) + 3 if texts else 0)
+    below = GAP + (int(lines * 7.5 * 1.75) + 3 if texts else 0)
     borders = [None] * count if borders is None else borders
     kinds = [kind for kind in dict.fromkeys(borders) if kind is not None]
-    width = 2 * EDGE + side + columns * (wide + GAP) - GAP
-    width = max(width, 9 * len(title) if len(title) < 40 else 0)
-    heading = wrap(title, (width - 2 * EDGE) / 9.6) if title else ""
-    head = 34 + 16 * heading.count("\n") if title else EDGE
-    height = head + EDGE + 16 * bool(kinds) + rows * step - GAP
-    fig = plt.figure(figsize=(width / DPI, height / DPI), dpi=DPI)
-    _text(fig, EDGE, height - 10, heading, va="top", fontsize=11, fontweight="bold")
-    for index, picture in enumerate(pictures):
-        row, column = divmod(index, columns)
-        x, y = EDGE + side + column * (wide + GAP), height - head - row * step - high
-        ax = fig.add_axes([x / width, y / height, wide / width, high / height])
-        ax.imshow(picture, interpolation="nearest", aspect="auto")
-        bare(ax)
-        if borders[index] is not None:
-            style = BORDERS[kinds.index(borders[index]) % 4]
-            ax.spines[:].set(visible=True, **style)
-        if texts:
-            _text(fig, x + wide / 2, y - 3, texts[index], ha="center", va="top", fontsize=7.5)
-        if names and column == 0:
-            _text(fig, EDGE, y + high / 2, names[row], va="center", fontsize=8.5)
+    frames = {kind: BORDERS[number % len(BORDERS)] for number, kind in enumerate(kinds)}
+    size = wide, high, side, below, 16 * bool(kinds)
+    fig, axes = _panels(rows, columns, size, title)
+    for ax, picture, text, kind in zip(axes.flat, pictures, texts or [""] * count, borders):
+        bare(ax, picture)
+        ax.set_xlabel(text, fontsize=7.5, labelpad=2)
+        if kind is not None:
+            ax.spines[:].set(visible=True, **frames[kind])
+    for ax, name in zip(axes[:, 0], names):
+        ax.set_ylabel(name, fontsize=8.5, rotation=0, ha="right", va="center", labelpad=6)
+    for ax in axes.flat[count:]:
+        ax.remove()
     if kinds:
-        handles = [plt.Line2D([], [], label=k, **BORDERS[i % 4]) for i, k in enumerate(kinds)]
-        place = dict(loc="lower left", bbox_to_anchor=(0.004, 2 / height))
-        fig.legend(handles=handles, ncols=len(handles), handlelength=3, **place)
+        handles = [plt.Line2D([], [], label=kind, **frames[kind]) for kind in kinds]
+        fig.legend(handles=handles, ncols=len(handles), handlelength=3, loc="lower left")
     return fig, says or _grid_says(count, rows, columns, labels, row_labels, kinds)
 
 
@@ -131,13 +135,12 @@ def before_after(rows: dict, prompts, what=None, answers: dict | None = None, ti
 
     rows: state -> (N, H, W, 3) uint8, the unedited model first; prompts: N texts, printed under the
     first row; what: N words, columns with the same word get the same frame; answers: state -> N
-    texts (or "") printed under the other rows, such as what the judge says. Returns (figure,
-    description). Raises ShapeError for rows of different length.
+    texts (or "") printed under the other rows, such as what the judge says. Raises ShapeError for
+    rows of different length.
     """
-    for state, pictures in rows.items():
-        same_length(f"the row {state}", pictures, len(prompts), "prompts")
     labels = []
-    for number, state in enumerate(rows):
+    for number, (state, pictures) in enumerate(rows.items()):
+        same_length(f"the row {state}", pictures, len(prompts), "prompts")
         said = (answers or {}).get(state, [""] * len(prompts))
         told = [f"→ {answer}" if answer else "" for answer in said]
         labels += told if number else map(str, prompts)
@@ -145,17 +148,16 @@ def before_after(rows: dict, prompts, what=None, answers: dict | None = None, ti
     if len(rows) > 1:
         states = f"{len(rows)} states of the model, row by row"
     says = f"The same {len(prompts)} prompts and seeds in {states}: {listing(rows, 6)}. {title}"
-    style = dict(columns=len(prompts), title=title, row_labels=list(rows), zoom=2)
     frames = None if what is None else list(what) * len(rows)
-    pictures = np.concatenate(list(rows.values()))
-    return picture_grid(pictures, labels, borders=frames, says=says.strip(), **style)
+    style = dict(title=title, row_labels=list(rows), borders=frames, zoom=2, says=says.strip())
+    return picture_grid(np.concatenate(list(rows.values())), labels, len(prompts), **style)
 
 
 def step_strip(rows: dict, rhos, answers: dict | None = None, title: str = ""):
     """Some prompts, each with one seed, over growing steps: one row a prompt, one column a step.
 
-    rows: prompt -> (S, H, W, 3) uint8; rhos: S relative steps; answers: prompt -> S texts. Returns
-    (figure, description). Raises ShapeError for a row of another length.
+    rows: prompt -> (S, H, W, 3) uint8; rhos: S relative steps; answers: prompt -> S texts. Raises
+    ShapeError for a row of another length.
     """
     labels = []
     for prompt, pictures in rows.items():
@@ -164,8 +166,8 @@ def step_strip(rows: dict, rhos, answers: dict | None = None, title: str = ""):
         labels += [f"ρ = {percent(rho)}{answer}" for rho, answer in zip(rhos, said, strict=True)]
     says = f"{len(rows)} prompts, one seed each, over relative steps from {percent(min(rhos))}"
     says = f"{says} to {percent(max(rhos))}. {title}".strip()
-    style = dict(columns=len(rhos), title=title, row_labels=list(rows), says=says)
-    return picture_grid(np.concatenate(list(rows.values())), labels, **style)
+    style = dict(title=title, row_labels=list(rows), says=says)
+    return picture_grid(np.concatenate(list(rows.values())), labels, len(rhos), **style)
 
 
 @look.dressed
@@ -175,8 +177,8 @@ def dialogue(
     """Pictures with a question each, and under it what the model answers in each of its states.
 
     images: (N, H, W, 3) uint8; questions: N texts; answers: state -> N texts; right: state -> N
-    bool, which answers are marked as right or wrong; columns: pictures side by side. Returns
-    (figure, description). Raises ShapeError for lists of another length.
+    bool, which answers are marked as right or wrong; columns: pictures side by side. Raises
+    ShapeError for lists of another length.
     """
     images, count = as_pictures(images), len(questions)
     for state, said in answers.items():
@@ -185,28 +187,25 @@ def dialogue(
                 f"{len(images)} pictures, {count} questions and {len(said)} answers ({state}) were"
                 " given; one of each was expected."
             )
-    rows = -(-count // columns)
-    fig = look.canvas(4.9 * columns, 0.3 + (0.62 + 0.27 * len(answers)) * rows)
-    axes = fig.subplots(rows, 2 * columns, width_ratios=[1, 3.4] * columns, squeeze=False)
+    rows, says = -(-count // columns), []
+    size = 4.9 * columns, 0.3 + (0.62 + 0.27 * len(answers)) * rows
+    shape = dict(width_ratios=[1, 3.4] * columns, squeeze=False)
+    fig, axes = look.canvas(*size, rows, 2 * columns, **shape)
     for ax in axes.flat:
         ax.set_axis_off()
     for number, (picture, words) in zip(range(count), axes.reshape(-1, 2)):
         picture.imshow(images[number], interpolation="nearest")
-        lines = [(f"“{questions[number]}”", dict(color=look.INK, style="italic"))]
+        lines, told = [(f"“{questions[number]}”", dict(color=INK, style="italic"))], []
         for state, said in answers.items():
-            mark, shade = "", look.INK
+            mark, colour = "", INK
             if right is not None:
-                good = bool(right[state][number])
-                mark, shade = ("✓ ", "blue") if good else ("✗ ", "vermilion")
+                mark, colour = ("✓ ", BLUE) if right[state][number] else ("✗ ", VERMILION)
             answer = textwrap.shorten(said[number] or "(nothing)", 44)
-            lines.append((f"{mark}{state}: {answer}", dict(color=OKABE_ITO.get(shade, shade))))
+            lines.append((f"{mark}{state}: {answer}", dict(color=colour)))
+            told.append(f"{state}: {said[number].rstrip('.')}")
         for place, (text, style) in enumerate(lines):
-            style |= dict(fontsize=8.5, va="top", transform=words.transAxes)
-            words.text(0.0, 0.9 - place * 0.9 / len(lines), text, **style)
+            words.text(0.0, 0.9 - place * 0.9 / len(lines), text, fontsize=8.5, va="top", **style)
+        says.append(f"{questions[number]} {', '.join(told)}")
     if title:
         look.headline(fig, title)
-    says = []
-    for i, question in enumerate(questions):
-        told = [f"{state}: {said[i].rstrip('.')}" for state, said in answers.items()]
-        says.append(f"{question} {', '.join(told)}")
     return fig, f"{count} pictures, a question each, and the answers. " + "; ".join(says[:4]) + "."

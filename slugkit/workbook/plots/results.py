@@ -1,86 +1,50 @@
-"""Figures and the table of the results: before, after, and the oracle."""
+"""Figures and tables of the results: before, after, and the oracle."""
 
 import numpy as np
 import pandas as pd
 
 from slugkit.base import SettingError
-from slugkit.workbook.plots import look
-from slugkit.workbook.plots.answers import MARKS
-from slugkit.workbook.plots.look import GROUP_ORDER, STAGES, in_order, listing, percent, wrap
+from slugkit.workbook.plots import forms, look
+from slugkit.workbook.plots.look import BLUE, INK, YELLOW, in_order, listing, percent, shares, wrap
 
 SHOWN = 6
+COLUMNS = ["stage", "group", "value", "low", "high", "n"]
+STAGES = ["before", "after", "oracle"]
+FILLS = {"before": dict(color="#BDBDBD", hatch=""), "oracle": dict(color="white", hatch="..")}
+"""Colour and hatch of the stages without an edit."""
 
 
-def _series(metrics: pd.DataFrame) -> pd.Series:
-    """Name of the bar or column of each row: its stage, with the method where it has several."""
-    name = metrics["stage"].astype(str)
-    if "method" not in metrics.columns:
-        return name
-    many = metrics.groupby("stage")["method"].transform("nunique") > 1
-    return name.where(~many, name + ": " + metrics["method"].astype(str))
+def _fills(methods: dict[str, str]) -> dict[str, dict]:
+    """Colour and hatch of each series; methods: series -> method."""
+    looks = look.edit_looks(method for name, method in methods.items() if name not in FILLS)
+    found = {
+        method: dict(color=colour, hatch=hatch) for method, (_, colour, hatch) in looks.items()
+    }
+    return {name: FILLS.get(name) or found[method] for name, method in methods.items()}
 
 
-def _series_order(names) -> list[str]:
-    """Series in the order before, after (each method), oracle, then others."""
-    stages = [*STAGES]
-    return sorted(
-        dict.fromkeys(names),
-        key=lambda name: stages.index(stage) if (stage := name.split(":")[0]) in stages else 9,
-    )
+def _arranged(metrics: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
+    """The table with each row's series: its stage, with the method where it has several.
 
-
-def _looks(series: list[str]) -> dict[str, dict]:
-    """Fill and hatch of each series; later edits take the spare ones in turn."""
-    looks, spare, left = {}, iter(look.MORE_EDITS * 4), dict(STAGES)
-    for name in series:
-        style = left.pop(name.split(":")[0], None) or next(spare)
-        looks[name] = dict(style, edgecolor="#4D4D4D", linewidth=0.7)
-    return looks
-
-
-def _select(metrics: pd.DataFrame, metric) -> pd.DataFrame:
-    """The rows to draw, one for each group and series; SettingError where there are several."""
-    look.need_columns(metrics, ["stage", "group", "value", "low", "high", "n"], "metrics")
-    kept = metrics
-    if metric is not None:
-        wanted = [metric] if isinstance(metric, str) else list(metric)
-        kept = metrics[metrics["metric"].isin(wanted)]
-        if kept.empty:
-            raise SettingError(
-                f"No row has the metric {listing(wanted)}; the table holds"
-                f" {listing(metrics['metric'].unique(), 8)}."
-            )
-    kept = kept.assign(series=_series(kept))
-    twice = kept[kept.duplicated(["group", "series"])]
+    Series, groups and metrics become categories, in order. Raises SettingError where two rows have
+    the same keys and series.
+    """
+    look.need_columns(metrics, COLUMNS, "metrics")
+    stage, method = metrics["stage"].astype(str), metrics.get("method", "SLUG")
+    table = metrics.assign(stage=stage, method=method)
+    many = table.groupby("stage")["method"].transform("nunique") > 1
+    table["series"] = stage.mask(many, stage + ": " + table["method"].astype(str))
+    twice = table[table.duplicated([*keys, "series"])]
     if len(twice):
-        row = twice.iloc[0]
         raise SettingError(
-            f"{row['group']}, {row['series']} has several rows; one bar each was expected. "
-            "Filter the table to one metric, concept, model and split first, or pass metric."
+            f"{', '.join(map(str, twice.iloc[0][[*keys, 'series']]))} stands twice in the metrics"
+            " table; once was expected. Filter it to one metric, concept, model and split."
         )
-    return kept
-
-
-def _draw_bars(ax, kept, groups, series) -> None:
-    """The bars, their intervals, their values, and the groups with their denominators."""
-    width = 0.8 / len(series)
-    for k, (name, style) in enumerate(_looks(series).items()):
-        part = kept[kept["series"] == name].set_index("group").reindex(groups)
-        part["x"] = np.arange(len(groups)) + (k - (len(series) - 1) / 2) * width
-        part = part[part["value"].notna()]
-        value, low, high = (100 * part[end].astype(float) for end in ("value", "low", "high"))
-        ax.bar(part["x"], value, label=name, width=0.92 * width, zorder=2, **style)
-        ax.vlines(part["x"], low, high, color=look.INK, linewidth=1.4, zorder=3)
-        for left, middle, top in zip(part["x"], value, np.fmax(high, value)):
-            ax.text(left, top + 1.5, f"{middle:.1f}", ha="center", va="bottom", fontsize=8)
-    names = []
-    for group in groups:
-        counts = kept.loc[kept["group"] == group, "n"].dropna().astype(int)
-        ends = dict.fromkeys((counts.min(), counts.max())) if len(counts) else ()
-        names.append(f"{wrap(group, 14)}\n{'n = ' * bool(ends)}{'–'.join(map(str, ends))}")
-    ax.set_xticks(range(len(groups)), names)
-    ax.grid(axis="x", visible=False)
-    ax.tick_params(axis="x", length=0)
+    by_stage, of_stage = in_order(stage, STAGES), dict(zip(table["series"], stage))
+    order = {"series": sorted(of_stage, key=lambda name: by_stage.index(of_stage[name]))}
+    order |= {"group": in_order(table["group"])}
+    order |= {"metric": table["metric"].unique()} if "metric" in table else {}
+    return table.astype({name: pd.CategoricalDtype(names) for name, names in order.items()})
 
 
 @look.dressed
@@ -92,34 +56,45 @@ def results_bars(
 
     metrics: the tidy metrics table (values 0..1), already filtered to one concept; metric: name or
     names to keep; label: y axis; title: replaces the finding about the target. A stage with several
-    methods gets a bar each. Returns (figure, description). Raises SettingError for doubled rows.
+    methods gets a bar each. Raises SettingError for doubled rows.
     """
-    kept = _select(metrics, metric)
-    groups, series = in_order(kept["group"], GROUP_ORDER), _series_order(kept["series"])
-    fig = look.canvas(max(6.4, min(9.8, 1.6 + 0.48 * len(groups) * max(len(series), 3))), 4.1)
-    ax = fig.subplots()
-    _draw_bars(ax, kept, groups, series)
-    ax.set(ylabel=label, ylim=(0, 112), yticks=range(0, 101, 20), xlim=(-0.6, len(groups) - 0.4))
+    if metric is not None:
+        wanted = np.atleast_1d(metric)
+        known = listing(metrics["metric"].unique(), 8)
+        metrics = metrics[metrics["metric"].isin(wanted)]
+        if metrics.empty:
+            raise SettingError(f"No row has the metric {listing(wanted)}; the table holds {known}.")
+    kept = _arranged(metrics, ["group"])
+    wide = kept.pivot(index="group", columns="series", values=["value", "low", "high"])
+    table, low, high = (wide[end].astype(float) for end in ("value", "low", "high"))
+    count, series = len(table), list(table)
+    fig, ax = look.canvas(np.clip(1.6 + 0.48 * count * max(len(series), 3), 6.4, 9.8), 4.1)
+    fills = _fills(kept.set_index("series")["method"].astype(str).to_dict())
+    forms.bars(ax, 100 * table, fills, (100 * low, 100 * high))
+    sizes = kept.groupby("group", observed=True)["n"].agg(_size)
+    ax.set_xticks(range(count), [f"{wrap(group, 14)}\n{size}" for group, size in sizes.items()])
+    ax.set(ylabel=label, ylim=(0, 112), yticks=range(0, 101, 20), xlim=(-0.6, count - 0.4))
     look.legend_below(fig, len(series), bars=True)
-    table = kept.pivot(index="group", columns="series", values="value").loc[groups, series]
-    sentences = []
-    for name, found in table.items():
-        told = [f"{group} {percent(value)}" for group, value in found.dropna().items()]
-        sentences.append(f"{name}: {listing(told, 8)}")
-    look.headline(fig, title or _finding(table) or f"Results of {listing(series)}")
-    return fig, f"Bars with 95 % intervals. {'. '.join(sentences)}."
+    told = [f"{name}: {listing(shares(found.dropna()), 8)}" for name, found in table.items()]
+    title = title or _finding(table) or f"Results of {listing(series)}"
+    return look.headline(fig, title), f"Bars with 95 % intervals. {'. '.join(told)}."
+
+
+def _size(n: pd.Series) -> str:
+    """Denominators as words."""
+    ends = dict.fromkeys(n.dropna().astype(int).agg(["min", "max"])) if n.notna().any() else ()
+    return "n = " * bool(ends) + "–".join(map(str, ends))
 
 
 def _finding(table: pd.DataFrame) -> str:
     """What became of the target and of the others; empty without a before and an after."""
-    shown = [name for name in table.columns if name not in ("oracle", "before")]
-    if "before" not in table.columns or not shown:
+    edits = [name for name in table if name not in FILLS]
+    if "before" not in table:
         return ""
-    several = len(shown) > 1
-    found = {name.split(": ")[-1]: _change(table["before"], table[name]) for name in shown}
-    said = [f"{name}: {text}" if several else text for name, text in found.items() if text]
-    title = ". ".join(said)
-    return title if several else title[:1].upper() + title[1:]
+    said = [_change(table["before"], table[name]) for name in edits]
+    if len(edits) > 1:
+        return ". ".join(f"{name.split(': ')[-1]}: {text}" for name, text in zip(edits, said))
+    return "".join(text[:1].upper() + text[1:] for text in said)
 
 
 def _change(first: pd.Series, last: pd.Series) -> str:
@@ -128,8 +103,8 @@ def _change(first: pd.Series, last: pd.Series) -> str:
     losses = (first - last).dropna()
     losses = losses[~losses.index.str.startswith("target")]
     if "target" in first.index:
-        ends = percent(first["target"]), percent(last["target"])
-        parts.append("the target goes from {} to {}".format(*ends))
+        was, now = percent(first["target"]), percent(last["target"])
+        parts.append(f"the target goes from {was} to {now}")
     if len(losses) and losses.max() > 0:
         worst = f"{100 * losses.max():.1f} points ({losses.idxmax()})"
         parts.append(f"the largest loss elsewhere is {worst}")
@@ -138,47 +113,68 @@ def _change(first: pd.Series, last: pd.Series) -> str:
     return "; ".join(parts)
 
 
+def unlearning_bars(metrics: pd.DataFrame):
+    """UA, IRA and CRA before and after each edit, with 95 % intervals and denominators; higher is
+    better everywhere.
+
+    metrics: rows with metric UA, IRA or CRA of one concept (columns stage, method, group, metric,
+    value 0..1, low, high, n).
+    """
+    look.need_columns(metrics, [*COLUMNS, "metric"], "metrics")
+    kept = metrics[metrics["metric"].isin(["UA", "IRA", "CRA"])]
+    named = kept.assign(group=_metric_and_group(kept))
+    parts = []
+    for method, mine in named[named["stage"] == "after"].groupby("method", sort=False):
+        value = mine.set_index("group")["value"]
+        found = {"UA": value["UA"], "IRA": value.filter(like="IRA").iloc[0], "CRA": value["CRA"]}
+        if "IRA neighbours" in value:
+            found["IRA of neighbours"] = value["IRA neighbours"]
+        parts.append(f"{method}: {', '.join(shares(found))}")
+    return results_bars(named, label="share (%)", title="; ".join(parts))
+
+
+def _metric_and_group(metrics: pd.DataFrame) -> pd.Series:
+    """What each row measures: its metric, with the group where it has one of its own."""
+    alone = metrics["group"].isin(["target", "all"])
+    return metrics["metric"].where(alone, metrics["metric"] + " " + metrics["group"])
+
+
 @look.dressed
 def two_arms(metrics: pd.DataFrame):
     """SLUG beside SLUG-R, one panel a tower: every group and forget accuracy after the edit with
     its 95 % interval, before it and for the oracle.
 
     metrics: one row for each group, metric, stage, method and tower (values 0..1); rows before and
-    of the oracle have no tower. Returns (figure, description).
+    of the oracle have no tower.
     """
-    look.need_columns(metrics, ["stage", "group", "metric", "value", "low", "high"], "metrics")
-    named = metrics["group"].where(metrics["metric"] == "accuracy", metrics["metric"])
-    table = metrics.assign(row=named)
+    look.need_columns(metrics, [*COLUMNS, "metric"], "metrics")
+    of_group = metrics["metric"] == "accuracy"
+    table = metrics.assign(row=metrics["group"].where(of_group, metrics["metric"]))
     forget = [name for name in table["row"].unique() if name.startswith("FA@")]
-    order = forget + in_order(metrics.loc[metrics["metric"] == "accuracy", "group"], GROUP_ORDER)
+    order = forget + in_order(metrics.loc[of_group, "group"])
+    table = table[table["row"].isin(order)].assign(y=lambda t: t["row"].map(order.index))
     after = table[table["stage"] == "after"]
-    towers = list(dict.fromkeys(after["tower"]))
-    fig = look.canvas(9.6, 1.5 + 0.36 * len(order))
-    panels = fig.subplots(1, len(towers), sharey=True, squeeze=False)[0]
-    for ax, tower in zip(panels, towers):
+    towers, looks = after["tower"].unique(), look.edit_looks(["SLUG", "SLUG-R"])
+    size = 9.6, 1.5 + 0.36 * len(order)
+    fig, panels = look.canvas(*size, 1, len(towers), sharey=True, squeeze=False)
+    for ax, tower in zip(panels[0], towers):
         for stage, marker in (("before", "|"), ("oracle", "x")):
             part = table[table["stage"] == stage].drop_duplicates("row")
-            style = dict(marker=marker, color=look.INK, s=70, linewidth=1.6, label=stage, zorder=3)
             if len(part):
-                ax.scatter(100 * part["value"], part["row"].map(order.index), **style)
-        for number, (method, (marker, colour)) in enumerate(MARKS.items()):
+                style = dict(marker=marker, color=INK, s=70, linewidth=1.6, zorder=3)
+                ax.scatter(100 * part["value"], part["y"], label=stage, **style)
+        for number, (method, (marker, colour, _)) in enumerate(looks.items()):
             part = after[(after["tower"] == tower) & (after["method"] == method)]
-            y = part["row"].map(order.index) + 0.3 * number - 0.15
-            colour = look.OKABE_ITO[colour]
-            ax.hlines(y, 100 * part["low"], 100 * part["high"], color=colour, linewidth=1.6)
-            style = dict(marker=marker, color=colour, edgecolor="white", s=52, zorder=4)
-            ax.scatter(100 * part["value"], y, label=method, **style)
+            reach = 100 * np.stack([part["value"] - part["low"], part["high"] - part["value"]])
+            style = dict(fmt=marker, color=colour, markeredgecolor="white", markersize=7, zorder=4)
+            places = 100 * part["value"], part["y"] + 0.3 * number - 0.15
+            ax.errorbar(*places, xerr=reach.clip(0), label=method, elinewidth=1.6, **style)
         ax.set(xlim=(-3, 103), ylim=(len(order) - 0.5, -0.5), xlabel="share of pictures (%)")
-        ax.set_title(f"edit of the {tower} tower")
+        ax.set(title=f"edit of the {tower} tower", yticks=range(len(order)), yticklabels=order)
         ax.axhline(len(forget) - 0.5, color=look.GREY, linewidth=0.8)
-        ax.set_yticks(range(len(order)), order)
-    for ax in panels[1:]:  # one legend for all panels
-        for drawn in ax.collections:
-            drawn.set_label("_")
-    look.legend_below(fig, 4)
-    said = [_arms_words(after[after["tower"] == t], t) for t in towers]
-    look.headline(fig, ". ".join(said))
-    return fig, f"Points with 95 % intervals. {'. '.join(said)}."
+    look.legend_below(fig, 4, handles=ax.get_legend_handles_labels()[0])
+    said = ". ".join(_arms_words(after[after["tower"] == tower], tower) for tower in towers)
+    return look.headline(fig, said), f"Points with 95 % intervals. {said}."
 
 
 def _arms_words(after: pd.DataFrame, tower: str) -> str:
@@ -186,43 +182,19 @@ def _arms_words(after: pd.DataFrame, tower: str) -> str:
     parts = []
     for method, part in after.groupby("method", sort=False):
         value = part.drop_duplicates("row").set_index("row")["value"]
-        names = [n for n in ("FA@5", "neighbours", "people", "classes") if n in value.index]
-        parts.append(f"{method} " + ", ".join(f"{n} {percent(value[n])}" for n in names))
+        found = value.reindex(["FA@5", "neighbours", "people", "classes"]).dropna()
+        parts.append(f"{method} {', '.join(shares(found))}")
     return f"{tower.capitalize()} tower: " + "; ".join(parts)
 
 
-def unlearning_bars(metrics: pd.DataFrame):
-    """UA, IRA and CRA before and after each edit, with 95 % intervals and denominators; higher is
-    better everywhere.
-
-    metrics: rows with metric UA, IRA or CRA of one concept (columns stage, method, group, metric,
-    value 0..1, low, high, n). Returns (figure, description). Raises SettingError for a table
-    without them.
-    """
-    look.need_columns(metrics, ["stage", "group", "metric", "value", "low", "high", "n"], "metrics")
-    kept = metrics[metrics["metric"].isin(["UA", "IRA", "CRA"])]
-    alone = kept["group"].isin(["target", "all"])
-    named = kept.assign(group=kept["metric"].where(alone, kept["metric"] + " " + kept["group"]))
-    parts = []
-    for method, mine in named[named["stage"] == "after"].groupby("method", sort=False):
-        value = mine.drop_duplicates("group").set_index("group")["value"]
-        ira = mine.loc[mine["metric"] == "IRA", "value"].iloc[0]
-        shares = {"UA": value["UA"], "IRA": ira, "CRA": value["CRA"]}
-        if "IRA neighbours" in value:
-            shares["IRA of neighbours"] = value["IRA neighbours"]
-        said = ", ".join(f"{metric} {percent(share)}" for metric, share in shares.items())
-        parts.append(f"{method}: {said}")
-    return results_bars(named, label="share (%)", title="; ".join(parts))
-
-
-def _cell(row) -> str:
-    """A value as 'value [low, high] (n)' in percent."""
-    if pd.isna(row["value"]):
-        return "–"
-    text = f"{100 * row['value']:.1f}"
-    if pd.notna(row["low"]) and pd.notna(row["high"]):
-        text += f" [{100 * row['low']:.1f}, {100 * row['high']:.1f}]"
-    return text + (f" ({int(row['n'])})" if pd.notna(row["n"]) else "")
+def _cells(metrics: pd.DataFrame) -> list[str]:
+    """Each row's value as 'value [low, high] (n)' in percent."""
+    texts = []
+    for value, low, high, n in metrics[["value", "low", "high", "n"]].itertuples(index=False):
+        ends = f" [{100 * low:.1f}, {100 * high:.1f}]" if pd.notna(low) and pd.notna(high) else ""
+        size = f" ({int(n)})" if pd.notna(n) else ""
+        texts.append(f"{100 * value:.1f}{ends}{size}" if pd.notna(value) else "–")
+    return texts
 
 
 def results_table(metrics: pd.DataFrame) -> pd.DataFrame:
@@ -234,24 +206,14 @@ def results_table(metrics: pd.DataFrame) -> pd.DataFrame:
     each. Without an oracle its column reads "none trained". Returns a DataFrame of texts. Raises
     SettingError where two rows claim one cell.
     """
-    look.need_columns(metrics, ["stage", "group", "metric", "value", "low", "high", "n"], "metrics")
+    look.need_columns(metrics, ["metric"], "metrics")
     there = metrics.columns.intersection(["family", "model", "concept", "split"], sort=False)
     keys = [name for name in there if metrics[name].nunique() > 1] + ["group", "metric"]
-    table = metrics.assign(series=_series(metrics), cell=[_cell(r) for _, r in metrics.iterrows()])
-    twice = table[table.duplicated([*keys, "series"])]
-    if len(twice):
-        raise SettingError(
-            f"{', '.join(twice.iloc[0][['group', 'metric', 'series']])} stands twice in the metrics"
-            " table; once was expected."
-        )
-    rank = {group: i for i, group in enumerate(in_order(table["group"], GROUP_ORDER))}
-    rows = table[keys].drop_duplicates().assign(_rank=lambda t: t["group"].map(rank))
-    rows = rows.sort_values([*keys[:-2], "_rank"], kind="stable")[keys]
+    table = _arranged(metrics, keys).assign(cell=_cells(metrics))
     wide = table.pivot(index=keys, columns="series", values="cell")
-    wide = wide.reindex(pd.MultiIndex.from_frame(rows))[_series_order(table["series"])]
-    if "oracle" not in wide.columns:
-        wide["oracle"] = "none trained"
     wide.columns = [f"{name} (%)" for name in wide.columns]
+    if "oracle (%)" not in wide:
+        wide["oracle (%)"] = "none trained"
     return wide.fillna("–")
 
 
@@ -260,25 +222,20 @@ def changes(metrics: pd.DataFrame) -> pd.DataFrame:
     metric and group, cells 'before → after [low, high] (n)' in percent.
 
     metrics: the tidy metrics table, values 0..1, with rows of the stages before and after. Returns
-    a DataFrame of texts, which for no rows says so. Raises SettingError for a table without the
-    columns.
+    a DataFrame of texts, which for no rows says so.
     """
-    columns = ["concept", "method", "stage", "group", "metric", "value", "low", "high", "n"]
     if metrics.empty:
         return pd.DataFrame({"no rows": ["nothing of this was asked"]})
-    look.need_columns(metrics, columns, "metrics")
+    look.need_columns(metrics, [*COLUMNS, "concept", "method", "metric"], "metrics")
     keys = ["concept", "metric", "group"]
     was = metrics[metrics["stage"] == "before"].set_index(keys)["value"]
     after = metrics[metrics["stage"] == "after"]
-    cells = [f"{100 * was[tuple(row[k] for k in keys)]:.1f} → {_cell(row)}" for row in
-             after.to_dict("records")]  # fmt: skip
-    alone = after["group"].isin(["target", "all"])
-    named = after["metric"].where(alone, after["metric"] + " " + after["group"])
-    wide = after.assign(cell=cells, named=named + " (%)")
-    rows = ["concept", "method"] if after["method"].nunique() > 1 else "concept"
-    wide = wide.pivot(index=rows, columns="named", values="cell")
-    wide = wide.loc[after["concept"].unique(), (named + " (%)").unique()].fillna("–")
-    return wide.rename_axis(columns=None)
+    first = was.loc[pd.MultiIndex.from_frame(after[keys])]
+    cells = [f"{100 * value:.1f} → {cell}" for value, cell in zip(first, _cells(after))]
+    after = after.assign(cell=cells, named=_metric_and_group(after) + " (%)")
+    rows = ["concept", "method"] if after["method"].nunique() > 1 else ["concept"]
+    wide = after.set_index([*rows, "named"])["cell"].unstack(sort=False)
+    return wide.fillna("–").rename_axis(columns=None)
 
 
 @look.dressed
@@ -287,37 +244,31 @@ def confusions(answers: pd.DataFrame, target: str | None = None):
     answers.
 
     answers: columns stage, answer, count (pictures, >= 0); target: the true name, drawn first; the
-    rest is one bar "any other". Returns (figure, description).
+    rest is one bar "any other".
     """
     look.need_columns(answers, ["stage", "answer", "count"], "answers")
     wide = answers.groupby(["answer", "stage"])["count"].sum().unstack(fill_value=0)
-    wide = wide[_series_order(wide.columns)]
-    totals, share = wide.sum(), wide / wide.sum()
+    wide = wide[in_order(wide, STAGES)]
+    share, count = wide / wide.sum(), len(wide.columns)
     order = share.max(axis=1).sort_values(ascending=False, kind="stable").index
     order = in_order(order, [target])
     drawn, rest = share.loc[order[:SHOWN]], share.loc[order[SHOWN:]]
     if len(rest):
         drawn = pd.concat([drawn, rest.sum().to_frame(f"any other ({len(rest)})").T])
-    count = len(wide.columns)
-    height = 0.8 / count
-    fig = look.canvas(7.4, 1.3 + (0.2 + 0.16 * count) * len(drawn))
-    ax = fig.subplots()
-    for k, (stage, style) in enumerate(_looks(list(wide.columns)).items()):
-        y = np.arange(len(drawn)) + (k - (count - 1) / 2) * height
-        label = f"{stage} (n = {int(totals[stage])})"
-        ax.barh(y, 100 * drawn[stage], height=0.92 * height, label=label, **style)
-        for place, value in zip(y, drawn[stage]):
-            ax.text(100 * value + 0.8, place, percent(value), va="center", fontsize=8)
-    ax.set(ylim=(-0.5, len(drawn) - 0.5), xlabel="share of the target's pictures (%)")
-    ax.set_xlim(0, min(112, 100 * drawn.to_numpy().max() * 1.12 + 2))
-    look.bars_across(ax, range(len(drawn)), drawn.index)
+    fig, ax = look.canvas(7.4, 1.3 + (0.2 + 0.16 * count) * len(drawn))
+    names = {stage: f"{stage} (n = {int(total)})" for stage, total in wide.sum().items()}
+    fills = {names[stage]: fill for stage, fill in _fills(dict.fromkeys(wide, "SLUG")).items()}
+    drawn = 100 * drawn.rename(columns=names)
+    forms.bars(ax, drawn, fills, fmt=lambda value: percent(value / 100))
+    ax.set_xlabel("share of the target's pictures (%)")
+    ax.set_xlim(0, min(112, 1.12 * drawn.to_numpy().max() + 2))
     for text in ax.get_yticklabels():
         text.set_fontweight("bold" if text.get_text() == target else "normal")
     look.legend_below(fig, count, bars=True)
     last = [name for name in share.columns if name != "oracle"][-1]
     title = _confusion_title(share[last], target, last)
-    look.headline(fig, title)
-    return fig, f"Bars of the answers given for the target's pictures. {title}."
+    says = f"Bars of the answers given for the target's pictures. {title}."
+    return look.headline(fig, title), says
 
 
 def _confusion_title(share: pd.Series, target: str | None, stage: str) -> str:
@@ -328,3 +279,48 @@ def _confusion_title(share: pd.Series, target: str | None, stage: str) -> str:
         mine = percent(share.get(target, 0.0))
         named = f"{target} is named in {mine} of its pictures {stage} the edit; "
     return f"{named}the most frequent other answer is {top} ({percent(others[top])})"
+
+
+OUTCOMES = {
+    "right name": dict(facecolor=BLUE, hatch="", edgecolor="white"),
+    "another name": dict(facecolor=YELLOW, hatch="//", edgecolor="white"),
+    "no name": dict(facecolor="#D9D9D9", hatch="..", edgecolor="white"),
+}
+"""Fill and hatch of each outcome."""
+PLATE = dict(boxstyle="round,pad=0.12", facecolor="white", edgecolor="none", alpha=0.85)
+
+
+@look.dressed
+def outcome_bars(metrics: pd.DataFrame):
+    """How often "who is this?" gets the right name, another name, no name: one bar for each group
+    and state of the model.
+
+    metrics: columns stage, method, group, metric (an outcome), value 0..1, n.
+    """
+    look.need_columns(metrics, ["stage", "method", "group", "metric", "value", "n"], "metrics")
+    kept = metrics[metrics["metric"].isin(OUTCOMES)]
+    kept = kept.assign(state=kept["method"].where(kept["stage"] != "before", "before"))
+    table = kept.drop_duplicates(["group", "state", "metric"])
+    sizes = table.groupby(["group", "state"])["n"].first()
+    groups = in_order(table["group"], ["target", "neighbours", "people", "strangers"])
+    bars = [(g, state) for g in groups for state in table["state"].unique() if (g, state) in sizes]
+    found = table.pivot(index=["group", "state"], columns="metric", values="value").loc[bars]
+    found = found[in_order(found, OUTCOMES)]
+    drawn = {}
+    for group, state in bars:
+        if drawn and state == bars[0][1]:
+            drawn[" " * len(drawn)] = 0 * found.loc[group, state]  # room between the groups
+        drawn[f"{group}, {state}  (n {int(sizes[group, state])})"] = found.loc[group, state]
+    fig, ax = look.canvas(7.6, 1.2 + 0.28 * len(drawn))
+    words = dict(label_type="center", fmt=lambda value: f"{value:.0f}" if value >= 7 else "")
+    forms.bars(ax, 100 * pd.DataFrame(drawn).T, OUTCOMES, stacked=True, bbox=PLATE, **words)
+    ax.set(xlim=(0, 100), xlabel="share of questions (%)")
+    look.legend_below(fig, 3, bars=True)
+    said = []
+    for (group, state), row in found.iterrows():
+        told = row.dropna() if group == "target" else row[["right name"]]
+        said.append(f"{group}, {state}: {listing(shares(told))}")
+    of_target = found.index.get_level_values("group") == "target"
+    named = shares(found.loc[of_target, "right name"].dropna().droplevel("group"))
+    title = f"The target is named: {', '.join(named)}"
+    return look.headline(fig, title), "; ".join(said) + "."

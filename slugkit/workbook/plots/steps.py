@@ -6,71 +6,59 @@ from matplotlib.patheffects import withStroke
 
 from slugkit.base import EmptySetError
 from slugkit.method.layers import short
-from slugkit.workbook.plots import look
-from slugkit.workbook.plots.look import GROUP_ORDER, INK, OKABE_ITO, in_order, listing, percent
+from slugkit.workbook.plots import forms, look
+from slugkit.workbook.plots.look import (
+    GREY,
+    INK,
+    SKY,
+    VERMILION,
+    in_order,
+    listing,
+    percent,
+    shares,
+)
 
 
-def _probes(ax, x, y, forgotten, prefix="", **style) -> None:
+def _probes(ax, x, y, forgotten) -> None:
     """Marks of probes that forgot, and of those that did not."""
-    style |= dict(edgecolor=INK, linewidth=1.1)
-    for mask, marker, colour, label in (
-        (forgotten, "v", OKABE_ITO["vermilion"], "forgotten"),
-        (~forgotten, "^", "white", "not forgotten"),
-    ):
-        if mask.any() or not prefix:
-            style |= dict(marker=marker, facecolor=colour, label=prefix + label)
-            ax.scatter(x[mask], y[mask], **style)
-
-
-def _lines(ax, parts: dict[str, pd.DataFrame]) -> None:
-    """One line with its interval a group, markers thinned, its name moved to free room at its end.
-
-    parts: group -> its rows by step.
-    """
-    for group, part in parts.items():
-        style, every = look.GROUPS.get(group, look.SPARE), max(1, len(part) // 10)
-        low, high = 100 * part["low"], 100 * part["high"]
-        ax.fill_between(part["lam"], low, high, color=style["color"], alpha=0.13, linewidth=0)
-        ax.plot(part["lam"], 100 * part["value"], markevery=every, markersize=5, zorder=3, **style)
+    style = dict(edgecolor=INK, linewidth=1.1, s=74, zorder=6)
+    kinds = {
+        "probe, forgotten": (forgotten, dict(marker="v", facecolor=VERMILION, **style)),
+        "probe, not forgotten": (~forgotten, dict(marker="^", facecolor="white", **style)),
+    }
+    forms.points(ax, x, y, kinds)
 
 
 def _end_labels(ax, parts: dict[str, pd.DataFrame]) -> None:
     """Names each line at its right end, moved apart where lines meet."""
     heights = np.array([100 * part["value"].iloc[-1] for part in parts.values()])
-    right, places = ax.get_xlim()[1], look.spread(heights, 6.2, 0, 104)
+    right, places = ax.get_xlim()[1], forms.spread(heights, 6.2, 0, 104)
     outside = dict(textcoords=("axes fraction", "data"), va="center", annotation_clip=False)
     for (group, part), height, place in zip(parts.items(), heights, places):
         size = part["n"].iloc[-1] if "n" in part.columns else np.nan
         name = group if pd.isna(size) else f"{group} (n = {int(size)})"
         colour = look.GROUPS.get(group, look.SPARE)["color"]
-        arrow = dict(arrowstyle="-", color=colour, linewidth=0.7, shrinkA=1, shrinkB=0)
         style = dict(color=colour, fontsize=9, fontweight="bold" if group == "target" else "normal")
-        style |= dict(arrowprops=arrow, xytext=(1.035, place))
-        ax.annotate(name, (right, height), **style, **outside)
+        arrow = dict(arrowstyle="-", color=colour, linewidth=0.7, shrinkA=1, shrinkB=0)
+        ax.annotate(name, (right, height), (1.035, place), arrowprops=arrow, **style, **outside)
 
 
 def _sweep_words(parts: dict[str, pd.DataFrame], lam: float | None, ratio) -> tuple[str, str]:
     """Finding and description of a sweep."""
-
-    def value(group: str, step: float) -> float:
-        steps = parts[group]["lam"].to_numpy()
-        return float(parts[group]["value"].iloc[np.argmin(np.abs(steps - step))])
-
-    steps = np.concatenate([part["lam"] for part in parts.values()])
-    end = steps.max()
-    at = end if lam is None else steps[np.argmin(np.abs(steps - lam))]
+    lines = pd.DataFrame({g: part.groupby("lam")["value"].first() for g, part in parts.items()})
+    lines = lines.ffill().bfill()
+    first, end = lines.iloc[np.argmin(np.abs(lines.index))], lines.index.max()
+    at = end if lam is None else lines.index[np.argmin(np.abs(lines.index - lam))]
+    there = lines.loc[at]
     title = f"At λ = {at:.3g} (ρ = {percent(at * ratio)})"
     if "target" in parts:
-        title += f" the target goes from {percent(value('target', 0))}"
-        title += f" to {percent(value('target', at))}"
-    losses = {g: 100 * (value(g, 0) - value(g, at)) for g in parts if g != "target"}
-    if losses:
-        worst = max(losses, key=losses.get)
+        title += f" the target goes from {percent(first['target'])} to {percent(there['target'])}"
+    losses = 100 * (first - there).drop("target", errors="ignore")
+    if len(losses):
         title += "; no other group loses"
-        if losses[worst] > 0:
-            title += f" more than {losses[worst]:.1f} points ({worst})"
-    ends = listing([f"{group} {percent(value(group, end))}" for group in parts], 6)
-    last = f"At the largest step, λ = {end:.3g}: {ends}."
+        if losses.max() > 0:
+            title += f" more than {losses.max():.1f} points ({losses.idxmax()})"
+    last = f"At the largest step, λ = {end:.3g}: {listing(shares(lines.loc[end]), 6)}."
     return title, f"Lines of accuracy against the step size. {title}. {last}"
 
 
@@ -82,23 +70,25 @@ def step_sweep(sweep: pd.DataFrame, probes: pd.DataFrame | None = None, lam: flo
     sweep: columns layer, lam, rho, group, value, low, high (0..1), n; probes: the rows of
     search.parquet of the same layer, drawn where they were measured (other pictures than the
     sweep's, so they may lie off the line); lam: the chosen step; the title speaks of the measured
-    step nearest to it, so let the sweep contain it. Returns (figure, description).
+    step nearest to it, so let the sweep contain it.
     """
     look.need_columns(sweep, ["lam", "rho", "group", "value", "low", "high"], "sweep")
-    groups = in_order(sweep["group"], GROUP_ORDER)
+    groups = in_order(sweep["group"])
     parts = {group: sweep[sweep["group"] == group].sort_values("lam") for group in groups}
     largest = sweep.loc[sweep["lam"].abs().idxmax()]
     ratio = float(largest["rho"] / largest["lam"]) if largest["lam"] else 0.0
-    fig = look.canvas(8.6, 4.5)
-    ax = fig.subplots()
-    _lines(ax, parts)
+    fig, ax = look.canvas(8.6, 4.5)
+    for group, part in parts.items():
+        style = dict(markevery=max(1, len(part) // 10), markersize=5)
+        style |= look.GROUPS.get(group, look.SPARE)
+        forms.line_with_band(ax, part["lam"], part, **style)
     ax.set(xlim=(float(sweep["lam"].min()), float(sweep["lam"].max())), ylim=(-3, 104))
     ax.set(xlabel="step size λ (unitless)", ylabel="top-1 accuracy (%)")
     if lam is not None:
         ax.axvline(lam, color=INK, linewidth=1.3, linestyle=(0, (6, 2)), zorder=2)
-        side = dict(xytext=(4, 0), textcoords="offset points", rotation=90, va="center")
-        where = dict(xy=(lam, 0.5), xycoords=("data", "axes fraction"), fontsize=8.5)
-        ax.annotate(f"chosen λ = {lam:.3g}", **where, **side)
+        beside = dict(xycoords=("data", "axes fraction"), textcoords="offset points", rotation=90)
+        name = f"chosen λ = {lam:.3g}"
+        ax.annotate(name, (lam, 0.5), (4, 0), va="center", fontsize=8.5, **beside)
     title, says = _sweep_words(parts, lam, ratio)
     if "layer" in sweep.columns:
         says += f" Layer {short(str(sweep['layer'].iloc[0]))}."
@@ -106,7 +96,7 @@ def step_sweep(sweep: pd.DataFrame, probes: pd.DataFrame | None = None, lam: flo
         look.need_columns(probes, ["lam", "fa1", "forgotten"], "probes")
         inside = probes[probes["lam"] <= ax.get_xlim()[1]]
         forgotten = inside["forgotten"].astype(bool)
-        _probes(ax, inside["lam"], 100 * inside["fa1"], forgotten, "probe, ", s=70, zorder=6)
+        _probes(ax, inside["lam"], 100 * inside["fa1"], forgotten)
         look.legend_below(fig, 2)
         if len(inside) < len(probes):
             says += f" {len(probes) - len(inside)} probes lie beyond the right edge."
@@ -115,8 +105,7 @@ def step_sweep(sweep: pd.DataFrame, probes: pd.DataFrame | None = None, lam: flo
         top = ax.secondary_xaxis("top", functions=ways)
         top.set_xlabel("relative step ρ = ‖change‖ / ‖θ‖ (%)")
     _end_labels(ax, parts)
-    look.headline(fig, title)
-    return fig, says
+    return look.headline(fig, title), says
 
 
 def bracket(probes: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
@@ -137,8 +126,7 @@ def search_trail(search: pd.DataFrame, layer: str | None = None):
     the bracket left, from right of each probe to the next.
 
     search: search.parquet (columns layer, probe, lam, rho, forget, forgotten, chosen); layer: its
-    canonical name, default the first of the table. Returns (figure, description). Raises
-    EmptySetError for a layer without probes.
+    canonical name, default the first of the table. Raises EmptySetError for a layer without probes.
     """
     columns = ["layer", "probe", "lam", "rho", "forget", "forgotten", "chosen"]
     look.need_columns(search, columns, "search")
@@ -148,34 +136,28 @@ def search_trail(search: pd.DataFrame, layer: str | None = None):
         known = listing(search["layer"].unique(), 8)
         raise EmptySetError(f"No probe of the layer {layer}; the table holds {known}.")
     turn, rho = np.arange(1, len(part) + 1), 100 * part["rho"].to_numpy()
-    forgotten, chosen = (part[name].astype(bool).to_numpy() for name in ("forgotten", "chosen"))
+    forgotten, chosen = (part[name].to_numpy(dtype=bool) for name in ("forgotten", "chosen"))
     bottom, top = rho.min() / 1.6, rho.max() * 1.6
-    fig = look.canvas(7.6, 4.2)
-    ax = fig.subplots()
-    band = dict(color=OKABE_ITO["sky"], alpha=0.22, linewidth=0, zorder=1)
-    for i, edges in zip(turn, np.clip(100 * np.array(bracket(part)).T, bottom, top)):
-        ax.fill_between([i, i + 1], *edges, **band)
-        for edge in edges[(edges > bottom) & (edges < top)]:
-            ax.hlines(edge, i, i + 1, color="#2F6F94", linewidth=0.9, zorder=2)
-    ax.plot(turn, rho, color=look.GREY, linewidth=1, zorder=2)
-    _probes(ax, turn, rho, forgotten, s=76, zorder=4)
-    words = dict(textcoords="offset points", ha="center", fontsize=8, zorder=6)
+    fig, ax = look.canvas(7.6, 4.2)
+    low, high = np.clip(100 * np.array(bracket(part)), bottom, top)
+    band = dict(step="post", facecolor=(SKY, 0.25), edgecolor="#2F6F94", linewidth=0.9, zorder=1)
+    until, label = [*turn, len(part) + 1], "bracket left after the probe"
+    ax.fill_between(until, [*low, low[-1]], [*high, high[-1]], label=label, **band)
+    ax.plot(turn, rho, color=GREY, linewidth=1, zorder=2)
+    _probes(ax, turn, rho, forgotten)
+    words = dict(textcoords="offset points", ha="center", fontsize=8, zorder=7)
     for x, y, fa, ringed in zip(turn, rho, part["forget"], chosen):
         text = ax.annotate(percent(fa), (x, y), xytext=(0, 12 if ringed else 8), **words)
         text.set_path_effects([withStroke(linewidth=2.5, foreground="white")])
-    if chosen.any():
-        halo = dict(s=260, facecolor="none", edgecolor=INK, linewidth=1.6, zorder=5)
-        ax.scatter(turn[chosen], rho[chosen], label="chosen", **halo)
-    ax.fill_between([], [], color=OKABE_ITO["sky"], alpha=0.3, label="bracket left after the probe")
+    forms.points(ax, turn, rho, {"chosen": (chosen, forms.ring())})
     ax.set(yscale="log", ylim=(bottom, top), xlim=(0.5, len(part) + 1.1), xticks=turn)
     ax.set_xlabel("probe (the number is what the criterion asks to be 0, on the search pictures)")
     ax.set_ylabel("relative step ρ (%, log scale)")
-    look.log_axis(ax.yaxis)
+    forms.log_axis(ax.yaxis)
     ax.grid(axis="x", visible=False)
     look.legend_below(fig, 4)
     title, says = _trail_words(part, short(layer), chosen)
-    look.headline(fig, title)
-    return fig, says
+    return look.headline(fig, title), says
 
 
 def _trail_words(part, name, chosen) -> tuple[str, str]:
