@@ -32,7 +32,7 @@ from slugkit.base import (
 )
 from slugkit.workbook.run import stages
 from slugkit.workbook.run.folder import provenance, slugkit_hash
-from slugkit.workbook.run.manifest import Manifest, changed_use
+from slugkit.workbook.run.manifest import Manifest, changed_use, hash_of
 from slugkit.workbook.run.partners import require_partners
 from slugkit.workbook.settings import check_settings
 
@@ -315,7 +315,10 @@ def reason_to_run(
         found = manifest.sha_of(artefact, settings)
         if found != sha:
             return f"{artefact} has changed" if found else f"{artefact} is missing or stale"
-    return "" if manifest.complete(record) else "something it left is missing or was changed"
+    for left, entry in record["outputs"].items():
+        if hash_of(folder / left) != entry["sha256"]:
+            return "something it left is missing or was changed"
+    return ""
 
 
 @dataclass

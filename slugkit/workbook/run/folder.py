@@ -44,23 +44,6 @@ def slugkit_hash() -> str:
     return sha256_tree(Path(__file__).resolve().parents[2], "*.py")
 
 
-def versions() -> dict[str, str]:
-    """Versions of Python, slugkit and the libraries that numbers depend on, if installed."""
-    found = {"python": platform.python_version(), "slugkit": __version__}
-    for name in LIBRARIES:
-        with suppress(importlib.metadata.PackageNotFoundError):
-            found[name] = importlib.metadata.version(name)
-    return found
-
-
-def commit() -> str:
-    """The repository's git commit, or "" where there is no git or no commit."""
-    how = {"cwd": root(), "capture_output": True, "text": True, "timeout": 10, "check": True}
-    with suppress(OSError, subprocess.SubprocessError):
-        return subprocess.run(["git", "rev-parse", "HEAD"], **how).stdout.strip()
-    return ""
-
-
 def machine(device: str) -> dict[str, Any]:
     """Where numbers are made: device (auto resolved once torch is loaded), threads, system."""
     threads = usable_cpus()
@@ -71,8 +54,15 @@ def machine(device: str) -> dict[str, Any]:
 
 
 def provenance(device: str) -> dict[str, Any]:
-    """By which code and where numbers are made."""
-    return {"commit": commit(), "versions": versions(), **machine(device)}
+    """By which code and where numbers are made: git's commit, "" without one, versions, machine."""
+    commit, versions = "", {"python": platform.python_version(), "slugkit": __version__}
+    for name in LIBRARIES:
+        with suppress(importlib.metadata.PackageNotFoundError):
+            versions[name] = importlib.metadata.version(name)
+    how = {"cwd": root(), "capture_output": True, "text": True, "timeout": 10, "check": True}
+    with suppress(OSError, subprocess.SubprocessError):
+        commit = subprocess.run(["git", "rev-parse", "HEAD"], **how).stdout.strip()
+    return {"commit": commit, "versions": versions, **machine(device)}
 
 
 class Run:
@@ -103,18 +93,6 @@ class Run:
 
         Raises: MissingArtefactError or StaleArtefactError, with the one command that makes it.
         """
-        artefact = self._listed(name)
-        self._inputs[artefact] = self.manifest.require(name, self.settings)
-        return self.folder / name.strip("/")
-
-    def has(self, name: str) -> bool:
-        """Whether `need(name)` would succeed; another answer makes this stage stale."""
-        artefact = self._listed(name)
-        self._inputs[artefact] = self.manifest.sha_of(name, self.settings)
-        return self._inputs[artefact] != ""
-
-    def _listed(self, name: str) -> str:
-        """The artefact that `name` is in, which this notebook must wait for by `stages.READS`."""
         artefact = stages.artefact_of(name)
         maker = stages.maker(artefact)
         if maker not in stages.waits_for(self.notebook):
@@ -122,7 +100,8 @@ class Run:
                 f"Notebook {self.notebook} asks for {name}, which notebook {maker} leaves, and"
                 " does not wait for it; list it in slugkit.workbook.run.stages.READS."
             )
-        return artefact
+        self._inputs[artefact] = self.manifest.require(name, self.settings)
+        return self.folder / name.strip("/")
 
     def of_defaults(self) -> bool:
         """Whether this notebook and all before it have the defaults, so expected values hold."""

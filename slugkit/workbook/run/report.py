@@ -173,11 +173,6 @@ def _render(template: str, **values: Any) -> str:
     return environment.get_template(template).render(titles=STAGE_TITLES, **values)
 
 
-def results_table(frame: Any) -> str:
-    """HTML tables of the metrics, one per method and concept: groups down, stages across."""
-    return _render("results.html.j2", tables=_tables(frame))
-
-
 def _figures(stages: dict[str, Any], folder: Path) -> dict[str, list[dict[str, Any]]]:
     """Notebook -> its figures: name without suffix, description, other forms there are."""
     found: dict[str, list[dict[str, Any]]] = {}
