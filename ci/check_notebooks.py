@@ -30,8 +30,7 @@ sys.path[:0] = [str(HERE), str(HERE.parent)]
 
 import clean  # noqa: E402
 
-from slugkit.base.memory import peak_memory  # noqa: E402
-from slugkit.base.threads import ONE_THREAD  # noqa: E402
+from slugkit.base import ONE_THREAD, peak_memory  # noqa: E402
 from slugkit.workbook.run import stages  # noqa: E402
 
 ROOT = clean.ROOT

@@ -25,8 +25,7 @@ import torch
 from PIL import Image
 
 from slugkit import studio
-from slugkit.base import RunFailedError, SlugError, data_dir, write_csv
-from slugkit.base.memory import peak_memory
+from slugkit.base import RunFailedError, SlugError, data_dir, peak_memory, write_csv
 from slugkit.data import drawn, open_data
 from slugkit.evaluation.clip import answers
 from slugkit.models import load_clip

@@ -9,8 +9,7 @@ import pytest
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from slugkit.base import MemoryPlanError
-from slugkit.base.memory import group_rooms
+from slugkit.base import MemoryPlanError, group_rooms
 from slugkit.models import memory
 from slugkit.models.memory import kept_for_backward, plan
 
@@ -164,9 +163,9 @@ def test_the_room_in_a_container_is_its_groups_and_not_the_machines(tmp_path, ve
 def test_a_plan_goes_by_the_smaller_of_machine_and_group(clip, made, monkeypatch):
     import psutil
 
-    monkeypatch.setattr("slugkit.base.memory.group_rooms", lambda: [3 * 10**9, 10**6])
+    monkeypatch.setattr("slugkit.base.machine.group_rooms", lambda: [3 * 10**9, 10**6])
     assert memory.free_memory(clip.device) == 10**6 and not plan(clip, 128).fits
-    monkeypatch.setattr("slugkit.base.memory.group_rooms", lambda: [])
+    monkeypatch.setattr("slugkit.base.machine.group_rooms", lambda: [])
     assert memory.free_memory(clip.device) == pytest.approx(
         psutil.virtual_memory().available, rel=0.2
     )

@@ -5,8 +5,9 @@ import tomllib
 import pandas as pd
 
 from conftest import REPOSITORY
+from slugkit.workbook.run import report
 from slugkit.workbook.run.pages import TEMPLATES
-from slugkit.workbook.run.report import finding, per_method, results_table
+from slugkit.workbook.run.report import finding, per_method
 
 
 def test_the_pages_templates_are_part_of_the_package():
@@ -32,6 +33,11 @@ def rows(*entries):
             for m, s, v in entries
         ]
     )
+
+
+def results_table(frame):
+    """The page's tables of these metrics."""
+    return report._render("results.html.j2", tables=report._tables(frame))
 
 
 def test_methods_share_the_rows_before_the_edit():

@@ -98,12 +98,12 @@ def test_torch_takes_no_more_threads_than_the_container_has(tmp_path):
 def test_a_device_is_picked_within_the_quota(monkeypatch):
     import torch
 
-    from slugkit.base import threads
+    from slugkit.base import machine
     from slugkit.models import pick_device
 
     before = torch.get_num_threads()
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    monkeypatch.setattr(threads, "usable_cpus", lambda root: 1)
+    monkeypatch.setattr(machine, "usable_cpus", lambda root: 1)
     torch.set_num_threads(2)
     try:
         assert pick_device("cpu").type == "cpu" and torch.get_num_threads() == 1

@@ -6,7 +6,7 @@ The command line prints it as one line, a notebook shows it at the end of the tr
 import re
 
 GOES_ON = "the same command then goes on where it stopped."
-OUTSIDE = {
+ADVICE = {
     "No space left|Disk quota exceeded": (
         f"The disk is full. Make room, or let SLUGKIT_RUNS name a folder on another disk; {GOES_ON}"
     ),
@@ -23,12 +23,8 @@ OUTSIDE = {
 
 
 def advice_on(said: str) -> str:
-    """What to do about a full or closed disk or too little memory; "" for any other trouble.
-
-    Args: said, kind and text of the error.
-    """
-    found = (advice for words, advice in OUTSIDE.items() if re.search(words, said))
-    return next(found, "")
+    """What to do about an error, of which `said` is kind and text, of the machine; "" otherwise."""
+    return next((advice for words, advice in ADVICE.items() if re.search(words, said)), "")
 
 
 class SlugError(Exception):

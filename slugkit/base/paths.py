@@ -1,9 +1,13 @@
-"""Where things lie: every path of the workbook is derived from `root()`."""
+"""Where things lie: every path of the workbook is derived from `root()`, and none is overwritten
+that a command may not write.
+"""
 
 import difflib
 import importlib.util
+import json
 import os
 import re
+import struct
 import sys
 from pathlib import Path
 from typing import Any
@@ -11,6 +15,16 @@ from typing import Any
 from slugkit.base.errors import SettingError
 
 MARKERS = ("pyproject.toml", "slugkit")
+MOST_BYTES = 1 << 20
+"""Bytes of a file that are looked at, at most, to tell whether slugkit wrote it."""
+TABLES = ({"concept", "weights"}, {"tower", "draws", "measure"})
+"""Columns by which the tables of `slugkit sweep` are known."""
+BEFORE_WEIGHTS = {
+    *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"),
+    *("vocab.json", "merges.txt"),
+}
+"""What a training leaves in its folder before its weights."""
+UNREADABLE = (OSError, ValueError, TypeError, AttributeError, struct.error, RecursionError)
 
 
 def root() -> Path:
@@ -18,13 +32,10 @@ def root() -> Path:
 
     Raises: SettingError where none of them is the repository.
     """
-    named = os.environ.get("SLUGKIT_ROOT")
-    if named:
-        folder = Path(named).expanduser().resolve()
+    if folder := _from_environment("SLUGKIT_ROOT"):
         if not folder.is_dir():
-            raise SettingError(
-                f"SLUGKIT_ROOT names {folder}, which is no folder. Correct or unset it."
-            )
+            wrong = f"SLUGKIT_ROOT names {folder}, which is no folder"
+            raise SettingError(f"{wrong}. Correct or unset it.")
         return folder
     here = Path.cwd().resolve()
     for folder in (Path(__file__).resolve().parents[2], here, *here.parents):
@@ -36,7 +47,7 @@ def root() -> Path:
     )
 
 
-def in_repository() -> bool:
+def _in_repository() -> bool:
     """Whether there is a repository; where slugkit alone was installed there is none."""
     try:
         return root().is_dir()
@@ -55,7 +66,7 @@ def runs_dir() -> Path:
     """Folder that holds one folder per run: $SLUGKIT_RUNS, or `runs/` of the repository, or of the
     current folder where there is none.
     """
-    here = root() if in_repository() else Path.cwd()
+    here = root() if _in_repository() else Path.cwd()
     return _from_environment("SLUGKIT_RUNS") or here / "runs"
 
 
@@ -64,7 +75,7 @@ def cache_dir() -> Path:
     `~/.cache/slugkit` where there is no repository.
     """
     named = _from_environment("SLUGKIT_CACHE")
-    if named or in_repository() or os.environ.get("SLUGKIT_RUNS"):
+    if named or _in_repository() or os.environ.get("SLUGKIT_RUNS"):
         return named or runs_dir() / ".cache"
     return Path.home() / ".cache" / "slugkit"
 
@@ -75,7 +86,7 @@ def data_dir() -> Path:
 
     Raises: SettingError where neither is here.
     """
-    if in_repository():
+    if _in_repository():
         return root() / "data"
     package = importlib.util.find_spec("slugkit_studio")
     if package is None or not package.submodule_search_locations:
@@ -107,7 +118,7 @@ def run_folder(run: str) -> Path:
 
 
 def absolute_path(name: str) -> str:
-    """`name` with the file or folder of this machine that it names made absolute, if there is one.
+    """`name` with the file or folder that it names made absolute; any other text as it is.
 
     Also one behind an architecture and a colon. It is looked for from the current folder; what
     only lies beside the notebooks, where they run, is left as it is, and so is studio.
@@ -163,3 +174,67 @@ def _note_opened(event: str, given: tuple[Any, ...]) -> None:
         return
     if given[0].startswith(tuple(_INSIDE)):
         _LOOKED_FOR.append(given[0])
+
+
+def _card(folder: Path) -> Any:
+    return json.loads((folder / "model_card.json").read_bytes()[:MOST_BYTES])
+
+
+def is_finished(folder: str | Path) -> bool:
+    """Whether a training wrote its folder to the end: its card holds scores, which come last."""
+    try:
+        return "scores" in _card(Path(folder))
+    except UNREADABLE:
+        return False
+
+
+def is_ours(path: str | Path) -> bool:
+    """Whether slugkit wrote a patch, record, sweep's table, pairs of LAION, or trained model.
+
+    A folder that a training was cut off in, or an empty one, counts as well.
+    """
+    path = Path(path)
+    try:
+        if path.is_dir():
+            if (path / "model_card.json").is_file():
+                return "weights_sha256" in _card(path)
+            return {inside.name for inside in path.iterdir()} <= BEFORE_WEIGHTS
+        if not path.is_file():
+            return False
+        if path.suffix == ".parquet":
+            from pyarrow.parquet import read_schema
+
+            return read_schema(path).names == ["url", "caption"]
+        with path.open("rb") as stream:
+            head = stream.read(MOST_BYTES)
+        if path.suffix == ".csv":
+            columns = set(head.split(b"\n")[0].decode().strip().split(","))
+            return any(known <= columns for known in TABLES)
+        header = head[8 : 8 + struct.unpack("<Q", head[:8])[0]]
+        return "slugkit" in json.loads(header).get("__metadata__", {})
+    except UNREADABLE:
+        return False
+
+
+def new_path(out: str | Path, *inputs: str | Path | None, ours: bool = False) -> Path:
+    """`out`, where a command may write there. Nothing is made. Raises: SettingError.
+
+    Args:
+        inputs: files and folders that are read; None and names of no file are left out.
+        ours: what slugkit wrote may be written anew.
+    """
+    out, whole = Path(out).expanduser(), Path(out).expanduser().resolve()
+    for source in (Path(source).expanduser() for source in inputs if source is not None):
+        read = source.resolve()
+        if source.exists() and (whole.is_relative_to(read) or read.is_relative_to(whole)):
+            raise SettingError(
+                f"{out} is what is read here ({source}), or one of them lies inside the other. "
+                "Choose another name. Nothing was changed."
+            )
+    if (os.path.lexists(out) or whole.exists()) and not (ours and is_ours(whole)):
+        what = ", and slugkit did not write it" if ours else ""
+        raise SettingError(
+            f"{out} is there already{what}; a new name was expected. Choose another name, or"
+            " delete it. Nothing was changed."
+        )
+    return out

@@ -8,12 +8,12 @@ from typing import TypeVar
 
 from tqdm.auto import tqdm
 
-Item = TypeVar("Item")
+_Item = TypeVar("_Item")
 QUICK = 10.0
 """Seconds of work about which a headless run says nothing."""
 
 
-def headless() -> bool:
+def _headless() -> bool:
     """Whether a moving bar would only flood a log: SLUGKIT_HEADLESS=1 says so, 0 denies it.
 
     Without it, a kernel has a reader, and any other process is headless without a terminal.
@@ -24,7 +24,7 @@ def headless() -> bool:
     return "ipykernel" not in sys.modules and not sys.stderr.isatty()
 
 
-def _tenths(items: Iterable[Item], what: str, total: int | None) -> Iterator[Item]:
+def _tenths(items: Iterable[_Item], what: str, total: int | None) -> Iterator[_Item]:
     started, done = time.monotonic(), 0
     for done, item in enumerate(items, 1):
         yield item
@@ -33,24 +33,21 @@ def _tenths(items: Iterable[Item], what: str, total: int | None) -> Iterator[Ite
         if total and tenth and spent * total / done >= QUICK:
             left = tqdm.format_interval(spent * max(total - done, 0) / done)
             gone = tqdm.format_interval(spent)
-            _say(f"{what}: {done}/{total}, {gone} gone, about {left} left")
+            text = f"{what}: {done}/{total}, {gone} gone, about {left} left"
+            print(text, file=sys.stderr, flush=True)
     spent = time.monotonic() - started
     if not total and spent >= QUICK:
-        _say(f"{what}: {done} done, {tqdm.format_interval(spent)}")
+        text = f"{what}: {done} done, {tqdm.format_interval(spent)}"
+        print(text, file=sys.stderr, flush=True)
 
 
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
-
-
-def progress(iterable: Iterable[Item], what: str, total: int | None = None) -> Iterable[Item]:
+def progress(iterable: Iterable[_Item], what: str, total: int | None = None) -> Iterable[_Item]:
     """Yield the items of `iterable`, showing how far it is and how long is left.
 
-    In a terminal or JupyterLab a tqdm bar; headless one line per tenth on stderr,
-    for work of more than a few seconds.
+    A tqdm bar; headless, one line per tenth on stderr for work of more than a few seconds.
     """
     if total is None and isinstance(iterable, Sized):
         total = len(iterable)
-    if headless():
+    if _headless():
         return _tenths(iterable, what, total)
     return tqdm(iterable, desc=what, total=total, leave=False)

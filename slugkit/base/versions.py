@@ -9,12 +9,9 @@ EXTRAS = ("diffusion", "vlm", "data", "workbook")
 
 
 def too_old(name: str = "slugkit", extras: tuple[str, ...] = ()) -> list[str]:
-    """What a package needs and is missing or older than it declares: a text each, with versions.
+    """What a package and these of its extras need and is missing or older than its metadata says.
 
-    Read from its metadata; a package that is not installed declares nothing.
-
-    Args:
-        extras: those of its extras that are needed, too.
+    Returns: A text each, with both versions; none for a package that is not installed.
     """
     from packaging.requirements import Requirement
 
@@ -38,23 +35,16 @@ def too_old(name: str = "slugkit", extras: tuple[str, ...] = ()) -> list[str]:
 
 def require_versions() -> None:
     """Raise OldPackageError where packages are missing or older than the notebooks need."""
-    found = too_old(extras=EXTRAS)
-    if found:
+    if found := too_old(extras=EXTRAS):
         raise OldPackageError(
-            f"This environment does not do: {'; '.join(found)}. Older ones load and then "
-            "misbehave. Run `make env` again, or `pip install -e .[workbook,diffusion,vlm,data]`."
+            f"This environment does not do: {'; '.join(found)}. Run `make env` again, or"
+            " `pip install -e .[workbook,diffusion,vlm,data]`."
         )
 
 
 def require_extra(extra: str, what: str) -> None:
-    """Raise OldPackageError where a package of an extra is missing or older than declared.
-
-    Args:
-        extra: one of EXTRAS.
-        what: what needs it, the subject of the error's first sentence.
-    """
-    found = too_old(extras=(extra,))
-    if found:
+    """Raise OldPackageError where `what` needs an extra of which a package is missing or old."""
+    if found := too_old(extras=(extra,)):
         raise OldPackageError(
             f"{what} needs packages that are not all here: {'; '.join(found)}. Install them with"
             f' `pip install "slugkit[{extra}]"`.'

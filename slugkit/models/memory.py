@@ -7,8 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from slugkit.base import MemoryPlanError
-from slugkit.base.memory import free_ram
+from slugkit.base import MemoryPlanError, free_ram
 from slugkit.method.layers import block_of, tower_of
 from slugkit.models.clip import Clip
 from slugkit.models.precision import PRECISIONS

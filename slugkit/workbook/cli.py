@@ -44,17 +44,17 @@ class PairCommand(TyperCommand):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Hand `-p NAME VALUE` on as `-p NAME=VALUE`. Raises: SettingError for a missing word."""
-        joined, rest = [], list(args)
-        while rest:
-            joined.append(rest.pop(0))
-            if joined[-1] not in ("-p", "--parameter"):
-                continue
-            if rest and "=" in rest[0]:
-                name, value = rest[0].split("=", 1)
-                raise SettingError(f"-p takes two words; write -p {name} {value or 'VALUE'}.")
-            if len(rest) < 2:
-                raise SettingError("-p takes two words, a name and a value, as in -p seed 1.")
-            joined.append(f"{rest.pop(0)}={rest.pop(0)}")
+        joined, rest = [], iter(args)
+        for word in rest:
+            joined.append(word)
+            if word in ("-p", "--parameter"):
+                name, value = next(rest, ""), next(rest, None)
+                if "=" in name:
+                    wanted = name.replace("=", " ", 1)
+                    raise SettingError(f"-p takes two words; write -p {wanted}.")
+                if value is None:
+                    raise SettingError("-p takes two words, a name and a value, as in -p seed 1.")
+                joined.append(f"{name}={value}")
         return super().parse_args(ctx, joined)
 
 
@@ -79,7 +79,7 @@ def run_command(
     from slugkit.workbook.run.execute import run_series, table
     from slugkit.workbook.run.given import read_parameters
 
-    pairs = [(name, value) for name, _, value in (pair.partition("=") for pair in p or [])]
+    pairs = [tuple(pair.split("=", 1)) for pair in p or []]
     given = read_parameters(pairs, f or [])
     _check_concept(given)
     rows = run_series(
@@ -146,11 +146,10 @@ def train_command(
     """Train a model of the studio again from nothing, or a CLIP on a folder of your own."""
     own = dict(OWN_OPTIONS[what])
     given = {"data": data, "without": without, "clip": clip, "vae_steps": vae_steps}
-    for name, value in given.items():
-        if value is not None and name not in own:
-            raise SettingError(f"`slugkit train {what}` has no --{name.replace('_', '-')}.")
-        if value is not None:
-            own[name] = value
+    given = {name: value for name, value in given.items() if value is not None}
+    for name in given.keys() - own:
+        raise SettingError(f"`slugkit train {what}` has no --{name.replace('_', '-')}.")
+    own.update(given)
     if out:
         # over its own unfinished work, over more with --force
         inputs = own.get("data"), own.get("clip")
@@ -288,8 +287,7 @@ def main() -> None:
     except Exception as wrong:
         said = f"{type(wrong).__name__}: {' '.join(str(wrong).split())}"
         if not isinstance(wrong, SlugError):
-            advice = advice_on(said)
-            if not advice:
+            if not (advice := advice_on(said)):
                 raise
             said = f"{said.rstrip('.')}. {advice}"
         typer.echo(printable(said), err=True)

@@ -20,21 +20,20 @@ Files = Annotated[list[Path], Argument(help="Patch files (.safetensors).")]
 def patch_show_command(file: File) -> None:
     """Print what a patch file says: layer, step, concept, metrics, provenance."""
     edit = _load(file)
-    lines = {
-        "concept": edit.concept,
-        "layer": f"{edit.layer} ({edit.tower} tower)",
-        "shape": tuple(edit.shape),
-        "lambda": f"{edit.lam:.6g}",
-        "rho": f"{100 * edit.rho:.2f} %",
-        "form": f"{edit.form}, relative error {edit.error:.2g}",
-        **{f"base {kind}": sha for kind, sha in edit.base_sha256.items()},
-    }
-    for title, value in lines.items():
+    lines = [
+        ("concept", edit.concept),
+        ("layer", f"{edit.layer} ({edit.tower} tower)"),
+        ("shape", tuple(edit.shape)),
+        ("lambda", f"{edit.lam:.6g}"),
+        ("rho", f"{100 * edit.rho:.2f} %"),
+        ("form", f"{edit.form}, relative error {edit.error:.2g}"),
+        *((f"base {kind}", sha) for kind, sha in edit.base_sha256.items()),
+        *(("metrics", f"{name}: {value}") for name, value in edit.metrics.items()),
+        *(("provenance", f"{name}: {value}") for name, value in edit.provenance.items()),
+        ("made with", f"slugkit {edit.tool_version}"),
+    ]
+    for title, value in lines:
         _say(f"{title:<11} {value}")
-    for title, content in (("metrics", edit.metrics), ("provenance", edit.provenance)):
-        for name, value in content.items():
-            _say(f"{title:<11} {name}: {value}")
-    _say(f"{'made with':<11} slugkit {edit.tool_version}")
 
 
 @patch_app.command("verify")
@@ -126,9 +125,9 @@ def _load(file: Path) -> Any:
     from slugkit import patch
 
     if not file.is_file():
-        beside = [path.name for path in file.parent.glob("*.safetensors")]
+        close = nearest(file.name, [path.name for path in file.parent.glob("*.safetensors")], 1)
         hint = "Notebook 04 leaves patches in runs/RUN/patches/."
-        for close in nearest(file.name, beside)[:1]:
-            hint = f"Did you mean {file.parent / close}?"
+        if close:
+            hint = f"Did you mean {file.parent / close[0]}?"
         raise MissingArtefactError(f"There is no file {file}; a patch file was expected. {hint}")
     return patch.load(file)

@@ -1,6 +1,7 @@
 """The settings of all notebooks: one class, checked before anything expensive starts."""
 
 import math
+from contextlib import suppress
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
@@ -12,18 +13,10 @@ Text = Annotated[str, Field(min_length=1)]
 
 
 class Settings(BaseModel):
-    """Every parameter that a notebook of the series may list, with type, default and range.
-
-    A notebook's settings cell repeats the name and the default of those it uses. Raises
-    SettingError through `read_settings`.
-    """
+    """Every parameter that a notebook of the series may list, with type, default and range."""
 
     model_config = ConfigDict(
-        strict=True,
-        extra="forbid",
-        frozen=True,
-        protected_namespaces=(),
-        use_attribute_docstrings=True,
+        strict=True, extra="forbid", frozen=True, use_attribute_docstrings=True
     )
 
     model: Text = "studio"
@@ -130,36 +123,29 @@ def _how_to_write(value: Any, wanted: type) -> str:
             "than text: quote it in YAML, pass it with papermill's -r NAME VALUE, "
             "or use `slugkit run`, which keeps it as it is written."
         )
-    if not isinstance(value, str):
-        return ""
-    if wanted is list:
+    if wanted is list and isinstance(value, str):
         return f"\nWrite [{value}]."
-    try:
-        number = float(value) if wanted in (int, float) else math.nan
-    except ValueError:
-        number = math.nan
-    if wanted is int and number.is_integer():
-        return f"\nWrite {int(number)} without quotes."
-    if wanted is int or not math.isfinite(number):
-        return ""
-    mantissa, e, exponent = value.lower().partition("e")
-    if e and "." not in mantissa:
-        return f"\nYAML reads {value} as text. Write {mantissa}.0e{exponent} or {number!r}."
-    return f"\nWrite {number!r} without quotes."
+    with suppress(ValueError):
+        number = wanted(value) if wanted in (int, float) and isinstance(value, str) else math.nan
+        mantissa, e, exponent = str(value).lower().partition("e")
+        if math.isfinite(number) and e and "." not in mantissa:
+            return f"\nYAML reads {value} as text. Write {mantissa}.0e{exponent} or {number!r}."
+        if math.isfinite(number):
+            return f"\nWrite {number!r} without quotes."
+    return ""
 
 
 def _explain(name: str, value: Any, problem: Any) -> str:
     """One sentence or two for a problem that pydantic found."""
-    kind = "value" if value is None else KINDS.get(type(value))
+    kind, wanted = "value" if value is None else KINDS.get(type(value)), setting_type(name)
     arrived = f"{name} arrived as {f'the {kind}' if kind else type(value).__name__} {value!r}"
-    wanted = setting_type(name)
     if problem["type"] == "literal_error":
         return f"{arrived}; {problem['ctx']['expected']} was expected."
     if problem["type"].endswith(("_type", "_parsing")):
         plain = {bool: "True or False", list: "a list of texts"}
         expected = plain.get(wanted, f"a {KINDS.get(wanted)}")
         return f"{arrived}; {expected} was expected.{_how_to_write(value, wanted)}"
-    reason = str(problem.get("ctx", {}).get("error") or "that is outside its range")
+    reason = problem.get("ctx", {}).get("error") or "that is outside its range"
     meaning = " ".join(Settings.model_fields[name].description.split())
     return f"{arrived}; {reason}. {name}: {meaning}."
 

@@ -24,12 +24,9 @@ def start(namespace: dict[str, Any], notebook: str) -> tuple[Settings, Run]:
         namespace: the notebook's `globals()`.
         notebook: its name, such as "03_rank_layers".
 
-    Returns:
-        The settings, and the run folder as this notebook sees it.
+    Returns: The settings, and the run folder as this notebook sees it.
 
-    Raises:
-        SettingError: a setting of another type, or out of range.
-        MissingArtefactError: a name that no notebook of the series has.
+    Raises: SettingError for a wrong setting, MissingArtefactError for a name of no notebook.
     """
     cfg = read_settings(namespace)
     seed_everything(cfg.seed)
@@ -47,8 +44,7 @@ def searched(cfg: Settings, run_folder: Run, whole: bool = False) -> Result:
         whole: with the ranked layers, the forget gradient and the costs, so that `sk.unlearn` takes
             it as `ranked`.
 
-    Raises:
-        MissingArtefactError: notebook 04 has not run, or no step on either tower forgets.
+    Raises: MissingArtefactError where notebook 04 has not run, or no step on either tower forgets.
     """
     table = pd.read_parquet(run_folder.need("search.parquet"))
     have = set(table.loc[table["winner"], "tower"])

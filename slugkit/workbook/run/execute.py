@@ -11,23 +11,28 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from unittest import mock
+
+import psutil
 
 from slugkit.base import (
     RunFailedError,
     SettingError,
     advice_on,
+    free_ram,
     notebooks_dir,
+    peak_memory,
     run_folder,
     sha256_file,
     thread_environment,
     usable_cpus,
 )
-from slugkit.base.memory import free_ram, peak_memory
 from slugkit.workbook.run import stages
 from slugkit.workbook.run.folder import provenance, slugkit_hash
-from slugkit.workbook.run.manifest import Manifest, changed_use
+from slugkit.workbook.run.manifest import Manifest, changed_use, hash_of
 from slugkit.workbook.run.partners import require_partners
 from slugkit.workbook.settings import check_settings
 
@@ -71,19 +76,17 @@ def run_series(
     folder = run_folder(run)
     folder.mkdir(parents=True, exist_ok=True)
     jobs = jobs or jobs_for(plan)
-    one_thread = thread_environment()
     if jobs > 1:
         with contextlib.suppress(ImportError):
             importlib.import_module("black")  # papermill's; two threads at once see half of it
-    with _alone(folder, echo), _environment(SLUGKIT_HEADLESS="1", **one_thread):
+    kernels = {"SLUGKIT_HEADLESS": "1", **thread_environment()}
+    with _alone(folder, echo), mock.patch.dict(os.environ, kernels):
         return _Series(folder, plan, force, cell_timeout, jobs, echo).run()
 
 
 def jobs_for(plan: dict[str, dict[str, Any]]) -> int:
-    """How many notebooks this machine can run at once: one where they share a GPU or hold models of
-    full size, else as many as there are cores, and memory for.
-
-    Args: plan, notebook -> its settings.
+    """How many notebooks of `plan` (name -> settings) this machine can run at once: one where they
+    share a GPU or hold models of full size, else as many as there are cores, and memory for.
     """
     every = list(plan.values())
     large = any(settings.get(name, "studio") != "studio" for settings in every for name in LARGE)
@@ -94,41 +97,27 @@ def jobs_for(plan: dict[str, dict[str, Any]]) -> int:
     return max(1, min(MOST_JOBS, usable_cpus(), free_ram() // JOB_BYTES))
 
 
-class _Now(Executor):
-    """Calls a function where another executor would start it."""
-
-    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future:
-        """A future that is done."""
-        future: Future = Future()
-        try:
-            future.set_result(fn(*args, **kwargs))
-        except Exception as error:
-            future.set_exception(error)
-        return future
-
-
+@dataclass
 class _Series:
     """One call of `run_series`: what waits, what runs, what is done."""
 
-    def __init__(
-        self,
-        folder: Path,
-        plan: dict[str, dict[str, Any]],
-        force: bool,
-        cell_timeout: int,
-        jobs: int,
-        echo: Callable[[str], None],
-    ):
-        self.folder, self.plan, self.force, self.jobs = folder, plan, force, jobs
-        self.cell_timeout, self.echo = cell_timeout, echo
+    folder: Path
+    plan: dict[str, dict[str, Any]]
+    force: bool
+    cell_timeout: int
+    jobs: int
+    echo: Callable[[str], None]
+    running: dict[Future, str] = field(default_factory=dict)
+    rows: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
         self.source, self.started = slugkit_hash(), time.monotonic()
-        self.waiting, self.running = list(plan), {}
-        self.rows: dict[str, dict[str, Any]] = {}
+        self.waiting = list(self.plan)
 
     def run(self) -> list[dict[str, Any]]:
         """The rows of `run_series`. Where a notebook stops, those beside it still end first."""
-        failed: Exception | None = None
-        with _Now() if self.jobs == 1 else ThreadPoolExecutor(self.jobs) as pool:
+        failed: BaseException | None = None
+        with ThreadPoolExecutor(self.jobs) as pool:
             try:
                 while self.running or self.waiting and not failed:
                     if not failed:
@@ -137,7 +126,9 @@ class _Series:
                     for future in done:
                         failed = self._ended(future) or failed
             except BaseException:
-                _end_kernels()  # or the pool would wait for them
+                for process in psutil.Process().children(recursive=True):
+                    with contextlib.suppress(psutil.Error):
+                        process.terminate()  # or the pool would wait for the kernels
                 raise
         if failed:
             raise failed
@@ -151,28 +142,23 @@ class _Series:
                 continue
             self.waiting.remove(name)
             sources = {"slugkit_source": self.source, "notebook_source": stages.source_hash(name)}
-            settings = self.plan[name]
-            number = f"notebook {list(self.plan).index(name) + 1} of {len(self.plan)}"
-            reason = "asked for"
+            number = f"notebook {list(self.plan).index(name) + 1} of {len(self.plan)}, {name}"
+            reason = self.force and "asked for"
             if not self.force:
-                reason = reason_to_run(self.folder, name, settings, sources)
-            if not reason:
-                self.echo(f"{number}, {name}: unchanged, not run again")
+                reason = reason_to_run(self.folder, name, self.plan[name], sources)
+            if reason:
+                self.echo(f"{number}: running ({reason})")
+                self.running[pool.submit(self._execute, name, sources)] = name
+            else:
+                self.echo(f"{number}: unchanged, not run again")
                 self._note(name, "unchanged", Manifest(self.folder).stage(name) or {})
-                continue
-            self.echo(f"{number}, {name}: running ({reason})")
-            how = self.folder, name, settings, sources, self.cell_timeout, self.jobs == 1
-            self.running[pool.submit(_execute, *how)] = name
 
-    def _ended(self, future: Future) -> Exception | None:
+    def _ended(self, future: Future) -> BaseException | None:
         """Note what a notebook took, and say it; or return why it stopped."""
         name = self.running.pop(future)
         if error := future.exception():
-            if not isinstance(error, Exception):
-                raise error
             if self.running:
-                beside = ", ".join(self.running.values())
-                self.echo(f"{name}: stopped; waiting for {beside}")
+                self.echo(f"{name}: stopped; waiting for {', '.join(self.running.values())}")
             return error
         row = future.result()
         self._note(name, "ran", row)
@@ -187,14 +173,74 @@ class _Series:
         cost = {key: record.get(key, 0) for key in ("seconds", "peak_mb")}
         self.rows[name] = {"notebook": name, "state": state, **cost}
 
+    def _execute(self, name: str, sources: dict[str, str]) -> dict[str, Any]:
+        """Run a notebook to its end; returns its record."""
+        settings, copy = self.plan[name], self.folder / f"{name}.ipynb"
+        manifest, started, alone = Manifest(self.folder), time.monotonic(), self.jobs == 1
+        manifest.begin(name, settings)
+        # alone, all processes that this one has started are the notebook's
+        with peak_memory(children=True) if alone else contextlib.nullcontext([0]) as peak:
+            self._papermill(name, copy)
+        seconds = round(time.monotonic() - started, 1)
+        cells = stages.read_notebook(copy).cells
+        cells = [cell for cell in cells if cell.cell_type == "code" and cell.source.strip()]
+        if not cells or cells[-1].execution_count is None:
+            done = sum(cell.execution_count is not None for cell in cells)
+            raise RunFailedError(
+                f"Notebook {name} ended after {done} of {len(cells)} cells without an error, as"
+                f" sys.exit() does. See {copy}."
+            )
+        record = manifest.stage(name)
+        if record is None:
+            opened = any("open_run(" in cell.source for cell in cells)
+            if opened or name in stages.ARTEFACTS.values():
+                raise RunFailedError(f"Notebook {name} never called run.finish(); add the call.")
+            record = {"settings": settings, "inputs": {}, "outputs": {}, "uses": {}}
+            record.update(provenance(settings.get("device", "auto")))
+        peak_mb = max(peak[0], record.get("peak_mb", 0))
+        record.update(sources, executed=sha256_file(copy), seconds=seconds, peak_mb=peak_mb)
+        manifest.put(name, record)
+        return record
 
-def _end_kernels() -> None:
-    """End all processes that this one has started."""
-    import psutil
+    def _papermill(self, name: str, copy: Path) -> None:
+        import papermill
+        import zmq
+        from nbclient.exceptions import CellTimeoutError, DeadKernelError
+        from papermill.exceptions import PapermillExecutionError
+        from traitlets.config import Config
 
-    for process in psutil.Process().children(recursive=True):
-        with contextlib.suppress(psutil.Error):
-            process.terminate()
+        alone, rest = self.jobs == 1, f"The cells up to there are in {copy}."
+        # a kernel's TCP ports are open to everybody on a shared machine
+        encryption = {"transport_encryption": "auto" if zmq.has("curve") else "disabled"}
+        try:
+            papermill.execute_notebook(
+                str(stages.notebook_path(name)),
+                str(copy),
+                parameters=self.plan[name],
+                kernel_name="python3",
+                cwd=str(notebooks_dir()),
+                execution_timeout=self.cell_timeout,
+                progress_bar=alone and sys.stderr.isatty() and {"desc": name, "leave": False},
+                stderr_file=_Forward("    " if alone else f"    {name[:2]}  "),
+                config=Config(KernelManager=encryption),
+            )
+        except PapermillExecutionError as error:
+            what = f"{error.ename}: {error.evalue}".strip().rstrip(".")
+            said = " ".join(filter(None, (f"{what}.", advice_on(what), rest)))
+            failed = f"Notebook {name} stopped at cell [{error.exec_count}]. {said}"
+        except DeadKernelError:
+            failed = (
+                f"The kernel of notebook {name} died: out of memory? Try a smaller batch_size or"
+                f" retain_size. {rest}"
+            )
+        except CellTimeoutError:
+            failed = (
+                f"A cell of notebook {name} took longer than {self.cell_timeout} s and was"
+                f" stopped. Allow more with --cell-timeout. {rest}"
+            )
+        else:
+            return
+        raise RunFailedError(failed)
 
 
 def _plan(run: str, names: list[str], given: dict[str, Any]) -> dict[str, dict[str, Any]]:
@@ -204,13 +250,15 @@ def _plan(run: str, names: list[str], given: dict[str, Any]) -> dict[str, dict[s
     check_settings({**given, "run": run})
     plan = {name: stages.settings_for(name, given, run) for name in names}
     for setting in given:
-        if not any(setting in settings for settings in plan.values()):
-            every = stages.list_notebooks()
-            elsewhere = [name[:2] for name in every if setting in stages.parameters_of(name)]
-            where = f"notebook {', '.join(elsewhere)} has it" if elsewhere else "no notebook has it"
-            these = ", ".join(name[:2] for name in names)
-            wrong = f"{setting} is no setting of notebook {these}, so it would do nothing"
-            raise SettingError(f"{wrong}; {where}.")
+        if any(setting in settings for settings in plan.values()):
+            continue
+        every = stages.list_notebooks()
+        elsewhere = [name[:2] for name in every if setting in stages.parameters_of(name)]
+        where = f"notebook {', '.join(elsewhere)} has it" if elsewhere else "no notebook has it"
+        raise SettingError(
+            f"{setting} is no setting of notebook {', '.join(name[:2] for name in names)}, so it"
+            f" would do nothing; {where}."
+        )
     return plan
 
 
@@ -221,8 +269,10 @@ def _alone(folder: Path, echo: Callable[[str], None]) -> Iterator[None]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except (BlockingIOError, PermissionError):
-            busy = f"Another `slugkit run` is at work in {folder}"
-            raise RunFailedError(f"{busy}; wait for it, or use another --run name.") from None
+            raise RunFailedError(
+                f"Another `slugkit run` is at work in {folder}; wait for it, or use another --run"
+                " name."
+            ) from None
         except OSError as unsupported:
             echo(
                 f"The file system of {folder} locks no files ({unsupported.strerror}): start one at"
@@ -265,88 +315,17 @@ def reason_to_run(
         found = manifest.sha_of(artefact, settings)
         if found != sha:
             return f"{artefact} has changed" if found else f"{artefact} is missing or stale"
-    return "" if manifest.complete(record) else "something it left is missing or was changed"
+    for left, entry in record["outputs"].items():
+        if hash_of(folder / left) != entry["sha256"]:
+            return "something it left is missing or was changed"
+    return ""
 
 
-def _execute(
-    folder: Path,
-    name: str,
-    settings: dict[str, Any],
-    sources: dict[str, str],
-    cell_timeout: int,
-    alone: bool,
-) -> dict[str, Any]:
-    """Run a notebook to its end; returns its record.
-
-    alone: no other notebook runs, so that all processes, and a moving bar, are its own.
-    """
-    manifest, copy = Manifest(folder), folder / f"{name}.ipynb"
-    manifest.begin(name, settings)
-    started = time.monotonic()
-    with peak_memory(children=True) if alone else contextlib.nullcontext([0]) as peak:
-        _papermill(name, copy, settings, cell_timeout, alone)
-    seconds = round(time.monotonic() - started, 1)
-    cells = [
-        c for c in stages.read_notebook(copy).cells if c.cell_type == "code" and c.source.strip()
-    ]
-    if not cells or cells[-1].execution_count is None:
-        done = sum(cell.execution_count is not None for cell in cells)
-        ended = f"Notebook {name} ended after {done} of {len(cells)} cells without an error"
-        raise RunFailedError(f"{ended}, as sys.exit() does. See {copy}.")
-    record = manifest.stage(name)
-    if record is None:
-        if name in stages.ARTEFACTS.values() or any("open_run(" in cell.source for cell in cells):
-            raise RunFailedError(f"Notebook {name} never called run.finish(); add the call.")
-        record = {"settings": settings, "inputs": {}, "outputs": {}, "uses": {}}
-        record.update(provenance(settings.get("device", "auto")))
-    peak_mb = max(peak[0], record.get("peak_mb", 0))
-    record.update(sources, executed=sha256_file(copy), seconds=seconds, peak_mb=peak_mb)
-    manifest.put(name, record)
-    return record
-
-
-def _papermill(
-    name: str, copy: Path, settings: dict[str, Any], cell_timeout: int, alone: bool
-) -> None:
-    import nbclient.exceptions
-    import papermill
-    import zmq
-    from papermill.exceptions import PapermillExecutionError
-    from traitlets.config import Config
-
-    # a kernel's TCP ports are open to everybody on a shared machine
-    encryption = {"transport_encryption": "auto" if zmq.has("curve") else "disabled"}
-    rest = f"The cells up to there are in {copy}."
-    try:
-        papermill.execute_notebook(
-            str(stages.notebook_path(name)),
-            str(copy),
-            parameters=settings,
-            kernel_name="python3",
-            cwd=str(notebooks_dir()),
-            execution_timeout=cell_timeout,
-            progress_bar=alone and sys.stderr.isatty() and {"desc": name, "leave": False},
-            stderr_file=_Forward("    " if alone else f"    {name[:2]}  "),
-            config=Config(KernelManager=encryption),
-        )
-    except PapermillExecutionError as error:
-        what = f"{error.ename}: {error.evalue}".strip().rstrip(".")
-        said = " ".join(text for text in (f"{what}.", advice_on(what), rest) if text)
-        where = f"Notebook {name} stopped at cell [{error.exec_count}]"
-        raise RunFailedError(f"{where}. {said}") from None
-    except nbclient.exceptions.DeadKernelError:
-        died = f"The kernel of notebook {name} died: out of memory? Try a smaller batch_size"
-        raise RunFailedError(f"{died} or retain_size. {rest}") from None
-    except nbclient.exceptions.CellTimeoutError:
-        slow = f"A cell of notebook {name} took longer than {cell_timeout} s and was stopped"
-        raise RunFailedError(f"{slow}. Allow more with --cell-timeout. {rest}") from None
-
-
+@dataclass
 class _Forward:
     """Passes a kernel's stderr (progress, warnings) on to the terminal, above papermill's bar."""
 
-    def __init__(self, before: str):
-        self.before = before
+    before: str
 
     def write(self, text: str) -> None:
         from tqdm import tqdm
@@ -357,15 +336,3 @@ class _Forward:
 
     def flush(self) -> None:
         sys.stderr.flush()
-
-
-@contextlib.contextmanager
-def _environment(**values: str) -> Iterator[None]:
-    before = {name: os.environ[name] for name in values if name in os.environ}
-    os.environ.update(values)
-    try:
-        yield
-    finally:
-        for name in values:
-            del os.environ[name]
-        os.environ.update(before)

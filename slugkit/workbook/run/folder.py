@@ -1,4 +1,4 @@
-"""The run folder as a notebook sees it: what it needs, what it leaves, and that it is finished."""
+"""The run folder as a notebook sees it: what it needs and leaves, and that it is finished."""
 
 import importlib.metadata
 import platform
@@ -23,9 +23,7 @@ from slugkit.base import (
     sha256_tree,
     usable_cpus,
     write_csv,
-    write_json,
     write_parquet,
-    write_tensors,
 )
 from slugkit.evaluation.statistics import COLUMNS, KEYS
 from slugkit.workbook.run import stages
@@ -46,23 +44,6 @@ def slugkit_hash() -> str:
     return sha256_tree(Path(__file__).resolve().parents[2], "*.py")
 
 
-def versions() -> dict[str, str]:
-    """Versions of Python, slugkit and the libraries that numbers depend on, if installed."""
-    found = {"python": platform.python_version(), "slugkit": __version__}
-    for name in LIBRARIES:
-        with suppress(importlib.metadata.PackageNotFoundError):
-            found[name] = importlib.metadata.version(name)
-    return found
-
-
-def commit() -> str:
-    """The repository's git commit, or "" where there is no git or no commit."""
-    how = {"cwd": root(), "capture_output": True, "text": True, "timeout": 10, "check": True}
-    with suppress(OSError, subprocess.SubprocessError):
-        return subprocess.run(["git", "rev-parse", "HEAD"], **how).stdout.strip()
-    return ""
-
-
 def machine(device: str) -> dict[str, Any]:
     """Where numbers are made: device (auto resolved once torch is loaded), threads, system."""
     threads = usable_cpus()
@@ -73,22 +54,27 @@ def machine(device: str) -> dict[str, Any]:
 
 
 def provenance(device: str) -> dict[str, Any]:
-    """By which code and where numbers are made."""
-    return {"commit": commit(), "versions": versions(), **machine(device)}
+    """By which code and where numbers are made: git's commit, "" without one, versions, machine."""
+    commit, versions = "", {"python": platform.python_version(), "slugkit": __version__}
+    for name in LIBRARIES:
+        with suppress(importlib.metadata.PackageNotFoundError):
+            versions[name] = importlib.metadata.version(name)
+    how = {"cwd": root(), "capture_output": True, "text": True, "timeout": 10, "check": True}
+    with suppress(OSError, subprocess.SubprocessError):
+        commit = subprocess.run(["git", "rev-parse", "HEAD"], **how).stdout.strip()
+    return {"commit": commit, "versions": versions, **machine(device)}
 
 
 class Run:
     """One notebook at work in the run folder `folder` with the settings `cfg`; see `open_run`."""
 
     def __init__(self, cfg: Settings, notebook: str):
-        self.cfg = cfg
-        self.notebook = notebook
+        self.cfg, self.notebook = cfg, notebook
         self.folder = run_folder(cfg.run)
         self.manifest = Manifest(self.folder)
         # read_settings sets exactly the names of the notebook's settings cell; settings built
         # otherwise count in full
-        names = [name for name in Settings.model_fields if name in cfg.model_fields_set]
-        self.settings = {name: getattr(cfg, name) for name in names or Settings.model_fields}
+        self.settings = cfg.model_dump(include=cfg.model_fields_set or None)
         self._inputs: dict[str, str] = {}
         self._outputs: dict[str, dict[str, Any]] = {}
         self._promised: list[str] = []
@@ -100,7 +86,6 @@ class Run:
     def _begin(self) -> None:
         if not self._began:
             self._began = True
-            self.folder.mkdir(parents=True, exist_ok=True)
             self.manifest.begin(self.notebook, self.settings)
 
     def need(self, name: str) -> Path:
@@ -108,28 +93,15 @@ class Run:
 
         Raises: MissingArtefactError or StaleArtefactError, with the one command that makes it.
         """
-        artefact = self._listed(name)
+        artefact = stages.artefact_of(name)
+        maker = stages.maker(artefact)
+        if maker not in stages.waits_for(self.notebook):
+            raise MissingArtefactError(
+                f"Notebook {self.notebook} asks for {name}, which notebook {maker} leaves, and"
+                " does not wait for it; list it in slugkit.workbook.run.stages.READS."
+            )
         self._inputs[artefact] = self.manifest.require(name, self.settings)
         return self.folder / name.strip("/")
-
-    def has(self, name: str) -> bool:
-        """Whether `need(name)` would succeed; another answer makes this stage stale."""
-        artefact = self._listed(name)
-        self._inputs[artefact] = sha = self.manifest.sha_of(name, self.settings)
-        return sha != ""
-
-    def _listed(self, name: str) -> str:
-        """The artefact that `name` is in. Raises: MissingArtefactError where `stages.READS` says
-        that this notebook does not wait for it.
-        """
-        artefact = stages.artefact_of(name)
-        if stages.maker(artefact) not in stages.waits_for(self.notebook):
-            raise MissingArtefactError(
-                f"Notebook {self.notebook} asks for {name}, which notebook"
-                f" {stages.maker(artefact)} leaves, and does not wait for it; list it in"
-                " slugkit.workbook.run.stages.READS."
-            )
-        return artefact
 
     def of_defaults(self) -> bool:
         """Whether this notebook and all before it have the defaults, so expected values hold."""
@@ -165,27 +137,22 @@ class Run:
         """Write `obj` into the run folder atomically and note its hash; returns the path.
 
         Args:
-            obj: a DataFrame becomes parquet, a dict of tensors safetensors, another dict or list
-                JSON, a matplotlib figure figures/NAME.png and .svg. None or a Path: it is there.
+            obj: a DataFrame becomes parquet, a matplotlib figure figures/NAME.png and .svg. None:
+                it was written to `path(name)`.
             csv: a DataFrame for figures/NAME.csv.
             says: the figure's description for the report.
         """
         self._begin()
-        if obj is None or isinstance(obj, Path):
-            path = obj or self.folder / name.strip("/")
+        if obj is None:
+            path = self.folder / name.strip("/")
             if not path.exists():
-                advice = f"write it to run.path({name!r}) first."
-                raise MissingArtefactError(f"{path} is to be left but is not there; {advice}")
+                raise MissingArtefactError(
+                    f"{path} is to be left but is not there; write it to run.path({name!r}) first."
+                )
             return self._note(path)
         if hasattr(obj, "savefig"):
             return self._figure(name, obj, csv, says)
-        values = obj.values() if isinstance(obj, dict) else ()
-        suffix, write = ".json", write_json
-        if hasattr(obj, "to_parquet"):
-            suffix, write = ".parquet", write_parquet
-        elif values and all(hasattr(value, "untyped_storage") for value in values):
-            suffix, write = ".safetensors", write_tensors
-        return self._note(write(self.path(name.removesuffix(suffix) + suffix), obj))
+        return self._note(write_parquet(self.path(name.removesuffix(".parquet") + ".parquet"), obj))
 
     def _note(self, path: Path, says: str = "") -> Path:
         name = path.resolve().relative_to(self.folder.resolve()).as_posix()
@@ -220,8 +187,8 @@ class Run:
         What slugkit looks for by itself since `open_run` is noted at `finish`: see `look_for`.
 
         Args:
-            things: paths of files and folders, sources of data, and loaded models (CLIP, pipeline,
-                LLaVA, judge), of which the weights count, with configuration and tokenizer.
+            things: paths, sources of data, and loaded models (CLIP, pipeline, LLaVA, judge), of
+                which the weights count, with configuration and tokenizer.
         """
         for thing in things:
             if isinstance(thing, str | Path):
@@ -252,8 +219,9 @@ class Run:
             self._use(Path(path))
         for name, maker in stages.ARTEFACTS.items():
             if maker == self.notebook and name not in (*self._outputs, *stages.OPTIONAL):
-                wrong = f"is finishing without {name}, which others need"
-                raise MissingArtefactError(f"Notebook {self.notebook} {wrong}.")
+                raise MissingArtefactError(
+                    f"Notebook {maker} is finishing without {name}, which others need."
+                )
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         record = {
             "settings": self.settings,
@@ -293,9 +261,8 @@ def _weights_of(model: Any) -> Path | None:
 
 def check_metrics(frame: Any) -> None:
     """Raise CheckFailed unless `frame` has exactly the columns of `COLUMNS` and sound rows."""
-    missing = [name for name in COLUMNS if name not in frame]
-    extra = [name for name in frame if name not in COLUMNS]
-    if missing or extra:
+    if wrong := set(COLUMNS).symmetric_difference(frame):
+        missing, extra = sorted(wrong & set(COLUMNS)), sorted(wrong - set(COLUMNS))
         lacks = f"lacks {', '.join(missing)}" if missing else f"has the unknown column {extra[0]}"
         raise CheckFailed(f"The metrics table {lacks}; its columns are {', '.join(COLUMNS)}.")
     empty = [name for name in COLUMNS if frame[name].isna().any()]

@@ -1,5 +1,6 @@
 """What a person gives a run on the command line or in files of settings."""
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,6 @@ def read_parameters(pairs: list[tuple[str, str]], files: list[Path]) -> dict[str
 
 
 def _read_file(file: Path) -> dict[str, Any]:
-    wrong, content = "", {}
     try:
         content = read_yaml_file(str(file)) or {}
         written = yaml.load(file.read_text(encoding="utf-8"), Loader=yaml.BaseLoader)
@@ -40,8 +40,9 @@ def _read_file(file: Path) -> dict[str, Any]:
     except Exception as broken:
         wrong = f"is not YAML ({' '.join(str(broken).split())})"
     if wrong:
-        what = f"The settings file {file} {wrong}"
-        raise SettingError(f"{what}; lines such as `seed: 1` were expected.")
+        raise SettingError(
+            f"The settings file {file} {wrong}; lines such as `seed: 1` were expected."
+        )
     return {name: _as_written(name, written.get(name), value) for name, value in content.items()}
 
 
@@ -54,14 +55,11 @@ def _as_written(name: str, written: Any, value: Any) -> Any:
 
 
 def _read_word(name: str, text: str) -> Any:
-    if setting_type(name) is str:
-        return text
-    if setting_type(name) is list:
-        try:
+    wanted = setting_type(name)
+    if wanted is list:
+        with suppress(yaml.YAMLError):
             return _as_written(name, yaml.load(text, Loader=yaml.BaseLoader), text)
-        except yaml.YAMLError:
-            return text
-    return _resolve_type(text)
+    return text if wanted in (str, list) else _resolve_type(text)
 
 
 def _located(name: str, value: Any) -> Any:

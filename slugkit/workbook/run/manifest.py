@@ -41,8 +41,8 @@ def _stamp(path: Path) -> list[int]:
     if not path.is_dir():
         return [path.stat().st_size, path.stat().st_mtime_ns] if path.exists() else []
     found = [p.stat() for p in path.rglob("*") if p.is_file() and "__pycache__" not in p.parts]
-    size = sum(status.st_size for status in found)
-    return [len(found), size, max((status.st_mtime_ns for status in found), default=0)]
+    last = max((status.st_mtime_ns for status in found), default=0)
+    return [len(found), sum(status.st_size for status in found), last]
 
 
 def used(path: Path) -> dict[str, Any]:
@@ -68,13 +68,11 @@ def changed_use(record: dict[str, Any]) -> str:
 
 def _is_record(notebook: str, record: Any) -> bool:
     """Whether a record has what `RECORD` says, and hashes where hashes are expected."""
-    if not re.fullmatch(r"\w+", notebook):
-        return False
-    if not all(isinstance(record[key], kind) for key, kind in RECORD.items()):
-        return False
-    hashed = [*record["outputs"].values(), *record["uses"].values()]
-    stamped = all("stamp" in entry for entry in record["uses"].values())
-    return stamped and all(isinstance(entry["sha256"], str) for entry in hashed)
+    typed = all(isinstance(record[key], kind) for key, kind in RECORD.items())
+    uses = record["uses"].values()
+    hashed = [entry["sha256"] for entry in (*record["outputs"].values(), *uses)]
+    sound = typed and all(isinstance(sha, str) for sha in hashed)
+    return sound and all("stamp" in use for use in uses) and bool(re.fullmatch(r"\w+", notebook))
 
 
 class Manifest:
@@ -140,53 +138,56 @@ class Manifest:
 
     def sha_of(self, name: str, settings: dict[str, Any]) -> str:
         """What `require` returns, or "" where the artefact is missing or stale."""
-        artefact = artefact_of(name)
         try:
-            self._check(name, artefact, settings)
+            return self._checked(name, settings)
         except (MissingArtefactError, StaleArtefactError):
             return ""
-        return self.stage(maker(artefact))["outputs"][artefact]["sha256"]
 
     def require(self, name: str, settings: dict[str, Any]) -> str:
         """SHA-256 of the artefact that `name` belongs to, where it fits `settings`.
 
         Raises: MissingArtefactError or StaleArtefactError, with the command that makes it.
         """
-        artefact = artefact_of(name)
-        stage, begun = maker(artefact), self.parameters(settings)
         try:
-            self._check(name, artefact, settings)
+            return self._checked(name, settings)
         except (MissingArtefactError, StaleArtefactError) as fault:
             # only now: to spell out the command, the notebooks are read
-            command = call_for(stage, begun, self.folder.name)
+            stage = maker(artefact_of(name))
+            command = call_for(stage, self.parameters(settings), self.folder.name)
             message = f"{fault}. Run notebook {stage[:2]} first: {command}"
             raise type(fault)(message) from None
-        return self.stage(stage)["outputs"][artefact]["sha256"]
 
-    def _check(self, name: str, artefact: str, settings: dict[str, Any]) -> None:
-        run, stage, path = self.folder.name, maker(artefact), self.folder / artefact
+    def _checked(self, name: str, settings: dict[str, Any]) -> str:
+        """As `require`, without the command."""
+        artefact = artefact_of(name)
+        stage, path = maker(artefact), self.folder / artefact
         record = self.stage(stage)
         if record is None:
             state = "was started but not finished" if path.exists() else "has not been run"
             raise MissingArtefactError(
-                f"{name} is missing from run {run}: notebook {stage}, which leaves it, {state}"
+                f"{name} is missing from run {self.folder.name}: notebook {stage}, which leaves"
+                f" it, {state}"
             )
         if artefact not in record["outputs"]:
             why = " (it leaves none for a tower that never forgot)" if artefact in OPTIONAL else ""
             raise MissingArtefactError(f"Notebook {stage} finished without leaving {artefact}{why}")
         if not (self.folder / name.strip("/")).exists():
-            raise MissingArtefactError(f"{name} was deleted from run {run} after notebook {stage}")
-        if hash_of(path) != record["outputs"][artefact]["sha256"]:
+            raise MissingArtefactError(
+                f"{name} was deleted from run {self.folder.name} after notebook {stage}"
+            )
+        sha = record["outputs"][artefact]["sha256"]
+        if hash_of(path) != sha:
             raise StaleArtefactError(f"{artefact} was changed after notebook {stage} left it")
-        made = record["settings"]
         for setting in RELEVANT:
-            if setting in made and setting in settings and made[setting] != settings[setting]:
-                was, wanted = f"{setting} {made[setting]!r}", f"{setting} {settings[setting]!r}"
+            was, wanted = record["settings"].get(setting), settings.get(setting)
+            if None not in (was, wanted) and was != wanted:
                 raise StaleArtefactError(
-                    f"{artefact} was made by notebook {stage} with {was}; {wanted} was expected"
+                    f"{artefact} was made by notebook {stage} with {setting} {was!r}; {setting}"
+                    f" {wanted!r} was expected"
                 )
         if reason := self._outdated(stage, record):
             raise StaleArtefactError(f"{artefact} is out of date: {reason}")
+        return sha
 
     def _outdated(self, stage: str, record: dict[str, Any]) -> str:
         """Why a finished `stage` is out of date: its inputs changed, here or further up; or ""."""
@@ -194,19 +195,13 @@ class Manifest:
             return f"{changed}, which notebook {stage} used, has changed"
         for artefact, sha in record["inputs"].items():
             above = maker(artefact)
-            if not sha or above >= stage:
-                continue
             upper = self.stage(above)
             if upper is None:
                 return f"notebook {above} was started again and has not finished"
             if upper["outputs"].get(artefact, {}).get("sha256") != sha:
-                left = f"has left a different {artefact}"
-                return f"notebook {above} {left} since notebook {stage} ran"
+                return (
+                    f"notebook {above} has left a different {artefact} since notebook {stage} ran"
+                )
             if reason := self._outdated(above, upper):
                 return reason
         return ""
-
-    def complete(self, record: dict[str, Any]) -> bool:
-        """Whether every file that a finished notebook left is still there, unchanged."""
-        outputs = record["outputs"].items()
-        return all(hash_of(self.folder / name) == entry["sha256"] for name, entry in outputs)

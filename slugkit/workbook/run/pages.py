@@ -53,7 +53,7 @@ def draw_formula(tex: str) -> str | None:
     )
 
 
-def with_drawn_formulas(text: str) -> str:
+def _with_drawn_formulas(text: str) -> str:
     """Markdown `text` with every formula outside code drawn, or as code where it cannot be."""
 
     def draw(match: re.Match[str]) -> str:
@@ -69,17 +69,18 @@ def with_drawn_formulas(text: str) -> str:
     return "".join(parts)
 
 
-def tidied(notebook: Any) -> Any:
+def _tidied(notebook: Any) -> Any:
     """`notebook` for reading on a page: formulas drawn, stderr and widgets taken out."""
     for cell in notebook.cells:
         if cell.cell_type == "markdown":
-            cell.source = with_drawn_formulas(cell.source)
-        for out in cell.get("outputs", [])[:]:
-            data = out.get("data", {})
-            if out.get("name") == "stderr" or WIDGET in data:
-                cell.outputs.remove(out)
-            elif "text/markdown" in data:
-                data["text/markdown"] = with_drawn_formulas(data["text/markdown"])
+            cell.source = _with_drawn_formulas(cell.source)
+        if cell.cell_type != "code":
+            continue
+        shown = [out for out in cell.outputs if WIDGET not in out.get("data", {})]
+        cell.outputs = [out for out in shown if out.get("name") != "stderr"]
+        for out in cell.outputs:
+            if "text/markdown" in out.get("data", {}):
+                out.data["text/markdown"] = _with_drawn_formulas(out.data["text/markdown"])
     notebook.metadata.pop("widgets", None)
     return notebook
 
@@ -97,5 +98,5 @@ def convert(source: Path, target: Path) -> Path:
         embed_images=True,
     )
     named = {"metadata": {"name": source.stem}}
-    page, _ = exporter.from_notebook_node(with_alt_texts(tidied(read_notebook(source))), named)
+    page, _ = exporter.from_notebook_node(with_alt_texts(_tidied(read_notebook(source))), named)
     return write_text(target, page)

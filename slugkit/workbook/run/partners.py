@@ -1,11 +1,9 @@
 """Before a series starts: whether pipeline and LLaVA hold the towers of the CLIP that is edited."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 
-from slugkit.base import SettingError
+from slugkit.base import SettingError, SlugError
 
 PARTNERS = {
     "06_evaluate_stable_diffusion": ("pipeline", "text"),
@@ -20,16 +18,13 @@ LOOKED_AT = {
     ),
 }
 """Weights that every CLIP has, and that no two trainings share."""
-LARGE = 10**6
-"""Numbers from which a weight is not read: its shape says enough here."""
 
 
 def require_partners(plan: dict[str, dict[str, Any]]) -> None:
-    """Raise SettingError where a planned notebook would stop, as its model is not the CLIP's.
+    """Raise SettingError where a notebook of `plan` (name -> settings) would stop, as its model is
+    not the CLIP's.
 
     Only files on this machine are looked at; of a tag or a hub's id nothing is known here.
-
-    Args: plan, notebook -> its settings.
     """
     for notebook, (setting, tower) in PARTNERS.items():
         settings = plan.get(notebook, {})
@@ -50,54 +45,37 @@ def _difference(model: str, other: str, setting: str, tower: str) -> str:
     from slugkit.models import model_folder
     from slugkit.models.diffusion import pipeline_folder
     from slugkit.models.vlm import vlm_folder
+    from slugkit.patch.copies import Copies
 
     own = model_folder(model) or Path(model.rpartition(":")[2])
     folder = pipeline_folder(other) if setting == "pipeline" else vlm_folder(other)
-    clip = _weights(own) if folder and own.exists() else {}
-    if not clip:
+    if not folder or not own.exists():
         return ""
-    places = sorted(folder.glob("text_encoder*")) if setting == "pipeline" else [folder]
-    held = [weights for weights in map(_weights, places) if weights]
-    found = [_unlike(clip, weights, tower) for weights in held]
-    return found[0] if found and all(found) else ""
+    try:
+        clip, held = Copies(own), Copies(folder)
+    except SlugError:  # no safetensors, or broken ones: whoever loads them says so
+        return ""
+    names = [name for name in LOOKED_AT[tower] if clip.of(name)]
+    towers = held.of(names[0]) if names else []
+    if names and not towers:
+        return f"it has no {names[0]}"
+    found = [_unlike({name: clip.of(name)[0] for name in names}, copy) for copy in towers]
+    return found[0] if all(found) and found else ""
 
 
-def _weights(place: Path) -> dict[str, Any]:
-    """Small weights of a safetensors file or a folder of them; the others' shapes, on meta."""
-    import torch
-    from safetensors import SafetensorError, safe_open
-
-    found = {}
-    for file in sorted(place.glob("*.safetensors")) if place.is_dir() else [place]:
-        try:
-            with safe_open(file, framework="pt") as opened:
-                for name in opened.keys():
-                    shape = torch.Size(opened.get_slice(name).get_shape())
-                    small = shape.numel() < LARGE
-                    empty = torch.empty(shape, device="meta")
-                    found[name] = opened.get_tensor(name) if small else empty
-        except (OSError, SafetensorError):
-            continue
-    return found
-
-
-def _unlike(clip: dict[str, Any], other: dict[str, Any], tower: str) -> str:
-    """What tells two towers apart; "" where nothing does, or where the CLIP's cannot be found."""
+def _unlike(clip: dict[str, Any], other: Any) -> str:
+    """What tells a tower from the CLIP's, name -> where it keeps it; "" where nothing does."""
     import torch
 
     from slugkit.models.weight_map import locate
 
-    for name in LOOKED_AT[tower]:
-        mine, theirs = locate(clip, name), locate(other, name)
-        if mine is None:
-            continue
+    for name, copy in clip.items():
+        mine, theirs = locate(copy, name), locate(other, name)
         if theirs is None:
             return f"it has no {name}"
         a, b = mine.tensors[0], theirs.tensors[0]
         if a.shape != b.shape:
             return f"{name} has the shape {tuple(b.shape)} there and {tuple(a.shape)} here"
-        if a.is_meta or b.is_meta:
-            continue
         # half precision of the same numbers is no other tower
         if not torch.equal(a.to(b.dtype), b) and not torch.equal(a, b.to(a.dtype)):
             return f"{name} has other values"

@@ -1,5 +1,6 @@
 """The page of a run: findings first, then results, figures, executed notebooks and their cost."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,25 +16,24 @@ FAMILIES = {"clip": "CLIP", "diffusion": "generated pictures", "vlm": "answers a
 HEROES = ("first_result", "before_after", "dialogue")
 """Figures for the first screen, the best first."""
 NOTHING_YET = "No notebook of this run has measured the target before and after the edit yet."
+EDIT = ["family", "model", "concept", "method"]
 GROUP_ORDER = ("target", "neighbours", "people", "characters", "objects", "styles", "novel")
 
 
-def joined_metrics(folder: Path) -> Any:
+def _joined_metrics(folder: Path, stages: dict[str, Any]) -> Any:
     """All metrics/NN.parquet of the finished notebooks as one DataFrame; None without any."""
     import pandas
 
-    parts = []
-    for record in Manifest(folder).read()["stages"].values():
-        parts += [folder / name for name in record["outputs"] if name.startswith("metrics/")]
-    frames = [pandas.read_parquet(path) for path in sorted(parts) if path.exists()]
-    if not frames:
+    left = [folder / name for record in stages.values() for name in record["outputs"]]
+    parts = sorted(path for path in left if path.parent.name == "metrics" and path.exists())
+    if not parts:
         return None
-    joined = pandas.concat(frames, ignore_index=True)
+    joined = pandas.concat(map(pandas.read_parquet, parts), ignore_index=True)
     keys = joined.columns.drop(["value", "low", "high", "n"]).tolist()
     return joined.drop_duplicates(keys, keep="last", ignore_index=True)
 
 
-def of_the_page(frame: Any) -> Any:
+def _of_the_page(frame: Any) -> Any:
     """Of the metrics what the page shows: means over wordings, and the target's worst wording."""
     worst = (frame["wording"] == "worst") & (frame["group"] == "target")
     kept = frame[frame["wording"].isin(["", "mean"]) | worst]
@@ -72,57 +72,56 @@ def _number(value: float, share: bool) -> str:
     return f"{100 * value:.1f} %" if share else f"{value:.3g}"
 
 
+def _edits(frame: Any) -> Iterator[tuple[Any, str, str, dict[str, str], str]]:
+    """Each edit whose target was measured before and after: its row before, both values, what
+    became of the others by group, and the group that lost most ("" without any).
+
+    All edits are told in the first one's metric, and shares beside a share: a mean cosine is none.
+    """
+    report, metric = frame["split"] == "report", None
+    for _, edit in (frame[report] if report.any() else frame).groupby(EDIT, sort=False):
+        rows = edit[edit["group"] == "target"]
+        rows = rows[rows["metric"].isin([metric] if metric else rows["metric"].head(1))]
+        if (change := _change(rows)) is None:
+            continue
+        share, metric = _is_share(rows), rows["metric"].iloc[0]
+        before, after = (_number(value, share) for value in change)
+        others, lost = {}, {}
+        for group, found in _groups(edit).items():
+            alike = found[found["metric"] == found["metric"].iloc[0]]
+            other = _change(alike)
+            if group != "target" and other and _is_share(alike) == share:
+                others[group] = " to ".join(_number(value, share) for value in other)
+                if group != "worst target":
+                    lost[group] = other[0] - other[1]
+        yield rows.iloc[0], before, after, others, max(lost, key=lost.get, default="")
+
+
 def finding(frame: Any) -> str:
     """What the metrics say: the target before and after, what became of the others, other edits."""
-    told = frame[frame["split"] == "report"] if (frame["split"] == "report").any() else frame
-    said, metric = [], None
-    for _, edit in told.groupby(["family", "model", "concept", "method"], sort=False):
-        rows = edit[edit["group"] == "target"]
-        metric = metric if said or rows.empty else rows["metric"].iloc[0]
-        rows = rows[rows["metric"] == metric]
-        change = _change(rows)
-        if change is None:
-            continue
-        share, one = _is_share(rows), rows.iloc[0]
-        before, after = (_number(value, share) for value in change)
-        others = _others(edit, share)
-        told_others = {
-            group: f"{group} {_number(first, share)} to {_number(last, share)}"
-            for group, (first, last) in others.items()
-        }
-        if not said:
-            what = (
-                f"{one['concept']} ({FAMILIES.get(one['family'], one['family'])}; {one['method']})"
-            )
-            rest = f"; {', '.join(told_others.values())}" if others else ""
-            said.append(f"{what}: {metric} went from {before} to {after}{rest}.")
-        else:
-            lost = {g: first - last for g, (first, last) in others.items() if g != "worst target"}
-            cost = f", {told_others[max(lost, key=lost.get)]}" if lost else ""
+    said = []
+    for one, before, after, others, most in _edits(frame):
+        if said:
+            cost = f", {most} {others[most]}" if most else ""
             said.append(f"{one['method']}: {after}{cost}.")
-    if not said:
-        return NOTHING_YET
-    rest = f" With the other edits, and what lost most: {' '.join(said[1:])}" if said[1:] else ""
-    return said[0] + rest
-
-
-def lead(frame: Any) -> str:
-    """The first edit of the metrics in one sentence: its target, and what lost most with it."""
-    told = frame[frame["split"] == "report"] if (frame["split"] == "report").any() else frame
-    for _, edit in told.groupby(["family", "model", "concept", "method"], sort=False):
-        rows = edit[edit["group"] == "target"]
-        change = _change(rows[rows["metric"] == rows["metric"].iloc[0]]) if len(rows) else None
-        if change is None:
             continue
-        one, share = rows.iloc[0], _is_share(rows)
-        before, after = (_number(value, share) for value in change)
-        said = f"{one['concept']}: {one['metric']} went from {before} to {after} ({one['method']})"
-        others = _others(edit, share)
-        if not others:
-            return f"{said}."
-        worst = max(others, key=lambda group: others[group][0] - others[group][1])
-        first, last = (_number(value, share) for value in others[worst])
-        return f"{said}; what lost most with it: {worst}, {first} to {last}."
+        family = FAMILIES.get(one["family"], one["family"])
+        groups = ", ".join(f"{group} {change}" for group, change in others.items())
+        said.append(
+            f"{one['concept']} ({family}; {one['method']}): {one['metric']} went from {before} to"
+            f" {after}{'; ' if groups else ''}{groups}."
+        )
+    if said[1:]:
+        said.insert(1, "With the other edits, and what lost most:")
+    return " ".join(said) or NOTHING_YET
+
+
+def _lead(frame: Any) -> str:
+    """The first edit of the metrics in one sentence: its target, and what lost most with it."""
+    for one, before, after, others, most in _edits(frame):
+        cost = f"; what lost most with it: {most}, {others[most]}" if most else ""
+        change = f"{one['metric']} went from {before} to {after}"
+        return f"{one['concept']}: {change} ({one['method']}){cost}."
     return NOTHING_YET
 
 
@@ -133,20 +132,6 @@ def _change(rows: Any) -> tuple[float, float] | None:
     return (values["before"], values["after"]) if measured else None
 
 
-def _others(edit: Any, share: bool) -> dict[str, tuple[float, float]]:
-    """Group -> before, after of all but the target, in the group's first metric.
-
-    Shares are told beside a share: a mean cosine is none.
-    """
-    found = {}
-    for group, rows in _groups(edit).items():
-        alike = rows[rows["metric"] == rows["metric"].iloc[0]]
-        change = _change(alike)
-        if group != "target" and change and _is_share(alike) == share:
-            found[group] = change
-    return found
-
-
 def _groups(frame: Any) -> dict[str, Any]:
     """Group -> its rows, in the order of the page."""
     found = dict(list(frame.groupby("group", sort=False)))
@@ -155,15 +140,14 @@ def _groups(frame: Any) -> dict[str, Any]:
 
 def _tables(frame: Any) -> list[dict[str, Any]]:
     """What `results.html.j2` shows: one table per family, model, concept, method and split."""
-    tables = []
+    tables, names = [], [*EDIT, "split"]
     shares = {metric: _is_share(rows) for metric, rows in frame.groupby("metric")}
-    for key, block in frame.groupby(["family", "model", "concept", "method", "split"], sort=False):
+    for key, block in frame.groupby(names, sort=False):
         lines = []
         for group, of_group in _groups(block).items():
             for metric, rows in of_group.groupby("metric", sort=False):
                 cells = {stage: _cell(rows, stage, shares[metric]) for stage in STAGE_TITLES}
                 lines.append({"group": group, "metric": metric, "cells": cells})
-        names = ("family", "model", "concept", "method", "split")
         tables.append({**dict(zip(names, key)), "lines": lines})
     return tables
 
@@ -189,29 +173,18 @@ def _render(template: str, **values: Any) -> str:
     return environment.get_template(template).render(titles=STAGE_TITLES, **values)
 
 
-def results_table(frame: Any) -> str:
-    """HTML tables of the metrics, one per method and concept: groups down, stages across."""
-    return _render("results.html.j2", tables=_tables(frame))
-
-
 def _figures(stages: dict[str, Any], folder: Path) -> dict[str, list[dict[str, Any]]]:
     """Notebook -> its figures: name without suffix, description, other forms there are."""
     found: dict[str, list[dict[str, Any]]] = {}
     for notebook, record in stages.items():
         for name, entry in record["outputs"].items():
-            if name.startswith("figures/") and name.endswith(".png") and (folder / name).exists():
-                stem = name.removesuffix(".png")
-                forms = [form for form in ("svg", "csv") if (folder / f"{stem}.{form}").exists()]
-                says = entry.get("says") or f"figure {Path(name).stem} of notebook {notebook}"
-                drawn = {"stem": stem, "says": says, "forms": forms}
+            path = folder / name
+            if path.parent.name == "figures" and path.suffix == ".png" and path.exists():
+                forms = [form for form in ("svg", "csv") if path.with_suffix(f".{form}").exists()]
+                says = entry.get("says") or f"figure {path.stem} of notebook {notebook}"
+                drawn = {"stem": f"figures/{path.stem}", "says": says, "forms": forms}
                 found.setdefault(notebook, []).append(drawn)
     return found
-
-
-def _hero(figures: dict[str, list[dict[str, Any]]]) -> dict[str, Any] | None:
-    """The figure of the first screen: pictures before and after, if a notebook left such."""
-    drawn = {Path(one["stem"]).name: one for of_one in figures.values() for one in of_one}
-    return next((drawn[name] for name in HEROES if name in drawn), None)
 
 
 def _families(whole: Any) -> list[dict[str, Any]]:
@@ -251,11 +224,11 @@ def build(run: str) -> Path:
     if not stages:
         advice = f"Run `{command_for(run, manifest.parameters({}))}`."
         raise MissingArtefactError(f"Run {run} is empty: there is nothing to report. {advice}")
-    families, frame = [], joined_metrics(folder)
+    families, lead, frame = [], NOTHING_YET, _joined_metrics(folder, stages)
     if frame is not None:
         write_parquet(folder / "metrics.parquet", frame)
-        whole = per_method(of_the_page(frame))
-        families = _families(whole)
+        whole = per_method(_of_the_page(frame))
+        families, lead = _families(whole), _lead(whole)
     settings: dict[str, Any] = {}
     for notebook, record in stages.items():
         settings.update(record["settings"])
@@ -264,12 +237,13 @@ def build(run: str) -> Path:
             record["title"], record["question"] = _title_and_question(copy)
             record["page"] = convert(copy, folder / f"{notebook}.html").name
     figures = _figures(stages, folder)
+    drawn = {Path(one["stem"]).name: one for of_one in figures.values() for one in of_one}
     page = _render(
         "index.html.j2",
         run=run,
         title=f"Forgetting {settings.get('concept', 'a concept')}",
-        hero=_hero(figures),
-        lead=lead(whole) if families else NOTHING_YET,
+        hero=next((drawn[name] for name in HEROES if name in drawn), None),
+        lead=lead,
         families=families,
         figures=figures,
         stages=stages,

@@ -95,13 +95,11 @@ def artefact_of(name: str) -> str:
 
 def maker(artefact: str) -> str:
     """The notebook that leaves `artefact`, a name as `artefact_of` returns it."""
-    if artefact in ARTEFACTS:
-        return ARTEFACTS[artefact]
     number = artefact.removeprefix("metrics/")[:2]
-    for notebook in SERIES:
-        if notebook.startswith(number):
-            return notebook
-    raise MissingArtefactError(f"There is no notebook {number} that would leave {artefact}.")
+    found = [notebook for notebook in SERIES if notebook.startswith(number)]
+    if artefact not in ARTEFACTS and not found:
+        raise MissingArtefactError(f"There is no notebook {number} that would leave {artefact}.")
+    return ARTEFACTS.get(artefact) or found[0]
 
 
 def waits_for(notebook: str) -> set[str]:
@@ -122,19 +120,6 @@ def notebook_path(notebook: str) -> Path:
     return notebooks_dir() / f"{notebook}.ipynb"
 
 
-def _numbers(part: str, spec: str) -> range:
-    """The numbers that "02" or "01-05" means."""
-    match = re.fullmatch(r"(\d{1,2})(?:-(\d{1,2}))?", part.strip())
-    if not match:
-        wrong = "numbers such as 01-05 or 02,04 were expected. Leave it out to take all."
-        raise SettingError(f"--notebooks arrived as {spec!r}; {wrong}")
-    first, last = int(match[1]), int(match[2] or match[1])
-    if last < first:
-        wrong = f"{part.strip()} runs backwards. Write {last:02d}-{first:02d}."
-        raise SettingError(f"--notebooks arrived as {spec!r}; {wrong}")
-    return range(first, last + 1)
-
-
 def select(spec: str | None = None) -> list[str]:
     """Notebooks that `spec` means, in order: "01-05", "02,04", a mix of both, None for all.
 
@@ -143,16 +128,21 @@ def select(spec: str | None = None) -> list[str]:
     there = {int(name[:2]): name for name in list_notebooks()}
     if not there:
         raise SettingError(f"{notebooks_dir()} holds no notebooks; NN_name.ipynb were expected.")
-    if not spec:
-        return list(there.values())
     wanted: set[int] = set()
-    for span in [_numbers(part, spec) for part in spec.split(",")]:
-        for end in (span[0], span[-1]):
-            if end not in there:
-                have = ", ".join(name[:2] for name in there.values())
-                raise SettingError(f"There is no notebook {end:02d}; the series has {have}.")
-        wanted.update(span)
-    return [name for number, name in there.items() if number in wanted]
+    for part in spec.split(",") if spec else ():
+        match = re.fullmatch(r"(\d{1,2})(?:-(\d{1,2}))?", part.strip())
+        if not match:
+            wrong = "numbers such as 01-05 or 02,04 were expected. Leave it out to take all."
+            raise SettingError(f"--notebooks arrived as {spec!r}; {wrong}")
+        first, last = int(match[1]), int(match[2] or match[1])
+        if last < first:
+            wrong = f"{part.strip()} runs backwards. Write {last:02d}-{first:02d}."
+            raise SettingError(f"--notebooks arrived as {spec!r}; {wrong}")
+        for end in {first, last} - set(there):
+            have = ", ".join(name[:2] for name in there.values())
+            raise SettingError(f"There is no notebook {end:02d}; the series has {have}.")
+        wanted.update(range(first, last + 1))
+    return [name for number, name in there.items() if number in wanted or not spec]
 
 
 def read_notebook(path: Path) -> Any:
@@ -182,8 +172,10 @@ def parameters_of(notebook: str) -> dict[str, Any]:
         try:
             found[name] = ast.literal_eval(entry["default"])
         except (ValueError, SyntaxError):
-            wrong = f"the default of {name} is {entry['default']!r}; a plain value was expected"
-            raise SettingError(f"{notebook}: {wrong}.") from None
+            raise SettingError(
+                f"{notebook}: the default of {name} is {entry['default']!r}; a plain value was"
+                " expected."
+            ) from None
     return found
 
 
@@ -192,11 +184,9 @@ def settings_for(notebook: str, given: dict[str, Any], run: str) -> dict[str, An
 
     Raises: SettingError for a settings cell with an unknown name, or a value that does not fit.
     """
-    values = parameters_of(notebook)
-    given = {**given, "run": run}
-    values.update({name: given[name] for name in values if name in given})
+    given, values = {**given, "run": run}, parameters_of(notebook)
     try:
-        checked = check_settings(values)
+        checked = check_settings({name: given.get(name, value) for name, value in values.items()})
     except SettingError as wrong:
         raise SettingError(f"{notebook}: {wrong}") from None
     return {name: getattr(checked, name) for name in values}
