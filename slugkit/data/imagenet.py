@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from slugkit.base import EmptySetError, MissingArtefactError, SettingError, require_extra
-from slugkit.data.pairs import Pairs, pairs_of_files
+from slugkit.data.pairs import Pairs, pairs_on_disk
 
 CLASSES, CLASS_NAMES = 1000, "class_names.txt"
 SOLUTION, META = "LOC_val_solution.csv", "meta.mat"
@@ -31,18 +31,10 @@ class ImageNet:
     pairs: Pairs
     prompts: dict[str, list[str]]
 
-    def subset(self, fraction: float = FRACTION, seed: int = SEED) -> Pairs:
-        """The paper's draw by numpy's RandomState(seed), out of all in the order of wnid and file.
-
-        Raises SettingError for a fraction that leaves no picture or is above 1.
-        """
-        size = int(len(self.pairs) * fraction)
-        if not 0 < size <= len(self.pairs):
-            raise SettingError(
-                f"A fraction of {fraction} leaves {size} of {len(self.pairs)} pictures; a share"
-                " above 0 and up to 1 was expected."
-            )
-        drawn = np.random.RandomState(seed).choice(len(self.pairs), size, replace=False)
+    def subset(self, fraction: float = FRACTION) -> Pairs:
+        """The paper's draw by numpy's RandomState, out of all in the order of wnid and file."""
+        count = len(self.pairs)
+        drawn = np.random.RandomState(SEED).choice(count, int(count * fraction), replace=False)
         return self.pairs.take(np.sort(drawn))
 
 
@@ -55,9 +47,10 @@ def _by_wnid(folder: Path) -> dict[str, str]:
     rows = [line.split(maxsplit=1) for line in lines if line.strip()]
     bad = [row for row in rows if len(row) != 2]
     if bad or len({row[0] for row in rows}) < len(rows) or not rows:
+        came = " ".join(bad[0]) if bad else "a wnid twice, or nothing"
         raise SettingError(
             f"{CLASS_NAMES} is to hold a wnid and a name a line, each wnid once, as in 'n01440764"
-            f" tench'; {' '.join(bad[0]) if bad else 'a wnid twice, or nothing'!r} came instead."
+            f" tench'; {came!r} came instead."
         )
     return {wnid: name.strip() for wnid, name in rows}
 
@@ -113,16 +106,14 @@ def _labelled(folder: Path) -> list[tuple[str, Path]]:
     if not val.is_dir():
         raise MissingArtefactError(
             f"The ImageNet folder {folder.name!r} has no folder val/ with the validation pictures"
-            " (image-net.org gives them; slugkit/data/pages/imagenet.md names subsets that serve"
-            " too). Put it there, or leave `objects` out of the recipe."
+            " (from image-net.org, or a subset: slugkit/data/pages/imagenet.md). Put it there, or"
+            " leave `objects` out of the recipe."
         )
     flat = [path for path in sorted(val.iterdir()) if path.suffix.lower() in ENDS]
     if not flat:
-        deep = sorted(path for path in val.glob("*/*") if path.suffix.lower() in ENDS)
+        deep = [path for path in sorted(val.glob("*/*")) if path.suffix.lower() in ENDS]
         if not deep:
-            raise EmptySetError(
-                "val/ holds no JPEG; expected pictures, flat or in a folder for each wnid."
-            )
+            raise EmptySetError("val/ holds no picture; expected some, flat or in val/<wnid>/.")
         return [(path.parent.name, path) for path in deep]
     if (folder / SOLUTION).is_file():
         return sorted(zip(_of_solution(folder, flat), flat))
@@ -130,8 +121,7 @@ def _labelled(folder: Path) -> list[tuple[str, Path]]:
         return sorted(zip(_of_ground_truth(folder, flat), flat))
     raise MissingArtefactError(
         f"val/ holds pictures without folders, and neither {SOLUTION} nor {GROUND_TRUTH} (with"
-        f" {META}) stands beside it to say what they show. Add one of them, or put the pictures"
-        " into val/<wnid>/."
+        f" {META}) says what they show. Put one beside val/, or the pictures into val/<wnid>/."
     )
 
 
@@ -172,19 +162,17 @@ def read_imagenet(folder: str | Path, size: int = 224, fit: str = "crop") -> Ima
     import open_clip
 
     folder = Path(folder).expanduser().absolute()
-    wnids, files = zip(*_labelled(folder))
-    named = class_names(sorted(set(wnids)), _by_wnid(folder))
-    pairs = pairs_of_files(
-        files,
-        size,
-        fit,
-        key=[f"imagenet/{path.relative_to(folder / 'val').as_posix()}" for path in files],
-        concept=[named[wnid] for wnid in wnids],
+    table = pd.DataFrame(_labelled(folder), columns=["wnid", "file"])
+    named = class_names(sorted(set(table["wnid"])), _by_wnid(folder))
+    inside = [path.relative_to(folder / "val").as_posix() for path in table["file"]]
+    table = table.assign(
+        key=[f"imagenet/{name}" for name in inside],
+        concept=table["wnid"].map(named),
         domain="objects",
-        wnid=list(wnids),
+        file=table["file"].map(str),
     )
     templates, prompts = open_clip.SIMPLE_IMAGENET_TEMPLATES, {}
     for wnid, name in named.items():
         plain = name.removesuffix(f" ({wnid})")
         prompts[name] = [template(plain) for template in templates]
-    return ImageNet(pairs, prompts)
+    return ImageNet(pairs_on_disk(table, size, fit), prompts)

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from slugkit.base import SettingError, UnreadableImagesError, require_extra
-from slugkit.data.pairs import Pairs
-from slugkit.data.pictures import Pictures
+from slugkit.data.pairs import Pairs, pairs_on_disk
 from slugkit.data.tables import CAPTIONS, as_text, caption_column, complete
 
 SPLIT_NAMES = dict(train="train", validation="search", valid="search", val="search")
@@ -25,61 +23,33 @@ def is_saved_set(folder: Path) -> bool:
     return (folder / "dataset_dict.json").is_file() or all((folder / f).is_file() for f in one)
 
 
-def parts_of(folder: Path) -> dict[str, Path]:
-    """Split -> folder of its data set; "" for one without splits. Raises SettingError."""
-    listing = folder / "dataset_dict.json"
-    if not listing.is_file():
-        return {"": folder}
-    try:
-        names = list(json.loads(listing.read_text(encoding="utf-8"))["splits"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise SettingError(
-            f"{folder.name}/dataset_dict.json is broken: {error}. Write the data set again."
-        ) from error
-    wrong = [name for name in names if name not in SPLIT_NAMES]
-    if wrong:
-        raise SettingError(
-            f"{folder.name} has the splits {wrong}; expected only {list(SPLIT_NAMES)}. Rename them,"
-            " or save one of them alone."
-        )
-    return {name: folder / name for name in names}
-
-
-def _rows(folder: Path, split: str) -> pd.DataFrame:
-    """The table of one data set with its places; rows without a picture stand in its attrs."""
-    require_extra("data", "A saved data set")
+def _rows(data, folder: Path, split: str) -> tuple[pd.DataFrame, np.ndarray, str]:
+    """The table of one data set with its places, which rows have no picture, and the column of
+    captions.
+    """
     import datasets
 
-    try:
-        data = datasets.load_from_disk(str(folder.absolute()))
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UnreadableImagesError(
-            f"The data set {folder.name!r} cannot be read: {error}. Copy it again."
-        ) from error
+    where = f"The data set {folder.name!r}"
     if not isinstance(data.features.get("image"), datasets.Image):
         raise SettingError(
-            f"The data set {folder.name!r} has no column image of pictures; it has"
-            f" {data.column_names}. Rename the column to image."
+            f"{where} has no column image of pictures; it has {data.column_names}. Rename the"
+            " column to image."
         )
     label = next((name for name in LABELS if name in data.column_names), None)
     table = pd.DataFrame({"key": [f"{split or folder.name}/{i:08d}" for i in range(len(data))]})
     table["concept"] = _names(data, label) if label else ""
-    caption = None
+    caption = "caption"
     table["caption"] = [f"a photo of {c}" if c else "" for c in table["concept"]]
     if label is None or set(CAPTIONS) & set(data.column_names):
-        caption = caption_column(data.column_names, f"The data set {folder.name!r}")
+        caption = caption_column(data.column_names, where)
         table["caption"] = data[caption][:]
     if split:
         table["split"] = SPLIT_NAMES[split]
-    table["file"], table["row"] = str(folder.absolute()), range(len(data))
+    table["file"], table["row"] = str((folder / split).absolute()), range(len(data))
     empty = np.zeros(len(data), bool)
     if len(data.data) == len(data):
         empty = data.data.column("image").is_null().to_numpy()
-    table.attrs |= {
-        "incomplete": [f"{key}: no picture" for key in table["key"][empty]],
-        "caption": caption,
-    }
-    return table[~empty]
+    return table, empty, caption
 
 
 def _names(data, label: str) -> pd.Series:
@@ -99,11 +69,25 @@ def read_saved_set(folder: str | Path, size: int = 64, fit: str = "crop") -> Pai
     without captions "a photo of" the label stands in. Splits validation and test become search and
     report. Raises SettingError, EmptySetError, UnreadableImagesError.
     """
+    require_extra("data", "A saved data set")
+    import datasets
+
     folder = Path(folder).expanduser()
-    tables = [_rows(part, split) for split, part in parts_of(folder).items()]
-    table = pd.concat(tables, ignore_index=True)
-    incomplete = [name for t in tables for name in t.attrs["incomplete"]]
-    table.attrs = {"incomplete": incomplete, "caption": tables[0].attrs["caption"]}
-    table = complete(table, f"The data set {folder.name!r}")
-    pictures = Pictures(table[["file", "row"]].assign(offset=-1, length=-1), size, fit)
-    return Pairs(pictures, table.drop(columns=["file", "row"]))
+    try:
+        found = datasets.load_from_disk(str(folder.absolute()))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UnreadableImagesError(
+            f"The data set {folder.name!r} cannot be read: {error}. Copy it again."
+        ) from error
+    parts = found if isinstance(found, dict) else {"": found}
+    wrong = [name for name in parts if name and name not in SPLIT_NAMES]
+    if wrong:
+        raise SettingError(
+            f"{folder.name} has the splits {wrong}; expected only {list(SPLIT_NAMES)}. Rename them,"
+            " or save one of them alone."
+        )
+    tables, gaps, captions = zip(*(_rows(data, folder, split) for split, data in parts.items()))
+    table, empty = pd.concat(tables, ignore_index=True), np.concatenate(gaps)
+    lost = [("no picture", key) for key in table["key"][empty]]
+    where = f"The data set {folder.name!r}"
+    return pairs_on_disk(complete(table[~empty].copy(), where, lost, captions[0]), size, fit)
