@@ -21,7 +21,6 @@ from slugkit.data import (
     names_concept,
     open_data,
     pool,
-    read_folder,
 )
 from slugkit.data.pictures import Pictures
 from slugkit.method.losses import distinct_batches
@@ -223,7 +222,7 @@ def test_neighbours_look_at_sixteen_training_pictures_of_each_class(tmp_path):
 
 def test_a_folder_is_read_at_the_size_that_is_asked_for_and_only_then(tmp_path):
     make_folder(tmp_path)
-    pairs = read_folder(tmp_path, 24)
+    pairs = FolderSource(tmp_path, 24).pairs
     assert isinstance(pairs.images, Pictures) and pairs.images[:2].shape == (2, 24, 24, 3)
     assert np.array_equal(
         pairs.images[1],

@@ -10,11 +10,10 @@ from slugkit.data.pictures import FITS
 from slugkit.data.pool import FolderSource, PairsSource
 from slugkit.data.reading import Reading
 from slugkit.data.recipe import RECIPES, read_recipe
-from slugkit.data.saved_set import is_saved_set, read_saved_set
 from slugkit.data.shards import read_shards
 from slugkit.data.source import Exam, Source
 from slugkit.data.studio_source import StudioSource, drawn
-from slugkit.data.tables import read_folder, read_table
+from slugkit.data.tables import is_saved_set, read_saved_set, read_table
 from slugkit.data.unlearncanvas import CanvasSource, is_unlearncanvas
 
 EXPECTED = (

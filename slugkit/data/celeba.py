@@ -99,16 +99,19 @@ def read_celeba(folder: str | Path, size: int = 224, fit: str = "crop") -> Celeb
     _require(folder)
     named = _names(folder / NAME_LIST)
     here = {path.name for path in (folder / IMAGES).iterdir()}
-    files = pd.Series(sorted(named.keys() & here), dtype=object)
-    if files.empty:
+    files = sorted(named.keys() & here)
+    if not files:
         raise EmptySetError(
             f"None of the {len(named)} faces that {NAME_LIST} lists is in {IMAGES}/, which holds"
             f" {len(here)} files. Unpack img_align_celeba.zip there."
         )
-    table = pd.DataFrame({"key": "celeba/" + files, "concept": files.map(named)})
-    table["caption"] = table["concept"] + "."
-    table["file"] = files.map(lambda file: str(folder / IMAGES / file))
-    pairs = pairs_on_disk(table.assign(domain="figures"), size, fit)
+    columns = {
+        "key": [f"celeba/{file}" for file in files],
+        "caption": [f"{named[file]}." for file in files],
+        "concept": [named[file] for file in files],
+        "file": [str(folder / IMAGES / file) for file in files],
+    }
+    pairs = pairs_on_disk(pd.DataFrame(columns | {"domain": "figures"}), size, fit)
     listed = [_name(line) for line in _lines(folder / FREQUENT) if line.strip()]
     there = (folder / FREQUENT).is_file()
     return CelebA(pairs, sorted(set(named.values())), listed if there else None)

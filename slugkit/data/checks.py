@@ -37,7 +37,6 @@ class Fingerprints:
     exact: list[str]
     bits: np.ndarray
     usable: np.ndarray
-    unreadable: int
 
 
 def difference_bits(picture: Image.Image) -> tuple[np.ndarray, bool]:
@@ -66,7 +65,7 @@ def fingerprints(images: np.ndarray | Pictures) -> Fingerprints:
             exact.append(sha256_bytes(data))
         except (*READ_ERRORS, UnreadableImagesError):
             exact.append("")
-    return Fingerprints(exact, bits, usable, exact.count(""))
+    return Fingerprints(exact, bits, usable)
 
 
 def near_rows(first: Fingerprints, second: Fingerprints) -> np.ndarray:
@@ -117,9 +116,9 @@ def _duplicates(marks: dict[str, Fingerprints]) -> list[Row]:
     mend = "Remove these pairs, or mend their files."
     keep = "Keep one of each: copies weigh double in an average."
     for name, mark in marks.items():
-        known = [e for e in mark.exact if e]
+        known, of = [e for e in mark.exact if e], len(mark.exact)
         twice = len(known) - len(set(known))
-        rows.append(_row(f"unreadable pictures in {name}", mark.unreadable, len(mark.exact), mend))
+        rows.append(_row(f"unreadable pictures in {name}", of - len(known), of, mend))
         rows.append(_row(f"exact copies within {name}", twice, len(known), keep))
     for one, other in combinations(marks, 2):
         shared, of = set(marks[one].exact) - {""}, len(marks[other].exact)

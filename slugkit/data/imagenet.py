@@ -167,9 +167,9 @@ def read_imagenet(folder: str | Path, size: int = 224, fit: str = "crop") -> Ima
     inside = [path.relative_to(folder / "val").as_posix() for path in table["file"]]
     table = table.assign(
         key=[f"imagenet/{name}" for name in inside],
-        concept=table["wnid"].map(named),
+        concept=[named[wnid] for wnid in table["wnid"]],
         domain="objects",
-        file=table["file"].map(str),
+        file=[str(path) for path in table["file"]],
     )
     templates, prompts = open_clip.SIMPLE_IMAGENET_TEMPLATES, {}
     for wnid, name in named.items():

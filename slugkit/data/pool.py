@@ -9,14 +9,14 @@ from pathlib import Path
 
 import numpy as np
 
-from slugkit.base import AllLeftOutError, EmptySetError, UnknownConceptError, nearest
+from slugkit.base import AllLeftOutError, EmptySetError, SettingError, UnknownConceptError, nearest
 from slugkit.data.looked import LEFT_OUT, first_of_each
 from slugkit.data.names import name_of, normalised
 from slugkit.data.pairs import Pairs
 from slugkit.data.pictures import Pictures
 from slugkit.data.reading import Reading, dealt, filled, fitting
 from slugkit.data.source import Exam, Prompts, Source, as_list
-from slugkit.data.tables import read_folder
+from slugkit.data.tables import read_table
 
 PER_CLASS, ALL_CLASSES, EDGE = 16, 2000, 64
 """For neighbours: training pictures of a class and of all classes, and their largest edge."""
@@ -36,10 +36,9 @@ Drawn = tuple[np.ndarray, dict[str, np.ndarray]]
 class PairsSource(Source):
     """Pairs as a source: labelled or with captions only.
 
-    Labelled pairs (a non-empty `concept`) make classes: the concepts, and what exams ask for. Where
-    no pair is labelled, any name that a training caption holds as whole words is a concept, and no
-    exam can be set. What a set left out stands in its `table.attrs["left_out"]`: (what, pairs, of,
-    advice) each.
+    Labelled pairs (a non-empty `concept`) make concepts (kind "class"), which exams ask for. Where
+    no pair is labelled, any name that a training caption holds as whole words is one (kind "name"),
+    and no exam can be set. A set's `table.attrs["left_out"]` holds (what, pairs, of, advice) each.
     """
 
     def __init__(self, pairs: Pairs, name: str, path: str | Path, reading: Reading | None = None):
@@ -58,11 +57,9 @@ class PairsSource(Source):
         return self.pairs.split("train")
 
     def concepts(self) -> list[str]:
-        """The classes, in alphabetical order; none where every name in a caption is a concept."""
         return sorted({c for c in self.pairs.table["concept"] if c})
 
     def kind(self, concept: str) -> str:
-        """ "class", or "name" where there are captions only."""
         if not self.labelled:
             return self._kind_of_name(concept)
         classes = self.concepts()
@@ -153,9 +150,7 @@ class PairsSource(Source):
         return mine & ~cut, {BEHIND: cut}
 
     def _without(self, concepts: list[str]) -> Drawn:
-        """Left out and counted: other spellings of the concept, and classes named behind the
-        context.
-        """
+        """Without other spellings of the concept, and classes named behind the context."""
         named, near = (np.any(found, axis=0) for found in zip(*map(self._other, concepts)))
         cut = self._classes_unheard & ~named & ~near
         return ~named & ~near & ~cut, {SPELT: near & ~named, BEHIND: cut}
@@ -181,12 +176,10 @@ class PairsSource(Source):
         return drawn
 
     def forget_set(self, concept: str, size: int, seed: int = 0) -> Pairs:
-        """Training pairs about the concept: `size` at most, drawn without replacement."""
         self.kind(concept)
         return self._drawn(self._about(concept), size, [seed, 11], "forget set")
 
     def retain_set(self, concept: str | list[str], size: int, seed: int = 0) -> Pairs:
-        """Training pairs that neither show nor name the concept, or any of several."""
         return self._drawn(self._without(as_list(concept)), size, [seed, 12, 0], "retain set")
 
     def prompts(self, concept: str | list[str], split: str) -> Prompts:
@@ -232,10 +225,16 @@ class PairsSource(Source):
 
 
 class FolderSource(PairsSource):
-    """A folder with captions.csv as a source."""
+    """A folder with captions.csv, whose paths lie inside the folder, as a source."""
 
     def __init__(
         self, folder: str | Path, size: int = 64, fit: str = "crop", reading: Reading | None = None
     ):
         path = Path(folder).expanduser()
-        super().__init__(read_folder(path, size, fit), path.name, path, reading)
+        table = path / "captions.csv"
+        if not table.is_file():
+            raise SettingError(
+                f"The data folder {path.name!r} has no captions.csv; expected one with the columns"
+                " file and caption (concept and split are optional)."
+            )
+        super().__init__(read_table(table, size, fit, inside=True), path.name, path, reading)

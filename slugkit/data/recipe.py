@@ -118,16 +118,13 @@ class PaperSource(Source):
         return [name for faces in counts for name in faces.index[faces >= LEAST]]
 
     def kind(self, concept: str) -> str:
-        """person, object, or what its source of pairs calls it."""
         domain = self._domain(concept)
         if domain is None:
             return self._knowing(concept).kind(concept)
         return {"figures": "person", "objects": "object"}[domain]
 
     def _knowing(self, concept: str) -> Source:
-        """The source of pairs that knows a concept which is no name or class. Raises
-        UnknownConceptError.
-        """
+        """The source of pairs that knows a concept which is no name or class."""
         try:
             self.pool.kind(concept)
             return self.pool
@@ -167,7 +164,6 @@ class PaperSource(Source):
         return self.pool.forget_set(concept, size, seed)
 
     def retain_set(self, concept: str | list[str], size: int, seed: int = 0) -> Pairs:
-        """Training pairs from `pairs`."""
         return self.pool.retain_set(concept, size, seed)
 
     def prompts(self, concept: str | list[str], split: str) -> Prompts:
@@ -190,11 +186,7 @@ class PaperSource(Source):
 
     def exam(self, concept: str, split: str, per_style: int = 0) -> Exam:
         """All pictures of the target and its neighbours, of the 100 frequent people and of 5 % of
-        ImageNet.
-
-        FA@1 and FA@5 are among all names of CelebA, or all classes of ImageNet. The group people
-        holds the neighbours too, and never the target. Raises EmptySetError for fewer than 6
-        pictures.
+        ImageNet, among all names of CelebA or classes of ImageNet.
         """
         require_choice(split, SPLITS, "The split")
         domain = self._domain(concept)
@@ -217,7 +209,6 @@ class PaperSource(Source):
         return self._examined(joined(parts).split(split), concept, split, domain, most=per_style)
 
     def left_out(self) -> pd.DataFrame:
-        """What was left out of all its parts."""
         sources = dict.fromkeys((self.pool, self.forget))
         parts = [*(source.left_out() for source in sources), super().left_out()]
         together = pd.concat(parts, ignore_index=True)

@@ -78,15 +78,12 @@ class StudioSource(Source):
         return studio.training_records(world=self.world)
 
     def concepts(self) -> list[str]:
-        """Every person, character, object, style and odd combination."""
         return [n for names in self.world.concepts().values() for n in names]
 
     def kind(self, concept: str) -> str:
-        """person, character, object, style or novel."""
         return self.world.kind(concept)
 
     def neighbours(self, concept: str) -> list[str]:
-        """Near twins and people with most traits in common, objects of like shape, like styles."""
         return self.world.neighbours_of(concept)
 
     def hard_case(self, concept: str) -> list[str]:
@@ -101,11 +98,9 @@ class StudioSource(Source):
         return [mine[i] for i in choose(len(mine), size, [seed, 11], "forget set")]
 
     def forget_set(self, concept: str, size: int, seed: int = 0) -> Pairs:
-        """Training pictures of the concept alone, over all styles (or subjects)."""
         return as_pairs(self.forget_records(concept, size, seed), self.kind(concept) == "novel")
 
     def retain_set(self, concept: str | list[str], size: int, seed: int = 0) -> Pairs:
-        """Training pictures in which the concept (or any of several) does not occur."""
         without = set(as_list(concept))
         for name in without:
             self.kind(name)
@@ -143,9 +138,7 @@ class StudioSource(Source):
         }
 
     def exam(self, concept: str, split: str, per_style: int = 0) -> Exam:
-        """All subjects over all styles, and more pictures of the concept itself.
-
-        per_style: pictures per style and subject (0: `PER_STYLE`). Odd combinations are asked about
+        """All subjects over all styles, and more pictures of the concept itself; odd combinations
         only where one of them is the concept.
         """
         kind = self.kind(concept)

@@ -1,8 +1,8 @@
-"""Tables of pictures and captions: a captions.csv, or any CSV or parquet file.
+"""Tables of pictures and captions: a CSV or parquet file, or a data set of Hugging Face `datasets`.
 
 Columns (of a CSV parted by commas, semicolons or tabs): a path (`file`, `path` or `image_path`) and
 a caption (`caption`, `TEXT` or `text`); `concept` (the class that a picture shows) and `split`
-(train, search, report) are optional.
+(train, search, report) are optional. Of a data set see `read_saved_set`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from slugkit.base import EmptySetError, SettingError, UnreadableImagesError, from_cell, sha256_bytes
+from slugkit.base import (
+    EmptySetError,
+    SettingError,
+    UnreadableImagesError,
+    from_cell,
+    require_extra,
+    sha256_bytes,
+)
 from slugkit.data.names import normalised, written
 from slugkit.data.opening import READ_ERRORS, opened
 from slugkit.data.pairs import Pairs, pairs_on_disk
@@ -23,6 +30,10 @@ FILES = ("file", "path", "image_path")
 CAPTIONS = ("caption", "TEXT", "text")
 SPLITS = ("train", "search", "report")
 TOO_MANY_UNREADABLE = 0.05
+SPLIT_NAMES = dict(train="train", validation="search", valid="search", val="search")
+SPLIT_NAMES |= dict(search="search", test="report", report="report")
+"""What the splits of a data set are called here."""
+LABELS = ("label", "concept")
 NUMBERED = re.compile(r"(?i)(caption|text|sentence)s?[ _-]?\d+")
 """Columns that hold the first, second, ... caption of a picture."""
 LISTED = re.compile(r"""[\[{]\s*['"].*[]}]""", re.DOTALL)
@@ -229,12 +240,77 @@ def read_table(path: str | Path, size: int = 64, fit: str = "crop", inside: bool
     return pairs_on_disk(table.assign(file=list(map(str, files)))[whole], size, fit)
 
 
-def read_folder(folder: str | Path, size: int = 64, fit: str = "crop") -> Pairs:
-    """The pairs of a folder's captions.csv (`read_table`), whose paths lie inside the folder."""
-    path = Path(folder).expanduser() / "captions.csv"
-    if not path.is_file():
+def is_saved_set(folder: Path) -> bool:
+    """Whether a folder is what `Dataset.save_to_disk` or `DatasetDict.save_to_disk` writes."""
+    one = ("dataset_info.json", "state.json")
+    return (folder / "dataset_dict.json").is_file() or all((folder / f).is_file() for f in one)
+
+
+def _rows(data, folder: Path, split: str) -> tuple[pd.DataFrame, np.ndarray, str]:
+    """The table of one data set with its places, which rows have no picture, and the column of
+    captions.
+    """
+    import datasets
+
+    where = f"The data set {folder.name!r}"
+    if not isinstance(data.features.get("image"), datasets.Image):
         raise SettingError(
-            f"The data folder {Path(folder).name!r} has no captions.csv; expected one with the"
-            " columns file and caption (concept and split are optional)."
+            f"{where} has no column image of pictures; it has {data.column_names}. Rename the"
+            " column to image."
         )
-    return read_table(path, size, fit, inside=True)
+    label = next((name for name in LABELS if name in data.column_names), None)
+    table = pd.DataFrame({"key": [f"{split or folder.name}/{i:08d}" for i in range(len(data))]})
+    table["concept"] = _names(data, label) if label else ""
+    caption = "caption"
+    table["caption"] = [f"a photo of {c}" if c else "" for c in table["concept"]]
+    if label is None or set(CAPTIONS) & set(data.column_names):
+        caption = caption_column(data.column_names, where)
+        table["caption"] = data[caption][:]
+    if split:
+        table["split"] = SPLIT_NAMES[split]
+    table["file"], table["row"] = str((folder / split).absolute()), range(len(data))
+    empty = np.zeros(len(data), bool)
+    if len(data.data) == len(data):
+        empty = data.data.column("image").is_null().to_numpy()
+    return table, empty, caption
+
+
+def _names(data, label: str) -> pd.Series:
+    """Class of each row as text; "" for none."""
+    import datasets
+
+    feature, values = data.features[label], data[label][:]
+    if isinstance(feature, datasets.ClassLabel):
+        values = [feature.names[v] if v is not None and v >= 0 else "" for v in values]
+    return as_text(pd.Series(values, dtype=object))
+
+
+def read_saved_set(folder: str | Path, size: int = 64, fit: str = "crop") -> Pairs:
+    """The pairs of a folder that `save_to_disk` wrote, left on disk (`Pictures`).
+
+    Columns: `image`, `caption`, `TEXT` or `text`, and `label` (a ClassLabel or text) or `concept`;
+    without captions "a photo of" the label stands in. Splits validation and test become search and
+    report. Raises SettingError, EmptySetError, UnreadableImagesError.
+    """
+    require_extra("data", "A saved data set")
+    import datasets
+
+    folder = Path(folder).expanduser()
+    try:
+        found = datasets.load_from_disk(str(folder.absolute()))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UnreadableImagesError(
+            f"The data set {folder.name!r} cannot be read: {error}. Copy it again."
+        ) from error
+    parts = found if isinstance(found, dict) else {"": found}
+    wrong = [name for name in parts if name and name not in SPLIT_NAMES]
+    if wrong:
+        raise SettingError(
+            f"{folder.name} has the splits {wrong}; expected only {list(SPLIT_NAMES)}. Rename them,"
+            " or save one of them alone."
+        )
+    tables, gaps, captions = zip(*(_rows(data, folder, split) for split, data in parts.items()))
+    table, empty = pd.concat(tables, ignore_index=True), np.concatenate(gaps)
+    lost = [("no picture", key) for key in table["key"][empty]]
+    where = f"The data set {folder.name!r}"
+    return pairs_on_disk(complete(table[~empty].copy(), where, lost, captions[0]), size, fit)

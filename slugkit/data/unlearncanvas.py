@@ -40,7 +40,7 @@ COLUMNS = {"style": "style", "object": "concept"}
 TURNS = ("report", "train", "search", "train")
 """The split of a photograph by its place in the order of hashes, over and over."""
 PER_CELL = {"search": 1, "report": 0}
-"""Pictures of each object in each style in an exam, 0 for all."""
+"""Pictures of each object in each style in an exam, beside all of the concept; 0 for all."""
 PARTNERS = 5
 """Objects that a style is asked about with, and styles that an object is asked about with."""
 
@@ -178,7 +178,6 @@ class CanvasSource(PairsSource):
         return [name for name in (*STYLES, *OBJECTS) if name in full]
 
     def kind(self, concept: str) -> str:
-        """ "style" or "object"; UnknownConceptError too where the folder holds too little of it."""
         kind, there = concept_kind(concept), self.concepts()
         if concept not in there:
             raise UnknownConceptError(
@@ -189,12 +188,10 @@ class CanvasSource(PairsSource):
         return kind
 
     def neighbours(self, concept: str) -> list[str]:
-        """None."""
         self.kind(concept)
         return []
 
     def _about(self, concept: str) -> Drawn:
-        """Pictures of the style over the objects, or of the object over the styles."""
         return (self._train.table[COLUMNS[self.kind(concept)]] == concept).to_numpy(), {}
 
     def _without(self, concepts: list[str]) -> Drawn:
@@ -206,7 +203,6 @@ class CanvasSource(PairsSource):
         return rest, {}
 
     def prompts(self, concept: str | list[str], split: str) -> Prompts:
-        """`class_prompts` of the styles and objects that the folder holds."""
         for name in as_list(concept):
             self.kind(name)
         there = self.concepts()
@@ -214,9 +210,6 @@ class CanvasSource(PairsSource):
         return class_prompts(concept, styles, objects, split)
 
     def exam(self, concept: str, split: str, per_style: int = 0) -> Exam:
-        """All pictures of the concept in one split, and of each object in each style one (search),
-        all (report) or `per_style`.
-        """
         require_choice(split, PER_CELL, "The split")
         kind, pairs = self.kind(concept), self.pairs.split(split)
         if (pairs.table[COLUMNS[kind]] == concept).all():
