@@ -55,48 +55,33 @@ def _by_wnid(folder: Path) -> dict[str, str]:
     return {wnid: name.strip() for wnid, name in rows}
 
 
-def _of_solution(folder: Path, flat: list[Path]) -> list[str]:
-    """The wnid of each picture from the solution file."""
-    table = pd.read_csv(folder / SOLUTION, dtype=str, keep_default_na=False)
-    if not {"ImageId", "PredictionString"} <= set(table):
-        raise SettingError(
-            f"{SOLUTION} has the columns {list(table.columns)[:4]}; ImageId and PredictionString"
-            " were expected. Fetch it again."
-        )
-    wnids = dict(zip(table["ImageId"], table["PredictionString"].str.partition(" ")[0]))
-    unknown = [path.name for path in flat if path.stem not in wnids]
-    if unknown:
-        raise SettingError(
-            f"{SOLUTION} has no row for {len(unknown)} pictures of val/ (first: {unknown[0]!r});"
-            " one for each was expected. Fetch it again."
-        )
-    return [wnids[path.stem] for path in flat]
-
-
-def _of_ground_truth(folder: Path, flat: list[Path]) -> list[str]:
-    """The wnid of each picture, by file name, from the development kit's two files."""
-    lines = (folder / GROUND_TRUTH).read_text(encoding="utf-8").split()
-    if len(lines) != len(flat):
-        raise SettingError(
-            f"{GROUND_TRUTH} has {len(lines)} lines for {len(flat)} pictures in val/. Take all"
-            " pictures, or put them into a folder for each wnid."
-        )
-    if not (folder / META).is_file():
+def _stated(folder: Path, flat: list[Path]) -> list[str]:
+    """The wnid of each picture from the solution file, or from the development kit's two files."""
+    solution, numbers, meta = folder / SOLUTION, folder / GROUND_TRUTH, folder / META
+    stated = SOLUTION if solution.is_file() else f"{GROUND_TRUTH} with {META}"
+    if not solution.is_file() and not (numbers.is_file() and meta.is_file()):
         raise MissingArtefactError(
-            f"Beside {GROUND_TRUTH} there is no {META}, which says which wnid each of its numbers"
-            f" is. Copy it from the development kit's data folder, or use {SOLUTION}."
+            f"val/ holds pictures without folders, and neither {SOLUTION} nor {GROUND_TRUTH} with"
+            f" the development kit's {META} says what they show. Put one beside val/, or the"
+            " pictures into val/<wnid>/."
         )
-    require_extra("data", f"ImageNet's {META}")
-    from scipy.io import loadmat
-
     try:
-        entries = loadmat(folder / META, squeeze_me=True)["synsets"]
+        if solution.is_file():
+            table = pd.read_csv(solution, dtype=str, keep_default_na=False)
+            wnids = dict(zip(table["ImageId"], table["PredictionString"].str.partition(" ")[0]))
+            return [wnids[path.stem] for path in flat]
+        require_extra("data", f"ImageNet's {META}")
+        from scipy.io import loadmat
+
+        entries = loadmat(meta, squeeze_me=True)["synsets"]
         wnids = {str(entry[0]): str(entry[1]) for entry in entries}
-        return [wnids[number] for number in lines]
+        lines = numbers.read_text(encoding="utf-8").split()
+        return [wnids[number] for number, _ in zip(lines, flat, strict=True)]
     except (KeyError, ValueError, TypeError, IndexError, NotImplementedError) as error:
         raise SettingError(
-            f"{META} and {GROUND_TRUTH} do not belong together, or one is broken"
-            f" ({type(error).__name__}: {error}). Take both from the same development kit."
+            f"{stated} and the {len(flat)} pictures of val/ do not belong together, or one is"
+            f" broken ({type(error).__name__}: {error}). A row (ImageId, PredictionString) or a"
+            " line for each was expected; take all from one release."
         ) from error
 
 
@@ -110,19 +95,12 @@ def _labelled(folder: Path) -> list[tuple[str, Path]]:
             " leave `objects` out of the recipe."
         )
     flat = [path for path in sorted(val.iterdir()) if path.suffix.lower() in ENDS]
-    if not flat:
-        deep = [path for path in sorted(val.glob("*/*")) if path.suffix.lower() in ENDS]
-        if not deep:
-            raise EmptySetError("val/ holds no picture; expected some, flat or in val/<wnid>/.")
-        return [(path.parent.name, path) for path in deep]
-    if (folder / SOLUTION).is_file():
-        return sorted(zip(_of_solution(folder, flat), flat))
-    if (folder / GROUND_TRUTH).is_file():
-        return sorted(zip(_of_ground_truth(folder, flat), flat))
-    raise MissingArtefactError(
-        f"val/ holds pictures without folders, and neither {SOLUTION} nor {GROUND_TRUTH} (with"
-        f" {META}) says what they show. Put one beside val/, or the pictures into val/<wnid>/."
-    )
+    if flat:
+        return sorted(zip(_stated(folder, flat), flat))
+    deep = [path for path in sorted(val.glob("*/*")) if path.suffix.lower() in ENDS]
+    if not deep:
+        raise EmptySetError("val/ holds no picture; expected some, flat or in val/<wnid>/.")
+    return [(path.parent.name, path) for path in deep]
 
 
 def class_names(wnids: list[str], by_wnid: dict[str, str]) -> dict[str, str]:
