@@ -97,9 +97,9 @@ class PaperSource(Source):
         self.pool, self.forget, self.people, self.objects = pool, forget or pool, people, objects
         self._asked: dict[str, Prompts] = {}
         parts = {"figures": people, "objects": objects}
-        self._shown = {domain: part.pairs for domain, part in parts.items() if part}
-        for pairs in self._shown.values():
-            pairs.table["split"] = thirds(pairs.table)
+        self._shown = {domain: part for domain, part in parts.items() if part}
+        for part in self._shown.values():
+            part.pairs.table["split"] = thirds(part.pairs.table)
         self._classes = {"figures": people.names} if people else {}
         if objects:
             self._classes["objects"] = list(objects.prompts)
@@ -114,7 +114,7 @@ class PaperSource(Source):
         """Those of the recipe; without any, those with enough pictures, or the pool's."""
         if self.recipe.concepts or not self._shown:
             return list(self.recipe.concepts) or self.pool.concepts()
-        counts = [p.table["concept"].value_counts(sort=False) for p in self._shown.values()]
+        counts = [p.pairs.table["concept"].value_counts(sort=False) for p in self._shown.values()]
         return [name for faces in counts for name in faces.index[faces >= LEAST]]
 
     def kind(self, concept: str) -> str:
@@ -192,18 +192,19 @@ class PaperSource(Source):
         domain = self._domain(concept)
         if domain is None:
             return self._knowing(concept).exam(concept, split, per_style)
-        own = int((self._shown[domain].table["concept"] == concept).sum())
+        own = int((self._shown[domain].pairs.table["concept"] == concept).sum())
         if own < LEAST:
             raise EmptySetError(
                 f"{concept!r} has {own} pictures to be examined on; {LEAST} or more were expected,"
                 " a third of them for the search. Choose another name, or add pictures of your own."
             )
         near, parts = [concept, *self.neighbours(concept)], []
-        for domain_shown, pairs in self._shown.items():
-            if domain_shown == "figures":
-                wanted = pairs.table["concept"].isin(self.people.frequent()["name"])
+        for shown, part in self._shown.items():
+            pairs = part.pairs
+            if shown == "figures":
+                wanted = pairs.table["concept"].isin(part.frequent()["name"])
             else:
-                drawn = self.objects.subset(max(FRACTION, min(1.0, ENOUGH / len(pairs))))
+                drawn = part.subset(max(FRACTION, min(1.0, ENOUGH / len(pairs))))
                 wanted = pairs.table["key"].isin(drawn.table["key"])
             parts.append(pairs.where(wanted | pairs.table["concept"].isin(near)))
         return self._examined(joined(parts).split(split), concept, split, domain, most=per_style)
