@@ -14,6 +14,16 @@ from slugkit.data.celeba import IMAGES, NAME_LIST
 SOURCES = ("folder", "table", "shards", "saved set", "recipe", "unlearncanvas")
 
 
+def left_out(source):
+    """ "name: why" of what was left out at opening and beside the sets."""
+    return [f"{name}: {why}" for _, why, name in source.told]
+
+
+def unreadable(source):
+    """The files that could not be read at opening."""
+    return [name.partition(" (")[0] for _, why, name in source.told if why == "cannot be read"]
+
+
 def picture(seed=0, size=(48, 36)):
     """A smooth picture, left and right and top and bottom of which differ."""
     small = np.random.default_rng(seed).integers(0, 255, (4, 5, 3), np.uint8)

@@ -17,6 +17,7 @@ from picture_files import (
     noise_under_alpha,
     picture,
     tagged,
+    unreadable,
     write,
 )
 
@@ -55,12 +56,12 @@ def test_a_broken_picture_gives_its_place_to_the_next_and_is_named(kind, name, t
     )
     # half a WEBP has no whole header: a folder leaves it out when it is opened, and draws from the
     # others
-    if not source.unreadable:
+    if not unreadable(source):
         assert len(set(forget.table["key"]) & set(order)) == 19, (
             "the others are those that are drawn anyway"
         )
     [told] = source.left_out().to_dict("records")
-    why = "cannot be read" if source.unreadable else "cannot be decoded"
+    why = "cannot be read" if unreadable(source) else "cannot be decoded"
     assert (
         (told["what"], told["why"], told["pictures"]) == ("left out", why, 1)
         and f"{bad:03d}" in told["which"]
@@ -230,7 +231,7 @@ def test_checks_count_what_cannot_be_decoded_and_fingerprint_what_is_seen(tmp_pa
     marks = checks.fingerprints(
         open_data(str(write("shards", tmp_path / "d", images)), 16).pairs.images.take(range(5))
     )
-    assert marks.unreadable == 1 and np.array_equal(marks.bits[4], marks.bits[0])
+    assert marks.exact.count("") == 1 and np.array_equal(marks.bits[4], marks.bits[0])
 
 
 # -- too large -------------------------------------------------------------------------------------
@@ -291,7 +292,7 @@ def test_a_file_of_a_terabyte_and_a_pipe_are_not_read(tmp_path):
     )
     table.to_csv(place / "captions.csv", index=False)
     source = open_data(str(place), 16)
-    assert list(source.unreadable) == ["Huge.png", "Pipe.png"] and source.left_out()[
+    assert unreadable(source) == ["Huge.png", "Pipe.png"] and source.left_out()[
         "pictures"
     ].tolist() == [2]
     with pytest.raises(UnreadableImagesError, match="Pipe.png is no plain file"):

@@ -150,7 +150,7 @@ def test_near_copies_are_found_among_ten_thousand_pictures_in_seconds():
     bits[1, 77] = bits[0, 9_000] ^ np.uint64(0b111)  # 3 of 64 bits in either half: 6 in all
     bits[1, 78] = bits[0, 9_001] ^ np.array([0b111, 0b1111], np.uint64)
     marks = [
-        Fingerprints([f"{k}{i}" for i in range(10_000)], b, np.ones(10_000, bool), 0)
+        Fingerprints([f"{k}{i}" for i in range(10_000)], b, np.ones(10_000, bool))
         for k, b in enumerate(bits)
     ]
     started = time.monotonic()

@@ -11,6 +11,7 @@ import tarfile
 import numpy as np
 import pandas as pd
 import pytest
+from picture_files import left_out
 from PIL import Image
 
 from slugkit.base import EmptySetError, SettingError, UnknownConceptError, UnreadableImagesError
@@ -89,7 +90,7 @@ def test_a_shard_reads_whoever_wrote_it_and_its_pictures_are_the_originals(tmp_p
         f"00000.tar/{i:09d}" for i in range(6)
     ]
     assert [pairs.images.encoded(i) for i in range(6)] == [parts["jpg"] for _, parts in samples()]
-    assert pairs.images[:].shape == (6, 16, 16, 3) and pairs.table.attrs["incomplete"] == []
+    assert pairs.images[:].shape == (6, 16, 16, 3) and pairs.table.attrs["lost"] == []
 
 
 def test_captions_alone_make_every_name_in_them_a_concept(tmp_path):
@@ -169,7 +170,7 @@ def test_samples_that_lack_something_are_named_and_json_stands_in_for_the_captio
     )
     entries[2][1]["json"] = json.dumps({"caption": "a pier", "split": "train"}).encode()
     source = open_data(str(write_tar(tmp_path / "a.tar", entries)))
-    assert source.incomplete == ["a.tar/000000000: no picture", "a.tar/000000001: no caption"]
+    assert left_out(source) == ["a.tar/000000000: no picture", "a.tar/000000001: no caption"]
     assert source.pairs.table[["caption", "concept", "split"]].values.tolist() == [
         ["a pier", "", "train"],
         ["Ada", "Ada", "report"],
@@ -184,7 +185,7 @@ def test_links_devices_and_ways_out_of_a_shard_are_ignored(tmp_path):
     )
     link.type, link.linkname, device.type = tarfile.SYMTYPE, "/etc/hostname", tarfile.CHRTYPE
     source = open_data(str(write_tar(tmp_path / "a.tar", samples(2), [link, device, outside])))
-    assert len(source.pairs) == 2 and source.incomplete == [
+    assert len(source.pairs) == 2 and left_out(source) == [
         f"a.tar/{m.name}: no plain file" for m in (link, device, outside)
     ]
     assert [p.name for p in tmp_path.iterdir()] == ["a.tar"]
@@ -239,7 +240,7 @@ def test_a_row_without_a_caption_is_named_and_a_link_is_refused(tmp_path):
     table = write_pictures(tmp_path)
     table.loc[4, "TEXT"] = None
     table.to_parquet(tmp_path / "pairs.parquet")
-    assert open_data(str(tmp_path / "pairs.parquet")).incomplete == ["4.png: no caption"]
+    assert left_out(open_data(str(tmp_path / "pairs.parquet"))) == ["4.png: no caption"]
     table.loc[0, "path"] = "https://example.org/a.jpg"
     table.to_parquet(tmp_path / "pairs.parquet")
     with pytest.raises(SettingError, match="a link.*img2dataset"):
@@ -255,7 +256,7 @@ def test_a_picture_that_fails_only_when_it_is_decoded_is_named_then(tmp_path):
     table.loc[3, "path"] = "3.jpg"
     table.to_csv(tmp_path / "pairs.csv", index=False)
     source = open_data(str(tmp_path / "pairs.csv"))
-    assert source.unreadable == {}
+    assert left_out(source) == []
     with pytest.raises(UnreadableImagesError, match="3.jpg"):
         source.pairs.images[:]
 
@@ -307,7 +308,7 @@ def test_a_saved_data_set_is_a_source_and_its_labels_are_the_classes(tmp_path):
         and source.concepts() == ["sea", "umbrella"]
         and source.kind("sea") == "class"
     )
-    assert source.incomplete == ["set/00000005: no caption"] and source.pairs.images.encoded(
+    assert left_out(source) == ["set/00000005: no caption"] and source.pairs.images.encoded(
         3
     ) == encoded(3)
     assert source.pairs.images[4].shape == (16, 16, 3)

@@ -10,6 +10,7 @@ import time
 import numpy as np
 import pandas as pd
 import pytest
+from picture_files import left_out
 from test_data_sources import CAPTIONS, encoded, samples, saved, write_pictures, write_tar
 
 from slugkit.base import SettingError
@@ -57,7 +58,7 @@ def test_the_first_file_of_a_name_counts_and_the_second_is_named(tmp_path, again
     assert source.pairs.captions == ["the first", "another"] and source.pairs.images.encoded(
         0
     ) == encoded(0, "JPEG")
-    assert source.incomplete[0] == f"a.tar/{reason}" and len(source.incomplete) == len(again)
+    assert left_out(source)[0] == f"a.tar/{reason}" and len(left_out(source)) == len(again)
     told = source.left_out()
     assert told["pictures"].sum() == len(again) and set(told["what"]) == {"left out"}
 
@@ -83,7 +84,7 @@ def test_a_name_with_a_dot_is_left_out_and_the_message_shows_how_it_is_cut(
             member(tar, name, data)
     source = open_data(str(tmp_path / "a.tar"), 16)
     assert source.pairs.captions == ["a pier"]
-    assert source.incomplete == [
+    assert left_out(source) == [
         f"a.tar/{key} (cut at the first dot: {key.split('/')[-1]}.{part} is its part {part!r}): no"
         " picture"
     ]
@@ -200,7 +201,7 @@ def test_a_stray_list_is_left_out_by_name_and_brackets_alone_are_a_caption(tmp_p
     )
     source = open_data(str(tmp_path / "pairs.csv"))
     assert (
-        source.incomplete == ["3.png: a list of captions"]
+        left_out(source) == ["3.png: a list of captions"]
         and source.pairs.captions[:3] == captions[:3]
     )
 

@@ -22,8 +22,7 @@ from slugkit.data import unlearncanvas as canvas_names
 from slugkit.data.unlearncanvas import (
     OBJECTS,
     STYLES,
-    canvas_forget_set,
-    canvas_retain_set,
+    CanvasSource,
     concept_kind,
     prompt,
     read_unlearncanvas,
@@ -305,22 +304,23 @@ def test_the_data_set_is_read_in_order_with_the_benchmarks_prompt_as_caption(fol
         pairs.images[:2].shape == (2, 16, 16, 3)
         and pairs.captions[0] == "A Dogs image in Monet style."
     )
-    style, thing = canvas_forget_set(pairs, "Van_Gogh"), canvas_forget_set(pairs, "Dogs")
+    source = CanvasSource(folder, 16)
+    style, thing = source.forget_set("Van_Gogh", 99), source.forget_set("Dogs", 99)
     assert (
         set(style.table["style"]) == {"Van_Gogh"}
-        and len(style) == 6
+        and len(style) == 2
         and set(thing.table["concept"]) == {"Dogs"}
-        and len(thing) == 12
+        and len(thing) == 4
     )
     assert (
-        not set(canvas_retain_set(pairs, "Dogs").table["key"]) & set(thing.table["key"])
-        and len(canvas_retain_set(pairs, "Dogs")) == 12
+        not set(source.retain_set("Dogs", 99).table["key"]) & set(thing.table["key"])
+        and len(source.retain_set("Dogs", 99)) == 4
     )
 
 
 def test_a_folder_that_is_not_the_data_set_says_what_was_expected(folder, tmp_path_factory):
-    with pytest.raises(EmptySetError, match="no picture of 'Cats'"):
-        canvas_forget_set(read_unlearncanvas(folder), "Cats")
+    with pytest.raises(UnknownConceptError, match="lacks pictures of 'Cats'"):
+        CanvasSource(folder).forget_set("Cats", 9)
     (folder / "Monet" / "Sea" / "cover.jpg").write_bytes(b"")
     with pytest.raises(SettingError, match="cover.jpg"):
         read_unlearncanvas(folder)

@@ -1,22 +1,20 @@
 """Forget, retain, search and report sets from any source of pictures and captions."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 from slugkit.base import SettingError, nearest, require_choice
-from slugkit.data.canvas_source import CanvasSource
 from slugkit.data.checks import check_sets
 from slugkit.data.names import names_concept
 from slugkit.data.pairs import Pairs, load_pairs
 from slugkit.data.pictures import FITS
 from slugkit.data.pool import FolderSource, PairsSource
 from slugkit.data.reading import Reading
-from slugkit.data.saved_set import is_saved_set, read_saved_set
+from slugkit.data.recipe import RECIPES, read_recipe
 from slugkit.data.shards import read_shards
 from slugkit.data.source import Exam, Source
 from slugkit.data.studio_source import StudioSource, drawn
-from slugkit.data.tables import read_folder, read_table
-from slugkit.data.unlearncanvas import is_unlearncanvas
+from slugkit.data.tables import is_saved_set, read_saved_set, read_table
+from slugkit.data.unlearncanvas import CanvasSource, is_unlearncanvas
 
 EXPECTED = (
     "'studio', a folder with captions.csv, a .csv or .parquet file with paths and captions,"
@@ -41,42 +39,32 @@ def open_data(
     path = Path(data).expanduser()
     if (path / "captions.csv").is_file():
         return FolderSource(path, size, fit, reading)
-    if path.is_dir() and not is_saved_set(path) and is_unlearncanvas(path):
-        return CanvasSource(path, size, fit)
-    if path.is_file() and path.suffix in (".yaml", ".yml", ".json"):
-        from slugkit.data.recipe import read_recipe
-
-        return read_recipe(path, size, fit, reading)
-    read = _reader(path)
-    if read is None:
-        raise SettingError(f"{_not_known(data, path)} Expected {EXPECTED}.{_nearest_to(path)}")
-    pattern = path.suffix == ".tar" and not path.is_file()
-    where = path.parent if pattern and not path.is_dir() else path
-    name = path.name if path.is_dir() else path.stem
-    return PairsSource(read(path, size, fit), name, where, reading)
-
-
-def _reader(path: Path) -> Callable[[Path, int, str], Pairs] | None:
-    """What reads the pairs of a file, a folder or a pattern; None for what nothing reads."""
     if path.is_dir() and is_saved_set(path):
-        return read_saved_set
+        return PairsSource(read_saved_set(path, size, fit), path.name, path, reading)
+    if path.is_dir() and is_unlearncanvas(path):
+        return CanvasSource(path, size, fit)
+    if path.is_file() and path.suffix in RECIPES:
+        return read_recipe(path, size, fit, reading)
     if path.suffix == ".tar" or any(path.glob("*.tar")):
-        return read_shards
-    return read_table if path.is_file() and path.suffix in (".csv", ".parquet") else None
+        pairs, pattern = read_shards(path, size, fit), not path.exists()
+        name = path.name if path.is_dir() else path.stem
+        return PairsSource(pairs, name, path.parent if pattern else path, reading)
+    if path.is_file() and path.suffix in (".csv", ".parquet"):
+        return PairsSource(read_table(path, size, fit), path.stem, path, reading)
+    raise SettingError(_refusal(data, path))
 
 
-def _not_known(data: str, path: Path) -> str:
+def _refusal(data: str, path: Path) -> str:
+    """What a place is that nothing reads, what is read, and the nearest names to a missing one."""
     if path.is_dir():
         inside = ", ".join(sorted(p.name for p in path.iterdir())[:5])
         return (
             f"The data folder {path.name!r} has no captions.csv, no .tar file, no data set of"
-            f" save_to_disk and no style of UnlearnCanvas; it holds {inside or 'nothing'}."
+            f" save_to_disk and no style of UnlearnCanvas; it holds {inside or 'nothing'}. Expected"
+            f" {EXPECTED}."
         )
-    what = "is a file of another kind" if path.is_file() else "is no folder or file on this machine"
-    return f"data={data!r} {what}."
-
-
-def _nearest_to(path: Path) -> str:
     beside = sorted(p.name for p in path.parent.iterdir()) if path.parent.is_dir() else []
     close = ", ".join(map(repr, nearest(path.name, beside)))
-    return f" Nearest: {close}." if close and not path.is_dir() else ""
+    what = "is a file of another kind" if path.is_file() else "is no folder or file on this machine"
+    said = f"data={data!r} {what}. Expected {EXPECTED}."
+    return f"{said} Nearest: {close}." if close else said

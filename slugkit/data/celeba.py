@@ -9,14 +9,10 @@ import pandas as pd
 
 from slugkit.base import EmptySetError, MissingArtefactError, SettingError
 from slugkit.data.names import written
-from slugkit.data.pairs import Pairs, pairs_of_files
+from slugkit.data.pairs import Pairs, pairs_on_disk
 
-IMAGES, NAME_LIST, IDENTITIES, FREQUENT = (
-    "img_align_celeba",
-    "list_identity_celeba.txt",
-    "identity_CelebA.txt",
-    "frequent_celebs.txt",
-)
+IMAGES, NAME_LIST = "img_align_celeba", "list_identity_celeba.txt"
+IDENTITIES, FREQUENT = "identity_CelebA.txt", "frequent_celebs.txt"
 SHORTEST_NAME = 9
 """Fewest characters, blanks counted, of a frequent name: the paper asks for more than 8."""
 
@@ -25,9 +21,8 @@ SHORTEST_NAME = 9
 class CelebA:
     """The faces and whose they are.
 
-    pairs: one row a face; identity is the number in identity_CelebA.txt, "" without it. names: all
-    of the list in alphabetical order, the classes of a face. listed: those of frequent_celebs.txt
-    in its order, None without it.
+    pairs: one row a face. names: all of the list in alphabetical order, the classes of a face.
+    listed: those of frequent_celebs.txt in its order, None without it.
     """
 
     pairs: Pairs
@@ -46,8 +41,8 @@ class CelebA:
         if ordered is None:
             ordered = sorted(faces.index, key=lambda name: (-faces[name], name))
             source = f"most pictures in CelebA, since {FREQUENT} is not there"
-        long = [name for name in dict.fromkeys(ordered) if len(name) >= SHORTEST_NAME]
-        chosen = [name for name in long if name in faces.index][:count]
+        known = [name for name in dict.fromkeys(ordered) if name in faces.index]
+        chosen = [name for name in known if len(name) >= SHORTEST_NAME][:count]
         pictures = [int(faces[name]) for name in chosen]
         return pd.DataFrame({"name": chosen, "pictures": pictures, "source": source})
 
@@ -60,34 +55,31 @@ def _lines(path: Path) -> list[str]:
     return path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
 
 
-def _columns(path: Path, skip: int) -> dict[str, str]:
-    """Second column by the first of a text file, {} where it is missing. Raises SettingError."""
+def _names(path: Path) -> dict[str, str]:
+    """File -> name from the list of names. Raises SettingError."""
     found = {}
-    for number, line in enumerate(_lines(path)[skip:], skip + 1):
+    for number, line in enumerate(_lines(path)[2:], 3):
         parts = line.split()
         if parts and len(parts) != 2:
             raise SettingError(
                 f"{path.name} line {number} reads {line[:60]!r}; a file and one word were expected,"
                 " as in '000001.jpg Some_Name'. Take the file as CelebA's authors give it."
             )
-        if parts:
-            found[parts[0]] = parts[1]
+        found |= {parts[0]: _name(parts[1])} if parts else {}
     return found
 
 
-def _check(folder: Path) -> None:
+def _require(folder: Path) -> None:
+    """Raises MissingArtefactError, once for all that is missing."""
     missing = []
     if not (folder / IMAGES).is_dir():
-        missing.append(
-            f"the folder {IMAGES}/ with the aligned faces (CelebA's project page at"
-            " mmlab.ie.cuhk.edu.hk gives it)"
-        )
+        missing.append(f"the folder {IMAGES}/ with the aligned faces (from CelebA's project page)")
     if not (folder / NAME_LIST).is_file():
-        numbers = f"; {IDENTITIES}, which is there, holds numbers and no names"
-        also = numbers if (folder / IDENTITIES).is_file() else ""
+        there = (folder / IDENTITIES).is_file()
+        numbers = f"; {IDENTITIES}, which is there, holds numbers and no names" if there else ""
         missing.append(
             f"{NAME_LIST} with the people's names (only CelebA's authors give it, on request, for"
-            f" research{also})"
+            f" research{numbers})"
         )
     if missing:
         raise MissingArtefactError(
@@ -100,30 +92,26 @@ def read_celeba(folder: str | Path, size: int = 224, fit: str = "crop") -> Celeb
     """The faces of a CelebA folder, undecoded; faces without a name are left out.
 
     Expected: img_align_celeba/*.jpg; list_identity_celeba.txt (two header lines, then `file
-    Name_With_Underscores`); identity_CelebA.txt and frequent_celebs.txt where they are there.
-    Raises MissingArtefactError once for all that is missing, SettingError, EmptySetError.
+    Name_With_Underscores`); frequent_celebs.txt where it is there. Raises MissingArtefactError,
+    SettingError, EmptySetError.
     """
     folder = Path(folder).expanduser().absolute()
-    _check(folder)
-    named = {file: _name(name) for file, name in _columns(folder / NAME_LIST, 2).items()}
+    _require(folder)
+    named = _names(folder / NAME_LIST)
     here = {path.name for path in (folder / IMAGES).iterdir()}
-    files = sorted(file for file in named if file in here)
+    files = sorted(named.keys() & here)
     if not files:
         raise EmptySetError(
             f"None of the {len(named)} faces that {NAME_LIST} lists is in {IMAGES}/, which holds"
             f" {len(here)} files. Unpack img_align_celeba.zip there."
         )
-    numbers, names = _columns(folder / IDENTITIES, 0), [named[file] for file in files]
-    pairs = pairs_of_files(
-        [folder / IMAGES / file for file in files],
-        size,
-        fit,
-        key=[f"celeba/{file}" for file in files],
-        caption=[f"{name}." for name in names],
-        concept=names,
-        domain="figures",
-        identity=[numbers.get(file, "") for file in files],
-    )
+    columns = {
+        "key": [f"celeba/{file}" for file in files],
+        "caption": [f"{named[file]}." for file in files],
+        "concept": [named[file] for file in files],
+        "file": [str(folder / IMAGES / file) for file in files],
+    }
+    pairs = pairs_on_disk(pd.DataFrame(columns | {"domain": "figures"}), size, fit)
     listed = [_name(line) for line in _lines(folder / FREQUENT) if line.strip()]
     there = (folder / FREQUENT).is_file()
     return CelebA(pairs, sorted(set(named.values())), listed if there else None)

@@ -16,13 +16,14 @@ from slugkit.data.pairs import Pairs
 from slugkit.data.pictures import Pictures
 
 FEWEST, OFTEN = 20, 0.05
-"""Pairs and target pictures below which a check speaks up; share above which a caption is frequent.
+"""Pairs and target pictures below which a check speaks up; share from which a caption is frequent.
 """
 NEAR, FLAT = 6, 8
 """Bits of 128 in which near duplicates may differ; range of grey that a fingerprint needs."""
 BLOCK = 500
 """Pictures that are compared with all others at a time, which bounds the memory."""
 COLUMNS = ["check", "count", "of", "what to do"]
+Row = tuple[str, int, int, str]
 
 
 @dataclass
@@ -36,7 +37,6 @@ class Fingerprints:
     exact: list[str]
     bits: np.ndarray
     usable: np.ndarray
-    unreadable: int
 
 
 def difference_bits(picture: Image.Image) -> tuple[np.ndarray, bool]:
@@ -65,7 +65,7 @@ def fingerprints(images: np.ndarray | Pictures) -> Fingerprints:
             exact.append(sha256_bytes(data))
         except (*READ_ERRORS, UnreadableImagesError):
             exact.append("")
-    return Fingerprints(exact, bits, usable, exact.count(""))
+    return Fingerprints(exact, bits, usable)
 
 
 def near_rows(first: Fingerprints, second: Fingerprints) -> np.ndarray:
@@ -86,12 +86,12 @@ def often(captions: list[str]) -> int:
     return int(counts[counts > max(OFTEN * len(captions), 2)].sum())
 
 
-def _row(check: str, count: int, of: int, advice: str, wrong: bool | None = None) -> tuple:
+def _row(check: str, count: int, of: int, advice: str, wrong: bool | None = None) -> Row:
     """A row of the table; there is something to do where there is something, or what is `wrong`."""
     return check, count, of, advice if (count if wrong is None else wrong) else ""
 
 
-def _sizes(sets: dict[str, Pairs], concept: str) -> list[tuple]:
+def _sizes(sets: dict[str, Pairs], concept: str) -> list[Row]:
     forget, retain = len(sets["forget"]), len(sets["retain"])
     few = "Gather more pairs: a gradient averaged over fewer than 20 follows single pictures."
     small = (
@@ -111,14 +111,14 @@ def _sizes(sets: dict[str, Pairs], concept: str) -> list[tuple]:
     return rows
 
 
-def _duplicates(marks: dict[str, Fingerprints]) -> list[tuple]:
+def _duplicates(marks: dict[str, Fingerprints]) -> list[Row]:
     rows = []
     mend = "Remove these pairs, or mend their files."
     keep = "Keep one of each: copies weigh double in an average."
     for name, mark in marks.items():
-        known = [e for e in mark.exact if e]
+        known, of = [e for e in mark.exact if e], len(mark.exact)
         twice = len(known) - len(set(known))
-        rows.append(_row(f"unreadable pictures in {name}", mark.unreadable, len(mark.exact), mend))
+        rows.append(_row(f"unreadable pictures in {name}", of - len(known), of, mend))
         rows.append(_row(f"exact copies within {name}", twice, len(known), keep))
     for one, other in combinations(marks, 2):
         shared, of = set(marks[one].exact) - {""}, len(marks[other].exact)
@@ -134,7 +134,7 @@ def _duplicates(marks: dict[str, Fingerprints]) -> list[tuple]:
     return rows
 
 
-def _captions(forget: Pairs, retain: Pairs, concept: str) -> list[tuple]:
+def _captions(forget: Pairs, retain: Pairs, concept: str) -> list[Row]:
     silent = sum(not names_concept(t, concept) for t in forget.captions)
     named = sum(names_concept(t, concept) for t in retain.captions)
     look = "Check them: the forget loss pulls picture and caption apart, whatever the caption says."

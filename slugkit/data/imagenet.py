@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from slugkit.base import EmptySetError, MissingArtefactError, SettingError, require_extra
-from slugkit.data.pairs import Pairs, pairs_of_files
+from slugkit.data.pairs import Pairs, pairs_on_disk
 
 CLASSES, CLASS_NAMES = 1000, "class_names.txt"
 SOLUTION, META = "LOC_val_solution.csv", "meta.mat"
@@ -31,18 +31,10 @@ class ImageNet:
     pairs: Pairs
     prompts: dict[str, list[str]]
 
-    def subset(self, fraction: float = FRACTION, seed: int = SEED) -> Pairs:
-        """The paper's draw by numpy's RandomState(seed), out of all in the order of wnid and file.
-
-        Raises SettingError for a fraction that leaves no picture or is above 1.
-        """
-        size = int(len(self.pairs) * fraction)
-        if not 0 < size <= len(self.pairs):
-            raise SettingError(
-                f"A fraction of {fraction} leaves {size} of {len(self.pairs)} pictures; a share"
-                " above 0 and up to 1 was expected."
-            )
-        drawn = np.random.RandomState(seed).choice(len(self.pairs), size, replace=False)
+    def subset(self, fraction: float = FRACTION) -> Pairs:
+        """The paper's draw by numpy's RandomState, out of all in the order of wnid and file."""
+        count = len(self.pairs)
+        drawn = np.random.RandomState(SEED).choice(count, int(count * fraction), replace=False)
         return self.pairs.take(np.sort(drawn))
 
 
@@ -55,55 +47,41 @@ def _by_wnid(folder: Path) -> dict[str, str]:
     rows = [line.split(maxsplit=1) for line in lines if line.strip()]
     bad = [row for row in rows if len(row) != 2]
     if bad or len({row[0] for row in rows}) < len(rows) or not rows:
+        came = " ".join(bad[0]) if bad else "a wnid twice, or nothing"
         raise SettingError(
             f"{CLASS_NAMES} is to hold a wnid and a name a line, each wnid once, as in 'n01440764"
-            f" tench'; {' '.join(bad[0]) if bad else 'a wnid twice, or nothing'!r} came instead."
+            f" tench'; {came!r} came instead."
         )
     return {wnid: name.strip() for wnid, name in rows}
 
 
-def _of_solution(folder: Path, flat: list[Path]) -> list[str]:
-    """The wnid of each picture from the solution file."""
-    table = pd.read_csv(folder / SOLUTION, dtype=str, keep_default_na=False)
-    if not {"ImageId", "PredictionString"} <= set(table):
-        raise SettingError(
-            f"{SOLUTION} has the columns {list(table.columns)[:4]}; ImageId and PredictionString"
-            " were expected. Fetch it again."
-        )
-    wnids = dict(zip(table["ImageId"], table["PredictionString"].str.partition(" ")[0]))
-    unknown = [path.name for path in flat if path.stem not in wnids]
-    if unknown:
-        raise SettingError(
-            f"{SOLUTION} has no row for {len(unknown)} pictures of val/ (first: {unknown[0]!r});"
-            " one for each was expected. Fetch it again."
-        )
-    return [wnids[path.stem] for path in flat]
-
-
-def _of_ground_truth(folder: Path, flat: list[Path]) -> list[str]:
-    """The wnid of each picture, by file name, from the development kit's two files."""
-    lines = (folder / GROUND_TRUTH).read_text(encoding="utf-8").split()
-    if len(lines) != len(flat):
-        raise SettingError(
-            f"{GROUND_TRUTH} has {len(lines)} lines for {len(flat)} pictures in val/. Take all"
-            " pictures, or put them into a folder for each wnid."
-        )
-    if not (folder / META).is_file():
+def _stated(folder: Path, flat: list[Path]) -> list[str]:
+    """The wnid of each picture from the solution file, or from the development kit's two files."""
+    solution, numbers, meta = folder / SOLUTION, folder / GROUND_TRUTH, folder / META
+    stated = SOLUTION if solution.is_file() else f"{GROUND_TRUTH} with {META}"
+    if not solution.is_file() and not (numbers.is_file() and meta.is_file()):
         raise MissingArtefactError(
-            f"Beside {GROUND_TRUTH} there is no {META}, which says which wnid each of its numbers"
-            f" is. Copy it from the development kit's data folder, or use {SOLUTION}."
+            f"val/ holds pictures without folders, and neither {SOLUTION} nor {GROUND_TRUTH} with"
+            f" the development kit's {META} says what they show. Put one beside val/, or the"
+            " pictures into val/<wnid>/."
         )
-    require_extra("data", f"ImageNet's {META}")
-    from scipy.io import loadmat
-
     try:
-        entries = loadmat(folder / META, squeeze_me=True)["synsets"]
+        if solution.is_file():
+            table = pd.read_csv(solution, dtype=str, keep_default_na=False)
+            wnids = dict(zip(table["ImageId"], table["PredictionString"].str.partition(" ")[0]))
+            return [wnids[path.stem] for path in flat]
+        require_extra("data", f"ImageNet's {META}")
+        from scipy.io import loadmat
+
+        entries = loadmat(meta, squeeze_me=True)["synsets"]
         wnids = {str(entry[0]): str(entry[1]) for entry in entries}
-        return [wnids[number] for number in lines]
+        lines = numbers.read_text(encoding="utf-8").split()
+        return [wnids[number] for number, _ in zip(lines, flat, strict=True)]
     except (KeyError, ValueError, TypeError, IndexError, NotImplementedError) as error:
         raise SettingError(
-            f"{META} and {GROUND_TRUTH} do not belong together, or one is broken"
-            f" ({type(error).__name__}: {error}). Take both from the same development kit."
+            f"{stated} and the {len(flat)} pictures of val/ do not belong together, or one is"
+            f" broken ({type(error).__name__}: {error}). A row (ImageId, PredictionString) or a"
+            " line for each was expected; take all from one release."
         ) from error
 
 
@@ -113,26 +91,16 @@ def _labelled(folder: Path) -> list[tuple[str, Path]]:
     if not val.is_dir():
         raise MissingArtefactError(
             f"The ImageNet folder {folder.name!r} has no folder val/ with the validation pictures"
-            " (image-net.org gives them; slugkit/data/pages/imagenet.md names subsets that serve"
-            " too). Put it there, or leave `objects` out of the recipe."
+            " (from image-net.org, or a subset: slugkit/data/pages/imagenet.md). Put it there, or"
+            " leave `objects` out of the recipe."
         )
     flat = [path for path in sorted(val.iterdir()) if path.suffix.lower() in ENDS]
-    if not flat:
-        deep = sorted(path for path in val.glob("*/*") if path.suffix.lower() in ENDS)
-        if not deep:
-            raise EmptySetError(
-                "val/ holds no JPEG; expected pictures, flat or in a folder for each wnid."
-            )
-        return [(path.parent.name, path) for path in deep]
-    if (folder / SOLUTION).is_file():
-        return sorted(zip(_of_solution(folder, flat), flat))
-    if (folder / GROUND_TRUTH).is_file():
-        return sorted(zip(_of_ground_truth(folder, flat), flat))
-    raise MissingArtefactError(
-        f"val/ holds pictures without folders, and neither {SOLUTION} nor {GROUND_TRUTH} (with"
-        f" {META}) stands beside it to say what they show. Add one of them, or put the pictures"
-        " into val/<wnid>/."
-    )
+    if flat:
+        return sorted(zip(_stated(folder, flat), flat))
+    deep = [path for path in sorted(val.glob("*/*")) if path.suffix.lower() in ENDS]
+    if not deep:
+        raise EmptySetError("val/ holds no picture; expected some, flat or in val/<wnid>/.")
+    return [(path.parent.name, path) for path in deep]
 
 
 def class_names(wnids: list[str], by_wnid: dict[str, str]) -> dict[str, str]:
@@ -172,19 +140,17 @@ def read_imagenet(folder: str | Path, size: int = 224, fit: str = "crop") -> Ima
     import open_clip
 
     folder = Path(folder).expanduser().absolute()
-    wnids, files = zip(*_labelled(folder))
-    named = class_names(sorted(set(wnids)), _by_wnid(folder))
-    pairs = pairs_of_files(
-        files,
-        size,
-        fit,
-        key=[f"imagenet/{path.relative_to(folder / 'val').as_posix()}" for path in files],
-        concept=[named[wnid] for wnid in wnids],
+    table = pd.DataFrame(_labelled(folder), columns=["wnid", "file"])
+    named = class_names(sorted(set(table["wnid"])), _by_wnid(folder))
+    inside = [path.relative_to(folder / "val").as_posix() for path in table["file"]]
+    table = table.assign(
+        key=[f"imagenet/{name}" for name in inside],
+        concept=[named[wnid] for wnid in table["wnid"]],
         domain="objects",
-        wnid=list(wnids),
+        file=[str(path) for path in table["file"]],
     )
     templates, prompts = open_clip.SIMPLE_IMAGENET_TEMPLATES, {}
     for wnid, name in named.items():
         plain = name.removesuffix(f" ({wnid})")
         prompts[name] = [template(plain) for template in templates]
-    return ImageNet(pairs, prompts)
+    return ImageNet(pairs_on_disk(table, size, fit), prompts)

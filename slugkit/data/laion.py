@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 import shlex
+from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 from slugkit.base import EmptySetError, SettingError, UnreadableImagesError, progress, write_parquet
@@ -21,11 +21,10 @@ ROWS_AT_ONCE = 65_536
 
 def metadata_files(metadata: str | Path | list[str | Path]) -> list[Path]:
     """The parquet files of a folder, or those named. Raises SettingError."""
-    if isinstance(metadata, (str, Path)):
-        path = Path(metadata).expanduser()
-        files = sorted(path.glob("*.parquet")) if path.is_dir() else [path]
-    else:
-        files = [Path(file).expanduser() for file in metadata]
+    named = metadata if isinstance(metadata, list) else [metadata]
+    files = [Path(file).expanduser() for file in named]
+    if len(files) == 1 and files[0].is_dir():
+        files = sorted(files[0].glob("*.parquet"))
     missing = [file.name for file in files if not file.is_file()]
     if missing or not files:
         raise SettingError(
@@ -36,7 +35,7 @@ def metadata_files(metadata: str | Path | list[str | Path]) -> list[Path]:
 
 
 def _opened(file: Path):
-    """A parquet file, with the names of its columns of links, captions and the rest."""
+    """A parquet file, with its columns of the link, of the caption and of what is kept besides."""
     import pyarrow
     import pyarrow.parquet
 
@@ -52,8 +51,8 @@ def _opened(file: Path):
         raise SettingError(
             f"{file.name} holds lists of captions in {caption!r}; one text a link was expected."
         )
-    also = [c for c in ALSO if c in columns]
-    return opened, first_column(columns, LINKS, file.name), caption, also
+    kept = [c for c in ALSO if c in columns]
+    return opened, [first_column(columns, LINKS, file.name), caption, *kept]
 
 
 def _maybe(name: Name) -> str:
@@ -63,23 +62,22 @@ def _maybe(name: Name) -> str:
     return "(?i)" + "|".join([*sorted(words - {""}), "&", r"[^\x00-\x7F]"])
 
 
-def _named(opened, link: str, caption: str, also: list[str], name: Name):
-    """Rows read, rows that nearly hold the name, and rows that do as a table, of each batch of a
-    file.
+def _named(opened, columns: list[str], name: Name) -> Iterator[tuple[int, int, pd.DataFrame]]:
+    """Of each batch of a file: rows read, rows that nearly hold the name, and a table of those that
+    do.
     """
     import pyarrow
     import pyarrow.compute
 
-    columns = [link, caption, *also]
-    called = ["url", "caption", *(c.lower() if c != "NSFW" else c for c in also)]
+    called = ["url", "caption", *(c.lower() if c != "NSFW" else c for c in columns[2:])]
     for batch in opened.iter_batches(batch_size=ROWS_AT_ONCE, columns=columns):
-        captions = batch.column(caption).cast(pyarrow.string())
+        captions = batch.column(columns[1]).cast(pyarrow.string())
         holds = pyarrow.compute.match_substring_regex(captions, _maybe(name))
         some = batch.filter(pyarrow.compute.fill_null(holds, False))
         table = some.select(columns).to_pandas().set_axis(called, axis=1)
         table = table[[isinstance(url, str) for url in table["url"]]]
         near = sum(map(name.is_near, table["caption"]))
-        yield batch.num_rows, near, table[np.array(list(map(name.is_in, table["caption"])), bool)]
+        yield batch.num_rows, near, table[table["caption"].map(name.is_in).astype(bool)]
 
 
 def search_names(
@@ -103,49 +101,39 @@ def search_names(
             " came instead."
         )
     opened = [_opened(file) for file in metadata_files(metadata)]
-    parts, seen, read, duplicates, found, spelt = [], set(), 0, 0, 0, 0
+    parts, seen, read, duplicates, spelt = [], set(), 0, 0, 0
     shown = progress(opened, f"metadata searched for {name}")
     for rows, near, table in (batch for file in shown for batch in _named(*file, name_of(name))):
         fresh = ~(table["url"].isin(seen) | table["url"].duplicated())
         read, duplicates, spelt = read + rows, duplicates + int((~fresh).sum()), spelt + near
-        parts.append(table[fresh].head(limit - found))
+        parts.append(table[fresh].head(limit - len(seen)))
         seen |= set(parts[-1]["url"])
-        found += len(parts[-1])
-        if found >= limit:
+        if len(seen) >= limit:
             break
-    if not found:
+    if not seen:
         raise EmptySetError(
             f"None of the {read} captions names {name!r}; expected at least one. {spelt} hold it "
             "in another spelling. Check the spelling, or search more of the metadata."
         )
     table = pd.concat([part for part in parts if len(part)], ignore_index=True)
-    table.attrs = {"read": read, "duplicates": duplicates, "near": spelt, "complete": found < limit}
+    complete = len(seen) < limit
+    table.attrs = {"read": read, "duplicates": duplicates, "near": spelt, "complete": complete}
     if out is not None:
         write_parquet(out, table[["url", "caption"]])
     return table
 
 
-def img2dataset_command(
-    parquet: str | Path,
-    out: str | Path,
-    image_size: int = 256,
-    processes: int = 2,
-    threads: int = 32,
-) -> str:
+def img2dataset_command(parquet: str | Path, out: str | Path, image_size: int = 256) -> str:
     """The shell line that fetches the links of `parquet` into webdataset shards in `out`.
 
-    image_size: pixels of the shorter edge (the paper's pictures have 256). threads: links fetched
-    at once by each process. Nothing is run here. Raises SettingError.
+    image_size: pixels of the shorter edge (the paper's pictures have 256). Nothing is run here.
+    Raises SettingError.
     """
-    if min(image_size, processes, threads) < 1:
-        raise SettingError(
-            f"image_size={image_size}, processes={processes}, threads={threads} came; each must be"
-            " 1 or more."
-        )
-    said = (
-        f"--url_list {shlex.quote(str(parquet))} --input_format parquet --url_col url --caption_col"
-        f" caption --output_format webdataset --output_folder {shlex.quote(str(out))} --image_size"
-        f" {image_size} --resize_mode keep_ratio --processes_count {processes} --thread_count"
-        f" {threads}"
+    if image_size < 1:
+        raise SettingError(f"image_size={image_size} came; it must be 1 or more.")
+    return (
+        f"img2dataset --url_list {shlex.quote(str(parquet))} --input_format parquet --url_col url"
+        " --caption_col caption --output_format webdataset --output_folder"
+        f" {shlex.quote(str(out))} --image_size {image_size} --resize_mode keep_ratio"
+        " --processes_count 2 --thread_count 32"
     )
-    return f"img2dataset {said}"

@@ -50,26 +50,22 @@ def choose(count: int, size: int, seed, what: str) -> np.ndarray:
     return np.sort(shuffled(count, seed, what)[:size])
 
 
+def first_of_each(groups: pd.DataFrame, most: int, always: np.ndarray) -> Cut:
+    """Takes the first `most` rows of each group (0: all), and those that are `always` taken."""
+
+    def cut(rows: np.ndarray) -> np.ndarray:
+        place = groups.iloc[rows].groupby(list(groups)).cumcount().to_numpy()
+        return rows[(place < most) | always[rows]] if most else rows
+
+    return cut
+
+
 def noted(listed: Iterable[tuple[str, str, str]]) -> pd.DataFrame:
-    """A table of what was left out or changed, from (what, why, name) each: what, why, pictures,
-    which.
-    """
+    """A table (what, why, pictures, which) of what was left out or changed: (what, why, name)."""
     table = pd.DataFrame(list(listed), columns=["what", "why", "name"])
     names = table.groupby(["what", "why"], sort=True)["name"]
     which = names.agg(lambda some: ", ".join(some.head(NAMED)))
     return pd.DataFrame({"pictures": names.size(), "which": which}).iloc[::-1].reset_index()
-
-
-def _stamps(files: Iterable[str]) -> dict[str, list]:
-    """Size and time of change of each file, or of all in a folder; nothing where it is missing."""
-    stamps = {}
-    for file in dict.fromkeys(files):
-        stamps[file] = []
-        with suppress(OSError):
-            found = sorted(Path(file).iterdir()) if Path(file).is_dir() else [Path(file)]
-            statuses = [path.stat() for path in found]
-            stamps[file] = [[status.st_size, status.st_mtime_ns] for status in statuses]
-    return stamps
 
 
 class Looked:
@@ -87,16 +83,23 @@ class Looked:
         """`size` whole pairs at most, in their order, drawn as `choose` does."""
         order = shuffled(len(pairs), seed, what)
         chosen = self.whole(pairs, order, lambda rows: rows[:size])
-        if not len(chosen):
-            what = f"{len(pairs)} pictures for the {what}"
-            raise self._none_whole(what, pairs.table["key"].iloc[0])
+        self._require(len(chosen), f"{len(pairs)} pictures for the {what}", pairs, 0)
         return pairs.take(np.sort(chosen))
 
-    def _none_whole(self, what: str, first: str) -> UnreadableImagesError:
-        return UnreadableImagesError(
-            f"None of the {what} can be decoded; expected whole ones. The first, {first!r}, "
-            f"{self.found[first][0]}. Mend or replace these pictures."
-        )
+    def exam(self, pairs: Pairs, mine: np.ndarray, cut: Cut | None = None) -> Pairs:
+        """The whole pairs of an exam; raises where none of `mine` (the concept's own) is whole."""
+        rows, what = self.whole(pairs, cut=cut), f"{mine.sum()} pictures of the concept in the exam"
+        self._require(mine[rows].any(), what, pairs, int(mine.argmax()))
+        return pairs.take(rows)
+
+    def _require(self, found, what: str, pairs: Pairs, row: int) -> None:
+        """Raises UnreadableImagesError where nothing was found."""
+        if not found:
+            first = pairs.table["key"].iloc[row]
+            raise UnreadableImagesError(
+                f"None of the {what} can be decoded; expected whole ones. The first, {first!r}, "
+                f"{self.found[first][0]}. Mend or replace these pictures."
+            )
 
     def whole(
         self, pairs: Pairs, rows: np.ndarray | None = None, cut: Cut | None = None
@@ -109,14 +112,6 @@ class Looked:
             if not len(broken):
                 return chosen
             rows = rows[~np.isin(rows, broken)]
-
-    def exam(self, pairs: Pairs, mine: np.ndarray, cut: Cut | None = None) -> Pairs:
-        """The whole pairs of an exam; raises where none of `mine` (the concept's own) is whole."""
-        rows = self.whole(pairs, cut=cut)
-        if not mine[rows].any():
-            what = f"{mine.sum()} pictures of the concept in the exam"
-            raise self._none_whole(what, pairs.table["key"][np.flatnonzero(mine)[0]])
-        return pairs.take(rows)
 
     def listed(self) -> list[tuple[str, str, str]]:
         """What, why and name of each picture that was left out or changed, for `noted`."""
@@ -137,9 +132,18 @@ class Looked:
         return np.array([not "".join(self.found[key][:1]).startswith(BROKEN) for key in keys], bool)
 
 
+def _stamp(place: str) -> list:
+    """Size and time of change of a file, or of all in a folder; nothing where it is missing."""
+    path = Path(place)
+    with suppress(OSError):
+        found = sorted(path.iterdir()) if path.is_dir() else [path]
+        return [[about.st_size, about.st_mtime_ns] for about in map(Path.stat, found)]
+    return []
+
+
 def _notes(pictures: Pictures) -> list[list[str]]:
     """What is found in each picture, from the cache where it was looked at before."""
-    stamps = _stamps(pictures.places["file"])
+    stamps = {file: _stamp(file) for file in pictures.places["file"].unique()}
     where = pictures.places[PLACE].itertuples(index=False)
     places = [[*map(str, place), *stamps[place[0]]] for place in where]
     try:

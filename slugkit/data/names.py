@@ -32,9 +32,7 @@ def _resolved(text: str) -> str:
 
 
 def normalised(text: str) -> str:
-    """A text as names are compared: compatibility forms, apostrophes, hyphens, blanks and case made
-    one.
-    """
+    """A text as names are compared: forms, apostrophes, hyphens, blanks and case made one."""
     text = _resolved(text)
     if not text.isascii():
         text = regex.sub(r"\p{Pd}|\u2212", "-", text.translate(APOSTROPHES))
@@ -47,12 +45,13 @@ def normalised(text: str) -> str:
     return " ".join(text.replace("`", "'").replace("_", " ").casefold().split())
 
 
-def _bounded(pattern: str, first: str, last: str) -> str:
-    """The pattern where no word goes on before or after it; scripts without blanks set no such
-    bound.
+def _bounded(pattern: str, like: str) -> str:
+    """The pattern where no word goes on before or after it, save in scripts without blanks.
+
+    like: a text that begins and ends as what the pattern finds.
     """
-    before = "" if regex.match(NO_BLANKS, first) else rf"(?:(?<!{WORD})|(?<={NO_BLANKS}))"
-    after = "" if regex.match(NO_BLANKS, last) else rf"(?:(?!{WORD})|(?={NO_BLANKS}))"
+    before = "" if regex.match(NO_BLANKS, like[0]) else rf"(?:(?<!{WORD})|(?<={NO_BLANKS}))"
+    after = "" if regex.match(NO_BLANKS, like[-1]) else rf"(?:(?!{WORD})|(?={NO_BLANKS}))"
     return rf"{before}(?:{pattern})(?!\p{{M}}){after}"
 
 
@@ -67,21 +66,17 @@ def _plain(normal: str) -> set[str]:
     }
 
 
-def _as_words(text: str) -> str:
-    return _bounded(regex.escape(text), text[0], text[-1])
-
-
 def _in_other_ways(plain: str) -> str:
     """Pattern of the name's words run together or parted, or the last one first ("Okoye, Kofi")."""
     words = regex.findall(rf"{WORD}+", plain)
     if not words:
         return ""
     between = rf"(?:(?!{WORD}).)*"
-    ways = [_bounded(between.join(map(regex.escape, words)), words[0][0], words[-1][-1])]
+    ways = [_bounded(between.join(map(regex.escape, words)), words[0] + words[-1])]
     if len(words) > 1:
         first = between.join(map(regex.escape, words[:-1]))
         turned = rf"{regex.escape(words[-1])}\s*,{between}{first}"
-        ways.append(_bounded(turned, words[-1][0], words[-2][-1]))
+        ways.append(_bounded(turned, words[-1] + words[-2]))
     return "|".join(ways)
 
 
@@ -93,19 +88,19 @@ class Name:
         self.plain = _plain(self.normal)
         self._whole = self._written = None
         if self.normal:
-            self._whole = regex.compile(_as_words(self.normal))
-            self._written = regex.compile(_as_words(written(concept)), regex.IGNORECASE)
+            self._whole = regex.compile(_bounded(regex.escape(self.normal), self.normal))
+            shown = written(concept)
+            pattern = _bounded(regex.escape(shown), shown)
+            self._written = regex.compile(pattern, regex.IGNORECASE)
         ways = map(_in_other_ways, self.plain)
         self._near = [regex.compile(found) for found in ways if found]
 
     def is_in(self, caption: str) -> bool:
-        """`names_concept` of the caption."""
+        """Whether the caption holds the name as whole words."""
         return self._whole is not None and self._whole.search(normalised(caption)) is not None
 
     def template(self, caption: str) -> str | None:
-        """The caption with {} where it first writes the name as the concept does, but for case; or
-        None.
-        """
+        """The caption with {} where it first writes the name, in whatever case; or None."""
         text = written(caption)
         found = self._written.search(text) if self._whole is not None else None
         return f"{text[: found.start()]}{{}}{text[found.end() :]}" if found else None
@@ -119,10 +114,8 @@ class Name:
         return any(pattern.search(form) for form in _plain(normal) for pattern in self._near)
 
 
-@lru_cache(maxsize=4096)
-def name_of(concept: str) -> Name:
-    """The concept's `Name`, kept for the next time."""
-    return Name(concept)
+name_of = lru_cache(maxsize=4096)(Name)
+"""A concept's `Name`, kept for the next time."""
 
 
 def names_concept(caption: str, concept: str) -> bool:

@@ -12,23 +12,13 @@ from PIL import ExifTags, Image, ImageOps
 
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")
 """What is decoded, whatever a file is called: for others Pillow may start a program."""
-READ_ERRORS = (
-    OSError,
-    SyntaxError,
-    ValueError,
-    TypeError,
-    struct.error,
-    Image.DecompressionBombError,
-)
+READ_ERRORS = (OSError, SyntaxError, ValueError, TypeError, struct.error)
+READ_ERRORS += (Image.DecompressionBombError,)
 """What Pillow, the file system and this file raise for a picture that cannot be read."""
 MOST_BYTES, MOST_PIXELS, MOST_OBLONG = 1 << 29, 1 << 27, 100
 """Bounds of a file, of its pixels, and of the longer edge by the shorter."""
-TURNED, ON_WHITE, SCALED, INKS = (
-    "turned upright by the camera's tag",
-    "transparent, laid on white",
-    "16-bit grey, scaled to 8 bits",
-    "CMYK, turned into RGB",
-)
+TURNED, ON_WHITE = "turned upright by the camera's tag", "transparent, laid on white"
+SCALED, INKS = "16-bit grey, scaled to 8 bits", "CMYK, turned into RGB"
 """What may have to be changed in a picture for a model to see what people see."""
 
 
@@ -67,8 +57,7 @@ def check_bounds(picture: Image.Image) -> None:
 def seen(picture: Image.Image) -> tuple[Image.Image, list[str]]:
     """A picture as people see it, in RGB with 8 bits, and what had to be changed for that.
 
-    Raises one of READ_ERRORS for what cannot be decoded; so are floating-point numbers and 32-bit
-    integers.
+    Raises one of READ_ERRORS, also for floating-point numbers and 32-bit integers.
     """
     changed, form = [], picture.format
     try:
@@ -83,9 +72,9 @@ def seen(picture: Image.Image) -> tuple[Image.Image, list[str]]:
         picture = Image.fromarray(grey.round().clip(0, 255).astype(np.uint8))
         changed.append(SCALED)
     if picture.mode in ("I", "F"):
+        held = "floating-point numbers" if picture.mode == "F" else "32-bit integers"
         raise ValueError(
-            f"it holds {'floating-point numbers' if picture.mode == 'F' else '32-bit integers'}"
-            f" (Pillow's mode {picture.mode}), as depth maps do, and nothing says which of them is"
+            f"it holds {held} (Pillow's mode {picture.mode}), and nothing says which of them is"
             " white; 8 or 16 bits were expected, so scale and save it as such"
         )
     if picture.has_transparency_data:

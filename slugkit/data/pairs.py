@@ -17,7 +17,7 @@ from slugkit.base import (
     sha256_json,
     write_parquet,
 )
-from slugkit.data.pictures import PLACE, Pictures, whole_files
+from slugkit.data.pictures import PLACE, Pictures
 
 PREFIX, PER_ROW = "place_", 32
 COLUMNS = ["key", "caption", "concept", "domain", "style", "split"]
@@ -90,32 +90,35 @@ class Pairs:
         return self.where(self.table["split"] == name)
 
     def save(self, folder: Path, name: str) -> None:
-        """Write `name`.parquet and, of pictures in memory, `name`.png: one lossless sheet, 32 a
-        row.
-        """
-        _, h, w, _ = self.images.shape
+        """Write `name`.parquet and, of pictures in memory, `name`.png: one lossless sheet."""
+        count, h, w, _ = self.images.shape
+        table = self.table.assign(height=h, width=w)
         if self.on_disk:
             places = self.images.places.add_prefix(PREFIX)
-            table = pd.concat([self.table, places], axis=1)
-            table = table.assign(height=h, width=w, fit=self.images.fit)
+            table = pd.concat([table, places], axis=1).assign(fit=self.images.fit)
         else:
-            table = self.table.assign(height=h, width=w)
-            sheet = np.zeros((-(-len(self) // PER_ROW) * h, PER_ROW * w, 3), np.uint8)
-            for picture, (y, x) in zip(self.images, _corners(len(self), h, w)):
-                sheet[y : y + h, x : x + w] = picture
+            rows = -(-count // PER_ROW)
+            sheet = np.zeros((rows * PER_ROW, h, w, 3), np.uint8)
+            sheet[:count] = self.images
+            sheet = sheet.reshape(rows, PER_ROW, h, w, 3).swapaxes(1, 2)
+            picture = Image.fromarray(sheet.reshape(rows * h, PER_ROW * w, 3))
             png = folder / f"{name}.png"
-            replace_atomically(png, lambda beside: Image.fromarray(sheet).save(beside, "PNG"))
+            replace_atomically(png, lambda beside: picture.save(beside, "PNG"))
         write_parquet(folder / f"{name}.parquet", table)
 
 
-def _corners(count: int, h: int, w: int) -> list[tuple[int, int]]:
-    return [(i // PER_ROW * h, i % PER_ROW * w) for i in range(count)]
+def pairs_on_disk(table: pd.DataFrame, size: int, fit: str) -> Pairs:
+    """Pairs whose pictures lie where the columns of PLACE say; of these only `file` is needed."""
+    missing = {name: -1 for name in PLACE} | {name: "" for name in COLUMNS}
+    table = table.assign(**{name: value for name, value in missing.items() if name not in table})
+    return Pairs(Pictures(table[PLACE], size, fit), table.drop(columns=PLACE))
 
 
-def pairs_of_files(files: list[Path], size: int, fit: str, **columns) -> Pairs:
-    """Pairs of pictures that are a file each, undecoded. columns: of the table, else ""."""
-    table = pd.DataFrame({name: columns.get(name, "") for name in COLUMNS} | columns)
-    return Pairs(Pictures(whole_files(files), size, fit), table)
+def joined(parts: list[Pairs]) -> Pairs:
+    """Sets of pictures on disk, of one size and fit, as one; the columns that all sets have."""
+    places, first = pd.concat([part.images.places for part in parts]), parts[0].images
+    table = pd.concat([part.table[COLUMNS] for part in parts], ignore_index=True)
+    return Pairs(Pictures(places, first.size, first.fit), table)
 
 
 def load_pairs(folder: Path, name: str) -> Pairs:
@@ -130,9 +133,9 @@ def load_pairs(folder: Path, name: str) -> Pairs:
         )
     h, w = int(table["height"].iloc[0]), int(table["width"].iloc[0])
     if on_disk:
-        columns = [PREFIX + c for c in PLACE]
-        pictures = Pictures(table[columns].set_axis(PLACE, axis=1), h, table["fit"].iloc[0])
-        return Pairs(pictures, table.drop(columns=["height", "width", "fit", *columns]))
+        fit, columns = table["fit"].iloc[0], {PREFIX + c: c for c in PLACE}
+        table = table.drop(columns=["height", "width", "fit"]).rename(columns=columns)
+        return pairs_on_disk(table, h, fit)
     sheet = np.asarray(Image.open(sheet_file).convert("RGB"))
-    images = [sheet[y : y + h, x : x + w] for y, x in _corners(len(table), h, w)]
-    return Pairs(np.stack(images), table.drop(columns=["height", "width"]))
+    images = sheet.reshape(-1, h, PER_ROW, w, 3).swapaxes(1, 2).reshape(-1, h, w, 3)
+    return Pairs(images[: len(table)], table.drop(columns=["height", "width"]))

@@ -6,7 +6,6 @@ A place is a file, a part of a file (a member of a tar shard), or a row of a dat
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Lock
@@ -43,8 +42,7 @@ def as_square(picture: Image.Image, size: int, fit: str = "crop") -> np.ndarray:
 
 @dataclass
 class Pictures:
-    """N pictures by their places; indexing decodes (on several threads) or raises
-    UnreadableImagesError.
+    """N pictures by their places; indexing decodes them or raises UnreadableImagesError.
 
     places: columns file (absolute path), offset and length (bytes inside the file; -1: all), row
     (of a `datasets` folder; -1: none). A decoded picture is kept for all sets that `take` made of
@@ -54,8 +52,9 @@ class Pictures:
     places: pd.DataFrame
     size: int
     fit: str = "crop"
-    _sets: OrderedDict = field(default_factory=OrderedDict, repr=False)
+    _sets: dict = field(default_factory=dict, repr=False)
     _kept: dict[tuple, np.ndarray] = field(default_factory=dict, repr=False)
+    dtype, ndim = np.dtype(np.uint8), 4
 
     def __post_init__(self):
         require_choice(self.fit, FITS, "The way to fit a picture")
@@ -71,16 +70,6 @@ class Pictures:
     def shape(self) -> tuple[int, int, int, int]:
         """(N, size, size, 3)."""
         return len(self), self.size, self.size, 3
-
-    @property
-    def ndim(self) -> int:
-        """4."""
-        return 4
-
-    @property
-    def dtype(self) -> np.dtype:
-        """uint8."""
-        return np.dtype(np.uint8)
 
     def take(self, rows) -> Pictures:
         """The pictures of these rows, in this order, still on disk."""
@@ -98,17 +87,14 @@ class Pictures:
             with open(file, "rb") as stream:
                 stream.seek(offset)
                 found = stream.read(length)
+            if len(found) < length:
+                raise ValueError(f"the file ends before the picture at byte {offset}")
+            return found
         except (OSError, ValueError) as error:
             raise UnreadableImagesError(
-                f"The picture in {file} cannot be read: {error}. The file was expected where the"
-                " set was made; put it back, or run notebook 01 again."
+                f"The picture in {file} cannot be read: {error}. The file was expected as it was"
+                " when the set was made; put it back, or run notebook 01 again."
             ) from error
-        if len(found) < length:
-            raise UnreadableImagesError(
-                f"{file} ends before the picture at byte {offset}; a whole file was expected. Fetch"
-                " or copy it again."
-            )
-        return found
 
     def _of_set(self, folder: str, number: int) -> bytes:
         with _OPENING:
@@ -119,9 +105,8 @@ class Pictures:
                 table = table.cast_column("image", datasets.Image(decode=False))
                 self._sets[folder] = table.with_format(None)
         found = self._sets[folder][number]["image"]
-        if found["bytes"] is not None:
-            return found["bytes"]
-        return plain_file(found["path"]).read_bytes()
+        data = found["bytes"]
+        return plain_file(found["path"]).read_bytes() if data is None else data
 
     def decode(self, row: int) -> np.ndarray:
         """(size, size, 3) uint8, not to be written into. Raises UnreadableImagesError."""

@@ -8,23 +8,20 @@ from itertools import islice
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 
-from slugkit.base import AllLeftOutError, EmptySetError, UnknownConceptError, nearest
-from slugkit.data.looked import LEFT_OUT, Looked, noted
+from slugkit.base import AllLeftOutError, EmptySetError, SettingError, UnknownConceptError, nearest
+from slugkit.data.looked import LEFT_OUT, first_of_each
 from slugkit.data.names import name_of, normalised
 from slugkit.data.pairs import Pairs
 from slugkit.data.pictures import Pictures
-from slugkit.data.reading import Reading, fitting
+from slugkit.data.reading import Reading, dealt, filled, fitting
 from slugkit.data.source import Exam, Prompts, Source, as_list
-from slugkit.data.tables import read_folder
-from slugkit.data.wordings import dealt
+from slugkit.data.tables import read_table
 
 PER_CLASS, ALL_CLASSES, EDGE = 16, 2000, 64
 """For neighbours: training pictures of a class and of all classes, and their largest edge."""
 TEMPLATES, TRIED = 12, 200
-"""Caption templates in which classes are asked for, and the commonest that are looked at for them.
-"""
+"""Caption templates in which classes are asked for, of so many of the commonest."""
 SPELT = "in neither set, the concept in another spelling"
 BEHIND = "the name behind what the model reads"
 ADVICE = {
@@ -32,22 +29,22 @@ ADVICE = {
     BEHIND: "Shorten these captions, or begin them with the name.",
 }
 """Why a set leaves pairs out, and what to do about it."""
+Drawn = tuple[np.ndarray, dict[str, np.ndarray]]
+"""(N,) bool: the training pairs that a set may hold; and those left out, by reason."""
 
 
 class PairsSource(Source):
     """Pairs as a source: labelled or with captions only.
 
-    Labelled pairs (a non-empty `concept`) make classes: the concepts, and what exams ask for. Where
-    no pair is labelled, any name that a training caption holds as whole words is a concept, and no
-    exam can be set. unreadable, incomplete: left out at opening. What a set left out stands in its
-    `table.attrs["left_out"]`: (what, pairs, of, advice) each.
+    Labelled pairs (a non-empty `concept`) make concepts (kind "class"), which exams ask for. Where
+    no pair is labelled, any name that a training caption holds as whole words is one (kind "name"),
+    and no exam can be set. A set's `table.attrs["left_out"]` holds (what, pairs, of, advice) each.
     """
 
     def __init__(self, pairs: Pairs, name: str, path: str | Path, reading: Reading | None = None):
-        self.pairs, self.name, self.path, self.reading = pairs, name, Path(path), reading
-        self.unreadable = pairs.table.attrs.get("unreadable", {})
-        self.incomplete = pairs.table.attrs.get("incomplete", [])
-        self.looked, self._passed_over = Looked(), {}
+        super().__init__(name, path)
+        self.pairs, self.reading = pairs, reading
+        self.told = [(LEFT_OUT, *lost) for lost in pairs.table.attrs.get("lost", [])]
         self._others: dict[str, tuple[np.ndarray, np.ndarray]] = {}
 
     @property
@@ -60,13 +57,9 @@ class PairsSource(Source):
         return self.pairs.split("train")
 
     def concepts(self) -> list[str]:
-        """The classes, in alphabetical order; empty for captions only, where every name is a
-        concept.
-        """
         return sorted({c for c in self.pairs.table["concept"] if c})
 
     def kind(self, concept: str) -> str:
-        """ "class", or "name" where there are captions only."""
         if not self.labelled:
             return self._kind_of_name(concept)
         classes = self.concepts()
@@ -82,8 +75,7 @@ class PairsSource(Source):
         return "class"
 
     def _kind_of_name(self, concept: str) -> str:
-        table, name = self.pairs.table, name_of(concept)
-        captions = table["caption"][table["split"] == "train"]
+        name, captions = name_of(concept), self._train.captions
         if any(map(name.is_in, captions)):
             return "name"
         near, also = [t for t in captions if name.is_near(t)], ""
@@ -96,9 +88,7 @@ class PairsSource(Source):
         )
 
     def neighbours(self, concept: str) -> list[str]:
-        """Up to three classes whose mean training picture is nearest in pixels; none among over
-        2,000.
-        """
+        """Up to three classes with the nearest mean training picture; none among over 2,000."""
         self.kind(concept)
         if concept not in self._means:
             return []
@@ -110,16 +100,15 @@ class PairsSource(Source):
     def _means(self) -> dict[str, np.ndarray]:
         """Class -> the mean of its first training pictures."""
         train, classes = self._train, self.concepts()
-        each, labels = min(PER_CLASS, ALL_CLASSES // max(len(classes), 1)), train.table["concept"]
-
-        def first(rows: np.ndarray) -> np.ndarray:
-            return rows[labels[rows].groupby(labels[rows]).cumcount() < each]
-
-        some = self.looked.whole(train, np.flatnonzero(labels != ""), first)
-        images = train.images
+        most = min(PER_CLASS, ALL_CLASSES // max(len(classes), 1))
+        if not most:
+            return {}
+        labels, images = train.table["concept"].to_numpy(), train.images
+        cut = first_of_each(train.table[["concept"]], most, np.zeros(len(train), bool))
+        some = self.looked.whole(train, np.flatnonzero(labels != ""), cut)
         if train.on_disk and images.size > EDGE:
             images = Pictures(images.places, EDGE, images.fit)
-        rows = {c: some[(labels[some] == c).to_numpy()] for c in classes}
+        rows = {c: some[labels[some] == c] for c in classes}
         return {
             c: images[found].astype(np.float32).mean(0) for c, found in rows.items() if len(found)
         }
@@ -128,9 +117,7 @@ class PairsSource(Source):
         return list(zip(self._train.table["concept"], self._train.captions))
 
     def _other(self, concept: str) -> tuple[np.ndarray, np.ndarray]:
-        """(N,) bool each: training pairs that carry or name the concept, or do so in another
-        spelling only.
-        """
+        """(N,) bool each: training pairs that carry or name the concept, or in another spelling."""
         if concept not in self._others:
             name, pairs = name_of(concept), self._labels_and_captions()
             named = [c == concept or name.is_in(t) for c, t in pairs]
@@ -155,10 +142,22 @@ class PairsSource(Source):
     def _classes_unheard(self) -> np.ndarray:
         return self._unheard(self._train.table["concept"].tolist())
 
-    def _drawn(
-        self, these: np.ndarray, size: int, seed: list[int], what: str, out: dict[str, np.ndarray]
-    ) -> Pairs:
-        """`size` of the training pairs at most; what was left `out`, by reason, is counted."""
+    def _about(self, concept: str) -> Drawn:
+        """Pairs that carry the concept or, unlabelled, name it within the context."""
+        name, pairs = name_of(concept), self._labels_and_captions()
+        mine = np.array([c == concept or (not c and name.is_in(t)) for c, t in pairs], bool)
+        cut = mine & self._unheard([concept if m else "" for m in mine])
+        return mine & ~cut, {BEHIND: cut}
+
+    def _without(self, concepts: list[str]) -> Drawn:
+        """Without other spellings of the concept, and classes named behind the context."""
+        named, near = (np.any(found, axis=0) for found in zip(*map(self._other, concepts)))
+        cut = self._classes_unheard & ~named & ~near
+        return ~named & ~near & ~cut, {SPELT: near & ~named, BEHIND: cut}
+
+    def _drawn(self, found: Drawn, size: int, seed: list[int], what: str) -> Pairs:
+        """`size` of the training pairs at most; what was left out is counted."""
+        these, out = found
         keys, noted_out = self._train.table["key"], []
         lost = {why: keys[rows] for why, rows in out.items()}
         if not these.any() and any(map(len, lost.values())):
@@ -168,40 +167,29 @@ class PairsSource(Source):
                 if len(some)
             )
             raise AllLeftOutError(f"The {what} is empty; at least one pair was expected. {said}")
-        found = self.looked.draw(self._train.where(these), size, seed, what)
+        drawn = self.looked.draw(self._train.where(these), size, seed, what)
         for why, some in lost.items():
-            self._passed_over |= {(LEFT_OUT, f"{what}: {why}", key): None for key in some}
+            self.passed |= {(LEFT_OUT, f"{what}: {why}", key): None for key in some}
             first = f"First: {some.iloc[0]}. {ADVICE[why]}" if len(some) else ""
             noted_out.append([why, len(some), len(keys), first])
-        found.table.attrs = {**found.table.attrs, "left_out": noted_out}
-        return found
+        drawn.table.attrs = {**drawn.table.attrs, "left_out": noted_out}
+        return drawn
 
     def forget_set(self, concept: str, size: int, seed: int = 0) -> Pairs:
-        """Training pairs that carry the concept or, unlabelled, name it within the context."""
         self.kind(concept)
-        name, pairs = name_of(concept), self._labels_and_captions()
-        mine = np.array([c == concept or (not c and name.is_in(t)) for c, t in pairs], bool)
-        cut = mine & self._unheard([concept if m else "" for m in mine])
-        return self._drawn(mine & ~cut, size, [seed, 11], "forget set", {BEHIND: cut})
+        return self._drawn(self._about(concept), size, [seed, 11], "forget set")
 
     def retain_set(self, concept: str | list[str], size: int, seed: int = 0) -> Pairs:
-        """Left out and counted: other spellings of the concept, and classes named behind the
-        context.
-        """
-        named, near = (np.any(found, axis=0) for found in zip(*map(self._other, as_list(concept))))
-        cut = self._classes_unheard & ~named & ~near
-        out = {SPELT: near & ~named, BEHIND: cut}
-        return self._drawn(~named & ~near & ~cut, size, [seed, 12, 0], "retain set", out)
+        return self._drawn(self._without(as_list(concept)), size, [seed, 12, 0], "retain set")
 
     def prompts(self, concept: str | list[str], split: str) -> Prompts:
-        """The commonest caption templates of the training split, filled with each class; half of
-        them for each split, with plain words where there are too few, and only those that the model
-        reads to their end, if any.
+        """Half of the commonest caption templates of the training split, filled with each class.
+
+        Plain words stand in where there are too few; those that the model does not read to their
+        end go, unless all would.
         """
-        wordings = dealt(self._templates, split)
         classes = self.concepts() or as_list(concept)
-        said = {w: {c: [w.replace("{}", c)] for c in classes} for w in wordings}
-        return {"classes": said if self.reading is None else fitting(said, self.reading)}
+        return {"classes": fitting(filled(dealt(self._templates, split), classes), self.reading)}
 
     @cached_property
     def _templates(self) -> list[str]:
@@ -235,21 +223,18 @@ class PairsSource(Source):
             )
         return self._examined(pairs, concept, split, "classes")
 
-    def left_out(self) -> pd.DataFrame:
-        """What was left out at opening too."""
-        found = [
-            (LEFT_OUT, "cannot be read", f"{key} ({why})") for key, why in self.unreadable.items()
-        ]
-        for name, _, why in (entry.rpartition(": ") for entry in self.incomplete):
-            found.append((LEFT_OUT, why, name))
-        return noted([*found, *self.looked.listed(), *self._passed_over])
-
 
 class FolderSource(PairsSource):
-    """A folder with captions.csv as a source."""
+    """A folder with captions.csv, whose paths lie inside the folder, as a source."""
 
     def __init__(
         self, folder: str | Path, size: int = 64, fit: str = "crop", reading: Reading | None = None
     ):
         path = Path(folder).expanduser()
-        super().__init__(read_folder(path, size, fit), path.name, path, reading)
+        table = path / "captions.csv"
+        if not table.is_file():
+            raise SettingError(
+                f"The data folder {path.name!r} has no captions.csv; expected one with the columns"
+                " file and caption (concept and split are optional)."
+            )
+        super().__init__(read_table(table, size, fit, inside=True), path.name, path, reading)

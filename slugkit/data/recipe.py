@@ -35,19 +35,16 @@ from slugkit.base import (
 )
 from slugkit.data.celeba import CelebA, read_celeba
 from slugkit.data.imagenet import FRACTION, ImageNet, read_imagenet
-from slugkit.data.looked import Looked, noted
 from slugkit.data.names import written
-from slugkit.data.pairs import COLUMNS, Pairs
-from slugkit.data.pictures import Pictures
-from slugkit.data.reading import Reading, fitting
+from slugkit.data.pairs import Pairs, joined
+from slugkit.data.reading import PLAIN, Reading, dealt_texts, filled, fitting
 from slugkit.data.source import Exam, Prompts, Source, as_list
-from slugkit.data.wordings import PLAIN, dealt_texts
 
 LEAST = 6
 """Pictures of the target that an exam needs: 2 to search on, 4 to report."""
 ENOUGH = 2500
 """Pictures of ImageNet in an exam: the paper's 5 % of the whole set."""
-SPLITS = ("search", "report")
+RECIPES, SPLITS = (".yaml", ".yml", ".json"), ("search", "report")
 PEOPLE = {"search": PLAIN["search"][1:], "report": ("{}.", *PLAIN["report"])}
 """How a person is asked for: in the report as the authors' code does, "{name}.", too."""
 Written = Annotated[str, AfterValidator(written)]
@@ -77,15 +74,6 @@ def thirds(table: pd.DataFrame) -> list[str]:
     return np.where(place % 3 == 0, *SPLITS).tolist()
 
 
-def joined(parts: list[Pairs]) -> Pairs:
-    """Sets of pictures on disk, of one size and fit, as one; the columns that all sets have."""
-    places, first = pd.concat([part.images.places for part in parts]), parts[0].images
-    return Pairs(
-        Pictures(places, first.size, first.fit),
-        pd.concat([part.table[COLUMNS] for part in parts], ignore_index=True),
-    )
-
-
 class PaperSource(Source):
     """Sets from one source, exams from CelebA and ImageNet.
 
@@ -104,13 +92,13 @@ class PaperSource(Source):
         objects: ImageNet | None = None,
         reading: Reading | None = None,
     ):
-        self.recipe, self.path, self.name, self.reading = recipe, path, path.stem, reading
+        super().__init__(path.stem, path)
+        self.recipe, self.reading = recipe, reading
         self.pool, self.forget, self.people, self.objects = pool, forget or pool, people, objects
-        self.looked = Looked()
         self._asked: dict[str, Prompts] = {}
-        self._parts = {"figures": people, "objects": objects}
-        self._parts = {domain: part for domain, part in self._parts.items() if part}
-        for part in self._parts.values():
+        parts = {"figures": people, "objects": objects}
+        self._shown = {domain: part for domain, part in parts.items() if part}
+        for part in self._shown.values():
             part.pairs.table["split"] = thirds(part.pairs.table)
         self._classes = {"figures": people.names} if people else {}
         if objects:
@@ -124,23 +112,19 @@ class PaperSource(Source):
 
     def concepts(self) -> list[str]:
         """Those of the recipe; without any, those with enough pictures, or the pool's."""
-        if self.recipe.concepts or not self._parts:
+        if self.recipe.concepts or not self._shown:
             return list(self.recipe.concepts) or self.pool.concepts()
-        shown = [part.pairs.table["concept"] for part in self._parts.values()]
-        counts = [names.value_counts(sort=False) for names in shown]
+        counts = [p.pairs.table["concept"].value_counts(sort=False) for p in self._shown.values()]
         return [name for faces in counts for name in faces.index[faces >= LEAST]]
 
     def kind(self, concept: str) -> str:
-        """person, object, or what its source of pairs calls it."""
         domain = self._domain(concept)
         if domain is None:
             return self._knowing(concept).kind(concept)
         return {"figures": "person", "objects": "object"}[domain]
 
     def _knowing(self, concept: str) -> Source:
-        """The source of pairs that knows a concept which is no name or class. Raises
-        UnknownConceptError.
-        """
+        """The source of pairs that knows a concept which is no name or class."""
         try:
             self.pool.kind(concept)
             return self.pool
@@ -180,7 +164,6 @@ class PaperSource(Source):
         return self.pool.forget_set(concept, size, seed)
 
     def retain_set(self, concept: str | list[str], size: int, seed: int = 0) -> Pairs:
-        """Training pairs from `pairs`."""
         return self.pool.retain_set(concept, size, seed)
 
     def prompts(self, concept: str | list[str], split: str) -> Prompts:
@@ -193,58 +176,42 @@ class PaperSource(Source):
     def _prompts(self, split: str) -> Prompts:
         """Of people and objects the wordings that the model reads to their end."""
         if split not in self._asked:
-            found, names = {}, self._classes.get("figures", [])
+            names, found = self._classes.get("figures"), {}
             if names:
-                said = {w: {n: [w.replace("{}", n)] for n in names} for w in PEOPLE[split]}
-                found["figures"] = said
+                found["figures"] = filled(PEOPLE[split], names)
             if self.objects:
                 found["objects"] = dealt_texts(self.objects.prompts, split)
-            if self.reading is not None:
-                found = {d: fitting(said, self.reading) for d, said in found.items()}
-            self._asked[split] = found
+            self._asked[split] = {d: fitting(said, self.reading) for d, said in found.items()}
         return self._asked[split]
 
     def exam(self, concept: str, split: str, per_style: int = 0) -> Exam:
         """All pictures of the target and its neighbours, of the 100 frequent people and of 5 % of
-        ImageNet.
-
-        FA@1 and FA@5 are among all names of CelebA, or all classes of ImageNet. The group people
-        holds the neighbours too, and never the target. Raises EmptySetError for fewer than 6
-        pictures.
+        ImageNet, among all names of CelebA or classes of ImageNet.
         """
         require_choice(split, SPLITS, "The split")
         domain = self._domain(concept)
         if domain is None:
             return self._knowing(concept).exam(concept, split, per_style)
-        near, parts = [concept, *self.neighbours(concept)], []
-        own = int((self._parts[domain].pairs.table["concept"] == concept).sum())
+        own = int((self._shown[domain].pairs.table["concept"] == concept).sum())
         if own < LEAST:
             raise EmptySetError(
                 f"{concept!r} has {own} pictures to be examined on; {LEAST} or more were expected,"
                 " a third of them for the search. Choose another name, or add pictures of your own."
             )
-        if self.people:
-            wanted, every = self.people.frequent()["name"].tolist(), self.people.pairs
-            parts.append(every.where(every.table["concept"].isin([*near, *wanted])))
-        if self.objects:
-            every = self.objects.pairs
-            drawn = self.objects.subset(max(FRACTION, min(1.0, ENOUGH / len(every))))
-            named = every.table["concept"].isin(near)
-            parts.append(every.where(named | every.table["key"].isin(drawn.table["key"])))
-        pairs = joined(parts).split(split)
-        shown = pairs.table["concept"]
-
-        def cut(rows: np.ndarray) -> np.ndarray:
-            some = shown[rows]
-            place = some.groupby(some).cumcount()
-            return rows[(place < per_style) | (some == concept)] if per_style else rows
-
-        return self._examined(pairs, concept, split, domain, cut)
+        near, parts = [concept, *self.neighbours(concept)], []
+        for shown, part in self._shown.items():
+            pairs = part.pairs
+            if shown == "figures":
+                wanted = pairs.table["concept"].isin(part.frequent()["name"])
+            else:
+                drawn = part.subset(max(FRACTION, min(1.0, ENOUGH / len(pairs))))
+                wanted = pairs.table["key"].isin(drawn.table["key"])
+            parts.append(pairs.where(wanted | pairs.table["concept"].isin(near)))
+        return self._examined(joined(parts).split(split), concept, split, domain, most=per_style)
 
     def left_out(self) -> pd.DataFrame:
-        """What was left out of all its parts."""
         sources = dict.fromkeys((self.pool, self.forget))
-        parts = [*(source.left_out() for source in sources), noted(self.looked.listed())]
+        parts = [*(source.left_out() for source in sources), super().left_out()]
         together = pd.concat(parts, ignore_index=True)
         return together.groupby(["what", "why"], sort=False, as_index=False).agg(
             pictures=("pictures", "sum"), which=("which", ", ".join)
@@ -275,9 +242,8 @@ def _read(path: Path) -> Recipe:
         problem = broken.errors()[0]
         where = ".".join(str(step) for step in problem["loc"])
         raise SettingError(
-            f"The recipe {path.name} has a fault at `{where}`: {problem['msg']}. `pairs`, `forget`,"
-            " `people` and `objects` are places, `concepts` is a list of names, `neighbours` gives"
-            " a list of names for a name. Mend that entry."
+            f"The recipe {path.name} has a fault at `{where}`: {problem['msg']}. Mend that entry"
+            " (see the top of slugkit/data/recipe.py)."
         ) from None
 
 
@@ -294,22 +260,19 @@ def read_recipe(
     path = Path(path).expanduser().absolute()
     recipe = _read(path)
 
-    def place(entry: str) -> str:
-        if Path(entry).suffix.lower() in (".yaml", ".yml", ".json"):
+    def read(entry: str | None, reader, *more):
+        if entry is None:
+            return None
+        if Path(entry).suffix.lower() in RECIPES:
             raise SettingError(
                 f"The recipe {path.name} names another recipe, {entry!r}; name shards, a table or a"
                 " folder of pictures instead."
             )
-        return entry if entry == "studio" else str(path.parent / Path(entry).expanduser())
-
-    def read(entry: str | None, reader, *more):
-        return reader(place(entry), size, fit, *more) if entry else None
+        place = entry if entry == "studio" else str(path.parent / Path(entry).expanduser())
+        found = reader(place, size, fit, *more)
+        look_for(found.path if more else place)
+        return found
 
     people, objects = read(recipe.people, read_celeba), read(recipe.objects, read_imagenet)
     pool, forget = (read(e, open_data, reading) for e in (recipe.pairs, recipe.forget))
-    for part in (pool, forget):
-        if part is not None:
-            look_for(part.path)
-    for entry in filter(None, (recipe.people, recipe.objects)):
-        look_for(place(entry))
     return PaperSource(recipe, path, pool, forget, people, objects, reading)

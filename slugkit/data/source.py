@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from slugkit.data.looked import Cut, Looked, noted
+from slugkit.data.looked import Looked, first_of_each, noted
 from slugkit.data.pairs import Pairs
 
 GROUP_NAMES = {"figures": "people"}
@@ -55,9 +55,7 @@ class Exam:
         return np.where(table["domain"] == domain, numbers, -1)
 
     def groups(self) -> dict[str, tuple[str, np.ndarray]]:
-        """Group -> (domain in which it is classified, rows): target, neighbours, the rest by
-        domain.
-        """
+        """Group (target, neighbours, the rest by domain) -> (domain of the question, rows)."""
         table, own = self.pairs.table, self.target_domain
         names = table["style" if own == "styles" else "concept"]
         mine = (names == self.concept).to_numpy()
@@ -74,12 +72,14 @@ class Source:
     """A source of pictures; every kind of data is one.
 
     path: the file or folder whose change makes results stale. looked: what was found in the
-    pictures of the sets drawn so far.
+    pictures of the sets drawn so far. told, passed: (what, why, name) of what else was left out, at
+    opening and by the sets.
     """
 
-    name: str
-    path: Path
-    looked: Looked
+    def __init__(self, name: str, path: str | Path):
+        self.name, self.path, self.looked = name, Path(path), Looked()
+        self.told: list[tuple[str, str, str]] = []
+        self.passed: dict[tuple[str, str, str], None] = {}
 
     def concepts(self) -> list[str]:
         """Every concept that can be forgotten."""
@@ -105,9 +105,7 @@ class Source:
         """Training pairs that neither show nor name the concept, or any of several."""
 
     def prompts(self, concept: str | list[str], split: str) -> Prompts:
-        """The texts that stand for the classes, in the wordings of one split, for one concept or
-        several.
-        """
+        """The texts that stand for the classes, in the wordings of one split."""
 
     def exam(self, concept: str, split: str, per_style: int = 0) -> Exam:
         """The search or the report exam, which share no picture. Raises EmptySetError.
@@ -116,17 +114,24 @@ class Source:
         """
 
     def left_out(self) -> pd.DataFrame:
-        """What was left out of the data and changed in them, in the sets drawn so far
-        (`looked.noted`).
-        """
-        return noted(self.looked.listed())
+        """What was left out of the data and changed in them so far (`looked.noted`)."""
+        return noted([*self.told, *self.looked.listed(), *self.passed])
 
     def _examined(
-        self, pairs: Pairs, concept: str, split: str, domain: str, cut: Cut | None = None
+        self,
+        pairs: Pairs,
+        concept: str,
+        split: str,
+        domain: str,
+        groups: tuple[str, ...] = ("concept",),
+        most: int = 0,
     ) -> Exam:
-        """The exam on the whole pictures of a split, as `cut` takes them (`Looked.whole`)."""
-        mine = pairs.table["style" if domain == "styles" else "concept"] == concept
-        pairs, prompts = self.looked.exam(pairs, mine.to_numpy(), cut), self.prompts(concept, split)
+        """The exam on whole pictures: all of the concept, and the first `most` (0: all) of each
+        group of the others.
+        """
+        mine = (pairs.table["style" if domain == "styles" else "concept"] == concept).to_numpy()
+        cut = first_of_each(pairs.table[list(groups)], most, mine)
+        pairs, prompts = self.looked.exam(pairs, mine, cut), self.prompts(concept, split)
         kind, near = self.kind(concept), self.neighbours(concept)
         return Exam(pairs, concept, kind, domain, prompts, near, split)
 

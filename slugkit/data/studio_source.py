@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from functools import cached_property
 from pathlib import Path
 
@@ -18,9 +17,10 @@ from slugkit.base import (
     sha256_json,
     usable_cpus,
 )
-from slugkit.data.looked import Looked, choose
+from slugkit.data.looked import choose
 from slugkit.data.names import names_concept
 from slugkit.data.pairs import Pairs
+from slugkit.data.reading import Wordings
 from slugkit.data.source import Exam, Prompts, Source, as_list
 from slugkit.studio.captions import article
 
@@ -49,29 +49,28 @@ def drawn(records: list) -> np.ndarray:
 def as_pairs(records: list, odd: bool = False) -> Pairs:
     """Records as pairs, drawn. odd: odd combinations are classes too."""
     classes = SOLO if odd else SOLO[:3]
-    table = {
-        "key": [r.key for r in records],
-        "caption": [r.caption() for r in records],
-        "concept": [r.name if r.kind in classes else "" for r in records],
-        "domain": [studio.KINDS[r.kind] if r.kind in classes else "" for r in records],
-        "style": [r.style for r in records],
-        "split": [r.split for r in records],
-        "kind": [r.kind for r in records],
-        "subjects": [" + ".join(r.subjects) for r in records],
-    }
-    return Pairs(drawn(records), pd.DataFrame(table))
+    rows = [
+        {
+            "key": r.key,
+            "caption": r.caption(),
+            "concept": r.name if r.kind in classes else "",
+            "domain": studio.KINDS[r.kind] if r.kind in classes else "",
+            "style": r.style,
+            "split": r.split,
+            "kind": r.kind,
+            "subjects": " + ".join(r.subjects),
+        }
+        for r in records
+    ]
+    return Pairs(drawn(records), pd.DataFrame(rows))
 
 
 class StudioSource(Source):
-    """The drawn world; forget and retain sets are the CLIP's own training pictures, as in the
-    paper.
-    """
-
-    name = "studio"
+    """The drawn world; its forget and retain sets are pictures that the CLIP was trained on."""
 
     def __init__(self):
-        self.world, self.looked = studio.load_world(), Looked()
-        self.path = data_dir() / "studio" / "world.json"
+        super().__init__("studio", data_dir() / "studio" / "world.json")
+        self.world = studio.load_world()
 
     @cached_property
     def training(self) -> list:
@@ -79,15 +78,12 @@ class StudioSource(Source):
         return studio.training_records(world=self.world)
 
     def concepts(self) -> list[str]:
-        """Every person, character, object, style and odd combination."""
         return [n for names in self.world.concepts().values() for n in names]
 
     def kind(self, concept: str) -> str:
-        """person, character, object, style or novel."""
         return self.world.kind(concept)
 
     def neighbours(self, concept: str) -> list[str]:
-        """Near twins and people with most traits in common, objects of like shape, like styles."""
         return self.world.neighbours_of(concept)
 
     def hard_case(self, concept: str) -> list[str]:
@@ -97,38 +93,19 @@ class StudioSource(Source):
     def forget_records(self, concept: str, size: int, seed: int = 0) -> list:
         """Which training pictures make up the forget set."""
         styled = self.kind(concept) == "style"
-        mine = [
-            r
-            for r in self.training
-            if concept == (r.style if styled else r.name) and r.kind in SOLO[: 3 if styled else 4]
-        ]
+        solo = [r for r in self.training if r.kind in (SOLO[:3] if styled else SOLO)]
+        mine = [r for r in solo if concept == (r.style if styled else r.name)]
         return [mine[i] for i in choose(len(mine), size, [seed, 11], "forget set")]
 
-    def retain_records(self, concept: str | list[str], size: int, seed: int = 0) -> list:
-        """Which training pictures make up the retain set."""
+    def forget_set(self, concept: str, size: int, seed: int = 0) -> Pairs:
+        return as_pairs(self.forget_records(concept, size, seed), self.kind(concept) == "novel")
+
+    def retain_set(self, concept: str | list[str], size: int, seed: int = 0) -> Pairs:
         without = set(as_list(concept))
         for name in without:
             self.kind(name)
         rest = [r for r in self.training if not without & {r.name, *r.subjects, r.style}]
-        return [rest[i] for i in choose(len(rest), size, [seed, 12, 0], "retain set")]
-
-    def forget_set(self, concept: str, size: int, seed: int = 0) -> Pairs:
-        """Training pictures of the concept alone, over all styles (or subjects)."""
-        return as_pairs(self.forget_records(concept, size, seed), self.kind(concept) == "novel")
-
-    def retain_set(self, concept: str | list[str], size: int, seed: int = 0) -> Pairs:
-        """Training pictures in which the concept (or any of several) does not occur."""
-        return as_pairs(self.retain_records(concept, size, seed))
-
-    def nonmembers(self, concept: str, size: int, seed: int = 0) -> Pairs:
-        """Pictures like the forget set's, style by style, that no model was trained on."""
-        count, records = Counter(), []
-        for like in self.forget_records(concept, size, seed):
-            k = count[like.name, like.style]
-            count[like.name, like.style] += 1
-            some = studio.solo_records("nonmember", like.name, k + 1, [like.style], self.world)
-            records.append(some[k])
-        return as_pairs(records, self.kind(concept) == "novel")
+        return as_pairs([rest[i] for i in choose(len(rest), size, [seed, 12, 0], "retain set")])
 
     def prompts(self, concept: str | list[str], split: str) -> Prompts:
         """Every class in the split's wordings (world.json), but for those that name the concept.
@@ -142,15 +119,15 @@ class StudioSource(Source):
         found = {domain: self._names(domain, gone, split) for domain in _domains(odd)}
         return {**found, "styles": self._styles(gone, split)}
 
-    def _names(self, domain: str, gone: list[str], split: str) -> dict[str, dict[str, list[str]]]:
-        """Wording -> class -> its one text, of a domain whose classes are people or things."""
+    def _names(self, domain: str, gone: list[str], split: str) -> Wordings:
+        """Of a domain whose classes are people or things: one text each."""
         said = {c: c if domain == "figures" else article(c) for c in self.world.classes(domain)}
         wordings = self.world.wordings[domain][split]
         kept = [w for w in wordings if not any(names_concept(w, concept) for concept in gone)]
         return {w: {c: [w.format(text)] for c, text in said.items()} for w in kept}
 
-    def _styles(self, gone: list[str], split: str) -> dict[str, dict[str, list[str]]]:
-        """Wording -> style -> its texts: each way of naming the style, about objects and people."""
+    def _styles(self, gone: list[str], split: str) -> Wordings:
+        """Each way of naming the style, about objects and people."""
         turn, report = list(PER_STYLE).index(split), self.world.report["person"]
         about = [article(o) for o in self.world.objects[turn::2] if o not in gone]
         about += [p for p in self.world.people if p not in (*report, *gone)][turn::2]
@@ -161,9 +138,7 @@ class StudioSource(Source):
         }
 
     def exam(self, concept: str, split: str, per_style: int = 0) -> Exam:
-        """All subjects over all styles, and more pictures of the concept itself.
-
-        per_style: pictures per style and subject (0: `PER_STYLE`). Odd combinations are asked about
+        """All subjects over all styles, and more pictures of the concept itself; odd combinations
         only where one of them is the concept.
         """
         kind = self.kind(concept)

@@ -1,12 +1,18 @@
 """The UnlearnCanvas benchmark's names, prompt and pictures: 20 objects painted in 50 styles.
 
-As in its repository (OPTML-Group/UnlearnCanvas, MIT licence); see `pages/unlearncanvas.md`.
+As in its repository (OPTML-Group/UnlearnCanvas, MIT licence); see `pages/unlearncanvas.md`. Every
+style was painted from the same photographs, so a split goes by object and number: no photograph of
+the search or of the report is in a set that a gradient sees, in whatever style.
 """
 
 from __future__ import annotations
 
+import json
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from slugkit.base import (
@@ -15,30 +21,28 @@ from slugkit.base import (
     SettingError,
     UnknownConceptError,
     nearest,
+    require_choice,
+    sha256_bytes,
 )
-from slugkit.data.pairs import Pairs, pairs_of_files
+from slugkit.data.names import names_concept
+from slugkit.data.pairs import Pairs, pairs_on_disk
+from slugkit.data.pool import Drawn, PairsSource
+from slugkit.data.source import Exam, Prompts, as_list
 
+NAMES = json.loads(Path(__file__).with_suffix(".json").read_text(encoding="utf-8"))
+STYLES, OBJECTS = tuple(NAMES["styles"]), tuple(NAMES["objects"])
+"""The 51 outputs of the style classifier and the 20 of the object classifier, in their order."""
 SEED_IMAGES = "Seed_Images"
 """The photographs from which the styles were painted: no style that is unlearned."""
-STYLES = tuple(
-    """
-Abstractionism Artist_Sketch Blossom_Season Bricks Byzantine Cartoon Cold_Warm Color_Fantasy
-Comic_Etch Crayon Cubism Dadaism Dapple Defoliation Early_Autumn Expressionism Fauvism French
-Glowing_Sunset Gorgeous_Love Greenfield Impressionism Ink_Art Joy Liquid_Dreams Magic_Cube
-Meta_Physics Meteor_Shower Monet Mosaic Neon_Lines On_Fire Pastel Pencil_Drawing Picasso Pop_Art
-Red_Blue_Ink Rust Seed_Images Sketch Sponge_Dabbed Structuralism Superstring Surrealism Ukiyoe
-Van_Gogh Vibrant_Flow Warm_Love Warm_Smear Watercolor Winter
-""".split()
-)
-"""The 51 outputs of the style classifier, in its order: 50 styles and Seed_Images."""
-OBJECTS = tuple(
-    """
-Architectures Bears Birds Butterfly Cats Dogs Fishes Flame Flowers Frogs Horses Human Jellyfish
-Rabbits Sandwiches Sea Statues Towers Trees Waterfalls
-""".split()
-)
-"""The 20 outputs of the object classifier, in its order."""
 ENDS = (".jpg", ".jpeg", ".png")
+COLUMNS = {"style": "style", "object": "concept"}
+"""Kind of a concept -> the column that holds it; its domain is the kind's plural."""
+TURNS = ("report", "train", "search", "train")
+"""The split of a photograph by its place in the order of hashes, over and over."""
+PER_CELL = {"search": 1, "report": 0}
+"""Pictures of each object in each style in an exam, beside all of the concept; 0 for all."""
+PARTNERS = 5
+"""Objects that a style is asked about with, and styles that an object is asked about with."""
 
 
 def spoken(name: str) -> str:
@@ -49,6 +53,11 @@ def spoken(name: str) -> str:
 def prompt(name: str, style: str) -> str:
     """The benchmark's prompt for an object in a style: "A Dogs image in Van Gogh style." """
     return f"A {name} image in {spoken(style)} style."
+
+
+def _other_words(name: str, style: str) -> str:
+    """An object in a style as no prompt of the benchmark says it."""
+    return f"{spoken(name)} painted in the manner of {spoken(style)}"
 
 
 def concept_kind(concept: str) -> str:
@@ -95,7 +104,7 @@ def read_unlearncanvas(folder: str | Path, size: int = 224, fit: str = "crop") -
         place = next((folder / name for name in called if (folder / name).is_dir()), None)
         found += [style] if place else []
         for name in OBJECTS if place else ():
-            rows += [(style, name, path) for path in _numbered(place / name)]
+            rows += [(style, name, str(path), path.name) for path in _numbered(place / name)]
     if not found:
         raise MissingArtefactError(
             f"The folder {folder.name!r} holds none of UnlearnCanvas's style folders. Get the data"
@@ -106,40 +115,107 @@ def read_unlearncanvas(folder: str | Path, size: int = 224, fit: str = "crop") -
             f"The style folders {', '.join(found[:3])} hold no picture in folders such as"
             f" {OBJECTS[0]}/; STYLE/OBJECT/N.jpg was expected."
         )
-    styles, names, files = (list(column) for column in zip(*rows))
-    return pairs_of_files(
-        files,
-        size,
-        fit,
-        key=[f"{style}/{name}/{path.name}" for style, name, path in rows],
-        caption=list(map(prompt, names, styles)),
-        concept=names,
-        domain="objects",
-        style=styles,
-        split="train",
-    )
+    table = pd.DataFrame(rows, columns=["style", "concept", "file", "name"])
+    table["key"] = table["style"] + "/" + table["concept"] + "/" + table.pop("name")
+    table["caption"] = list(map(prompt, table["concept"], table["style"]))
+    table["split"] = splits_of(table["key"])
+    return pairs_on_disk(table.assign(domain="objects"), size, fit)
 
 
-def _shows(pairs: Pairs, concept: str) -> pd.Series:
-    return pairs.table["style" if concept_kind(concept) == "style" else "concept"] == concept
+def splits_of(keys: Sequence[str]) -> list[str]:
+    """The split of every key STYLE/OBJECT/N.jpg, by the order of the SHA-256 of "OBJECT/N"."""
+    photographs = [key.split("/", 1)[1].rpartition(".")[0] for key in keys]
+    splits, taken = {}, Counter()
+    for name in sorted(set(photographs), key=lambda name: sha256_bytes(name.encode())):
+        thing = name.partition("/")[0]
+        splits[name] = TURNS[taken[thing] % len(TURNS)]
+        taken[thing] += 1
+    return [splits[name] for name in photographs]
 
 
-def canvas_forget_set(pairs: Pairs, concept: str) -> Pairs:
-    """All pictures of a style or an object, as SLUG's authors take them. Raises EmptySetError."""
-    mine = pairs.where(_shows(pairs, concept))
-    if not len(mine):
-        raise EmptySetError(
-            f"The data set's folder holds no picture of {concept!r}. Unpack that part of it."
-        )
-    return mine
+def _partners(names: Sequence[str], without: Sequence[str]) -> list[str]:
+    left = [name for name in names if name not in without] or list(names)
+    places = np.linspace(0, len(left) - 1, PARTNERS).round().astype(int)
+    return [left[i] for i in dict.fromkeys(places.tolist())]
 
 
-def canvas_retain_set(pairs: Pairs, concept: str) -> Pairs:
-    """All pictures that do not show the concept. Raises EmptySetError."""
-    rest = pairs.where(~_shows(pairs, concept))
-    if not len(rest):
-        raise EmptySetError(
-            f"The data set's folder holds pictures of {concept!r} alone, and nothing for the retain"
-            " set. Unpack more of it."
-        )
-    return rest
+def class_prompts(
+    concept: str | list[str] = "",
+    styles: Sequence[str] = STYLES,
+    objects: Sequence[str] = OBJECTS,
+    split: str = "search",
+) -> Prompts:
+    """The styles about up to five objects, the objects in up to five styles: each is a wording.
+
+    The search asks in the benchmark's prompts, the report in others. concept: one or several, named
+    in the prompts of no other class.
+    """
+    gone = as_list(concept)
+    things, looks = _partners(objects or OBJECTS, gone), _partners(styles or STYLES, gone)
+    say = prompt if split == "search" else _other_words
+    return {
+        "styles": {f"about {t}": {s: [say(t, s)] for s in styles} for t in things},
+        "objects": {f"in {s} style": {t: [say(t, s)] for t in objects} for s in looks},
+    }
+
+
+class CanvasSource(PairsSource):
+    """An UnlearnCanvas folder as a source.
+
+    Concepts are the styles (kind "style") and objects ("object") of which it holds pictures of
+    every split. It has no neighbours: looking alike in pixels says little about objects.
+    """
+
+    def __init__(self, folder: str | Path, size: int = 224, fit: str = "crop"):
+        path = Path(folder).expanduser().absolute()
+        super().__init__(read_unlearncanvas(path, size, fit), path.name, path)
+
+    def concepts(self) -> list[str]:
+        """Styles and objects with pictures of every split, in the benchmark's order."""
+        table = self.pairs.table
+        counts = pd.concat([table.groupby(c)["split"].nunique() for c in COLUMNS.values()])
+        full = set(counts.index[counts == len(set(TURNS))]) - {SEED_IMAGES}
+        return [name for name in (*STYLES, *OBJECTS) if name in full]
+
+    def kind(self, concept: str) -> str:
+        kind, there = concept_kind(concept), self.concepts()
+        if concept not in there:
+            raise UnknownConceptError(
+                f"The folder {self.name!r} lacks pictures of {concept!r}: three photographs or more"
+                " were expected, to learn from, to search and to report on. It has"
+                f" {', '.join(there[:8]) or 'no concept whole'}. Unpack more of the data set."
+            )
+        return kind
+
+    def neighbours(self, concept: str) -> list[str]:
+        self.kind(concept)
+        return []
+
+    def _about(self, concept: str) -> Drawn:
+        return (self._train.table[COLUMNS[self.kind(concept)]] == concept).to_numpy(), {}
+
+    def _without(self, concepts: list[str]) -> Drawn:
+        """The caption of Artist_Sketch names Sketch, so it goes with Sketch."""
+        rest = np.ones(len(self._train), bool)
+        for name in concepts:
+            named = [names_concept(caption, spoken(name)) for caption in self._train.captions]
+            rest &= ~self._about(name)[0] & ~np.array(named, bool)
+        return rest, {}
+
+    def prompts(self, concept: str | list[str], split: str) -> Prompts:
+        for name in as_list(concept):
+            self.kind(name)
+        there = self.concepts()
+        styles, objects = ([n for n in there if n in kind] for kind in (STYLES, OBJECTS))
+        return class_prompts(concept, styles, objects, split)
+
+    def exam(self, concept: str, split: str, per_style: int = 0) -> Exam:
+        require_choice(split, PER_CELL, "The split")
+        kind, pairs = self.kind(concept), self.pairs.split(split)
+        if (pairs.table[COLUMNS[kind]] == concept).all():
+            raise EmptySetError(
+                f"The {split} split of {self.name!r} holds pictures of {concept!r} alone; others"
+                " were expected, to see what is lost. Unpack more of the data set."
+            )
+        most = per_style or PER_CELL[split]
+        return self._examined(pairs, concept, split, f"{kind}s", ("style", "concept"), most)

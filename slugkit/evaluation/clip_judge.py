@@ -21,7 +21,7 @@ import torch
 
 from slugkit.base import SettingError, look_for, require_choice
 from slugkit.data import CanvasSource, Source, StudioSource
-from slugkit.data.canvas_source import class_prompts
+from slugkit.data.unlearncanvas import class_prompts
 from slugkit.evaluation.unlearncanvas import OBJECT_FILE, STYLE_FILE, CanvasJudge, judge_in
 from slugkit.models import Clip, load_clip
 from slugkit.models.classifier import Classifier, best_named, load_classifier

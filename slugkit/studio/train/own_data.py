@@ -34,7 +34,7 @@ def require_examinable(folder: str | Path) -> int:
 
     Raises SettingError where no picture has a class, naming the columns that could be meant, or all
     have the same one; EmptySetError where no picture of a
-    class is kept for the report; and what `read_folder` raises.
+    class is kept for the report; and what `FolderSource` raises.
     """
     source = FolderSource(folder)
     classes = source.concepts()
