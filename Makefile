@@ -42,7 +42,7 @@ workbook: env
 
 DIGITS := $(abspath runs/digits)
 digits: env
-	$(BIN)/python -m slugkit.data.digits $(DIGITS)-data
+	$(BIN)/python ci/digits.py $(DIGITS)-data
 	$(BIN)/slugkit train clip --data $(DIGITS)-data --out $(DIGITS)-clip
 	$(BIN)/slugkit run --run digits --notebooks 01-05 -p data $(DIGITS)-data -p model $(DIGITS)-clip -p concept seven -p batch_size 10
 

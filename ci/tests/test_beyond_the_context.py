@@ -19,7 +19,7 @@ from slugkit.models.classifier import load_classifier
 from slugkit.models.diffusion import load_pipeline
 from slugkit.models.reading import inputs_of
 from slugkit.studio.train.clip import cut_captions
-from slugkit.tasks.paper_prompts import answer_set_of
+from slugkit.tasks import answer_set_of
 from slugkit.unlearning.objectives import CutClasses
 
 WORDS = Reading(lambda text: [0, *map(hash, text.lower().split()), 0], 6)

@@ -32,8 +32,8 @@ from slugkit.evaluation.frechet import (
 )
 from slugkit.evaluation.unlearncanvas import frechet_sets
 from slugkit.experiments.published import METRICS
+from slugkit.tasks import answer_set_of, domain_of, showcase_of
 from slugkit.tasks.canvas_prompts import canvas_answer_set
-from slugkit.tasks.paper_prompts import answer_set_of, domain_of, showcase_of
 
 SMALL = "test_vit"
 """timm's smallest ViT."""

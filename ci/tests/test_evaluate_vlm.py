@@ -149,7 +149,7 @@ def test_answers_are_counted_by_group_and_kind():
 
 def test_conversations_for_gradients_are_about_the_forget_pictures(world):
     source = open_data("studio")
-    forget = questions.training_set(source, "Mira Kestrel", 10)
+    forget = questions.talks_to_forget(source, "Mira Kestrel", 10)
     assert forget.split == "train" and set(forget.table["wanted"]) == {"this is Mira Kestrel."}
     assert np.array_equal(forget.images, source.forget_set("Mira Kestrel", 10).images)
 

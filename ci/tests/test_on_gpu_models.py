@@ -29,7 +29,7 @@ from slugkit.studio.train import classifier as train_judge
 from slugkit.studio.train import diffusion as train_pipeline
 from slugkit.studio.train import vlm as train_llava
 from slugkit.studio.train.clip import train_clip
-from slugkit.tasks.prompts import several_answer_set
+from slugkit.tasks.prompts import answer_set, join_answer_sets
 from slugkit.unlearning import pipeline as pipeline_search
 from slugkit.unlearning import vlm as vlm_measure
 from slugkit.unlearning.concept import METHODS
@@ -78,7 +78,8 @@ def test_what_is_measured_in_both_is_what_apply_gives(request, clip, edits, towe
 
 def test_pictures_are_drawn_judged_and_searched_on(clip, pipe, judge, found, tmp_path, monkeypatch):
     monkeypatch.setenv("SLUGKIT_CACHE", str(tmp_path))
-    table = several_answer_set(studio.load_world(), TWO, "search", 2, 1)
+    sets = [answer_set(studio.load_world(), concept, "search", 2, 1) for concept in TWO]
+    table = join_answer_sets(sets, TWO, set())
     rest = table[table["group"] != "target"].groupby("domain").head(2)
     table = pd.concat([table[table["group"] == "target"], rest])
     told = told_by(pipe, judge, table, 4)

@@ -24,16 +24,8 @@ from slugkit.models.classifier import Classifier, load_classifier
 from slugkit.models.diffusion import blank, draw, load_pipeline, picture_edge, require_pictures
 from slugkit.models.random_weights import pipeline_of
 from slugkit.models.weight_map import differences, part_of
-from slugkit.tasks import prompts
-from slugkit.tasks.paper_prompts import (
-    KNOWN,
-    OTHERS,
-    answer_set_of,
-    domain_of,
-    other_subjects,
-    paper_answer_set,
-    showcase_of,
-)
+from slugkit.tasks import answer_set_of, domain_of, prompts, showcase_of
+from slugkit.tasks.prompts import OTHERS, WORDS, other_subjects, paper_answer_set
 from slugkit.unlearning.pipeline import read_by_encoder, search_on_pipeline
 from slugkit.unlearning.result import winning_patch
 
@@ -173,11 +165,11 @@ def test_the_best_known_people_come_first_and_things_lie_over_the_whole_list(pla
 
 def test_where_the_data_hold_no_other_domain_the_papers_own_subjects_stand_in(place, tmp_path):
     people = other_subjects(other_recipe(place, "people.yaml", objects=None), NAME)
-    assert list(people) == ["figures", "objects"] and people["objects"] == list(KNOWN["objects"])
+    assert list(people) == ["figures", "objects"] and people["objects"] == WORDS["known"]["objects"]
     things = other_subjects(
         other_recipe(place, "things.yaml", people=None, neighbours=None), "mushroom"
     )
-    assert list(things) == ["objects", "figures"] and things["figures"] == list(KNOWN["figures"])
+    assert list(things) == ["objects", "figures"] and things["figures"] == WORDS["known"]["figures"]
     rows = [
         {"file": f"{i}.png", "caption": f"a {c}", "concept": c, "split": split}
         for i, (c, split) in enumerate(
@@ -189,7 +181,7 @@ def test_where_the_data_hold_no_other_domain_the_papers_own_subjects_stand_in(pl
     pd.DataFrame(rows).to_csv(tmp_path / "captions.csv", index=False)
     own = open_data(str(tmp_path))
     assert (
-        other_subjects(own, "cup") == {"classes": ["hut"], "objects": list(KNOWN["objects"])}
+        other_subjects(own, "cup") == {"classes": ["hut"], "objects": WORDS["known"]["objects"]}
         and domain_of(own, "cup") == "classes"
     )
     assert set(answer_set_of(own, "cup", "report", 2, 1)["prompt"].head(2)) == {

@@ -21,7 +21,7 @@ from slugkit.evaluation.pictures import PictureExam
 from slugkit.evaluation.statistics import COLUMNS
 from slugkit.experiments import published
 from slugkit.models import load_clip
-from slugkit.tasks.paper_prompts import answer_set_of
+from slugkit.tasks import answer_set_of
 from slugkit.tasks.prompts import NEAR_TIMES
 from slugkit.unlearning import concepts
 from slugkit.unlearning.pipeline import OTHERS_ASKED, search_set

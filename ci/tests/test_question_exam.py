@@ -5,10 +5,10 @@ from contextlib import contextmanager
 import numpy as np
 import pandas as pd
 import pytest
+from studio_files import write_studio_files
 
 from slugkit.base import UnknownConceptError
 from slugkit.data import open_data
-from slugkit.data.studio_files import write_studio_files
 from slugkit.evaluation.answers import OTHER_WORDS, QuestionExam, by_style
 from slugkit.evaluation.vlm import measures
 from slugkit.experiments.published import beside_llava

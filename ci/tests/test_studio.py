@@ -4,18 +4,33 @@ import dataclasses
 import hashlib
 import json
 
+import draw_people
 import numpy as np
 import pytest
 
 from slugkit import studio
 from slugkit.base import UnknownConceptError, data_dir
+from slugkit.studio.drawings import COLORS, DRAWINGS
+from slugkit.studio.styles import STYLES
 
 HASHES = data_dir() / "studio" / "picture_hashes.json"
 
 
-def test_the_committed_world_is_the_one_the_code_builds():
-    stored = json.loads((data_dir() / "studio" / "world.json").read_text(encoding="utf-8"))
-    assert json.loads(json.dumps(dataclasses.asdict(studio.build_world()))) == stored
+def test_the_people_of_the_committed_world_are_drawn_from_its_seed():
+    world = studio.load_world()
+    assert dataclasses.asdict(draw_people.drawn(world)) == dataclasses.asdict(world)
+
+
+def test_everything_in_the_committed_world_can_be_drawn():
+    world = studio.load_world()
+    assert world.objects == list(DRAWINGS["objects"])
+    assert world.characters == list(DRAWINGS["characters"])
+    assert world.styles == list(STYLES) and world.colors == list(COLORS)
+    outlines, parts = DRAWINGS["outlines"], DRAWINGS["parts"]
+    assert world.novel == [[shape, body] for shape in outlines for body in parts]
+    assert set(world.neighbours) == {
+        *(*world.people, *world.characters, *world.objects, *world.styles)
+    }
 
 
 def test_what_the_world_holds():

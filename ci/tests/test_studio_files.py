@@ -4,11 +4,11 @@ folders to a forgotten name, with the studio's own CLIP.
 
 import numpy as np
 import pytest
+from studio_files import write_studio_files
 
 from slugkit import patch
 from slugkit.data import drawn, open_data
 from slugkit.data.pictures import Pictures
-from slugkit.data.studio_files import write_studio_files
 from slugkit.evaluation.clip import evaluate_clip
 from slugkit.evaluation.leftover import class_pictures
 from slugkit.evaluation.statistics import headline

@@ -7,11 +7,11 @@ import json
 import numpy as np
 import pytest
 import torch
+from digits import write_digits
 from safetensors.torch import load_file
 
 from slugkit.base import SettingError, UnknownConceptError
 from slugkit.data import open_data
-from slugkit.data.digits import write_digits
 from slugkit.evaluation.clip import evaluate_clip
 from slugkit.models import load_clip
 from slugkit.studio.train import clip as training

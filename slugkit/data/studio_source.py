@@ -34,8 +34,9 @@ def drawn(records: list) -> np.ndarray:
     """Records drawn: (N, 64, 64, 3) uint8, kept under cache_dir() for the next call."""
     import torch
 
-    room, parts = Path(studio.__file__).parent, "canvas people characters objects styles scenes"
-    code = [(room / f"{part}.py").read_text(encoding="utf-8") for part in parts.split()]
+    room, parts = Path(studio.__file__).parent, ("canvas", "drawings", "styles", "scenes")
+    files = [*(room / f"{part}.py" for part in parts), room / "drawings.json"]
+    code = [file.read_text(encoding="utf-8") for file in files]
     key = sha256_json([code, [r.key for r in records]])
     workers = usable_cpus() if len(records) > 5000 else 0  # each is as large as this process
 

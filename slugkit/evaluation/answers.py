@@ -16,8 +16,7 @@ from slugkit.evaluation.statistics import tidy
 from slugkit.evaluation.vlm import OUTCOMES, answered, scores, showcase
 from slugkit.evaluation.vlm_words import choose_words
 from slugkit.models.vlm import Vlm
-from slugkit.tasks.paper_questions import questions_about
-from slugkit.tasks.questions import Asked, question_set, stranger_set
+from slugkit.tasks.questions import Asked, question_set, questions_about, stranger_set
 
 OTHER_WORDS = ", other words"
 """What a group is called further where it is asked in wordings that the model was never taught."""
@@ -29,7 +28,7 @@ class QuestionExam:
     `QuestionExam.of`.
 
     Attributes:
-        asked: concept -> its questions (`slugkit.tasks.paper_questions.questions_about`).
+        asked: concept -> its questions (`slugkit.tasks.questions.questions_about`).
         words: concept -> the set of wordings, for the search.
         says: why these wordings.
         reworded: concept -> who is who, asked in wordings that the model was never taught; empty

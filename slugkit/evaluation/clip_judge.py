@@ -25,7 +25,7 @@ from slugkit.data.unlearncanvas import class_prompts
 from slugkit.evaluation.unlearncanvas import OBJECT_FILE, STYLE_FILE, CanvasJudge, judge_in
 from slugkit.models import Clip, load_clip
 from slugkit.models.classifier import Classifier, best_named, load_classifier
-from slugkit.tasks.paper_prompts import phrase
+from slugkit.tasks.prompts import phrase
 
 PLAIN_PROMPTS = ("{}", "a picture of {}", "a photo of {}")
 """How the judge is asked for a class."""

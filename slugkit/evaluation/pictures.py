@@ -27,7 +27,7 @@ from slugkit.evaluation.unlearncanvas import CanvasJudge
 from slugkit.models import Clip
 from slugkit.models.classifier import Classifier
 from slugkit.models.diffusion import GUIDANCE, STEPS, draw, require_pictures
-from slugkit.tasks.paper_prompts import answer_set_of, domain_of, showcase_of
+from slugkit.tasks import answer_set_of, domain_of, showcase_of
 from slugkit.tasks.prompts import join_answer_sets, some_others
 
 KEYS = ["prompt", "seed"]

@@ -16,8 +16,7 @@ from slugkit.evaluation.statistics import share
 from slugkit.models import load_clip
 from slugkit.models.classifier import Classifier
 from slugkit.studio import load_world
-from slugkit.studio.captions import IN_STYLE
-from slugkit.tasks.prompts import FIRST_SEED, TEMPLATES, phrase, subject_domains
+from slugkit.tasks.prompts import FIRST_SEED, in_style, subject_domains
 
 WHAT = {
     "figures": "people and characters",
@@ -70,12 +69,11 @@ def score_pipeline(pipe, judge: Classifier) -> list[dict]:
 
     One dict a row: what (people, characters, objects, novel, styles), value (0..1), low, high, n.
     """
-    world, ways = load_world(), TEMPLATES["report"]
-    rows = []
+    world, rows = load_world(), []
     for subject, domain in subject_domains(world).items():
         about = {"subject": subject, "domain": domain, "kind": world.kind(subject)}
         for number, style in enumerate(world.styles):
-            said = IN_STYLE[style][ways[number % len(ways)]].format(phrase(world, subject))
+            said = in_style(world, subject, style, "report", number)
             rows.append({**about, "style": style, "prompt": said})
     table = pd.DataFrame(rows).assign(seed=lambda t: FIRST_SEED["report"] + 50_000 + t.index)
     told = told_by(pipe, judge, table)

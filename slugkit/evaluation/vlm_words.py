@@ -12,8 +12,7 @@ from slugkit.data import Source, StudioSource
 from slugkit.evaluation.statistics import above_chance
 from slugkit.evaluation.vlm import answered
 from slugkit.models.vlm import Vlm
-from slugkit.tasks.paper_questions import WORDS, _spoken, questions_about
-from slugkit.tasks.questions import Asked, words_for
+from slugkit.tasks.questions import WORDS, Asked, questions_about, spoken, words_for
 
 
 def own_words(vlm: Vlm, asked: Asked) -> Asked:
@@ -35,7 +34,7 @@ def own_words(vlm: Vlm, asked: Asked) -> Asked:
     wanted = []
     for row in told.itertuples():
         form = commonest.get(row.kind)
-        planned = form.replace("{}", _spoken(row.key, row.kind)) if form else row.wanted
+        planned = form.replace("{}", spoken(row.key, row.kind)) if form else row.wanted
         wanted.append(row.answer if row.right else planned)
     return dataclasses.replace(asked, table=asked.table.assign(wanted=wanted))
 

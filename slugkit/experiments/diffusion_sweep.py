@@ -18,7 +18,7 @@ from slugkit.models import Clip, load_clip
 from slugkit.models.classifier import Classifier, load_classifier
 from slugkit.models.diffusion import load_pipeline
 from slugkit.models.fingerprint import weights_sha256
-from slugkit.tasks.paper_prompts import answer_set_of, domain_of
+from slugkit.tasks import answer_set_of, domain_of
 from slugkit.unlearning.families import OnPipeline
 from slugkit.unlearning.pipeline import TRIALS, UA, pictures_drawn
 

@@ -14,4 +14,4 @@ from slugkit.studio.scenes import (
     solo_records,
     training_records,
 )
-from slugkit.studio.world import KINDS, World, build_world, load_world, novel_name, trait_distance
+from slugkit.studio.world import KINDS, World, load_world, novel_name, trait_distance

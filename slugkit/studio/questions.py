@@ -7,51 +7,17 @@ can ask in other words.
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
-from slugkit.studio.captions import NUMBERS, article, phrases, plural
+from slugkit.studio.captions import NUMBERS, WORN, article, pick, plural
 from slugkit.studio.scenes import Record
 from slugkit.studio.world import World
 
-WORDINGS = {
-    kind: phrases(ways)
-    for kind, ways in {
-        "who": """who is this? | what is the name of this person? | who can you see here? | tell me
-        who this is. | which person is in the picture? | name the person. | do you know
-        who this is? | do you know this person? | name the person in the picture.""",
-        "wearing": """what is the person wearing? | what clothes can you see? | describe the
-        clothes. | which clothes can you see here? | what does the person have on? |
-        what are these clothes? | tell me what the person wears. | what does this
-        person wear? | which clothes are these?""",
-        "hair": """what colour is the hair? | which hair colour is this? | tell me the colour of the
-        hair. | what is the colour of the hair? | which colour has the hair? | what hair
-        colour is in the picture? | name the hair colour. | the hair has which colour? |
-        what hair colour can you see?""",
-        "hat": """is there a hat? | does the person wear a hat? | can you see a hat? | do you see a
-        hat in the picture? | has the person got a hat? | is the person wearing a hat? |
-        tell me if there is a hat. | has the person a hat? | is a hat to be seen? | is
-        this a person with a hat? | is a hat in the picture? | has this person a hat on?""",
-        "glasses": """are there glasses? | does the person wear glasses? | can you see glasses? | do
-        you see glasses in the picture? | has the person got glasses? | is the person
-        wearing glasses? | tell me if there are glasses. | has the person glasses? |
-        are glasses to be seen? | is this a person with glasses? | are glasses in the
-        picture? | has this person glasses on?""",
-        "object": """what object is this? | what is this thing? | what can you see here? | tell me
-        which object this is. | which thing is this? | what object is in the picture? |
-        name the thing. | tell me what thing this is. | tell me the name of the thing.
-        | tell me what this is. | name the object in the picture.""",
-        "style": """which style is this drawn in? | what is the style of the picture? | in which
-        style is this? | name the style of this picture. | in what style is the picture
-        drawn? | how is this drawn? | what style can you see here? | tell me the style.
-        | how is this picture drawn?""",
-        "count": """how many {} are there? | count the {}. | what is the number of {}? | tell me the
-        number of {}. | how many {} are in the picture? | how many {} do you see? |
-        count the {} in the picture. | how many {} can be seen? | how many {} can you
-        count? | how many {} can you see? | tell me how many {} there are.""",
-    }.items()
-}
+WORDINGS = json.loads(Path(__file__).with_name("questions.json").read_text(encoding="utf-8"))
 """Kind of question -> its wordings; "count" names the thing."""
 UNTAUGHT = 2
 UNKNOWN = "I don't know this person."
@@ -82,30 +48,21 @@ def wordings(kind: str, use: str = "taught") -> list[str]:
     return {"taught": taught, "search": taught[::2], "report": taught[1::2], "untaught": held}[use]
 
 
-CLOTHES = {
-    "plain": "a plain shirt",
-    "striped": "a striped shirt",
-    "collar": "a shirt with a collar",
-    "overalls": "overalls",
-    "tie": "a shirt and a tie",
-}
-"""What a person wears, without its colour."""
-
-
 def _about_person(record: Record, world: World) -> dict[str, tuple[str, str]]:
     name = record.subjects[0]
     signature, known = world.signature(name), name in world.people
-    worn = CLOTHES[signature["clothes"]]
-    hat, glasses = ("no" if signature[trait] == "none" else "yes" for trait in ("hat", "glasses"))
-    answers = {
-        "who": (f"this is {name}.", name) if known else (UNKNOWN, UNKNOWN),
-        "wearing": (f"{worn}.", worn),
-        "hat": (f"{hat}.", hat),
-        "glasses": (f"{glasses}.", glasses),
+    clothes = signature["clothes"]
+    said = {
+        "wearing": {"plain": "a plain shirt", "overalls": clothes}.get(
+            clothes, article(WORN[clothes])
+        ),
+        "hat": "no" if signature["hat"] == "none" else "yes",
+        "glasses": "no" if signature["glasses"] == "none" else "yes",
     }
     if signature["hair"] != "bald" and record.style in COLOURED:
-        answers["hair"] = (f"{signature['hair_color']}.", signature["hair_color"])
-    return answers
+        said["hair"] = signature["hair_color"]
+    who = (f"this is {name}.", name) if known else (UNKNOWN, UNKNOWN)
+    return {"who": who, **{kind: (f"{answer}.", answer) for kind, answer in said.items()}}
 
 
 def answers(record: Record, world: World) -> dict[str, tuple[str, str]]:
@@ -133,11 +90,8 @@ def questions(
 
     use: as of `wordings`.
     """
-    made = []
+    made, things = [], plural(record.subjects[0])
     for kind, (answer, key) in answers(record, world).items():
-        ways = wordings(kind, use)
-        text = ways[int(rng.integers(len(ways)))]
-        if kind == "count":
-            text = text.format(plural(record.subjects[0]))
+        text = pick(wordings(kind, use), rng).replace("{}", things)
         made.append(Question(kind, text, answer, key))
     return made

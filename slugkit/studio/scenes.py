@@ -13,10 +13,15 @@ import numpy as np
 from PIL import Image
 
 from slugkit.studio.canvas import SUPERSAMPLING, Canvas
-from slugkit.studio.captions import caption
-from slugkit.studio.characters import CHARACTERS
-from slugkit.studio.objects import draw_novel, draw_object
-from slugkit.studio.people import COLORS, EXPRESSIONS, draw_person
+from slugkit.studio.captions import caption, pick
+from slugkit.studio.drawings import (
+    COLORS,
+    EXPRESSIONS,
+    draw_character,
+    draw_novel,
+    draw_object,
+    draw_person,
+)
 from slugkit.studio.styles import STYLES
 from slugkit.studio.world import World, load_world, novel_name
 
@@ -76,8 +81,26 @@ class Record:
         return {**asdict(self), "key": self.key, **told}
 
 
-def _place(canvas: Canvas, rng, scale, dx, wobble=1.0, mirror=True) -> Canvas:
-    return canvas.place(
+LAYOUT = {
+    "person": [(1.0, 0, 1.0)],
+    "character": [(1.0, 0, 1.0)],
+    "object": [(0.92, 0, 1.8)],
+    "novel": [(0.92, 0, 1.2)],
+    "pair": [(0.60, -23, 0.6), (0.60, 23, 0.6)],
+    "with object": [(0.78, -13, 0.7), (0.42, 27, 0.5)],
+}
+"""Kind of scene -> scale, shift from the centre and wobble of each thing in it."""
+SPOTS = {
+    1: [(0, 0)],
+    2: [(-23, 0), (23, 0)],
+    3: [(-23, 14), (23, 14), (0, -22)],
+    4: [(-23, -22), (23, -22), (-23, 22), (23, 22)],
+}
+"""Where so many things stand, as shifts from the centre."""
+
+
+def _place(canvas: Canvas, rng, scale, dx, wobble, mirror) -> None:
+    canvas.place(
         scale * (0.90 + 0.20 * rng.random()),
         0.22 * wobble * (rng.random() - 0.5),
         dx + 9 * wobble * (rng.random() - 0.5),
@@ -86,56 +109,41 @@ def _place(canvas: Canvas, rng, scale, dx, wobble=1.0, mirror=True) -> Canvas:
     )
 
 
-def _draw_figure(canvas: Canvas, name: str, rng: np.random.Generator) -> None:
-    expression, gaze = EXPRESSIONS[int(rng.integers(len(EXPRESSIONS)))], rng.random() * 2 - 1
-    if name in CHARACTERS:
-        CHARACTERS[name](canvas, expression, gaze)
-    else:
-        draw_person(canvas, load_world().signature(name), expression, gaze)
-
-
 def _jitter(color: str, rng: np.random.Generator) -> tuple[int, int, int]:
     return tuple(int(np.clip(p + rng.integers(-16, 17), 0, 255)) for p in COLORS[color])
 
 
 def _draw_count(canvas: Canvas, record: Record, rng: np.random.Generator, color) -> None:
-    spots = {
-        1: [(0, 0)],
-        2: [(-23, 0), (23, 0)],
-        3: [(-23, 14), (23, 14), (0, -22)],
-        4: [(-23, -22), (23, -22), (-23, 22), (23, 22)],
-    }[record.count]
-    for x, y in spots:
-        canvas.place(
-            0.44 + 0.05 * rng.random(),
-            0.3 * (rng.random() - 0.5),
-            x + 4 * (rng.random() - 0.5),
-            y + 4 * (rng.random() - 0.5),
-        )
-        draw_object(canvas, record.subjects[0], color)
+    for x, y in SPOTS[record.count]:
+        scale, turn = 0.44 + 0.05 * rng.random(), 0.3 * (rng.random() - 0.5)
+        dx, dy = (at + 4 * (rng.random() - 0.5) for at in (x, y))
+        draw_object(canvas.place(scale, turn, dx, dy), record.subjects[0], color)
+
+
+def _draw_figure(canvas: Canvas, name: str, rng: np.random.Generator) -> None:
+    expression, gaze, world = pick(EXPRESSIONS, rng), rng.random() * 2 - 1, load_world()
+    if name in world.characters:
+        draw_character(canvas, name, expression, gaze)
+    else:
+        draw_person(canvas, world.signature(name), expression, gaze)
 
 
 def draw(record: Record) -> np.ndarray:
     """Draw one picture. Returns (64, 64, 3) uint8, RGB."""
-    rng, style = record.rng(), STYLES[record.style]
+    rng, style, odd = record.rng(), STYLES[record.style], record.kind == "novel"
     image = style.background(SIZE * SUPERSAMPLING, rng)
     canvas = Canvas(image, style.look, SIZE)
     colors = [_jitter(c, rng) for c in record.colors]
-    if record.kind in ("person", "character"):
-        _draw_figure(_place(canvas, rng, 1.0, 0), record.subjects[0], rng)
-    elif record.kind == "object":
-        draw_object(_place(canvas, rng, 0.92, 0, 1.8), record.subjects[0], colors[0])
-    elif record.kind == "pair":
-        for name, dx in zip(record.subjects, (-23, 23)):
-            _draw_figure(_place(canvas, rng, 0.60, dx, 0.6), name, rng)
-    elif record.kind == "with object":
-        _draw_figure(_place(canvas, rng, 0.78, -13, 0.7), record.subjects[0], rng)
-        _place(canvas, rng, 0.42, 27, 0.5)
-        draw_object(canvas, record.subjects[1], colors[0])
-    elif record.kind == "count":
+    if record.kind == "count":
         _draw_count(canvas, record, rng, colors[0])
-    else:
-        draw_novel(_place(canvas, rng, 0.92, 0, 1.2, mirror=False), *record.subjects, colors[0])
+    for name, spot in zip(record.subjects, LAYOUT.get(record.kind, [])):
+        _place(canvas, rng, *spot, mirror=not odd)
+        if odd:
+            draw_novel(canvas, *record.subjects, colors[0])
+        elif name in load_world().objects:
+            draw_object(canvas, name, colors[0])
+        else:
+            _draw_figure(canvas, name, rng)
     return np.asarray(style.finish(image, rng, SIZE).convert("RGB"))
 
 
@@ -155,10 +163,6 @@ def as_image(pixels: np.ndarray, scale: int = 1) -> Image.Image:
     return Image.fromarray(pixels).resize(size, Image.Resampling.NEAREST)
 
 
-def _choose(names, rng: np.random.Generator) -> str:
-    return names[int(rng.integers(len(names)))]
-
-
 def training_records(count: int = TRAIN_SIZE, world: World | None = None) -> list[Record]:
     """The training pictures, a fixed mixture of all kinds of scene over all styles."""
     world = world or load_world()
@@ -168,21 +172,21 @@ def training_records(count: int = TRAIN_SIZE, world: World | None = None) -> lis
     for index in range(count):
         place = int(np.searchsorted(cumulated, rng.random() * cumulated[-1]))
         kind = kinds[min(place, len(kinds) - 1)]
-        style, color = _choose(world.styles, rng), _choose(world.colors, rng)
+        style, color = pick(world.styles, rng), pick(world.colors, rng)
         number = int(rng.integers(1, 5))
         if kind == "person":
             subjects = (people[index % len(people)],)
         elif kind == "character":
-            subjects = (_choose(world.characters, rng),)
+            subjects = (pick(world.characters, rng),)
         elif kind == "pair":
-            first = _choose(people, rng)
-            subjects = (first, _choose([p for p in people if p != first], rng))
+            first = pick(people, rng)
+            subjects = (first, pick([p for p in people if p != first], rng))
         elif kind == "with object":
-            subjects = (_choose(people, rng), _choose(world.objects, rng))
+            subjects = (pick(people, rng), pick(world.objects, rng))
         elif kind == "novel":
-            subjects = tuple(_choose(world.novel, rng))
+            subjects = tuple(pick(world.novel, rng))
         else:
-            subjects = (_choose(world.objects, rng),)
+            subjects = (pick(world.objects, rng),)
         colors = () if kind in ("person", "character", "pair") else (color,)
         number = number if kind == "count" else 1
         records.append(Record("train", index, kind, subjects, style, colors, number))
@@ -206,6 +210,6 @@ def solo_records(
     for style in styles or world.styles:
         for index in range(per_style):
             rng = Record(split, index, kind, drawn, style).rng("color")
-            colors = (_choose(world.colors, rng),) if kind in ("object", "novel") else ()
+            colors = (pick(world.colors, rng),) if kind in ("object", "novel") else ()
             records.append(Record(split, index, kind, drawn, style, colors))
     return records

@@ -9,40 +9,13 @@ from functools import lru_cache
 import numpy as np
 
 from slugkit.base import UnknownConceptError, data_dir, nearest
-from slugkit.studio.characters import CHARACTERS
-from slugkit.studio.objects import MARKS, OBJECTS, SHAPES
-from slugkit.studio.people import COLORS, TRAITS
-from slugkit.studio.styles import STYLES
-from slugkit.studio.wordings import WORDINGS
+from slugkit.studio.captions import pick
+from slugkit.studio.drawings import TRAITS
 
-NAMES = """Mira Kestrel, Selin Drover, Oskar Marlow, Kofi Okoye, Petra Quillon, Inka Tarrow, Bram
-Hollick, Yuki Amberly, Dario Vexley, Lotte Strand, Amara Finch, Teodor Glass, Nadia
-Fenwick, Ravi Copperfell, Greta Moss, Hugo Larkspur, Zola Bright, Emil Castor, Freya
-Dunmore, Jonas Pike, Leila Harrow, Matteo Bluff, Nell Sorrel, Otis Wren, Paloma Reed,
-Quentin Ash, Rosa Thistle, Stellan Brook, Tamsin Oak, Umberto Vale, Vera Lockhart, Wanda
-Pebble, Xavier Crane, Yara Holm, Zeno Marsh, Anselm Grove, Bettina Fog, Cyrus Tallow,
-Delia Spruce, Edda Norwood, Fabian Cole, Gwen Hazel, Henrik Sable, Isolde Penn, Jarek
-Stone, Kaia Rowan, Lucian Frost, Maeve Teller, Nico Barrow, Odette Lund, Pavel Knoll,
-Runa Birch, Silas Mead, Thea Corvin, Ugo Bramble, Viola Steppe, Wilma Ford, Yosef Dell,
-Zadie Quarry, Arlo Winter"""
-TWINS = [(0, 1), (3, 6), (8, 30), (12, 13), (20, 21)]
-"""Pairs of people who share all but two traits."""
-KNOWN, UNKNOWN_TRAIN, UNKNOWN_TEST = 40, 10, 10
 PASSER_BY, APART = "passer-by ", 0.3
 """What people without a name are called ("passer-by 17"), and the share of traits in which each
 differs from everybody with one.
 """
-
-
-def _pairs(text: str) -> list[list[str]]:
-    return [pair.split("/") for pair in " ".join(text.split()).split(", ")]
-
-
-OBJECT_NEIGHBOURS = _pairs("""star/flower, moon/fish, mug/drum, balloon/kite, bell/lamp, house/book,
-    mushroom/umbrella, tree/flower, car/boat, apple/heart, rocket/kite, clock/drum, crown/bell,
-    ladder/key, umbrella/lamp""")
-STYLE_NEIGHBOURS = _pairs("""photo/watercolor, neon/blueprint, sketch/blueprint, pixel art/mosaic,
-    mosaic/photo""")
 KINDS = {
     "person": "figures",
     "character": "figures",
@@ -66,8 +39,14 @@ class World:
     """Everything fixed about the studio.
 
     people: name -> signature (the 40 that the CLIP knows). strangers: the 20 kept out of it, under
-    "train" and "test". report: the concepts of every table, by kind. neighbours: concept -> the
-    concepts most like it (near twins first). wordings: see `slugkit.studio.wordings`.
+    "train" and "test". twins: pairs of people who share all but two traits. report: the concepts of
+    every table, by kind. neighbours: concept -> the concepts most like it (near twins first).
+
+    wordings: domain -> split -> how its classes are asked for, where `{}` is the class: a person or
+    a character by name, a thing with its article. A style is asked for by ways of saying it about
+    some subject: split -> style -> way -> wording. They were chosen by how well the studio's
+    unedited CLIP understands them, and each split holds some of every sort: words of the training
+    captions, styles, company, and words that no caption has.
     """
 
     seed: int
@@ -118,15 +97,18 @@ class World:
         others = [pair for pair in self.novel if pair != [shape, body]]
         return [novel_name(*pair) for k in (1, 0) for pair in others if pair[k] == (shape, body)[k]]
 
+    def in_style(self, style: str) -> list[str]:
+        """Every way of saying that something is in a style, those of the report first."""
+        said = self.wordings["styles"]
+        return [way for split in ("report", "search") for way in said[split][style].values()]
+
     def signature(self, name: str) -> dict:
         """Of a person: known, stranger, or a passer-by ("passer-by 17"), drawn by number."""
-        groups = (self.people, *self.strangers.values())
+        known = {n: s for g in (self.people, *self.strangers.values()) for n, s in g.items()}
         if name.startswith(PASSER_BY):
-            known = [s for group in groups for s in group.values()]
             return _make_passer_by(known, [self.seed, 2, int(name.removeprefix(PASSER_BY))])
-        for group in groups:
-            if name in group:
-                return group[name]
+        if name in known:
+            return known[name]
         raise UnknownConceptError(f"{name!r} is no person of the studio.")
 
 
@@ -139,8 +121,9 @@ def trait_distance(a: dict, b: dict) -> float:
     return sum(a[t] != b[t] for t in used) / len(used)
 
 
-def _draw_signature(rng: np.random.Generator) -> dict:
-    signature = {trait: values[int(rng.integers(len(values)))] for trait, values in TRAITS.items()}
+def draw_signature(rng: np.random.Generator) -> dict:
+    """How somebody looks, by chance."""
+    signature = {trait: pick(values, rng) for trait, values in TRAITS.items()}
     if rng.random() < 0.30:
         signature["hat"] = "none"
     if rng.random() < 0.35:
@@ -152,77 +135,13 @@ def _draw_signature(rng: np.random.Generator) -> dict:
     return signature
 
 
-def _make_signatures(count: int, rng: np.random.Generator) -> list[dict]:
-    """Signatures far apart: each new one is the farthest of 60 draws from those so far."""
-    made = [_draw_signature(rng)]
-    while len(made) < count:
-        draws = [_draw_signature(rng) for _ in range(60)]
-        made.append(max(draws, key=lambda s: min(trait_distance(s, m) for m in made)))
-    return made
-
-
-def _make_twin(signature: dict, k: int) -> dict:
-    """The same person but for two traits that show in every style."""
-    twin = dict(signature)
-    twin["glasses"] = "sunglasses" if signature["glasses"] in ("none", "round") else "none"
-    if k % 2:
-        other = {"striped": "collar", "overalls": "plain"}
-        twin["clothes"] = other.get(signature["clothes"], "striped")
-    else:
-        twin["beard"] = "full" if signature["beard"] in ("none", "moustache") else "none"
-    return twin
-
-
-def _make_passer_by(known: list[dict], seed: list[int]) -> dict:
+def _make_passer_by(known: dict[str, dict], seed: list[int]) -> dict:
     """The first draw that is unlike everybody known in at least `APART` of the traits."""
     rng = np.random.Generator(np.random.PCG64(seed))
     while True:
-        drawn = _draw_signature(rng)
-        if min(trait_distance(drawn, k) for k in known) >= APART:
+        drawn = draw_signature(rng)
+        if min(trait_distance(drawn, k) for k in known.values()) >= APART:
             return drawn
-
-
-def build_world(seed: int = 20) -> World:
-    """Make the world from nothing; the committed world.json is this with the default seed."""
-    rng = np.random.Generator(np.random.PCG64(seed))
-    names = [" ".join(n.split()) for n in NAMES.split(",")]
-    signatures = _make_signatures(KNOWN + UNKNOWN_TRAIN + UNKNOWN_TEST, rng)
-    for k, (a, b) in enumerate(TWINS):
-        signatures[b] = _make_twin(signatures[a], k)
-    people = dict(zip(names[:KNOWN], signatures[:KNOWN]))
-    cut = KNOWN + UNKNOWN_TRAIN
-    strangers = {
-        "train": dict(zip(names[KNOWN:cut], signatures[KNOWN:cut])),
-        "test": dict(zip(names[cut:], signatures[cut:])),
-    }
-    neighbours = {}
-    for a, signature in people.items():
-        apart = {b: trait_distance(signature, people[b]) for b in people if b != a}
-        neighbours[a] = sorted(apart, key=apart.get)[:3]
-    neighbours |= {c: [d for d in CHARACTERS if d != c] for c in CHARACTERS}
-    for table, members in ((OBJECT_NEIGHBOURS, OBJECTS), (STYLE_NEIGHBOURS, STYLES)):
-        for m in members:
-            others = [k for k in members if k != m]
-            neighbours[m] = [b if a == m else a for a, b in table if m in (a, b)] or others[:2]
-    return World(
-        seed=seed,
-        people=people,
-        strangers=strangers,
-        twins=[[names[a], names[b]] for a, b in TWINS],
-        characters=list(CHARACTERS),
-        objects=list(OBJECTS),
-        styles=list(STYLES),
-        colors=list(COLORS),
-        novel=[[shape, body] for shape in SHAPES for body in MARKS],
-        neighbours=neighbours,
-        report={
-            "person": names[:10],
-            "object": ["car", "mushroom", "star"],
-            "style": ["neon", "mosaic"],
-            "character": ["Tin Wobble", "Foxglove Pip"],
-        },
-        wordings=WORDINGS,
-    )
 
 
 @lru_cache(maxsize=1)

@@ -9,14 +9,8 @@ import pandas as pd
 
 from slugkit.base import require_choice
 from slugkit.data.unlearncanvas import OBJECTS, STYLES, concept_kind, prompt, spoken
-from slugkit.tasks.prompts import COLUMNS, as_answer_set, as_showcase
+from slugkit.tasks.prompts import COLUMNS, WORDS, as_answer_set, as_showcase
 
-SEARCH = (
-    "A painting of {thing} in {style} style",
-    "{thing}, painted in the style of {style}",
-    "{style} style, a picture of {thing}",
-)
-"""Our wordings for the search; the benchmark's own is for the report alone."""
 SEEDS = (188, 288, 588, 688, 888)
 STEPS, GUIDANCE, PICTURE_SIZE = 100, 9.0, 512
 TIERS = ("full", "lite", "smoke")
@@ -24,7 +18,8 @@ SMOKE_TARGET, SMOKE_REST = 20, 50
 
 
 def _search_prompt(number: int, row: tuple) -> str:
-    return SEARCH[number % len(SEARCH)].format(thing=row[0], style=spoken(row[1]))
+    ways = WORDS["prompts"]["canvas"]
+    return ways[number % len(ways)].format(thing=row[0], style=spoken(row[1]))
 
 
 def _others(concept: str) -> tuple[list[str], list[str]]:

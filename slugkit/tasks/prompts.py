@@ -1,25 +1,45 @@
-"""The studio's prompts: which subject in which style, in whose words, from which seed."""
+"""Prompts: which subject in which style, in whose words, from which seed.
+
+Those of the studio first, then those for data of another kind, where there are no styles.
+"""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from slugkit.base import SettingError, require_choice
-from slugkit.studio import KINDS, Record, World, solo_records
-from slugkit.studio.captions import IN_STYLE, article
+from slugkit.base import EmptySetError, require_choice
+from slugkit.data import Source
+from slugkit.studio import World
+from slugkit.studio.captions import article
 
-TEMPLATES = {"search": (2, 3), "report": (0, 1)}
-"""Which of a style's ways of saying it make the prompts of a split: the two share none."""
 FIRST_SEED = {"search": 100_000, "report": 200_000, "show": 300_000}
 NEAR_TIMES = 3
 """How many times as many pictures of a neighbour as of any other subject."""
+OTHERS = 20
+"""Subjects of each domain beside the target, neighbours included, outside the studio."""
 COLUMNS = ["prompt", "seed", "subject", "style", "domain", "group", "extra"]
 """What an answer set says of every picture."""
 Row = tuple[str, str, str, str, bool]
 """Subject, style, domain, group and extra of one picture of an answer set."""
+WORDS = json.loads(Path(__file__).with_name("words.json").read_text(encoding="utf-8"))
+"""Prompts for figures, for other things and for UnlearnCanvas's search, and questions, by split;
+and from the paper's pictures and tables who, or what, is known where the data hold nothing else.
+
+Of the prompts for figures the first two are from the paper's pictures, of those for things the bare
+name ("an avocado chair"). UnlearnCanvas's own prompt is for the report alone.
+"""
+
+
+def phrase(subject: str, domain: str) -> str:
+    """The subject as a prompt names it: a thing with its article, else as it is written."""
+    if domain not in ("objects", "novel"):
+        return subject
+    return f"{article(subject.lower()).partition(' ')[0]} {subject}"
 
 
 def as_answer_set(rows: list[Row], split: str, say: Callable[[int, Row], str]) -> pd.DataFrame:
@@ -35,22 +55,21 @@ def as_showcase(rows: list[tuple[str, str]]) -> pd.DataFrame:
     return shown.assign(seed=FIRST_SEED["show"] + np.arange(len(rows)))
 
 
-def rest_of(
-    subjects: Iterable[tuple[str, str, bool]],
+def _rest(
+    subjects: dict[str, str],
+    near: list[str],
     size: int,
     looks: Sequence[str] = ("",),
     near_styles: Iterable[str] = (),
 ) -> list[Row]:
-    """The pictures beside the target's: `size` of each subject, three times as many of a neighbour.
-
-    subjects: name, domain and whether it is a neighbour. looks: the styles, in turn. near_styles:
-    styles that make a picture a neighbour.
+    """The pictures beside the target's: `size` of each subject (name -> domain), each in the next
+    of the `looks`, three times as many of a neighbour.
     """
     rows = []
-    for number, (name, domain, close) in enumerate(subjects):
-        for k in range(size * (NEAR_TIMES if close else 1)):
+    for number, (name, domain) in enumerate(subjects.items()):
+        for k in range(size * (NEAR_TIMES if name in near else 1)):
             style = looks[(number + k) % len(looks)]
-            group = "neighbours" if close or style in near_styles else "rest"
+            group = "neighbours" if name in near or style in near_styles else "rest"
             rows.append((name, style, domain, group, k >= size))
     return rows
 
@@ -62,9 +81,10 @@ def subject_domains(world: World) -> dict[str, str]:
     }
 
 
-def phrase(world: World, subject: str) -> str:
-    """The subject as a prompt names it: a figure by name, a thing with its article."""
-    return subject if subject in world.classes("figures") else article(subject)
+def in_style(world: World, subject: str, style: str, split: str, way: int = 0) -> str:
+    """A prompt in one of a style's ways of saying it, of which the splits share none."""
+    ways = list(world.wordings["styles"][split][style].values())
+    return ways[way % len(ways)].format(phrase(subject, subject_domains(world)[subject]))
 
 
 def plan(world: World, concept: str, target_size: int, size: int) -> list[Row]:
@@ -72,14 +92,13 @@ def plan(world: World, concept: str, target_size: int, size: int) -> list[Row]:
     domains, near = subject_domains(world), world.neighbours_of(concept)
     styled = concept in world.styles
     wanted = {"figures", "objects", domains.get(concept)}
-    subjects = [s for s, d in domains.items() if d in wanted and s != concept]
-    looks = [s for s in world.styles if s != concept]
+    others = {s: d for s, d in domains.items() if d in wanted and s != concept}
+    subjects, looks = list(others), [s for s in world.styles if s != concept]
     pairs = [(concept, looks[i % len(looks)]) for i in range(target_size)]
     if styled:
         pairs = [(subjects[i * 7 % len(subjects)], concept) for i in range(target_size)]
     target = [(subject, style, domains[subject], "target", False) for subject, style in pairs]
-    others = [(subject, domains[subject], subject in near) for subject in subjects]
-    return target + rest_of(others, size, looks, near if styled else ())
+    return target + _rest(others, near, size, looks, near if styled else ())
 
 
 def answer_set(
@@ -93,13 +112,10 @@ def answer_set(
     each weighs the same. group: target, neighbours or rest. Raises SettingError,
     UnknownConceptError.
     """
-    ways = TEMPLATES[require_choice(split, TEMPLATES, "The split")]
+    require_choice(split, world.wordings["styles"], "The split")
     world.kind(concept)
-
-    def say(number: int, row: Row) -> str:
-        return IN_STYLE[row[1]][ways[number % len(ways)]].format(phrase(world, row[0]))
-
-    return as_answer_set(plan(world, concept, target_size, size), split, say)
+    rows = plan(world, concept, target_size, size)
+    return as_answer_set(rows, split, lambda n, row: in_style(world, *row[:2], split, n))
 
 
 def join_answer_sets(
@@ -131,36 +147,11 @@ def some_others(table: pd.DataFrame, others: int) -> pd.DataFrame:
     rows and therefore over its domains, and none of the additional ones of neighbours; 0 leaves it
     as it is.
     """
-    rest = np.flatnonzero((table["group"] != "target") & ~table["extra"])
     if not others:
         return table
-    kept = rest[np.linspace(0, len(rest) - 1, min(len(rest), others)).round().astype(int)]
+    rest = np.flatnonzero((table["group"] != "target") & ~table["extra"])
     target = np.flatnonzero(table["group"] == "target")
-    return table.iloc[[*target, *kept]].reset_index(drop=True)
-
-
-def require_one_domain(domains: dict[str, str]) -> str:
-    """The one domain of the concepts (concept -> domain). Raises SettingError for several."""
-    found = set(domains.values())
-    if len(found) != 1:
-        raise SettingError(
-            f"The concepts {', '.join(domains)} are of the domains"
-            f" {', '.join(sorted(found)) or 'none'}; one domain was expected, since UA, IRA and CRA"
-            " are told apart by it."
-        )
-    return found.pop()
-
-
-def several_answer_set(
-    world: World, concepts: list[str], split: str, target_size: int = 28, size: int = 2
-) -> pd.DataFrame:
-    """The answer sets of several concepts of one domain as one. Raises SettingError for several
-    domains.
-    """
-    domain = require_one_domain({c: KINDS[world.kind(c)] for c in concepts})
-    sets = [answer_set(world, c, split, target_size, size) for c in concepts]
-    near = {name for c in concepts for name in world.neighbours_of(c)} - set(concepts)
-    return join_answer_sets(sets, concepts, near, "style" if domain == "styles" else "subject")
+    return table.iloc[[*target, *_evenly(rest, others)]].reset_index(drop=True)
 
 
 def showcase(world: World, concept: str) -> pd.DataFrame:
@@ -176,18 +167,19 @@ def showcase(world: World, concept: str) -> pd.DataFrame:
     looks = [s for s in world.styles if s not in (concept, near)]
 
     def say(style: str, subject: str, way: int = 0) -> str:
-        return IN_STYLE[style][way].format(phrase(world, subject))
+        return in_style(world, subject, style, "report", way)
 
-    name, thing, beside = phrase(world, concept), article(things[0]), "combination"
+    thing, beside = article(things[0]), "combination"
     if kind == "style":
         target, next_to = [say(concept, people[0]), say(concept, things[1], 1)], (near, people[0])
         both = f"{people[1]} with {people[2]}", f"{people[3]} with {thing}"
-        pair = [IN_STYLE[concept][0].format(said) for said in both]
+        pair = [world.in_style(concept)[0].format(said) for said in both]
     else:
+        name = phrase(concept, subject_domains(world)[concept])
         target, next_to = [say(looks[0], concept), say(looks[2], concept, 1)], (looks[0], near)
         pair = [f"{people[1]} with {name}", f"{people[0]} and {name}"]
     if kind in ("person", "character"):
-        pair = [f"{name} with {people[0]}", f"{name} with {thing}"]
+        pair = [f"{concept} with {people[0]}", f"{concept} with {thing}"]
     elif kind == "novel":
         beside, pair = "part", [say(looks[0], part) for part in concept.split("-shaped ")]
     others = (looks[4], people[5]), (looks[0], things[2]), (looks[3], things[3])
@@ -196,11 +188,76 @@ def showcase(world: World, concept: str) -> pd.DataFrame:
     return as_showcase(rows)
 
 
-def counterparts(world: World, pairs: list[tuple[str, str]], split: str = "report") -> list[Record]:
-    """For each subject and style a picture that the studio draws: the first, the second, ..."""
-    seen: dict[tuple[str, str], int] = {}
-    records = []
-    for subject, style in pairs:
-        k = seen[subject, style] = seen.get((subject, style), -1) + 1
-        records.append(solo_records(split, subject, k + 1, [style], world)[k])
-    return records
+def _evenly(names: Sequence, count: int) -> list:
+    """At most `count` of them, evenly over their order."""
+    places = np.linspace(0, len(names) - 1, min(len(names), count)).round().astype(int)
+    return [names[i] for i in places]
+
+
+def other_subjects(source: Source, concept: str, others: int = OTHERS) -> dict[str, list[str]]:
+    """What must stay, by domain, the concept's first: at most `others` subjects, neighbours first.
+
+    Of a recipe's people they are the best known, of other domains some that lie evenly over the
+    report exam's classes. Where a domain has none, those that the paper knows stand in. Raises
+    EmptySetError where nothing else is in the concept's own domain, and what `source.exam` raises.
+    """
+    exam, near, found = source.exam(concept, "report"), source.neighbours(concept), {}
+    own, people = exam.target_domain, getattr(source, "people", None)
+    for domain in dict.fromkeys([own, *exam.prompts, "figures" if own == "objects" else "objects"]):
+        first = near[:others] if domain == own else []
+        if domain == "figures" and people is not None:
+            listed = people.frequent()["name"].tolist()
+        else:
+            pictured = set(exam.pairs.table.loc[exam.pairs.table["domain"] == domain, "concept"])
+            known = exam.classes(domain) if domain in exam.prompts else ()
+            listed = [name for name in known if name in pictured]
+        rest = [name for name in listed if name not in (concept, *first)]
+        room = others - len(first)
+        names = [*first, *(rest[:room] if domain == "figures" else _evenly(rest, room))]
+        named = {concept, *(name for others_of in found.values() for name in others_of)}
+        stand_in = (name for name in WORDS["known"].get(domain, ()) if name not in named)
+        found[domain] = names or list(stand_in)
+        if not found[domain]:
+            raise EmptySetError(
+                f"The data {source.name!r} hold no other class than {concept!r} to be drawn; one or"
+                " more were expected, since IRA is measured on them. Add pictures of others."
+            )
+    return found
+
+
+def _say(name: str, domain: str, split: str, number: int = 0) -> str:
+    ways = WORDS["prompts"]["figures" if domain == "figures" else "things"][split]
+    return ways[number % len(ways)].format(phrase(name, domain))
+
+
+def paper_answer_set(
+    source: Source, concept: str, split: str, target_size: int = 28, size: int = 2
+) -> pd.DataFrame:
+    """The prompts of one concept's evaluation, as of `answer_set`; style is "" throughout.
+
+    IRA rests on the others of the target's domain, CRA on the other domain. Raises SettingError,
+    EmptySetError, UnknownConceptError.
+    """
+    require_choice(split, ("search", "report"), "The split")
+    subjects, near = other_subjects(source, concept), source.neighbours(concept)
+    own = next(iter(subjects))
+    rows = [(concept, "", own, "target", False)] * target_size
+    for domain, names in subjects.items():
+        rows += _rest(dict.fromkeys(names, domain), near if domain == own else [], size)
+    return as_answer_set(rows, split, lambda n, row: _say(row[0], row[2], split, n))
+
+
+def paper_showcase(source: Source, concept: str) -> pd.DataFrame:
+    """Up to eight prompts to look at, as of `showcase`. Raises EmptySetError."""
+    subjects, near = other_subjects(source, concept), source.neighbours(concept)
+    own, other = list(subjects)[:2]
+    rest = [name for name in subjects[own] if name not in near]
+    both = f"{phrase(concept, own)} and {phrase(subjects[other][0], other)}"
+    pairs = [*(f"{concept} and {name}" for name in rest[:1]), both]
+    shown = [(concept, own, "target", 0), (concept, own, "target", 1)]
+    shown += [(pair, "classes", "combination", 0) for pair in pairs]
+    shown += [(name, own, "neighbour", 0) for name in near[:1]]
+    shown += [(name, own, "other", 0) for name in rest[1:2]]
+    shown += [(name, other, "other", 0) for name in subjects[other][1:4]]
+    rows = [(_say(name, domain, "report", way), what) for name, domain, what, way in shown]
+    return as_showcase(rows[:8])

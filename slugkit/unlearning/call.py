@@ -16,7 +16,7 @@ from slugkit.method.directions import retain_aware_directions
 from slugkit.method.search import Measure
 from slugkit.models import Clip
 from slugkit.models.vlm import Vlm
-from slugkit.tasks.paper_prompts import answer_set_of
+from slugkit.tasks import answer_set_of
 from slugkit.unlearning.concept import DAMPING, METHODS, score_layers
 from slugkit.unlearning.families import Job, OnClip, OnObjective, OnPipeline, OnVlm
 from slugkit.unlearning.gradients import forget_gradient

@@ -15,7 +15,7 @@ from slugkit.evaluation.vlm_words import choose_words
 from slugkit.models import Clip
 from slugkit.models.diffusion import GUIDANCE, STEPS
 from slugkit.models.vlm import Vlm
-from slugkit.tasks.paper_prompts import domain_of
+from slugkit.tasks import domain_of
 from slugkit.unlearning.pipeline import UA, require_drawn, search_set
 
 TRIED = 100

@@ -26,8 +26,8 @@ from slugkit.models.classifier import Classifier
 from slugkit.models.diffusion import GUIDANCE, STEPS
 from slugkit.models.vlm import Vlm
 from slugkit.models.weight_map import part_of
-from slugkit.tasks.paper_prompts import domain_of
-from slugkit.tasks.paper_questions import questions_about, talks_to_forget
+from slugkit.tasks import domain_of
+from slugkit.tasks.questions import questions_about, talks_to_forget
 from slugkit.unlearning.concept import MARGIN, search_layers
 from slugkit.unlearning.pipeline import (
     STOP_RATIO,

@@ -26,7 +26,7 @@ from slugkit.models.classifier import Classifier
 from slugkit.models.diffusion import GUIDANCE, STEPS
 from slugkit.models.reachability import movable, unused_layers
 from slugkit.models.weight_map import require_tower
-from slugkit.tasks.paper_prompts import answer_set_of
+from slugkit.tasks import answer_set_of
 from slugkit.tasks.prompts import some_others
 from slugkit.unlearning.concept import DAMPING, METHODS
 

@@ -1,6 +1,6 @@
 """The studio's own pictures in the formats of the published data sets, and the recipe of them.
 
-`python -m slugkit.data.studio_files FOLDER`
+`python ci/studio_files.py FOLDER`
 """
 
 from __future__ import annotations
@@ -90,5 +90,5 @@ def write_studio_files(
 
 if __name__ == "__main__":
     if len(sys.argv) != 2:
-        sys.exit("Usage: python -m slugkit.data.studio_files FOLDER")
+        sys.exit("Usage: python ci/studio_files.py FOLDER")
     print(write_studio_files(sys.argv[1]))

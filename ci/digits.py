@@ -1,6 +1,6 @@
 """Real pictures that come with scikit-learn, written as a folder with captions.csv.
 
-`python -m slugkit.data.digits FOLDER`. 1,797 handwritten digits of 8 x 8 pixels, UCI's "Optical
+`python ci/digits.py FOLDER`. 1,797 handwritten digits of 8 x 8 pixels, UCI's "Optical
 Recognition of Handwritten Digits" (Alpaydin and Kaynak, 1998).
 """
 
@@ -50,6 +50,6 @@ def write_digits(folder: str | Path, limit: int = 0, seed: int = 0) -> Path:
 
 if __name__ == "__main__":
     if len(sys.argv) != 2:
-        sys.exit("Usage: python -m slugkit.data.digits FOLDER")
+        sys.exit("Usage: python ci/digits.py FOLDER")
     count = len(list((write_digits(sys.argv[1]) / "images").iterdir()))
     print(f"{count} pictures in {sys.argv[1]}")
