@@ -5,6 +5,7 @@ saved, loaded, asked.
 import numpy as np
 import pytest
 import torch
+from random_models import VLMS, vlm_of
 from test_acting import a_clip, wrapped
 
 from slugkit import studio
@@ -12,7 +13,6 @@ from slugkit.base import ModelLoadError, UnreadableImagesError
 from slugkit.data import drawn
 from slugkit.data.pictures import Pictures, whole_files
 from slugkit.models import load_clip
-from slugkit.models.random_weights import VLMS, vlm_of
 from slugkit.models.reachability import unused_layers
 from slugkit.models.vision_cache import Seen
 from slugkit.models.vlm import Vlm, as_batch, hidden_states, load_vlm, vision_tower
