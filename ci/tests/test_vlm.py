@@ -14,7 +14,7 @@ from slugkit.data import drawn
 from slugkit.data.pictures import Pictures, whole_files
 from slugkit.models import load_clip
 from slugkit.models.reachability import unused_layers
-from slugkit.models.vision_cache import Seen
+from slugkit.models.prefix_cache import Seen
 from slugkit.models.vlm import Vlm, as_batch, hidden_states, load_vlm, vision_tower
 from slugkit.models.weight_map import differences, locate
 from slugkit.studio.questions import UNKNOWN

@@ -14,7 +14,7 @@ from slugkit.evaluation.vlm_words import own_words
 from slugkit.models import load_clip
 from slugkit.models.activations import watched
 from slugkit.models.convert import vision_tower
-from slugkit.models.vision_cache import Seen
+from slugkit.models.prefix_cache import Seen
 from slugkit.models.vlm import Vlm
 from slugkit.models.weight_map import differences, locate
 from slugkit.studio import load_world

@@ -99,7 +99,7 @@ def hidden_states(
 ) -> torch.Tensor:
     """The language model's last hidden states, (N, L, width).
 
-    batch: as `Vlm.scripted` gives it. features: what `slugkit.models.vision_cache.Seen` gives.
+    batch: as `Vlm.scripted` gives it. features: what `slugkit.models.prefix_cache.Seen` gives.
     """
     # transformers takes them so
     together = torch.stack(features) if model.config.model_type == "vipllava" else list(features)

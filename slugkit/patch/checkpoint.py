@@ -24,7 +24,7 @@ from slugkit.base import PatchError, new_path
 from slugkit.models.hub import read_json
 from slugkit.patch.copies import PARTS, RECORD, Copies, Copy, folders
 from slugkit.patch.format import Patch
-from slugkit.patch.on_model import applied, apply, find, patches_on, remove, rows_of
+from slugkit.patch.on_model import applied, apply, find, part_for, patches_on, remove
 from slugkit.patch.record import load_record, save_record
 
 KEPT = frozenset(
@@ -50,12 +50,12 @@ def opened(source: Path) -> Copies:
     """
     copies = Copies(source)
     for folder in folders(source) if source.is_dir() else [source.parent]:
+
+        def in_folder(layer: str, folder: Path = folder) -> list[Copy]:
+            return [copy for copy in copies.of(layer) if copy.folder == folder]
+
         record = _record_of(source, source, folder)
         if record.is_file():
-
-            def in_folder(layer: str, folder: Path = folder) -> list[Copy]:
-                return [copy for copy in copies.of(layer) if copy.folder == folder]
-
             load_record(record, copies, in_folder)
     return copies
 
@@ -190,10 +190,10 @@ def remove_from_files(
     known = Copies(Path(base)).fitting(p) if base is not None else []
     freed = []
     for copy in copies.of(p.layer):
-        if p.sha256 in {on.sha256 for on in patches_on(copy)}:
+        recorded = p.sha256 in {on.sha256 for on in patches_on(copy)}
+        if recorded:
             remove(p, copy)
-            freed.append(id(copy))
-        elif known and _taken_from_base(p, copy, known):
+        if recorded or known and _taken_from_base(p, copy, known):
             freed.append(id(copy))
     if not freed:
         raise PatchError(
@@ -224,7 +224,7 @@ def _taken_from_base(p: Patch, copy: Copy, known: list[Copy]) -> bool:
         if same:
             mine.place.write(before)
             return True
-    if original or mine.weight[rows_of(p, mine.weight)].shape != p.shape:
+    if original or part_for(p, mine.weight).shape != p.shape:
         return False
     raise PatchError(
         f"the base with the patch for {p.concept!r} alone is not what layer {mine.name} of this"

@@ -6,7 +6,7 @@ a model with other names: canonical name -> weight, or a view of it in the canon
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -59,7 +59,7 @@ class Layer:
         if now == edited.written:
             return edited
         if now == sha256_tensor(edited.original):
-            self.forget()
+            del _REGISTRY[self.place.tensors[0]]
             return None
         raise _refusal(
             f"layer {self.name} was changed by something else since a patch was applied to it; the"
@@ -75,15 +75,11 @@ class Layer:
             self.place.write(new)
         else:
             self.place.write(original)
-            self.forget()
+            _REGISTRY.pop(self.place.tensors[0], None)
 
     def know(self, original: torch.Tensor, written: str, patches: dict[str, Patch]) -> None:
         """Remember that the layer holds these patches on this original."""
         _REGISTRY[self.place.tensors[0]] = Edited(self.name, original, written, patches)
-
-    def forget(self) -> None:
-        """What was done to the layer is no longer known."""
-        _REGISTRY.pop(self.place.tensors[0], None)
 
 
 def _refusal(what: str, advice: str) -> PatchError:
@@ -103,40 +99,36 @@ def find(layer: str, concept: str, model: Any) -> Layer:
         place = None
     if place is None:
         named = model.named_parameters() if hasattr(model, "named_parameters") else ()
-        close = nearest(name, [known for known, _ in named])
+        close = ", ".join(nearest(name, [known for known, _ in named]))
         raise _refusal(
             f"this model has no layer {name}, which the patch for {concept!r} edits",
-            f"The nearest names are {', '.join(close)}."
+            f"The nearest names are {close}."
             if close
             else "For a model with other names pass a dictionary: canonical name -> weight.",
         )
-    if any(tensor.is_meta for tensor in place.tensors):
-        raise _refusal(
-            f"layer {name} is not in memory: it was offloaded to disk, or never loaded",
-            "Apply the patch to the files (`slugkit patch apply`), or load the model without a"
-            " device_map that needs the disk.",
-        )
-    unused = unused_layers(model, [name])
-    if unused:
-        raise _refusal(
-            f"an edit of layer {name} cannot act: {unused[name]}", "Use the patch of another layer."
-        )
     kinds = {tensor.dtype for tensor in place.tensors}
-    if len(kinds) > 1 or not kinds <= set(PRECISIONS):
-        raise _refusal(
-            f"layer {name} has the type {', '.join(map(str, sorted(kinds, key=str)))}; float32,"
-            " float16 or bfloat16 was expected",
-            "Convert the model first.",
-        )
+    what = ""
+    if any(tensor.is_meta for tensor in place.tensors):
+        what = f"layer {name} is not in memory: it was offloaded to disk, or never loaded"
+        advice = "Apply the patch to the files (`slugkit patch apply`), or load without device_map."
+    elif unused := unused_layers(model, [name]):
+        what = f"an edit of layer {name} cannot act: {unused[name]}"
+        advice = "Use the patch of another layer."
+    elif len(kinds) > 1 or not kinds <= set(PRECISIONS):
+        found = ", ".join(sorted(map(str, kinds)))
+        what = f"layer {name} has the type {found}; float32, float16 or bfloat16 was expected"
+        advice = "Convert the model first."
+    if what:
+        raise _refusal(what, advice)
     return Layer(name, place, place.read())
 
 
-def rows_of(p: Patch, weight: torch.Tensor) -> slice:
-    """The rows of a whole weight that the patch edits: all, or those of q, k or v.
+def part_for(p: Patch, weight: torch.Tensor) -> torch.Tensor:
+    """The part of a whole weight that the patch edits: all of it, or the rows of q, k or v.
 
     Raises ShapeError, TypeError where it cannot be split.
     """
-    return part_rows(len(weight), split_layer(p.layer)[1])
+    return weight[part_rows(len(weight), split_layer(p.layer)[1])]
 
 
 def _in_a_part(p: Patch, model: Any, look: Callable[[Patch, Any], Found]) -> Found:
@@ -159,21 +151,21 @@ def _matched(p: Patch, model: Any) -> tuple[Layer, torch.Tensor, dict[str, Patch
     """The layer that the patch was made for, its original weight, and the patches on it."""
     layer = find(p.layer, p.concept, model)
     try:
-        rows = rows_of(p, layer.weight)
+        shape = part_for(p, layer.weight).shape
     except (ShapeError, TypeError) as error:
         raise _refusal(f"layer {p.layer} does not fit this model", str(error)) from error
-    if layer.weight[rows].shape != p.shape:
+    if shape != p.shape:
         raise _refusal(
-            f"layer {p.layer} has the shape {tuple(layer.weight[rows].shape)} in this model and"
-            f" {tuple(p.shape)} in the patch; equal shapes were expected",
+            f"layer {p.layer} has the shape {tuple(shape)} in this model and {tuple(p.shape)} in"
+            " the patch; equal shapes were expected",
             "Use the model that the patch was made for.",
         )
     edited = layer.edited()
     original = edited.original if edited else layer.weight
-    if not _is_base(original[rows], p):
+    if not _is_base(part_for(p, original), p):
         raise _refusal(
             f"layer {p.layer} of this model is not the weight that the patch for {p.concept!r} was"
-            f" made for (SHA-256 {sha256_tensor(original[rows])[:12]}…, expected"
+            f" made for (SHA-256 {sha256_tensor(part_for(p, original))[:12]}…, expected"
             f" {p.base_sha256[PRECISIONS[original.dtype]][:12]}…)",
             "Use the original checkpoint; an edited or fine-tuned copy will not do.",
         )
@@ -212,8 +204,8 @@ def _compute(original: torch.Tensor, patches: dict[str, Patch]) -> torch.Tensor:
     """The original less the patches, in fp32 and a canonical order, then cast to its type."""
     new = original.to(torch.float32, copy=True)
     for p in in_order(patches.values()):
-        rows = rows_of(p, new)
-        stepped(new[rows], p.direction.to(new.device), p.lam, out=new[rows])
+        part = part_for(p, new)
+        stepped(part, p.direction.to(new.device), p.lam, out=part)
     new = new.to(original.dtype)
     if not torch.isfinite(new).all():
         raise _refusal(
@@ -229,18 +221,13 @@ def in_order(patches: Iterable[Patch]) -> list[Patch]:
     return sorted(patches, key=lambda p: (p.layer, p.sha256))
 
 
-def apply(p: Patch, model: Any) -> None:
+def apply(p: Patch, model: Any) -> bool:
     """Apply the patch to the model, in place; other patches applied in this process stay.
 
-    The result depends on the set of patches and not on their order; applying a patch twice is
-    applying it once. For a single patch on an fp32 model it is bit for bit what the search
-    measured. Arguments and errors as in `verify`. After an error nothing was changed.
+    The result depends on the set of patches and not on their order. For a single patch on an fp32
+    model it is bit for bit what the search measured. Returns whether the patch is new on the model.
+    Arguments and errors as in `verify`. After an error nothing was changed.
     """
-    _apply(p, model)
-
-
-def _apply(p: Patch, model: Any) -> bool:
-    """Apply the patch; True if it was not on the model before."""
     layer, original, patches = _in_a_part(p, model, _matched)
     if p.sha256 in patches:
         return False
@@ -260,7 +247,7 @@ def remove(p: Patch, model: Any) -> None:
 
 
 def _holding(p: Patch, model: Any) -> tuple[Layer, Edited]:
-    """The layer that the patch is on. Raises PatchError where it is not."""
+    """The layer that the patch is on, and what is known of it."""
     layer = find(p.layer, p.concept, model)
     edited = layer.edited()
     if edited is None or p.sha256 not in edited.patches:
@@ -290,29 +277,19 @@ def patches_on(model: Any) -> list[Patch]:
 
 
 @contextmanager
-def applied(p: Patch, model: Any) -> Iterator[Any]:
-    """Within the block the patch is applied; afterwards the model is as before, also after an
-    error.
-
-    Yields the model. A patch that was applied before the block stays. Arguments and errors as in
-    `apply`.
-    """
-    fresh = _apply(p, model)
-    try:
-        yield model
-    finally:
-        if fresh:
-            remove(p, model)
-
-
-@contextmanager
 def all_applied(patches: Iterable[Patch], model: Any) -> Iterator[Any]:
     """Within the block all the patches are applied, on whatever layers and in any order; afterwards
-    the model is as before, bit for bit.
+    the model is as before, bit for bit, also after an error. What was on before the block stays.
 
-    Arguments and errors as in `apply`; after an error nothing is changed.
+    Yields the model. Arguments and errors as in `apply`; after an error nothing is changed.
     """
     with ExitStack() as stack:
         for p in patches:
-            stack.enter_context(applied(p, model))
+            if apply(p, model):
+                stack.callback(remove, p, model)
         yield model
+
+
+def applied(p: Patch, model: Any) -> AbstractContextManager[Any]:
+    """`all_applied` of one patch."""
+    return all_applied([p], model)
