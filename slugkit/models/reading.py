@@ -26,7 +26,7 @@ def inputs_of(model: str) -> tuple[int, str, Reading]:
 
     Raises ModelLoadError as `load_clip`.
     """
-    from slugkit.models.clip import picture_size, source_of, tokenizer_of
+    from slugkit.models.clip import picture_size, source_of
 
     size, source = picture_size(model), source_of(model)
     for end in ("*.json", "*.txt"):
@@ -34,5 +34,5 @@ def inputs_of(model: str) -> tuple[int, str, Reading]:
             look_for(file)
     expected = "The tokenizer that the model was trained with was expected beside it."
     with loading(model, source.folder or model, expected):
-        tokenizer = tokenizer_of(source)
+        tokenizer = source.tokenizer()
     return *size, reading_of(tokenizer)
