@@ -20,7 +20,7 @@ from safetensors.torch import save as bytes_of
 from slugkit.base import PatchError, sha256_json, sha256_tensor, write_bytes
 from slugkit.models.weight_map import parts
 from slugkit.patch.format import UNSOUND, Sha256, loads, require_checksum, unsound
-from slugkit.patch.on_model import Layer, edits_of, find, in_order
+from slugkit.patch.on_model import Edited, Layer, edits_of, find, in_order
 
 
 class _Entry(BaseModel):
@@ -90,7 +90,7 @@ def load_record(path: str | Path, model: Any, within: Callable[[str], list] | No
     found = [_written(entry, within(entry.layer) if within else parts(model)) for entry in known]
     for entry, layers, (original, patches) in zip(known, found, held, strict=True):
         for layer in layers:
-            layer.know(original, entry.written, patches)
+            layer.know(Edited(layer.name, original, patches, entry.written))
     return in_order(p for _, patches in held for p in patches.values())
 
 
