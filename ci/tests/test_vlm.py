@@ -209,7 +209,7 @@ def test_every_kind_of_llava_is_asked_told_and_seen_as_its_own_processor_and_for
     ).sum() == vlm.picture_tokens(28, 28) == (10 if vlm.cuts else 4)
     with torch.no_grad():
         seen = Seen(vlm, images, "visual.transformer.resblocks.3.mlp.c_fc.weight")
-        assert len(seen._images) == 2 and (seen._kept is not None) == (kind == "llava15"), (
+        assert len(seen._images) == 2 and seen._cuttable == (kind == "llava15"), (
             "from the block on only where one layer of one picture is read"
         )
         whole = vlm.model.model(

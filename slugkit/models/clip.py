@@ -25,7 +25,7 @@ from PIL import Image
 from slugkit.base import ModelLoadError, data_dir, each, mistyped, pick_device, require_choice
 from slugkit.data.reading import Reading, fitting
 from slugkit.models.convert import from_transformers, said_activation
-from slugkit.models.hub import in_cache, is_hub_id, loading, read_json, require_repository
+from slugkit.models.hub import is_hub_id, loading, local, read_json, require_repository
 from slugkit.models.precision import multiplying
 from slugkit.models.reading import reading_of
 
@@ -382,7 +382,7 @@ def picture_size(model: str = "studio") -> tuple[int, str]:
         return _picture(
             sizes["vision_cfg"]["image_size"], get_pretrained_cfg(source.where, source.tag)
         )
-    if source.transformers and (source.folder or in_cache(model)):
+    if source.transformers and (source.folder or local(model)):
         with loading(model, source.where, "A CLIPModel's config.json was expected."):
             return _picture(source.their_config().vision_config.image_size, {})
     if source.folder:

@@ -43,11 +43,6 @@ def local(where: str | Path) -> Path | None:
         return None
 
 
-def in_cache(repo: str) -> bool:
-    """Whether a snapshot of ORGANISATION/NAME, complete or not, lies in this machine's cache."""
-    return local(repo) is not None
-
-
 def is_hub_id(model: str) -> bool:
     """Whether a name has the form ORGANISATION/NAME."""
     return model.count("/") == 1 and ":" not in model and not model.startswith((".", "~", "/"))
@@ -66,7 +61,7 @@ def require_repository(repo: str) -> None:
     from huggingface_hub import HfApi, constants
     from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
 
-    if in_cache(repo):
+    if local(repo) is not None:
         return
     if wrong := mistyped(repo):
         raise ModelLoadError(f"{wrong} Nothing was changed.")

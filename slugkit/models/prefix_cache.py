@@ -129,7 +129,27 @@ class CutImages:
         return torch.cat(found)
 
 
-class CutTexts:
+class _Cut:
+    """What runs through a tower in batches again and again. `_head(i)`: what lies before the layer
+    that changes, of the batch from row i on; it is kept as far as memory allows.
+    """
+
+    _kept: dict[int, tuple[torch.Tensor, ...]] | None = None
+
+    def _heads(self, starts: range, device: torch.device) -> Iterator[tuple[torch.Tensor, ...]]:
+        if self._kept is None:
+            self._kept, room = {}, room_to_keep(device)
+            for i in starts:
+                head = self._head(i)
+                room -= head[0].nbytes
+                if room < 0:
+                    break
+                self._kept[i] = head
+        for i in starts:
+            yield self._kept.get(i) or self._head(i)
+
+
+class CutTexts(_Cut):
     """Texts whose features are wanted again and again while one layer of the text tower changes.
 
     Texts are cut after the longest one's end token: with a causal mask nothing behind it is ever
@@ -147,7 +167,6 @@ class CutTexts:
         self._blocks = model.transformer.resblocks if self._cuttable else []
         self._start = len(self._blocks) if layer == "text_projection" else block_of(layer)
         self._cuttable = self._cuttable and self._start != WHOLE
-        self._kept: dict[int, tuple[torch.Tensor, torch.Tensor]] | None = None
 
     def _through(
         self, x: torch.Tensor, tokens: torch.Tensor, first: int, last: int
@@ -174,32 +193,19 @@ class CutTexts:
         x = model.token_embedding(tokens) + model.positional_embedding[: tokens.shape[1]]
         return self._through(x, tokens, 0, self._start), tokens
 
-    def _keep(self, starts: range) -> None:
-        """Keep what memory allows of the batches' heads."""
-        self._kept, room = {}, room_to_keep(self._clip.device)
-        for i in starts:
-            head = self._head(i)
-            room -= head[0].nbytes
-            if room < 0:
-                return
-            self._kept[i] = head
-
     @torch.no_grad()
     @multiplying()
     def __call__(self) -> torch.Tensor:
         if not self._cuttable:
             return self._clip.text_features(self._texts, self._batch)
-        starts, found = range(0, len(self._texts), self._batch), []
-        if self._kept is None:
-            self._keep(starts)
-        for i in starts:
-            x, tokens = self._kept.get(i) or self._head(i)
+        found = []
+        for x, tokens in self._heads(range(0, len(self._texts), self._batch), self._clip.device):
             x = self._through(x, tokens, self._start, len(self._blocks))
             found.append(F.normalize(x @ self._clip.model.text_projection, dim=-1).float())
         return torch.cat(found)
 
 
-class Seen:
+class Seen(_Cut):
     """Pictures as a LLaVA's language model sees them, wanted again and again while one layer of the
     vision tower changes.
 
@@ -211,54 +217,45 @@ class Seen:
     def __init__(
         self, vlm: Vlm, images: np.ndarray, layer: str | None = None, batch_size: int = 128
     ):
-        self.vlm, self.batch_size, known = vlm, batch_size, {}
-        names = [image.tobytes() for image in images] if isinstance(images, np.ndarray) else []
-        if isinstance(images, Pictures):
+        self._vlm, self._batch, known = vlm, batch_size, {}
+        if lazy := isinstance(images, Pictures):
             names = images.places[PLACE].itertuples(index=False, name=None)
+        else:
+            names = (image.tobytes() for image in images)
         self._rows = [known.setdefault(name, len(known)) for name in names]
         first = [self._rows.index(number) for number in range(len(known))]
-        self._images = images.take(first) if isinstance(images, Pictures) else images[first]
+        self._images = images.take(first) if lazy else [images[i] for i in first]
         tower, read = vlm.model.model.vision_tower, vlm.model.config.vision_feature_layer
-        encoder = getattr(getattr(tower, "vision_model", tower), "encoder", None)
-        blocks, start = getattr(encoder, "layers", None), block_of(layer or "")
-        self._after, self._kept = [], None
-        if blocks is not None and isinstance(read, int) and not vlm.cuts and start >= 0:
-            self._after = list(blocks[start : blocks_read(vlm.model)])
-            self._kept = self._inputs(tower, blocks[start])
+        self._tower, self._start = getattr(tower, "vision_model", tower), block_of(layer or "")
+        clips, one_read = hasattr(self._tower, "pre_layrnorm"), isinstance(read, int)
+        self._cuttable = clips and one_read and not vlm.cuts and self._start != WHOLE
+        self._blocks = self._tower.encoder.layers if self._cuttable else []
 
-    def _parts(self) -> Iterator[dict[str, torch.Tensor]]:
-        for i in range(0, len(self._images), self.batch_size):
-            yield self.vlm.seen(self._images[i : i + self.batch_size])
+    def _seen(self, i: int) -> dict[str, torch.Tensor]:
+        return self._vlm.seen(self._images[i : i + self._batch])
 
-    @torch.no_grad()
-    def _inputs(self, tower, block: torch.nn.Module) -> list[torch.Tensor] | None:
-        """What the block reads of the pictures, batch by batch; None where memory is short."""
-        kept: list[torch.Tensor] = []
-        room = room_to_keep(next(block.parameters()).device)
-
-        def keep(module, args, kwargs):
-            kept.append((args[0] if args else kwargs["hidden_states"]).clone())
-
-        with block.register_forward_pre_hook(keep, with_kwargs=True):
-            for part in self._parts():
-                tower(part["pixel_values"])
-                if kept[-1][0].nbytes * len(self._images) > room:
-                    return None
-        return kept
-
-    def _from_block(self, x: torch.Tensor) -> torch.Tensor:
-        for block in self._after:
+    def _head(self, i: int) -> tuple[torch.Tensor]:
+        """What the layer's block reads of a batch of pictures."""
+        x = self._tower.pre_layrnorm(self._tower.embeddings(self._seen(i)["pixel_values"]))
+        for block in self._blocks[: self._start]:
             x = block(x, None)
-        x = x[:, 1:] if self.vlm.model.config.vision_feature_select_strategy == "default" else x
-        return self.vlm.model.model.multi_modal_projector(x)
+        return (x,)
+
+    def _finish(self, x: torch.Tensor) -> torch.Tensor:
+        for block in self._blocks[self._start : blocks_read(self._vlm.model)]:
+            x = block(x, None)
+        x = x[:, 1:] if self._vlm.model.config.vision_feature_select_strategy == "default" else x
+        return self._vlm.model.model.multi_modal_projector(x)
 
     @torch.no_grad()
     def features(self) -> list[torch.Tensor]:
         """What the language model now sees of each picture: (patches, width)."""
-        read, found = self.vlm.model.model.get_image_features, []
-        if self._kept is not None:
-            found = list(torch.cat([self._from_block(x) for x in self._kept]))
+        starts, found = range(0, len(self._images), self._batch), []
+        if self._cuttable:
+            heads = self._heads(starts, next(self._tower.parameters()).device)
+            found = list(torch.cat([self._finish(x) for (x,) in heads]))
         else:
-            for part in self._parts():
-                found += read(**part, return_dict=True).pooler_output
+            for i in starts:
+                read = self._vlm.model.model.get_image_features
+                found += read(**self._seen(i), return_dict=True).pooler_output
         return [found[row] for row in self._rows]
