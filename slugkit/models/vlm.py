@@ -93,15 +93,14 @@ def hidden_states(
 
     batch: as `Vlm.scripted` gives it. features: what `slugkit.models.prefix_cache.Seen` gives.
     """
-    # transformers takes them so
-    together = torch.stack(features) if model.config.model_type == "vipllava" else list(features)
     from transformers.modeling_outputs import BaseModelOutputWithPooling
 
-    seen = BaseModelOutputWithPooling(pooler_output=together)
+    # transformers takes them so
+    together = torch.stack(features) if model.config.model_type == "vipllava" else list(features)
     return model.model(
         input_ids=batch["input_ids"],
         attention_mask=batch["attention_mask"],
-        mm_encoder_outputs={"image": seen},
+        mm_encoder_outputs={"image": BaseModelOutputWithPooling(pooler_output=together)},
     ).last_hidden_state
 
 
@@ -159,23 +158,18 @@ class Vlm:
         shape: height and width of the pictures, which all have one size; see `picture_tokens`.
         Raises ModelLoadError for one that is longer than what the language model reads.
         """
-        talks = [
-            conversation(self.processor, q, a) for q, a in zip(questions, answers, strict=True)
-        ]
-        made = as_batch(
-            self.processor.tokenizer,
-            self.model.config.image_token_id,
-            self.picture_tokens(*shape),
-            talks,
-            self.device,
-        )
-        most = self.model.config.text_config.max_position_embeddings
+        pairs = zip(questions, answers, strict=True)
+        talks = [conversation(self.processor, question, answer) for question, answer in pairs]
+        tokenizer, config = self.processor.tokenizer, self.model.config
+        patches = self.picture_tokens(*shape)
+        made = as_batch(tokenizer, config.image_token_id, patches, talks, self.device)
+        most = config.text_config.max_position_embeddings
         if made["input_ids"].shape[1] > most:
             longest = max(talks, key=lambda talk: len("".join(talk)))
             raise ModelLoadError(
                 f"A conversation with its picture takes {made['input_ids'].shape[1]} tokens, and"
-                f" {self.source} reads {most}: {longest[1].strip()[:80]!r}. A shorter answer or"
-                " caption was expected. Shorten it, or leave its picture out."
+                f" {self.source} reads {most}: {longest[1].strip()[:80]!r}. Shorten the answer or"
+                " caption, or leave its picture out."
             )
         return made
 

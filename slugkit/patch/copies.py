@@ -146,11 +146,10 @@ def _checkpoints(folder: Path) -> list[dict[str, Path]]:
 
 
 def folders(source: Path) -> list[Path]:
-    """The folder and those below it that may hold a tower: no hidden ones, no safety checker.
-
-    Raises PatchError where a link leads back above itself.
+    """The folder and those below it that may hold a tower: no hidden ones, no safety checker; of a
+    file the one that it lies in. Raises PatchError where a link leads back above itself.
     """
-    found = []
+    found = [source.parent] if source.is_file() else []
     for place, below, _ in os.walk(source, followlinks=True):
         if os.path.realpath(place) in {os.path.realpath(above) for above in Path(place).parents}:
             raise PatchError(
@@ -174,8 +173,7 @@ class Copies:
         if source.is_file():
             self._all = [dict.fromkeys(_names(source), source)]
         else:
-            places = folders(source) if source.is_dir() else []
-            self._all = [found for folder in places for found in _checkpoints(folder)]
+            self._all = [found for folder in folders(source) for found in _checkpoints(folder)]
         if not self._all:
             raise MissingArtefactError(
                 f"There is no safetensors file in {source}; a model's folder as `save_pretrained`"
