@@ -87,19 +87,6 @@ def require_repository(repo: str) -> None:
     raise ModelLoadError(f"{reason} Nothing was changed.")
 
 
-def need_repository(model: str, kind: str, otherwise: str = "") -> None:
-    """`require_repository` for a name that is no folder here.
-
-    kind, otherwise: what else could have been given. Raises ModelLoadError.
-    """
-    if not is_hub_id(model):
-        raise ModelLoadError(
-            f"{model!r} is no folder on this machine, and no hub id; {kind}, or ORGANISATION/NAME"
-            f" was expected. {otherwise} Nothing was changed."
-        )
-    require_repository(model)
-
-
 def variant(where: str | Path) -> dict[str, str]:
     """{"variant": "fp16"}, for `from_pretrained`, where a part is here in a variant alone."""
     folder = local(where)
@@ -174,10 +161,14 @@ def loading_family(
     family: its name in `slugkit train`. whose: for the message, as in "a LLaVA's".
     """
     folder, studios = folder_of(model, family), f"`slugkit train {family}` makes the studio's."
-    kind = f"{whose} folder as `save_pretrained` writes it"
+    kind, where = f"{whose} folder as `save_pretrained` writes it", str(folder or model)
+    if folder is None and not is_hub_id(model):
+        raise ModelLoadError(
+            f"{model!r} is no folder on this machine, and no hub id; {kind}, or ORGANISATION/NAME"
+            f" was expected. {studios} Nothing was changed."
+        )
     if folder is None:
-        need_repository(model, kind, studios)
-    where = str(folder or model)
+        require_repository(model)
     with loading(model, where, f"Expected: {kind}. {studios}") as how:
         dtype = torch.float32 if device.type == "cpu" else torch.float16
         yield where, how | {"dtype": dtype, "device_map": device_map or None}
