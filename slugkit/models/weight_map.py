@@ -100,14 +100,14 @@ class Place:
         Raises PatchError for another shape; nothing is changed then.
         """
         views = self._views()
-        rows = [len(view) for view in views]
-        whole = (sum(rows), *views[0].shape[1:])
+        rows = [len(view) for view in views] if len(views) > 1 else []
+        whole = (sum(rows), *views[0].shape[1:]) if rows else tuple(views[0].shape)
         if tuple(value.shape) != whole:
             raise PatchError(
                 f"A weight of shape {tuple(value.shape)} was to be written where {whole} is"
                 " expected. Nothing was changed."
             )
-        for view, part in zip(views, torch.split(value, rows)):
+        for view, part in zip(views, torch.split(value, rows) if rows else [value]):
             view.copy_(part)
 
 
