@@ -46,24 +46,16 @@ class CutImages:
     def __init__(
         self, clip: Clip, images: np.ndarray, layers: Iterable[str] = (), batch_size: int = 0
     ):
+        from open_clip.transformer import ResidualAttentionBlock, VisionTransformer
+
         self._clip, self._images, self._batch = clip, images, batch_size or clip.batch
         if isinstance(images, np.ndarray):
             self._images = clip.resized(images)  # once, not for every probe
         visual = clip.model.visual
-        self._blocks = getattr(getattr(visual, "transformer", None), "resblocks", None)
-        self._cuttable = (
-            self._blocks is not None
-            and hasattr(visual, "_embeds")
-            and hasattr(visual, "_pool")
-            and visual.transformer.batch_first
-        )
-        parts = ("attention", "ln_1", "ls_1", "ls_2")
-        self._short = (
-            self._cuttable
-            and visual.attn_pool is None
-            and visual.pool_type == "tok"
-            and all(hasattr(self._blocks[-1], part) for part in parts)
-        )
+        self._cuttable = isinstance(visual, VisionTransformer) and visual.transformer.batch_first
+        self._blocks = visual.transformer.resblocks if self._cuttable else []
+        first_token = self._cuttable and visual.attn_pool is None and visual.pool_type == "tok"
+        self._short = first_token and isinstance(self._blocks[-1], ResidualAttentionBlock)
         self._kept: dict[int, torch.Tensor] = {}
         self._room = room_to_keep(clip.device)
         starts = dict.fromkeys(self._start(layer) for layer in layers)
