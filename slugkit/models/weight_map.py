@@ -224,11 +224,13 @@ def parts(model: Any) -> list[Any]:
     """The text encoders of a pipeline with several, of which each may hold a tower; else itself."""
     if isinstance(model, (Mapping, EncoderOf)) or hasattr(model, "named_parameters"):
         return [model]
-    found = [
+    encoders = _encoders(model)
+    if len(encoders) < 2:
+        return [model]
+    return [
         EncoderOf(model, name, encoder, getattr(model, name.replace("text_encoder", "tokenizer")))
-        for name, encoder in _encoders(model).items()
+        for name, encoder in encoders.items()
     ]
-    return found if len(found) > 1 else [model]
 
 
 def part_of(clip_model: torch.nn.Module, other: Any, tower: str) -> Any:
