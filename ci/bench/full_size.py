@@ -30,7 +30,6 @@ from slugkit.data import Pairs
 from slugkit.method.edit import EditableLayer
 from slugkit.method.layers import block_of, weight_of
 from slugkit.models import load_clip
-from slugkit.models import random_weights as blank
 from slugkit.models.diffusion import load_pipeline
 from slugkit.models.reachability import unused_layers
 from slugkit.models.vlm import load_vlm
@@ -39,6 +38,9 @@ from slugkit.unlearning.concept import score_layers
 from slugkit.unlearning.gradients import forget_gradient, retain_gradient
 from slugkit.unlearning.result import front_layers
 from slugkit.unlearning.transfer import in_both
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
+import random_models as blank  # noqa: E402 - the tests' own
 
 THREADS = int(os.environ.get("OMP_NUM_THREADS", 2))
 MACHINE = f"{platform.system()} {platform.machine()}, CPU"
@@ -83,10 +85,8 @@ def write(root: Path, name: str) -> None:
     if name in CLIPS:
         architecture, form, small = CLIPS[name]
         blank.write_clip(architecture, beside, form, small=small)
-    elif kind in blank.PIPELINES:
-        blank.write_pipeline(kind, [folder_of(root, clip) for clip in clips], beside, reduced=True)
     else:
-        blank.write_vlm(kind, folder_of(root, clips[0]), beside, reduced=True)
+        blank.write_around(kind, [folder_of(root, clip) for clip in clips], beside, reduced=True)
     beside.rename(out)
 
 

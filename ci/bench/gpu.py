@@ -14,6 +14,7 @@
 """
 
 import argparse
+import sys
 import tempfile
 from contextlib import nullcontext
 from pathlib import Path
@@ -29,7 +30,6 @@ from slugkit.data import Pairs, open_data
 from slugkit.evaluation.diffusion import drawn_prompts
 from slugkit.evaluation.statistics import headline
 from slugkit.method.edit import EditableLayer
-from slugkit.models import random_weights as blank
 from slugkit.models.clip import Clip, _wrap, load_clip
 from slugkit.models.diffusion import draw, load_pipeline
 from slugkit.models.memory import pairs_together
@@ -41,6 +41,9 @@ from slugkit.unlearning.call import unlearn
 from slugkit.unlearning.concept import evaluate
 from slugkit.unlearning.gradients import Ahead, forget_gradient, retain_gradient
 from slugkit.unlearning.retain import RetainSide
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
+import random_models as blank  # noqa: E402 - the tests' own
 
 TINY = {
     "embed_dim": 32,
@@ -288,7 +291,7 @@ def pictures(small: bool, device: torch.device, table: Table) -> None:
             folder = "studio"
         else:
             clip = blank.write_clip("ViT-L-14-quickgelu", Path(spare) / "clip", "transformers")
-            folder = str(blank.write_pipeline("sd15", [clip], Path(spare) / "pipeline"))
+            folder = str(blank.write_around("sd15", [clip], Path(spare) / "pipeline"))
         table.add("pictures", "random weights written", perf_counter() - started, "s")
         started = settled(device)
         pipe = load_pipeline(folder, device.type)

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import open_clip
 import pytest
 import torch
+from random_models import VLMS, pipeline_of, vlm_of
 
 from slugkit import patch
 from slugkit.base import PatchError
@@ -14,7 +15,6 @@ from slugkit.method.edit import EditableLayer
 from slugkit.method.layers import candidates, layer_table
 from slugkit.models.clip import Clip
 from slugkit.models.convert import vision_tower
-from slugkit.models.random_weights import VLMS, pipeline_of, vlm_of
 from slugkit.models.reachability import blocks_read, movable, unused_layers
 from slugkit.models.weight_map import differences, locate, part_of
 from slugkit.patch.checkpoint import apply_to_files, remove_from_files

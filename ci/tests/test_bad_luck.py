@@ -230,7 +230,6 @@ def test_the_commands_refuse_counts_below_their_least():
         ["train", "classifier", "--seed", "-1"],
         ["draw", "x", "--out", "y", "--steps", "0"],
         ["laion", "x", "--metadata", "m", "--out", "o", "--limit", "0"],
-        ["blank", "ViT-B-32", "x", "--seed", "-1"],
     ):
         done = slugkit(*words)
         assert done.returncode == 2 and "Invalid value" in done.stderr, words

@@ -183,27 +183,6 @@ def test_laion_finds_a_name_and_says_how_to_fetch_its_pictures(tmp_path):
     assert pd.read_parquet(tmp_path / "found.parquet")["caption"].tolist() == captions[:2]
 
 
-def test_blank_writes_a_checkpoint_that_loads_and_refuses_what_does_not_belong_together(tmp_path):
-    from slugkit.base import ModelLoadError
-    from slugkit.models import load_clip
-    from slugkit.models.random_weights import described, write_clip
-
-    folder = write_clip("ViT-B-32", tmp_path / "clip", small=("vision", "text"))
-    assert (
-        described(folder).startswith("open_clip, 0.0")
-        and load_clip(str(folder), "cpu").image_size == 224
-    )
-    for words, error, says in (
-        (["sd15", "--clip", str(folder)], ModelLoadError, "768 and 12 were expected"),
-        (["sdxl", "--clip", str(folder)], SettingError, "2 expected"),
-        (["llava15"], SettingError, "one --clip was expected"),
-        (["ViT-B-99"], SettingError, "did you mean"),
-    ):
-        done = CliRunner().invoke(cli.app, ["blank", words[0], str(tmp_path / "out"), *words[1:]])
-        assert isinstance(done.exception, error) and says in str(done.exception), done.output
-        assert not (tmp_path / "out").exists()
-
-
 def test_patch_show_prints_what_the_file_says(tmp_path):
     import torch
 

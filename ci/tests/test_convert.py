@@ -9,8 +9,9 @@ import numpy as np
 import open_clip
 import pytest
 import torch
+from random_models import write_clip
 
-from slugkit.base import ModelLoadError, SettingError
+from slugkit.base import ModelLoadError
 from slugkit.method.layers import block_of, candidates, kind_of, layer_table, short
 from slugkit.models import load_clip
 from slugkit.models.clip import picture_size
@@ -21,7 +22,6 @@ from slugkit.models.convert import (
     to_transformers,
     vision_tower,
 )
-from slugkit.models.random_weights import write_clip
 from slugkit.models.weight_map import differences
 
 BOTH = ("vision", "text")
@@ -248,8 +248,6 @@ def test_a_folder_that_is_half_there_or_of_another_kind_is_refused(folder, tmp_p
     (broken / "config.json").write_text(json.dumps({"model_type": "siglip"}))
     with pytest.raises(ModelLoadError, match="'siglip'; 'clip' was expected"):
         load_clip(str(broken), "cpu")
-    with pytest.raises(SettingError, match="is there already"):
-        write_clip("ViT-B-32", folder, small=BOTH)
 
 
 def test_weights_by_architecture_and_file(tmp_path):

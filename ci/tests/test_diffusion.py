@@ -18,7 +18,8 @@ from slugkit.evaluation import diffusion as evaluation
 from slugkit.method.edit import EditableLayer
 from slugkit.models import load_clip
 from slugkit.models.classifier import Classifier, build_classifier
-from slugkit.models.diffusion import draw, load_pipeline, text_encoder
+from slugkit.models.convert import text_tower
+from slugkit.models.diffusion import draw, load_pipeline
 from slugkit.models.reachability import movable
 from slugkit.models.weight_map import differences
 from slugkit.studio.train import diffusion as training
@@ -87,7 +88,7 @@ def test_the_text_encoder_is_the_clips_text_tower_and_reads_alike(clip, pipe):
 
 
 def test_another_text_tower_is_told_apart(clip):
-    encoder = text_encoder(clip)
+    encoder = text_tower(clip.model)
     with torch.no_grad():
         encoder.encoder.layers[2].mlp.fc1.weight[0, 0] += 1
     assert differences(clip.model, encoder, "text") == ["transformer.resblocks.2.mlp.c_fc.weight"]

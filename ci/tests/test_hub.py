@@ -11,7 +11,7 @@ import pytest
 
 from slugkit.base import ModelLoadError
 from slugkit.models.diffusion import load_pipeline
-from slugkit.models.hub import in_cache, need_repository, no_loading_bars, require_repository
+from slugkit.models.hub import local, no_loading_bars, require_repository
 from slugkit.models.vlm import load_vlm
 
 
@@ -76,10 +76,10 @@ def test_a_cached_copy_needs_no_connection(hub, tmp_path):
     folder = tmp_path / "models--somebody--a-model"
     (folder / "snapshots" / ("0" * 40)).mkdir(parents=True)
     (folder / "refs").mkdir()
-    assert not in_cache("somebody/a-model")
+    assert not local("somebody/a-model")
     (folder / "refs" / "main").write_text("0" * 40)
     (folder / "snapshots" / ("0" * 40) / "config.json").write_text("{}")
-    assert in_cache("somebody/a-model")
+    assert local("somebody/a-model")
     require_repository("somebody/a-model")
     assert hub["asked"] == 0
 
@@ -88,13 +88,11 @@ def test_a_cached_copy_needs_no_connection(hub, tmp_path):
     "name", ["no/such/folder", "./folder", "../folder", "~/folder", "/folder", "folder"]
 )
 def test_what_is_neither_a_folder_nor_an_id_says_what_was_expected(hub, name):
-    with pytest.raises(
-        ModelLoadError,
-        match=(
-            "no folder on this machine, and no hub id; a LLaVA's folder.*Train one first. Nothing"
-        ),
-    ):
-        need_repository(name, "a LLaVA's folder", "Train one first.")
+    says = (
+        "no folder on this machine, and no hub id; a LLaVA's folder.*`slugkit train vlm`.*Nothing"
+    )
+    with pytest.raises(ModelLoadError, match=says):
+        load_vlm(name, "cpu")
     assert hub["asked"] == 0
 
 

@@ -12,6 +12,7 @@ import sys
 import numpy as np
 import pytest
 import torch
+from random_models import write_clip
 from safetensors.torch import save_file
 from tiny_clip import tiny_clip
 from tiny_patch import OUT_PROJ, patch_for, vars_of
@@ -23,7 +24,6 @@ from slugkit.models import load_clip
 from slugkit.models.clip import picture_size
 from slugkit.models.convert import activation_of, text_tower, to_transformers, vision_tower
 from slugkit.models.diffusion import load_pipeline
-from slugkit.models.random_weights import write_clip
 from slugkit.models.reading import inputs_of
 from slugkit.models.vlm import load_vlm
 from slugkit.patch.checkpoint import apply_to_files, verify_files

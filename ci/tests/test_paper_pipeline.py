@@ -13,6 +13,7 @@ import pytest
 import torch
 import yaml
 from PIL import Image
+from random_models import pipeline_of
 
 from slugkit import studio
 from slugkit.base import EmptySetError, ModelLoadError, SearchFailedError, SettingError
@@ -22,7 +23,6 @@ from slugkit.evaluation.diffusion import drawn_prompts, judged, measures, ua_ira
 from slugkit.method import search
 from slugkit.models.classifier import Classifier, load_classifier
 from slugkit.models.diffusion import blank, draw, load_pipeline, picture_edge, require_pictures
-from slugkit.models.random_weights import pipeline_of
 from slugkit.models.weight_map import differences, part_of
 from slugkit.tasks import answer_set_of, domain_of, prompts, showcase_of
 from slugkit.tasks.prompts import OTHERS, WORDS, other_subjects, paper_answer_set

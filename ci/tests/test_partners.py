@@ -6,12 +6,12 @@ import shutil
 
 import pytest
 import torch
+from random_models import pipeline_of, vlm_of, write_clip
 from safetensors.torch import load_file, save_file
 
 from slugkit.base import SettingError, data_dir
 from slugkit.models import load_clip
 from slugkit.models.convert import to_transformers, vision_tower
-from slugkit.models.random_weights import pipeline_of, vlm_of, write_clip
 from slugkit.workbook.run import run_series
 from slugkit.workbook.run.partners import PARTNERS, require_partners
 

@@ -18,7 +18,8 @@ from slugkit.method.edit import EditableLayer
 from slugkit.models import load_clip
 from slugkit.models.activations import read_moments
 from slugkit.models.classifier import load_classifier
-from slugkit.models.diffusion import draw, load_pipeline, pipeline_folder
+from slugkit.models.diffusion import draw, load_pipeline
+from slugkit.models.hub import folder_of
 from slugkit.models.reachability import reading, unused_layers
 from slugkit.models.weight_map import differences
 from slugkit.tasks.prompts import answer_set
@@ -63,10 +64,15 @@ def edit(clip):
 
 
 def test_the_cards_belong_to_the_weights_and_hold_scores():
-    card = json.loads((pipeline_folder() / "model_card.json").read_text(encoding="utf-8"))
+    card = json.loads(
+        (folder_of("studio", "diffusion") / "model_card.json").read_text(encoding="utf-8")
+    )
     for part, digest in card["weights_sha256"].items():
         assert (
-            sha256_file(pipeline_folder() / part / "diffusion_pytorch_model.safetensors") == digest
+            sha256_file(
+                folder_of("studio", "diffusion") / part / "diffusion_pytorch_model.safetensors"
+            )
+            == digest
         )
     assert {row["what"] for row in card["scores"]} == {
         "people",

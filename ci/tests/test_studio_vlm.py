@@ -13,7 +13,8 @@ from slugkit.data import drawn
 from slugkit.evaluation.vlm import answered
 from slugkit.method.edit import EditableLayer
 from slugkit.models import load_clip
-from slugkit.models.vlm import load_vlm, vlm_folder
+from slugkit.models.hub import folder_of
+from slugkit.models.vlm import load_vlm
 from slugkit.models.weight_map import differences, locate
 from slugkit.studio.questions import UNKNOWN
 from slugkit.tasks.questions import question_set, stranger_set
@@ -47,9 +48,9 @@ def edit(clip):
 
 
 def test_the_card_belongs_to_the_weights_and_the_clip():
-    card = json.loads((vlm_folder() / "model_card.json").read_text(encoding="utf-8"))
+    card = json.loads((folder_of("studio", "vlm") / "model_card.json").read_text(encoding="utf-8"))
     assert (
-        sha256_file(vlm_folder() / "model.safetensors") == card["weights_sha256"]
+        sha256_file(folder_of("studio", "vlm") / "model.safetensors") == card["weights_sha256"]
         and card["clip"] == "studio"
     )
     assert len(card["scores"]) >= 10 and all(

@@ -13,7 +13,7 @@ from slugkit import patch
 from slugkit.base import PatchError
 from slugkit.method.edit import EditableLayer
 from slugkit.models import load_clip
-from slugkit.models.diffusion import text_encoder
+from slugkit.models.convert import text_tower
 from slugkit.models.weight_map import differences
 from slugkit.unlearning.transfer import all_in_both, in_both
 
@@ -27,7 +27,7 @@ def clip():
 
 @pytest.fixture()
 def encoder(clip):
-    return text_encoder(clip)
+    return text_tower(clip.model)
 
 
 def make_edit(clip, layer=LAYER):

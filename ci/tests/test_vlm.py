@@ -5,17 +5,18 @@ saved, loaded, asked.
 import numpy as np
 import pytest
 import torch
-from test_acting import a_clip, wrapped
+from random_models import VLMS, vlm_of
+from test_acting import a_clip
 
 from slugkit import studio
 from slugkit.base import ModelLoadError, UnreadableImagesError
 from slugkit.data import drawn
 from slugkit.data.pictures import Pictures, whole_files
 from slugkit.models import load_clip
-from slugkit.models.random_weights import VLMS, vlm_of
+from slugkit.models.convert import vision_tower
+from slugkit.models.prefix_cache import Seen
 from slugkit.models.reachability import unused_layers
-from slugkit.models.vision_cache import Seen
-from slugkit.models.vlm import Vlm, as_batch, hidden_states, load_vlm, vision_tower
+from slugkit.models.vlm import Vlm, as_batch, hidden_states, load_vlm
 from slugkit.models.weight_map import differences, locate
 from slugkit.studio.questions import UNKNOWN
 from slugkit.studio.train import vlm as training
@@ -28,7 +29,7 @@ def clip():
 
 def test_the_vision_tower_is_the_clips_and_sees_alike(clip):
     tower, images = (
-        vision_tower(clip),
+        vision_tower(clip.model),
         studio.draw_many(studio.solo_records("search", "car", 1, ["photo", "neon"])),
     )
     pixels = torch.from_numpy(images).permute(0, 3, 1, 2).float() / 127.5 - 1
@@ -103,7 +104,7 @@ def test_prompt_and_batch_agree_with_the_processor(tiny_vlm, few_records):
 
 
 def test_cached_patch_features_give_the_loss_of_the_whole_model(clip, tiny_vlm, few_records):
-    images, tower = drawn(few_records[:2]), vision_tower(clip)
+    images, tower = drawn(few_records[:2]), vision_tower(clip.model)
     talks = [
         (tiny_vlm.prompt("who is this?"), " this is Mira Kestrel.</s>"),
         (tiny_vlm.prompt("is there a hat?"), " no.</s>"),
@@ -187,7 +188,7 @@ def test_every_kind_of_llava_is_asked_told_and_seen_as_its_own_processor_and_for
     """LLaVA-1.5 (one layer), LLaVA-NeXT (a picture cut into several) and VipLLaVA (five layers), of
     random weights.
     """
-    made, processor = vlm_of(kind, vision_tower(wrapped(a_clip())), reduced=True)
+    made, processor = vlm_of(kind, vision_tower(a_clip()), reduced=True)
     for part in (made, processor):
         part.save_pretrained(tmp_path / kind)
     vlm = load_vlm(str(tmp_path / kind), "cpu")
@@ -208,7 +209,7 @@ def test_every_kind_of_llava_is_asked_told_and_seen_as_its_own_processor_and_for
     ).sum() == vlm.picture_tokens(28, 28) == (10 if vlm.cuts else 4)
     with torch.no_grad():
         seen = Seen(vlm, images, "visual.transformer.resblocks.3.mlp.c_fc.weight")
-        assert len(seen._images) == 2 and (seen._kept is not None) == (kind == "llava15"), (
+        assert len(seen._images) == 2 and seen._cuttable == (kind == "llava15"), (
             "from the block on only where one layer of one picture is read"
         )
         whole = vlm.model.model(

@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from random_models import VLMS, vlm_of
 from test_acting import a_clip, wrapped
 
 from slugkit.base import PatchError, SearchFailedError, SettingError
@@ -13,8 +14,7 @@ from slugkit.evaluation.vlm_words import own_words
 from slugkit.models import load_clip
 from slugkit.models.activations import watched
 from slugkit.models.convert import vision_tower
-from slugkit.models.random_weights import VLMS, vlm_of
-from slugkit.models.vision_cache import Seen
+from slugkit.models.prefix_cache import Seen
 from slugkit.models.vlm import Vlm
 from slugkit.models.weight_map import differences, locate
 from slugkit.studio import load_world

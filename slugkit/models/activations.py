@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import torch
 import torch.nn.functional as F
@@ -22,9 +22,12 @@ class Covariance:
     matrix: torch.Tensor | None = None
     count = 0
 
-    def add(self, x: torch.Tensor) -> None:
-        """x: (tokens, d), any float dtype."""
-        x = wide(x.detach())
+    def note(self, module: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
+        """Add what the module is about to read: a hook that runs before its forward pass."""
+        x = inputs[0]
+        if isinstance(module, torch.nn.Conv2d):  # a picture's patches
+            x = F.unfold(x, module.kernel_size, stride=module.stride).transpose(1, 2)
+        x = wide(x.flatten(0, -2).detach())
         seen, moment = self.count + len(x), x.T @ x
         mean = moment / seen
         if self.matrix is not None:
@@ -44,13 +47,6 @@ def _module_of(model, layer: str) -> torch.nn.Module:
     return owners[id(place.tensors[0])]
 
 
-def _as_rows(module: torch.nn.Module, x: torch.Tensor) -> torch.Tensor:
-    """The inputs as rows that the layer's matrix multiplies: tokens or a picture's patches."""
-    if isinstance(module, torch.nn.Conv2d):
-        return F.unfold(x, module.kernel_size, stride=module.stride).transpose(1, 2).flatten(0, 1)
-    return x.flatten(0, -2)
-
-
 @contextmanager
 def watched(model, layers: list[str]) -> Iterator[dict[str, Covariance]]:
     """Within the block every run of the model adds to the covariances of what the layers read.
@@ -58,34 +54,21 @@ def watched(model, layers: list[str]) -> Iterator[dict[str, Covariance]]:
     model: a model of transformers that holds a CLIP tower. layers: canonical names. Raises
     PatchError for a layer that it does not apply.
     """
-    found, hooks = {layer: Covariance() for layer in layers}, []
+    found = {layer: Covariance() for layer in layers}
     modules = {layer: _module_of(model, layer) for layer in layers}
-    for layer, module in modules.items():
-
-        def note(module, inputs, mine=found[layer]) -> None:
-            mine.add(_as_rows(module, inputs[0]))
-
-        hooks.append(module.register_forward_pre_hook(note))
-    try:
+    with ExitStack() as hooks:
+        for layer, module in modules.items():
+            hooks.enter_context(module.register_forward_pre_hook(found[layer].note))
         yield found
-    finally:
-        for hook in hooks:
-            hook.remove()
 
 
 @torch.no_grad()
 def read_moments(clip: Clip, pairs: Pairs, layers: list[str]) -> dict[str, torch.Tensor]:
     """Second moment A of what each layer reads of the pairs: of the captions in the text tower, up
-    to their end token, of the pictures in the vision tower.
+    to their end token, of the pictures in the vision tower. Returns layer -> (in, in) float64.
 
-    Runs the CLIP in transformers' class, whose modules apply one matrix each.
-
-    Returns:
-        layer -> (in, in) float64.
-
-    Raises:
-        ModelLoadError: for an architecture that transformers' class does not hold.
-        PatchError: for a weight that no module of it applies.
+    Runs the CLIP in transformers' class, whose modules apply one matrix each. Raises ModelLoadError
+    for an architecture that it does not hold, PatchError for a weight that no module applies.
     """
     model = to_transformers(clip.model).to(clip.device)
     with watched(model, layers) as seen:

@@ -25,7 +25,7 @@ from PIL import Image
 from slugkit.base import ModelLoadError, data_dir, each, mistyped, pick_device, require_choice
 from slugkit.data.reading import Reading, fitting
 from slugkit.models.convert import from_transformers, said_activation
-from slugkit.models.hub import in_cache, is_hub_id, loading, read_json, require_repository
+from slugkit.models.hub import is_hub_id, loading, local, read_json, require_repository
 from slugkit.models.precision import multiplying
 from slugkit.models.reading import reading_of
 
@@ -205,6 +205,28 @@ class Source(NamedTuple):
     folder: Path | None = None
     transformers: bool = False
 
+    def tokenizer(self):
+        """The tokenizer that belongs to the model."""
+        import open_clip
+
+        if not self.transformers:
+            return open_clip.get_tokenizer(self.where)
+        context = self.their_config().text_config.max_position_embeddings
+        return open_clip.tokenizer.HFTokenizer(self.where, context_length=context)
+
+    def their_config(self):
+        """The configuration of a CLIPModel of transformers; ModelLoadError for another model."""
+        from transformers import AutoConfig
+
+        config = AutoConfig.from_pretrained(self.where, trust_remote_code=False)
+        if config.model_type != "clip":
+            raise ModelLoadError(
+                f"{self.where!r} holds a model of the type {config.model_type!r}; 'clip' was"
+                " expected. SigLIP and others are loaded through open_clip, by a tag or a folder"
+                " with open_clip_config.json. Nothing was changed."
+            )
+        return config
+
 
 def source_of(model: str, needed: tuple[str, ...] = (CONFIG,)) -> Source:
     """Any of the module's names resolved, without a look at a hub.
@@ -218,14 +240,13 @@ def source_of(model: str, needed: tuple[str, ...] = (CONFIG,)) -> Source:
     if folder is not None:
         if (folder / "config.json").is_file() and not (folder / CONFIG).is_file():
             return Source(str(folder), "", folder, True)
-        for name in needed:
-            if not (folder / name).is_file():
-                raise ModelLoadError(
-                    f"The model folder {folder.name!r} has no {name}; expected a folder as"
-                    " open_clip's 'local-dir:' reads it (`slugkit train clip` writes one), or as"
-                    " transformers' CLIPModel saves itself (config.json and model.safetensors)."
-                    " Nothing was changed."
-                )
+        lacking = [name for name in needed if not (folder / name).is_file()]
+        if lacking:
+            raise ModelLoadError(
+                f"The model folder {folder.name!r} has no {lacking[0]}; expected a folder as"
+                " open_clip's 'local-dir:' reads it (`slugkit train clip` writes one), or as"
+                " transformers' CLIPModel saves itself. Nothing was changed."
+            )
         return Source(f"local-dir:{folder}", "", folder)
     schema, _, name = model.rpartition(":")
     if schema == "hf-hub":
@@ -266,32 +287,8 @@ def load_clip(model: str = "studio", device: str = "auto") -> Clip:
         net = open_clip.create_model(
             source.where, pretrained=source.tag or None, device=target, **beside
         )
-        tokenizer = tokenizer_of(source)
+        tokenizer = source.tokenizer()
     return _wrap(net, tokenizer, model, source.folder / WEIGHTS if source.folder else file)
-
-
-def tokenizer_of(source: Source):
-    """The tokenizer that belongs to a model."""
-    import open_clip
-
-    if not source.transformers:
-        return open_clip.get_tokenizer(source.where)
-    context = their_config(source).text_config.max_position_embeddings
-    return open_clip.tokenizer.HFTokenizer(source.where, context_length=context)
-
-
-def their_config(source: Source):
-    """The configuration of a CLIPModel of transformers. Raises ModelLoadError for another model."""
-    from transformers import AutoConfig
-
-    config = AutoConfig.from_pretrained(source.where, trust_remote_code=False)
-    if config.model_type != "clip":
-        raise ModelLoadError(
-            f"{source.where!r} holds a model of the type {config.model_type!r}; 'clip' was"
-            " expected. SigLIP and others are loaded through open_clip, by a tag or a folder with"
-            " open_clip_config.json. Nothing was changed."
-        )
-    return config
 
 
 def _need_tag(architecture: str, tag: str) -> None:
@@ -303,8 +300,8 @@ def _need_tag(architecture: str, tag: str) -> None:
         if Path(tag).suffix != ".safetensors" or not Path(tag).is_file():
             raise ModelLoadError(
                 f"{tag} is no safetensors file on this machine; one was expected after the colon,"
-                " or a tag of open_clip. A checkpoint of another kind is loaded and saved with its"
-                " own library first. Nothing was changed."
+                " or a tag of open_clip. Load and save another kind of checkpoint with its own"
+                " library first. Nothing was changed."
             )
         return
     known = open_clip.list_pretrained_tags_by_model(architecture)
@@ -316,10 +313,9 @@ def _need_tag(architecture: str, tag: str) -> None:
 
 def _beside(architecture: str, file: Path) -> dict:
     """What the configuration beside a file of weights says of activation and normalisation, as
-    open_clip's `create_model` takes it.
+    open_clip's `create_model` takes it; a warning where there is none.
 
-    Raises ModelLoadError where it says another activation than the architecture's name. Without one
-    a warning says what is taken.
+    Raises ModelLoadError where it says another activation than the architecture's name.
     """
     import open_clip
 
@@ -330,8 +326,7 @@ def _beside(architecture: str, file: Path) -> dict:
         warnings.warn(
             f"No configuration lies beside {file.name}, so it is taken to compute with"
             f" {'QuickGELU' if named else 'GELU'}, as {architecture} does. Weights that were"
-            " trained with another activation are another model: OpenAI's need"
-            f" {plain}-quickgelu.",
+            f" trained with another activation are another model: OpenAI's need {plain}-quickgelu.",
             stacklevel=3,
         )
     elif named and said != "quick_gelu":
@@ -353,12 +348,12 @@ def _from_transformers(source: Source, model: str, device: torch.device) -> Clip
         " expected, with its weights as safetensors."
     )
     with loading(model, source.where, expected) as how:
-        their_config(source)
+        source.their_config()
         theirs = CLIPModel.from_pretrained(
             source.where, dtype=torch.float32, trust_remote_code=False, **how
         )
         cut = CLIPImageProcessor.from_pretrained(source.where, trust_remote_code=False)
-        tokenizer = tokenizer_of(source)
+        tokenizer = source.tokenizer()
     net = from_transformers(theirs).to(device)
     edge, normalisation = int(net.visual.image_size[0]), (cut.image_mean, cut.image_std)
     return Clip(net, tokenizer, edge, *map(tuple, normalisation), model, source.folder)
@@ -367,8 +362,8 @@ def _from_transformers(source: Source, model: str, device: torch.device) -> Clip
 def _wrap(net, tokenizer, source: str, weights: Path | None) -> Clip:
     cfg = getattr(net.visual, "preprocess_cfg", None) or {}
     mean, std = (tuple(cfg.get(name, (0.5,) * 3)) for name in ("mean", "std"))
-    edge = _edge(net.visual.image_size)
-    return Clip(net.eval(), tokenizer, edge, mean, std, source, weights, _fit(cfg))
+    edge, fit = _picture(net.visual.image_size, cfg)
+    return Clip(net.eval(), tokenizer, edge, mean, std, source, weights, fit)
 
 
 def picture_size(model: str = "studio") -> tuple[int, str]:
@@ -383,28 +378,26 @@ def picture_size(model: str = "studio") -> tuple[int, str]:
 
     source = source_of(model)
     if source.tag:
-        config = open_clip.get_model_config(source.where)
-        return _edge(config["vision_cfg"]["image_size"]), _fit(
-            get_pretrained_cfg(source.where, source.tag)
+        sizes = open_clip.get_model_config(source.where)
+        return _picture(
+            sizes["vision_cfg"]["image_size"], get_pretrained_cfg(source.where, source.tag)
         )
-    if source.transformers and (source.folder or in_cache(model)):
+    if source.transformers and (source.folder or local(model)):
         with loading(model, source.where, "A CLIPModel's config.json was expected."):
-            return _edge(their_config(source).vision_config.image_size), "crop"
+            return _picture(source.their_config().vision_config.image_size, {})
     if source.folder:
         known = read_config(source.folder)
-        return _edge(known["model_cfg"]["vision_cfg"]["image_size"]), _fit(
-            known.get("preprocess_cfg")
-        )
+        size = known["model_cfg"]["vision_cfg"]["image_size"]
+        return _picture(size, known.get("preprocess_cfg"))
     clip = load_clip(model, "cpu")
     return clip.image_size, clip.fit
 
 
-def _fit(preprocessing: dict | None) -> str:
-    return "squash" if (preprocessing or {}).get("resize_mode") == "squash" else "crop"
-
-
-def _edge(size) -> int:
-    return int(size[0] if isinstance(size, (tuple, list)) else size)
+def _picture(size, preprocessing: dict | None) -> tuple[int, str]:
+    """Edge and fit of a model's pictures, from what open_clip's configurations say."""
+    squashed = (preprocessing or {}).get("resize_mode") == "squash"
+    edge = size[0] if isinstance(size, (tuple, list)) else size
+    return int(edge), "squash" if squashed else "crop"
 
 
 def read_config(folder: Path) -> dict:

@@ -65,10 +65,10 @@ def said_activation(folder: Path, tower: str, open_clips: bool) -> str | None:
     theirs = read_json(folder / "open_clip_config.json").get("model_cfg")
     ours = read_json(folder / "config.json")
     if isinstance(theirs, dict) and (open_clips or not ours):
-        odd = {"timm_model_name", "hf_model_name", "act_kwargs"} & set(
-            theirs.get(f"{tower}_cfg") or {}
-        )
-        return None if odd else "quick_gelu" if theirs.get("quick_gelu") else "gelu"
+        odd = {"timm_model_name", "hf_model_name", "act_kwargs"}
+        if odd & set(theirs.get(f"{tower}_cfg") or {}):
+            return None
+        return "quick_gelu" if theirs.get("quick_gelu") else "gelu"
     part = ours.get(f"{tower}_config", ours)
     if isinstance(part, dict):
         if str(part.get("model_type", ours.get("model_type", ""))).startswith("clip"):
@@ -77,10 +77,7 @@ def said_activation(folder: Path, tower: str, open_clips: bool) -> str | None:
 
 
 def _sizes(tower: nn.Module, what: str) -> dict:
-    """What transformers' configurations of both towers say of a tower's blocks.
-
-    Raises ModelLoadError for another architecture (timm's, a text model of transformers).
-    """
+    """What transformers' configurations of both towers say of a tower's blocks."""
     blocks = _blocks(tower)
     if blocks is None or not hasattr(blocks[0], "mlp"):
         raise ModelLoadError(
@@ -171,9 +168,15 @@ def to_transformers(net: nn.Module):
     return model
 
 
-def _ratio(config) -> float:
-    """open_clip's ratio of the MLP, which rounds down: half a unit more, to be never just below."""
-    return (config.intermediate_size + 0.5) / config.hidden_size
+def _their_sizes(config) -> dict:
+    """What open_clip's configurations of both towers say of a tower's blocks."""
+    return {
+        "layers": config.num_hidden_layers,
+        "width": config.hidden_size,
+        # rounded down there: half a unit more, to be never just below
+        "mlp_ratio": (config.intermediate_size + 0.5) / config.hidden_size,
+        "norm_kwargs": {"eps": config.layer_norm_eps},
+    }
 
 
 def from_transformers(model: nn.Module) -> nn.Module:
@@ -183,7 +186,7 @@ def from_transformers(model: nn.Module) -> nn.Module:
     Raises ModelLoadError for an activation that open_clip's CLIP does not have, or a weight that it
     has no place for.
     """
-    from open_clip.model import CLIP, CLIPTextCfg, CLIPVisionCfg
+    from open_clip.model import CLIP
 
     text, vision = model.config.text_config, model.config.vision_config
     for part, config in (("text", text), ("vision", vision)):
@@ -192,29 +195,19 @@ def from_transformers(model: nn.Module) -> nn.Module:
                 f"The {part} tower's activation is {config.hidden_act!r}; gelu or quick_gelu in"
                 " both towers was expected. Nothing was changed."
             )
+    seeing = _their_sizes(vision) | {
+        "head_width": vision.hidden_size // vision.num_attention_heads,
+        "patch_size": vision.patch_size,
+        "image_size": vision.image_size,
+    }
+    reading = _their_sizes(text) | {
+        "heads": text.num_attention_heads,
+        "context_length": text.max_position_embeddings,
+        "vocab_size": text.vocab_size,
+    }
     with torch.device("meta"):
-        net = CLIP(
-            model.config.projection_dim,
-            CLIPVisionCfg(
-                layers=vision.num_hidden_layers,
-                width=vision.hidden_size,
-                head_width=vision.hidden_size // vision.num_attention_heads,
-                mlp_ratio=_ratio(vision),
-                patch_size=vision.patch_size,
-                image_size=vision.image_size,
-                norm_kwargs={"eps": vision.layer_norm_eps},
-            ),
-            CLIPTextCfg(
-                context_length=text.max_position_embeddings,
-                vocab_size=text.vocab_size,
-                width=text.hidden_size,
-                heads=text.num_attention_heads,
-                layers=text.num_hidden_layers,
-                mlp_ratio=_ratio(text),
-                norm_kwargs={"eps": text.layer_norm_eps},
-            ),
-            quick_gelu=ACTIVATIONS[text.hidden_act],
-        )
+        quick = ACTIVATIONS[text.hidden_act]
+        net = CLIP(model.config.projection_dim, seeing, reading, quick_gelu=quick)
     places = {name: locate(model, name) for name, _ in net.named_parameters()}
     lacking = [name for name, place in places.items() if place is None]
     if lacking:
@@ -222,11 +215,8 @@ def from_transformers(model: nn.Module) -> nn.Module:
             f"{type(model).__name__} has no place for {len(lacking)} of the CLIP's weights,"
             f" {lacking[0]} first; a whole CLIPModel was expected."
         )
-    shapes = {name: parameter.shape for name, parameter in net.named_parameters()}
-    weights = {n: place.read().float().reshape(shapes[n]) for n, place in places.items()}
+    weights = {n: places[n].read().float().reshape(p.shape) for n, p in net.named_parameters()}
     net.load_state_dict(weights, strict=False, assign=True)
     # a token sees what comes before it
     net.attn_mask = torch.full((text.max_position_embeddings,) * 2, float("-inf")).triu_(1)
-    for parameter in net.parameters():
-        parameter.requires_grad_(True)
-    return net.eval()
+    return net.requires_grad_(True).eval()

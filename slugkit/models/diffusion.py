@@ -12,23 +12,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from slugkit.base import ModelLoadError, require_extra, write_json
-from slugkit.models.clip import Clip, pick_device
-from slugkit.models.convert import text_tower
-from slugkit.models.hub import folder_of, loading, need_repository, read_json
+from slugkit.base import ModelLoadError, pick_device, require_extra, write_json
+from slugkit.models.hub import loading_family, read_json
 
 STEPS, GUIDANCE = 10, 4.0
 """Sampling steps and classifier-free guidance at studio scale."""
-
-
-def text_encoder(clip: Clip):
-    """The CLIP's text tower as Stable Diffusion takes it: `slugkit.models.convert.text_tower`."""
-    return text_tower(clip.model)
-
-
-def pipeline_folder(model: str = "studio") -> Path | None:
-    """Where a pipeline's files lie: the studio's, or a local folder; None for a hub id."""
-    return folder_of(model, "diffusion")
 
 
 def load_pipeline(model: str = "studio", device: str = "auto", device_map: str = ""):
@@ -42,23 +30,13 @@ def load_pipeline(model: str = "studio", device: str = "auto", device_map: str =
     require_extra("diffusion", "A Stable Diffusion pipeline")
     from diffusers import DiffusionPipeline
 
-    folder, target = pipeline_folder(model), pick_device(device)
-    where, kind = str(folder or model), "a pipeline's folder as `save_pretrained` writes it"
-    studios = "`slugkit train diffusion` makes the studio's."
-    if folder is None:
-        need_repository(model, kind, studios)
-    # Stable Diffusion 1's safety checker blackens pictures and so hides what was forgotten
-    checks = folder is None or "safety_checker" in read_json(folder / "model_index.json")
-    more = {"safety_checker": None, "requires_safety_checker": False} if checks else {}
-    with loading(model, where, f"Expected: {kind}. {studios}") as how:
-        pipe = DiffusionPipeline.from_pretrained(
-            where,
-            dtype=torch.float32 if target.type == "cpu" else torch.float16,
-            device_map=device_map or None,
-            trust_remote_code=False,
-            **how,
-            **more,
-        )
+    target = pick_device(device)
+    with loading_family(model, "diffusion", "a pipeline's", target, device_map) as (where, how):
+        index = read_json(Path(where) / "model_index.json")
+        if not index or "safety_checker" in index:
+            # Stable Diffusion 1's blackens pictures and so hides what was forgotten
+            how |= {"safety_checker": None, "requires_safety_checker": False}
+        pipe = DiffusionPipeline.from_pretrained(where, trust_remote_code=False, **how)
     pipe.set_progress_bar_config(disable=True)
     for name in ("unet", "vae"):
         if getattr(pipe, name, None) is not None:

@@ -13,18 +13,15 @@ _KNOWN: WeakKeyDictionary = WeakKeyDictionary()
 _BITS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
-def _mark(weights: list[torch.Tensor]) -> list:
-    """Where each weight lies, torch's count of its changes, and the sum of its bits."""
-    sums = [w.detach().view(_BITS[w.element_size()]).sum(dtype=torch.int64).cpu() for w in weights]
-    return [(w.data_ptr(), w._version, int(s)) for w, s in zip(weights, sums, strict=True)]
-
-
 def weights_sha256(network: torch.nn.Module) -> str:
     """SHA-256 over the names, types, shapes and values of a network's parameters."""
-    named = dict(network.named_parameters())
-    mark = [list(named), _mark(list(named.values()))]
+    named = {name: weight.detach() for name, weight in network.named_parameters()}
+    sums = [w.view(_BITS[w.element_size()]).sum(dtype=torch.int64).cpu() for w in named.values()]
+    # where each weight lies, torch's count of its changes, and the sum of its bits
+    places = [(name, w.data_ptr(), w._version) for name, w in named.items()]
+    mark = places, [int(bits) for bits in sums]
     known = _KNOWN.get(network)
     if known is None or known[0] != mark:
-        known = (mark, sha256_json({name: sha256_tensor(w) for name, w in named.items()}))
+        known = mark, sha256_json({name: sha256_tensor(w) for name, w in named.items()})
         _KNOWN[network] = known
     return known[1]

@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from slugkit.base import ModelLoadError, data_dir, mistyped
 
 MAX_JSON = 8 << 20
@@ -41,11 +43,6 @@ def local(where: str | Path) -> Path | None:
         return None
 
 
-def in_cache(repo: str) -> bool:
-    """Whether a snapshot of ORGANISATION/NAME, complete or not, lies in this machine's cache."""
-    return local(repo) is not None
-
-
 def is_hub_id(model: str) -> bool:
     """Whether a name has the form ORGANISATION/NAME."""
     return model.count("/") == 1 and ":" not in model and not model.startswith((".", "~", "/"))
@@ -64,21 +61,17 @@ def require_repository(repo: str) -> None:
     from huggingface_hub import HfApi, constants
     from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
 
-    if in_cache(repo):
+    if local(repo) is not None:
         return
     if wrong := mistyped(repo):
         raise ModelLoadError(f"{wrong} Nothing was changed.")
-    fetch = (
-        f"On a machine with a connection: `hf download {repo} --local-dir FOLDER`; then give that"
-        " folder instead."
-    )
     lacking = f"{repo} is not in this machine's cache, and"
+    fetch = f"`hf download {repo} --local-dir FOLDER` where there is one, and give that folder."
     try:
-        if constants.HF_HUB_OFFLINE:
-            reason = f"{lacking} HF_HUB_OFFLINE forbids to fetch it. {fetch}"
-        else:
+        if not constants.HF_HUB_OFFLINE:
             HfApi().auth_check(repo)
             return
+        reason = f"{lacking} HF_HUB_OFFLINE forbids a connection. {fetch}"
     except GatedRepoError:
         reason = (
             f"{repo} is gated: its owners want their terms accepted first. Accept them on the"
@@ -90,21 +83,8 @@ def require_repository(repo: str) -> None:
             " one was expected, or a folder on this machine."
         )
     except Exception as error:
-        reason = f"{lacking} the hub cannot be reached ({type(error).__name__}). {fetch}"
+        reason = f"{lacking} there is no connection to the hub ({type(error).__name__}). {fetch}"
     raise ModelLoadError(f"{reason} Nothing was changed.")
-
-
-def need_repository(model: str, kind: str, otherwise: str = "") -> None:
-    """`require_repository` for a name that is no folder here.
-
-    kind, otherwise: what else could have been given. Raises ModelLoadError.
-    """
-    if not is_hub_id(model):
-        raise ModelLoadError(
-            f"{model!r} is no folder on this machine, and no hub id; {kind}, or ORGANISATION/NAME"
-            f" was expected. {otherwise} Nothing was changed."
-        )
-    require_repository(model)
 
 
 def variant(where: str | Path) -> dict[str, str]:
@@ -115,9 +95,9 @@ def variant(where: str | Path) -> dict[str, str]:
     pipeline = (folder / "model_index.json").is_file()
     lacking = []
     for part in [p for p in folder.iterdir() if p.is_dir()] if pipeline else [folder]:
-        names = [re.sub(r"-\d+-of-\d+", "", p.name) for p in part.glob("*.safetensors")]
-        kinds = [found and found["name"] for found in map(_VARIANT.match, names)]
-        lacking += [set(kinds)] if kinds and all(kinds) else []
+        found = [_VARIANT.match(p.name) for p in part.glob("*.safetensors")]
+        if found and all(found):
+            lacking.append({one["name"] for one in found})
     common = set.intersection(*lacking) if lacking else set()
     best = sorted(common, key=("fp16", "bf16").__contains__)
     return {"variant": best[-1]} if best else {}
@@ -149,9 +129,9 @@ def loading(model: str, where: str | Path, expected: str) -> Iterator[dict[str, 
     asks, waits = _code_of(folder) if folder else "", dynamic_module_utils.TIME_OUT_REMOTE_CODE
     refusal = ModelLoadError(
         f"{model!r} asks for code of its own{f' ({asks})' if asks else ''}, and slugkit runs no"
-        " code that comes with a model; a model of the libraries' plain classes was expected. Take"
-        " the entry (auto_map, a class in a file) out where the plain class does as well, or load"
-        " it with its own code and save its CLIP. Nothing was changed."
+        " code that comes with a model. Take the entry (auto_map, a class in a file) out where the"
+        " libraries' plain class does as well, or load it with its own code and save its CLIP."
+        " Nothing was changed."
     )
     if asks:
         raise refusal
@@ -172,12 +152,34 @@ def loading(model: str, where: str | Path, expected: str) -> Iterator[dict[str, 
 
 
 @contextmanager
+def loading_family(
+    model: str, family: str, whose: str, device: torch.device, device_map: str
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """`loading` of a pipeline or a LLaVA by `studio`, folder or hub id: yields its folder or id,
+    and what `from_pretrained` is given; on a GPU weights are float16, on a CPU float32.
+
+    family: its name in `slugkit train`. whose: for the message, as in "a LLaVA's".
+    """
+    folder, studios = folder_of(model, family), f"`slugkit train {family}` makes the studio's."
+    kind, where = f"{whose} folder as `save_pretrained` writes it", str(folder or model)
+    if folder is None and not is_hub_id(model):
+        raise ModelLoadError(
+            f"{model!r} is no folder on this machine, and no hub id; {kind}, or ORGANISATION/NAME"
+            f" was expected. {studios} Nothing was changed."
+        )
+    if folder is None:
+        require_repository(model)
+    with loading(model, where, f"Expected: {kind}. {studios}") as how:
+        dtype = torch.float32 if device.type == "cpu" else torch.float16
+        yield where, how | {"dtype": dtype, "device_map": device_map or None}
+
+
+@contextmanager
 def no_loading_bars() -> Iterator[None]:
     """Within the block diffusers and transformers draw no bars about the files that they load."""
-    loaded = [
-        sys.modules.get(f"{library}.utils.logging") for library in ("diffusers", "transformers")
-    ]
-    shown = [library for library in loaded if library and library.is_progress_bar_enabled()]
+    names = [f"{library}.utils.logging" for library in ("diffusers", "transformers")]
+    loaded = [sys.modules[name] for name in names if name in sys.modules]
+    shown = [library for library in loaded if library.is_progress_bar_enabled()]
     for library in shown:
         library.disable_progress_bar()
     try:

@@ -30,11 +30,10 @@ class Plan:
 
     weights: parameters and buffers. gradients: one float32 copy; copies: how many of them at once.
     per_pair, fixed: activations of n pairs are fixed + per_pair x n. heap: of `HEAP`.
-    largest_weight: the gradient of the largest weight, which exists for a moment beside its sum.
-    picture: one decoded picture in this memory (0 on a GPU). first_pass: share of the activations
-    that the pass without a graph, before the chunks, adds to the heap. available: what is free for
-    this process, its weights included. batch_size: the micro-batch. chunk: pairs encoded at a time,
-    or None for what memory allows. device: cpu, cuda, ...
+    largest_weight: its gradient exists for a moment beside its sum. picture: one decoded picture in
+    this memory (0 on a GPU). first_pass: share of the activations that the pass without a graph,
+    before the chunks, adds to the heap. available: free for this process, its weights included.
+    batch_size: the micro-batch. chunk: pairs encoded at a time, or None for what memory allows.
     """
 
     weights: int
@@ -78,19 +77,18 @@ class Plan:
         return max(1, most // self.batch_size) * self.batch_size
 
     @property
-    def chunked(self) -> bool:
-        """Whether a micro-batch goes through the towers in parts."""
+    def _chunked(self) -> bool:
         return self.together < self.batch_size
 
     @property
     def activations(self) -> int:
         """Bytes of the activations of the pairs that are encoded together, with the heap."""
-        return round(self._allocated(self.chunked) * (self.fixed + self.per_pair * self.together))
+        return round(self._allocated(self._chunked) * (self.fixed + self.per_pair * self.together))
 
     @property
     def needed(self) -> int:
         """Bytes of all of it."""
-        return self._before(self.chunked) + self.activations
+        return self._before(self._chunked) + self.activations
 
     @property
     def fits(self) -> bool:
@@ -105,7 +103,7 @@ class Plan:
     def sentence(self) -> str:
         """What is needed and what there is in GB (10^9 bytes), and what to do about it."""
         what = f"A micro-batch of {self.batch_size} needs"
-        if self.chunked:
+        if self._chunked:
             what = f"A micro-batch of {self.batch_size} in chunks of {self.chunk} needs"
         elif self.together > self.batch_size:
             count = self.together // self.batch_size

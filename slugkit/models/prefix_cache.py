@@ -1,23 +1,27 @@
 """Run a tower only from the layer that changes. What lies before it is computed once and kept.
 
 An edit in one block leaves everything before that block as it was, so a probe of the step search
-needs only what follows; and of the last block only the token that is pooled. The results equal
-those of the whole tower up to the rounding of matrix products. A layer or an architecture that
-cannot be cut is run as a whole.
+needs only what follows; and of a CLIP's last block only the token that is pooled. The results equal
+those of the whole tower up to the rounding of matrix products. What is kept is bounded by
+`slugkit.models.memory.room_to_keep`; a layer or an architecture that cannot be cut is run as a
+whole.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 
+from slugkit.data.pictures import PLACE, Pictures
 from slugkit.method.layers import block_of
 from slugkit.models.clip import Clip
 from slugkit.models.memory import room_to_keep
 from slugkit.models.precision import multiplying
+from slugkit.models.reachability import blocks_read
+from slugkit.models.vlm import Vlm
 
 WHOLE = -1
 """Where an edit of the embedding starts: nothing before it can be kept."""
@@ -35,41 +39,31 @@ class CutImages:
     changes.
 
     One pass over the pictures gives `features`, (N, d) float32 of unit length, of the model as it
-    is then, and keeps the input of every block in which one of `layers` lies, of as many as memory
-    allows (`slugkit.models.memory.room_to_keep`). Another block's input is computed when it is
-    first asked for and takes the place of the one that was kept longest; where memory does not hold
-    a single one, pictures run through the whole tower.
+    is then, and keeps the input of the blocks in which `layers` lie. Another block's input takes
+    the place of the one that was kept longest.
     """
 
     def __init__(
         self, clip: Clip, images: np.ndarray, layers: Iterable[str] = (), batch_size: int = 0
     ):
+        from open_clip.transformer import ResidualAttentionBlock, VisionTransformer
+
         self._clip, self._images, self._batch = clip, images, batch_size or clip.batch
         if isinstance(images, np.ndarray):
             self._images = clip.resized(images)  # once, not for every probe
         visual = clip.model.visual
-        self._blocks = getattr(getattr(visual, "transformer", None), "resblocks", None)
-        self.cuttable = (
-            self._blocks is not None
-            and hasattr(visual, "_embeds")
-            and hasattr(visual, "_pool")
-            and visual.transformer.batch_first
-        )
-        parts = ("attention", "ln_1", "ls_1", "ls_2")
-        self._short = (
-            self.cuttable
-            and visual.attn_pool is None
-            and visual.pool_type == "tok"
-            and all(hasattr(self._blocks[-1], part) for part in parts)
-        )
+        self._cuttable = isinstance(visual, VisionTransformer) and visual.transformer.batch_first
+        self._blocks = visual.transformer.resblocks if self._cuttable else []
+        first_token = self._cuttable and visual.attn_pool is None and visual.pool_type == "tok"
+        self._short = first_token and isinstance(self._blocks[-1], ResidualAttentionBlock)
         self._kept: dict[int, torch.Tensor] = {}
         self._room = room_to_keep(clip.device)
-        starts = dict.fromkeys(self.start(layer) for layer in layers)
+        starts = dict.fromkeys(self._start(layer) for layer in layers)
         self.features = self._first_pass([start for start in starts if start != WHOLE])
 
-    def start(self, layer: str) -> int:
+    def _start(self, layer: str) -> int:
         """The block from which a layer matters; their number for the projection; WHOLE if none."""
-        if not self.cuttable:
+        if not self._cuttable:
             return WHOLE
         return len(self._blocks) if layer == "visual.proj" else block_of(layer)
 
@@ -77,13 +71,13 @@ class CutImages:
     @multiplying()
     def _first_pass(self, starts: list[int]) -> torch.Tensor:
         """The features; keeps the inputs of the first of the blocks `starts` that memory holds."""
-        if not self.cuttable:
+        if not self._cuttable:
             return self._clip.image_features(self._images, self._batch)
         parts, kept = [], {start: [] for start in starts}
         for i in range(0, len(self._images), self._batch):
             x, at = self._embedded(slice(i, i + self._batch)), 0
-            size = x[0].nbytes * len(self._images)
-            kept = {start: pieces for start, pieces in list(kept.items())[: self._room // size]}
+            most = self._room // (x[0].nbytes * len(self._images))
+            kept = dict(list(kept.items())[:most])
             for start in sorted(kept):
                 x, at = self._through(x, at, start), start
                 kept[start].append(x)
@@ -97,9 +91,7 @@ class CutImages:
         return self._clip.model.visual._embeds(self._clip.pixels(self._images[rows]))
 
     def _through(self, x: torch.Tensor, first: int, last: int) -> torch.Tensor:
-        """Through the blocks first..last-1; past the last block only the pooled token goes on,
-        where that is enough.
-        """
+        """Through the blocks first..last-1, of the last one with the pooled token alone."""
         for number in range(first, last):
             short = self._short and number == len(self._blocks) - 1
             x = _only_first_token(self._blocks[number], x) if short else self._blocks[number](x)
@@ -114,8 +106,8 @@ class CutImages:
     @multiplying()
     def again(self, layer: str, rows: np.ndarray) -> torch.Tensor:
         """(n, d) float32 features of these rows, with the layer changed and nothing else."""
-        start, rows = self.start(layer), np.asarray(rows)
-        if not self.cuttable:
+        start, rows = self._start(layer), np.asarray(rows)
+        if not self._cuttable:
             return self._clip.image_features(self._images[rows], self._batch)
         if start != WHOLE and start not in self._kept:
             self._first_pass([start])
@@ -125,32 +117,48 @@ class CutImages:
             if kept is None:
                 found.append(self._finish(self._embedded(part), 0))
             else:
-                x = kept[torch.from_numpy(part).to(kept.device)]
-                found.append(self._finish(x, start))
+                found.append(self._finish(kept[torch.from_numpy(part).to(kept.device)], start))
         return torch.cat(found)
 
 
-class CutTexts:
+class _Cut:
+    """What runs through a tower in batches again and again. `_head(i)`: what lies before the layer
+    that changes, of the batch from row i on; it is kept as far as memory allows.
+    """
+
+    _kept: dict[int, tuple[torch.Tensor, ...]] | None = None
+
+    def _heads(self, starts: range, device: torch.device) -> Iterator[tuple[torch.Tensor, ...]]:
+        if self._kept is None:
+            self._kept, room = {}, room_to_keep(device)
+            for i in starts:
+                head = self._head(i)
+                room -= head[0].nbytes
+                if room < 0:
+                    break
+                self._kept[i] = head
+        for i in starts:
+            yield self._kept.get(i) or self._head(i)
+
+
+class CutTexts(_Cut):
     """Texts whose features are wanted again and again while one layer of the text tower changes.
 
     Texts are cut after the longest one's end token: with a causal mask nothing behind it is ever
-    looked at. The call returns (N, d) float32 features of unit length for the model as it is now;
-    the first computes what lies before the layer, and keeps of it what memory allows
-    (`slugkit.models.memory.room_to_keep`).
+    looked at. The call returns (N, d) float32 features of unit length for the model as it is now.
     """
 
     def __init__(self, clip: Clip, texts: list[str], layer: str, batch_size: int = 512):
         self._clip, self._texts, self._batch = clip, texts, batch_size
         model = clip.model
-        self.cuttable = (
+        self._cuttable = (
             hasattr(model, "text_pool_type")
             and model.transformer.batch_first
             and isinstance(model.text_projection, torch.nn.Parameter)
         )
-        self._blocks = model.transformer.resblocks if self.cuttable else []
+        self._blocks = model.transformer.resblocks if self._cuttable else []
         self._start = len(self._blocks) if layer == "text_projection" else block_of(layer)
-        self.cuttable = self.cuttable and self._start != WHOLE
-        self._kept: dict[int, tuple[torch.Tensor, torch.Tensor]] | None = None
+        self._cuttable = self._cuttable and self._start != WHOLE
 
     def _through(
         self, x: torch.Tensor, tokens: torch.Tensor, first: int, last: int
@@ -180,20 +188,66 @@ class CutTexts:
     @torch.no_grad()
     @multiplying()
     def __call__(self) -> torch.Tensor:
-        if not self.cuttable:
+        if not self._cuttable:
             return self._clip.text_features(self._texts, self._batch)
-        starts = range(0, len(self._texts), self._batch)
-        if self._kept is None:
-            self._kept, room = {}, room_to_keep(self._clip.device)
-            for i in starts:
-                piece = self._head(i)
-                room -= piece[0].nbytes
-                if room < 0:
-                    break
-                self._kept[i] = piece
         found = []
-        for i in starts:
-            x, tokens = self._kept.get(i) or self._head(i)
+        for x, tokens in self._heads(range(0, len(self._texts), self._batch), self._clip.device):
             x = self._through(x, tokens, self._start, len(self._blocks))
             found.append(F.normalize(x @ self._clip.model.text_projection, dim=-1).float())
         return torch.cat(found)
+
+
+class Seen(_Cut):
+    """Pictures as a LLaVA's language model sees them, wanted again and again while one layer of the
+    vision tower changes.
+
+    images: (N, H, W, 3) uint8, or `Pictures`; equal pictures are computed once. layer: canonical
+    name of what changes; with None, an embedding, or a model that reads several layers or cuts a
+    picture into several the whole tower is computed each time.
+    """
+
+    def __init__(
+        self, vlm: Vlm, images: np.ndarray, layer: str | None = None, batch_size: int = 128
+    ):
+        self._vlm, self._batch, known = vlm, batch_size, {}
+        if lazy := isinstance(images, Pictures):
+            names = images.places[PLACE].itertuples(index=False, name=None)
+        else:
+            names = (image.tobytes() for image in images)
+        self._rows = [known.setdefault(name, len(known)) for name in names]
+        first = [self._rows.index(number) for number in range(len(known))]
+        self._images = images.take(first) if lazy else [images[i] for i in first]
+        tower, read = vlm.model.model.vision_tower, vlm.model.config.vision_feature_layer
+        self._tower, self._start = getattr(tower, "vision_model", tower), block_of(layer or "")
+        clips, one_read = hasattr(self._tower, "pre_layrnorm"), isinstance(read, int)
+        self._cuttable = clips and one_read and not vlm.cuts and self._start != WHOLE
+        self._blocks = self._tower.encoder.layers if self._cuttable else []
+
+    def _seen(self, i: int) -> dict[str, torch.Tensor]:
+        return self._vlm.seen(self._images[i : i + self._batch])
+
+    def _head(self, i: int) -> tuple[torch.Tensor]:
+        """What the layer's block reads of a batch of pictures."""
+        x = self._tower.pre_layrnorm(self._tower.embeddings(self._seen(i)["pixel_values"]))
+        for block in self._blocks[: self._start]:
+            x = block(x, None)
+        return (x,)
+
+    def _finish(self, x: torch.Tensor) -> torch.Tensor:
+        for block in self._blocks[self._start : blocks_read(self._vlm.model)]:
+            x = block(x, None)
+        x = x[:, 1:] if self._vlm.model.config.vision_feature_select_strategy == "default" else x
+        return self._vlm.model.model.multi_modal_projector(x)
+
+    @torch.no_grad()
+    def features(self) -> list[torch.Tensor]:
+        """What the language model now sees of each picture: (patches, width)."""
+        starts, found = range(0, len(self._images), self._batch), []
+        if self._cuttable:
+            heads = self._heads(starts, next(self._tower.parameters()).device)
+            found = list(torch.cat([self._finish(x) for (x,) in heads]))
+        else:
+            for i in starts:
+                read = self._vlm.model.model.get_image_features
+                found += read(**self._seen(i), return_dict=True).pooler_output
+        return [found[row] for row in self._rows]

@@ -78,6 +78,7 @@ def _tensors(made: Any) -> list[torch.Tensor]:
 
 
 @torch.no_grad()
+@torch.compiler.set_stance("force_eager")  # a compiled encoder is looked at as it is
 def _acts(place: Place, read: Callable, untouched: Callable) -> bool:
     """Whether the output differs while the weight is stretched; it is put back, bit for bit."""
     before, own = untouched(), place.read()
@@ -110,18 +111,15 @@ def unused_layers(model: Any, layers: list[str]) -> dict[str, str]:
     name = type(model.pipeline if isinstance(model, EncoderOf) and read else model).__name__
     for layer in layers:
         whole = layer.split("[")[0]
-        place = locate(model, whole)
+        place, looked = locate(model, whole), (whole, read_by)
         if place is None:
             reasons[layer] = f"{type(model).__name__} does not use it"
-        elif read is None:
-            if _is_behind(whole, blocks):
-                reasons[layer] = f"{name} reads the picture after block {blocks - 1}, before it"
-        else:
-            if (whole, read_by) not in known:
-                # a compiled encoder is looked at as it is
-                with torch.compiler.set_stance("force_eager"):
-                    known[whole, read_by] = _acts(place, read, untouched)
-            if not known[whole, read_by]:
+        elif read is None and _is_behind(whole, blocks):
+            reasons[layer] = f"{name} reads the picture after block {blocks - 1}, before it"
+        elif read is not None:
+            if looked not in known:
+                known[looked] = _acts(place, read, untouched)
+            if not known[looked]:
                 reasons[layer] = (
                     f"{name} never reads it: its output is the same when the layer is changed"
                 )

@@ -22,11 +22,9 @@ def reading_of(tokenizer) -> Reading:
 def inputs_of(model: str) -> tuple[int, str, Reading]:
     """What `slugkit.data.open_data` is to know of a model (any name of `slugkit.models.load_clip`):
     edge of its pictures, their fit, how it reads texts. A folder's files that say so are noted
-    (`slugkit.base.look_for`). No weights are loaded.
-
-    Raises ModelLoadError as `load_clip`.
+    (`slugkit.base.look_for`). No weights are loaded. Raises ModelLoadError as `load_clip`.
     """
-    from slugkit.models.clip import picture_size, source_of, tokenizer_of
+    from slugkit.models.clip import picture_size, source_of
 
     size, source = picture_size(model), source_of(model)
     for end in ("*.json", "*.txt"):
@@ -34,5 +32,4 @@ def inputs_of(model: str) -> tuple[int, str, Reading]:
             look_for(file)
     expected = "The tokenizer that the model was trained with was expected beside it."
     with loading(model, source.folder or model, expected):
-        tokenizer = tokenizer_of(source)
-    return *size, reading_of(tokenizer)
+        return *size, reading_of(source.tokenizer())

@@ -12,12 +12,10 @@ import numpy as np
 import torch
 from PIL import Image
 
-from slugkit.base import ModelLoadError, UnreadableImagesError, progress, require_extra
+from slugkit.base import ModelLoadError, UnreadableImagesError, pick_device, progress, require_extra
 from slugkit.data.opening import READ_ERRORS, check_bounds, open_rgb, seen
 from slugkit.data.pictures import Pictures
-from slugkit.models import convert
-from slugkit.models.clip import Clip, pick_device
-from slugkit.models.hub import folder_of, loading, need_repository
+from slugkit.models.hub import loading_family
 
 FEATURE_LAYER = -2
 """The vision layer that LLaVA-1.5 reads: the second to last, so the last block cannot act."""
@@ -25,11 +23,6 @@ BATCH_NUMBERS, TEXT_TOKENS = 8 * 10**9, 64
 """Values that a batch of conversations may keep (16 GB in float16), and tokens of its texts."""
 FEW = 4
 """Batches of questions that show no progress bar."""
-
-
-def vision_tower(clip: Clip):
-    """The CLIP's vision tower as LLaVA takes it: `slugkit.models.convert.vision_tower`."""
-    return convert.vision_tower(clip.model)
 
 
 def conversation(processor, question: str, answer: str) -> tuple[str, str]:
@@ -87,8 +80,7 @@ def opened(images) -> list:
         if not isinstance(image, (np.ndarray, Image.Image)):
             raise ModelLoadError(
                 f"Question {number} came with {type(image).__name__} in the place of its picture;"
-                " an array, a Pillow image or a path was expected. The model answers questions"
-                " about pictures alone."
+                " an array, a Pillow image or a path was expected."
             )
         found.append(image)
     return found
@@ -99,17 +91,16 @@ def hidden_states(
 ) -> torch.Tensor:
     """The language model's last hidden states, (N, L, width).
 
-    batch: as `Vlm.scripted` gives it. features: what `slugkit.models.vision_cache.Seen` gives.
+    batch: as `Vlm.scripted` gives it. features: what `slugkit.models.prefix_cache.Seen` gives.
     """
-    # transformers takes them so
-    together = torch.stack(features) if model.config.model_type == "vipllava" else list(features)
     from transformers.modeling_outputs import BaseModelOutputWithPooling
 
-    seen = BaseModelOutputWithPooling(pooler_output=together)
+    # transformers takes them so
+    together = torch.stack(features) if model.config.model_type == "vipllava" else list(features)
     return model.model(
         input_ids=batch["input_ids"],
         attention_mask=batch["attention_mask"],
-        mm_encoder_outputs={"image": seen},
+        mm_encoder_outputs={"image": BaseModelOutputWithPooling(pooler_output=together)},
     ).last_hidden_state
 
 
@@ -167,23 +158,18 @@ class Vlm:
         shape: height and width of the pictures, which all have one size; see `picture_tokens`.
         Raises ModelLoadError for one that is longer than what the language model reads.
         """
-        talks = [
-            conversation(self.processor, q, a) for q, a in zip(questions, answers, strict=True)
-        ]
-        made = as_batch(
-            self.processor.tokenizer,
-            self.model.config.image_token_id,
-            self.picture_tokens(*shape),
-            talks,
-            self.device,
-        )
-        most = self.model.config.text_config.max_position_embeddings
+        pairs = zip(questions, answers, strict=True)
+        talks = [conversation(self.processor, question, answer) for question, answer in pairs]
+        tokenizer, config = self.processor.tokenizer, self.model.config
+        patches = self.picture_tokens(*shape)
+        made = as_batch(tokenizer, config.image_token_id, patches, talks, self.device)
+        most = config.text_config.max_position_embeddings
         if made["input_ids"].shape[1] > most:
             longest = max(talks, key=lambda talk: len("".join(talk)))
             raise ModelLoadError(
                 f"A conversation with its picture takes {made['input_ids'].shape[1]} tokens, and"
-                f" {self.source} reads {most}: {longest[1].strip()[:80]!r}. A shorter answer or"
-                " caption was expected. Shorten it, or leave its picture out."
+                f" {self.source} reads {most}: {longest[1].strip()[:80]!r}. Shorten the answer or"
+                " caption, or leave its picture out."
             )
         return made
 
@@ -247,16 +233,12 @@ def _tokens_of_picture(processor, config, height: int, width: int) -> int:
 
 
 def _counted(processor, config, model: str) -> int:
-    """Tokens that stand for a picture, by asking the processor, which is told of the tower first.
-
-    Raises ModelLoadError where the processor and the tower disagree.
-    """
+    """Tokens that stand for a picture, asking the processor, which is told of the tower."""
     tower = config.vision_config
     strategy = getattr(config, "vision_feature_select_strategy", "default")
     clip = "clip" in tower.model_type  # has a class token, which the strategy "default" drops
     made = (tower.image_size // tower.patch_size) ** 2 + (clip and strategy == "full")
     edges = (tower.image_size, tower.image_size)
-
     known = getattr(processor, "patch_size", None) is not None
     if not known or _tokens_of_picture(processor, config, *edges) != made:
         processor.patch_size, processor.num_additional_image_tokens = tower.patch_size, int(clip)
@@ -272,11 +254,6 @@ def _counted(processor, config, model: str) -> int:
     return made
 
 
-def vlm_folder(model: str = "studio") -> Path | None:
-    """Where a model's files lie: the studio's, or a local folder; None for a hub id."""
-    return folder_of(model, "vlm")
-
-
 def load_vlm(model: str = "studio", device: str = "auto", device_map: str = "") -> Vlm:
     """Load a LLaVA (1.5, NeXT, VipLLaVA: any image-text-to-text model of transformers with a vision
     tower) by `studio`, folder or hub id.
@@ -288,19 +265,9 @@ def load_vlm(model: str = "studio", device: str = "auto", device_map: str = "") 
     require_extra("vlm", "A LLaVA")
     from transformers import AutoModelForImageTextToText, AutoProcessor
 
-    folder, target = vlm_folder(model), pick_device(device)
-    where, kind = str(folder or model), "a LLaVA's folder as `save_pretrained` writes it"
-    studios = "`slugkit train vlm` makes the studio's."
-    if folder is None:
-        need_repository(model, kind, studios)
-    with loading(model, where, f"Expected: {kind}. {studios}") as how:
-        net = AutoModelForImageTextToText.from_pretrained(
-            where,
-            dtype=torch.float32 if target.type == "cpu" else torch.float16,
-            device_map=device_map or None,
-            trust_remote_code=False,
-            **how,
-        )
+    target = pick_device(device)
+    with loading_family(model, "vlm", "a LLaVA's", target, device_map) as (where, how):
+        net = AutoModelForImageTextToText.from_pretrained(where, trust_remote_code=False, **how)
         processor = AutoProcessor.from_pretrained(where, trust_remote_code=False)
     if not hasattr(net.model, "vision_tower"):
         raise ModelLoadError(

@@ -18,24 +18,29 @@ import torch
 from slugkit.base import PatchError
 from slugkit.method.layers import tower_of
 
-_BLOCK = re.compile(r"^(?P<tower>visual\.)?transformer\.resblocks\.(?P<block>\d+)\.(?P<part>.+)$")
+_BLOCK = re.compile(r"^(visual\.)?transformer\.resblocks\.(\d+)\.")
 _IN_BLOCK = {
-    "ln_1": "layer_norm1",
-    "ln_2": "layer_norm2",
-    "attn.out_proj": "self_attn.out_proj",
-    "mlp.c_fc": "mlp.fc1",
-    "mlp.c_proj": "mlp.fc2",
+    "ln_1.": "layer_norm1.",
+    "ln_2.": "layer_norm2.",
+    "attn.in_proj_": "self_attn.{}_proj.",
+    "attn.out_proj.": "self_attn.out_proj.",
+    "mlp.c_fc.": "mlp.fc1.",
+    "mlp.c_proj.": "mlp.fc2.",
 }
+"""Names within a block, to be followed by "weight" or "bias": open_clip's and transformers'."""
 _OUTSIDE = {
     "token_embedding.weight": "text_model.embeddings.token_embedding.weight",
     "positional_embedding": "text_model.embeddings.position_embedding.weight",
-    "ln_final": "text_model.final_layer_norm",
+    "ln_final.weight": "text_model.final_layer_norm.weight",
+    "ln_final.bias": "text_model.final_layer_norm.bias",
     "text_projection": "text_projection.weight",
     "visual.class_embedding": "vision_model.embeddings.class_embedding",
     "visual.positional_embedding": "vision_model.embeddings.position_embedding.weight",
     "visual.conv1.weight": "vision_model.embeddings.patch_embedding.weight",
-    "visual.ln_pre": "vision_model.pre_layrnorm",
-    "visual.ln_post": "vision_model.post_layernorm",
+    "visual.ln_pre.weight": "vision_model.pre_layrnorm.weight",
+    "visual.ln_pre.bias": "vision_model.pre_layrnorm.bias",
+    "visual.ln_post.weight": "vision_model.post_layernorm.weight",
+    "visual.ln_post.bias": "vision_model.post_layernorm.bias",
     "visual.proj": "visual_projection.weight",
     "logit_scale": "logit_scale",
 }
@@ -58,24 +63,19 @@ def hf_names(canonical: str) -> list[str]:
 
     Raises PatchError for a name that no CLIP has.
     """
-    base, part, table = "", canonical, _OUTSIDE
-    if found := _BLOCK.match(canonical):
-        tower = "vision" if found["tower"] else "text"
-        base, part, table = (
-            f"{tower}_model.encoder.layers.{found['block']}.",
-            found["part"],
-            _IN_BLOCK,
-        )
-        if packed := re.match(r"attn\.in_proj_(weight|bias)$", part):
-            return [f"{base}self_attn.{letter}_proj.{packed[1]}" for letter in "qkv"]
-    elif canonical in _OUTSIDE:
+    if canonical in _OUTSIDE:
         return [_OUTSIDE[canonical]]
-    head, _, kind = part.rpartition(".")
-    if head in table and kind in ("weight", "bias"):
-        return [f"{base}{table[head]}.{kind}"]
-    raise PatchError(
-        f"{canonical!r} is the name of no CLIP weight; a name as in the layer table was expected."
-    )
+    found = _BLOCK.match(canonical)
+    part = canonical[found.end() :] if found else ""
+    head, kind = next(((h, part[len(h) :]) for h in _IN_BLOCK if part.startswith(h)), ("", ""))
+    if not found or kind not in ("weight", "bias"):
+        raise PatchError(
+            f"{canonical!r} is the name of no CLIP weight; a name as in the layer table was"
+            " expected."
+        )
+    tower, theirs = "vision" if found[1] else "text", _IN_BLOCK[head]
+    names = [theirs.format(letter) for letter in ("qkv" if "{}" in theirs else "-")]
+    return [f"{tower}_model.encoder.layers.{found[2]}.{name}{kind}" for name in names]
 
 
 @dataclass(frozen=True)
@@ -117,20 +117,13 @@ class EncoderOf:
 
     pipeline: Any
     name: str
-
-    @property
-    def text_encoder(self) -> torch.nn.Module:
-        """The encoder itself."""
-        return getattr(self.pipeline, self.name)
-
-    @property
-    def tokenizer(self) -> Any:
-        """The tokenizer that goes with it."""
-        return getattr(self.pipeline, self.name.replace("text_encoder", "tokenizer"))
+    text_encoder: torch.nn.Module
+    tokenizer: Any
 
 
-def _encoders(pipeline: Any) -> list[str]:
-    return [name for name in ENCODERS if getattr(pipeline, name, None) is not None]
+def _encoders(pipeline: Any) -> dict[str, torch.nn.Module]:
+    found = {name: getattr(pipeline, name, None) for name in ENCODERS}
+    return {name: encoder for name, encoder in found.items() if encoder is not None}
 
 
 def parameters(model: Any) -> Mapping[str, torch.Tensor]:
@@ -141,9 +134,8 @@ def parameters(model: Any) -> Mapping[str, torch.Tensor]:
         named = model.named_parameters()
         return {_WRAPPED.sub("", name): _held(model, name, p) for name, p in named}
     found = {}
-    for encoder in _encoders(model):
-        of_encoder = parameters(getattr(model, encoder))
-        found |= {f"{encoder}.{name}": p for name, p in of_encoder.items()}
+    for place, encoder in _encoders(model).items():
+        found |= {f"{place}.{name}": p for name, p in parameters(encoder).items()}
     if not found:
         raise PatchError(
             f"{type(model).__name__} holds no CLIP tower; an open_clip model, a transformers model"
@@ -222,8 +214,8 @@ def prefixes(names: Iterable[str], canonical: str) -> list[str]:
             if prefix == name or prefix and not prefix.endswith(".") or prefix.endswith(level):
                 continue
             there = _spelled(names, prefix, canonical)
-            others = prefix.endswith("visual.") and there == [prefix + canonical]
-            if there and not others:  # the vision tower's block is not the text tower's
+            # the vision tower's block is not the text tower's
+            if there and not (prefix.endswith("visual.") and there == [prefix + canonical]):
                 found[prefix] = None
     return list(found)
 
@@ -232,8 +224,13 @@ def parts(model: Any) -> list[Any]:
     """The text encoders of a pipeline with several, of which each may hold a tower; else itself."""
     if isinstance(model, (Mapping, EncoderOf)) or hasattr(model, "named_parameters"):
         return [model]
-    names = _encoders(model)
-    return [EncoderOf(model, name) for name in names] if len(names) > 1 else [model]
+    encoders = _encoders(model)
+    if len(encoders) < 2:
+        return [model]
+    return [
+        EncoderOf(model, name, encoder, getattr(model, name.replace("text_encoder", "tokenizer")))
+        for name, encoder in encoders.items()
+    ]
 
 
 def part_of(clip_model: torch.nn.Module, other: Any, tower: str) -> Any:
@@ -244,15 +241,15 @@ def part_of(clip_model: torch.nn.Module, other: Any, tower: str) -> Any:
     found, wrong = parts(other), {}
     if len(found) == 1:
         return other
-    for part in found:
+    for number, part in enumerate(found):
         with suppress(PatchError):
-            wrong[part.name] = len(differences(clip_model, part, tower))
+            wrong[number] = len(differences(clip_model, part, tower))
     if not wrong:
         raise PatchError(
             f"No text encoder of this {type(other).__name__} shares a weight with the CLIP's"
             f" {tower} tower. Nothing was changed."
         )
-    return EncoderOf(other, min(wrong, key=wrong.get))
+    return found[min(wrong, key=wrong.get)]
 
 
 def require_tower(clip_model: torch.nn.Module, other: Any, tower: str) -> None:

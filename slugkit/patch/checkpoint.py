@@ -24,7 +24,7 @@ from slugkit.base import PatchError, new_path
 from slugkit.models.hub import read_json
 from slugkit.patch.copies import PARTS, RECORD, Copies, Copy, folders
 from slugkit.patch.format import Patch
-from slugkit.patch.on_model import applied, apply, find, patches_on, remove, rows_of
+from slugkit.patch.on_model import applied, apply, find, part_for, patches_on, remove
 from slugkit.patch.record import load_record, save_record
 
 KEPT = frozenset(
@@ -44,27 +44,22 @@ def _record_of(root: Path, source: Path, folder: Path) -> Path:
 
 
 def opened(source: Path) -> Copies:
-    """The copies in a folder or file, with what the records in it tell of their edits.
-
-    Raises as `Copies` and `load_record`.
-    """
+    """`Copies` of a folder or file, with what the records in it tell of their edits."""
     copies = Copies(source)
-    for folder in folders(source) if source.is_dir() else [source.parent]:
+    for folder in folders(source):
+
+        def in_folder(layer: str, folder: Path = folder) -> list[Copy]:
+            return [copy for copy in copies.of(layer) if copy.folder == folder]
+
         record = _record_of(source, source, folder)
         if record.is_file():
-
-            def in_folder(layer: str, folder: Path = folder) -> list[Copy]:
-                return [copy for copy in copies.of(layer) if copy.folder == folder]
-
             load_record(record, copies, in_folder)
     return copies
 
 
 def verify_files(p: Patch, source: str | Path) -> list[str]:
     """Check that `apply_to_files` would take the patch. Returns the files that hold its layer, one
-    text a copy.
-
-    Raises PatchError, MissingArtefactError.
+    text a copy. Raises PatchError, MissingArtefactError.
     """
     return [copy.shown(Path(source)) for copy in opened(Path(source)).fitting(p)]
 
@@ -74,10 +69,8 @@ def _left_out(
 ) -> Callable[[str, list[str]], set[str]]:
     """What `copytree` leaves out: records, hidden folders, and files that may be weights of other
     kinds, whose names go into `said`.
-
-    The parts of a pipeline that are no encoder (UNet, coder, scheduler) are copied as they are.
     """
-    whole = {
+    whole = {  # a pipeline's UNet, coder, scheduler are copied as they are
         home / name
         for home in {copy.home for copy in edited}
         for name, kind in read_json(home / "model_index.json").items()
@@ -129,15 +122,13 @@ def _written(
             shutil.copyfile(source, whole)
         for copy in edited:
             for file, tensors in copy.touched().items():
-                _overwrite(whole / file.relative_to(source) if source.is_dir() else whole, tensors)
-        records = []
+                _overwrite(whole / file.relative_to(source), tensors)
         for folder in {copy.folder for copy in edited} if record else ():
             mine = [copy for copy in edited if copy.folder == folder]
             if any(patches_on(copy) for copy in mine):
-                records.append(save_record(mine, _record_of(whole, source, folder)))
-        whole.rename(out)
-        for place in records if source.is_file() else ():
-            place.rename(out.with_name(place.name))
+                save_record(mine, _record_of(whole, source, folder))
+        for made in sorted(Path(scratch).iterdir()):  # of a file also the record beside it
+            made.rename(out.with_name(made.name))
     say(f"Edited: {'; '.join(copy.shown(source) for copy in edited)}.")
     if said:
         say(
@@ -190,10 +181,10 @@ def remove_from_files(
     known = Copies(Path(base)).fitting(p) if base is not None else []
     freed = []
     for copy in copies.of(p.layer):
-        if p.sha256 in {on.sha256 for on in patches_on(copy)}:
+        recorded = p.sha256 in {on.sha256 for on in patches_on(copy)}
+        if recorded:
             remove(p, copy)
-            freed.append(id(copy))
-        elif known and _taken_from_base(p, copy, known):
+        if recorded or known and _taken_from_base(p, copy, known):
             freed.append(id(copy))
     if not freed:
         raise PatchError(
@@ -208,10 +199,8 @@ def remove_from_files(
 
 
 def _taken_from_base(p: Patch, copy: Copy, known: list[Copy]) -> bool:
-    """Put the base's weight in the place of the edited one; False where the copy belongs to
-    another model, or is the original.
-
-    Raises PatchError where the base with this patch alone is not what the copy holds.
+    """Put the base's weight in the place of the edited one; False where the copy belongs to another
+    model, or is the original; PatchError where it holds more than this patch on the base.
     """
     mine, original = find(p.layer, p.concept, copy), False
     for base in known:
@@ -224,7 +213,7 @@ def _taken_from_base(p: Patch, copy: Copy, known: list[Copy]) -> bool:
         if same:
             mine.place.write(before)
             return True
-    if original or mine.weight[rows_of(p, mine.weight)].shape != p.shape:
+    if original or part_for(p, mine.weight).shape != p.shape:
         return False
     raise PatchError(
         f"the base with the patch for {p.concept!r} alone is not what layer {mine.name} of this"

@@ -18,13 +18,14 @@ from slugkit.models.convert import said_activation
 from slugkit.models.hub import read_json
 from slugkit.models.weight_map import ENCODERS, locate, prefixes
 from slugkit.patch.format import Patch
-from slugkit.patch.on_model import rows_of, verify
+from slugkit.patch.on_model import part_for, verify
 
 RECORD = "slugkit-record.safetensors"
 """The record's name in an edited folder, and the end of its name beside an edited file."""
 PARTS = (*ENCODERS, "image_encoder")
 """What a pipeline's folder calls the towers of a CLIP."""
-_SHARD = re.compile(r"^(?P<head>.+)-\d+(?P<of>-of-\d+)?(?P<variant>\.[\w-]+)?\.safetensors$")
+_SHARD = re.compile(r"-\d+(?=(-of-\d+)?(\.[\w-]+)?\.safetensors$)")
+"""The number in a shard's name."""
 _IN_BLOCK = re.compile(r"(?:resblocks|encoder\.layers)\.(\d+)\.")
 _BEFORE_LAST = ("cond_stage_model.model.", "conditioner.embedders.0.transformer.")
 """Prefixes of the encoders that Stable Diffusion 2 and XL read before their last block."""
@@ -47,12 +48,11 @@ class Copy(Mapping):
         pipeline = self.folder != root and self.folder.name in PARTS
         self.home = self.folder.parent if pipeline else self.folder
         self.tower = (self.home, self.folder.name if pipeline else prefix)
-        known = read_json(self.folder / "config.json")
-        vision, read = known.get("vision_config"), known.get("vision_feature_layer")
-        self.config = None
+        known, self.config = read_json(self.folder / "config.json"), None
+        vision = known.get("vision_config")
         if isinstance(vision, dict) and "vision_feature_layer" in known:
-            depth = vision.get("num_hidden_layers", 24)
-            tower = SimpleNamespace(num_hidden_layers=depth)
+            tower = SimpleNamespace(num_hidden_layers=vision.get("num_hidden_layers", 24))
+            read = known["vision_feature_layer"]
             self.config = SimpleNamespace(vision_feature_layer=read, vision_config=tower)
 
     def __getitem__(self, name: str) -> torch.Tensor:
@@ -126,34 +126,30 @@ def _checkpoints(folder: Path) -> list[dict[str, Path]]:
     """The checkpoints of a folder, each as name -> file: shards together, other files alone."""
     files = {p.name: p for p in sorted(folder.glob("*.safetensors")) if p.is_file()}
     files = {name: file for name, file in files.items() if not name.endswith(RECORD)}
-    found: list[dict[str, Path]] = []
+    indexed: dict[str, str] = {}
     for index in sorted(folder.glob("*.safetensors.index*.json")):
         shards = set(map(str, dict(read_json(index).get("weight_map") or {}).values()))
-        if not shards & set(files):
-            continue
-        if lacking := sorted(shards - set(files)):
+        lacking = sorted(shards - set(files))
+        if lacking and shards & set(files):
             raise PatchError(
                 f"{index.name} names {lacking[0]}, which is not in {folder.name}; all shards were"
                 " expected. Fetch the rest. Nothing was changed."
             )
-        found.append({name: files[shard] for shard in shards for name in _names(files[shard])})
-    indexed = {file for names in found for file in names.values()}
-    numbered: dict[tuple, dict[str, Path]] = {}
-    for file in (p for p in files.values() if p not in indexed):
-        shard, names = _SHARD.match(file.name), dict.fromkeys(_names(file), file)
-        key = (shard["head"], shard["of"], shard["variant"]) if shard else (file.name,)
-        if set(numbered.get(key, {})) & set(names):  # one name twice: copies, not shards
-            key = (file.name,)
-        numbered[key] = numbered.get(key, {}) | names
-    return found + list(numbered.values())
+        indexed |= dict.fromkeys(shards, index.name)
+    found: dict[str, dict[str, Path]] = {}
+    for name, file in files.items():
+        key, names = indexed.get(name) or _SHARD.sub("", name), dict.fromkeys(_names(file), file)
+        if set(found.get(key, {})) & set(names):  # one name twice: copies, not shards
+            key = name
+        found[key] = found.get(key, {}) | names
+    return list(found.values())
 
 
 def folders(source: Path) -> list[Path]:
-    """The folder and those below it that may hold a tower: no hidden ones, no safety checker.
-
-    Raises PatchError where a link leads back above itself.
+    """The folder and those below it that may hold a tower: no hidden ones, no safety checker; of a
+    file the one that it lies in. Raises PatchError where a link leads back above itself.
     """
-    found = []
+    found = [source.parent] if source.is_file() else []
     for place, below, _ in os.walk(source, followlinks=True):
         if os.path.realpath(place) in {os.path.realpath(above) for above in Path(place).parents}:
             raise PatchError(
@@ -177,13 +173,12 @@ class Copies:
         if source.is_file():
             self._all = [dict.fromkeys(_names(source), source)]
         else:
-            places = folders(source) if source.is_dir() else []
-            self._all = [found for folder in places for found in _checkpoints(folder)]
+            self._all = [found for folder in folders(source) for found in _checkpoints(folder)]
         if not self._all:
             raise MissingArtefactError(
                 f"There is no safetensors file in {source}; a model's folder as `save_pretrained`"
-                " writes it, or one file, was expected. Checkpoints of other kinds are not read:"
-                " load and save them with their own library first."
+                " writes it, or one file, was expected. Load and save checkpoints of other kinds"
+                " with their own library first."
             )
 
     def of(self, layer: str) -> list[Copy]:
@@ -191,10 +186,9 @@ class Copies:
         root, found = self.source if self.source.is_dir() else self.source.parent, []
         for number, tensors in enumerate(self._all):
             for prefix in prefixes(tensors, layer.split("[")[0]):
-                key = (number, prefix)
-                if key not in self._known:
-                    self._known[key] = Copy(tensors, prefix, root)
-                found.append(self._known[key])
+                if (number, prefix) not in self._known:
+                    self._known[number, prefix] = Copy(tensors, prefix, root)
+                found.append(self._known[number, prefix])
         return found
 
     def known(self) -> list[Copy]:
@@ -239,8 +233,7 @@ def _other_model(p: Patch, copy: Copy) -> bool:
     place = locate(copy, p.layer.split("[")[0])
     if place is None or not {t.dtype for t in place.tensors} <= set(PRECISIONS):
         return False
-    whole = place.read()
     try:
-        return whole[rows_of(p, whole)].shape != p.shape
+        return part_for(p, place.read()).shape != p.shape
     except (TypeError, ValueError):
         return True

@@ -4,6 +4,7 @@ import json
 import math
 import stat
 import struct
+from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from functools import cached_property
 from importlib import import_module
@@ -123,6 +124,16 @@ def _need_finite(direction: torch.Tensor, layer: str) -> None:
         )
 
 
+def _later(name: str) -> Callable[..., Any]:
+    """A method that is the function of this name in `on_model`, which stands on this module."""
+
+    def method(self: Any, model: Any) -> Any:
+        return getattr(import_module("slugkit.patch.on_model"), name)(self, model)
+
+    method.__name__, method.__doc__ = name, f"As `slugkit.patch.{name}`."
+    return method
+
+
 @dataclass(frozen=True, eq=False)
 class Patch:
     """One edit: theta_new = theta0 - lam * direction on one layer.
@@ -200,31 +211,15 @@ class Patch:
         return sha256_bytes(self.content())
 
     def save(self, path: str | Path) -> Path:
-        """As `slugkit.patch.save`."""
-        return save(self, path)
+        """Write the patch as one safetensors file, whole or not at all. Returns the path."""
+        write_bytes(path, self.content())
+        return Path(path)
 
-    def verify(self, model: Any) -> None:
-        """As `slugkit.patch.verify`."""
-        _on_model().verify(self, model)
-
-    def apply(self, model: Any) -> None:
-        """As `slugkit.patch.apply`."""
-        _on_model().apply(self, model)
-
-    def remove(self, model: Any) -> None:
-        """As `slugkit.patch.remove`."""
-        _on_model().remove(self, model)
-
-    def applied(self, model: Any):
-        """As `slugkit.patch.applied`: `with edit.applied(model): ...`, then without it."""
-        return _on_model().applied(self, model)
+    verify, apply, remove, applied = map(_later, ("verify", "apply", "remove", "applied"))
 
 
+save = Patch.save
 Patch.direction = _Direction()  # type: ignore[assignment]  # unfolded when asked for
-
-
-def _on_model() -> Any:
-    return import_module("slugkit.patch.on_model")  # it stands on this module
 
 
 def make(
@@ -258,12 +253,6 @@ def make(
         metrics=dict(metrics or {}),
         provenance=dict(provenance or {}) | ({"activation": known} if known else {}),
     )
-
-
-def save(p: Patch, path: str | Path) -> Path:
-    """Write the patch as one safetensors file, whole or not at all. Returns the path."""
-    write_bytes(path, p.content())
-    return Path(path)
 
 
 def _metadata(data: bytes) -> _Metadata:
@@ -305,19 +294,19 @@ def load(path: str | Path) -> Patch:
 
     Raises PatchError if it is missing, cut short, changed, or no patch at all.
     """
-    path, data = Path(path), b""
+    path = Path(path)
     try:
         found = path.stat()
         if not stat.S_ISREG(found.st_mode):
-            reason = "it cannot be read (a folder, pipe or device, no regular file)"
-        elif found.st_size > MAX_FILE:
-            reason = f"it has {found.st_size} bytes, more than any patch needs"
-        else:
-            reason, data = "", path.read_bytes()
+            raise ValueError("it cannot be read (a folder, pipe or device, no regular file)")
+        if found.st_size > MAX_FILE:
+            raise ValueError(f"it has {found.st_size} bytes, more than any patch needs")
+        data = path.read_bytes()
     except OSError as error:
-        reason = f"it cannot be read ({error.strerror or error})"
-    if reason:
-        raise unsound(path.name, "patch file", ValueError(reason))
+        reason = ValueError(f"it cannot be read ({error.strerror or error})")
+        raise unsound(path.name, "patch file", reason) from error
+    except ValueError as error:
+        raise unsound(path.name, "patch file", error) from error
     return loads(data, path.name)
 
 

@@ -6,9 +6,10 @@ a model with other names: canonical name -> weight, or a view of it in the canon
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
-from typing import Any, TypeVar
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
 
 import torch
 from torch.utils.weak import WeakIdKeyDictionary
@@ -21,24 +22,22 @@ from slugkit.models.reachability import unused_layers
 from slugkit.models.weight_map import Place, locate, parameters, parts, unwrapped
 from slugkit.patch.format import Patch
 
-Found = TypeVar("Found")
 
-
-@dataclass
+@dataclass(frozen=True)
 class Edited:
-    """A layer with its original, the SHA-256 of what was written, and its patches by SHA-256."""
+    """A layer's original, the patches on it by SHA-256, and the SHA-256 of what was written."""
 
     layer: str
     original: torch.Tensor
-    written: str
-    patches: dict[str, Patch]
+    patches: dict[str, Patch] = field(default_factory=dict)
+    written: str = ""
 
 
 _REGISTRY: WeakIdKeyDictionary = WeakIdKeyDictionary()
-"""The first tensor that a model keeps the layer in -> `Edited`."""
+"""The first tensor that a model keeps an edited layer in -> `Edited`."""
 
 
-@dataclass
+@dataclass(frozen=True)
 class Layer:
     """One layer of a model: where it is kept, and its present weight in canonical orientation."""
 
@@ -46,44 +45,37 @@ class Layer:
     place: Place
     weight: torch.Tensor
 
-    def edited(self) -> Edited | None:
-        """What this process wrote to the layer, if the weight still holds it; None if the weight is
-        the original.
+    @cached_property
+    def edited(self) -> Edited:
+        """What this process did to the layer, if anything.
 
-        Raises PatchError where it is neither.
+        Raises PatchError where the weight is neither what was written nor the original.
         """
         edited = _REGISTRY.get(self.place.tensors[0])
-        if edited is None:
-            return None
-        now = sha256_tensor(self.weight)
-        if now == edited.written:
+        now = sha256_tensor(self.weight) if edited else ""
+        if edited and now == edited.written:
             return edited
-        if now == sha256_tensor(edited.original):
-            self.forget()
-            return None
-        raise _refusal(
-            f"layer {self.name} was changed by something else since a patch was applied to it; the"
-            " patched weight was expected",
-            "Load the model again. Remove patches before converting or training a model.",
-        )
+        if edited and now != sha256_tensor(edited.original):
+            raise _refusal(
+                f"layer {self.name} was changed by something else since a patch was applied to it;"
+                " the patched weight was expected",
+                "Load the model again. Remove patches before converting or training a model.",
+            )
+        self.know(Edited(self.name, self.weight))
+        return Edited(self.name, self.weight)
 
-    def write(self, original: torch.Tensor, patches: dict[str, Patch]) -> None:
+    def write(self, patches: dict[str, Patch]) -> None:
         """Write the original with these patches, none or several, and remember both."""
-        if patches:
-            new = _compute(original, patches)
-            self.know(original, sha256_tensor(new), patches)
-            self.place.write(new)
+        new = _computed(self, patches)
+        self.know(Edited(self.name, self.edited.original, patches, sha256_tensor(new)))
+        self.place.write(new)
+
+    def know(self, edited: Edited) -> None:
+        """Remember what was done to the layer."""
+        if edited.patches:
+            _REGISTRY[self.place.tensors[0]] = edited
         else:
-            self.place.write(original)
-            self.forget()
-
-    def know(self, original: torch.Tensor, written: str, patches: dict[str, Patch]) -> None:
-        """Remember that the layer holds these patches on this original."""
-        _REGISTRY[self.place.tensors[0]] = Edited(self.name, original, written, patches)
-
-    def forget(self) -> None:
-        """What was done to the layer is no longer known."""
-        _REGISTRY.pop(self.place.tensors[0], None)
+            _REGISTRY.pop(self.place.tensors[0], None)
 
 
 def _refusal(what: str, advice: str) -> PatchError:
@@ -103,43 +95,39 @@ def find(layer: str, concept: str, model: Any) -> Layer:
         place = None
     if place is None:
         named = model.named_parameters() if hasattr(model, "named_parameters") else ()
-        close = nearest(name, [known for known, _ in named])
+        close = ", ".join(nearest(name, [known for known, _ in named]))
         raise _refusal(
             f"this model has no layer {name}, which the patch for {concept!r} edits",
-            f"The nearest names are {', '.join(close)}."
+            f"The nearest names are {close}."
             if close
             else "For a model with other names pass a dictionary: canonical name -> weight.",
         )
-    if any(tensor.is_meta for tensor in place.tensors):
-        raise _refusal(
-            f"layer {name} is not in memory: it was offloaded to disk, or never loaded",
-            "Apply the patch to the files (`slugkit patch apply`), or load the model without a"
-            " device_map that needs the disk.",
-        )
-    unused = unused_layers(model, [name])
-    if unused:
-        raise _refusal(
-            f"an edit of layer {name} cannot act: {unused[name]}", "Use the patch of another layer."
-        )
     kinds = {tensor.dtype for tensor in place.tensors}
-    if len(kinds) > 1 or not kinds <= set(PRECISIONS):
-        raise _refusal(
-            f"layer {name} has the type {', '.join(map(str, sorted(kinds, key=str)))}; float32,"
-            " float16 or bfloat16 was expected",
-            "Convert the model first.",
-        )
+    what = ""
+    if any(tensor.is_meta for tensor in place.tensors):
+        what = f"layer {name} is not in memory: it was offloaded to disk, or never loaded"
+        advice = "Apply the patch to the files (`slugkit patch apply`), or load without device_map."
+    elif unused := unused_layers(model, [name]):
+        what = f"an edit of layer {name} cannot act: {unused[name]}"
+        advice = "Use the patch of another layer."
+    elif len(kinds) > 1 or not kinds <= set(PRECISIONS):
+        found = ", ".join(sorted(map(str, kinds)))
+        what = f"layer {name} has the type {found}; float32, float16 or bfloat16 was expected"
+        advice = "Convert the model first."
+    if what:
+        raise _refusal(what, advice)
     return Layer(name, place, place.read())
 
 
-def rows_of(p: Patch, weight: torch.Tensor) -> slice:
-    """The rows of a whole weight that the patch edits: all, or those of q, k or v.
+def part_for(p: Patch, weight: torch.Tensor) -> torch.Tensor:
+    """The part of a whole weight that the patch edits: all of it, or the rows of q, k or v.
 
     Raises ShapeError, TypeError where it cannot be split.
     """
-    return part_rows(len(weight), split_layer(p.layer)[1])
+    return weight[part_rows(len(weight), split_layer(p.layer)[1])]
 
 
-def _in_a_part(p: Patch, model: Any, look: Callable[[Patch, Any], Found]) -> Found:
+def _in_a_part(p: Patch, model: Any, look: Callable[[Patch, Any], Layer]) -> Layer:
     """What `look` finds in the first part (one of several text encoders) that does not refuse."""
     refusals = []
     for part in parts(model):
@@ -155,25 +143,23 @@ def _in_a_part(p: Patch, model: Any, look: Callable[[Patch, Any], Found]) -> Fou
     )
 
 
-def _matched(p: Patch, model: Any) -> tuple[Layer, torch.Tensor, dict[str, Patch]]:
-    """The layer that the patch was made for, its original weight, and the patches on it."""
+def _matched(p: Patch, model: Any) -> Layer:
+    """The layer that the patch was made for."""
     layer = find(p.layer, p.concept, model)
     try:
-        rows = rows_of(p, layer.weight)
+        original = part_for(p, layer.edited.original)
     except (ShapeError, TypeError) as error:
         raise _refusal(f"layer {p.layer} does not fit this model", str(error)) from error
-    if layer.weight[rows].shape != p.shape:
+    if original.shape != p.shape:
         raise _refusal(
-            f"layer {p.layer} has the shape {tuple(layer.weight[rows].shape)} in this model and"
+            f"layer {p.layer} has the shape {tuple(original.shape)} in this model and"
             f" {tuple(p.shape)} in the patch; equal shapes were expected",
             "Use the model that the patch was made for.",
         )
-    edited = layer.edited()
-    original = edited.original if edited else layer.weight
-    if not _is_base(original[rows], p):
+    if not _is_base(original, p):
         raise _refusal(
             f"layer {p.layer} of this model is not the weight that the patch for {p.concept!r} was"
-            f" made for (SHA-256 {sha256_tensor(original[rows])[:12]}…, expected"
+            f" made for (SHA-256 {sha256_tensor(original)[:12]}…, expected"
             f" {p.base_sha256[PRECISIONS[original.dtype]][:12]}…)",
             "Use the original checkpoint; an edited or fine-tuned copy will not do.",
         )
@@ -184,7 +170,7 @@ def _matched(p: Patch, model: Any) -> tuple[Layer, torch.Tensor, dict[str, Patch
             f" and this model computes with {here}: the same weights, another model",
             "Load the weights with the activation that they were trained with.",
         )
-    return layer, original.to(layer.weight.device), edited.patches if edited else {}
+    return layer
 
 
 def _is_base(weight: torch.Tensor, p: Patch) -> bool:
@@ -204,16 +190,19 @@ def verify(p: Patch, model: Any) -> None:
     missing layer, a layer that cannot act there, wrong shape, base or activation, an edited weight
     that would not be finite.
     """
-    _, original, patches = _in_a_part(p, model, _matched)
-    _compute(original, patches | {p.sha256: p})
+    layer = _in_a_part(p, model, _matched)
+    _computed(layer, layer.edited.patches | {p.sha256: p})
 
 
-def _compute(original: torch.Tensor, patches: dict[str, Patch]) -> torch.Tensor:
+def _computed(layer: Layer, patches: dict[str, Patch]) -> torch.Tensor:
     """The original less the patches, in fp32 and a canonical order, then cast to its type."""
+    original = layer.edited.original.to(layer.weight.device)
+    if not patches:
+        return original
     new = original.to(torch.float32, copy=True)
     for p in in_order(patches.values()):
-        rows = rows_of(p, new)
-        stepped(new[rows], p.direction.to(new.device), p.lam, out=new[rows])
+        part = part_for(p, new)
+        stepped(part, p.direction.to(new.device), p.lam, out=part)
     new = new.to(original.dtype)
     if not torch.isfinite(new).all():
         raise _refusal(
@@ -229,23 +218,18 @@ def in_order(patches: Iterable[Patch]) -> list[Patch]:
     return sorted(patches, key=lambda p: (p.layer, p.sha256))
 
 
-def apply(p: Patch, model: Any) -> None:
+def apply(p: Patch, model: Any) -> bool:
     """Apply the patch to the model, in place; other patches applied in this process stay.
 
-    The result depends on the set of patches and not on their order; applying a patch twice is
-    applying it once. For a single patch on an fp32 model it is bit for bit what the search
-    measured. Arguments and errors as in `verify`. After an error nothing was changed.
+    The result depends on the set of patches and not on their order. For a single patch on an fp32
+    model it is bit for bit what the search measured. Returns whether the patch is new on the model.
+    Arguments and errors as in `verify`. After an error nothing was changed.
     """
-    _apply(p, model)
-
-
-def _apply(p: Patch, model: Any) -> bool:
-    """Apply the patch; True if it was not on the model before."""
-    layer, original, patches = _in_a_part(p, model, _matched)
-    if p.sha256 in patches:
-        return False
-    layer.write(original, patches | {p.sha256: p})
-    return True
+    layer = _in_a_part(p, model, _matched)
+    fresh = p.sha256 not in layer.edited.patches
+    if fresh:
+        layer.write(layer.edited.patches | {p.sha256: p})
+    return fresh
 
 
 def remove(p: Patch, model: Any) -> None:
@@ -254,33 +238,30 @@ def remove(p: Patch, model: Any) -> None:
     Raises PatchError if the patch was not applied to this model in this process
     (`slugkit.patch.record` tells another one), or the layer was changed since.
     """
-    layer, edited = _in_a_part(p, model, _holding)
-    others = {key: other for key, other in edited.patches.items() if key != p.sha256}
-    layer.write(edited.original.to(layer.weight.device), others)
+    layer = _in_a_part(p, model, _holding)
+    layer.write({sha: other for sha, other in layer.edited.patches.items() if sha != p.sha256})
 
 
-def _holding(p: Patch, model: Any) -> tuple[Layer, Edited]:
-    """The layer that the patch is on. Raises PatchError where it is not."""
+def _holding(p: Patch, model: Any) -> Layer:
+    """The layer that the patch is on."""
     layer = find(p.layer, p.concept, model)
-    edited = layer.edited()
-    if edited is None or p.sha256 not in edited.patches:
+    if p.sha256 not in layer.edited.patches:
         raise _refusal(
             f"the patch for {p.concept!r} on {p.layer} is not applied to this model in this"
             " process",
             "To undo an edit made elsewhere, load the original weights.",
         )
-    return layer, edited
+    return layer
 
 
 def edits_of(model: Any) -> list[Edited]:
     """What this process did to each layer of the model that it edited."""
+    tensors: Iterable[torch.Tensor] = ()
     if isinstance(model, Mapping) and hasattr(model, "named_parameters"):  # files: what was read
-        tensors = [tensor for _, tensor in model.named_parameters()]
+        tensors = (tensor for _, tensor in model.named_parameters())
     else:
-        try:
-            tensors = list(parameters(unwrapped(model)).values())
-        except PatchError:
-            tensors = []
+        with suppress(PatchError):
+            tensors = parameters(unwrapped(model)).values()
     return [_REGISTRY[tensor] for tensor in tensors if tensor in _REGISTRY]
 
 
@@ -290,29 +271,19 @@ def patches_on(model: Any) -> list[Patch]:
 
 
 @contextmanager
-def applied(p: Patch, model: Any) -> Iterator[Any]:
-    """Within the block the patch is applied; afterwards the model is as before, also after an
-    error.
-
-    Yields the model. A patch that was applied before the block stays. Arguments and errors as in
-    `apply`.
-    """
-    fresh = _apply(p, model)
-    try:
-        yield model
-    finally:
-        if fresh:
-            remove(p, model)
-
-
-@contextmanager
 def all_applied(patches: Iterable[Patch], model: Any) -> Iterator[Any]:
     """Within the block all the patches are applied, on whatever layers and in any order; afterwards
-    the model is as before, bit for bit.
+    the model is as before, bit for bit, also after an error. What was on before the block stays.
 
-    Arguments and errors as in `apply`; after an error nothing is changed.
+    Yields the model. Arguments and errors as in `apply`; after an error nothing is changed.
     """
     with ExitStack() as stack:
         for p in patches:
-            stack.enter_context(applied(p, model))
+            if apply(p, model):
+                stack.callback(remove, p, model)
         yield model
+
+
+def applied(p: Patch, model: Any) -> AbstractContextManager[Any]:
+    """`all_applied` of one patch."""
+    return all_applied([p], model)

@@ -12,7 +12,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 from safetensors import safe_open
@@ -21,7 +20,7 @@ from safetensors.torch import save as bytes_of
 from slugkit.base import PatchError, sha256_json, sha256_tensor, write_bytes
 from slugkit.models.weight_map import parts
 from slugkit.patch.format import UNSOUND, Sha256, loads, require_checksum, unsound
-from slugkit.patch.on_model import Layer, edits_of, find, in_order
+from slugkit.patch.on_model import Edited, Layer, edits_of, find, in_order
 
 
 class _Entry(BaseModel):
@@ -56,18 +55,13 @@ def save_record(model: Any, path: str | Path) -> Path:
         )
     tensors, layers = {}, []
     for number, (_, edit) in enumerate(sorted(edits.items())):
-        tensors[f"original.{number}"] = edit.original.cpu().contiguous()
-        for k, sha in enumerate(sorted(edit.patches)):
-            content = np.frombuffer(edit.patches[sha].content(), np.uint8).copy()
-            tensors[f"patch.{number}.{k}"] = torch.from_numpy(content)
-        layers.append(
-            {
-                "layer": edit.layer,
-                "original": sha256_tensor(edit.original),
-                "written": edit.written,
-                "patches": sorted(edit.patches),
-            }
-        )
+        names, original = sorted(edit.patches), edit.original.cpu().contiguous()
+        tensors[f"original.{number}"] = original
+        for k, sha in enumerate(names):
+            content = bytearray(edit.patches[sha].content())
+            tensors[f"patch.{number}.{k}"] = torch.frombuffer(content, dtype=torch.uint8)
+        known = {"layer": edit.layer, "written": edit.written, "patches": names}
+        layers.append(known | {"original": sha256_tensor(original)})
     record = {"format": "slugkit-record", "version": 1, "layers": layers}
     text = json.dumps(record | {"checksum": sha256_json(record)}, sort_keys=True)
     write_bytes(path, bytes_of(tensors, {"slugkit": text}))
@@ -88,25 +82,21 @@ def load_record(path: str | Path, model: Any, within: Callable[[str], list] | No
         with safe_open(path, framework="pt") as file:
             record = json.loads((file.metadata() or {})["slugkit"])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dictionary
-        known = _Record.model_validate(record)
+        known = _Record.model_validate(record).layers
         require_checksum(record)
-        entries = [_entry(entry, number, tensors) for number, entry in enumerate(known.layers)]
+        held = [_held(entry, number, tensors) for number, entry in enumerate(known)]
     except (OSError, *UNSOUND) as error:
         raise unsound(path.name, "record of edits", error) from error
-    found = [
-        _written_layers(entry, within(entry.layer) if within else parts(model))
-        for entry, _, _ in entries
-    ]
-    for layers, (entry, original, patches) in zip(found, entries):
+    found = [_written(entry, within(entry.layer) if within else parts(model)) for entry in known]
+    for entry, layers, (original, patches) in zip(known, found, held, strict=True):
         for layer in layers:
-            layer.know(original, entry.written, patches)
-    return in_order(p for _, _, patches in entries for p in patches.values())
+            layer.know(Edited(layer.name, original, patches, entry.written))
+    return in_order(p for _, patches in held for p in patches.values())
 
 
-def _written_layers(entry: _Entry, within: list) -> list[Layer]:
-    """The layer in each part of the model that holds what the record says was written.
-
-    Raises PatchError where none does.
+def _written(entry: _Entry, within: list) -> list[Layer]:
+    """The layer in each part of the model that holds what the record says was written; PatchError
+    where none does.
     """
     refusals, layers = [], []
     for part in within:
@@ -114,10 +104,10 @@ def _written_layers(entry: _Entry, within: list) -> list[Layer]:
             layers.append(find(entry.layer, "a record", part))
         except PatchError as refused:
             refusals.append(refused)
+    if refusals and not layers:
+        raise refusals[0]
     found = [layer for layer in layers if sha256_tensor(layer.weight) == entry.written]
     if not found:
-        if refusals and not layers:
-            raise refusals[0]
         raise PatchError(
             f"layer {entry.layer} of this model does not hold what the record says was written;"
             " nothing was changed.\nUse the model that the record was saved with, in the same"
@@ -126,10 +116,9 @@ def _written_layers(entry: _Entry, within: list) -> list[Layer]:
     return found
 
 
-def _entry(entry: _Entry, number: int, tensors: dict[str, torch.Tensor]) -> tuple:
-    """The entry with its original and its patches.
-
-    Raises ValueError, KeyError, PatchError where the file does not hold what it says.
+def _held(entry: _Entry, number: int, tensors: dict[str, torch.Tensor]) -> tuple:
+    """The original and the patches of an entry; ValueError, KeyError or PatchError where the file
+    does not hold what it says.
     """
     original = tensors[f"original.{number}"]
     if sha256_tensor(original) != entry.original:
@@ -140,4 +129,4 @@ def _entry(entry: _Entry, number: int, tensors: dict[str, torch.Tensor]) -> tupl
     ]
     if [p.sha256 for p in patches] != entry.patches:
         raise ValueError("its patches are not those it names")
-    return entry, original, {p.sha256: p for p in patches}
+    return original, {p.sha256: p for p in patches}

@@ -25,8 +25,8 @@ from slugkit.method.layers import candidates, kind_of, layer_table, tower_of, we
 from slugkit.method.ranking import pareto_front
 from slugkit.method.search import probe_steps
 from slugkit.models import Clip
+from slugkit.models.prefix_cache import Seen
 from slugkit.models.reachability import movable, unused_layers
-from slugkit.models.vision_cache import Seen
 from slugkit.models.vlm import Vlm, hidden_states
 from slugkit.models.weight_map import locate, require_tower
 from slugkit.tasks.questions import Asked

@@ -200,41 +200,6 @@ def draw_command(
     )
 
 
-BLANKS = (
-    "An architecture of open_clip (ViT-B-32, ...), sd15, sd21, sdxl, llava15, llava16, vipllava."
-)
-
-
-@app.command("blank")
-def blank_command(
-    what: Annotated[str, Argument(help=BLANKS)],
-    out: Annotated[Path, Argument(help="Folder for the checkpoint; a new one.")],
-    clip: Annotated[
-        list[Path] | None, Option(help="CLIP whose tower it shares; SDXL: two.")
-    ] = None,
-    form: Annotated[str, Option(help="A CLIP's: open_clip or transformers.")] = "open_clip",
-    reduced: Annotated[bool, Option(help="Narrow behind a whole tower.")] = False,
-    seed: Seed = 0,
-) -> None:
-    """Write a full-size checkpoint of random weights, to try memory, time and names offline."""
-    from slugkit.models import random_weights as blank
-
-    clips = clip or []
-    out = new_path(out, *clips, ours=True)
-    if what in blank.PIPELINES:
-        made = blank.write_pipeline(what, clips, out, reduced, seed)
-    elif what not in blank.VLMS:
-        made = blank.write_clip(what, out, form, seed)
-    elif len(clips) != 1:
-        raise SettingError(
-            f"{what} has one vision tower, and {len(clips)} CLIP folders were given; one --clip was"
-            f" expected ({blank.VLMS[what][0]})."
-        )
-    else:
-        made = blank.write_vlm(what, clips[0], out, reduced, seed)
-    typer.echo(blank.described(made))
-
-
 FAMILY = "clip; diffusion: judge the pipeline's pictures; vlm: ask the LLaVA."
 
 

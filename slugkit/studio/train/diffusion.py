@@ -25,7 +25,8 @@ from slugkit.base import (
 )
 from slugkit.models.classifier import load_classifier
 from slugkit.models.clip import load_clip, model_folder, pick_device
-from slugkit.models.diffusion import GUIDANCE, STEPS, load_pipeline, text_encoder
+from slugkit.models.convert import text_tower
+from slugkit.models.diffusion import GUIDANCE, STEPS, load_pipeline
 from slugkit.models.fingerprint import weights_sha256
 from slugkit.studio.train import loop
 from slugkit.studio.train.card import (
@@ -288,7 +289,7 @@ def train_diffusion(
     folder, target = Path(out) if out else data_dir() / "studio" / "diffusion", pick_device(device)
     pictures = pictures or studio_pictures()
     reader = load_clip(clip, "cpu")
-    encoder = text_encoder(reader).to(target)
+    encoder = text_tower(reader.model).to(target)
     tokenizer = CLIPTokenizer.from_pretrained(model_folder(clip), trust_remote_code=False)
     state = partial(_state, f"{folder.name}-seed{seed}")
     coder, learner = (

@@ -24,15 +24,9 @@ from slugkit.base import (
 )
 from slugkit.data import drawn
 from slugkit.models.clip import load_clip, pick_device
+from slugkit.models.convert import vision_tower
 from slugkit.models.fingerprint import weights_sha256
-from slugkit.models.vlm import (
-    FEATURE_LAYER,
-    TEMPLATE,
-    as_batch,
-    conversation,
-    hidden_states,
-    vision_tower,
-)
+from slugkit.models.vlm import FEATURE_LAYER, TEMPLATE, as_batch, conversation, hidden_states
 from slugkit.studio.questions import UNKNOWN, WORDINGS, Question, answers, questions
 from slugkit.studio.train import loop
 from slugkit.studio.train.card import (
@@ -295,7 +289,7 @@ def train_vlm(
     seeing = load_clip(clip, "cpu")
     state = f"{folder.name}-{weights_sha256(seeing.model)[:8]}-seed{seed}"
     checkpoint = checkpoint_at(state, resume)
-    tower = vision_tower(seeing).to(target)
+    tower = vision_tower(seeing.model).to(target)
     tokenizer = learn_vocabulary(all_texts(world, records), recipe.vocabulary)
     processor = build_processor(tokenizer, tower.config.image_size, tower.config.patch_size)
     model = build_llava(tower, tokenizer, recipe).to(target)

@@ -43,12 +43,11 @@ def require_partners(plan: dict[str, dict[str, Any]]) -> None:
 def _difference(model: str, other: str, setting: str, tower: str) -> str:
     """How the towers differ; "" where they do not, or where nothing can be told."""
     from slugkit.models import model_folder
-    from slugkit.models.diffusion import pipeline_folder
-    from slugkit.models.vlm import vlm_folder
+    from slugkit.models.hub import folder_of
     from slugkit.patch.copies import Copies
 
     own = model_folder(model) or Path(model.rpartition(":")[2])
-    folder = pipeline_folder(other) if setting == "pipeline" else vlm_folder(other)
+    folder = folder_of(other, "diffusion" if setting == "pipeline" else "vlm")
     if not folder or not own.exists():
         return ""
     try:
