@@ -113,7 +113,7 @@ def settings_of(clip, source, concept: str) -> dict[str, Setting]:
     by_16 = gradient_of(clip, "retain", side.pairs, small)
     weights = {n: p.detach() for n, p in clip.model.named_parameters()}
     weights = {n: w for n, w in weights.items() if n in candidates_with_norms(weights)}
-    norms = rank_layers(weights, g_f, g_r, {n: tower_of(n) for n in weights})
+    norms = rank_layers(weights, g_f, g_r)
     one = {domain: dict(list(said.items())[:1]) for domain, said in exam.prompts.items()}
     return {
         OURS: ours,

@@ -52,7 +52,6 @@ def test_a_dear_retain_measure_is_asked_for_the_smallest_forgetting_step_alone(e
         search.Criterion(),
         max_trials=5,
         stop_ratio=None,
-        tower="text",
         every_retain=every,
     )
     assert [probe.forgotten for probe in result.probes] == [
@@ -74,7 +73,6 @@ def test_a_dear_retain_measure_is_asked_for_the_smallest_forgetting_step_alone(e
         Scripted([0.5, 0.4]),
         search.Criterion(),
         max_trials=2,
-        tower="text",
         every_retain=every,
     )
     assert nothing.chosen is None

@@ -11,8 +11,8 @@ import torch
 from slugkit import studio
 from slugkit.base import SettingError, UnknownConceptError
 from slugkit.evaluation.diffusion import PipelineMeasure, judged, measures, ua_ira_cra
-from slugkit.experiments import diffusion_sweep, sweep
-from slugkit.experiments.diffusion_sweep import concepts_drawn, measures_of
+from slugkit.experiments import family_sweeps, sweep
+from slugkit.experiments.family_sweeps import concepts_drawn, pipeline_measures
 from slugkit.experiments.sweep import summarise
 from slugkit.method.criterion import Criterion
 from slugkit.method.edit import EditableLayer
@@ -286,14 +286,14 @@ def drawn_rows(monkeypatch):
         "measures": judged_as,
     }
     for name, function in made.items():
-        homes = [room for room in (call, families, sweep, diffusion_sweep) if hasattr(room, name)]
+        homes = [room for room in (call, families, sweep, family_sweeps) if hasattr(room, name)]
         assert homes, name
         for home in homes:
             monkeypatch.setattr(home, name, function)
     source = types.SimpleNamespace(forget_set=lambda *a: [1, 2, 3], kind=lambda concept: "object")
     source.retain_set = None
     given = (clip, None, None, source, "car")
-    return diffusion_sweep.pipeline_rows(*given, shared=side, layers=2, max_trials=3), asked
+    return family_sweeps.pipeline_rows(*given, shared=side, layers=2, max_trials=3), asked
 
 
 def test_the_deepest_layers_row_is_never_the_best_of_several_and_budgets_are_equal(drawn_rows):
@@ -321,7 +321,7 @@ def test_the_means_are_over_concepts_in_pairs_and_the_worst_of_ua_is_the_lowest(
             row |= {"method": method, "ua_after": 1 - k / 100, "artifacts_after": loss}
             row |= {f"{m}_before": 0.9 for m in ("ira", "cra", "near")}
             rows.append(row | {f"{m}_after": 0.9 - loss for m in ("ira", "cra", "near")})
-    found = summarise(pd.DataFrame(rows), measures_of)
+    found = summarise(pd.DataFrame(rows), pipeline_measures)
     found = found[found["kind"] == "all"].set_index(["method", "measure"])
     ua, ira = found.loc["SLUG", "UA"], found.loc["SLUG", "IRA change"]
     assert (ua["worst"], ua["of"], ira["mean"]) == (pytest.approx(96), "E", pytest.approx(-10))
@@ -338,6 +338,8 @@ def test_the_means_are_over_concepts_in_pairs_and_the_worst_of_ua_is_the_lowest(
     )
     assert found["low"].notna().all()
     rows[0]["ua_after"] = rows[0]["ira_after"] = np.nan  # no layer forgot the first
-    found = summarise(pd.DataFrame(rows), measures_of).set_index(["kind", "method", "measure"])["n"]
+    found = summarise(pd.DataFrame(rows), pipeline_measures).set_index(
+        ["kind", "method", "measure"]
+    )["n"]
     counts = [found["all", m, "UA"] for m in ("SLUG", "SLUG-R", "SLUG-R minus SLUG")]
     assert counts == [4, 5, 4]

@@ -207,7 +207,7 @@ LLAVA_FA = [0.6, 0.0, 0.0, 0.2, 0.0, 0.2, 0.0, 0.1, 0.1, 0.0]
 def test_printed_trace_of_the_stable_diffusion_run():
     """slug-method.md section 3.3: |r| x 1e-4, printed to two decimals."""
     measure = Scripted(SD_FA5, fa1=[1.0] * 10)
-    result = search.search_step(
+    result = search.probe_steps(
         "x", layer_of(tiny_clip()), measure, FA5, lam_init=9.05e-4, stop_ratio=None
     )
     assert [probe.lam * 1e4 for probe in result.probes] == pytest.approx(SD_STEPS, abs=0.0075)
@@ -218,13 +218,13 @@ def test_printed_trace_of_the_stable_diffusion_run():
 def test_printed_trace_of_the_llava_run():
     """slug-method.md section 3.6: rho in per cent, one doubling first."""
     editable = layer_of(tiny_clip())
-    result = search.search_step("x", editable, Scripted(LLAVA_FA), FA5, stop_ratio=None)
+    result = search.probe_steps("x", editable, Scripted(LLAVA_FA), FA5, stop_ratio=None)
     assert [100 * probe.rho for probe in result.probes] == pytest.approx(LLAVA_RHO, abs=0.06)
 
 
 def test_the_search_stops_once_the_bounds_are_close():
     measure = Scripted(SD_FA5)
-    result = search.search_step("x", layer_of(tiny_clip()), measure, FA5, lam_init=9.05e-4)
+    result = search.probe_steps("x", layer_of(tiny_clip()), measure, FA5, lam_init=9.05e-4)
     # 4.17 forgets and 4.10 does not: their ratio is the first below 1.02
     assert len(result.probes) == 8 and measure.calls == 8
     assert result.probes[-1].lam / result.probes[-2].lam < 1.02
@@ -232,7 +232,7 @@ def test_the_search_stops_once_the_bounds_are_close():
 
 def test_it_doubles_until_forgotten_then_bisects():
     editable = layer_of(tiny_clip())
-    result = search.search_step(
+    result = search.probe_steps(
         LAYERS[0], editable, Threshold(editable, 0.7), search.Criterion(), stop_ratio=None
     )
     assert [round(probe.rho, 4) for probe in result.probes[:6]] == [0.1, 0.2, 0.4, 0.8, 0.6, 0.7]
@@ -242,7 +242,7 @@ def test_it_doubles_until_forgotten_then_bisects():
 
 def test_only_forgetting_probes_are_asked_for_retain():
     measure = Scripted(SD_FA5)
-    result = search.search_step(
+    result = search.probe_steps(
         "x", layer_of(tiny_clip()), measure, FA5, lam_init=9.05e-4, stop_ratio=None
     )
     assert measure.retain_calls == [1, 2, 6, 8, 9, 10]
@@ -254,18 +254,18 @@ def test_only_forgetting_probes_are_asked_for_retain():
 
 def test_a_forgetting_step_is_chosen_even_if_the_last_probe_did_not_forget():
     fa = [0.3, 0, 0.1, 0.1]  # 10, 20, 15, 17.5 %
-    result = search.search_step("x", layer_of(tiny_clip()), Scripted(fa), FA5, max_trials=4)
+    result = search.probe_steps("x", layer_of(tiny_clip()), Scripted(fa), FA5, max_trials=4)
     assert not result.probes[-1].forgotten
     assert result.chosen is result.probes[1] and result.chosen.rho == pytest.approx(0.2)
 
 
 def test_the_best_retain_measure_wins_and_ties_go_to_the_smaller_step():
     fa = [0, 0, 0.5, 0]  # 10, 5, 2.5, 3.75 %
-    best_retain = search.search_step(
+    best_retain = search.probe_steps(
         "x", layer_of(tiny_clip()), Scripted(fa, [0.7, 0.9, 0, 0.8]), FA5, max_trials=4
     )
     assert best_retain.chosen.number == 2
-    tie = search.search_step(
+    tie = search.probe_steps(
         "x", layer_of(tiny_clip()), Scripted(fa, [0.9, 0.9, 0, 0.9]), FA5, max_trials=4
     )
     assert tie.chosen.number == 4
@@ -274,13 +274,14 @@ def test_the_best_retain_measure_wins_and_ties_go_to_the_smaller_step():
 def test_failure_is_an_error_that_says_how_near_it_came():
     model = tiny_clip()
     before = state(model)
+    frame = search.probe_steps(
+        "some.layer", layer_of(model), Scripted([0.5, 0.25, 0.75]), FA5, max_trials=3
+    ).frame()
     with pytest.raises(
-        SearchFailedError, match=r"no step on layer some.layer .*FA@5 in 3 probes was 25.0 %"
+        SearchFailedError, match=r"text tower .*lowest forget accuracy in 3 probes was 25.0 %"
     ) as caught:
-        search.search_step(
-            "some.layer", layer_of(model), Scripted([0.5, 0.25, 0.75]), FA5, max_trials=3
-        )
-    assert "max_trials" in str(caught.value) and "20.0 %" in str(caught.value)
+        search.winner(frame, "text")
+    assert "max_trials" in str(caught.value)
     assert changed(before, model) == set()
 
 
@@ -317,7 +318,7 @@ def test_the_search_leaves_the_model_bit_for_bit_as_it_was():
     before = state(model)
     for layer in LAYERS:
         editable = layer_of(model, layer)
-        search.search_step(layer, editable, Threshold(editable, 0.3), search.Criterion())
+        search.probe_steps(layer, editable, Threshold(editable, 0.3), search.Criterion())
         assert changed(before, model) == set(), layer
 
 
@@ -351,7 +352,7 @@ def test_measures_that_are_no_numbers_raise_and_restore(measure):
     model = tiny_clip()
     before = state(model)
     with pytest.raises(SearchFailedError, match="probe 1 of layer x"):
-        search.search_step("x", layer_of(model), measure, search.Criterion())
+        search.probe_steps("x", layer_of(model), measure, search.Criterion())
     assert changed(before, model) == set()
 
 
@@ -363,14 +364,14 @@ def test_an_error_in_the_measure_passes_through_and_restores():
     model = tiny_clip()
     before = state(model)
     with pytest.raises(RuntimeError, match="out of pictures"):
-        search.search_step("x", layer_of(model), Raises([0]), search.Criterion())
+        search.probe_steps("x", layer_of(model), Raises([0]), search.Criterion())
     assert changed(before, model) == set()
 
 
 @pytest.mark.parametrize("limits", [{"lam_init": -1.0}, {"lam_init": math.nan}, {"max_trials": 0}])
 def test_limits_are_checked(limits):
     with pytest.raises(SettingError):
-        search.search_step("x", layer_of(tiny_clip()), Scripted([0]), FA5, **limits)
+        search.probe_steps("x", layer_of(tiny_clip()), Scripted([0]), FA5, **limits)
 
 
 # ---------------------------------------------------------------- tables
@@ -378,7 +379,7 @@ def test_limits_are_checked(limits):
 
 def test_the_frame_holds_every_probe():
     fa = [0.3, 0, 0.1, 0.1]
-    frame = search.search_step(
+    frame = search.probe_steps(
         LAYERS[4], layer_of(tiny_clip()), Scripted(fa), FA5, max_trials=4
     ).frame()
     assert (

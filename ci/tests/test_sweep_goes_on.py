@@ -8,7 +8,7 @@ import types
 import pandas as pd
 import pytest
 
-from slugkit.experiments import diffusion_sweep, sweep, vlm_sweep
+from slugkit.experiments import family_sweeps, sweep
 from slugkit.experiments.sweep import made_by, one_at_a_time, summarise
 from slugkit.workbook import cli
 
@@ -90,20 +90,20 @@ def families(monkeypatch):
         made.append(concept)
         return [{"concept": concept, "tower": "text", "layers": "all", "method": "SLUG"}]
 
-    for room in (sweep, vlm_sweep, diffusion_sweep):
+    for room in (sweep, family_sweeps):
         monkeypatch.setattr(room, "load_clip", lambda *_: weights)
         monkeypatch.setattr(room, "open_data", lambda *_: source)
         monkeypatch.setattr(room, "summarise", lambda table, *_: table, raising=False)
     loaded = types.SimpleNamespace(model=None)
-    monkeypatch.setattr(vlm_sweep, "load_vlm", lambda *_: loaded)
-    monkeypatch.setattr(diffusion_sweep, "load_pipeline", lambda *_: loaded)
-    monkeypatch.setattr(diffusion_sweep, "load_classifier", lambda **_: loaded)
-    monkeypatch.setattr(diffusion_sweep, "pipeline_sha256", lambda *_: "p" * 64)
-    monkeypatch.setattr(vlm_sweep, "weights_sha256", lambda *_: "v" * 64)
+    monkeypatch.setattr(family_sweeps, "load_vlm", lambda *_: loaded)
+    monkeypatch.setattr(family_sweeps, "load_pipeline", lambda *_: loaded)
+    monkeypatch.setattr(family_sweeps, "load_classifier", lambda **_: loaded)
+    monkeypatch.setattr(family_sweeps, "pipeline_sha256", lambda *_: "p" * 64)
+    monkeypatch.setattr(family_sweeps, "weights_sha256", lambda *_: "v" * 64)
     monkeypatch.setattr(sweep, "clip_rows", lambda clip, source, c, *_, **__: rows(c))
-    monkeypatch.setattr(vlm_sweep, "vlm_rows", lambda clip, vlm, source, c, **_: rows(c))
+    monkeypatch.setattr(family_sweeps, "vlm_rows", lambda clip, vlm, source, c, **_: rows(c))
     monkeypatch.setattr(
-        diffusion_sweep, "pipeline_rows", lambda clip, pipe, judge, source, c, **_: rows(c)
+        family_sweeps, "pipeline_rows", lambda clip, pipe, judge, source, c, **_: rows(c)
     )
     return made
 
@@ -112,8 +112,8 @@ def families(monkeypatch):
 def test_every_family_keeps_what_the_same_call_made(families, tmp_path, family):
     ran = {
         "clip": lambda **how: sweep.sweep(towers=("text",), **how),
-        "vlm": vlm_sweep.vlm_sweep,
-        "diffusion": diffusion_sweep.diffusion_sweep,
+        "vlm": family_sweeps.vlm_sweep,
+        "diffusion": family_sweeps.diffusion_sweep,
     }[family]
     path = tmp_path / "table.csv"
     for settings, computed in (({}, 2), ({}, 0), ({"max_trials": 3}, 2), ({"max_trials": 3}, 0)):

@@ -9,7 +9,7 @@ from test_vlm_measure import asked_about
 
 from slugkit.base import SearchFailedError, SettingError
 from slugkit.data import open_data
-from slugkit.experiments import vlm_sweep as room
+from slugkit.experiments import family_sweeps as room
 from slugkit.experiments.sweep import summarise
 from slugkit.method.layers import layer_table, short
 from slugkit.models import load_clip
@@ -118,7 +118,7 @@ def test_the_means_are_over_concepts_in_pairs_and_name_the_worst():
                 }
                 | row
             )
-    found = summarise(pd.DataFrame(made), room.measures_of)
+    found = summarise(pd.DataFrame(made), room.vlm_measures)
     found = found[found["kind"] == "all"].set_index(["method", "measure"])
     line = found.loc["SLUG-R", "neighbours change"]
     assert line["mean"] == pytest.approx(-2) and (line["worst"], line["of"]) == (
@@ -129,7 +129,7 @@ def test_the_means_are_over_concepts_in_pairs_and_name_the_worst():
     assert found.loc[("SLUG-R", "right name after"), "of"] == "E"
     both = found.loc["SLUG-R minus SLUG", "strangers not named change"]
     assert both["mean"] == pytest.approx(18) and both["of"] == "E"
-    few = summarise(pd.DataFrame(made[:8]), room.measures_of)
+    few = summarise(pd.DataFrame(made[:8]), room.vlm_measures)
     assert few["n"].max() == 4 and np.isnan(few["low"]).all()
 
 

@@ -4,7 +4,6 @@ run's one table that come of its answers.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from slugkit.data import Source, StudioSource
-from slugkit.evaluation.statistics import tidy
+from slugkit.evaluation.staged import StagedExam
 from slugkit.evaluation.vlm import OUTCOMES, answered, scores, showcase
 from slugkit.evaluation.vlm_words import choose_words
 from slugkit.models.vlm import Vlm
@@ -23,7 +22,7 @@ OTHER_WORDS = ", other words"
 
 
 @dataclass
-class QuestionExam:
+class QuestionExam(StagedExam):
     """Report questions about concepts that are forgotten one at a time. Make one with
     `QuestionExam.of`.
 
@@ -36,6 +35,8 @@ class QuestionExam:
         strangers: who-questions about people whom the model never met; None where nobody knows.
         model: its name in the table of metrics.
     """
+
+    family = "vlm"
 
     asked: dict[str, Asked]
     words: dict[str, str]
@@ -71,35 +72,17 @@ class QuestionExam:
         by_name = {c: q.take((q.table["name"] != "").to_numpy()) for c, q in unheard.items()}
         return cls(many, words, says, by_name, stranger_set(source.world, size=1), model)
 
-    def told(self, vlm: Vlm, results: Iterable[Any] = (), before: bool = True) -> pd.DataFrame:
-        """Ask every question of every concept as the model stands, then those about each result's
-        concept under its edits.
-
-        Args:
-            results: of `slugkit.unlearn`, at most one a concept and method.
-            before: whether the model as it stands is asked, too.
-
-        Returns:
-            One row an answer: concept, stage ("before" or "after"), method ("" before), number (the
-            row among the questions of its concept), the columns of the questions, answer, outcome
-            ("" where no name was asked for) and right. The group of strangers is "strangers", and
-            that of other wordings ends in OTHER_WORDS.
-
-        Raises PatchError for a model that does not hold the tower.
-        """
-        parts = []
-        if before:
-            unknown = [] if self.strangers is None else [answered(vlm, self.strangers)]
-            for concept in self.asked:
-                parts.append(self._told(vlm, concept, "before", "", unknown))
-        for result in results:
-            with result.applied(vlm):
-                parts.append(self._told(vlm, result.concept, "after", result.method))
-        return pd.concat(parts, ignore_index=True)
+    def _before(self, vlm: Vlm) -> list[pd.DataFrame]:
+        unknown = [] if self.strangers is None else [answered(vlm, self.strangers)]
+        return [self._told(vlm, concept, "before", "", unknown) for concept in self.asked]
 
     def _told(
         self, vlm: Vlm, concept: str, stage: str, method: str, unknown: list | None = None
     ) -> pd.DataFrame:
+        """Beside the columns of the questions: number (the row among those of its concept), answer,
+        outcome ("" where no name was asked for) and right. The group of strangers is "strangers",
+        that of other wordings ends in OTHER_WORDS.
+        """
         found = [answered(vlm, self.asked[concept])]
         if concept in self.reworded:
             told = answered(vlm, self.reworded[concept])
@@ -111,18 +94,11 @@ class QuestionExam:
         whose = {"concept": concept, "stage": stage, "method": method}
         return pd.concat(found, ignore_index=True).assign(**whose)
 
-    def metrics(self, told: pd.DataFrame) -> pd.DataFrame:
-        """The three outcomes of a name, by group, and right answers to each other kind of question,
-        as rows of a run's one table of metrics (`slugkit.evaluation.statistics.COLUMNS`).
+    def _scored(self, part: pd.DataFrame, concept: str) -> pd.DataFrame:
+        """The three outcomes of a name, by group, and right answers to each other kind of
+        question.
         """
-        keys = ["concept", "stage", "method"]
-        return pd.concat(
-            [
-                tidy(scores(part), "vlm", concept, stage, method, self.model)
-                for (concept, stage, method), part in told.groupby(keys, sort=False)
-            ],
-            ignore_index=True,
-        )
+        return scores(part)
 
     def report(self, told: pd.DataFrame, concept: str, method: str = "") -> pd.DataFrame:
         """The answers to the report questions about one concept, in their order: before, or under
@@ -145,8 +121,8 @@ class QuestionExam:
         before = states[""]
         changed = sum((t["answer"] != before["answer"]).astype(int) for t in states.values()) > 0
         rows = showcase(before[changed], size) if changed.any() else []
-        rows = sorted([*rows, *(r for r in showcase(before) if r not in rows)][:size],
-                      key=lambda r: before.loc[r, "group"] != "target")  # fmt: skip
+        rows = [*rows, *(row for row in showcase(before) if row not in rows)][:size]
+        rows.sort(key=lambda row: before.loc[row, "group"] != "target")
         answers, right = {}, {}
         for name, table in states.items():
             part, state = table.loc[rows], name or "before"

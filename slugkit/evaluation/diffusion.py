@@ -54,31 +54,30 @@ def drawn_prompts(
     `slugkit.models.diffusion.draw`. Every network of the pipeline counts, so also the second text
     encoder of Stable Diffusion XL.
     """
-    networks = [
-        part for _, part in sorted(pipe.components.items()) if isinstance(part, torch.nn.Module)
-    ]
-    weights = [weights_sha256(part) for part in networks]
+    weights = networks_sha256(pipe)
+    scheduler = dict(pipe.scheduler.config.items())
+
+    def drawn(part: pd.DataFrame) -> np.ndarray:
+        prompts, seeds = part["prompt"].tolist(), part["seed"].tolist()
+        key = sha256_json([weights, prompts, seeds, steps, guidance, scheduler])
+
+        def made() -> dict[str, torch.Tensor]:
+            images = draw(pipe, prompts, seeds, steps, guidance, batch_size)
+            return {"images": torch.from_numpy(images)}
+
+        path = cache_dir() / f"generated-{key[:20]}.safetensors"
+        return cached_tensors(path, made)["images"].numpy()
+
     parts = [table.iloc[i : i + KEPT_AT_ONCE] for i in range(0, len(table), KEPT_AT_ONCE)]
     return np.concatenate(
-        [
-            _drawn(pipe, part, weights, (steps, guidance, batch_size))
-            for part in (progress(parts, "drawing") if len(parts) > 1 else parts)
-        ]
+        [drawn(part) for part in (progress(parts, "drawing") if len(parts) > 1 else parts)]
     )
 
 
-def _drawn(
-    pipe, table: pd.DataFrame, weights: list[str], sampling: tuple[int, float, int]
-) -> np.ndarray:
-    """The pictures of a table as `drawn_prompts` keeps them, from its file or drawn into it.
-    weights: the networks' hashes. sampling: steps, guidance, batch size.
-    """
-    prompts, seeds = table["prompt"].tolist(), table["seed"].tolist()
-    key = sha256_json([weights, prompts, seeds, *sampling[:2], dict(pipe.scheduler.config.items())])
-    path = cache_dir() / f"generated-{key[:20]}.safetensors"
-    return cached_tensors(
-        path, lambda: {"images": torch.from_numpy(draw(pipe, prompts, seeds, *sampling))}
-    )["images"].numpy()
+def networks_sha256(pipe) -> list[str]:
+    """The hash of each network of a pipeline, in the order of their names."""
+    parts = (part for _, part in sorted(pipe.components.items()))
+    return [weights_sha256(part) for part in parts if isinstance(part, torch.nn.Module)]
 
 
 def judged(judge: Classifier, table: pd.DataFrame, images: np.ndarray) -> pd.DataFrame:
@@ -141,27 +140,13 @@ def measures(told: pd.DataFrame, domain: str) -> dict[str, float]:
     """UA, IRA, CRA and artifacts with bounds and denominators, flat: ua, ua_low, ua_high, ua_n, and
     so on; `near`: IRA of the neighbours.
     """
-    found = ua_ira_cra(told, domain)
-    flat = {}
-    for name, metric, groups in (
-        ("ua", "UA", None),
-        ("ira", "IRA", None),
-        ("near", "IRA", ["neighbours"]),
-        ("cra", "CRA", ["all"]),
-        (ARTIFACTS, ARTIFACTS, None),
-    ):
-        mine = found[
-            (found["metric"] == metric)
-            & (found["group"].isin(groups) if groups else found["group"] != "neighbours")
-        ]
-        if len(mine):
-            row = mine.iloc[0]
-            flat |= {
-                name: row["value"],
-                f"{name}_low": row["low"],
-                f"{name}_high": row["high"],
-                f"{name}_n": row["n"],
-            }
+    found, flat = ua_ira_cra(told, domain), {}
+    names = {"UA": "ua", "IRA": "ira", "CRA": "cra", ARTIFACTS: ARTIFACTS}
+    for row in found.to_dict("records"):
+        name = "near" if row["group"] == "neighbours" else names[row["metric"]]
+        if row["metric"] != "CRA" or row["group"] == "all":  # of CRA the mean over the domains
+            flat |= {name: row["value"]}
+            flat |= {f"{name}_{column}": row[column] for column in ("low", "high", "n")}
     return flat
 
 
@@ -192,27 +177,20 @@ def require_askable(pipe, judge: Classifier, table: pd.DataFrame) -> None:
     the judge does not tell apart, a prompt that the pipeline cuts.
     """
     for column, known in (("subject", judge.subjects), ("style", judge.styles)):
-        strange = (
-            sorted(set(table[column]) - set(known))
-            if column == "subject" or has_styles(table)
-            else []
-        )
-        if strange:
+        strange = sorted(set(table[column]) - set(known))
+        if strange and (column == "subject" or has_styles(table)):
             raise SettingError(
-                f"The judge tells {len(known)} {column}s apart, and "
-                f"{', '.join(map(repr, strange[:3]))} of the answer set "
-                f"{'is' if len(strange) == 1 else 'are'} not "
-                "among them: whatever were drawn, it would be called "
-                "something else. Take another judge_model, or a concept that "
-                "this judge knows."
+                f"The judge tells {len(known)} {column}s apart, and"
+                f" {', '.join(map(repr, strange[:3]))} of the answer set"
+                f" {'is' if len(strange) == 1 else 'are'} not among them. Take another judge_model,"
+                " or a concept that this judge knows."
             )
     reading = reading_of(pipe.tokenizer)
     cut = [prompt for prompt in table["prompt"].unique() if not reading.fits(prompt)]
     if cut:
         raise SettingError(
-            f"{len(cut)} prompts are longer than the {reading.context} tokens that "
-            f"{type(pipe).__name__} reads, the first {cut[0][:120]!r}; names that fit were "
-            "expected, or the pictures are of something else. Shorten them."
+            f"{len(cut)} prompts are longer than the {reading.context} tokens that"
+            f" {type(pipe).__name__} reads, the first {cut[0][:120]!r}. Shorten the names."
         )
 
 
@@ -229,13 +207,21 @@ def told_by(
 class PipelineMeasure:
     """What a probe of the step search measures on the pipeline's pictures; search prompts only.
 
-    again: writes the step into the pipeline (`slugkit.models.reachability.movable` yields it).
-    domain: the target's. at_most: share of the target that counts as forgotten; where the first
-    eight pictures of a single target hold more than all of them may, the others are not drawn, and
-    the share is that of the eight. The forget measure is 1 - UA, under both keys fa1 and fa5, since
-    the judge gives one answer. The retain measure is the mean of IRA and CRA. drawn: pictures asked
-    for so far.
-    Raises SettingError for a table of report prompts.
+    The forget measure is 1 - UA, under both keys fa1 and fa5, since the judge gives one answer; the
+    retain measure is the mean of IRA and CRA.
+
+    Args:
+        again: writes the step into the pipeline (of `slugkit.models.reachability.movable`).
+        domain: the target's.
+        at_most: share of the target that counts as forgotten; where the first eight pictures of a
+            single target hold more than all of them may, the others are not drawn, and the share is
+            that of the eight.
+
+    Attributes:
+        drawn: pictures asked for so far.
+
+    Raises:
+        SettingError: the table holds report prompts.
     """
 
     def __init__(
@@ -251,8 +237,7 @@ class PipelineMeasure:
     ):
         if not table["seed"].between(FIRST_SEED["search"], FIRST_SEED["report"] - 1).all():
             raise SettingError(
-                "The step search was handed report prompts; search prompts were expected. Report "
-                "pictures must not steer the search."
+                "The step search was handed report prompts; search prompts were expected."
             )
         self.pipe, self.judge, self.table, self.domain = pipe, judge, table, domain
         self.again, self.sampling, self.at_most = again, (steps, guidance), at_most
@@ -291,11 +276,6 @@ class PipelineMeasure:
         """
         self.again()
         rest = self._told(self._part(False))
-        found = ua_ira_cra(pd.concat([self._target, rest]), self.domain).set_index(
-            ["metric", "group"]
-        )["value"]
-        kept = {
-            "ira": float(found["IRA", GROUP_NAMES.get(self.domain, self.domain)]),
-            "cra": float(found["CRA", "all"]),
-        }
-        return {"retain": (kept["ira"] + kept["cra"]) / 2, PICTURES: len(rest), **kept}
+        found = measures(pd.concat([self._target, rest]), self.domain)
+        ira, cra = float(found["ira"]), float(found["cra"])
+        return {"retain": (ira + cra) / 2, PICTURES: len(rest), "ira": ira, "cra": cra}

@@ -9,20 +9,21 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from slugkit.base import ModelLoadError, SettingError
+from slugkit.base import ModelLoadError, SettingError, pick_device
 from slugkit.data.pictures import Pictures
-from slugkit.models.clip import pick_device
 
 LEAST = 1000
 """Pictures that each set must have."""
 INCEPTION_FEATURES, INCEPTION_SIZE, INCEPTION_FILE = 2048, 299, "inception_v3.safetensors"
+HOW = (
+    "slugkit/data/pages/unlearncanvas.md shows how to write it; frechet_size 0 leaves the Frechet"
+    " distance out."
+)
 
 
 class InceptionFeatures(torch.nn.Module):
     """(N, 3, H, W) uint8 -> (N, 2048) on the CPU: torchvision's Inception-v3, pooled, as
-    UnlearnCanvas's FID takes it.
-
-    Read one with `inception_features`.
+    UnlearnCanvas's FID takes it. Read one with `inception_features`.
 
     Pictures are brought to 299 x 299 (bilinear, not antialiased) and to -1..1; the network then
     applies its own `transform_input` to that, as in the benchmark's code
@@ -40,9 +41,8 @@ class InceptionFeatures(torch.nn.Module):
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         x = images.to(next(self.model.parameters()).device).float() / 255
-        x = torch.nn.functional.interpolate(
-            x, (INCEPTION_SIZE, INCEPTION_SIZE), mode="bilinear", align_corners=False
-        )
+        size = INCEPTION_SIZE, INCEPTION_SIZE
+        x = torch.nn.functional.interpolate(x, size, mode="bilinear", align_corners=False)
         return self.model(2 * x - 1).cpu()
 
 
@@ -54,25 +54,18 @@ def inception_features(path: str | Path, device: str = "auto") -> InceptionFeatu
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    path, how = (
-        Path(path).expanduser(),
-        (
-            "slugkit/data/pages/unlearncanvas.md shows how to write it; frechet_size 0 leaves the "
-            "Frechet distance out."
-        ),
-    )
+    path = Path(path).expanduser()
     if not path.is_file():
         raise ModelLoadError(
-            f"There is no {path.name} in the judge's folder {path.parent.name!r}; it was expected"
-            f" there for the Frechet distance. {how}"
+            f"There is no {path.name} in the judge's folder {path.parent.name!r}. {HOW}"
         )
     net = InceptionFeatures()
     try:
         net.model.load_state_dict(load_file(path))
     except (RuntimeError, OSError, SafetensorError) as error:
+        said = str(error).splitlines()[0]
         raise ModelLoadError(
-            f"{path.name!r} does not hold torchvision's Inception-v3: {str(error).splitlines()[0]}."
-            f" {how}"
+            f"{path.name!r} does not hold torchvision's Inception-v3: {said}. {HOW}"
         ) from error
     net.model.fc = torch.nn.Identity()
     return net.to(pick_device(device))
@@ -88,19 +81,18 @@ def frechet_distance(
 ) -> dict:
     """Frechet distance of two sets of (N, H, W, 3) uint8 pictures.
 
-    Returns distance (>= 0), features, n_real, n_made.
-
     network: gives `num_features` features (`InceptionFeatures`). least: how many pictures each set
-    must have. Raises SettingError for fewer, or for more features than pictures.
+    must have. Returns distance (>= 0), features, n_real, n_made. Raises SettingError for fewer, or
+    for more features than pictures.
     """
     from torchmetrics.image.fid import FrechetInceptionDistance
 
     features = network.num_features
-    if min(len(real), len(made)) < max(least, features + 1):
+    least = max(least, features + 1)
+    if min(len(real), len(made)) < least:
         raise SettingError(
-            f"The sets hold {len(real)} and {len(made)} pictures; at least"
-            f" {max(least, features + 1)} each were expected, or the covariance of {features}"
-            " features is mostly noise. Generate more."
+            f"The sets hold {len(real)} and {len(made)} pictures; at least {least} each were"
+            f" expected, or the covariance of {features} features is mostly noise."
         )
     metric = FrechetInceptionDistance(feature=network, normalize=False)
     for images, is_real in ((real, True), (made, False)):

@@ -46,13 +46,6 @@ def class_pictures(source: Source, exam: Exam, per_class: int, seed: int) -> dic
     return {name: pairs.images[rows[:per_class]] for name, rows in rows_of.items()}
 
 
-def class_means(clip: Clip, pictures: list[np.ndarray]) -> torch.Tensor:
-    """(C, d) mean picture features of unit length, one for each class."""
-    flat = clip.image_features(np.concatenate(pictures))
-    groups = torch.split(flat, [len(p) for p in pictures])
-    return F.normalize(torch.stack([g.mean(0) for g in groups]), dim=-1)
-
-
 def recognised_from_pictures(
     clip: Clip,
     source: Source,
@@ -71,7 +64,9 @@ def recognised_from_pictures(
     truth = list(pictures).index(exam.concept)
 
     def row(name: str) -> dict:
-        means = class_means(clip, list(pictures.values()))
+        features = clip.image_features(np.concatenate(list(pictures.values())))
+        groups = torch.split(features, [len(images) for images in pictures.values()])
+        means = F.normalize(torch.stack([group.mean(0) for group in groups]), dim=-1)
         found = (clip.image_features(exam.pairs.images[rows]) @ means.T).argmax(1)
         return {"model": name, **share((found == truth).cpu())}
 

@@ -4,7 +4,6 @@ it, and the rows of a run's one table that come of it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,7 +21,7 @@ from slugkit.evaluation.diffusion import (
     text_image_cosines,
     ua_ira_cra,
 )
-from slugkit.evaluation.statistics import tidy
+from slugkit.evaluation.staged import StagedExam
 from slugkit.evaluation.unlearncanvas import CanvasJudge
 from slugkit.models import Clip
 from slugkit.models.classifier import Classifier
@@ -36,7 +35,7 @@ SAID = ["called", "called_style", "right_subject", "right_style", "artifact", "f
 
 
 @dataclass
-class PictureExam:
+class PictureExam(StagedExam):
     """Prompts and seeds about concepts that are forgotten one at a time, and the judge of what is
     drawn. Make one with `PictureExam.of`.
 
@@ -49,6 +48,8 @@ class PictureExam:
         sampling: denoising steps and guidance.
         model: the pipeline's name in the table of metrics.
     """
+
+    family = "diffusion"
 
     domains: dict[str, str]
     tables: dict[str, pd.DataFrame]
@@ -93,28 +94,16 @@ class PictureExam:
         """What of a picture the concept is: its "subject" or its "style"."""
         return "style" if self.domains[concept] == "styles" else "subject"
 
-    def told(self, pipe: Any, results: Iterable[Any] = (), before: bool = True) -> pd.DataFrame:
-        """Draw and judge the exam of every concept as the pipeline stands, then that of each
-        result's concept under its edits; the same prompts and seeds each time.
+    def _before(self, pipe: Any) -> list[pd.DataFrame]:
+        return [self._asked(pipe, list(self.tables), "before", "")]
 
-        Args:
-            results: of `slugkit.unlearn`, at most one a concept and method.
-            before: whether the pipeline as it stands is asked, too.
+    def _told(self, pipe: Any, concept: str, stage: str, method: str) -> pd.DataFrame:
+        return self._asked(pipe, [concept], stage, method)
 
-        Returns:
-            One row a picture and concept: concept, stage ("before" or "after"), method ("" before),
-            the columns of the answer set, called, called_style, right_subject, right_style,
-            artifact, and fit, the cosine of picture and prompt.
-
-        Raises SettingError where pipeline or judge cannot answer, PatchError for another pipeline.
+    def _asked(self, pipe: Any, concepts: list[str], stage: str, method: str) -> pd.DataFrame:
+        """The exam drawn and judged: beside the columns of the answer set called, called_style,
+        right_subject, right_style, artifact, and fit, the cosine of picture and prompt.
         """
-        parts = [self._told(pipe, list(self.tables), "before", "")] if before else []
-        for result in results:
-            with result.applied(pipe):
-                parts.append(self._told(pipe, [result.concept], "after", result.method))
-        return pd.concat(parts, ignore_index=True)
-
-    def _told(self, pipe: Any, concepts: list[str], stage: str, method: str) -> pd.DataFrame:
         asked = [self.tables[c].assign(concept=c, stage=stage, method=method) for c in concepts]
         asked = pd.concat(asked, ignore_index=True)
         once = asked.drop_duplicates(KEYS, ignore_index=True)
@@ -141,17 +130,9 @@ class PictureExam:
         columns = ["concept", "stage", "method", "domain", "group", "true", "answer"]
         return both.loc[mine | (both["group"] != "target"), columns].reset_index(drop=True)
 
-    def metrics(self, told: pd.DataFrame) -> pd.DataFrame:
-        """UA, IRA, CRA, the artifact rate and the fit of pictures and prompts, as rows of a run's
-        one table of metrics (`slugkit.evaluation.statistics.COLUMNS`).
-        """
-        found = []
-        for (concept, stage, method), part in told.groupby(
-            ["concept", "stage", "method"], sort=False
-        ):
-            rows = pd.concat([ua_ira_cra(part, self.domains[concept]), fit_rows(part)])
-            found.append(tidy(rows, "diffusion", concept, stage, method, self.model))
-        return pd.concat(found, ignore_index=True)
+    def _scored(self, part: pd.DataFrame, concept: str) -> pd.DataFrame:
+        """UA, IRA, CRA, the artifact rate and the fit of pictures and prompts."""
+        return pd.concat([ua_ira_cra(part, self.domains[concept]), fit_rows(part)])
 
     def draw(self, pipe: Any, table: pd.DataFrame) -> np.ndarray:
         """The pictures of a table with the columns prompt and seed, (N, H, W, 3) uint8."""

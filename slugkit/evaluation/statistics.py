@@ -1,5 +1,5 @@
-"""Intervals: Wilson for one accuracy, bootstrap over concepts for the mean of a method (design,
-section 7).
+"""Intervals: Wilson for one accuracy, bootstrap over concepts for the mean of a method; and the one
+table of metrics (design, sections 6 and 8).
 """
 
 import math
@@ -21,31 +21,27 @@ MEAN, WORST = "mean", "worst"
 def _check_level(level: float) -> None:
     if not 0.0 < level < 1.0:
         raise SettingError(
-            f"the level of an interval is {level}; a number between 0 and 1 was expected.\n"
-            "Write 0.95 for a 95 % interval."
+            f"the level of an interval is {level}; a number between 0 and 1 was expected, such as"
+            " 0.95."
         )
 
 
 def wilson(k, n, level: float = 0.95):
-    """Wilson score interval of a share k / n.
+    """Wilson score interval of a share k / n (E. B. Wilson, J. Am. Stat. Assoc. 22 (1927) 209).
 
     k: how many succeeded; n: out of how many (n >= 1, 0 <= k <= n); whole numbers or arrays of
     them, broadcast together. level: coverage, 0..1. Returns (low, high) in 0..1, two floats or two
-    arrays. Source: E. B. Wilson, J. Am. Stat. Assoc. 22 (1927) 209. Raises EmptySetError (n is 0),
-    SettingError (k or level out of range, not whole numbers).
+    arrays. Raises EmptySetError (n is 0), SettingError (k or level out of range, not whole).
     """
     _check_level(level)
     hits, total = np.broadcast_arrays(np.asarray(k, dtype=float), np.asarray(n, dtype=float))
     if (total == 0).any():
-        raise EmptySetError(
-            "an accuracy over 0 pictures; at least one was expected.\nCheck how the set was"
-            " curated."
-        )
+        raise EmptySetError("an accuracy over 0 pictures; at least one was expected.")
     whole = (hits == np.floor(hits)) & (total == np.floor(total))
     if not np.all(whole & (hits >= 0) & (hits <= total)):
         raise SettingError(
-            f"{k} successes out of {n}; whole numbers with 0 <= successes <= total were expected.\n"
-            "Pass counts, not shares or percentages."
+            f"{k} successes out of {n}; whole numbers with 0 <= successes <= total were expected,"
+            " not shares or percentages."
         )
     z = NormalDist().inv_cdf(0.5 + level / 2)
     share, scale = hits / total, 1 + z * z / total
@@ -110,7 +106,7 @@ def above_chance(hits: int, n: int, classes: int) -> bool:
 
 
 def tidy(found, family: str, concept: str, stage: str, method: str = "SLUG", model: str = "studio"):
-    """Rows of scores on the report split with the columns of a run's one table (design, section 5).
+    """Rows of scores on the report split with the columns of a run's one table.
 
     found: a pandas table with the columns group, metric, value, low, high, n. family: clip,
     diffusion or vlm. stage: before, after or oracle.
@@ -121,39 +117,34 @@ def tidy(found, family: str, concept: str, stage: str, method: str = "SLUG", mod
 
 
 def bootstrap_mean(values, level: float = 0.95, n_boot: int = 10_000, seed: int = 0):
-    """Percentile bootstrap interval of a mean over concepts.
+    """Percentile bootstrap interval of a mean over concepts (B. Efron, Ann. Stat. 7 (1979) 1).
 
     values: one number per concept, (concepts,), or several measures at once, (concepts, measures);
     concepts are drawn with replacement, whole rows at a time. n_boot: number of draws, >= 1. seed:
     makes the draw repeatable.
     Returns (low, high) in the unit of the values, two floats or two arrays (measures,); (nan, nan)
-    for a single concept, whose spread nobody knows. Source: B. Efron, Ann. Stat. 7 (1979) 1. Raises
-    EmptySetError (no concept), ShapeError, SettingError (nan or inf among the values, level or
-    n_boot out of range).
+    for a single concept, whose spread nobody knows. Raises EmptySetError (no concept), ShapeError,
+    SettingError (nan or inf among the values, level or n_boot out of range).
     """
     _check_level(level)
     table = np.asarray(values, dtype=float)
     if table.ndim not in (1, 2):
         raise ShapeError(
             f"values have the shape {table.shape}; (concepts,) or (concepts, measures) was"
-            " expected.\nPass one row per concept."
+            " expected."
         )
-    if len(table) == 0:
-        raise EmptySetError(
-            "a mean over 0 concepts; at least one was expected.\nCheck which concepts the table"
-            " holds."
-        )
-    if not np.isfinite(table).all():
+    concepts = len(table)
+    if concepts == 0:
+        raise EmptySetError("a mean over 0 concepts; at least one was expected.")
+    if not np.isfinite(table).all() or n_boot < 1:
         raise SettingError(
-            "a value is nan or infinite; finite numbers were expected.\n"
-            "Drop the concepts that were not measured, and say so."
+            f"{np.sum(~np.isfinite(table))} values are nan or infinite and n_boot is {n_boot};"
+            " finite numbers and 1 or more were expected. Drop concepts that were not measured."
         )
-    if n_boot < 1:
-        raise SettingError(f"n_boot is {n_boot}; 1 or more was expected.\nUse 10000.")
-    if len(table) == 1:
+    if concepts == 1:
         low = high = np.full(table.shape[1:], math.nan)
     else:
-        concepts, rng = len(table), np.random.default_rng(seed)
+        rng = np.random.default_rng(seed)
         counts = rng.multinomial(concepts, np.full(concepts, 1 / concepts), size=n_boot)
         bounds = [0.5 - level / 2, 0.5 + level / 2]
         low, high = np.quantile(counts @ table / concepts, bounds, axis=0)

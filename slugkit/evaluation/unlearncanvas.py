@@ -17,14 +17,13 @@ import numpy as np
 import pandas as pd
 import torch
 
-from slugkit.base import ModelLoadError, SettingError, require_choice
+from slugkit.base import ModelLoadError, SettingError, pick_device, require_choice
 from slugkit.data import CanvasSource, Source
 from slugkit.data.pictures import Pictures
 from slugkit.data.unlearncanvas import OBJECTS, STYLES, concept_kind
 from slugkit.evaluation.frechet import INCEPTION_FEATURES
 from slugkit.evaluation.statistics import wilson
 from slugkit.models.classifier import best_named, pixels
-from slugkit.models.clip import pick_device
 from slugkit.tasks.canvas_prompts import GUIDANCE, PICTURE_SIZE, STEPS, answer_set
 
 VIT = "vit_large_patch16_224"
@@ -32,6 +31,10 @@ VIT = "vit_large_patch16_224"
 gives them a new head, 1024 -> 51 styles or 20 objects.
 """
 STYLE_FILE, OBJECT_FILE = "style50.safetensors", "style50_cls.safetensors"
+HOW = (
+    "slugkit/data/pages/unlearncanvas.md shows how to turn the benchmark's .pth into .safetensors,"
+    " once."
+)
 
 
 def error_bars(concept: str, tier: str = "full", share: float = 0.5) -> pd.DataFrame:
@@ -109,36 +112,29 @@ def build_judge(classes: int, architecture: str = VIT) -> torch.nn.Module:
 def _load(
     path: str | Path, classes: tuple[str, ...], what: str, architecture: str
 ) -> torch.nn.Module:
-    from safetensors import SafetensorError, safe_open
+    """A classifier from its file, whose outputs are counted before the network is built."""
+    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     path = Path(path).expanduser()
-    how = (
-        "slugkit/data/pages/unlearncanvas.md shows how to turn the benchmark's .pth into"
-        " .safetensors, once."
-    )
+    named = f"The {what} classifier {path.name!r}"
     if path.suffix != ".safetensors" or not path.is_file():
-        raise ModelLoadError(
-            f"The {what} classifier {path.name!r} is"
-            f" {'not there' if path.suffix == '.safetensors' else 'no .safetensors file'}; only"
-            f" such a file is read. {how}"
-        )
+        is_it = "not there" if path.suffix == ".safetensors" else "no .safetensors file"
+        raise ModelLoadError(f"{named} is {is_it}; only such a file is read. {HOW}")
     try:
-        with safe_open(path, "pt") as stream:
-            known = "head.weight" in stream.keys()
-            head = stream.get_slice("head.weight").get_shape() if known else []
-        if not head or head[0] != len(classes):
+        state = load_file(path)
+        outputs = len(state.get("head.weight", ()))
+        if outputs != len(classes):
             raise ModelLoadError(
-                f"The {what} classifier {path.name!r} has {head[0] if head else 'no'} outputs;"
-                f" {len(classes)} were expected, one for each {what} of the benchmark. Take style50"
-                f" for styles and style50_cls for objects. {how}"
+                f"{named} has {outputs} outputs; {len(classes)} were expected, one for each {what}"
+                f" of the benchmark: style50 for styles and style50_cls for objects. {HOW}"
             )
         model = build_judge(len(classes), architecture)
-        model.load_state_dict(load_file(path))
+        model.load_state_dict(state)
     except (RuntimeError, OSError, SafetensorError) as error:
+        said = str(error).splitlines()[0]
         raise ModelLoadError(
-            f"The {what} classifier {path.name!r} does not fit timm's {architecture}:"
-            f" {str(error).splitlines()[0]}. {how}"
+            f"{named} does not fit timm's {architecture}: {said}. {HOW}"
         ) from error
     return model
 
@@ -148,10 +144,8 @@ def load_canvas_judge(
 ) -> CanvasJudge:
     """The style and the object classifier from two safetensors files, in eval mode.
 
-    Nothing else is read: a .pth could run code.
-
-    Raises ModelLoadError for a file of another kind, a wrong number of outputs (seen before the
-    weights are read), or weights that do not fit.
+    Nothing else is read: a .pth could run code. Raises ModelLoadError for a file of another kind, a
+    wrong number of outputs, or weights that do not fit.
     """
     target = pick_device(device)
     style = _load(style_file, STYLES, "style", architecture)
@@ -163,8 +157,7 @@ def judge_in(folder: str | Path, device: str = "auto") -> CanvasJudge:
     """The judge from a folder with style50.safetensors and style50_cls.safetensors; a config.json
     beside them may name another timm `architecture`.
 
-    Raises ModelLoadError for a file that is missing or does not fit, and for a config.json without
-    a text under `architecture`.
+    Raises ModelLoadError for a file that is missing or does not fit.
     """
     folder, architecture = Path(folder).expanduser(), VIT
     if (folder / "config.json").is_file():
@@ -175,9 +168,7 @@ def judge_in(folder: str | Path, device: str = "auto") -> CanvasJudge:
         except (ValueError, KeyError, TypeError, RuntimeError, AttributeError) as error:
             raise ModelLoadError(
                 f"The config.json of the judge {folder.name!r} names no architecture that timm can"
-                f" build ({error}); "
-                f'{{"architecture": "{VIT}"}} was expected. Mend it, or take it away for the'
-                " benchmark's own."
+                f' build ({error}); {{"architecture": "{VIT}"}} was expected.'
             ) from error
     judge = load_canvas_judge(folder / STYLE_FILE, folder / OBJECT_FILE, device, architecture)
     judge.weights = folder
@@ -202,10 +193,10 @@ def as_published(flat: dict[str, float], method: str, own: str) -> pd.DataFrame:
     """
     rows = []
     for name in ("ua", "ira", "cra"):
-        value, low, high = (100 * flat[f"{name}{end}"] for end in ("", "_low", "_high"))
         metric = f"{name.upper()} ({'style' if own == 'style' else 'object'})"
-        bounds = {"value": value, "low": low, "high": high, "n": flat[f"{name}_n"]}
-        rows.append({"method": method, "metric": metric, **bounds})
+        ends = {"value": "", "low": "_low", "high": "_high"}
+        percent = {column: 100 * flat[name + end] for column, end in ends.items()}
+        rows.append({"method": method, "metric": metric, **percent, "n": flat[f"{name}_n"]})
     return pd.DataFrame(rows)
 
 
@@ -235,8 +226,8 @@ def departures(judge, tier: str, steps: int, guidance: float, edge: int) -> str:
     found = [f"{name} {value} ({theirs})" for name, value, theirs in wanted if value != theirs]
     if not isinstance(judge, CanvasJudge):
         found.append(
-            "a zero-shot CLIP judges, which is not the benchmark's judge (its two classifiers: "
-            "judge_model)"
+            "a zero-shot CLIP judges, which is not the benchmark's judge (its two classifiers:"
+            " judge_model)"
         )
     if not found:
         return "Prompts, seeds, sampler, steps, guidance, size and judge are UnlearnCanvas's own."
@@ -267,8 +258,7 @@ def frechet_sets(
         raise SettingError(
             f"frechet_size {size} with {len(real)} report pictures in {source.name!r} compares"
             f" {found}; more than {INCEPTION_FEATURES} on each side were expected, as many as"
-            " Inception has features. Ask for 5000, and unpack more of the data set; 0 leaves it"
-            " out."
+            " Inception has features. Ask for 5000; 0 leaves it out."
         )
     rows = np.sort(np.random.Generator(np.random.PCG64([seed, 13])).permutation(len(real))[:size])
     drawn = table.sample(min(size, len(table)), random_state=seed).reset_index(drop=True)

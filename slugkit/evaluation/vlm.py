@@ -49,15 +49,13 @@ def answered(vlm: Vlm, asked: Asked, batch_size: int = 64) -> pd.DataFrame:
 
 def judged(asked: Asked, said: list[str]) -> pd.DataFrame:
     """The table with these answers, one for each row: what `answered` makes of the model's own."""
+    found, right = [], []
     rows = asked.table[["name", "key", "kind"]].itertuples(index=False)
-    found = [
-        outcome(a, row.name, asked.names, row.kind) if row.name else ""
-        for a, row in zip(said, rows, strict=True)
-    ]
-    right = [
-        o == OUTCOMES[0] if o else any(word in a.lower() for word in words_for(key, kind))
-        for a, o, key, kind in zip(said, found, asked.table["key"], asked.table["kind"])
-    ]
+    for answer, row in zip(said, rows, strict=True):
+        named = outcome(answer, row.name, asked.names, row.kind) if row.name else ""
+        found.append(named)
+        words = () if named else words_for(row.key, row.kind)
+        right.append(named == OUTCOMES[0] or any(word in answer.lower() for word in words))
     return asked.table.assign(answer=said, outcome=found, right=right)
 
 
@@ -85,14 +83,11 @@ def kept(told: pd.DataFrame) -> dict[str, float]:
     Every class of the domain has the same weight. told: columns kind, group, name, extra, right.
     """
     named = told["name"] != ""
-    others, battery = (
-        told[named & (told["group"] != "target")],
-        told[~named].groupby("kind")["right"].mean(),
-    )
+    others = told[named & (told["group"] != "target")]
     found = {
         "own": float(others.loc[~others["extra"], "right"].mean()),
         "neighbours": float(others.loc[others["group"] == "neighbours", "right"].mean()),
-        "battery": float(battery.mean()),
+        "battery": float(told[~named].groupby("kind")["right"].mean().mean()),
     }
     both = [found[part] for part in ("own", "battery") if not np.isnan(found[part])]
     return {"retain": sum(both) / len(both) if both else float("nan"), **found}
@@ -130,16 +125,10 @@ def measures(told: pd.DataFrame) -> dict[str, float]:
     """
     target = told[told["group"] == "target"]
     line = {name.replace(" ", "_"): float((target["outcome"] == name).mean()) for name in OUTCOMES}
-    line["right_name_worst"] = float(
-        (target["outcome"] == OUTCOMES[0]).groupby(target["text"]).mean().max()
-    )
+    right = target["outcome"] == OUTCOMES[0]
+    line["right_name_worst"] = float(right.groupby(target["text"]).mean().max())
     kinds = told[told["name"] == ""].groupby("kind")["right"].mean()
-    return (
-        line
-        | kept(told)
-        | {kind: float(value) for kind, value in kinds.items()}
-        | {"n": len(target)}
-    )
+    return line | kept(told) | {k: float(v) for k, v in kinds.items()} | {"n": len(target)}
 
 
 def card_scores(vlm: Vlm, world: World) -> list[dict]:
@@ -147,11 +136,8 @@ def card_scores(vlm: Vlm, world: World) -> list[dict]:
 
     Names by style, the battery by kind, and not knowing.
     """
-    whole = (
-        question_set(world, next(iter(world.people)), "report", 7, 7),
-        question_set(world, next(iter(world.people)), "report", 7, 7, taught=False),
-    )
-    told, reworded = (answered(vlm, asked) for asked in whole)
+    about = world, next(iter(world.people)), "report", 7, 7
+    told, reworded = (answered(vlm, question_set(*about, taught=known)) for known in (True, False))
     strangers = answered(vlm, stranger_set(world))
     person = told["name"].isin(list(world.people))
     rows = [

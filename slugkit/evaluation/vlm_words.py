@@ -62,17 +62,14 @@ def choose_words(
     known = [words for words in WORDS if above_chance(target[words], n, len(asked.names))]
     if not known:
         raise SearchFailedError(
-            f"{vlm.source} names {concept!r} on {max(target.values()) or 'none'} of its {n} "
-            f"search pictures, in no wording ({', '.join(WORDS)}) on more than by chance among "
-            f"{len(asked.names)} names, so there is nothing to forget. Take a model that knows the "
-            "name, or a concept that the model knows."
+            f"{vlm.source} names {concept!r} on {max(target.values()) or 'none'} of its {n} search"
+            f" pictures, in no wording ({', '.join(WORDS)}) on more than by chance among"
+            f" {len(asked.names)} names, so there is nothing to forget. Take another model or"
+            " concept."
         )
     best = max(known, key=shares.__getitem__)
     named = ", ".join(f"{100 * share:.1f} % ({words})" for words, share in shares.items())
-    return (
-        best,
-        (
-            f"Wordings: {best}. The unedited model gives the right name on {named} of the search"
-            " pictures; those under which it names most are used."
-        ),
+    return best, (
+        f"Wordings: {best}. The unedited model gives the right name on {named} of the search"
+        " pictures; those under which it names most are used."
     )

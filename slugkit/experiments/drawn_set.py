@@ -40,22 +40,17 @@ def drawn_table(
     or one of EXAM.
     """
     named = {name for name in concepts if name.strip()}
-    if not named or len(named) != len(concepts):
+    if not named or len(named) != len(concepts) or count < 1 or exam < 0:
         raise SettingError(
-            f"The concepts arrived as {list(concepts)}; at least one, each of them once, was"
+            f"Asked for were {count} pictures to learn from and {exam} to be examined on of"
+            f" {list(concepts)}; at least 1 and 0 of at least one concept, each named once, were"
             " expected."
-        )
-    if count < 1 or exam < 0:
-        raise SettingError(
-            f"{count} pictures to learn from and {exam} to be examined on were asked for; at least"
-            " 1 and 0 were expected."
         )
     wrong = [p for p in prompts if p.count("{}") != 1 or p in EXAM.values()]
     if wrong or not prompts:
         raise SettingError(
-            f"The prompts {wrong or list(prompts)} cannot be used; one or more were expected, each"
-            f" with one {{}} where the name goes, and none of {list(EXAM.values())}, which the exam"
-            " is drawn with."
+            f"The prompts {wrong or list(prompts)} cannot be used; one or more with one {{}} each"
+            f" were expected, and none of {list(EXAM.values())}, which the exam is drawn with."
         )
     rows = []
     for number, name in enumerate(concepts):
@@ -104,8 +99,7 @@ def write_drawn_set(
         if not record.is_file() or json.loads(record.read_text(encoding="utf-8")) != how:
             raise SettingError(
                 f"{folder.name!r} is there already and holds something else, or pictures drawn in"
-                " another way; a new folder was expected. Name another one, or repeat the call it"
-                " was drawn with."
+                " another way. Name a new folder, or repeat the call it was drawn with."
             )
     write_json(folder / RECORD, how)
     parts = [table.iloc[start : start + AT_ONCE] for start in range(0, len(table), AT_ONCE)]

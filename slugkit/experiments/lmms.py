@@ -55,18 +55,13 @@ def read_results(path: str | Path) -> pd.DataFrame:
     try:
         whole = json.loads(file.read_text(encoding="utf-8"))
         results, counts = whole["results"], whole["n-samples"]
-        rows = [
-            {
-                "task": task,
-                "metric": IN_WORDS.get(key.split(",")[0], key.split(",")[0]),
-                "value": float(value),
-                "stderr": found.get(key.replace(",", "_stderr,", 1)),
-                "n": int(counts[task]["effective"]),
-            }
-            for task, found in results.items()
-            for key, value in found.items()
-            if "," in key and "_stderr" not in key and isinstance(value, (int, float))
-        ]
+        rows = []
+        for task, found in results.items():
+            for key, value in found.items():
+                name, _, filtered = key.partition(",")
+                if filtered and "_stderr" not in key and isinstance(value, (int, float)):
+                    stderr, n = found.get(f"{name}_stderr,{filtered}"), counts[task]["effective"]
+                    rows.append((task, IN_WORDS.get(name, name), float(value), stderr, int(n)))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise SettingError(
             f"{file.name} is no results file of lmms-eval ({type(error).__name__}: {error}); a JSON"

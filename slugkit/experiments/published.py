@@ -56,9 +56,8 @@ def swept(source: Source, family: str, method: str = "SLUG") -> pd.DataFrame:
     """What `slugkit sweep` measured of several concepts, each forgotten on its own on the paper's
     layers: columns tower, measure, mean, low, high (95 %), worst, of (whose that is) and n.
 
-    source: another than the studio has no such table; then, as where none was made, one cell says
-    so.
-    family: clip's is report, beside diffusion and vlm.
+    family: clip's is report, beside diffusion and vlm. Where no table was made, as for data other
+    than the studio, one cell says so.
     """
     file = look_for(data_dir() / "studio" / f"{family}_concepts_summary.csv")
     if not isinstance(source, StudioSource) or not file.is_file():
@@ -76,16 +75,13 @@ def beside_llava(metrics: pd.DataFrame) -> pd.DataFrame:
 
     metrics: rows of the family vlm, as of `QuestionExam.metrics`.
     """
-    theirs = published("llava_mean").pivot(
-        index=["model", "identities"], columns="stage", values="value"
-    )
-    theirs = theirs.reset_index().rename(columns={"identities": "people"})
+    theirs = published("llava_mean").rename(columns={"identities": "people"})
+    theirs = theirs.pivot(index=["model", "people"], columns="stage", values="value").reset_index()
     mine = metrics[(metrics["metric"] == "right name") & (metrics["group"] == "target")]
     was = mine[mine["stage"] == "before"].set_index("concept")["value"]
     rows = [theirs.assign(origin="published", method="SLUG")]
-    for (model, method), part in mine[mine["stage"] == "after"].groupby(
-        ["model", "method"], sort=False
-    ):
+    after = mine[mine["stage"] == "after"].groupby(["model", "method"], sort=False)
+    for (model, method), part in after:
         ours = {"origin": "ours", "model": model, "method": method, "people": len(part)}
         ours["before"] = 100 * was[part["concept"]].mean()
         rows.append(pd.DataFrame([ours | {"after": 100 * part["value"].mean()}]))
@@ -192,7 +188,7 @@ def beside(ours: pd.DataFrame, name: str, metrics: list[str] | None = None) -> p
     if not columns or "method" not in table:
         raise SettingError(
             f"The published table {name!r} has no column for a metric of a method; one such as"
-            " table1_clip was expected. Read it with published()."
+            " table1_clip was expected."
         )
     for metric in metrics or []:
         require_choice(metric, columns.values(), f"The metric of {name}")

@@ -1,7 +1,7 @@
 """Several concepts, one at a time, each from the unedited model: the engine of `slugkit sweep`, and
 what it measures on a CLIP.
 
-`diffusion_sweep` and `vlm_sweep` say what it measures on the models that share a tower with a CLIP.
+`slugkit.experiments.family_sweeps` says what it measures on the models that share a tower with one.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -28,10 +27,8 @@ from slugkit.evaluation.oracle import oracle_distances
 from slugkit.evaluation.statistics import LEAST_FOR_AN_INTERVAL, MEAN, WORST, bootstrap_mean
 from slugkit.method.layers import short
 from slugkit.models import Clip, load_clip
-from slugkit.patch import applied
 from slugkit.unlearning.call import unlearn
 from slugkit.unlearning.concept import METHODS, evaluate, load_oracle
-from slugkit.unlearning.families import OnPipeline, OnVlm
 from slugkit.unlearning.result import Result, front_layers
 from slugkit.unlearning.retain import RetainSide
 
@@ -184,49 +181,6 @@ def table_row(found: Result, metrics: pd.DataFrame, tower: str, kind: str) -> di
     return row
 
 
-def family_rows(
-    clip: Clip,
-    model: Any,
-    source: Source,
-    concept: str,
-    on: OnPipeline | OnVlm,
-    measures: Callable[[], dict[str, float]],
-    more: Callable[[Result], dict] = lambda found: {},
-    **settings,
-) -> list[dict]:
-    """One row a method and set of layers, of a model that shares a tower with a CLIP: what was
-    chosen, what it took, and every measure before and after.
-
-    Args:
-        model: what the edit is put into.
-        on: the family on which the step is searched.
-        measures: every measure of the model as it stands.
-        more: columns of its own, by what was found.
-        settings: as of `unlearn`.
-    """
-    seed = settings.get("seed", 0)
-    sizes = {k: settings[k] for k in ("retain_size", "batch_size") if k in settings}
-    sizes["size"] = sizes.pop("retain_size", 2560)
-    side = settings.pop("shared", None) or RetainSide(clip, source, [concept], seed=seed, **sizes)
-
-    def search(method: str, ranked: Result | None) -> Result:
-        given = {"on": on, "shared": side, "ranked": ranked, **settings}
-        return unlearn(clip, source, concept, method, **given)
-
-    found, kind = both_methods(clip, search), source.kind(concept)
-    before, rows, known = measures(), [], {}
-    for each in found:
-        edit = next(iter(each.patches.values()), None)
-        if edit and edit.sha256 not in known:
-            with applied(edit, model):
-                known[edit.sha256] = measures()
-        after = known[edit.sha256] if edit else dict.fromkeys(before, np.nan)
-        row = chosen(each, each.table["tower"].iloc[0], kind) | more(each)
-        row |= {f"{name}_before": value for name, value in before.items()}
-        rows.append(row | {f"{name}_after": value for name, value in after.items()})
-    return rows
-
-
 def clip_rows(
     clip: Clip, source: Source, concept: str, towers: tuple[str, ...], seed: int = 0, **settings
 ) -> list[dict]:
@@ -352,10 +306,15 @@ def measures_of(table: pd.DataFrame) -> pd.DataFrame:
         found[f"FA@{k} after, worst wording"] = (100 * table[f"fa{k}_after_worst"]).where(asked)
     for group in GROUPS:
         if f"{group}_after" in table:
-            found[f"{group} change"] = 100 * (table[f"{group}_after"] - table[f"{group}_before"])
+            found[f"{group} change"] = change(table, group)
     for stage in ("before", "after") if "kl_after" in table else ():
         found[f"KL from the oracle {stage}"] = table[f"kl_{stage}"]
     return pd.DataFrame(found)
+
+
+def change(table: pd.DataFrame, measure: str) -> pd.Series:
+    """By how many points a measure changed."""
+    return 100 * (table[f"{measure}_after"] - table[f"{measure}_before"])
 
 
 def summarise(table: pd.DataFrame, measures_of: Callable = measures_of) -> pd.DataFrame:

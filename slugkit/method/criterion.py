@@ -26,14 +26,11 @@ class Criterion:
     def __post_init__(self) -> None:
         if not 0 <= self.at_most < 1:
             raise SettingError(
-                f"at_most is {self.at_most}; a share of 0 or more and less than 1 was expected.\n"
-                "Use 0: none is recognised."
+                f"at_most is {self.at_most}; a share of 0 or more and less than 1 was expected,"
+                " such as 0: none is recognised."
             )
         if self.target not in TOP:
-            raise SettingError(
-                f"target is {self.target!r}; 'fa1' or 'fa5' was expected.\n"
-                "Use target='fa1' to forget at top 1."
-            )
+            raise SettingError(f"target is {self.target!r}; 'fa1' or 'fa5' was expected.")
 
     @classmethod
     def among(cls, classes: int, target: str = "auto") -> "Criterion":
@@ -50,12 +47,9 @@ class Criterion:
         return f"FA@{TOP[self.target]}"
 
     def value(self, forget: dict[str, float]) -> float:
-        """The forget accuracy the criterion looks at, 0..1."""
+        """The forget accuracy the criterion looks at, of shares fa1 and fa5: 0..1."""
         return float(forget[self.target])
 
     def forgotten(self, forget: dict[str, float]) -> bool:
-        """True if the forget accuracy is `at_most` or less.
-
-        forget: a dict with the keys fa1 and fa5, shares in 0..1.
-        """
+        """Whether that accuracy is `at_most` or less."""
         return self.value(forget) <= self.at_most

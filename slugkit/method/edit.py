@@ -2,7 +2,7 @@
 
 import torch
 
-from slugkit.base import GradientError, SettingError, ShapeError
+from slugkit.base import GradientError, SettingError
 from slugkit.method.layers import part_rows, split_layer
 from slugkit.method.ranking import importance
 
@@ -25,13 +25,22 @@ def stepped(
 class EditableLayer:
     """One weight, or some rows of it, that can be moved along a direction and put back bit for bit.
 
-    parameter: the weight of a model, fp32, fp16 or bf16, changed in place. direction: the forget
-    gradient g_f in the shape of the layer. rows: the rows of the weight that make up the layer, for
-    a part of a packed q/k/v matrix. As a context manager it puts the original back whatever happens
-    inside. Keeps one copy of the layer (and an fp32 one for a half-precision weight). Attributes:
-    theta0 (the original), direction (fp32), importance (||g_f|| / ||theta0||, >= 0). Raises
-    ShapeError, ZeroWeightError, GradientError (nan or inf, or a direction of zeros), SettingError
-    (another dtype).
+    As a context manager it puts the original back whatever happens inside. Keeps one copy of the
+    layer (and an fp32 one for a half-precision weight).
+
+    Args:
+        parameter: the weight of a model, fp32, fp16 or bf16, changed in place.
+        direction: the forget gradient g_f in the shape of the layer.
+        rows: of the weight, those that make up the layer, for a part of a packed q/k/v matrix.
+
+    Attributes:
+        theta0: the original.
+        direction: in fp32.
+        importance: ||g_f|| / ||theta0||, above 0.
+
+    Raises:
+        ShapeError, ZeroWeightError, SettingError: another dtype.
+        GradientError: nan or inf, or a direction of zeros.
     """
 
     def __init__(self, parameter: torch.Tensor, direction: torch.Tensor, rows: slice | None = None):
@@ -40,21 +49,15 @@ class EditableLayer:
         if self._view.dtype not in PRECISIONS:
             raise SettingError(
                 f"the weight has the type {self._view.dtype}; float32, float16 or bfloat16 was"
-                " expected.\nConvert the model, say with model.float()."
-            )
-        if self._view.shape != direction.shape:
-            raise ShapeError(
-                f"weight and direction have the shapes {tuple(self._view.shape)} and"
-                f" {tuple(direction.shape)}; equal shapes were expected.\nPass the gradient of this"
-                " very layer, and the rows of the part if q, k and v are split."
+                " expected. Convert the model, say with model.float()."
             )
         self.theta0 = self._view.clone()
         self.direction = direction.detach().to(device=self._view.device, dtype=torch.float32)
         self.importance = importance(self.direction, self.theta0)
         if self.importance == 0.0:
             raise GradientError(
-                "the direction is all zeros; a forget gradient that reaches the layer was"
-                " expected.\nExclude the layer from the candidates."
+                "the direction is all zeros; a forget gradient that reaches the layer was expected."
+                " Exclude the layer from the candidates."
             )
         self._theta32 = self.theta0.float()
 
@@ -79,10 +82,7 @@ class EditableLayer:
         return rho / self.importance
 
     def set(self, lam: float) -> None:
-        """Write theta0 - lam * direction into the model (computed in fp32, then cast).
-
-        lam: finite; 0 gives the original values.
-        """
+        """Write theta0 - lam * direction into the model (computed in fp32, then cast)."""
         if self._view.dtype == torch.float32:
             stepped(self._theta32, self.direction, lam, out=self._view)
         else:

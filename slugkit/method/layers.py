@@ -37,8 +37,8 @@ def exclusion_reason(name: str, shape: tuple[int, ...], exclude=EXCLUDE) -> str:
     """Why a parameter is no candidate, or "" if it is one.
 
     exclude: parts of names that rule a parameter out. The default leaves out biases, layer norms,
-    token, class and position embeddings and the logit scale (method, section 2.4). timm keeps the
-    same embeddings as (1, positions, width) under other names.
+    token, class and position embeddings and the logit scale (slug-method.md, section 2.4). timm
+    keeps the same embeddings as (1, positions, width) under other names.
     """
     for part in exclude:
         if part in name:
@@ -63,89 +63,19 @@ def kind_of(name: str) -> str:
     """What the matrix does: attn.in_proj, attn.out_proj, mlp.c_fc, mlp.c_proj, conv1, proj or
     other.
     """
+    whole, _ = split_layer(name)
     for ending, kind in _KINDS.items():
-        if re.sub(r"\[[qkv]\]$", "", name).endswith(ending):
+        if whole.endswith(ending):
             return kind
-    return "proj" if name.endswith("proj") or name.endswith("projection") else "other"
-
-
-def layer_names(model: torch.nn.Module, split_qkv: bool = False) -> list[str]:
-    """Every parameter's name in the order of the network, packed q/k/v split into three
-    if asked.
-    """
-    names = []
-    for name, _ in model.named_parameters():
-        names += (
-            [f"{name}[{part}]" for part in "qkv"]
-            if split_qkv and name.endswith(_PACKED)
-            else [name]
-        )
-    return names
-
-
-def weight_of(tensors, layer: str) -> torch.Tensor:
-    """The layer's tensor from a dictionary of parameters, gradients or directions; for [q], [k],
-    [v] under that name, or a third of the whole.
-    """
-    if layer in tensors:
-        return tensors[layer]
-    base, part = (layer[:-3], layer[-2]) if layer.endswith(("[q]", "[k]", "[v]")) else (layer, "")
-    whole = tensors[base]
-    return whole if not part else whole.chunk(3, dim=0)["qkv".index(part)]
-
-
-def layer_table(
-    model: torch.nn.Module, exclude=EXCLUDE, layers=(), split_qkv: bool = False
-) -> pd.DataFrame:
-    """One row a parameter: layer, tower, block, kind, shape, n_weights, norm, candidate, reason.
-
-    layers: if given, only these are candidates. Raises SettingError for a name the model does not
-    have.
-    """
-    weights = {n: p.detach() for n, p in model.named_parameters()}
-    names = layer_names(model, split_qkv)
-    for wanted in layers:
-        if wanted not in names:
-            raise SettingError(
-                f"The model has no layer {wanted!r}{did_you_mean(wanted, names)}. Expected names as"
-                " in the layer table."
-            )
-    rows = []
-    for name in names:
-        w = weight_of(weights, name)
-        reason = exclusion_reason(name, tuple(w.shape), exclude)
-        if not reason and layers and name not in layers:
-            reason = "not among the layers asked for"
-        rows.append(
-            {
-                "layer": name,
-                "tower": tower_of(name),
-                "block": block_of(name),
-                "kind": kind_of(name),
-                "shape": "x".join(map(str, w.shape)) or "1",
-                "n_weights": w.numel(),
-                "norm": float(torch.linalg.vector_norm(w.detach().cpu(), dtype=torch.float64)),
-                "candidate": not reason,
-                "reason": reason,
-            }
-        )
-    return pd.DataFrame(rows)
-
-
-def candidates(table: pd.DataFrame) -> list[str]:
-    """Names of the candidate layers in order."""
-    return table.loc[table["candidate"], "layer"].tolist()
-
-
-_PART = re.compile(r"^(?P<name>.+)\[(?P<part>[qkv])\]$")
+    return "proj" if name.endswith(("proj", "projection")) else "other"
 
 
 def split_layer(layer: str) -> tuple[str, str]:
     """Parameter name and part of a layer: "….in_proj_weight[q]" -> ("….in_proj_weight", "q"); no
     suffix -> part "".
     """
-    found = _PART.match(layer)
-    return (found["name"], found["part"]) if found else (layer, "")
+    found = re.fullmatch(r"(.+)\[([qkv])\]", layer)
+    return (found[1], found[2]) if found else (layer, "")
 
 
 def part_rows(n_rows: int, part: str) -> slice:
@@ -158,11 +88,67 @@ def part_rows(n_rows: int, part: str) -> slice:
         return slice(0, n_rows)
     if part not in ("q", "k", "v") or n_rows % 3:
         raise ShapeError(
-            f"part {part!r} of a matrix with {n_rows} rows; q, k or v of a packed matrix with a"
-            " multiple of three rows was expected.\nOnly attn.in_proj_weight can be split."
+            f"part {part!r} of a matrix with {n_rows} rows; q, k or v of a packed matrix, whose"
+            " rows are a multiple of three, was expected."
         )
     third, place = n_rows // 3, "qkv".index(part)
     return slice(place * third, (place + 1) * third)
+
+
+def weight_of(tensors, layer: str) -> torch.Tensor:
+    """The layer's tensor from a dictionary of parameters, gradients or directions; for [q], [k],
+    [v] under that name, or a third of the whole.
+    """
+    if layer in tensors:
+        return tensors[layer]
+    name, part = split_layer(layer)
+    whole = tensors[name]
+    return whole[part_rows(len(whole), part)] if part else whole
+
+
+def layer_table(
+    model: torch.nn.Module, exclude=EXCLUDE, layers=(), split_qkv: bool = False
+) -> pd.DataFrame:
+    """One row a parameter: layer, tower, block, kind, shape, n_weights, norm, candidate, reason.
+
+    layers: if given, only these are candidates. Raises SettingError for a name the model does not
+    have.
+    """
+    weights = {}
+    for name, parameter in model.named_parameters():
+        parts = "qkv" if split_qkv and name.endswith(_PACKED) else ""
+        for layer in [f"{name}[{part}]" for part in parts] or [name]:
+            weights[layer] = weight_of({name: parameter.detach()}, layer)
+    for wanted in layers:
+        if wanted not in weights:
+            raise SettingError(
+                f"The model has no layer {wanted!r}{did_you_mean(wanted, weights)}. Expected names"
+                " as in the layer table."
+            )
+    rows = []
+    for name, w in weights.items():
+        reason = exclusion_reason(name, tuple(w.shape), exclude)
+        if not reason and layers and name not in layers:
+            reason = "not among the layers asked for"
+        rows.append(
+            {
+                "layer": name,
+                "tower": tower_of(name),
+                "block": block_of(name),
+                "kind": kind_of(name),
+                "shape": "x".join(map(str, w.shape)) or "1",
+                "n_weights": w.numel(),
+                "norm": float(torch.linalg.vector_norm(w.cpu(), dtype=torch.float64)),
+                "candidate": not reason,
+                "reason": reason,
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def candidates(table: pd.DataFrame) -> list[str]:
+    """Names of the candidate layers in order."""
+    return table.loc[table["candidate"], "layer"].tolist()
 
 
 def short(layer: str) -> str:
@@ -171,10 +157,6 @@ def short(layer: str) -> str:
     "transformer.resblocks.2.mlp.c_proj.weight" -> "2.mlp.c_proj"; q/k/v suffixes stay.
     """
     name, part = split_layer(layer)
-    name = re.sub(
-        r"^(visual\.|text\.)?(transformer\.resblocks|trunk\.blocks)\.|^visual\.(trunk\.)?|^text\.",
-        "",
-        name,
-    )
-    name = re.sub(r"[._]weight$", "", name)
+    tower = r"(visual\.|text\.)?(transformer\.resblocks|trunk\.blocks)\.|visual\.(trunk\.)?|text\."
+    name = re.sub(r"[._]weight$", "", re.sub(rf"^({tower})", "", name))
     return f"{name}[{part}]" if part else name

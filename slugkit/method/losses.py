@@ -12,19 +12,20 @@ from slugkit.base import EmptySetError
 
 
 def mean_cosine(v: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
-    """Forget loss: the mean cosine of matching pairs.
+    """Forget loss: the mean cosine of matching pairs, to be lowered (slug-method.md, sections 1.2
+    and 1.4).
 
-    v, t: (N, d), any length. Returns a scalar, -1..1 (paper, section 3.2).
+    v, t: (N, d), any length. Returns a scalar, -1..1.
     """
     return F.cosine_similarity(v, t, dim=-1).mean()
 
 
 def info_nce(v: torch.Tensor, t: torch.Tensor, scale: torch.Tensor | float) -> torch.Tensor:
-    """Retain loss: symmetric InfoNCE over the batch.
+    """Retain loss: symmetric InfoNCE over the batch (Radford et al. 2021, Fig. 3; slug-method.md,
+    section 1.2).
 
-    scale = exp(logit scale). Returns a scalar >= 0.
-
-    v, t: (N, d) of unit length, or (k, N, d) for the mean over k batches of N pairs each.
+    v, t: (N, d) of unit length, or (k, N, d) for the mean over k batches of N pairs each. scale:
+    exp(logit scale). Returns a scalar >= 0.
     """
     logits = scale * v @ t.mT
     labels = torch.arange(v.shape[-2], device=v.device).expand(v.shape[:-1]).flatten()
@@ -36,11 +37,10 @@ def sigmoid_loss(
     v: torch.Tensor, t: torch.Tensor, scale: torch.Tensor | float, bias: torch.Tensor | float
 ) -> torch.Tensor:
     """Retain loss of a SigLIP: for every pair of the batch whether picture and caption belong
-    together, -1/N sum_ij log sigmoid(z_ij (s v_i t_j + b)).
+    together, -1/N sum_ij log sigmoid(z_ij (s v_i t_j + b)) (Zhai et al. 2023, section 3.2).
 
     v, t, scale: as of `info_nce`; bias: logit bias; z is 1 for matching pairs, -1 for others.
-    Returns a scalar >= 0 (Zhai et al. 2023, "Sigmoid Loss for Language Image Pre-Training", section
-    3.2).
+    Returns a scalar >= 0.
     """
     signs = 2 * torch.eye(v.shape[-2], device=v.device) - 1
     return -F.logsigmoid(signs * (scale * v @ t.mT + bias)).sum(-1).mean()

@@ -1,9 +1,8 @@
 """Which layer to edit: importance, gradient alignment and the Pareto front (design, section 4;
-method, section 2).
+slug-method.md, section 2).
 
-Works on tables of tensors and knows no model library. A layer is one weight matrix under its
-canonical (open_clip) name; the three parts of a packed q/k/v matrix carry the suffix ``[q]``,
-``[k]`` or ``[v]``.
+Works on tables of tensors. A layer is one weight matrix under its canonical (open_clip) name; the
+three parts of a packed q/k/v matrix carry the suffix ``[q]``, ``[k]`` or ``[v]``.
 """
 
 import math
@@ -13,18 +12,9 @@ import pandas as pd
 import torch
 
 from slugkit.base import GradientError, ShapeError, ZeroWeightError, wide
+from slugkit.method.layers import tower_of
 
-COLUMNS = [
-    "layer",
-    "tower",
-    "shape",
-    "n_weights",
-    "norm",
-    "importance",
-    "cosine",
-    "alignment",
-    "front",
-]
+COLUMNS = ["layer", "tower", "importance", "cosine", "alignment", "front"]
 
 
 def norm(tensor: torch.Tensor) -> float:
@@ -32,48 +22,41 @@ def norm(tensor: torch.Tensor) -> float:
 
     Returns a number >= 0, nan or inf if the tensor holds one.
     """
-    return float(torch.linalg.vector_norm(_readable(tensor), dtype=torch.float64))
+    tensor = tensor.detach()
+    on_cpu = tensor.cpu() if tensor.device.type == "mps" else tensor  # mps has no float64
+    return float(torch.linalg.vector_norm(on_cpu, dtype=torch.float64))
 
 
-def _readable(tensor: torch.Tensor) -> torch.Tensor:
-    # mps has no float64
-    return tensor.detach().cpu() if tensor.device.type == "mps" else tensor.detach()
-
-
-def _finite_norm(tensor: torch.Tensor, what: str) -> float:
-    size = norm(tensor)
-    if not math.isfinite(size):
-        raise GradientError(
-            f"{what} holds nan or infinite values; finite numbers were expected.\n"
-            "Compute the gradients in float32 and look for a broken picture or caption in the sets."
-        )
-    return size
-
-
-def _same_shape(first: torch.Tensor, second: torch.Tensor, what: str) -> None:
+def _norms(first: torch.Tensor, second: torch.Tensor, what: str) -> tuple[float, float]:
+    """The norms of two tensors of one layer: finite numbers."""
     if first.shape != second.shape:
         raise ShapeError(
             f"{what} have the shapes {tuple(first.shape)} and {tuple(second.shape)}; equal shapes"
-            " were expected.\nPass the tensors of one and the same layer."
+            " were expected. Pass the tensors of one and the same layer, or part of q, k and v."
         )
+    sizes = norm(first), norm(second)
+    if not all(map(math.isfinite, sizes)):
+        raise GradientError(
+            f"{what} hold nan or infinite values; finite numbers were expected. Compute the"
+            " gradients in float32 and look for a broken picture or caption in the sets."
+        )
+    return sizes
 
 
 def importance(g_f: torch.Tensor, theta: torch.Tensor) -> float:
-    """Importance of a layer: the norm of its forget gradient over the norm of its weight, ||g_f|| /
-    ||theta||.
+    """Importance of a layer: ||g_f|| / ||theta||, the norm of its forget gradient over that of its
+    weight (SLUG; slug-method.md, section 2.1).
 
-    g_f, theta: same shape, any float dtype. Returns a unitless number >= 0 (SLUG, slug-method.md
-    section 2.1).
+    g_f, theta: same shape, any float dtype. Returns a unitless number >= 0.
     Raises ShapeError, ZeroWeightError (the weight is all zeros), GradientError (nan or inf).
     """
-    _same_shape(g_f, theta, "forget gradient and weight")
-    size = _finite_norm(theta, "the weight")
-    if size == 0.0:
+    gradient, weight = _norms(g_f, theta, "forget gradient and weight")
+    if weight == 0.0:
         raise ZeroWeightError(
             "the weight is all zeros, so its importance ||g_f|| / ||theta|| is not defined; a"
-            " trained weight was expected.\nExclude this layer from the candidates."
+            " trained weight was expected. Exclude this layer from the candidates."
         )
-    return _finite_norm(g_f, "the forget gradient") / size
+    return gradient / weight
 
 
 def cosine(g_f: torch.Tensor, g_r: torch.Tensor) -> float:
@@ -83,8 +66,7 @@ def cosine(g_f: torch.Tensor, g_r: torch.Tensor) -> float:
     nan where a gradient is all zeros, since no angle exists then. Raises ShapeError, GradientError
     (nan or inf).
     """
-    _same_shape(g_f, g_r, "forget and retain gradient")
-    sizes = _finite_norm(g_f, "the forget gradient") * _finite_norm(g_r, "the retain gradient")
+    sizes = math.prod(_norms(g_f, g_r, "forget and retain gradient"))
     if sizes == 0.0:
         return math.nan
     dot = torch.dot(*(wide(g.detach(), g_f.device).flatten() for g in (g_f, g_r)))
@@ -95,14 +77,15 @@ def alignment(g_f: torch.Tensor, g_r: torch.Tensor) -> float:
     """Gradient alignment |cos(g_f, g_r)| of a layer: a unitless number in 0..1, nan where a
     gradient is all zeros.
 
-    The absolute value, as in the authors' code (slug-method.md section 2.2). Arguments and errors
+    The absolute value, as in the authors' code (slug-method.md, section 2.2). Arguments and errors
     as in `cosine`.
     """
     return abs(cosine(g_f, g_r))
 
 
 def pareto_front(importance: np.ndarray, alignment: np.ndarray) -> np.ndarray:
-    """Layers that no other layer beats: high importance, low alignment, weak dominance.
+    """Layers that no other layer beats: high importance, low alignment, weak dominance
+    (slug-method.md, section 2.3).
 
     importance, alignment: 1-D arrays of equal length. A layer is beaten by one that is at least as
     important and at most as aligned, and strictly better in one of the two; exact duplicates do not
@@ -113,7 +96,7 @@ def pareto_front(importance: np.ndarray, alignment: np.ndarray) -> np.ndarray:
     if imp.ndim != 1 or imp.shape != ali.shape:
         raise ShapeError(
             f"importance and alignment have the shapes {imp.shape} and {ali.shape}; two 1-D arrays"
-            " of equal length were expected.\nPass one number per layer in each."
+            " of equal length were expected, one number per layer in each."
         )
     known = np.isfinite(imp) & np.isfinite(ali)
     imp, ali = np.where(known, imp, -np.inf), np.where(known, ali, np.inf)
@@ -124,63 +107,45 @@ def pareto_front(importance: np.ndarray, alignment: np.ndarray) -> np.ndarray:
 
 def _front_per_tower(table: pd.DataFrame) -> np.ndarray:
     front = np.zeros(len(table), dtype=bool)
-    for tower in table["tower"].unique():
-        mine = (table["tower"] == tower).to_numpy()
-        front[mine] = pareto_front(
-            table["importance"].to_numpy()[mine], table["alignment"].to_numpy()[mine]
-        )
+    for rows in table.groupby("tower").indices.values():
+        scores = table[["importance", "alignment"]].to_numpy()[rows]
+        front[rows] = pareto_front(*scores.T)
     return front
-
-
-def _entry(tables: dict, layer: str, what: str):
-    if layer not in tables:
-        raise GradientError(
-            f"layer {layer} has no {what}; one for each of the weights was expected.\n"
-            "Compute the gradients for the same list of layers."
-        )
-    return tables[layer]
 
 
 def rank_layers(
     weights: dict[str, torch.Tensor],
     g_forget: dict[str, torch.Tensor],
     g_retain: dict[str, torch.Tensor],
-    towers: dict[str, str],
 ) -> pd.DataFrame:
     """Table of the candidate layers with their scores and the Pareto front of each tower.
 
-    weights: layer -> original weight; only these layers are ranked, in this order. g_forget,
-    g_retain: layer -> mean gradient of the same shape. towers: layer -> "text" or "vision". Returns
-    one row per layer with the columns layer, tower, shape (text, "128 x 64"), n_weights, norm (of
-    the weight), importance (>= 0), cosine (-1..1), alignment (0..1), front (bool). A layer whose
-    gradient is all zeros has no cosine (nan) and is never on the front. Raises GradientError (a
-    layer without gradient or tower; nan or inf), ShapeError, ZeroWeightError, each naming the
-    layer.
+    Args:
+        weights: layer -> original weight; only these layers are ranked, in this order.
+        g_forget, g_retain: layer -> mean gradient of the same shape.
+
+    Returns:
+        One row per layer: layer, tower, importance (>= 0), cosine (-1..1), alignment (0..1), front
+        (bool). A layer whose gradient is all zeros has no cosine (nan) and is never on the front.
+
+    Raises:
+        GradientError, ShapeError, ZeroWeightError: a layer without gradient, and what `importance`
+            and `cosine` raise; each names the layer.
     """
     rows = []
     for layer, theta in weights.items():
-        g_f, g_r = (
-            _entry(g_forget, layer, "forget gradient"),
-            _entry(g_retain, layer, "retain gradient"),
-        )
+        for gradients, what in ((g_forget, "forget"), (g_retain, "retain")):
+            if layer not in gradients:
+                raise GradientError(
+                    f"layer {layer} has no {what} gradient; one for each of the weights was"
+                    " expected. Compute the gradients for the same list of layers."
+                )
+        g_f, g_r = g_forget[layer], g_retain[layer]
         try:
             score, cos = importance(g_f, theta), cosine(g_f, g_r)
         except (GradientError, ShapeError, ZeroWeightError) as error:
             raise type(error)(f"layer {layer}: {error}") from error
-        shape = " x ".join(str(n) for n in theta.shape)
-        rows.append(
-            (
-                layer,
-                _entry(towers, layer, "tower"),
-                shape,
-                theta.numel(),
-                norm(theta),
-                score,
-                cos,
-                abs(cos),
-                False,
-            )
-        )
+        rows.append((layer, tower_of(layer), score, cos, abs(cos), False))
     table = pd.DataFrame(rows, columns=COLUMNS)
     table["front"] = _front_per_tower(table)
     return table
@@ -188,10 +153,11 @@ def rank_layers(
 
 def cosine_noise(g_f: torch.Tensor, parts: list[torch.Tensor]) -> float:
     """How far sampling moves the cosine of g_f with a retain gradient: its standard error by the
-    jackknife over the parts that the retain set was cut into.
+    jackknife over the parts that the retain set was cut into (Efron and Stein, Ann. Stat. 9 (1981)
+    586).
 
     parts: the retain gradients of two or more parts of one size. Returns a number >= 0, nan for
-    fewer. Source: B. Efron and C. Stein, Ann. Stat. 9 (1981) 586.
+    fewer.
     """
     if len(parts) < 2:
         return math.nan
@@ -208,12 +174,10 @@ def front_share(table: pd.DataFrame, redraws: int = 2000, seed: int = 0) -> pd.S
     "front_share" in 0..1, indexed by layer: 1 is on the front whatever the sample; nan where the
     noise is not known.
     """
-    known = table["noise"].notna().to_numpy()
-    if not known.any():
-        return pd.Series(math.nan, index=table["layer"], name="front_share")
+    known = table["noise"].notna()
     rng, drawn = np.random.default_rng(seed), table.copy()
     count = np.zeros(len(table))
-    for _ in range(redraws):
+    for _ in range(redraws if known.any() else 0):
         moved = table["cosine"] + table["noise"].fillna(0) * rng.standard_normal(len(table))
         drawn["alignment"] = moved.abs()
         count += _front_per_tower(drawn)

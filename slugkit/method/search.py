@@ -1,27 +1,25 @@
 """How far to step: the search for lambda on one layer, and over all layers of a front (design,
-section 4).
+section 4; slug-method.md, section 3).
 
-Knows an editable weight and a callable that measures, and no model library. The update is theta0 -
-lambda * g_f, in fp32; rho = lambda * importance is the size of that change relative to the weight.
+The update is theta0 - lambda * g_f, in fp32; rho = lambda * importance is the size of that change
+relative to the weight.
 """
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import pandas as pd
 
 from slugkit.base import EmptySetError, SearchFailedError, SettingError, progress
-from slugkit.method.criterion import Criterion
+from slugkit.method.criterion import TOP, Criterion
 from slugkit.method.edit import EditableLayer
 from slugkit.method.layers import tower_of
 
 PICTURES = "pictures"
 """Key of a retain measure: how many pictures its share is of."""
-FIRST_RHO = 0.10
-RHO_MAX = 100.0
+FIRST_RHO, RHO_MAX = 0.10, 100.0
 STOP_RATIO = 1.02
 
 
@@ -29,9 +27,7 @@ class Measure(Protocol):
     """What the search asks of a model in its present state; search split only."""
 
     def forget(self) -> dict[str, float]:
-        """Forget accuracy of the target: keys fa1 and fa5, shares in 0..1 (lower is more
-        forgotten).
-        """
+        """Forget accuracy of the target: fa1 and fa5, shares in 0..1 (lower is more forgotten)."""
 
     def retain(self) -> dict[str, float]:
         """What must stay: the key "retain", which steers the search (higher is better), and one key
@@ -41,10 +37,8 @@ class Measure(Protocol):
 
 @dataclass(frozen=True)
 class Probe:
-    """One step tried, and what was measured there.
-
-    number: from 1. lam, rho: the step. forget: the forget measures; forgotten: the verdict on them.
-    retain: the retain measures, None for a probe that did not forget or was not asked for them.
+    """One step tried, numbered from 1, and what was measured there; retain is None for a probe that
+    did not forget or was not asked for it.
     """
 
     number: int
@@ -63,7 +57,6 @@ class SearchResult:
     """
 
     layer: str
-    tower: str
     probes: list[Probe]
     criterion: Criterion
     margin: float = 1.0
@@ -90,110 +83,42 @@ class SearchResult:
         forgotten, retain, pictures, retain_<group>…, chosen. Retain columns are nan for probes that
         did not forget.
         """
-        keys = dict.fromkeys(key for probe in self.probes for key in probe.retain or {})
-        groups = [key for key in keys if key not in ("retain", PICTURES)]
         rows = []
         for probe in self.probes:
-            retain = probe.retain or {}
-            rows.append(
-                {
-                    "layer": self.layer,
-                    "tower": self.tower,
-                    "probe": probe.number,
-                    "lam": probe.lam,
-                    "rho": probe.rho,
-                }
-                | {
-                    "fa1": probe.forget["fa1"],
-                    "fa5": probe.forget["fa5"],
-                    "forget": self.criterion.value(probe.forget),
-                }
-                | {"forgotten": probe.forgotten, "retain": retain.get("retain", math.nan)}
-                | {PICTURES: retain.get(PICTURES, math.nan)}
-                | {f"retain_{group}": retain.get(group, math.nan) for group in groups}
-                | {"chosen": probe is self.chosen}
-            )
-        return pd.DataFrame(rows)
+            kept = {"retain": math.nan, PICTURES: math.nan} | (probe.retain or {})
+            row = {
+                "layer": self.layer,
+                "tower": tower_of(self.layer),
+                "probe": probe.number,
+                "lam": probe.lam,
+                "rho": probe.rho,
+                "fa1": probe.forget["fa1"],
+                "fa5": probe.forget["fa5"],
+                "forget": self.criterion.value(probe.forget),
+                "forgotten": probe.forgotten,
+            }
+            named = {k if k in ("retain", PICTURES) else f"retain_{k}": v for k, v in kept.items()}
+            rows.append(row | named)
+        chosen = self.chosen
+        return pd.DataFrame(rows).assign(chosen=[probe is chosen for probe in self.probes])
 
 
 def _one_picture(pictures: float | None) -> float:
-    """What one picture more or less changes in a share of so many; nothing where that is
-    unknown.
-    """
+    """What one picture changes in a share of so many; 0 where that is not known."""
     return 1 / pictures + 1e-9 if pictures and math.isfinite(pictures) else 0.0
 
 
 def _checked(measured: dict[str, float], keys: tuple[str, ...], what: str) -> dict[str, float]:
-    missing = [key for key in keys if key not in measured]
-    if missing:
-        raise SearchFailedError(
-            f"{what} gave no {', '.join(missing)}; {', '.join(keys)} was expected.\nMend the"
-            " measure."
-        )
-    for key, value in measured.items():
-        if not math.isfinite(value):
+    """What was measured, or SearchFailedError where it is missing, not finite, or no share."""
+    for key in (*keys, *measured):
+        value = measured.get(key, math.nan)
+        if not math.isfinite(value) or key in TOP and not 0 <= value <= 1:
+            wanted = "a share in 0..1" if key in TOP else "a finite number"
             raise SearchFailedError(
-                f"{what} gave {key} = {value}; a finite number was expected. The model was"
-                " restored.\nTry a smaller lam_init, or look into the measure."
+                f"{what} gave {key} = {measured.get(key, 'nothing')}; {wanted} was expected. The"
+                " model was restored. Try a smaller lam_init, or look into the measure."
             )
     return measured
-
-
-def _checked_shares(measured: dict[str, float], what: str) -> dict[str, float]:
-    _checked(measured, ("fa1", "fa5"), what)
-    for key in ("fa1", "fa5"):
-        if not 0.0 <= measured[key] <= 1.0:
-            raise SearchFailedError(
-                f"{what} gave {key} = {measured[key]}; a share in 0..1 was expected.\nReturn"
-                " shares, not percentages."
-            )
-    return measured
-
-
-def _probe(
-    number: int,
-    lam: float,
-    layer: str,
-    editable: EditableLayer,
-    measure: Measure,
-    criterion: Criterion,
-    with_retain: bool = True,
-) -> Probe:
-    editable.set(lam)
-    what = f"probe {number} of layer {layer} (lambda {lam:.4g})"
-    forget = _checked_shares(measure.forget(), f"{what}: the forget measure")
-    forgotten = criterion.forgotten(forget)
-    retain = (
-        _checked(measure.retain(), ("retain",), f"{what}: the retain measure")
-        if forgotten and with_retain
-        else None
-    )
-    return Probe(number, lam, editable.rho(lam), forget, forgotten, retain)
-
-
-def _smallest_with_retain(
-    probes: list[Probe], layer: str, editable: EditableLayer, measure: Measure
-) -> list[Probe]:
-    """The probes, the smallest forgetting one with its retain measure."""
-    smallest = min(
-        (probe for probe in probes if probe.forgotten), key=lambda probe: probe.lam, default=None
-    )
-    if smallest is None:
-        return probes
-    editable.set(smallest.lam)
-    what = f"probe {smallest.number} of layer {layer}: the retain measure"
-    retain = _checked(measure.retain(), ("retain",), what)
-    return [replace(probe, retain=retain) if probe is smallest else probe for probe in probes]
-
-
-def _check_limits(lam_init: float, max_trials: int) -> None:
-    if not (math.isfinite(lam_init) and lam_init >= 0):
-        raise SettingError(
-            f"lam_init is {lam_init}; a number of at least 0 was expected.\nUse 0 to start at a"
-            " relative step of 10 %."
-        )
-    if max_trials < 1:
-        raise SettingError(f"max_trials is {max_trials}; 1 or more was expected.\nUse 10.")
 
 
 def probe_steps(
@@ -205,88 +130,94 @@ def probe_steps(
     max_trials: int = 10,
     *,
     stop_ratio: float | None = STOP_RATIO,
-    tower: str | None = None,
     every_retain: bool = True,
     margin: float = 1.0,
 ) -> SearchResult:
     """Probe step sizes on one layer: double until forgotten, then bisect towards the smallest
-    forgetting step.
+    forgetting step (slug-method.md, section 3.3).
 
-    Every probe starts from theta0. lam_init: first lambda; 0 means rho = 10 %. max_trials: number
-    of probes. Ends earlier once smallest forgetting step / largest not forgetting step < stop_ratio
-    (None: never), and before a doubling that would pass rho = 100. A probe that does not forget is
-    not asked for its retain measure. tower: by default from the name. every_retain: False asks for
-    the retain measure of the smallest forgetting step alone, for measures that are dear. margin:
-    how many times the step that was found is taken; above 1 the last of the `max_trials` probes is
-    kept for it. The weight is restored bit for bit, also after an error. Returns the SearchResult;
-    its `chosen` may be None. Raises SettingError, SearchFailedError (a measure that is missing, not
-    finite or out of range).
+    Every probe starts from theta0; a probe that does not forget is not asked for its retain
+    measure. The weight is restored bit for bit, also after an error.
+
+    Args:
+        lam_init: first lambda; 0 means rho = 10 %.
+        max_trials: probes at most. None is made beyond rho = 100.
+        stop_ratio: the search ends once smallest forgetting step / largest not forgetting step is
+            below it; None: never.
+        every_retain: False asks for the retain measure of the smallest forgetting step alone, for
+            measures that are dear.
+        margin: how many times the step that was found is taken; above 1 the last of the
+            `max_trials` probes is kept for it.
+
+    Returns:
+        The SearchResult; its `chosen` is None where no probe forgets.
+
+    Raises:
+        SettingError: limits out of range.
+        SearchFailedError: a measure that is missing, not finite or out of range.
     """
-    _check_limits(lam_init, max_trials)
-    beyond, lam = margin > 1 and max_trials > 1, lam_init or editable.lam(FIRST_RHO)
-    probe = partial(_probe, layer=layer, editable=editable, measure=measure, criterion=criterion)
+    if not (math.isfinite(lam_init) and lam_init >= 0 and max_trials >= 1):
+        raise SettingError(
+            f"lam_init is {lam_init} and max_trials is {max_trials}; a number of at least 0 (0"
+            " starts at a relative step of 10 %) and 1 or more were expected."
+        )
+    search = _Search(layer, editable, measure, criterion)
+    beyond = margin > 1 and max_trials > 1
     with editable:
-        asked = partial(probe, with_retain=every_retain)
-        probes = _bisected(asked, editable, lam, max_trials - beyond, stop_ratio)
-        probes = probes if every_retain else _smallest_with_retain(probes, layer, editable, measure)
-        found = SearchResult(layer, tower or tower_of(layer), probes, criterion)
+        first = lam_init or editable.lam(FIRST_RHO)
+        search.bisect(first, max_trials - beyond, stop_ratio, every_retain)
+        if not every_retain:
+            search.ask_smallest()
+        found = SearchResult(layer, search.probes, criterion)
         if not beyond or found.chosen is None:
             return found
-        last = probe(len(probes) + 1, margin * found.chosen.lam)
-    return replace(found, probes=[*probes, last], margin=margin)
+        search.probe(margin * found.chosen.lam)
+    return replace(found, margin=margin)
 
 
-def _bisected(
-    probe: Callable[..., Probe],
-    editable: EditableLayer,
-    lam: float,
-    trials: int,
-    stop_ratio: float | None,
-) -> list[Probe]:
-    """The probes from lam on, without the one that a margin adds.
+@dataclass
+class _Search:
+    """The probes made so far on one layer."""
 
-    probe: number, lambda -> Probe.
-    """
-    low, high = 0.0, math.inf
-    probes: list[Probe] = []
-    while len(probes) < trials:
-        probes.append(probe(len(probes) + 1, lam))
-        low, high = (low, lam) if probes[-1].forgotten else (lam, high)
-        if stop_ratio is not None and low > 0 and high / low < stop_ratio:
-            break
-        lam = (low + high) / 2 if math.isfinite(high) else 2 * lam
-        if editable.rho(lam) > RHO_MAX:
-            break
-    return probes
+    layer: str
+    editable: EditableLayer
+    measure: Measure
+    criterion: Criterion
+    probes: list[Probe] = field(default_factory=list)
 
+    def _retain(self, what: str) -> dict[str, float]:
+        return _checked(self.measure.retain(), ("retain",), f"{what}: the retain measure")
 
-def search_step(
-    layer: str,
-    editable: EditableLayer,
-    measure: Measure,
-    criterion: Criterion,
-    lam_init: float = 0.0,
-    max_trials: int = 10,
-    **options,
-) -> SearchResult:
-    """Search the step on one layer: `probe_steps`, same arguments, but a search in which no probe
-    forgets is an error.
+    def probe(self, lam: float, with_retain: bool = True) -> bool:
+        """Step to theta0 - lam * g_f and measure; whether that forgets."""
+        self.editable.set(lam)
+        number, rho = len(self.probes) + 1, self.editable.rho(lam)
+        what = f"probe {number} of layer {self.layer} (lambda {lam:.4g})"
+        forget = _checked(self.measure.forget(), tuple(TOP), f"{what}: the forget measure")
+        forgotten = self.criterion.forgotten(forget)
+        retain = self._retain(what) if forgotten and with_retain else None
+        self.probes.append(Probe(number, lam, rho, forget, forgotten, retain))
+        return forgotten
 
-    Returns the SearchResult, whose `chosen` is the forgetting probe with the best retain measure
-    (ties to the smaller step), even if the last probe did not forget. Raises SearchFailedError, and
-    what `probe_steps` raises.
-    """
-    result = probe_steps(layer, editable, measure, criterion, lam_init, max_trials, **options)
-    if result.chosen is None:
-        best = min(result.probes, key=lambda probe: criterion.value(probe.forget))
-        raise SearchFailedError(
-            f"no step on layer {layer} made the model forget: the lowest {criterion.name} in"
-            f" {len(result.probes)} probes was {100 * criterion.value(best.forget):.1f} %, at"
-            f" lambda {best.lam:.4g} (rho {100 * best.rho:.1f} %); {100 * criterion.at_most:g} % or"
-            " less was expected.\nThe model was restored. Choose another layer of the front, or"
-            " allow more probes (max_trials)."
-        )
-    return result
+    def bisect(self, lam: float, trials: int, stop_ratio: float | None, with_retain: bool) -> None:
+        """Double from lam on while not forgotten, then halve the interval."""
+        low, high = 0.0, math.inf
+        while len(self.probes) < trials:
+            low, high = (low, lam) if self.probe(lam, with_retain) else (lam, high)
+            if stop_ratio is not None and low > 0 and high / low < stop_ratio:
+                break
+            lam = (low + high) / 2 if math.isfinite(high) else 2 * lam
+            if self.editable.rho(lam) > RHO_MAX:
+                break
+
+    def ask_smallest(self) -> None:
+        """The retain measure of the smallest forgetting probe."""
+        forgotten = [probe for probe in self.probes if probe.forgotten]
+        if forgotten:
+            smallest = min(forgotten, key=lambda probe: probe.lam)
+            self.editable.set(smallest.lam)
+            retain = self._retain(f"probe {smallest.number} of layer {self.layer}")
+            self.probes[smallest.number - 1] = replace(smallest, retain=retain)
 
 
 def search_front(
@@ -297,7 +228,6 @@ def search_front(
     lam_init: float = 0.0,
     max_trials: int = 10,
     margins: dict[str, float] | None = None,
-    **options,
 ) -> pd.DataFrame:
     """Search the step on every layer of a front.
 
@@ -308,23 +238,12 @@ def search_front(
     what `probe_steps` raises.
     """
     if not layers:
-        raise EmptySetError(
-            "there is no layer to search; at least one was expected.\nPass the layers of the Pareto"
-            " front."
-        )
+        raise EmptySetError("there is no layer to search; the layers of a front were expected.")
     frames = []
     for layer in progress(layers, "searching the front", total=len(layers)):
-        options["margin"] = (margins or {}).get(tower_of(layer), 1.0)
-        result = probe_steps(
-            layer,
-            make_editable(layer),
-            make_measure(layer),
-            criterion,
-            lam_init,
-            max_trials,
-            **options,
-        )
-        frames.append(result.frame())
+        given = make_editable(layer), make_measure(layer), criterion, lam_init, max_trials
+        margin = (margins or {}).get(tower_of(layer), 1.0)
+        frames.append(probe_steps(layer, *given, margin=margin).frame())
     table = pd.concat(frames, ignore_index=True)
     return table[[column for column in table if column != "chosen"] + ["chosen"]]
 
@@ -342,8 +261,7 @@ def winners(frame: pd.DataFrame, at_most: float = 0.0) -> pd.DataFrame:
     for _, mine in chosen.groupby("tower"):
         forget = mine["forget"].clip(lower=at_most)
         mine = mine[forget == forget.min()]
-        pictures = mine.get(PICTURES, pd.Series(math.nan, mine.index))
-        slack = pictures.map(_one_picture)
+        slack = mine.get(PICTURES, pd.Series(math.nan, mine.index)).map(_one_picture)
         near = mine[mine["retain"] >= (mine["retain"] - slack).max()]
         found.append(near.sort_values(["rho", "layer"]).head(1))
     return pd.concat(found) if found else frame.head(0)
@@ -357,16 +275,12 @@ def winner(frame: pd.DataFrame, tower: str, at_most: float = 0.0) -> pd.Series:
     found = winners(frame, at_most)
     found = found[found["tower"] == tower]
     if found.empty:
-        tried = frame.loc[frame["tower"] == tower]
-        lowest = (
-            f"the lowest forget accuracy in {len(tried)} probes was"
-            f" {100 * tried['forget'].min():.1f} %"
-            if len(tried)
-            else "none was searched"
-        )
+        tried = frame.loc[frame["tower"] == tower, "forget"]
+        lowest = f"the lowest forget accuracy in {len(tried)} probes was {100 * tried.min():.1f} %"
         raise SearchFailedError(
-            f"no layer of the {tower} tower made the model forget: {lowest}; a probe with"
-            f" {100 * at_most:g} % or less was expected.\nUse the other tower, search more layers,"
-            " or allow more probes (max_trials)."
+            f"no layer of the {tower} tower made the model forget:"
+            f" {lowest if len(tried) else 'none was searched'}; a probe with {100 * at_most:g} % or"
+            " less was expected. Use the other tower, search more layers, or allow more probes"
+            " (max_trials)."
         )
     return found.iloc[0]

@@ -55,9 +55,8 @@ def score_layers(
     table = layer_table(clip.model, exclude, layers, split_qkv)
     names = candidates(table)
     weights = {n: p.detach() for n, p in clip.model.named_parameters()}
-    towers = dict(zip(table["layer"], table["tower"]))
     theta, g_f, g_r = ({n: weight_of(ts, n) for n in names} for ts in (weights, g_forget, g_retain))
-    scores = rank_layers(theta, g_f, g_r, towers)
+    scores = rank_layers(theta, g_f, g_r)
     scores["noise"] = [cosine_noise(g_f[n], [weight_of(p, n) for p in parts]) for n in names]
     scores["front_share"] = front_share(scores).to_numpy()
     columns = ["layer", "importance", "cosine", "alignment", "front", "noise", "front_share"]

@@ -224,12 +224,14 @@ def sweep_command(
     from slugkit.experiments.sweep import measures_of, summarise, sweep
 
     if family == "vlm":
-        from slugkit.experiments.vlm_sweep import measures_of, vlm_sweep
+        from slugkit.experiments.family_sweeps import vlm_measures, vlm_sweep
 
+        measures_of = vlm_measures
         table = vlm_sweep(concepts=concepts or None, out=out, clip=model, vlm=vlm)
     elif family == "diffusion":
-        from slugkit.experiments.diffusion_sweep import diffusion_sweep, measures_of
+        from slugkit.experiments.family_sweeps import diffusion_sweep, pipeline_measures
 
+        measures_of = pipeline_measures
         table = diffusion_sweep(concepts=concepts or None, out=out, clip=model, pipeline=pipeline)
     else:
         table = sweep(concepts=concepts or None, out=out, model=model)

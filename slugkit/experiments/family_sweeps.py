@@ -1,0 +1,243 @@
+"""What a sweep measures on a Stable Diffusion and on a LLaVA, which share a tower with a CLIP: the
+tables behind data/studio/diffusion_concepts.csv and data/studio/vlm_concepts.csv.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from slugkit import studio
+from slugkit.base import data_dir, sha256_json
+from slugkit.data import Source, open_data
+from slugkit.evaluation import vlm as answers
+from slugkit.evaluation.diffusion import ARTIFACTS, measures, networks_sha256, told_by
+from slugkit.evaluation.vlm import answered
+from slugkit.experiments.sweep import both_methods, change, chosen, made_by, sweep_concepts
+from slugkit.models import Clip, load_clip
+from slugkit.models.classifier import Classifier, load_classifier
+from slugkit.models.diffusion import load_pipeline
+from slugkit.models.fingerprint import weights_sha256
+from slugkit.models.vlm import Vlm, load_vlm
+from slugkit.patch import applied
+from slugkit.tasks import answer_set_of, domain_of
+from slugkit.tasks.questions import question_set, stranger_set
+from slugkit.unlearning.call import unlearn
+from slugkit.unlearning.families import OnPipeline, OnVlm
+from slugkit.unlearning.pipeline import TRIALS, UA, pictures_drawn
+from slugkit.unlearning.result import Result
+from slugkit.unlearning.retain import RetainSide
+
+NOVEL = "star-shaped house"
+"""The odd combination that is reported, the studio's counterpart of the paper's avocado chair;
+fixed before any search."""
+SEVERAL = 4
+"""Layers that both methods search, the authors' one among them."""
+
+
+def family_rows(
+    clip: Clip,
+    model: Any,
+    source: Source,
+    concept: str,
+    on: OnPipeline | OnVlm,
+    now: Callable[[], dict[str, float]],
+    more: Callable[[Result], dict] = lambda found: {},
+    **settings,
+) -> list[dict]:
+    """One row a method and set of layers, of a model that shares a tower with a CLIP: what was
+    chosen, what it took, and every measure before and after.
+
+    Args:
+        model: what the edit is put into.
+        on: the family on which the step is searched.
+        now: every measure of the model as it stands.
+        more: columns of its own, by what was found.
+        settings: as of `unlearn`.
+    """
+    seed = settings.get("seed", 0)
+    sizes = {k: settings[k] for k in ("retain_size", "batch_size") if k in settings}
+    sizes["size"] = sizes.pop("retain_size", 2560)
+    side = settings.pop("shared", None) or RetainSide(clip, source, [concept], seed=seed, **sizes)
+
+    def search(method: str, ranked: Result | None) -> Result:
+        given = {"on": on, "shared": side, "ranked": ranked, **settings}
+        return unlearn(clip, source, concept, method, **given)
+
+    found, kind = both_methods(clip, search), source.kind(concept)
+    before, rows, known = now(), [], {}
+    for each in found:
+        edit = next(iter(each.patches.values()), None)
+        if edit and edit.sha256 not in known:
+            with applied(edit, model):
+                known[edit.sha256] = now()
+        after = known[edit.sha256] if edit else dict.fromkeys(before, np.nan)
+        row = chosen(each, each.table["tower"].iloc[0], kind) | more(each)
+        row |= {f"{name}_before": value for name, value in before.items()}
+        rows.append(row | {f"{name}_after": value for name, value in after.items()})
+    return rows
+
+
+def concepts_drawn(world: studio.World) -> list[str]:
+    """The first five people, two characters, two objects and two styles of the report concepts,
+    and one odd combination.
+    """
+    report = world.report
+    some = *report["person"][:5], *report["character"][:2], *report["object"][:2]
+    return [*some, NOVEL, *report["style"][:2]]
+
+
+def pipeline_rows(
+    clip: Clip,
+    pipe,
+    judge: Classifier,
+    source: Source,
+    concept: str,
+    size: int = 2,
+    layers: int = SEVERAL,
+    max_trials: int = TRIALS,
+    ua: float = UA,
+    **settings,
+) -> list[dict]:
+    """One row a method and set of layers ("front" is the deepest layer of the front), with the
+    number of layers searched and pictures drawn.
+
+    Args:
+        size: report pictures of every other subject, 28 times as many of the target.
+        layers, max_trials, ua: as of `OnPipeline`.
+        settings: as of `unlearn`.
+    """
+    report = answer_set_of(source, concept, "report", 28 * size, size)
+    domain = domain_of(source, concept)
+    return family_rows(
+        clip,
+        pipe,
+        source,
+        concept,
+        OnPipeline(pipe, judge, layers, max_trials, ua),
+        lambda: measures(told_by(pipe, judge, report), domain),
+        lambda found: {
+            "searched": found.table["layer"].nunique(),
+            "drawn": pictures_drawn(found.table),
+        },
+        **settings,
+    )
+
+
+def pipeline_sha256(pipe, judge: Classifier) -> str:
+    """Of all networks that draw and judge."""
+    return sha256_json([*networks_sha256(pipe), weights_sha256(judge.model)])
+
+
+def diffusion_sweep(
+    concepts: list[str] | None = None,
+    out: str | Path | None = None,
+    pipeline: str = "studio",
+    clip: str = "studio",
+    device: str = "auto",
+    **settings,
+) -> pd.DataFrame:
+    """Forget each concept on its own, by both methods, and judge the pictures; goes on as
+    `slugkit.experiments.sweep.sweep` does.
+
+    concepts: None takes `concepts_drawn`. out: None writes data/studio/diffusion_concepts.csv.
+    settings: as of `pipeline_rows`. Raises UnknownConceptError, SearchFailedError for a concept
+    that the pipeline does not draw.
+    """
+    net, pipe = load_clip(clip, device), load_pipeline(pipeline, device)
+    source, judge = open_data("studio"), load_classifier(device=device)
+    return sweep_concepts(
+        lambda concept: pipeline_rows(net, pipe, judge, source, concept, **settings),
+        source,
+        concepts,
+        concepts_drawn(source.world),
+        out or data_dir() / "studio" / "diffusion_concepts.csv",
+        made_by(pipeline_sha256(pipe, judge), settings),
+        pipeline_measures,
+    )
+
+
+def pipeline_measures(table: pd.DataFrame) -> pd.DataFrame:
+    """What `summarise` averages, a column each: UA and the artifact rate after in percent, and by
+    how many points IRA, CRA and the neighbours changed.
+    """
+    keys = {"IRA": "ira", "CRA": "cra", "neighbours": "near"}
+    found = {"UA": 100 * table["ua_after"]}
+    found |= {f"{words} change": change(table, key) for words, key in keys.items()}
+    return pd.DataFrame(found | {f"{ARTIFACTS} after": 100 * table[f"{ARTIFACTS}_after"]})
+
+
+def vlm_rows(
+    clip: Clip,
+    vlm: Vlm,
+    source: Source,
+    concept: str,
+    size: int = 4,
+    words: str = "paper",
+    max_trials: int = 10,
+    **settings,
+) -> list[dict]:
+    """One row a method and set of layers ("front" is `paper_layer`).
+
+    Args:
+        size: pictures of every other subject, of search and report.
+        words, max_trials: as of `OnVlm`.
+        settings: as of `unlearn`.
+    """
+    report = question_set(source.world, concept, "report", 28 * size, size)
+    strangers = stranger_set(source.world)
+
+    def now() -> dict[str, float]:
+        unknown = answered(vlm, strangers)["outcome"] == "no name"
+        return answers.measures(answered(vlm, report)) | {"strangers": float(unknown.mean())}
+
+    on = OnVlm(vlm, words, size, max_trials)
+    return family_rows(clip, vlm.model, source, concept, on, now, **settings)
+
+
+def vlm_sweep(
+    concepts: list[str] | None = None,
+    out: str | Path | None = None,
+    vlm: str = "studio",
+    clip: str = "studio",
+    device: str = "auto",
+    **settings,
+) -> pd.DataFrame:
+    """Forget each concept on its own, by both methods, and ask; goes on as
+    `slugkit.experiments.sweep.sweep` does.
+
+    concepts: None takes the ten report people. out: None writes data/studio/vlm_concepts.csv.
+    settings: as of `vlm_rows`. Raises UnknownConceptError, SearchFailedError for a concept that the
+    model does not name.
+    """
+    net, llava, source = load_clip(clip, device), load_vlm(vlm, device), open_data("studio")
+    return sweep_concepts(
+        lambda concept: vlm_rows(net, llava, source, concept, **settings),
+        source,
+        concepts,
+        source.world.report["person"],
+        out or data_dir() / "studio" / "vlm_concepts.csv",
+        made_by(weights_sha256(llava.model), settings),
+        vlm_measures,
+    )
+
+
+def vlm_measures(table: pd.DataFrame) -> pd.DataFrame:
+    """What `summarise` averages, a column each: the target's outcomes after in percent, and by how
+    many points the others, neighbours and strangers (not named) and the battery changed.
+    """
+    outcomes = {"right name": "right_name", "right name, worst wording": "right_name_worst"}
+    outcomes |= {"another name": "another_name", "no name": "no_name"}
+    found = {f"{words} after": 100 * table[f"{key}_after"] for words, key in outcomes.items()}
+    groups = {
+        "others": "own",
+        "neighbours": "neighbours",
+        "strangers not named": "strangers",
+        "battery": "battery",
+    }
+    found |= {f"{words} change": change(table, key) for words, key in groups.items()}
+    return pd.DataFrame(found)
