@@ -115,7 +115,8 @@ def _differentiable(answer, leaves):
 
 def _read(bench: Bench, answer, wanted, form: str, words: tuple):
     """The answer in the form of the right one: a word, numbers by name, several, a tensor, one."""
-    found, look, value = [], form, answer.detach() if isinstance(answer, torch.Tensor) else answer
+    answer = answer.detach() if isinstance(answer, torch.Tensor) else answer
+    found, look, value = [], form, answer
     if words:
         expected, look = "one of them", f"return one of {', '.join(map(repr, words))}."
         fits = isinstance(value, (str, int, np.bool_)) and value in words

@@ -19,9 +19,13 @@ def _share(value) -> bool:
 
 
 CELLS = {  # kind of a cell: whether it holds such a one, that in words, what to look at
-    "name": (lambda x: isinstance(x, str) and x, "a name", "what was measured?"),
+    "name": (lambda x: isinstance(x, str) and x, "a name", "whose row is it?"),
     "number": (_number, "a number", "fill every row you measured, with plain numbers."),
-    "positive": (lambda x: _number(x) and x > 0, "a number above 0", "what was measured?"),
+    "positive": (
+        lambda x: _number(x) and x > 0,
+        "a number above 0",
+        "a size, length or damping is.",
+    ),
     "share": (_share, "one share of 0 to 1", "is it in percent? Divide by 100."),
     "ends": (
         lambda x: isinstance(x, (tuple, list)) and len(x) == 2 and all(map(_share, x)),

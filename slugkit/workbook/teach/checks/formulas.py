@@ -9,6 +9,8 @@ from slugkit.workbook.teach.checks.engine import exercise
 
 SHAPES = [(4, 4), (3, 7), (8, 2), (5,), (4, 3, 2, 2)]
 """Shapes a weight can have: square, wide, tall, a vector, a convolution."""
+NONE = torch.tensor(math.nan)
+"""What no answer equals."""
 
 
 def random_tensor(seed: int, *shape: int) -> torch.Tensor:
@@ -59,7 +61,7 @@ NEVER = "compare each step with the formula above; a cosine is never above 1."
 def alignment(g_f, g_r):
     """Checks alignment(g_f, g_r): |cosine| of two gradients of one shape, flattened, 0..1."""
     dot, value, a, b = (g_f * g_r).sum(), _cosine(g_f, g_r), g_f.norm(), g_r.norm()
-    rows = F.cosine_similarity(g_f.flatten(1), g_r.flatten(1)) if g_f.ndim > 1 else g_f / 0
+    rows = F.cosine_similarity(g_f.flatten(1), g_r.flatten(1)) if g_f.ndim > 1 else NONE
     return value.abs(), {
         "a cosine can be negative: take its absolute value.": value,
         "the sign is turned round; take the absolute value.": -value,
@@ -258,7 +260,7 @@ def retain_aware(g, x, delta):
     centred = torch.cov(x.T, correction=0)
     damping, spread = delta * a.diagonal().mean(), delta * centred.diagonal().mean()
     damped, trace, square = a + damping * eye, delta * a.trace(), g.shape[0] == g.shape[1]
-    left = torch.linalg.solve(damped, g) if square else g / 0
+    left = torch.linalg.solve(damped, g) if square else NONE
     return _solved(g, damped), {
         "multiply by the inverse: what the inputs hold most of shrinks most.": g @ damped,
         "A is a mean over the inputs: divide X^T X by N.": _solved(g, len(x) * damped),
