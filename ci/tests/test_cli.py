@@ -246,6 +246,29 @@ def test_student_copies_have_no_solutions(project, tmp_path):
     )
 
 
+def test_nbgraders_copies_part_an_exercise_into_an_answer_and_a_locked_check(project, tmp_path):
+    source = project.read("01_data_curation")
+    solution = "    ### BEGIN SOLUTION\n    return a / b\n    ### END SOLUTION"
+    source.cells[2].source = f"def ratio(a, b):\n{solution}\n\n\nassert ratio(6, 3) == 2"
+    project.write("01_data_curation", source)
+    result = CliRunner().invoke(cli.app, ["student", str(tmp_path / "course"), "--nbgrader"])
+    assert result.exit_code == 0, result.exception
+    cells = nbformat.read(tmp_path / "course" / "01_data_curation.ipynb", as_version=4).cells
+    marked = [cell for cell in cells if "nbgrader" in cell.metadata]
+    answer, check = (cell.metadata["nbgrader"] for cell in marked)
+    shared = {"schema_version": 3, "task": False}
+    unlocked = {"grade": False, "solution": True, "locked": False}
+    assert answer == shared | unlocked | {"grade_id": marked[0].id}
+    locked = {"grade": True, "solution": False, "locked": True, "points": 1}
+    assert check == shared | locked | {"grade_id": f"{marked[0].id}-check"}
+    # nbgrader blanks an answer without these marks from its first line on
+    assert marked[0].source == "def ratio(a, b):\n" + solution.replace(
+        "return a / b", 'raise NotImplementedError("write ratio")'
+    )
+    assert marked[1].source == "assert ratio(6, 3) == 2"
+    assert cells.index(marked[1]) == cells.index(marked[0]) + 1
+
+
 def test_a_cell_that_gives_an_exercise_away_shows_another_text(project, tmp_path):
     from slugkit.workbook.teach import student
 

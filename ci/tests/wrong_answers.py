@@ -5,6 +5,7 @@ must hold.
 import math
 import re
 
+import pandas as pd
 import torch
 import torch.nn.functional as F
 import wrong_layers
@@ -122,8 +123,8 @@ RETAIN_SIZES = {"size": [320, 2560], "classes": [60, 72], "neighbour_pairs": [20
 BATCH_SIZES = {"batch_size": [16, 128], "loss": [0.01, 0.05], "cosine": [0.4, 1.0]}
 
 RIGHT = {
-    "retain_size_table": RETAIN_SIZES,
-    "batch_size_table": BATCH_SIZES,
+    "retain_size_table": pd.DataFrame(RETAIN_SIZES),
+    "batch_size_table": pd.DataFrame(BATCH_SIZES),
     "concept_captions": concept_captions,
     "disjoint": lambda a, b: set(a).isdisjoint(b),
     "distinct_batches": distinct_batches,
@@ -169,7 +170,7 @@ WRONG = [
     ("disjoint", lambda a, b: bool(set(a) & set(b)), "swapped"),
     ("disjoint", lambda a, b: all(x != y for x, y in zip(a, b, strict=False)), "place by place"),
     ("disjoint", lambda a, b: len(set(a) | set(b)) == len(a) + len(b), "twice in one list"),
-    ("disjoint", lambda a, b: set(a) & set(b), "verdict"),
+    ("disjoint", lambda a, b: set(a) & set(b), "one of True, False"),
     ("disjoint", lambda a, b: bool(a) and not set(a) & set(b), "empty set"),
     ("disjoint", lambda a, b: not any(str(x) in "".join(map(str, b)) for x in a), "another id"),
     (
@@ -336,7 +337,7 @@ WRONG = [
         "halving lam",
     ),
     ("next_lam", lambda lo, hi, lam, f: (lo, hi, next_lam(lo, hi, lam, f)[2]), "did not move"),
-    ("next_lam", lambda lo, hi, lam, f: next_lam(lo, hi, lam, f)[2], "three numbers"),
+    ("next_lam", lambda lo, hi, lam, f: next_lam(lo, hi, lam, f)[2], "3 numbers"),
     (
         "next_lam",
         lambda lo, hi, lam, f: (lo, lam, (lo + lam) / 2) if f else (lam, hi, 2 * lam),
@@ -377,7 +378,7 @@ WRONG = [
     ("wilson", lambda k, n: tuple(x * (1 + 1.96**2 / n) for x in wilson(k, n)), "division"),
     ("wilson", lambda k, n: wilson(k, n, 1.645), "90 %"),
     ("wilson", lambda k, n: wilson(k, n, 1.0), "68 %"),
-    ("wilson", lambda k, n: k / n, "two numbers"),
+    ("wilson", lambda k, n: k / n, "2 numbers"),
     ("zero_shot", lambda v, t: (v @ t.T).argmax(1), "not normalised"),
     ("zero_shot", lambda v, t: (F.normalize(v, dim=1) @ t.T).argmax(1), "not normalised|only v"),
     (
@@ -511,20 +512,36 @@ WRONG = [
         ),
         "from the right",
     ),
-    ("retain_size_table", {"size": [320, 2560]}, "lacks"),
-    ("retain_size_table", RETAIN_SIZES | {"classes": [60, None]}, "fill every row"),
-    ("retain_size_table", RETAIN_SIZES | {"size": [320, 320]}, "two different values"),
-    ("retain_size_table", RETAIN_SIZES | {"neighbour_pairs": [400, 3000]}, "between 0 and size"),
-    ("retain_size_table", RETAIN_SIZES | {"classes": [0, 72]}, "distinct concepts"),
-    ("retain_size_table", RETAIN_SIZES | {"classes": [72, 60]}, "fewer classes"),
-    ("retain_size_table", RETAIN_SIZES | {"neighbour_pairs": [150, 20]}, "less often"),
-    ("batch_size_table", {"batch_size": [16, 128], "loss": [0.1, 0.2]}, "lacks"),
-    ("batch_size_table", BATCH_SIZES | {"loss": ["", 0.2]}, "fill every row"),
-    ("batch_size_table", BATCH_SIZES | {"batch_size": [1, 128]}, "two or more"),
-    ("batch_size_table", BATCH_SIZES | {"loss": [-0.1, 0.2]}, "never below 0"),
-    ("batch_size_table", BATCH_SIZES | {"cosine": [1.4, 1.0]}, "both norms"),
-    ("batch_size_table", BATCH_SIZES | {"cosine": [1.0, 0.4]}, "largest batch is not"),
-    ("batch_size_table", BATCH_SIZES | {"loss": [0.05, 0.01]}, "wrong captions"),
+    ("retain_size_table", pd.DataFrame({"size": [320, 2560]}), "other keys"),
+    ("retain_size_table", pd.DataFrame(RETAIN_SIZES | {"classes": [60, None]}), "fill every row"),
+    (
+        "retain_size_table",
+        pd.DataFrame(RETAIN_SIZES | {"size": [320, 320]}),
+        "two or more, each once",
+    ),
+    (
+        "retain_size_table",
+        pd.DataFrame(RETAIN_SIZES | {"neighbour_pairs": [400, 3000]}),
+        "between 0 and size",
+    ),
+    ("retain_size_table", pd.DataFrame(RETAIN_SIZES | {"classes": [0, 72]}), "distinct concepts"),
+    ("retain_size_table", pd.DataFrame(RETAIN_SIZES | {"classes": [72, 60]}), "fewer classes"),
+    (
+        "retain_size_table",
+        pd.DataFrame(RETAIN_SIZES | {"neighbour_pairs": [150, 20]}),
+        "less often",
+    ),
+    ("batch_size_table", pd.DataFrame({"batch_size": [16, 128], "loss": [0.1, 0.2]}), "other keys"),
+    ("batch_size_table", pd.DataFrame(BATCH_SIZES | {"loss": ["", 0.2]}), "fill every row"),
+    ("batch_size_table", pd.DataFrame(BATCH_SIZES | {"batch_size": [1, 128]}), "two or more"),
+    ("batch_size_table", pd.DataFrame(BATCH_SIZES | {"loss": [-0.1, 0.2]}), "never below 0"),
+    ("batch_size_table", pd.DataFrame(BATCH_SIZES | {"cosine": [1.4, 1.0]}), "both norms"),
+    (
+        "batch_size_table",
+        pd.DataFrame(BATCH_SIZES | {"cosine": [1.0, 0.4]}),
+        "largest batch is not",
+    ),
+    ("batch_size_table", pd.DataFrame(BATCH_SIZES | {"loss": [0.05, 0.01]}), "wrong captions"),
 ]
 
 RIGHT |= wrong_tables.RIGHT | wrong_several.RIGHT | wrong_layers.RIGHT

@@ -15,9 +15,9 @@ def _kinds(**wrong):
 
 OF_KINDS = [
     ("other_kinds", lambda: KINDS[0], "a list of dictionaries"),
-    ("other_kinds", lambda: KINDS[:1], "two or more concepts"),
+    ("other_kinds", lambda: KINDS[:1], "two or more, each once"),
     ("other_kinds", lambda: [KINDS[0], KINDS[0]], "each once"),
-    ("other_kinds", lambda: _kinds(concept=""), "two or more concepts"),
+    ("other_kinds", lambda: _kinds(concept=""), "a name was expected"),
     ("other_kinds", lambda: _kinds(UA=(0.0, 96.0)), "percent"),
     ("other_kinds", lambda: _kinds(UA=(1.0, 0.0)), "swapped"),
     ("other_kinds", lambda: _kinds(IRA=0.9), "(before, after)"),
@@ -45,9 +45,9 @@ def _people(**wrong):
 
 OF_PEOPLE = [
     ("another_person", lambda: PEOPLE[0], "a list of dictionaries"),
-    ("another_person", lambda: PEOPLE[1:], "two or more concepts"),
+    ("another_person", lambda: PEOPLE[1:], "two or more, each once"),
     ("another_person", lambda: [PEOPLE[1], PEOPLE[1]], "each once"),
-    ("another_person", lambda: _people(concept=""), "two or more concepts"),
+    ("another_person", lambda: _people(concept=""), "a name was expected"),
     ("another_person", lambda: _people(**{"right name": (100, 10)}), "percent"),
     ("another_person", lambda: _people(**{"right name": (0.1, 1.0)}), "swapped"),
     ("another_person", lambda: _people(people=0.9), "(before, after)"),

@@ -111,11 +111,15 @@ def report_command(run: RunName = "workbook") -> None:
 @app.command("student")
 def student_command(
     folder: Annotated[Path, Argument(help="Folder for the copies; made if it is missing.")],
+    nbgrader: Annotated[
+        bool, Option("--nbgrader", help="Mark answers and checks for nbgrader's source folder.")
+    ] = False,
 ) -> None:
     """Write student copies of the notebooks: exercises without their solutions."""
     from slugkit.workbook.teach import student
 
-    made = student.make(folder if folder.is_dir() else new_path(folder, notebooks_dir()))
+    folder_or_new = folder if folder.is_dir() else new_path(folder, notebooks_dir())
+    made = student.make(folder_or_new, nbgrader)
     typer.echo(f"{len(made)} student notebooks in {folder}")
 
 

@@ -89,8 +89,6 @@ def convert(source: Path, target: Path) -> Path:
     """Write the executed notebook `source` as a page `target` that fetches nothing."""
     from nbconvert import HTMLExporter
 
-    from slugkit.workbook.teach import with_alt_texts
-
     exporter = HTMLExporter(
         template_name="lab",
         template_file="notebook.html.j2",
@@ -98,5 +96,5 @@ def convert(source: Path, target: Path) -> Path:
         embed_images=True,
     )
     named = {"metadata": {"name": source.stem}}
-    page, _ = exporter.from_notebook_node(with_alt_texts(_tidied(read_notebook(source))), named)
+    page, _ = exporter.from_notebook_node(tidied(read_notebook(source)), named)
     return write_text(target, page)

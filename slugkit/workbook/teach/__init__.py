@@ -3,5 +3,5 @@ exercises.
 """
 
 from slugkit.workbook.teach import checks
-from slugkit.workbook.teach.display import show, show_figure, with_alt_texts
+from slugkit.workbook.teach.display import show, show_figure
 from slugkit.workbook.teach.facts import check_close, contract, expect_error, read_expected

@@ -1,7 +1,6 @@
 """Figures with their description, and the source of a function folded open."""
 
 import base64
-import copy
 import html
 import inspect
 import io
@@ -51,38 +50,19 @@ def show_figure(fig, says: str, dpi: float = 100) -> None:
     """Shows a figure as a small PNG, prints its description `says`, and closes the figure.
 
     says: one or two sentences, not empty (SettingError). It stands in the output's metadata as the
-    alternative text ("image/png": {"alt": ...}); `with_alt_texts` carries it into web pages.
-    Outside a notebook only the sentence is printed.
+    alternative text ("image/png": {"alt": ...}), which web pages show. Outside a notebook only the
+    sentence is printed.
     """
     says = " ".join(str(says).split())
     if not says:
         raise SettingError(
-            "The figure came without a description; one sentence for readers who cannot see it was"
-            " expected in `says`."
+            "`says` is empty; one sentence for those who cannot see it was expected."
         )
     if get_ipython() is not None:
         bundle = {"image/png": base64.b64encode(small_png(fig, dpi)).decode(), "text/plain": says}
         display(bundle, raw=True, metadata={"image/png": {"alt": says}})
     plt.close(fig)
     print(textwrap.fill(says, 110))
-
-
-def with_alt_texts(notebook):
-    """A copy of an executed notebook whose described pictures also stand as HTML with alt="...".
-
-    notebook: an nbformat notebook node. JupyterLab's and nbconvert's own templates drop the
-    alternative text of a PNG's metadata, an HTML picture keeps it; call this right before
-    nbconvert's HTMLExporter.
-    """
-    notebook = copy.deepcopy(notebook)
-    for cell in notebook.cells:
-        for output in cell.get("outputs", []):
-            says = output.get("metadata", {}).get("image/png", {}).get("alt")
-            if says and "image/png" in output.get("data", {}):
-                source = "".join(output["data"]["image/png"]).replace("\n", "")
-                picture = f'<img src="data:image/png;base64,{source}" alt="{html.escape(says)}">'
-                output["data"]["text/html"] = picture
-    return notebook
 
 
 def _where(function) -> tuple[str, str | None]:
@@ -103,10 +83,8 @@ def show(function) -> None:
     try:
         source = textwrap.dedent(inspect.getsource(inspect.unwrap(function))).rstrip()
     except (TypeError, OSError) as error:
-        raise SettingError(
-            f"{function!r} has no Python source to show; a function or class was expected. Pass the"
-            " function itself, without calling it."
-        ) from error
+        seen = f"{function!r} has no Python source to show"
+        raise SettingError(f"{seen}; pass a function or class, without calling it.") from error
     name, (where, link) = function.__name__, _where(function)
     plain = f"Source of {name}, from {where}:\n\n{source}"
     if get_ipython() is None:

@@ -15,31 +15,22 @@ def read_expected(scale: str, notebook: str) -> dict:
     such as "03_rank_layers" or "rank_layers". Raises MissingArtefactError without the file,
     SettingError for a broken file or an unknown notebook.
     """
-    path, name = data_dir() / "expected" / f"{scale}.json", f"data/expected/{scale}.json"
-    if not path.is_file():
+    name = f"expected/{scale}.json"
+    if not (data_dir() / name).is_file():
         raise MissingArtefactError(
-            f"There are no expected values for the scale {scale!r}: {name} is missing. Expected"
-            " values exist for the studio; leave this cell out at other scales."
+            f"data/{name} is missing; leave this cell out at scales without expected values."
         )
     try:
-        book = json.loads(path.read_text(encoding="utf-8"))
+        book = json.loads((data_dir() / name).read_text(encoding="utf-8"))
     except json.JSONDecodeError as error:
-        raise SettingError(f"{name} is no JSON ({error}); restore it from git.") from error
+        raise SettingError(f"data/{name} is no JSON ({error}); restore it from git.") from error
     for key in book:
         if notebook in (key, key.partition("_")[2]):
             return book[key]
     raise SettingError(
-        f"{name} knows no notebook {notebook!r}; it knows {', '.join(book) or 'none'}."
+        f"data/{name} knows no notebook {notebook!r}; it knows {', '.join(book) or 'none'}."
         f" {did_you_mean(notebook, list(book))}".strip()
     )
-
-
-def _plain_float(what: str, value) -> float:
-    """A number of any kind (Python, numpy, one-element tensor) as float."""
-    try:
-        return float(value)
-    except (TypeError, ValueError) as error:
-        raise CheckFailed(f"{what} is {value!r}; a single number was expected.") from error
 
 
 def check_close(what: str, value, entry, rel: float = 0.0, abs: float | None = None) -> None:
@@ -49,12 +40,15 @@ def check_close(what: str, value, entry, rel: float = 0.0, abs: float | None = N
     or None where nothing is known for these settings (then the value is only printed); rel, abs:
     tolerances that replace the entry's, the wider of the two holds.
     """
-    value = _plain_float(what, value)
+    try:
+        value = float(value)
+    except (TypeError, ValueError) as error:
+        raise CheckFailed(f"{what} is {value!r}; a single number was expected.") from error
     if entry is None:
         print(f"{what}: {value:.4g} (no expected value for these settings)")
         return
     entry = entry if isinstance(entry, dict) else {"value": entry}
-    wanted = _plain_float(f"the expected value of {what}", entry.get("value"))
+    wanted = float(entry["value"])
     if not rel and abs is None:
         abs = entry.get("tolerance")
         if abs is None:
@@ -68,9 +62,8 @@ def check_close(what: str, value, entry, rel: float = 0.0, abs: float | None = N
         return
     reason = f" ({entry['reason']})" if entry.get("reason") else ""
     raise CheckFailed(
-        f"{what} is {value:.6g}; {wanted:.6g} within {room:.2g} was expected{reason}. "
-        "Look at the cell that computes it, then at the settings: expected values hold for the "
-        "defaults of the settings cell."
+        f"{what} is {value:.6g}; {wanted:.6g} within {room:.2g} was expected{reason}. Look at the"
+        " cell that computes it, and whether the settings are the defaults."
     )
 
 
@@ -92,9 +85,8 @@ def _text(name: str, value) -> str:
         shape = isinstance(value, tuple) and all(isinstance(x, numbers.Integral) for x in value)
         return (" x " if shape else ", ").join(items) or "none"
     raise CheckFailed(
-        f"The fact {name} is {value!r}, a {type(value).__name__}; a name, a count, a shape or a"
-        " verdict was expected. Digits of a float differ between machines: compare it with"
-        " check_close, or print the verdict (value > limit)."
+        f"The fact {name} is {value!r}; a name, a count, a shape or a verdict was expected. Digits"
+        " of a float differ between machines: use check_close, or print value > limit."
     )
 
 
@@ -117,10 +109,6 @@ def expect_error(kind: type[BaseException], function: Callable[[], object]) -> N
         print(f"{type(error).__name__}: {error}")
         return
     except Exception as error:
-        raise CheckFailed(
-            f"{type(error).__name__} was raised; {kind.__name__} was expected. It said: {error}"
-        ) from error
-    raise CheckFailed(
-        f"Nothing was raised and {result!r} came back; {kind.__name__} was expected. Look at what"
-        " the cell passes in."
-    )
+        seen = f"{type(error).__name__} was raised ({error})"
+        raise CheckFailed(f"{seen}; {kind.__name__} was expected.") from error
+    raise CheckFailed(f"Nothing was raised and {result!r} came back; {kind.__name__} was expected.")

@@ -4,8 +4,30 @@ A wrong answer raises CheckFailed, which names the likely slip where the answer 
 well-known mistake. NotImplementedError of an unsolved exercise passes through unchanged.
 """
 
-from slugkit.workbook.teach.checks.draws import batch_size_table, retain_size_table
-from slugkit.workbook.teach.checks.experiments import batch_fronts, two_criteria
+from slugkit.workbook.teach.checks.answers import (
+    accuracy_at_k,
+    concept_captions,
+    disjoint,
+    distinct_batches,
+    lost_names,
+    name_outcome,
+    next_lam,
+    pair_experiment,
+    pareto,
+    unlearning_scores,
+    wilson,
+    zero_shot,
+)
+from slugkit.workbook.teach.checks.experiments import (
+    another_person,
+    batch_fronts,
+    batch_size_table,
+    dampings,
+    other_kinds,
+    retain_size_table,
+    two_concepts,
+    two_criteria,
+)
 from slugkit.workbook.teach.checks.formulas import (
     alignment,
     cosine,
@@ -19,14 +41,3 @@ from slugkit.workbook.teach.checks.formulas import (
     side_effect,
     take_one_off,
 )
-from slugkit.workbook.teach.checks.pictures import another_person, other_kinds
-from slugkit.workbook.teach.checks.rules import (
-    lost_names,
-    name_outcome,
-    next_lam,
-    pair_experiment,
-    pareto,
-)
-from slugkit.workbook.teach.checks.scores import accuracy_at_k, unlearning_scores, wilson, zero_shot
-from slugkit.workbook.teach.checks.sets import concept_captions, disjoint, distinct_batches
-from slugkit.workbook.teach.checks.tables import dampings, two_concepts

@@ -1,9 +1,32 @@
 """Checks of formulas on numbers and tensors: the method's scores, losses, gradients and steps."""
 
+import math
+
 import torch
 import torch.nn.functional as F
 
-from slugkit.workbook.teach.checks.bench import SHAPES, Bench, exercise, random_pairs, random_tensor
+from slugkit.workbook.teach.checks.engine import exercise
+
+SHAPES = [(4, 4), (3, 7), (8, 2), (5,), (4, 3, 2, 2)]
+"""Shapes a weight can have: square, wide, tall, a vector, a convolution."""
+NONE = torch.tensor(math.nan)
+"""What no answer equals."""
+
+
+def random_tensor(seed: int, *shape: int) -> torch.Tensor:
+    """A float64 tensor of standard normal numbers, the same for the same seed."""
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def drawn(*cases: tuple) -> list[tuple]:
+    """The cases, with a random tensor in the place of each shape (a tuple)."""
+    return [
+        tuple(
+            random_tensor(100 * i + j, *part) if isinstance(part, tuple) else part
+            for j, part in enumerate(case)
+        )
+        for i, case in enumerate(cases)
+    ]
 
 
 def _cosine(a, b) -> torch.Tensor:
@@ -11,11 +34,11 @@ def _cosine(a, b) -> torch.Tensor:
     return a @ b / (a.norm() * b.norm())
 
 
-VECTORS = random_pairs([(3,), (8,), (64,)], 50)
-ONE, EYE = VECTORS[1][0], torch.eye(4, dtype=torch.float64)
+VECTORS = drawn(*zip([(3,), (8,), (64,)], [(3,), (8,), (64,)]))
+A, B, EYE = random_tensor(1, 8), random_tensor(2, 4, 4), torch.eye(4, dtype=torch.float64)
 
 
-@exercise([*VECTORS, (ONE, 3.5 * ONE), (ONE, -0.5 * ONE), (EYE[0], EYE[2])])
+@exercise([*VECTORS, (A, 3.5 * A), (A, -A / 2), (EYE[0], EYE[2])])
 def cosine(a, b):
     """Checks cosine(a, b): cosine of two vectors (d,), float64, -1..1."""
     dot, value, norms = a @ b, _cosine(a, b), a.norm() * b.norm()
@@ -31,16 +54,15 @@ def cosine(a, b):
     }
 
 
-GRADIENTS = random_pairs(SHAPES, 30)
-(A, _), (C, D) = GRADIENTS[:2]
 NEVER = "compare each step with the formula above; a cosine is never above 1."
 
 
-@exercise([*GRADIENTS, (A, 4 * A), (A, -0.25 * A), (C, -D)], otherwise=NEVER)
+@exercise([*drawn(*zip(SHAPES, SHAPES)), (B, 4 * B), (B, -B / 4), (A, -A)], otherwise=NEVER)
 def alignment(g_f, g_r):
     """Checks alignment(g_f, g_r): |cosine| of two gradients of one shape, flattened, 0..1."""
     dot, value, a, b = (g_f * g_r).sum(), _cosine(g_f, g_r), g_f.norm(), g_r.norm()
-    slips = {
+    rows = F.cosine_similarity(g_f.flatten(1), g_r.flatten(1)) if g_f.ndim > 1 else NONE
+    return value.abs(), {
         "a cosine can be negative: take its absolute value.": value,
         "the sign is turned round; take the absolute value.": -value,
         "this is the bare dot product: divide by both norms.": dot,
@@ -49,34 +71,16 @@ def alignment(g_f, g_r):
         "divided by one norm only, that of g_r: divide by both.": dot.abs() / b,
         "the norms look squared: was a root left out?": value.abs() / (a * b),
         "this is 1 - |cos|; small alignment is to mean little harm.": 1 - value.abs(),
+        "this is a mean over rows: flatten both into one long vector.": rows.mean().abs(),
+        "this is a mean of |cos| over rows: flatten both first.": rows.abs().mean(),
     }
-    if g_f.ndim > 1:
-        rows = F.cosine_similarity(g_f.flatten(1), g_r.flatten(1), dim=1)
-        flat = "flatten both gradients into one long vector first."
-        slips[f"this is a mean over rows: {flat}"] = rows.mean().abs()
-        slips[f"this is a mean of |cos| over rows: {flat}"] = rows.abs().mean()
-    return value.abs(), slips
 
 
-def _loss(bench: Bench, inputs, wanted) -> float:
-    """Reads a loss; a gradient must flow back to both feature matrices."""
-    leaves = tuple(x.clone().requires_grad_(True) for x in inputs[:2])
-    loss = bench.call(*leaves, *inputs[2:], copies=False)
-    value = bench.number(loss)
-    seen = "the loss is cut off from the features; a tensor for backward() was expected"
-    look = "leave out .item(), float(), .detach() and torch.no_grad()."
-    bench.hold(isinstance(loss, torch.Tensor) and loss.requires_grad, seen, look)
-    flows = torch.autograd.grad(loss, leaves, allow_unused=True)
-    seen = "no gradient reaches one of the two feature matrices; both were expected to get one"
-    bench.hold(all(g is not None for g in flows), seen, "is one of them detached on the way?")
-    return value
+FEATURES = [(4, 8), (2, 5), (7, 3), (5, 5)]
+PAIRS = drawn(*zip(FEATURES, FEATURES))
 
 
-FEATURES = [(3 * v, 0.5 * t) for v, t in random_pairs([(4, 8), (1, 5), (7, 3), (5, 5)], 40)]
-V = FEATURES[0][0]
-
-
-@exercise([*FEATURES, (V, 2 * V), (V, -V)], _loss)
+@exercise([*PAIRS, (B, 2 * B), (B, -B)], loss=True)
 def forget_loss(v, t):
     """Checks forget_loss(v, t): mean cosine of the rows of two (N, d) matrices, differentiable."""
     a, b = F.normalize(v, dim=1), F.normalize(t, dim=1)
@@ -102,18 +106,18 @@ def _halves(logits) -> torch.Tensor:
     return torch.stack([F.cross_entropy(way, right) for way in (logits, logits.T)])
 
 
-CONTRASTS = random_pairs([(4, 8), (6, 3), (2, 5), (9, 4)], 60)
-CONTRASTS = [tuple(F.normalize(x, dim=1) for x in pair) for pair in CONTRASTS]
+SCALES = 10.0, 2.5, 30.0, 1.0
+CONTRASTS = [(F.normalize(v), F.normalize(t), s) for (v, t), s in zip(PAIRS, SCALES)]
 
 
-@exercise([(*pair, s) for pair, s in zip(CONTRASTS, (10.0, 2.5, 30.0, 1.0))], _loss)
+@exercise(CONTRASTS, loss=True)
 def retain_loss(v, t, scale):
     """Checks retain_loss(v, t, scale): symmetric InfoNCE of normalised (N, d) features."""
-    cosines, right = v @ t.T, torch.arange(len(v))
+    cosines = v @ t.T
     images, texts = _halves(scale * cosines)
-    both = (images + texts) / 2
-    soft = [F.cross_entropy((scale * x).softmax(1), right) for x in (cosines, cosines.T)]
-    twice = torch.tensor(scale, dtype=torch.float64).exp() * cosines
+    both, twice = (images + texts) / 2, math.exp(scale) * cosines
+    soft = [(scale * x).softmax(1) for x in (cosines, cosines.T)]
+    right = torch.arange(len(v))
     return both, {
         "this is the image-to-text half alone: add text-to-image and halve.": images,
         "this is the text-to-image half alone: add image-to-text and halve.": texts,
@@ -123,19 +127,17 @@ def retain_loss(v, t, scale):
         "exp was taken twice: scale is exp(logit scale) already.": _halves(twice).mean(),
         "summed over the batch: take the mean over the pairs.": len(v) * both,
         "the sign is turned round.": -both,
-        "the softmax stands twice: cross_entropy wants the bare logits.": sum(soft) / 2,
+        "the softmax stands twice: cross_entropy wants the bare logits.": sum(
+            F.cross_entropy(x, right) / 2 for x in soft
+        ),
     }
 
 
 BATCHES = ([4, 4, 4], (3, 2)), ([5, 1], (4,)), ([128, 128, 17], (2, 3)), ([3], (2,))
+BATCHES = [([random_tensor(n, *shape) for n in range(len(x))], x) for x, shape in BATCHES]
 
 
-@exercise(
-    [
-        ([random_tensor(10 * k + i, *shape) + i for i in range(len(sizes))], sizes)
-        for k, (sizes, shape) in enumerate(BATCHES)
-    ]
-)
+@exercise(BATCHES)
 def mean_of_batches(batch_means, batch_sizes):
     """Checks mean_of_batches(batch_means, batch_sizes): the mean over all samples."""
     plain, count, samples = sum(batch_means), len(batch_means), sum(batch_sizes)
@@ -149,27 +151,26 @@ def mean_of_batches(batch_means, batch_sizes):
     }
 
 
-@exercise([(*pair, lam) for pair in random_pairs(SHAPES, 90) for lam in (0.3, 2.0, 0.0)])
+@exercise(drawn(*((shape, shape, lam) for shape in SHAPES for lam in (0.3, 2.0, 0.0))))
 def one_step(theta, g_f, lam):
     """Checks one_step(theta, g_f, lam): theta - lam * g_f as a new tensor; theta stays."""
     step, unit = lam * g_f, lam * g_f / g_f.norm()
-    relative, up = theta - unit * theta.norm(), theta + step
     return theta - step, {
-        "the step goes uphill: subtract, or the forget loss (the mean cosine) grows.": up,
+        "the step goes uphill: subtract, or the forget loss grows.": theta + step,
         "lam is missing: the gradient is to be multiplied by it.": theta - g_f,
         "this is the change alone: subtract it from theta.": step,
         "this is the change alone, with its sign: add it to theta.": -step,
         "the gradient was normalised first: lam multiplies it as it is.": theta - unit,
-        "lam is read as a relative step: it multiplies g_f as it is.": relative,
+        "lam is read as a relative step: it multiplies g_f itself.": theta - unit * theta.norm(),
         "theta is scaled too: only the gradient is multiplied by lam.": lam * (theta - g_f),
         "only the signs of the gradient were used.": theta - lam * g_f.sign(),
     }
 
 
-GUIDES = random_pairs([(2, 4, 3, 3), (1, 4, 8, 8), (3, 2, 5, 5), (2, 1, 2, 2)], 50)
+GUIDES = ((2, 4, 3, 3), 4.0), ((1, 4, 8, 8), 1.0), ((3, 2, 5, 5), 7.5), ((2, 1, 2, 2), 0.0)
 
 
-@exercise([(*pair, s) for pair, s in zip(GUIDES, (4.0, 1.0, 7.5, 0.0))])
+@exercise(drawn(*((shape, shape, scale) for shape, scale in GUIDES)))
 def guided(empty, named, scale):
     """Checks guided(empty, named, scale): classifier-free guidance, empty + scale (named - empty)
     (Ho and Salimans 2022, equation 6, in the form of Stable Diffusion).
@@ -185,12 +186,6 @@ def guided(empty, named, scale):
     }
 
 
-ADDED = [
-    (k, [random_tensor(10 * k + n, 4, 5).float() * 3**n for n in range(3 + k)])
-    for k in (0, 1, 2, 3)
-]
-
-
 def _without(theta, steps, i):
     """The weight with all steps but the i-th taken, in their order."""
     for number, step in enumerate(steps):
@@ -198,7 +193,11 @@ def _without(theta, steps, i):
     return theta
 
 
-@exercise([(random_tensor(90 + k, 4, 5).float(), steps, k) for k, steps in ADDED], tolerance=0.0)
+STEPS = [3.0**n * random_tensor(n, 4, 5).float() for n in range(6)]
+WEIGHT = random_tensor(90, 4, 5).float()
+
+
+@exercise([(WEIGHT, STEPS[: 3 + i], i) for i in range(4)], tolerance=0.0)
 def take_one_off(theta0, steps, i):
     """Checks take_one_off(theta0, steps, i): theta0 minus the other steps, bit for bit."""
     every = _without(theta0, steps, -1)
@@ -210,24 +209,17 @@ def take_one_off(theta0, steps, i):
         "subtract the steps one after the other: their sum is rounded otherwise.": theta0 - others,
         "the steps are subtracted: theta - step.": _without(theta0, [-s for s in steps], i),
         "the last step is missing, not the i-th.": _without(theta0, steps, len(steps) - 1),
-        "count from 0: steps[i] is the one to leave out.": _without(theta0, steps, i - 1)
-        if i
-        else every,
+        "count from 0: steps[i] is the one to leave out.": _without(theta0, steps, i - 1),
     }
 
 
-@exercise(
-    [
-        (random_tensor(i + 60, *s), random_tensor(i + 70, *s), 0.3 + i)
-        for i, s in enumerate([(4, 6), (5, 3), (3, 3), (2, 7)])
-    ]
-)
+@exercise(drawn(*((shape, shape, 0.3 + i) for i, shape in enumerate(SHAPES[:4]))))
 def side_effect(g_i, d_j, lam_j):
     """Checks side_effect(g_i, d_j, lam_j): minus lam_j times the dot product of g_i and d_j."""
     dot = (g_i * d_j).sum()
     return -lam_j * dot, {
         "the edit subtracts lam * d, so the change has a minus.": lam_j * dot,
-        "this is a cosine: do not divide by the norms.": -lam_j * dot / (g_i.norm() * d_j.norm()),
+        "this is a cosine: do not divide by the norms.": -lam_j * _cosine(g_i, d_j),
         "a long step changes more: multiply by lam_j.": -dot,
         "do not divide by lam_j: the change is proportional to it.": -dot / lam_j,
         "the change is a sum over the entries, not their mean.": -lam_j * dot / g_i.numel(),
@@ -237,17 +229,16 @@ def side_effect(g_i, d_j, lam_j):
     }
 
 
-@exercise(
-    [
-        (random_tensor(i + 70, o, w), random_tensor(i, n, w))
-        for i, (n, o, w) in enumerate(((30, 4, 6), (9, 5, 7), (20, 6, 6), (2, 3, 3)))
-    ]
-)
-def felt(d, x):
+LAYERS = ((4, 6), (30, 6), 0.1), ((5, 7), (9, 7), 0.5), ((6, 6), (20, 6), 0.01)
+LAYERS = drawn(*LAYERS, ((3, 5), (3, 5), 0.2))
+
+
+@exercise(LAYERS, inputs=2)
+def felt(d, x, _):
     """Checks felt(d, x): the mean over the inputs x of ||d x||^2."""
     moved = x @ d.T
     right = moved.square().sum(1).mean()
-    slips = {
+    return right, {
         "divide by the number of inputs: it is a mean over x.": moved.square().sum(),
         "one number an input: sum over the outputs first.": moved.square().mean(),
         "the norm is to be squared.": moved.norm(dim=1).mean(),
@@ -255,39 +246,27 @@ def felt(d, x):
         "this is the root of it: the mean square was asked for.": right.sqrt(),
         "the inputs do not come in: this is ||d||^2.": d.square().sum(),
     }
-    return right, slips
 
 
-INPUTS = ((30, 4, 6), 0.1), ((9, 5, 7), 0.5), ((20, 6, 6), 0.01), ((3, 3, 5), 0.2)
+def _solved(g, matrix) -> torch.Tensor:
+    """g matrix^-1 of a symmetric matrix."""
+    return torch.linalg.solve(matrix, g.T).T
 
 
-@exercise(
-    [
-        (random_tensor(i + 40, out, width), 0.3 + random_tensor(i, n, width), delta)
-        for i, ((n, out, width), delta) in enumerate(INPUTS)
-    ]
-)
+@exercise([(g, 0.3 + x, delta) for g, x, delta in LAYERS])
 def retain_aware(g, x, delta):
     """Checks retain_aware(g, X, delta): g (A + delta mean(diag A) I)^-1, A = X^T X / N."""
     a, eye = x.T @ x / len(x), torch.eye(x.shape[1], dtype=torch.float64)
     centred = torch.cov(x.T, correction=0)
     damping, spread = delta * a.diagonal().mean(), delta * centred.diagonal().mean()
-    damped, trace = a + damping * eye, delta * a.trace()
-    apart = "the inputs are not centred: A is the mean of x x^T, not a covariance."
-    slips = {
+    damped, trace, square = a + damping * eye, delta * a.trace(), g.shape[0] == g.shape[1]
+    left = torch.linalg.solve(damped, g) if square else NONE
+    return _solved(g, damped), {
         "multiply by the inverse: what the inputs hold most of shrinks most.": g @ damped,
         "A is a mean over the inputs: divide X^T X by N.": _solved(g, len(x) * damped),
         "delta is taken times the mean of A's diagonal.": _solved(g, a + delta * eye),
         "the mean of the diagonal is meant, not its sum.": _solved(g, a + trace * eye),
-        apart: _solved(g, centred + spread * eye),
+        "A is not centred: a mean of x x^T, no covariance.": _solved(g, centred + spread * eye),
         "damping goes to the diagonal alone: delta mean(diag A) I.": _solved(g, a + damping),
+        "multiply from the right: the layer's inputs are the columns of g.": left,
     }
-    if g.shape[0] == g.shape[1]:
-        left = torch.linalg.solve(damped, g)
-        slips["multiply from the right: the layer's inputs are the columns of g."] = left
-    return _solved(g, damped), slips
-
-
-def _solved(g: torch.Tensor, matrix: torch.Tensor) -> torch.Tensor:
-    """g matrix^-1 of a symmetric matrix."""
-    return torch.linalg.solve(matrix, g.T).T
