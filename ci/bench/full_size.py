@@ -38,7 +38,6 @@ from slugkit.models.weight_map import differences, part_of
 from slugkit.unlearning.concept import score_layers
 from slugkit.unlearning.gradients import forget_gradient, retain_gradient
 from slugkit.unlearning.result import front_layers
-from slugkit.unlearning.transfer import in_both
 
 THREADS = int(os.environ.get("OMP_NUM_THREADS", 2))
 MACHINE = f"{platform.system()} {platform.machine()}, CPU"
@@ -196,7 +195,7 @@ def on_other(root: Path, name: str, batch: int) -> dict:
         stages.done("look")
         acting = [layer for layer in some if layer not in left_out]
         edit = edit_for(clip, g_f, acting[-1])
-        with in_both(edit, clip, other):
+        with edit.applied(clip.model), edit.applied(other):
             assert differences(clip.model, other, tower) == []
         with patch.applied(edit, other):
             assert differences(clip.model, other, tower) == [edit.layer]
