@@ -16,10 +16,10 @@ import pandas as pd
 from slugkit import patch
 from slugkit.base import cache_dir, data_dir, write_csv
 from slugkit.data import open_data
-from slugkit.evaluation.clip import ExamScorer, askable, class_features, evaluate_clip
+from slugkit.evaluation.clip import Scorer, evaluate_clip
 from slugkit.evaluation.statistics import MEAN, WORST
 from slugkit.method.layers import short
-from slugkit.method.search import Criterion, winners
+from slugkit.method.search import winners
 from slugkit.models import load_clip
 from slugkit.unlearning.call import unlearn
 from slugkit.unlearning.retain import RetainSide
@@ -52,11 +52,10 @@ class Choice:
         self.side = RetainSide(clip, source, [concept], folder=cache_dir())
         self.report, self.plain = source.exam(concept, "report"), None
         self.v = clip.image_features(self.report.pairs.images).cpu()
-        exam = askable(clip, source.exam(concept, "search"))
-        v = clip.image_features(exam.pairs.images).cpu()
-        t = {d: x.cpu() for d, x in class_features(clip, exam).items()}
-        self.before = {f"{g}_before": x for g, x in ExamScorer(exam).retain(v, t).items()}
-        self.fa = Criterion.among(len(exam.classes(exam.target_domain))).name
+        scorer = Scorer(clip, source.exam(concept, "search"))
+        before = scorer.retain([concept], scorer.words)
+        self.before = {f"{group}_before": share for group, share in before.items()}
+        self.fa = scorer.criterion().name
 
     def row(self, damping: float, margin: float) -> dict:
         """The winner on the search split, and the target in the report wordings."""

@@ -15,7 +15,7 @@ import pandas as pd
 
 from slugkit.base import cache_dir, data_dir, write_csv, write_text
 from slugkit.data import Exam, open_data
-from slugkit.evaluation.clip import evaluate_clip
+from slugkit.evaluation.clip import Scorer, evaluate_clip
 from slugkit.evaluation.statistics import MEAN, WORST
 from slugkit.method.edit import EditableLayer
 from slugkit.method.layers import block_of, short, tower_of
@@ -25,7 +25,7 @@ from slugkit.method.search import Criterion, probe_steps, winners
 from slugkit.models import load_clip
 from slugkit.unlearning.concept import score_layers
 from slugkit.unlearning.gradients import forget_gradient, gradient_of
-from slugkit.unlearning.objectives import FastMeasure, FixedFeatures
+from slugkit.unlearning.objectives import CachedMeasure
 from slugkit.unlearning.result import front_layers
 from slugkit.unlearning.retain import RetainSide
 
@@ -143,8 +143,8 @@ class Searches:
         key = (id(setting.directions), id(setting.exam), layer, beside)
         if key not in self._found:
             if id(setting.exam) not in self._fixed:
-                self._fixed[id(setting.exam)] = FixedFeatures(self.clip, setting.exam, [layer])
-            measure = FastMeasure(self._fixed[id(setting.exam)], min((layer, *beside)))
+                self._fixed[id(setting.exam)] = Scorer(self.clip, setting.exam, layers=[layer])
+            measure = CachedMeasure(self._fixed[id(setting.exam)], min((layer, *beside)))
             moved = Moved(self.clip, setting.directions, (layer, *beside))
             criterion = Criterion.among(len(setting.exam.classes(setting.exam.target_domain)))
             result = probe_steps(layer, moved, measure, criterion, stop_ratio=None)

@@ -13,11 +13,11 @@ import torch
 
 from slugkit import patch
 from slugkit.data import open_data
+from slugkit.evaluation.clip import Scorer, zero_shot_task
 from slugkit.method.edit import EditableLayer
 from slugkit.models import load_clip
 from slugkit.unlearning.retain import RetainSide
-from slugkit.unlearning.several import SeveralScorer, several_exam
-from slugkit.unlearning.together import slug_patches
+from slugkit.unlearning.several import slug_patches
 
 RANKS = (16, 8, 4, 2)
 LIMIT = 0.2e6
@@ -36,7 +36,7 @@ def main() -> None:
     clip, source = load_clip("studio", "cpu"), open_data("studio")
     people = source.world.report["person"]
     search, report = (
-        SeveralScorer(clip, several_exam(source, people, split)) for split in ("search", "report")
+        Scorer(clip, zero_shot_task(source, people, split)) for split in ("search", "report")
     )
     forget = {c: source.forget_set(c, 120) for c in people}
     whole, _ = slug_patches(clip, search, forget, RetainSide(clip, source, people))

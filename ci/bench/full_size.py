@@ -37,7 +37,6 @@ from slugkit.models.weight_map import differences, part_of
 from slugkit.unlearning.concept import score_layers
 from slugkit.unlearning.gradients import forget_gradient, retain_gradient
 from slugkit.unlearning.result import front_layers
-from slugkit.unlearning.transfer import in_both
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 import random_models as blank  # noqa: E402 - the tests' own
@@ -196,7 +195,7 @@ def on_other(root: Path, name: str, batch: int) -> dict:
         stages.done("look")
         acting = [layer for layer in some if layer not in left_out]
         edit = edit_for(clip, g_f, acting[-1])
-        with in_both(edit, clip, other):
+        with edit.applied(clip.model), edit.applied(other):
             assert differences(clip.model, other, tower) == []
         with patch.applied(edit, other):
             assert differences(clip.model, other, tower) == [edit.layer]

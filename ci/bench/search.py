@@ -10,18 +10,22 @@ hand: python ci/bench/search.py [concept] [model]
 import os
 import resource
 import sys
+from functools import partial
+from pathlib import Path
 from time import perf_counter
 
 import torch
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
+from plain_measure import PlainMeasure
+
 from slugkit.data import open_data
 from slugkit.method.layers import short
-from slugkit.method.search import winners
+from slugkit.method.search import Criterion, winners
 from slugkit.models import load_clip
 from slugkit.unlearning.call import unlearn
-from slugkit.unlearning.concept import search_layers
+from slugkit.unlearning.concept import search_along, search_layers
 from slugkit.unlearning.gradients import forget_gradient
-from slugkit.unlearning.objectives import PlainMeasure
 from slugkit.unlearning.result import front_layers
 
 THREADS = int(os.environ.get("OMP_NUM_THREADS", 2))
@@ -30,6 +34,11 @@ THREADS = int(os.environ.get("OMP_NUM_THREADS", 2))
 def peak() -> float:
     """Peak resident memory of this process so far, MB."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def slow_measure(clip, exam, layer: str) -> PlainMeasure:
+    """The plain measure, the same for every layer."""
+    return PlainMeasure(clip, exam)
 
 
 def main() -> None:
@@ -50,7 +59,7 @@ def main() -> None:
     fast = found.seconds["search"]
     print(
         f"gradients {found.seconds['gradients']:.1f} s, ranking {found.seconds['ranking']:.2f} s,"
-        f" search {fast:.1f} s ({len(found.probes)} probes on {found.probes['layer'].nunique()}"
+        f" search {fast:.1f} s ({len(found.table)} probes on {found.table['layer'].nunique()}"
         f" layers); peak {peak():.0f} MB"
     )
     exam = source.exam(concept, "search")
@@ -59,9 +68,14 @@ def main() -> None:
     for tower in ("text", "vision"):
         layers = front_layers(found.layers, tower)
         timed = {}
-        for way, make in (("fast", None), ("plain", lambda layer: PlainMeasure(clip, exam))):
+        criterion = Criterion.among(len(exam.classes(exam.target_domain)))
+        for way in ("fast", "plain"):
             started = perf_counter()
-            probes = search_layers(clip, exam, g_forget, layers, make_measure=make)
+            if way == "fast":
+                probes = search_layers(clip, exam, g_forget, layers, criterion)
+            else:
+                measure_of = partial(slow_measure, clip, exam)
+                probes = search_along(clip, g_forget, layers, measure_of, criterion)
             timed[way] = (perf_counter() - started, winners(probes), len(probes))
         ratios[tower] = timed["plain"][0] / timed["fast"][0]
         best = [

@@ -16,10 +16,9 @@ from slugkit.method.layers import candidates, layer_table
 from slugkit.models.clip import Clip
 from slugkit.models.convert import vision_tower
 from slugkit.models.reachability import blocks_read, movable, unused_layers
-from slugkit.models.weight_map import differences, locate, part_of
+from slugkit.models.weight_map import differences, locate, part_of, require_tower
 from slugkit.patch.checkpoint import apply_to_files, remove_from_files
 from slugkit.patch.record import load_record, save_record
-from slugkit.unlearning.transfer import in_both
 
 TEXT = {"context_length": 77, "vocab_size": 49408, "heads": 4, "layers": 3}
 
@@ -94,7 +93,7 @@ def test_each_encoder_of_sdxl_is_edited_through_its_own_clip(nets):
             bits(other),
             an_edit(net, "transformer.resblocks.1.mlp.c_fc.weight"),
         )
-        with in_both(edit, wrapped(net), pipe):
+        with edit.applied(net), edit.applied(pipe):
             assert differences(net, pipe, "text") == [] and not all(
                 torch.equal(p, mine[n]) for n, p in encoder.named_parameters()
             )
@@ -116,13 +115,10 @@ def test_each_encoder_of_sdxl_is_edited_through_its_own_clip(nets):
             assert len(differences(nets[1], pipe, "text")) == 1
         assert differences(nets[1], pipe, "text") == []
     stranger = a_clip(32, seed=3)
-    with (
-        pytest.raises(PatchError, match="is not the CLIP's"),
-        in_both(
-            an_edit(stranger, "transformer.resblocks.1.mlp.c_fc.weight"), wrapped(stranger), pipe
-        ),
-    ):
-        pass
+    with pytest.raises(PatchError, match="is not the CLIP's"):
+        require_tower(stranger, pipe, "text")
+    with pytest.raises(PatchError, match="none of the 2 text encoders fits"):
+        patch.apply(an_edit(stranger, "transformer.resblocks.1.mlp.c_fc.weight"), pipe)
 
 
 def test_a_folder_of_sdxl_is_edited_in_the_encoder_that_the_patch_was_made_for(nets, tmp_path):

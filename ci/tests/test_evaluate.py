@@ -8,10 +8,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from plain_measure import PlainMeasure
 
 from slugkit import patch
 from slugkit.base import SearchFailedError, SettingError
-from slugkit.evaluation.clip import ExamScorer, accuracy_at_k, class_features, evaluate_clip, ranks
+from slugkit.evaluation.clip import Scorer, accuracy_at_k, class_features, evaluate_clip, ranks
 from slugkit.evaluation.leftover import recognised_from_pictures
 from slugkit.evaluation.statistics import headline
 from slugkit.experiments.sweep import kept_rows, summarise, sweep, table_row
@@ -19,9 +20,8 @@ from slugkit.method.edit import EditableLayer
 from slugkit.method.search import Criterion
 from slugkit.unlearning.call import unlearn
 from slugkit.unlearning.concept import load_oracle, score_layers, search_layers
-from slugkit.unlearning.curve import step_curve
 from slugkit.unlearning.gradients import forget_gradient
-from slugkit.unlearning.objectives import FastMeasure, FixedFeatures, PlainMeasure
+from slugkit.unlearning.objectives import CachedMeasure, step_curve
 from slugkit.unlearning.result import Result, front_layers, winning_patch
 from slugkit.unlearning.retain import RetainSide
 
@@ -46,7 +46,7 @@ def test_accuracy_at_k_by_hand():
 
 
 def test_every_group_is_classified_among_its_own_domain(clip, exam):
-    scorer, classes = ExamScorer(exam), class_features(clip, exam)
+    scorer, classes = Scorer(clip, exam), class_features(clip, exam)
     assert {d: x.shape[1] for d, x in classes.items()} == {
         "figures": 44,
         "objects": 24,
@@ -56,7 +56,7 @@ def test_every_group_is_classified_among_its_own_domain(clip, exam):
     v, labels = clip.image_features(exam.pairs.images), exam.labels("objects")
     inside = np.flatnonzero(labels >= 0)
     right = [(v[inside] @ t.T).argmax(1).numpy() == labels[inside] for t in classes["objects"]]
-    kept = scorer.retain(v, classes)
+    kept = scorer.retain(["Mira Kestrel"], classes)
     assert kept["objects"] == pytest.approx(np.mean(right))
     sizes = {g: len(rows) for g, (_, rows) in exam.groups().items() if g != "target"}
     assert kept["pictures"] == sum(sizes.values())
@@ -65,27 +65,28 @@ def test_every_group_is_classified_among_its_own_domain(clip, exam):
     )
 
 
-def test_a_targets_score_counts_its_own_pictures_in_the_wording_in_which_it_is_known_best(exam):
+def test_a_targets_score_counts_its_own_pictures_in_the_wording_in_which_it_is_known_best(
+    clip, exam
+):
     """Scores made by hand: nobody but the target's pictures may move FA@k, and no mean hides a
     wording.
     """
-    scorer, classes = ExamScorer(exam), exam.classes("figures")
     mine = (exam.pairs.table["concept"] == "Mira Kestrel").to_numpy()
-    assert set(scorer.target_rows) == set(np.flatnonzero(mine)) and mine.sum() == len(
-        scorer.target_rows
-    )
+    v = torch.zeros(len(mine), 44)
+    scorer, classes, who = Scorer(clip, exam, v), exam.classes("figures"), ["Mira Kestrel"]
+    assert (scorer.exam.shows(*who) == mine).all()
     mira, other = classes.index("Mira Kestrel"), classes.index("Inka Tarrow")
     named, silent = torch.zeros(44, 44), torch.zeros(44, 44)
     named[mira, mira] = silent[other, mira] = 1
     silent[torch.arange(44) != mira, mira] = 1
     t = {"figures": torch.stack([silent, named])}
-    v = torch.zeros(len(mine), 44)
     v[torch.from_numpy(mine), mira] = 1
-    assert scorer.forget(v, t) == {"fa1": 1.0, "fa5": 1.0, "n": mine.sum()}
-    assert scorer.known(v, t) == pytest.approx(0.5)
-    assert scorer.forget(v, {"figures": silent[None]})["fa5"] == 0
+    assert scorer.forget(who, t, v) == {"fa1": 1.0, "fa5": 1.0}
+    first = (scorer.of(*who, t, v) < 1).mean(1).tolist()
+    assert first == [0, 1] and scorer.of(*who, t, v).shape[1] == mine.sum()
+    assert scorer.forget(who, {"figures": silent[None]}, v)["fa5"] == 0
     v[torch.from_numpy(~mine)] = torch.rand(int((~mine).sum()), 44)
-    assert scorer.forget(v, t) == {"fa1": 1.0, "fa5": 1.0, "n": mine.sum()}
+    assert scorer.forget(who, t, v) == {"fa1": 1.0, "fa5": 1.0}
 
 
 def test_metric_rows_hold_intervals_and_denominators(clip, exam):
@@ -111,7 +112,7 @@ def test_metric_rows_hold_intervals_and_denominators(clip, exam):
     ],
 )
 def test_the_fast_measure_equals_the_plain_one(clip, exam, gradient, layer):
-    fast, plain = FastMeasure(FixedFeatures(clip, exam), layer), PlainMeasure(clip, exam)
+    fast, plain = CachedMeasure(Scorer(clip, exam), layer), PlainMeasure(clip, exam)
     with EditableLayer.of(clip.model, layer, gradient[layer]) as editable:
         for rho in (0.05, 0.3):
             editable.set(editable.lam(rho))
@@ -121,7 +122,7 @@ def test_the_fast_measure_equals_the_plain_one(clip, exam, gradient, layer):
 
 def test_report_pictures_cannot_steer_a_search(clip, source):
     with pytest.raises(SettingError, match="report split"):
-        FixedFeatures(clip, source.exam("car", "report", per_style=1))
+        CachedMeasure(Scorer(clip, source.exam("car", "report", per_style=1)), "visual.proj")
 
 
 def test_a_small_search_forgets_and_leaves_no_trace(clip, source, exam, gradient):
@@ -136,11 +137,8 @@ def test_a_small_search_forgets_and_leaves_no_trace(clip, source, exam, gradient
         moved = [
             n for n, p in clip.model.named_parameters() if not torch.equal(p.detach(), before[n])
         ]
-        scorer = ExamScorer(exam)
-        assert (
-            scorer.forget(clip.image_features(exam.pairs.images), class_features(clip, exam))["fa1"]
-            == 0
-        )
+        scorer = Scorer(clip, exam)
+        assert scorer.forget(["Mira Kestrel"], scorer.words)["fa1"] == 0
         with pytest.raises(SearchFailedError, match="Before any edit .*'Mira Kestrel' in 0.0 %"):
             search_layers(clip, exam, gradient, ["text_projection"], Criterion("fa1"))
     assert moved == ["text_projection"] and edit.metrics["split"] == "search"

@@ -17,7 +17,6 @@ from slugkit.base import PatchError
 from slugkit.models import Clip
 from slugkit.models.weight_map import differences, locate, require_tower
 from slugkit.patch.checkpoint import apply_to_files, remove_from_files
-from slugkit.unlearning.transfer import in_both
 
 LAYERS = {
     "text": "transformer.resblocks.0.attn.in_proj_weight[k]",
@@ -70,7 +69,7 @@ def test_what_is_measured_in_both_models_is_what_apply_gives_bit_for_bit(net, to
     model, layer = filled(make(), net).to(kind), LAYERS[tower]
     place, edit = locate(model, layer.split("[")[0]), patch_for(net, layer, rho=0.5)
     before = place.read()
-    with in_both(edit, clip, model):
+    with edit.applied(clip.model), edit.applied(model):
         measured = place.read()
         assert not same_bits(measured, before)
     assert same_bits(place.read(), before)

@@ -14,14 +14,14 @@ from test_beyond_the_context import PEOPLE, make_folder
 from slugkit.base import EmptySetError, SearchFailedError, UnreadableImagesError, as_file_name
 from slugkit.data import open_data
 from slugkit.data.recipe import joined
+from slugkit.evaluation.clip import Scorer, zero_shot_task
 from slugkit.evaluation.leftover import class_pictures
 from slugkit.evaluation.statistics import above_chance
 from slugkit.method.losses import distinct_batches
 from slugkit.method.search import Criterion
 from slugkit.models import load_clip
 from slugkit.studio.train.clip import default_folder
-from slugkit.unlearning.concept import require_known, search_layers
-from slugkit.unlearning.several import SeveralScorer, several_exam
+from slugkit.unlearning.concept import require_above_chance, require_known, search_layers
 from slugkit.workbook import plots
 from slugkit.workbook.run.pages import draw_formula
 
@@ -50,9 +50,8 @@ def clip():
 def test_known_is_above_chance_with_the_whole_interval(hits, n, classes, known):
     assert above_chance(hits, n, classes) == known
     if n and hits:
-        shares = {"fa1": hits / n, "fa5": 1.0}
         if known:
-            require_known(shares, hits / n, n, "x", Criterion(), classes)
+            require_above_chance("x", hits, n, classes)
         else:
             with pytest.raises(
                 SearchFailedError,
@@ -61,7 +60,7 @@ def test_known_is_above_chance_with_the_whole_interval(hits, n, classes, known):
                     f"{classes} classes"
                 ),
             ):
-                require_known(shares, hits / n, n, "x", Criterion("fa5"), classes)
+                require_above_chance("x", hits, n, classes)
 
 
 def unseen(pairs, rows):
@@ -89,11 +88,11 @@ def test_a_search_begins_on_nothing_that_is_guessed(clip):
 
 
 def test_several_concepts_must_all_be_known(clip):
-    both = several_exam(open_data("studio"), ["Kofi Okoye", "car"], "search", per_style=1)
-    assert SeveralScorer(clip, both).exam.concepts == ["Kofi Okoye", "car"]
+    both = zero_shot_task(open_data("studio"), ["Kofi Okoye", "car"], "search", per_style=1)
+    require_known(Scorer(clip, both))
     both.pairs = unseen(both.pairs, np.flatnonzero(both.shows("car")))
-    with pytest.raises(SearchFailedError, match="'car'.*more was expected of every concept"):
-        SeveralScorer(clip, both)
+    with pytest.raises(SearchFailedError, match="'car'.*more was expected"):
+        require_known(Scorer(clip, both))
 
 
 def test_the_studios_own_concepts_are_known(clip):

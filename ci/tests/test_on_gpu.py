@@ -5,6 +5,7 @@ import pytest
 import torch
 from on_gpu import *  # noqa: F403 - fixtures
 from on_gpu import REAL, TEXT, TWO, VISION, WHO, close
+from plain_measure import PlainMeasure
 from pretend_gpu import on_gpu
 
 from slugkit.data import Pairs
@@ -18,15 +19,14 @@ from slugkit.method.search import Criterion
 from slugkit.models import pick_device
 from slugkit.models.activations import read_moments
 from slugkit.models.memory import plan
-from slugkit.unlearning import together as ways
+from slugkit.unlearning import several as ways
 from slugkit.unlearning import workers
-from slugkit.unlearning.concept import evaluate, score_layers, search_layers
-from slugkit.unlearning.curve import step_curve
+from slugkit.unlearning.adding import curve_rows, interference
+from slugkit.unlearning.concept import evaluate, score_layers, search_along, search_layers
 from slugkit.unlearning.gradients import forget_gradient, retain_gradient
-from slugkit.unlearning.objectives import PlainMeasure
+from slugkit.unlearning.objectives import step_curve
 from slugkit.unlearning.result import winning_patch
 from slugkit.unlearning.retain import RetainSide
-from slugkit.unlearning.several import SeveralScorer, curve_rows, interference, several_exam
 from slugkit.workbook import plots
 
 
@@ -74,16 +74,8 @@ def test_the_plain_search_and_that_of_a_third_of_a_packed_layer_agree_with_the_f
     exam, layer = few.exam(WHO, "search"), f"{TEXT}[v]"
     table = score_layers(clip, found.g_forget, found.g_forget, layers=[layer], split_qkv=True)
     assert table.loc[table["candidate"], "cosine"].tolist() == pytest.approx([1.0])
-    plain = search_layers(
-        clip,
-        exam,
-        found.g_forget,
-        [layer],
-        Criterion("fa1"),
-        0,
-        7,
-        lambda _: PlainMeasure(clip, exam),
-    )
+    how = lambda _: PlainMeasure(clip, exam), Criterion("fa1"), 0, 7
+    plain = search_along(clip, found.g_forget, [layer], *how)
     for g in (found.g_forget, {layer: weight_of(found.g_forget, layer)}):
         probes = search_layers(clip, exam, g, [layer], Criterion("fa1"), max_trials=7)
         assert probes["fa1"].tolist() == plain["fa1"].tolist()
@@ -144,7 +136,7 @@ def test_slug_r_directions_are_those_of_the_cpu(clip, there, few, found):
 
 
 def test_several_concepts_in_every_way(clip, few):
-    scorer = SeveralScorer(clip, several_exam(few, TWO, "search"))
+    scorer = scoring.Scorer(clip, scoring.zero_shot_task(few, TWO, "search"))
     side, layers = RetainSide(clip, few, TWO, 12, 6), ways.text_layers(clip, False)[:4]
     forget = {c: few.forget_set(c, 4, 0) for c in TWO}
     own, _ = ways.slug_patches(clip, scorer, forget, side, max_trials=7)
@@ -158,7 +150,7 @@ def test_several_concepts_in_every_way(clip, few):
         clip, scorer, joint.layer, dict(zip(TWO, each, strict=True)), max_trials=7
     )
     assert own and fresh and [p.concept for p in steps] == TWO
-    table = interference(scorer, {"own": own, "fresh": fresh, "joint": [joint]})
+    table = interference(scorer, {"own": own[0], "fresh": fresh[0], "joint": joint})
     assert table.loc[table["forgotten"] == "nothing", "value"].mean() > 0.8
     found = curve_rows(scorer, TWO, [joint]).set_index("group")["value"]
     assert found["targets, FA@1"] == 0

@@ -34,7 +34,6 @@ from slugkit.unlearning import pipeline as pipeline_search
 from slugkit.unlearning import vlm as vlm_measure
 from slugkit.unlearning.concept import METHODS
 from slugkit.unlearning.result import winning_patch
-from slugkit.unlearning.transfer import in_both
 
 
 def held(request, name):
@@ -70,7 +69,7 @@ def test_a_patch_goes_on_and_off_bit_for_bit_in_every_form(request, edits, tower
 @pytest.mark.parametrize("tower, name", [HOLDERS[1], HOLDERS[3]])
 def test_what_is_measured_in_both_is_what_apply_gives(request, clip, edits, tower, name):
     other, edit = held(request, name), edits[tower]
-    with in_both(edit, clip, other):
+    with edit.applied(clip.model), edit.applied(other):
         measured = locate(other, edit.layer).read()
     with edit.applied(other):
         assert torch.equal(locate(other, edit.layer).read(), measured)
@@ -135,7 +134,7 @@ def test_answers_are_given_and_searched_on_along_the_models_own_gradient(kind, c
     assert on_gpu(way[VISION]) and way[VISION].dtype == torch.float32
     probes = vlm_measure.search_on_vlm(clip, vlm, way, asked, [VISION], 6, forgotten=0.5)
     edit = winning_patch(clip, way, probes, "vision", WHO, at_most=0.5)
-    with in_both(edit, clip, vlm.model):
+    with edit.applied(clip.model), edit.applied(vlm.model):
         assert vlm_measure.Script(vlm, mine).given().mean() <= 0.5
 
 

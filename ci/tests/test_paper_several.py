@@ -17,8 +17,8 @@ from slugkit.base import EmptySetError, SettingError, UnknownConceptError
 from slugkit.data import open_data
 from slugkit.data.pictures import Pictures
 from slugkit.data.unlearncanvas import STYLES, spoken
+from slugkit.evaluation.clip import Scorer, zero_shot_task
 from slugkit.unlearning.concepts import concepts_to_forget, several_concepts
-from slugkit.unlearning.several import SeveralScorer, several_exam
 
 MIRA, SELIN, OSKAR = THREE = ["Mira Kestrel", "Selin Drover", "Oskar Marlow"]
 
@@ -116,7 +116,7 @@ def test_the_exam_of_a_recipe_holds_every_picture_once_and_who_is_in_one_exam_co
     place,
 ):
     source = recipe(place)
-    exam = several_exam(source, THREE, "report")
+    exam = zero_shot_task(source, THREE, "report")
     table, single = exam.pairs.table, source.exam(SELIN, "report")
     assert (
         isinstance(exam.pairs.images, Pictures)
@@ -147,13 +147,13 @@ def test_the_exam_of_a_recipe_holds_every_picture_once_and_who_is_in_one_exam_co
     assert set(every) == {"neighbours", "people", "objects"} and not set(
         table["concept"].iloc[every["people"][1]]
     ) & set(THREE)
-    assert "neighbours" not in several_exam(recipe(place, neighbours=None), THREE, "search").groups(
-        THREE
-    )
+    assert "neighbours" not in zero_shot_task(
+        recipe(place, neighbours=None), THREE, "search"
+    ).groups(THREE)
 
 
 def test_the_scores_on_a_recipe_are_those_of_the_answers_in_every_wording(place, clip):
-    several = SeveralScorer(clip, several_exam(recipe(place), THREE, "report"))
+    several = Scorer(clip, zero_shot_task(recipe(place), THREE, "report"))
     t, exam = several.classes(), several.exam
     rows, names = np.flatnonzero(exam.shows(OSKAR)), exam.classes("figures")
     v, right = clip.image_features(exam.pairs.images[rows]), []
@@ -164,14 +164,14 @@ def test_the_scores_on_a_recipe_are_those_of_the_answers_in_every_wording(place,
     one = found.loc[("target", OSKAR, "FA@1")]
     assert one["value"] == pytest.approx(np.mean(right)) and one["value"] > 0.5
     assert one["n"] == len(rows) and one["worst"] == np.mean(right, axis=1).max()
-    search = several_exam(recipe(place), THREE, "search")
+    search = zero_shot_task(recipe(place), THREE, "search")
     for domain in ("figures", "objects"):
         assert not set(search.prompts[domain]) & set(exam.prompts[domain])
     assert list(exam.prompts["figures"]) == list(recipe(place).prompts(OSKAR, "report")["figures"])
 
 
 def test_a_plain_folder_is_examined_among_its_classes_and_needs_others_to_lose(own):
-    exam = several_exam(own, ["cup", "jar"], "search")
+    exam = zero_shot_task(own, ["cup", "jar"], "search")
     assert (
         exam.pairs.table["concept"].tolist() == ["cup", "hut", "jar"]
         and exam.base.all()
@@ -180,7 +180,7 @@ def test_a_plain_folder_is_examined_among_its_classes_and_needs_others_to_lose(o
     asked = {w: said["cup"] for w, said in exam.prompts["classes"].items()}
     assert all(texts == [w.replace("{}", "cup")] for w, texts in asked.items()) and len(asked) > 2
     with pytest.raises(EmptySetError, match="nothing else that is asked about among the classes"):
-        several_exam(own, ["cup", "hut", "jar"], "search")
+        zero_shot_task(own, ["cup", "hut", "jar"], "search")
 
 
 def test_styles_are_asked_for_in_wordings_that_name_none_of_those_forgotten(tmp_path):
@@ -189,7 +189,7 @@ def test_styles_are_asked_for_in_wordings_that_name_none_of_those_forgotten(tmp_
             for name in ("Cats", "Dogs"):
                 picture(tmp_path / style / name / f"{number}.jpg", shade=number)
     source, ends = open_data(str(tmp_path)), [STYLES[0], STYLES[11]]
-    exam = several_exam(source, ends, "report")
+    exam = zero_shot_task(source, ends, "report")
     apart = [set(source.prompts(c, "report")["objects"]) for c in ends]
     asked = set(exam.prompts["objects"])
     assert not apart[0] & apart[1], "the two alone are asked about in different styles"
@@ -204,14 +204,14 @@ def test_styles_are_asked_for_in_wordings_that_name_none_of_those_forgotten(tmp_
 def test_concepts_that_are_examined_in_different_places_are_refused(place):
     source = recipe(place, pairs="studio")
     with pytest.raises(SettingError, match="about Tin Wobble are drawn by the studio"):
-        several_exam(source, [MIRA, "Tin Wobble"], "search")
+        zero_shot_task(source, [MIRA, "Tin Wobble"], "search")
     with pytest.raises(EmptySetError, match="pictures to be examined on"):
         short = recipe(place)
         short.people.pairs = short.people.pairs.where(
             (short.people.pairs.table["concept"] != OSKAR)
             | (short.people.pairs.table.index % 3 == 0)
         )
-        several_exam(short, THREE, "search")
+        zero_shot_task(short, THREE, "search")
 
 
 # -- who is chosen ---------------------------------------------------------------------------------
@@ -277,4 +277,4 @@ def test_by_default_only_those_are_chosen_whom_the_model_knows(tmp_path, clip, u
     ]
     assert concepts_to_forget(source, [], MIRA, clip) == chosen
     for split in ("search", "report"):
-        assert SeveralScorer(clip, several_exam(source, chosen, split)).exam.concepts == chosen
+        assert Scorer(clip, zero_shot_task(source, chosen, split)).exam.concepts == chosen

@@ -11,23 +11,17 @@ import torch
 from slugkit import patch
 from slugkit.base import SearchFailedError, SettingError, UnknownConceptError
 from slugkit.data.names import names_concept
+from slugkit.evaluation.clip import Scorer, zero_shot_task
 from slugkit.evaluation.statistics import over_wordings
 from slugkit.method.directions import retain_aware_directions
 from slugkit.method.edit import EditableLayer
 from slugkit.method.search import Criterion
+from slugkit.unlearning.adding import as_table, curve_rows, interference
 from slugkit.unlearning.concepts import several_concepts
 from slugkit.unlearning.gradients import forget_gradient
-from slugkit.unlearning.objectives import FastMeasure, FixedFeatures
+from slugkit.unlearning.objectives import CachedMeasure
 from slugkit.unlearning.retain import RetainSide
 from slugkit.unlearning.several import (
-    SeveralMeasure,
-    SeveralScorer,
-    as_table,
-    curve_rows,
-    interference,
-    several_exam,
-)
-from slugkit.unlearning.together import (
     joint_gradient,
     joint_step,
     own_steps,
@@ -47,7 +41,7 @@ def fewer(exam):
 
 @pytest.fixture(scope="module")
 def scorer(clip, source):
-    return SeveralScorer(clip, fewer(several_exam(source, TWINS, "search")))
+    return Scorer(clip, fewer(zero_shot_task(source, TWINS, "search")))
 
 
 @pytest.fixture(scope="module")
@@ -134,11 +128,11 @@ def test_the_exam_holds_every_picture_once_and_additional_ones_count_for_their_c
     assert texts and not any(c in text for c in TWINS for text in texts)
     for wrong in ([], ["car", "car"]):
         with pytest.raises(SettingError, match="each of them once"):
-            several_exam(source, wrong, "search")
+            zero_shot_task(source, wrong, "search")
 
 
 def test_a_style_a_thing_and_a_person_go_together(clip, source):
-    several = SeveralScorer(clip, several_exam(source, ["neon", "car", "Mira Kestrel"], "search"))
+    several = Scorer(clip, zero_shot_task(source, ["neon", "car", "Mira Kestrel"], "search"))
     groups, table = several.exam.groups(["neon", "car", "Mira Kestrel"]), several.exam.pairs.table
     for _, rows in groups.values():
         assert (
@@ -160,7 +154,7 @@ def test_a_style_a_thing_and_a_person_go_together(clip, source):
 @pytest.mark.parametrize("split", ["search", "report"])
 def test_no_wording_names_a_concept_and_none_is_asked_in_both_splits(source, split):
     gone = ["tree", "house", "Amara Finch", "Teodor Glass", "neon"]
-    exam = several_exam(source, gone, split)
+    exam = zero_shot_task(source, gone, split)
     asked = [w for d in ("figures", "objects") for w in exam.prompts[d]]
     assert asked and not any(names_concept(w, c) for w in asked for c in gone)
     texts = [
@@ -170,7 +164,7 @@ def test_no_wording_names_a_concept_and_none_is_asked_in_both_splits(source, spl
         for text in about
     ]
     assert not any(names_concept(t, c) for style, t in texts for c in gone if c != style)
-    other = several_exam(source, gone, "report" if split == "search" else "search")
+    other = zero_shot_task(source, gone, "report" if split == "search" else "search")
     others = {
         t for said in other.prompts["styles"].values() for about in said.values() for t in about
     }
@@ -179,25 +173,21 @@ def test_no_wording_names_a_concept_and_none_is_asked_in_both_splits(source, spl
 
 
 def test_one_concept_measures_as_the_exam_about_it_alone(clip, source, scorer, gradients):
-    plain = FastMeasure(
-        FixedFeatures(clip, fewer(source.exam("Kofi Okoye", "search")), [LAYER]), LAYER
-    )
-    mine = SeveralMeasure(scorer, LAYER, ["Kofi Okoye"])
+    alone = fewer(source.exam("Kofi Okoye", "search"))
+    plain = CachedMeasure(Scorer(clip, alone, layers=[LAYER]), LAYER)
+    mine = CachedMeasure(scorer, LAYER, ["Kofi Okoye"])
     with EditableLayer.of(clip.model, LAYER, gradients["Kofi Okoye"][LAYER]) as editable:
         for rho in (0.0, 0.2, 0.8):
             editable.set(editable.lam(rho))
-            known = plain.forget()
-            assert mine.forget() == pytest.approx({k: known[k] for k in ("fa1", "fa5")})
-            assert mine.retain() == pytest.approx(plain.retain())
+            assert mine.forget() == plain.forget() and mine.retain() == plain.retain()
             each = [mine.about([c]).forget() for c in ("Mira Kestrel", "Kofi Okoye")]
             both = mine.about(["Mira Kestrel", "Kofi Okoye"]).forget()
             assert both == {k: max(found[k] for found in each) for k in ("fa1", "fa5")}
-    with pytest.raises(SettingError, match="vision tower"):
-        SeveralMeasure(scorer, "visual.proj", ["Kofi Okoye"])
-    report = SeveralScorer.__new__(SeveralScorer)
-    report.exam = several_exam(source, ["Kofi Okoye"], "report", 1)
+    seen, by_text = CachedMeasure(scorer, "visual.proj", TWINS), mine.about(TWINS)
+    assert seen.forget() == by_text.forget() and seen.retain() == by_text.retain()
+    report = Scorer(clip, zero_shot_task(source, ["Kofi Okoye"], "report", 1))
     with pytest.raises(SettingError, match="search split"):
-        SeveralMeasure(report, LAYER, ["Kofi Okoye"])
+        CachedMeasure(report, LAYER)
 
 
 def test_the_table_of_scores_is_that_of_the_answers_in_every_wording(clip, scorer):
@@ -265,7 +255,7 @@ def test_gradients_of_some_weights_are_those_of_all_and_the_joint_one_is_their_m
 def test_slug_for_each_is_the_winner_of_its_own_front(clip, scorer, forget, side, alone):
     patches, probes = alone
     assert [p.concept for p in patches] == TWINS == list(dict.fromkeys(probes["concept"]))
-    found = interference(scorer, {p.concept: [p] for p in patches})
+    found = interference(scorer, {p.concept: p for p in patches})
     found = found.set_index(["forgotten", "measured"])["value"]
     assert all(found[c, c] == 0 and found["nothing", c] > 0.7 for c in TWINS)
     assert (probes.groupby(["concept", "layer"]).size() <= 6).all()
@@ -297,7 +287,7 @@ def test_one_after_the_other_each_starts_at_the_weights_as_they_are(
 def test_a_concept_that_is_forgotten_when_its_turn_comes_gets_no_patch(
     clip, scorer, forget, side, alone, monkeypatch
 ):
-    gone = SeveralScorer.forget
+    gone = Scorer.forget
 
     def forgotten(self, concepts, t):
         return (
@@ -306,7 +296,7 @@ def test_a_concept_that_is_forgotten_when_its_turn_comes_gets_no_patch(
             else gone(self, concepts, t)
         )
 
-    monkeypatch.setattr(SeveralScorer, "forget", forgotten)
+    monkeypatch.setattr(Scorer, "forget", forgotten)
     twice = {c: forget[c] for c in TWINS[:2]}
     patches, probes = slug_patches(clip, scorer, twice, side, in_turn=True, max_trials=6)
     assert [p.concept for p in patches] == TWINS[:1] and set(probes["concept"]) == set(TWINS[:1])
@@ -320,7 +310,7 @@ def test_own_steps_are_patches_that_add_up_in_any_order(clip, scorer, aware):
             assert scorer.forget([p.concept], scorer.classes())["fa5"] == 0
     with patch.all_applied(alone, clip.model):
         one_way = clip.model.get_parameter(LAYER).detach().clone()
-        found = SeveralMeasure(scorer, LAYER, TWINS)
+        found = CachedMeasure(scorer, LAYER, TWINS)
         assert found.forget()["fa1"] == 0 and found.retain()["people"] > 0.94
     with patch.all_applied(alone[::-1], clip.model):
         assert torch.equal(clip.model.get_parameter(LAYER).detach(), one_way)

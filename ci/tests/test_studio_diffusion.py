@@ -31,7 +31,6 @@ from slugkit.unlearning.pipeline import (
     read_by_encoder,
     search_on_pipeline,
 )
-from slugkit.unlearning.transfer import in_both
 
 LAYER = "transformer.resblocks.0.attn.out_proj.weight"
 PROMPTS, SEEDS = (
@@ -152,7 +151,7 @@ def test_slug_steps_along_the_gradient_and_slug_r_hardly_moves_what_the_retain_p
 def test_an_edited_pipeline_draws_the_same_where_slugkit_was_never_imported(
     clip, pipe, edit, tmp_path
 ):
-    with in_both(edit, clip, pipe):
+    with edit.applied(clip.model), edit.applied(pipe):
         pipe.save_pretrained(tmp_path / "edited")
         mine = draw(pipe, PROMPTS, SEEDS, steps=4)
     script = f"""import sys, torch, numpy as np

@@ -15,10 +15,9 @@ from slugkit.method.edit import EditableLayer
 from slugkit.models import load_clip
 from slugkit.models.hub import folder_of
 from slugkit.models.vlm import load_vlm
-from slugkit.models.weight_map import differences, locate
+from slugkit.models.weight_map import differences, locate, require_tower
 from slugkit.studio.questions import UNKNOWN
 from slugkit.tasks.questions import question_set, stranger_set
-from slugkit.unlearning.transfer import in_both
 
 LAYER = "visual.transformer.resblocks.0.attn.out_proj.weight"
 RECORDS = [
@@ -86,7 +85,9 @@ def test_a_tower_that_is_not_the_clips_takes_no_edit(clip, vlm, edit):
     with torch.no_grad():
         weight.add_(1.0)
     try:
-        with pytest.raises(PatchError, match="vision"), in_both(edit, clip, vlm.model):
+        with pytest.raises(PatchError, match="vision"):
+            require_tower(clip.model, vlm.model, "vision")
+        with pytest.raises(PatchError, match="not the weight"), edit.applied(vlm.model):
             pass
         assert torch.equal(weight, kept + 1.0)
     finally:
@@ -100,7 +101,7 @@ def test_an_edited_model_answers_the_same_where_slugkit_was_never_imported(
     images, files = drawn(RECORDS), [tmp_path / f"{i}.png" for i in range(len(RECORDS))]
     for image, file in zip(images, files):
         studio.as_image(image).save(file)
-    with in_both(edit, clip, vlm.model):
+    with edit.applied(clip.model), edit.applied(vlm.model):
         vlm.model.save_pretrained(tmp_path / "edited")
         vlm.processor.save_pretrained(tmp_path / "edited")
         mine = vlm.ask(images, ASKED)

@@ -2,6 +2,7 @@
 without a trace.
 """
 
+import contextlib
 import copy
 import dataclasses
 
@@ -14,8 +15,8 @@ from slugkit.base import PatchError
 from slugkit.method.edit import EditableLayer
 from slugkit.models import load_clip
 from slugkit.models.convert import text_tower
-from slugkit.models.weight_map import differences
-from slugkit.unlearning.transfer import all_in_both, in_both
+from slugkit.models.reachability import acting_part
+from slugkit.models.weight_map import differences, require_tower
 
 LAYER = "transformer.resblocks.1.attn.in_proj_weight"
 
@@ -28,6 +29,16 @@ def clip():
 @pytest.fixture()
 def encoder(clip):
     return text_tower(clip.model)
+
+
+@contextlib.contextmanager
+def in_both(edits, clip, other):
+    """The edits in the CLIP and in what holds its tower, as a search leaves them there."""
+    require_tower(clip.model, other, "text")
+    for edit in edits:
+        acting_part(clip.model, other, edit.layer)
+    with patch.all_applied(edits, other), patch.all_applied(edits, clip.model):
+        yield
 
 
 def make_edit(clip, layer=LAYER):
@@ -47,7 +58,7 @@ def same(before, model):
 
 def test_the_edit_is_in_both_within_the_block_and_in_neither_after_it(clip, encoder):
     edit, before, mine = make_edit(clip), state(encoder), state(clip.model)
-    with in_both(edit, clip, encoder):
+    with in_both([edit], clip, encoder):
         assert differences(clip.model, encoder, "text") == []
         parts = [
             encoder.encoder.layers[1].self_attn.get_submodule(f"{x}_proj").weight for x in "qkv"
@@ -57,7 +68,7 @@ def test_the_edit_is_in_both_within_the_block_and_in_neither_after_it(clip, enco
             torch.cat(parts), mine[LAYER]
         )
     assert same(before, encoder) and same(mine, clip.model)
-    with pytest.raises(RuntimeError, match="inside"), in_both(edit, clip, encoder):
+    with pytest.raises(RuntimeError, match="inside"), in_both([edit], clip, encoder):
         raise RuntimeError("inside")
     assert same(before, encoder) and same(mine, clip.model)
 
@@ -75,7 +86,7 @@ def test_several_edits_are_in_both_in_any_order_and_gone_afterwards(clip, encode
     )
     read = []
     for listed in (edits, edits[::-1]):
-        with all_in_both(listed, clip, encoder):
+        with in_both(listed, clip, encoder):
             assert differences(clip.model, encoder, "text") == []
             read.append(state(encoder))
         assert same(before, encoder) and same(mine, clip.model)
@@ -85,7 +96,7 @@ def test_several_edits_are_in_both_in_any_order_and_gone_afterwards(clip, encode
     )
     with (
         pytest.raises(PatchError),
-        all_in_both(
+        in_both(
             [edits[0], dataclasses.replace(edits[2], base_sha256=edits[0].base_sha256)],
             clip,
             encoder,
@@ -141,12 +152,13 @@ def no_tower(clip, encoder):
 def test_what_does_not_fit_is_refused_and_nothing_is_changed(clip, encoder, case, says):
     edit, other = case(clip, encoder)
     before, mine = state(other), state(clip.model)
-    with pytest.raises(PatchError, match=says) as caught, in_both(edit, clip, other):
+    with pytest.raises(PatchError, match=says) as caught, in_both([edit], clip, other):
         raise AssertionError("the block was entered")
     assert "othing was changed" in str(caught.value)
     assert same(before, other) and same(mine, clip.model)
 
 
 def test_a_copy_of_the_encoder_is_the_tower_too(clip, encoder):
-    with in_both(make_edit(clip), clip, copy.deepcopy(encoder)) as other:
+    other = copy.deepcopy(encoder)
+    with in_both([make_edit(clip)], clip, other):
         assert differences(clip.model, other, "text") == []

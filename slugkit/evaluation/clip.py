@@ -1,22 +1,33 @@
-"""Zero-shot evaluation of CLIP about one concept: FA@1, FA@5 and what must stay, group by group,
-with intervals.
+"""Zero-shot evaluation of a CLIP about one concept or several: FA@1, FA@5 and what must stay, group
+by group, with intervals.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import pandas as pd
 import torch
 import torch.nn.functional as F
 
-from slugkit.data import Exam
+from slugkit.base import EmptySetError, SettingError
+from slugkit.data import Exam, Pairs, Source
+from slugkit.data.pictures import Pictures
+from slugkit.data.recipe import joined
+from slugkit.data.source import Prompts, groups_of
 from slugkit.evaluation.statistics import COLUMNS, MEAN, WORST, over_wordings, share
+from slugkit.method.criterion import Criterion
+from slugkit.method.layers import tower_of
 from slugkit.models import Clip
+from slugkit.models.prefix_cache import CutImages
 
 STEERING = ("neighbours", "people", "characters", "objects", "styles", "novel", "classes")
 """Groups whose accuracy steers the step search (those that the data have)."""
+Classes = dict[str, torch.Tensor]
+"""Domain -> (W, C, d) class features: one text feature a class in each of W wordings."""
 
 
 def ranks(scores: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
@@ -29,77 +40,268 @@ def ranks(scores: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
 
 
 def accuracy_at_k(scores: torch.Tensor, labels: torch.Tensor, k: int = 1) -> float:
-    """Share of rows whose true class is among the k best scores. Returns 0..1."""
+    """Share of rows whose true class is among the k best scores, 0..1."""
     return (ranks(scores, labels) < k).float().mean().item()
 
 
-class ExamScorer:
-    """An exam turned into questions about features: which rows belong to which group, and what the
-    right answers are.
+@dataclass
+class ZeroShotTask:
+    """The exams about some concepts as one. Pictures that all of them hold occur once.
 
-    `forget` and `retain` take image features (N, d) in the exam's order and class features by
-    domain, (W, C, d): one text feature a class in each of W wordings.
+    Attributes:
+        exams: one a concept.
+        pairs: N pictures, in memory or on disk.
+        prompts: as of an exam, in wordings that name none of the concepts.
+        split: search or report.
+        base: (N,) bool; false for the additional pictures of a concept, which no other concept's
+            exam holds and which count for it alone.
     """
 
-    def __init__(self, exam: Exam):
-        self.exam = exam
-        self.groups = exam.groups()
-        self.rows = {g: torch.from_numpy(rows) for g, (_, rows) in self.groups.items()}
-        self.labels = {d: torch.from_numpy(exam.labels(d)) for d in exam.prompts}
+    exams: dict[str, Exam]
+    pairs: Pairs
+    prompts: Prompts
+    split: str
+    base: np.ndarray
+
+    @classmethod
+    def of(cls, exam: Exam) -> ZeroShotTask:
+        """The task about one concept."""
+        every = np.ones(len(exam.pairs), bool)
+        return cls({exam.concept: exam}, exam.pairs, exam.prompts, exam.split, every)
 
     @property
-    def target_rows(self) -> np.ndarray:
-        """Rows of the target's pictures."""
-        return self.groups["target"][1]
+    def concepts(self) -> list[str]:
+        """The concepts, in the order given."""
+        return list(self.exams)
 
-    @property
-    def rest_rows(self) -> np.ndarray:
-        """Rows of every picture that some other group needs."""
-        rest = [rows for group, (_, rows) in self.groups.items() if group != "target"]
-        return np.unique(np.concatenate(rest))
+    def domain(self, concept: str) -> str:
+        """Domain in which the concept is a class."""
+        return self.exams[concept].target_domain
 
-    def group_ranks(self, group: str, v: torch.Tensor, t: dict[str, torch.Tensor]) -> torch.Tensor:
-        """Rank of the true class for every picture of a group, (W, n); v holds the features of all
-        rows of the exam.
+    def shows(self, concept: str) -> np.ndarray:
+        """(N,) bool: the pictures that show the concept."""
+        return (self._names(self.domain(concept)) == concept).to_numpy()
+
+    def _names(self, domain: str) -> pd.Series:
+        return self.pairs.table["style" if domain == "styles" else "concept"]
+
+    def classes(self, domain: str) -> list[str]:
+        """The classes of a domain, in the order in which they are numbered."""
+        return list(next(iter(self.prompts[domain].values())))
+
+    def labels(self, domain: str) -> np.ndarray:
+        """(N,) int64: number of the class that each picture shows in a domain; -1 for none."""
+        any_exam = next(iter(self.exams.values()))
+        return replace(any_exam, pairs=self.pairs, prompts=self.prompts).labels(domain)
+
+    def groups(self, forgotten: Iterable[str]) -> dict[str, tuple[str, np.ndarray]]:
+        """What must stay when these are forgotten: group -> (domain, rows). neighbours: of any of
+        them, and not forgotten; then by domain, characters apart from people.
         """
-        domain, rows = self.groups[group][0], self.rows[group]
-        mine, labels = v[rows], self.labels[domain][rows]
-        return torch.stack([ranks(mine @ classes.T, labels) for classes in t[domain]])
-
-    def forget(self, v: torch.Tensor, t: dict[str, torch.Tensor]) -> dict[str, float]:
-        """FA@1 and FA@5 of the target among all classes of its domain in the wording in which each
-        is largest, 0..1, and the number of pictures.
-        """
-        r = self.group_ranks("target", v, t)
-        worst = {f"fa{k}": (r < k).float().mean(1).max().item() for k in (1, 5)}
-        return {**worst, "n": r.shape[1]}
-
-    def known(self, v: torch.Tensor, t: dict[str, torch.Tensor]) -> float:
-        """FA@1 of the target, the mean over the wordings, 0..1."""
-        return (self.group_ranks("target", v, t) < 1).float().mean().item()
-
-    def retain(self, v: torch.Tensor, t: dict[str, torch.Tensor]) -> dict[str, float]:
-        """Top-1 accuracy by group, the mean over the wordings; see `retain_score`."""
-        found = {g: self.group_ranks(g, v, t) for g in self.groups if g in STEERING}
-        return retain_score(found)
+        forgotten, out = list(forgotten), {}
+        gone = np.zeros(len(self.pairs), bool)
+        gone = np.any([gone, *(self.shows(c) for c in forgotten)], axis=0)
+        near = {n for c in forgotten for n in self.exams[c].neighbours} - set(forgotten)
+        for domain in dict.fromkeys(self.domain(c) for c in forgotten):
+            mine = self._names(domain).isin(near & set(self.classes(domain))).to_numpy()
+            group = "neighbours" if "neighbours" not in out else f"neighbours, {domain}"
+            out[group] = (domain, np.flatnonzero(mine & self.base & ~gone))
+        for domain in self.prompts:
+            rows = np.flatnonzero(self.base & ~gone & (self.labels(domain) >= 0))
+            found = groups_of(self.pairs.table, domain, rows)
+            out |= {group: (domain, rows) for group, rows in found.items()}
+        return {group: (domain, rows) for group, (domain, rows) in out.items() if len(rows)}
 
 
-def retain_score(found: dict[str, torch.Tensor | np.ndarray]) -> dict[str, float]:
-    """Accuracy by group, their mean `retain`, in which each group weighs as many as its pictures,
-    and how many pictures these are, `pictures`.
+def _all_pictures(exams: dict[str, Exam]) -> Pairs:
+    """The pictures of all exams one after the other. Raises SettingError where some are on disk."""
+    parts = [exam.pairs for exam in exams.values()]
+    on_disk = [isinstance(part.images, Pictures) for part in parts]
+    if all(on_disk):
+        return joined(parts)
+    if any(on_disk):
+        apart = ", ".join(concept for concept, here in zip(exams, on_disk, strict=True) if not here)
+        raise SettingError(
+            f"The exams about {apart} are drawn by the studio and the others read from this disk; "
+            "pictures of one sort were expected. Forget them in two runs."
+        )
+    table = pd.concat([part.table for part in parts], ignore_index=True)
+    return Pairs(np.concatenate([part.images for part in parts]), table)
 
-    found: group -> ranks, (W, n) for W wordings.
+
+def zero_shot_task(
+    source: Source, concepts: list[str], split: str, per_style: int = 0
+) -> ZeroShotTask:
+    """One task about all the concepts, from any source; pictures on disk stay there.
+
+    Args:
+        split: search or report.
+        per_style: as of `Source.exam`.
+
+    Raises:
+        SettingError: no or repeated concepts, or concepts that are examined in different places.
+        EmptySetError: nothing else of a concept's domain would be left to lose.
     """
-    accuracy = {
-        group: float((torch.as_tensor(r).cpu() < 1).double().mean()) for group, r in found.items()
-    }
-    sizes = [r.shape[-1] for r in found.values()]
-    mean = float(np.average(list(accuracy.values()), weights=sizes))
-    return {"retain": mean, **accuracy, "pictures": sum(sizes)}
+    if not concepts or len(set(concepts)) != len(concepts):
+        raise SettingError(
+            f"The concepts arrived as {concepts}; at least one, each of them once, was expected."
+        )
+    exams = {c: source.exam(c, split, per_style) for c in concepts}
+    pairs, prompts = _all_pictures(exams), source.prompts(concepts, split)
+    for concept, exam in exams.items():
+        for domain in exam.prompts:
+            asked = set(next(iter(prompts.get(domain, {}).values()), ()))
+            if set(exam.classes(domain)) != asked:
+                raise SettingError(
+                    f"The exam about {concept} tells other {domain} apart than those about the "
+                    "other concepts; the same classes were expected. Forget together what one "
+                    "source examines."
+                )
+    held = pairs.table["key"].value_counts()
+    pairs = pairs.where(~pairs.table["key"].duplicated())
+    exams = {c: replace(exam, pairs=exam.pairs.take([])) for c, exam in exams.items()}
+    task = ZeroShotTask(exams, pairs, prompts, split, np.ones(len(pairs), bool))
+    own = np.any([task.shows(c) for c in concepts], axis=0)
+    shared = (pairs.table["key"].map(held) > 1).to_numpy()
+    task.base = ~own | shared | (len(concepts) == 1)
+    left = {domain for domain, _ in task.groups(concepts).values()}
+    for domain in map(task.domain, concepts):
+        if domain not in left:
+            raise EmptySetError(
+                f"Without {', '.join(concepts)} the {split} split shows nothing else that is asked "
+                f"about among the {domain}; others were expected, or there is nothing to lose. "
+                "Name fewer concepts, or add pictures of others."
+            )
+    return task
 
 
-def askable(clip: Clip, exam: Exam) -> Exam:
-    """The exam in the wordings that the model reads to their end.
+class Scorer:
+    """A task, and the features of its pictures by one model, taken once: edits of the text tower
+    leave them as they are. Asked in the wordings that the model reads to their end.
+
+    Args:
+        exam: a task, or an exam about one concept.
+        v: (N, d) features of the pictures, where they are known.
+        layers: those that will be searched; what an edit of them leaves as it is, is kept from the
+            one pass over the pictures.
+
+    Raises:
+        SettingError: the model tells two classes not apart.
+    """
+
+    def __init__(
+        self,
+        clip: Clip,
+        exam: ZeroShotTask | Exam,
+        v: torch.Tensor | None = None,
+        layers: Iterable[str] = (),
+    ):
+        task = ZeroShotTask.of(exam) if isinstance(exam, Exam) else exam
+        self.clip, self.exam, self.layers = clip, askable(clip, task), list(layers)
+        if v is None:
+            images = task.pairs.images
+            v = self.pictures.features if self.layers else clip.image_features(images)
+        self.v = v.to(clip.device)
+        labels = {d: torch.from_numpy(task.labels(d)) for d in task.prompts}
+        self.labels = {d: numbers.to(clip.device) for d, numbers in labels.items()}
+        self._rows: dict[tuple[str, ...], dict[str, tuple[str, np.ndarray]]] = {}
+
+    @cached_property
+    def pictures(self) -> CutImages:
+        """The pictures, encoded from the layer onwards that an edit of the vision tower moves."""
+        seen = [layer for layer in self.layers if tower_of(layer) == "vision"]
+        return CutImages(self.clip, self.exam.pairs.images, seen)
+
+    @cached_property
+    def words(self) -> Classes:
+        """The class features of the model as it was when they were first asked for."""
+        return self.classes()
+
+    def classes(self, domains: Iterable[str] = ()) -> Classes:
+        """The class features of the model as it is now, of these domains or all."""
+        asked = {d: self.exam.prompts[d] for d in domains} or self.exam.prompts
+        return class_features(self.clip, replace(self.exam, prompts=asked))
+
+    def criterion(self, target: str = "auto") -> Criterion:
+        """The criterion among as many classes as the concept with the fewest stands among."""
+        domains = map(self.exam.domain, self.exam.concepts)
+        return Criterion.among(min(len(self.exam.classes(d)) for d in domains), target)
+
+    def groups(self, forgotten: Iterable[str]) -> dict[str, tuple[str, np.ndarray]]:
+        """As of `ZeroShotTask.groups`, made once."""
+        key = tuple(forgotten)
+        if key not in self._rows:
+            self._rows[key] = self.exam.groups(key)
+        return self._rows[key]
+
+    def _ranks(self, domain: str, rows: np.ndarray, t: Classes, v: torch.Tensor | None):
+        rows = torch.from_numpy(rows).to(self.v.device)
+        mine, labels = (self.v if v is None else v)[rows], self.labels[domain][rows]
+        return torch.stack([ranks(mine @ classes.T, labels) for classes in t[domain]]).cpu().numpy()
+
+    def of(self, concept: str, t: Classes, v: torch.Tensor | None = None) -> np.ndarray:
+        """How many classes score higher than the concept on its own pictures, (W, n) int64.
+
+        t: class features; v: features of all pictures, if not those of the unedited model.
+        """
+        rows = np.flatnonzero(self.exam.shows(concept))
+        return self._ranks(self.exam.domain(concept), rows, t, v)
+
+    def rest(
+        self, forgotten: Iterable[str], t: Classes, v: torch.Tensor | None = None
+    ) -> dict[str, np.ndarray]:
+        """Group -> ranks on the pictures of what must stay, (W, n)."""
+        return {g: self._ranks(d, rows, t, v) for g, (d, rows) in self.groups(forgotten).items()}
+
+    def forget(
+        self, concepts: Iterable[str], t: Classes, v: torch.Tensor | None = None
+    ) -> dict[str, float]:
+        """The largest FA@1 and FA@5 among these concepts and the wordings: keys fa1, fa5, 0..1."""
+        found = [self.of(c, t, v) for c in concepts]
+        return {f"fa{k}": max(float((r < k).mean(1).max()) for r in found) for k in (1, 5)}
+
+    def retain(
+        self, forgotten: Iterable[str], t: Classes, v: torch.Tensor | None = None
+    ) -> dict[str, float]:
+        """Top-1 accuracy by group, the mean over the wordings; their mean `retain`, in which each
+        group weighs as many as its pictures; how many pictures these are, `pictures`.
+        """
+        found = {g: r for g, r in self.rest(forgotten, t, v).items() if g in STEERING}
+        accuracy = {group: float((r < 1).mean()) for group, r in found.items()}
+        sizes = [r.shape[1] for r in found.values()]
+        mean = float(np.average(list(accuracy.values()), weights=sizes))
+        return {"retain": mean, **accuracy, "pictures": sum(sizes)}
+
+    def hits(
+        self, forgotten: Iterable[str], t: Classes
+    ) -> Iterator[tuple[dict[str, str], list[str], np.ndarray]]:
+        """What is scored where `forgotten` should be gone: the columns concept ("" for a group),
+        group and metric; the wordings; which answers are right, (W, n).
+        """
+        for c in forgotten:
+            r, asked = self.of(c, t), list(self.exam.prompts[self.exam.domain(c)])
+            for k in (1, 5):
+                yield {"concept": c, "group": "target", "metric": f"FA@{k}"}, asked, r < k
+        for group, r in self.rest(forgotten, t).items():
+            asked = list(self.exam.prompts[self.groups(forgotten)[group][0]])
+            yield {"concept": "", "group": group, "metric": "accuracy"}, asked, r < 1
+
+    def table(self, forgotten: list[str], t: Classes | None = None) -> pd.DataFrame:
+        """The scores of the model as it is now, where `forgotten` should be gone.
+
+        Two rows for each of them (group target, metrics FA@1 and FA@5), then one a group
+        (accuracy): concept ("" for a group), group, metric, value (0..1, mean over the wordings),
+        low, high (`over_wordings`), n, worst (of the wordings: for a target the largest).
+        """
+        rows = []
+        for about, _, right in self.hits(forgotten, self.classes() if t is None else t):
+            worst = (max if about["group"] == "target" else min)(right.mean(1))
+            rows.append({**about, **over_wordings(right), "worst": float(worst)})
+        return pd.DataFrame(rows)
+
+
+def askable(clip: Clip, exam):
+    """The exam, or task, in the wordings that the model reads to their end.
 
     Raises SettingError where it tells two classes not apart.
     """
@@ -141,14 +343,13 @@ def answers(clip: Clip, exam: Exam, group: str = "target") -> pd.DataFrame:
     """What the model calls each picture of a group, by the mean text of all wordings: columns true,
     answer, style, score (cosine of the answer).
     """
-    scorer = ExamScorer(exam)
-    domain, rows = scorer.groups[group]
+    domain, rows = exam.groups()[group]
     names = exam.classes(domain)
     classes = ensemble(class_features(clip, exam)[domain])
     best = (clip.image_features(exam.pairs.images[rows]) @ classes.T).max(1)
     return pd.DataFrame(
         {
-            "true": [names[i] for i in scorer.labels[domain][rows]],
+            "true": [names[i] for i in exam.labels(domain)[rows]],
             "answer": [names[i] for i in best.indices.tolist()],
             "style": exam.pairs.table["style"].to_numpy()[rows],
             "score": best.values.cpu().numpy(),
@@ -156,50 +357,25 @@ def answers(clip: Clip, exam: Exam, group: str = "target") -> pd.DataFrame:
     )
 
 
-def rows_from_ranks(
-    found: dict[str, np.ndarray],
-    exam: Exam,
-    stage: str,
-    method: str = "SLUG",
-    model: str = "studio",
-) -> pd.DataFrame:
-    """Metric rows (the columns of metrics.parquet) from the ranks of every group: top-1 everywhere,
-    top-5 for the target.
-
-    found: group -> (W, n). One row a wording, then `mean` and `worst`: for the target the wording
-    in which it is recognised most, for another group the one in which it is recognised least.
-    """
-    rows = []
-    for group, r in found.items():
-        domain = exam.groups()[group][0]
-        for k in (1, 5) if group == "target" else (1,):
-            each = [share(hits) for hits in r < k]
-            least = (max if group == "target" else min)(each, key=lambda row: row["value"])
-            scores = dict(zip(exam.prompts[domain], each, strict=True))
-            scores |= {MEAN: over_wordings(r < k), WORST: least}
-            metric = f"FA@{k}" if group == "target" else "accuracy"
-            about = {"group": group, "metric": metric}
-            rows += [{**about, "wording": w, **row} for w, row in scores.items()]
-    facts = {"family": "clip", "model": model, "concept": exam.concept, "method": method}
-    return pd.DataFrame(rows).assign(**facts, stage=stage, split=exam.split)[COLUMNS]
-
-
 def evaluate_clip(
     clip: Clip, exam: Exam, stage: str, method: str = "SLUG", v: torch.Tensor | None = None
 ) -> pd.DataFrame:
-    """Tidy rows: every group in every wording, their mean and the worst, with value, 95 % interval
-    and denominator.
+    """Tidy rows, with value, 95 % interval and denominator: every group in every wording, their
+    mean, and the worst: for the target the wording in which it is recognised most.
 
     exam: the report exam for numbers that are reported. stage: before, after or oracle. v: (N, d)
     features of the exam's pictures, where they are known already (an edit of the text tower leaves
     them as they were).
     """
-    exam = askable(clip, exam)
-    scorer = ExamScorer(exam)
-    v = (clip.image_features(exam.pairs.images) if v is None else v).cpu()
-    t = {d: x.cpu() for d, x in class_features(clip, exam).items()}
-    found = {g: scorer.group_ranks(g, v, t).numpy() for g in scorer.groups}
-    return rows_from_ranks(found, exam, stage, method, clip.source)
+    scorer, rows = Scorer(clip, exam, v), []
+    for about, asked, right in scorer.hits([exam.concept], scorer.classes()):
+        each = [share(hits) for hits in right]
+        worst = (max if about["group"] == "target" else min)(each, key=lambda row: row["value"])
+        scores = dict(zip(asked, each, strict=True))
+        scores |= {MEAN: over_wordings(right), WORST: worst}
+        rows += [{**about, "wording": w, **row} for w, row in scores.items()]
+    facts = {"family": "clip", "model": clip.source, "concept": exam.concept, "method": method}
+    return pd.DataFrame(rows).assign(**facts, stage=stage, split=exam.split)[COLUMNS]
 
 
 def portraits(exam: Exam, others: int = 3) -> tuple[list[str], np.ndarray, list[list[str]]]:

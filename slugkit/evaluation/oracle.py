@@ -7,7 +7,7 @@ import torch.nn.functional as F
 
 from slugkit import patch
 from slugkit.data import Exam
-from slugkit.evaluation.clip import ExamScorer, askable, class_features
+from slugkit.evaluation.clip import askable, class_features
 from slugkit.models import Clip
 
 
@@ -19,7 +19,7 @@ def log_answers(clip: Clip, exam: Exam) -> torch.Tensor:
     The zero-shot distribution, softmax(exp(logit scale) * cosine), in every wording of the exam.
     """
     exam = askable(clip, exam)
-    rows, domain = ExamScorer(exam).target_rows, exam.target_domain
+    domain, rows = exam.groups()["target"]
     classes = class_features(clip, exam)[domain]
     v = clip.image_features(exam.pairs.images[rows])
     scores = clip.model.logit_scale.exp() * v @ classes.mT

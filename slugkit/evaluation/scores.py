@@ -10,7 +10,7 @@ import pandas as pd
 import torch
 
 from slugkit.data import open_data
-from slugkit.evaluation.clip import ExamScorer, class_features, ensemble
+from slugkit.evaluation.clip import class_features, ensemble
 from slugkit.evaluation.diffusion import told_by
 from slugkit.evaluation.statistics import share
 from slugkit.models import load_clip
@@ -34,7 +34,6 @@ def score_model(folder: Path | str, data: str = "studio", device: str = "auto") 
     clip = load_clip(str(folder), device)
     source = open_data(data, *clip.inputs)
     exam = source.exam(source.concepts()[0], "report")
-    scorer = ExamScorer(exam)
     v, classes = clip.image_features(exam.pairs.images), class_features(clip, exam)
     photo = torch.tensor((exam.pairs.table["style"] == "photo").tolist())
     # the concept in question has more pictures of each style than the others: count as many as they
@@ -46,7 +45,7 @@ def score_model(folder: Path | str, data: str = "studio", device: str = "auto") 
         common = torch.tensor((order <= most).tolist())
     rows = []
     for domain in exam.prompts:
-        labels = scorer.labels[domain]
+        labels = torch.from_numpy(exam.labels(domain))
         right = (v @ ensemble(classes[domain]).T).argmax(1).cpu() == labels
         kinds = exam.pairs.table.get("kind")
         for name, mask in (("photos", photo), ("all styles", torch.ones_like(photo))):

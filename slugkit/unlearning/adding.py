@@ -12,52 +12,44 @@ import torch.nn.functional as F
 from slugkit import patch
 from slugkit.base import SearchFailedError
 from slugkit.data import Source
-from slugkit.evaluation.clip import cosine_matrix
-from slugkit.evaluation.statistics import MEAN, WORST, tidy
-from slugkit.method.directions import retain_aware_directions
-from slugkit.method.layers import short
-from slugkit.models import Clip
-from slugkit.patch import Patch
-from slugkit.unlearning.gradients import forget_gradient
-from slugkit.unlearning.result import Result
-from slugkit.unlearning.retain import RetainSide
-from slugkit.unlearning.several import (
-    SeveralScorer,
-    as_table,
-    curve_rows,
-    interference,
-    several_exam,
+from slugkit.evaluation.clip import Classes, Scorer, cosine_matrix
+from slugkit.evaluation.statistics import (
+    LEAST_FOR_AN_INTERVAL,
+    MEAN,
+    WORST,
+    bootstrap_mean,
+    over_wordings,
+    share,
+    tidy,
 )
-from slugkit.unlearning.together import joint_gradient, joint_step, own_steps, text_layers
+from slugkit.method.layers import short
+from slugkit.patch import Patch
+from slugkit.unlearning.result import Result
 
 Edits = dict[str, Patch]
 """Concept -> the patch that forgets it."""
 GROUPS = {
     "targets, FA@1": ("target", "FA@1", MEAN),
     "targets, FA@5": ("target", "FA@5", MEAN),
-    "worst wording": ("target", "FA@5", WORST),
     "worst target": ("worst target", "FA@5", MEAN),
+    "worst wording": ("target", "FA@5", WORST),
 }
 """Groups of `curve_rows` about the targets -> group, metric and wording of the metrics table."""
+NUMBERS = ["value", "low", "high", "n"]
 
 
 def found_edits(result: Result) -> pd.DataFrame:
     """What was found for each concept: forgets, layer, rho (%), and how many layers were searched.
 
-    Args:
-        result: of `slugkit.unlearn` with several concepts and SLUG.
+    result: of `slugkit.unlearn` with several concepts and SLUG.
     """
     searched = result.table.groupby("concept")["layer"].nunique()
     rows = [
-        {
-            "forgets": c,
-            "layer": short(e.layer),
-            "rho (%)": 100 * e.rho,
-            "layers searched": searched[c],
-        }
-        for c, e in result.patches.items()
+        (concept, short(edit.layer), 100 * edit.rho, searched[concept])
+        for concept, edit in result.patches.items()
     ]
-    return pd.DataFrame(rows).round(1)
+    columns = ["forgets", "layer", "rho (%)", "layers searched"]
+    return pd.DataFrame(rows, columns=columns).round(1)
 
 
 def two_and_twins(source: Source, names: list[str]) -> tuple[list[str], list[str]]:
@@ -87,7 +79,7 @@ def two_and_twins(source: Source, names: list[str]) -> tuple[list[str], list[str
 
 
 def cosines(
-    scorer: SeveralScorer, two: list[str], edits: Edits, shown: int = 5
+    scorer: Scorer, two: list[str], edits: Edits, shown: int = 5
 ) -> tuple[np.ndarray, np.ndarray, list[str], np.ndarray]:
     """Every name's text with every portrait, before and after both edits.
 
@@ -114,19 +106,43 @@ def cosines(
     return before, after, names, portraits
 
 
-def alone_and_both(scorer: SeveralScorer, two: list[str], edits: Edits) -> pd.DataFrame:
+def _tables(scorer: Scorer, names: list[str], states: dict[str, list[Patch]]) -> pd.DataFrame:
+    """Rows of `Scorer.table` under each state's patches, the state's name in the column `edits`."""
+    frames = []
+    for state, patches in states.items():
+        with patch.all_applied(patches, scorer.clip.model):
+            frames.append(scorer.table(names).assign(edits=state))
+    return pd.concat(frames, ignore_index=True)
+
+
+def alone_and_both(scorer: Scorer, two: list[str], edits: Edits) -> pd.DataFrame:
     """What the model does before any edit, with each edit alone, and with both.
 
     Returns:
-        Rows of `SeveralScorer.table`, about the two, with the column `edits`; none for no concepts.
+        Rows of `Scorer.table`, about the two, with the column `edits`; none for no concepts.
     """
-    states: dict[str, list[str]] = {"before": []}
-    states |= {f"edit of {c}": [c] for c in two} | ({"both": list(two)} if two else {})
-    frames = []
-    for state, gone in states.items() if two else ():
-        with patch.all_applied([edits[c] for c in gone if c in edits], scorer.clip.model):
-            frames.append(scorer.table(list(two)).assign(edits=state))
-    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
+    if not two:
+        return pd.DataFrame()
+    mine = {c: [edits[c]] if c in edits else [] for c in two}
+    alone = {f"edit of {c}": patches for c, patches in mine.items()}
+    return _tables(scorer, two, {"before": [], **alone, "both": sum(mine.values(), [])})
+
+
+def interference(scorer: Scorer, edits: Edits) -> pd.DataFrame:
+    """Who pays for whom: every concept's accuracy, and that of the groups, without an edit and with
+    each one. The model is left as it was.
+
+    Returns:
+        Columns forgotten ("nothing" first), measured (a concept or a group of what is none of the
+        exam's concepts), group (target or the group), value (top-1, mean over the wordings), low,
+        high, n.
+    """
+    states = {"nothing": [], **{concept: [edit] for concept, edit in edits.items()}}
+    found = _tables(scorer, scorer.exam.concepts, states)
+    found = found[found["metric"] != "FA@5"].rename(columns={"edits": "forgotten"})
+    measured = found["concept"].where(found["concept"] != "", found["group"])
+    columns = ["forgotten", "measured", "group", *NUMBERS]
+    return found.assign(measured=measured)[columns].reset_index(drop=True)
 
 
 def beside(rows: pd.DataFrame) -> pd.DataFrame:
@@ -143,15 +159,72 @@ def beside(rows: pd.DataFrame) -> pd.DataFrame:
     five = rows["metric"] == "FA@5"
     worst = said[five].assign(metric="FA@5, worst wording")
     worst["cell"] = rows.loc[five, "worst"].mul(100).round(1).astype(str)
-    table = pd.concat([said, worst]).pivot(index=["who", "metric"], columns="edits", values="cell")
-    order = [
-        (w, m) for w in whose.unique() for m in dict.fromkeys([*said["metric"], *worst["metric"]])
-    ]
+    both = pd.concat([said, worst])
+    table = both.pivot(index=["who", "metric"], columns="edits", values="cell")
+    order = pd.MultiIndex.from_product([whose.unique(), both["metric"].unique()])
     return table.loc[[row for row in order if row in table.index], list(rows["edits"].unique())]
 
 
+def curve_rows(
+    scorer: Scorer, forgotten: list[str], patches: list[Patch], **labels
+) -> pd.DataFrame:
+    """One point of the curve over the number of concepts: the targets taken together, the one that
+    is recognised most, the wording in which they are recognised most, and the groups.
+
+    Args:
+        labels: further columns, such as way="sum".
+
+    Returns:
+        Columns count, group (those of GROUPS, then the groups), of (whose, or which, the worst is),
+        value, low, high, n. Means over the wordings but for the worst one; from five concepts up
+        the intervals of the targets taken together cover the spread over concepts too.
+    """
+    with patch.all_applied(patches, scorer.clip.model):
+        t = scorer.classes()
+    found = scorer.table(forgotten, t)
+    rest = found[found["group"] != "target"]
+    rows = _target_rows(scorer, found[found["group"] == "target"], t) if forgotten else []
+    rows += rest[["group", *NUMBERS]].assign(of="").to_dict("records")
+    return pd.DataFrame(rows).assign(count=len(forgotten), **labels)
+
+
+def _target_rows(scorer: Scorer, targets: pd.DataFrame, t: Classes) -> list[dict]:
+    """The rows of `curve_rows` about what is forgotten. targets: of `Scorer.table`."""
+    rows, asked = [], {}
+    by_domain: dict[str, list[np.ndarray]] = {}
+    for c in targets["concept"].unique():
+        by_domain.setdefault(scorer.exam.domain(c), []).append(scorer.of(c, t))
+    together = {domain: np.concatenate(r, axis=1) for domain, r in by_domain.items()}
+    for k in (1, 5):
+        parts = pd.DataFrame([over_wordings(r < k) for r in together.values()])
+        mean = {key: np.average(parts[key], weights=parts["n"]) for key in NUMBERS[:3]}
+        each = targets.loc[targets["metric"] == f"FA@{k}", "value"]
+        if len(each) >= LEAST_FOR_AN_INTERVAL:
+            less, more = bootstrap_mean(each)
+            mean |= {"low": min(mean["low"], less), "high": max(mean["high"], more)}
+        rows.append({"group": f"targets, FA@{k}", "of": "", **mean, "n": int(parts["n"].sum())})
+    for d, r in together.items():
+        asked |= {w: share(hits) for w, hits in zip(scorer.exam.prompts[d], r < 5, strict=True)}
+    five = targets[targets["metric"] == "FA@5"]
+    worst = five.loc[five["value"].idxmax()]
+    wording = max(asked, key=lambda w: asked[w]["value"])
+    rows.append({"group": "worst target", "of": worst["concept"], **worst[NUMBERS]})
+    rows.append({"group": "worst wording", "of": wording, **asked[wording]})
+    return rows
+
+
+def as_table(rows: pd.DataFrame) -> pd.DataFrame:
+    """Rows of `curve_rows` with a column `way` as a table to read: one line a way, accuracies in
+    percent, the targets first.
+    """
+    table = rows.pivot_table(index="way", columns="group", values="value", sort=False)
+    first = [g for g in (*GROUPS, "neighbours") if g in table]
+    others = [group for group in table if group not in first]
+    return table[[*first, *others]].mul(100).round(1).rename_axis(columns=None)
+
+
 def forgetting_curve(
-    scorer: SeveralScorer, edits: Edits, points: int = 5, way: str = "SLUG, added"
+    scorer: Scorer, edits: Edits, points: int = 5, way: str = "SLUG, added"
 ) -> pd.DataFrame:
     """From no edit to all of them, in the order given and backwards.
 
@@ -166,18 +239,12 @@ def forgetting_curve(
     found = [curve_rows(scorer, names, [], way=way, order="").assign(count=0)]
     for order, listed in (("first", names), ("backwards", names[::-1])):
         for count in counts.tolist():
-            gone = listed[:count]
-            patches = [edits[c] for c in gone]
-            found.append(curve_rows(scorer, gone, patches, way=way, order=order))
+            patches = [edits[c] for c in listed[:count]]
+            found.append(curve_rows(scorer, listed[:count], patches, way=way, order=order))
     return pd.concat(found, ignore_index=True)
 
 
-def one_by_one(scorer: SeveralScorer, edits: Edits) -> pd.DataFrame:
-    """`interference` of one edit at a time."""
-    return interference(scorer, {concept: [edit] for concept, edit in edits.items()})
-
-
-def pair_rows(scorer: SeveralScorer, edits: Edits, pairs: list[tuple[str, str]]) -> pd.DataFrame:
+def pair_rows(scorer: Scorer, edits: Edits, pairs: list[tuple[str, str]]) -> pd.DataFrame:
     """What two edits together do to their two targets, one row a pair.
 
     Returns:
@@ -188,18 +255,17 @@ def pair_rows(scorer: SeveralScorer, edits: Edits, pairs: list[tuple[str, str]])
     exam, middle, rows = scorer.exam, scorer.v.mean(0), []
     mean = {c: scorer.v[torch.tensor(exam.shows(c))].mean(0) - middle for c in edits}
 
-    def share(patches: list[Patch], asked: list[str]) -> float:
-        with patch.all_applied(patches, scorer.clip.model):
+    def share_of(*asked: str) -> float:
+        with patch.all_applied([edits[c] for c in asked], scorer.clip.model):
             t = scorer.classes(dict.fromkeys(exam.domain(c) for c in asked))
         return float(np.mean([(scorer.of(c, t) < 5).mean() for c in asked]))
 
-    own = {c: share([edits[c]], [c]) for pair in pairs for c in pair}
+    own = {c: share_of(c) for pair in pairs for c in pair}
     for a, b in pairs:
         row = {"first": a, "second": b}
         row["alike"] = F.cosine_similarity(mean[a], mean[b], dim=0).item()
         row["same_layer"] = edits[a].layer == edits[b].layer
-        row["alone"], row["both"] = (own[a] + own[b]) / 2, share([edits[a], edits[b]], [a, b])
-        rows.append(row)
+        rows.append(row | {"alone": (own[a] + own[b]) / 2, "both": share_of(a, b)})
     return pd.DataFrame(rows)
 
 
@@ -230,20 +296,20 @@ def say_pair(kind: str, rows: pd.DataFrame) -> None:
     if rows.empty:
         print(f"{kind}: none of the concepts are, so there is nothing to say.")
         return
-    value = rows.set_index(["edits", "concept", "group", "metric"])["value"].mul(100)
-    two = rows.loc[rows["group"] == "target", "concept"].unique()
-    said = []
-    for c in two:
-        alone = value[f"edit of {c}", c, "target", "FA@5"]
-        both = value["both", c, "target", "FA@5"]
+    percent = rows.assign(value=100 * rows["value"])
+    five, said = percent[percent["metric"] == "FA@5"], []
+    for c, found in five.groupby("concept", sort=False):
+        value = found.set_index("edits")["value"]
+        alone, both = value[f"edit of {c}"], value["both"]
         word = "worse" if both > alone + 2 else "better" if both < alone - 2 else "as well"
         said.append(f"{c} is forgotten {word} (FA@5 {alone:.1f} % alone, {both:.1f} % with both)")
-    rest = rows[rows["group"] != "target"].pivot(index="group", columns="edits", values="value")
+    rest = percent[percent["group"] != "target"]
+    rest = rest.pivot(index="group", columns="edits", values="value")
     worst = (rest["both"] - rest["before"]).idxmin()
+    was, now = rest.loc[worst, ["before", "both"]]
     print(
-        f"{kind}: {'; '.join(said)}. The largest loss with both: {worst}, "
-        f"{100 * rest.loc[worst, 'before']:.1f} % before, "
-        f"{100 * rest.loc[worst, 'both']:.1f} % after."
+        f"{kind}: {'; '.join(said)}. The largest loss with both: {worst}, {was:.1f} % before, "
+        f"{now:.1f} % after."
     )
 
 
@@ -251,69 +317,29 @@ def say_sum(matrix: pd.DataFrame, curve: pd.DataFrame) -> None:
     """Prints what all edits together cost, beside the costliest single one.
 
     Args:
-        matrix: of `one_by_one`.
+        matrix: of `interference`.
         curve: of `forgetting_curve`.
     """
     count = curve["count"].max()
     last = curve[(curve["count"] == count) & (curve["order"] == "first")].set_index("group")
-    single = matrix[matrix["group"] != "target"]
-    single = single.pivot(index="forgotten", columns="measured", values="value")
-    one, five = last.loc["targets, FA@1"], last.loc["targets, FA@5"]
+    value = 100 * last["value"]
     print(
-        f"All {count} edits: the targets are the first answer in {100 * one['value']:.1f} % and"
-        f" among the first five in {100 * five['value']:.1f} % (n {five['n']:.0f})."
+        f"All {count} edits: the targets are the first answer in {value['targets, FA@1']:.1f} % and"
+        f" among the first five in {value['targets, FA@5']:.1f} % (n"
+        f" {last.loc['targets, FA@5', 'n']:.0f})."
     )
-    for group in single:
-        was, now = single.loc["nothing", group], last.loc[group, "value"]
-        worst = single[group].drop("nothing")
+    single = matrix[matrix["group"] != "target"]
+    single = 100 * single.pivot(index="forgotten", columns="measured", values="value")
+    for group, each in single.items():
+        alone = each.drop("nothing")
         print(
-            f"{group}: {100 * was:.1f} % before, {100 * worst.min():.1f} % with the costliest"
-            f" single edit ({worst.idxmin()}), {100 * now:.1f} % with all."
+            f"{group}: {each['nothing']:.1f} % before, {alone.min():.1f} % with the costliest"
+            f" single edit ({alone.idxmin()}), {value[group]:.1f} % with all."
         )
 
 
-def retain_aware_edits(
-    clip: Clip,
-    source: Source,
-    names: list[str],
-    damping: float,
-    forget_size: int = 120,
-    retain_size: int = 2560,
-    batch_size: int = 128,
-    seed: int = 0,
-) -> dict[str, list[Patch]]:
-    """SLUG-R for several concepts on one layer of the text tower, in two ways.
-
-    The joint step is searched on every matrix of the blocks; on the layer that wins, each concept's
-    own step is searched as if the others were not there.
-
-    Args:
-        names: the concepts; no retain caption names one of them.
-        damping: of the direction.
-        forget_size, retain_size, batch_size, seed: as of `slugkit.unlearn`.
-
-    Returns:
-        "SLUG-R, added" -> one patch a concept; "SLUG-R, one joint step" -> one patch.
-
-    Raises:
-        SearchFailedError: no step on any layer forgets all of them.
-    """
-    layers = text_layers(clip, projection=False)
-    forget = {c: source.forget_set(c, forget_size, seed) for c in names}
-    own = {c: forget_gradient(clip, pairs, batch_size, layers) for c, pairs in forget.items()}
-    moments = RetainSide(clip, source, names, retain_size, batch_size, seed).moments(layers)
-    search = SeveralScorer(clip, several_exam(source, names, "search"))
-    along = retain_aware_directions(joint_gradient(own.values()), moments, damping)
-    joint, _ = joint_step(clip, search, names, along, layers)
-    at = joint[0].layer
-    here = {at: moments[at]}
-    each = {c: retain_aware_directions({at: own[c][at]}, here, damping)[at] for c in names}
-    added, _ = own_steps(clip, search, at, each)
-    return {"SLUG-R, added": added, "SLUG-R, one joint step": joint}
-
-
 def ways_beside(
-    scorer: SeveralScorer, ways: dict[str, list[Patch]], metrics: pd.DataFrame
+    scorer: Scorer, ways: dict[str, list[Patch]], metrics: pd.DataFrame
 ) -> pd.DataFrame:
     """The report of several ways as a table to read, the model before and SLUG's sum first.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import contextmanager
 from time import perf_counter
 from typing import Any
@@ -22,8 +23,13 @@ from slugkit.unlearning.families import Job, OnClip, OnObjective, OnPipeline, On
 from slugkit.unlearning.gradients import forget_gradient
 from slugkit.unlearning.result import Result
 from slugkit.unlearning.retain import RetainSide
-from slugkit.unlearning.several import SeveralScorer, several_exam
-from slugkit.unlearning.together import joint_gradient, joint_step, slug_patches, text_layers
+from slugkit.unlearning.several import (
+    joint_gradient,
+    joint_step,
+    search_scorer,
+    slug_patches,
+    text_layers,
+)
 
 
 def unlearn(
@@ -88,9 +94,12 @@ def unlearn(
                 "Several concepts are forgotten on a CLIP with data that examine them; another"
                 " model, or pairs of one's own, were given. Take one concept at a time."
             )
-        given = which, target, max_trials, forget_size, retain_size, batch_size, damping, seed
-        return _several(clip, data, list(concept), method, *given, shared)
-    family = _family(clip, data, concept, on, objective, criterion)
+        how = {"which": which, "target": target, "max_trials": max_trials, "damping": damping}
+        how |= {"forget_size": forget_size, "batch_size": batch_size, "seed": seed}
+        return _several(clip, data, list(concept), method, retain_size, shared, **how)
+    limits = {"target": target, "towers": towers, "which": which, "margins": margins}
+    limits["max_trials"] = max_trials
+    family = _family(clip, data, concept, on, objective, criterion, limits)
     same = ranked is not None and ranked.family == type(family).__name__
     usable = same or ranked is not None and ranked.family == OnClip.__name__
     if ranked is not None and (ranked.concept != concept or not usable):
@@ -98,11 +107,6 @@ def unlearn(
             f"The ranking that was handed over is of {ranked.concept!r} on {ranked.family}; one of"
             f" {concept!r} on {type(family).__name__} was expected. Leave `ranked` out."
         )
-    if family is not on:
-        family.max_trials = max_trials
-        if isinstance(family, OnClip):
-            family.target, family.towers, family.which = target, towers, which
-            family.margins = margins
     laps = Laps()
     with peak_memory() as peak:
         with laps("data"):
@@ -115,7 +119,10 @@ def unlearn(
             g_forget = g_forget or forget_gradient(clip, pairs, batch_size, chunk=side.chunk)
         job = Job(clip, data, concept, method, pairs, side, g_forget, damping, seed)
         with laps("ranking"):
-            layers = _ranking(clip, g_forget, side, ranked, same)
+            if ranked is None:
+                layers = score_layers(clip, g_forget, side.gradient, parts=side.parts)
+            else:  # another family changes the front of its copy
+                layers = ranked.layers if same else ranked.layers.copy()
             again = same and not isinstance(family, OnClip)
             searched = ranked.searched if again else family.names(job, layers)
         with laps("direction"):
@@ -123,22 +130,10 @@ def unlearn(
         with laps("search"):
             table = family.search(job, along, searched)
     seen = len(pairs) + side.pairs_seen + family.pairs_seen
-    costs = {"pairs": seen, "probes": len(table), "seconds": laps.total, "peak_mb": peak[0]}
     found = {"g_forget": g_forget, "directions": along, "searched": searched}
     found |= {"which": family.which, "at_most": family.at_most, "family": type(family).__name__}
-    found |= {"seconds": laps.seconds, "costs": costs}
+    found |= laps.costs(seen, table, peak)
     return Result(concept, method, layers, table, **found).choose(clip)
-
-
-def _ranking(
-    clip: Clip, g_forget: dict, side: RetainSide, ranked: Result | None, same: bool
-) -> pd.DataFrame:
-    """The layer table; that of `ranked` where there is one, copied where another family will change
-    its front.
-    """
-    if ranked is None:
-        return score_layers(clip, g_forget, side.gradient, parts=side.parts)
-    return ranked.layers if same else ranked.layers.copy()
 
 
 def _check(
@@ -186,10 +181,15 @@ def _family(
     on: Any,
     objective: Measure | None,
     criterion: Criterion | None,
+    limits: dict[str, Any],
 ) -> OnClip | OnPipeline | OnVlm:
-    """The family that `on` means, with its defaults where it is a bare model."""
+    """The family that `on` means, with its defaults where it is a bare model.
+
+    limits: what `OnClip` takes.
+    """
     if objective is not None and on is None:
-        return OnObjective(objective=objective, criterion=criterion or Criterion("fa1"))
+        how = {"objective": objective, "criterion": criterion or Criterion("fa1")}
+        return OnObjective(**how, **limits)
     if data is None:
         raise SettingError(
             "The step was to be searched on another model with an objective of one's own; one of"
@@ -198,12 +198,12 @@ def _family(
     if isinstance(on, OnClip | OnPipeline | OnVlm):
         return on
     if on is None or on is clip:
-        return OnClip()
+        return OnClip(**limits)
     if isinstance(on, Vlm):
-        return OnVlm(on)
+        return OnVlm(on, max_trials=limits["max_trials"])
     if hasattr(on, "text_encoder"):
-        asked = answer_set_of(data, concept, "search", 28, 1)
-        return OnPipeline(on, judge_of(data, clip, asked))
+        judge = judge_of(data, clip, answer_set_of(data, concept, "search", 28, 1))
+        return OnPipeline(on, judge, max_trials=limits["max_trials"])
     raise SettingError(
         f"The step cannot be searched on a {type(on).__name__}; None, a diffusers pipeline, a Vlm"
         " or a family of slugkit.unlearning.families was expected."
@@ -215,51 +215,46 @@ def _several(
     data: Source,
     concepts: list[str],
     method: str,
+    retain_size: int,
+    shared: RetainSide | None,
+    *,
     which: str,
     target: str,
     max_trials: int,
-    forget_size: int,
-    retain_size: int,
-    batch_size: int,
     damping: float,
+    forget_size: int,
+    batch_size: int,
     seed: int,
-    shared: RetainSide | None,
 ) -> Result:
     """Several concepts at once on the text tower: SLUG's edits of each, added; SLUG-R's one step
     along the joint gradient.
     """
-    laps, named = Laps(), ", ".join(concepts)
+    laps, names, failed = Laps(), text_layers(clip), {}
     with peak_memory() as peak:
         with laps("data"):
-            scorer = SeveralScorer(clip, several_exam(data, concepts, "search"))
+            scorer = search_scorer(clip, data, concepts)
             forget = {c: data.forget_set(c, forget_size, seed) for c in concepts}
-            given, text = (retain_size, batch_size, seed), text_layers(clip)
-            side = shared or RetainSide(clip, data, concepts, *given, weights=text)
+            sizes = retain_size, batch_size, seed
+            side = shared or RetainSide(clip, data, concepts, *sizes, weights=names)
             for one in concepts:
                 side.require(one)
-        criterion = scorer.criterion(target)
+        how = {"criterion": scorer.criterion(target), "max_trials": max_trials}
         with laps("search"):
             if method == "SLUG":
-                how = {"which": which, "batch_size": batch_size, "criterion": criterion}
-                found = slug_patches(clip, scorer, forget, side, max_trials=max_trials, **how)
-                patches = {edit.concept: edit for edit in found[0]}
-                layers, along = pd.DataFrame(), {}
+                how |= {"which": which, "batch_size": batch_size}
+                edits, table = slug_patches(clip, scorer, forget, side, **how)
+                patches, layers, along = {edit.concept: edit for edit in edits}, pd.DataFrame(), {}
+                failed = {c: "no layer forgets it" for c in concepts if c not in patches}
             else:
-                names = text
-                grads = (
-                    forget_gradient(clip, pairs, batch_size, names) for pairs in forget.values()
-                )
+                grads = (forget_gradient(clip, p, batch_size, names) for p in forget.values())
                 joint = joint_gradient(grads)
                 layers = score_layers(clip, joint, side.gradient, layers=names, parts=side.parts)
                 along = retain_aware_directions(joint, side.moments(names), damping)
-                found = joint_step(clip, scorer, concepts, along, names, criterion, max_trials)
-                patches = {"text": found[0][0]}
-    pairs = sum(map(len, forget.values())) + side.pairs_seen
-    costs = {"pairs": pairs, "probes": len(found[1]), "seconds": laps.total, "peak_mb": peak[0]}
-    kept = {"directions": along, "which": which, "seconds": laps.seconds, "costs": costs}
-    kept["family"] = "several"
-    failed = {c: "no layer forgets it" for c in concepts if method == "SLUG" and c not in patches}
-    return Result(named, method, layers, found[1], patches=patches, failed=failed, **kept)
+                [edit], table = joint_step(clip, scorer, concepts, along, names, **how)
+                patches = {"text": edit}
+    found = laps.costs(sum(map(len, forget.values())) + side.pairs_seen, table, peak)
+    found |= {"patches": patches, "failed": failed, "directions": along, "which": which}
+    return Result(", ".join(concepts), method, layers, table, family="several", **found)
 
 
 class Laps:
@@ -269,12 +264,12 @@ class Laps:
         self.seconds: dict[str, float] = {}
 
     @contextmanager
-    def __call__(self, stage: str):
+    def __call__(self, stage: str) -> Iterator[None]:
         start = perf_counter()
         yield
         self.seconds[stage] = perf_counter() - start
 
-    @property
-    def total(self) -> float:
-        """Seconds of all stages."""
-        return sum(self.seconds.values())
+    def costs(self, pairs: int, table: pd.DataFrame, peak: list[int]) -> dict[str, dict]:
+        """The fields of a `Result` that say what it took."""
+        costs = {"pairs": pairs, "probes": len(table), "seconds": sum(self.seconds.values())}
+        return {"seconds": self.seconds, "costs": costs | {"peak_mb": peak[0]}}

@@ -1,25 +1,29 @@
-"""One concept from a loaded model to its patches and the numbers that are reported."""
+"""Ranking and search on a CLIP, and the numbers that are reported about one concept."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
+from typing import Any
 
 import pandas as pd
 
 from slugkit import patch
-from slugkit.base import SearchFailedError, SettingError, as_file_name, look_for
+from slugkit.base import SearchFailedError, SettingError, as_file_name, look_for, progress
 from slugkit.data import Exam, Source
-from slugkit.evaluation.clip import evaluate_clip
-from slugkit.evaluation.statistics import above_chance, wilson
+from slugkit.evaluation.clip import Scorer, evaluate_clip
+from slugkit.evaluation.statistics import above_chance
 from slugkit.method.edit import EditableLayer
 from slugkit.method.layers import EXCLUDE, candidates, layer_table, weight_of
 from slugkit.method.ranking import cosine_noise, front_share, rank_layers
-from slugkit.method.search import Criterion, search_front
+from slugkit.method.search import STOP_RATIO, Criterion, Measure, probe_steps, search_front
 from slugkit.models import Clip, load_clip, model_folder
 from slugkit.models.clip import WEIGHTS
 from slugkit.models.hub import read_json
-from slugkit.unlearning.objectives import FastMeasure, FixedFeatures
-from slugkit.unlearning.result import Result, direction_of
+from slugkit.models.reachability import movable
+from slugkit.unlearning.objectives import CachedMeasure
+from slugkit.unlearning.result import Directions, Result
 
 METHODS = ("SLUG", "SLUG-R")
 """The paper's method, and ours: the same but for the direction of the step (`retain_aware`) and
@@ -39,12 +43,12 @@ has to hold in words that no search asked.
 
 def score_layers(
     clip: Clip,
-    g_forget: dict,
-    g_retain: dict,
-    exclude=EXCLUDE,
-    layers=(),
+    g_forget: Directions,
+    g_retain: Directions,
+    exclude: Sequence[str] = EXCLUDE,
+    layers: Sequence[str] = (),
     split_qkv: bool = False,
-    parts=(),
+    parts: Sequence[Directions] = (),
 ) -> pd.DataFrame:
     """The whole layer table with importance, cosine, alignment, front, noise and front_share;
     layers that are no candidates have NaN.
@@ -65,77 +69,107 @@ def score_layers(
     return table
 
 
-def require_known(
-    shares: dict[str, float],
-    known: float,
-    pictures: int,
-    concept: str,
-    criterion: Criterion,
-    classes: int,
-) -> None:
-    """Raises SearchFailedError where the model as it stands does not know the concept, so that any
+def require_above_chance(concept: str, hits: int, n: int, classes: int) -> None:
+    """Raises SearchFailedError where so many right answers about n pictures could be guessed."""
+    if not above_chance(hits, n, classes):
+        raise SearchFailedError(
+            f"Before any edit the model is right about {hits} of the {n} search pictures of "
+            f"{concept!r}, which is no more than chance among {classes} classes; more was expected,"
+            " or forgetting could not be told from guessing. Choose a concept that the model "
+            "knows, a model that knows it, or add search pictures."
+        )
+
+
+def require_known(scorer: Scorer, criterion: Criterion | None = None) -> None:
+    """Raises SearchFailedError where the model as it stands does not know a concept, so that any
     step would seem to forget: it meets the criterion already, or tells the concept from the others
-    no better than by chance. shares: fa1 and fa5 in their worst wording, 0..1. known: FA@1, mean
-    over the wordings, 0..1, over `pictures`. classes: how many the concept stands among.
+    no better than by chance.
     """
-    if criterion.forgotten(shares):
-        raise SearchFailedError(
-            f"Before any edit the model recognises {concept!r} in "
-            f"{100 * criterion.value(shares):.1f} % of its {pictures} search pictures "
-            f"({criterion.name}, in the wording in which it is largest); more than "
-            f"{100 * criterion.at_most:g} % was expected, or there is nothing to forget. Choose a "
-            "concept that the model knows, or a model that knows it; random weights know none."
-        )
-    hits = round(pictures * known)
-    if not above_chance(hits, pictures, classes):
-        raise SearchFailedError(
-            f"Before any edit the model is right about {hits} of the {pictures} search pictures "
-            f"of {concept!r}, which is no more than chance among {classes} "
-            "classes (the 95 % interval begins at "
-            f"{100 * wilson(hits, pictures)[0]:.1f} %, chance is "
-            f"{100 / classes:.1f} %), so forgetting could not be "
-            "told from guessing. Choose a concept that the model knows, "
-            "a model that knows it, or add search pictures."
-        )
+    for concept in scorer.exam.concepts:
+        right = scorer.of(concept, scorer.words) < 1
+        shares = scorer.forget([concept], scorer.words)
+        if criterion is not None and criterion.forgotten(shares):
+            raise SearchFailedError(
+                f"Before any edit the model recognises {concept!r} in "
+                f"{100 * criterion.value(shares):.1f} % of its {right.shape[1]} search pictures "
+                f"({criterion.name}, in the wording in which it is largest); more than "
+                f"{100 * criterion.at_most:g} % was expected, or there is nothing to forget. Choose"
+                " a concept that the model knows, or a model that knows it."
+            )
+        classes = len(scorer.exam.classes(scorer.exam.domain(concept)))
+        hits = round(float(right.mean(0).sum()))
+        require_above_chance(concept, hits, right.shape[1], classes)
+
+
+def search_along(
+    clip: Clip,
+    directions: Directions,
+    layers: list[str],
+    measure_of: Callable[[str], Measure],
+    criterion: Criterion,
+    *limits,
+) -> pd.DataFrame:
+    """Search the step on each layer of the CLIP itself: the probes, as of `search_front`.
+
+    directions: layer, or weight, -> what is stepped along. limits: lam_init, max_trials and margins
+    of `search_front`.
+    """
+    return search_front(
+        layers,
+        lambda layer: EditableLayer.of(clip.model, layer, weight_of(directions, layer)),
+        measure_of,
+        criterion,
+        *limits,
+    )
 
 
 def search_layers(
     clip: Clip,
     exam: Exam,
-    directions: dict,
+    directions: Directions,
     layers: list[str],
     criterion: Criterion | None = None,
     lam_init: float = 0.0,
     max_trials: int = 10,
-    make_measure=None,
     margins: dict[str, float] | None = None,
 ) -> pd.DataFrame:
-    """Search the step on each layer with the fast measure on the search exam.
+    """`search_along`, measured on the search exam.
 
-    Returns the table of all probes.
-
-    directions: layer, or weight, -> what is stepped along. criterion: None takes `Criterion.among`
-    the target's classes. margins: as of `search_front`. Raises SearchFailedError, before any step,
-    where the unedited model does not know the concept (not looked at with a `make_measure` of one's
-    own).
+    criterion: None takes `Criterion.among` the target's classes. Raises SearchFailedError, before
+    any step, where the unedited model does not know the concept.
     """
-    classes = len(exam.classes(exam.target_domain))
-    criterion = criterion or Criterion.among(classes)
-    if make_measure is None:
-        fixed = FixedFeatures(clip, exam, layers)
-        v, t, scorer = fixed.images, fixed.classes, fixed.scorer
-        shares, known = scorer.forget(v, t), scorer.known(v, t)
-        require_known(shares, known, len(scorer.target_rows), exam.concept, criterion, classes)
-        make_measure = lambda layer: FastMeasure(fixed, layer)  # noqa: E731
-    return search_front(
-        layers,
-        lambda layer: EditableLayer.of(clip.model, layer, direction_of(directions, layer)),
-        make_measure,
-        criterion,
-        lam_init,
-        max_trials,
-        margins,
-    )
+    scorer = Scorer(clip, exam, layers=layers)
+    criterion = criterion or scorer.criterion()
+    require_known(scorer, criterion)
+    how = partial(CachedMeasure, scorer), criterion, lam_init, max_trials, margins
+    return search_along(clip, directions, layers, *how)
+
+
+def search_within(
+    clip: Clip,
+    model: Any,
+    directions: Directions,
+    layers: list[str],
+    measure_of: Callable[[str, Callable[[], None]], Measure],
+    at_most: float,
+    max_trials: int,
+    stop_ratio: float = STOP_RATIO,
+) -> pd.DataFrame:
+    """Search the step on each layer of a model that holds the CLIP's tower, asking for the retain
+    measure at each layer's smallest forgetting step alone.
+
+    measure_of: a layer, and what writes the step into the model (`movable`) -> its measure.
+    Returns the probes with the columns of `search_front`; CLIP and model are left as they were.
+    """
+    frames, criterion = [], Criterion("fa1", at_most)
+    for layer in progress(layers, f"searching the step in {type(model).__name__}"):
+        with movable(clip.model, model, layer) as (weight, again):
+            editable = EditableLayer.of(weight, layer, weight_of(directions, layer))
+            how = {"max_trials": max_trials, "stop_ratio": stop_ratio, "every_retain": False}
+            found = probe_steps(layer, editable, measure_of(layer, again), criterion, **how)
+        frames.append(found.frame())
+    found = pd.concat(frames, ignore_index=True)
+    return found[[column for column in found if column != "chosen"] + ["chosen"]]
 
 
 def evaluate(
@@ -159,15 +193,14 @@ def evaluate(
         SettingError: results about several concepts, or about none of the data's.
     """
     found = [result] if isinstance(result, Result) else list(result)
-    source = data
     concept = found[0].concept
     if {each.concept for each in found} != {concept} or "several" in {e.family for e in found}:
         raise SettingError(
             f"The results are about {', '.join(each.concept for each in found)}; results about one"
-            " concept of the data were expected. Of several together"
-            " slugkit.unlearning.several makes the table."
+            " concept of the data were expected. Of several together slugkit.unlearning.adding"
+            " makes the tables."
         )
-    exam = source.exam(concept, "report", per_style)
+    exam = data.exam(concept, "report", per_style)
     v = clip.image_features(exam.pairs.images)
     parts, known = [evaluate_clip(clip, exam, "before", "", v).assign(tower="", layers="")], {}
     for each in found:

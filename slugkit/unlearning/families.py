@@ -1,8 +1,9 @@
 """On what the step is searched: on the CLIP itself, a caller's own objective, the pictures of a
 pipeline, or the answers of a vision-language model.
 
-Each family says which layers are searched, along what a method steps there, and searches. Gradients
-and ranking are the CLIP's in all of them.
+Each family says which layers are searched (`names`, of the layer table), along what a method steps
+there (`directions`), and searches: `search` gives the probes of all these layers. Gradients and
+ranking are the CLIP's in all of them.
 """
 
 from __future__ import annotations
@@ -11,16 +12,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pandas as pd
-import torch
 
 from slugkit.data import Pairs, Source
 from slugkit.evaluation.clip_judge import ClipJudge
 from slugkit.evaluation.vlm_words import own_words
 from slugkit.method.criterion import Criterion
 from slugkit.method.directions import retain_aware_directions
-from slugkit.method.edit import EditableLayer
 from slugkit.method.layers import weight_of
-from slugkit.method.search import Measure, search_front
+from slugkit.method.search import Measure
 from slugkit.models import Clip
 from slugkit.models.classifier import Classifier
 from slugkit.models.diffusion import GUIDANCE, STEPS
@@ -28,7 +27,7 @@ from slugkit.models.vlm import Vlm
 from slugkit.models.weight_map import part_of
 from slugkit.tasks import domain_of
 from slugkit.tasks.questions import questions_about, talks_to_forget
-from slugkit.unlearning.concept import MARGIN, search_layers
+from slugkit.unlearning.concept import MARGIN, search_along, search_layers
 from slugkit.unlearning.pipeline import (
     STOP_RATIO,
     UA,
@@ -37,7 +36,7 @@ from slugkit.unlearning.pipeline import (
     search_on_pipeline,
     search_set,
 )
-from slugkit.unlearning.result import direction_of, front_layers
+from slugkit.unlearning.result import Directions, front_layers
 from slugkit.unlearning.retain import RetainSide
 from slugkit.unlearning.vlm import (
     FORGOTTEN,
@@ -47,17 +46,12 @@ from slugkit.unlearning.vlm import (
     writing_layers,
 )
 
-Directions = dict[str, torch.Tensor]
-
 
 @dataclass
 class Job:
     """What a family needs to know of one call of `unlearn`: whose gradients, about what, and how.
 
-    Attributes:
-        data: the source; None where the caller brings the pairs.
-        forget: the forget set.
-        damping: of SLUG-R.
+    data is None where the caller brings the pairs; damping is SLUG-R's.
     """
 
     clip: Clip
@@ -74,6 +68,11 @@ class Job:
     def retain_aware(self) -> bool:
         """Whether the method steps along what the retain set hardly feels."""
         return self.method == "SLUG-R"
+
+
+def _leave_on_front(table: pd.DataFrame, layer: str) -> None:
+    """In the table this layer alone stays on the front; the column pareto says which were."""
+    table["pareto"], table["front"] = table["front"], table["layer"] == layer
 
 
 @dataclass
@@ -99,22 +98,24 @@ class OnClip:
     pairs_seen: int = 0
 
     def names(self, job: Job, table: pd.DataFrame) -> list[str]:
-        """The layers that are searched, of the layer table."""
+        """Those of the towers."""
         return [n for tower in self.towers for n in front_layers(table, tower, self.which)]
 
     def directions(self, job: Job, names: list[str]) -> Directions:
-        """What is stepped along: the forget gradient, or its retain-aware form."""
+        """The forget gradient, or its retain-aware form."""
         if not job.retain_aware:
             return job.g_forget
         return retain_aware_directions(job.g_forget, job.side.moments(names), job.damping)
 
+    def limits(self, job: Job) -> tuple:
+        """First step (that of the search), probes and margins."""
+        return 0.0, self.max_trials, (self.margins or MARGIN) if job.retain_aware else None
+
     def search(self, job: Job, along: Directions, names: list[str]) -> pd.DataFrame:
-        """The probes of all these layers."""
+        """By the search exam."""
         exam = job.data.exam(job.concept, "search")
         criterion = Criterion.among(len(exam.classes(exam.target_domain)), self.target)
-        margins = (self.margins or MARGIN) if job.retain_aware else None
-        how = {"max_trials": self.max_trials, "margins": margins}
-        return search_layers(job.clip, exam, along, names, criterion, **how)
+        return search_layers(job.clip, exam, along, names, criterion, *self.limits(job))
 
 
 @dataclass
@@ -134,16 +135,9 @@ class OnObjective(OnClip):
         self.at_most = self.criterion.at_most
 
     def search(self, job: Job, along: Directions, names: list[str]) -> pd.DataFrame:
-        """The probes of all these layers."""
-        margins = (self.margins or MARGIN) if job.retain_aware else None
-        return search_front(
-            names,
-            lambda layer: EditableLayer.of(job.clip.model, layer, direction_of(along, layer)),
-            lambda layer: self.objective,
-            self.criterion,
-            max_trials=self.max_trials,
-            margins=margins,
-        )
+        """By the objective."""
+        how = self.criterion, *self.limits(job)
+        return search_along(job.clip, along, names, lambda layer: self.objective, *how)
 
 
 @dataclass
@@ -177,11 +171,9 @@ class OnPipeline:
         return 1 - self.ua
 
     def names(self, job: Job, table: pd.DataFrame) -> list[str]:
-        """The layers that are searched; in the table the first of them alone stays on the front,
-        and the column pareto says which were.
-        """
+        """The deepest; in the table the first of them alone stays on the front."""
         found = deepest_first(table, part_of(job.clip.model, self.pipe, "text"))[: self.layers]
-        table["pareto"], table["front"] = table["front"], table["layer"] == found[0]
+        _leave_on_front(table, found[0])
         return found
 
     def directions(self, job: Job, names: list[str]) -> Directions:
@@ -190,7 +182,7 @@ class OnPipeline:
         return directions_on_pipeline(job.method, job.g_forget, part, captions, names, job.damping)
 
     def search(self, job: Job, along: Directions, names: list[str]) -> pd.DataFrame:
-        """The probes of all these layers."""
+        """By the pictures of the search prompts."""
         asked = search_set(job.data, job.concept, self.layers)
         how = asked, domain_of(job.data, job.concept), self.max_trials, self.ua, *self.sampling
         given = job.clip, self.pipe, self.judge, along, names, *how
@@ -210,6 +202,8 @@ class OnVlm:
         words: set of wordings, as of `questions_about`.
         size: search pictures of every other subject.
         paper_only: search the authors' layer alone.
+        forgotten: share of the target's pictures that must lose the right name.
+        target_size: search pictures of the target.
     """
 
     vlm: Vlm
@@ -228,11 +222,9 @@ class OnVlm:
         return 1 - self.forgotten
 
     def names(self, job: Job, table: pd.DataFrame) -> list[str]:
-        """The layers that are searched; in the table the authors' alone stays on the front, and the
-        column pareto says which were.
-        """
+        """The authors' layer, which alone stays on the front of the table, and the others."""
         first = paper_layer(table, self.vlm)
-        table["pareto"], table["front"] = table["front"], table["layer"] == first
+        _leave_on_front(table, first)
         others = [] if self.paper_only else writing_layers(job.clip, self.vlm)
         return list(dict.fromkeys([first, *others]))
 
@@ -248,10 +240,8 @@ class OnVlm:
         return retain_aware_directions(own, job.side.moments(names), job.damping)
 
     def search(self, job: Job, along: Directions, names: list[str]) -> pd.DataFrame:
-        """The probes of all these layers."""
-        asked = questions_about(
-            job.data, job.concept, "search", self.words, self.target_size, self.size, False
-        )
-        asked = own_words(self.vlm, asked)
+        """By the answers to the search questions."""
+        given = job.data, job.concept, "search", self.words, self.target_size, self.size, False
+        asked = own_words(self.vlm, questions_about(*given))
         how = asked, names, self.max_trials, self.forgotten
         return search_on_vlm(job.clip, self.vlm, along, *how)

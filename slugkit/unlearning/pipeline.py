@@ -1,34 +1,35 @@
 """The step searched on a pipeline's own pictures: forgotten when UA on search prompts is high.
 
 The authors' path for Stable Diffusion: the gradient of the CLIP, the deepest layer of the text
-tower's front, and the step lambda searched on generated pictures. Both methods take it; they differ
-in the direction of the step alone.
+tower's front, and the step searched on generated pictures. The methods differ in the direction of
+the step alone.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pandas as pd
 import torch
 
-from slugkit.base import SearchFailedError, progress, require_choice
+from slugkit.base import SearchFailedError, require_choice
 from slugkit.data import Source
 from slugkit.evaluation.clip_judge import ClipJudge
 from slugkit.evaluation.diffusion import PipelineMeasure, told_by
 from slugkit.evaluation.statistics import above_chance
 from slugkit.method.criterion import Criterion
 from slugkit.method.directions import retain_aware_directions
-from slugkit.method.edit import EditableLayer
 from slugkit.method.layers import weight_of
-from slugkit.method.search import probe_steps
 from slugkit.models import Clip
 from slugkit.models.activations import watched
 from slugkit.models.classifier import Classifier
 from slugkit.models.diffusion import GUIDANCE, STEPS
-from slugkit.models.reachability import movable, unused_layers
+from slugkit.models.reachability import unused_layers
 from slugkit.models.weight_map import require_tower
 from slugkit.tasks import answer_set_of
 from slugkit.tasks.prompts import some_others
-from slugkit.unlearning.concept import DAMPING, METHODS
+from slugkit.unlearning.concept import DAMPING, METHODS, search_within
+from slugkit.unlearning.result import Directions
 
 UA = 0.95
 """Share of the target's search pictures that must no longer show it."""
@@ -64,7 +65,7 @@ def deepest_first(table: pd.DataFrame, part) -> list[str]:
 @torch.no_grad()
 def read_by_encoder(
     pipe, captions: list[str], layers: list[str], batch_size: int = 128
-) -> dict[str, torch.Tensor]:
+) -> Directions:
     """Second moment of what each layer of the pipeline's text encoder reads of the captions,
     padding included, since the UNet reads that too: layer -> (d, d) float64 on the CPU.
 
@@ -87,18 +88,14 @@ def read_by_encoder(
 
 def directions_on_pipeline(
     method: str,
-    g_forget: dict[str, torch.Tensor],
+    g_forget: Directions,
     part,
     captions: list[str],
     layers: list[str],
     damping: float = DAMPING,
-) -> dict[str, torch.Tensor]:
+) -> Directions:
     """What the method steps along on each layer: SLUG the forget gradient, SLUG-R the same through
-    what the pipeline's text encoder reads of the retain captions
-    (`slugkit.method.directions.retain_aware`).
-
-    g_forget: weight -> gradient. part: as of `read_by_encoder`. Raises SettingError for another
-    method.
+    what the pipeline's text encoder reads of the retain captions. part: as of `read_by_encoder`.
     """
     if require_choice(method, METHODS, "The method") == "SLUG":
         return {layer: weight_of(g_forget, layer) for layer in layers}
@@ -124,18 +121,19 @@ def require_drawn(
     told = told_by(pipe, judge, mine, steps, guidance)
     seen, name, count = int(told[f"right_{own}"].sum()), mine[own].iloc[0], len(told)
     by = type(pipe).__name__
-    shown = f"in {seen} of {count} pictures that {by} draws of it"
-    found = f"Before any edit the judge finds {name!r} {shown}"
+    found = (
+        f"Before any edit the judge finds {name!r} in {seen} of {count} pictures that {by} draws"
+    )
     if 1 - seen / count >= ua:
         raise SearchFailedError(
-            f"{found}; more than {100 * (1 - ua):g} % were expected, or there is nothing to "
+            f"{found} of it; more than {100 * (1 - ua):g} % were expected, or there is nothing to "
             f"forget. {CHOOSE}"
         )
     classes = len(judge.styles if own == "style" else judge.subjects)
     if not above_chance(seen, count, classes):
         raise SearchFailedError(
-            f"{found}, which is no more than chance among the {classes} that it tells apart; more "
-            f"was expected, or forgetting could not be told from guessing. {CHOOSE}"
+            f"{found} of it, which is no more than chance among the {classes} that it tells apart; "
+            f"more was expected, or forgetting could not be told from guessing. {CHOOSE}"
         )
     others = table[table["group"] != "target"].drop_duplicates(own).head(OTHERS_ASKED)
     if seen < count or others.empty:
@@ -145,37 +143,15 @@ def require_drawn(
         raise SearchFailedError(
             f"Before any edit the judge calls everything {name!r} that {by} draws, also "
             f"{len(others)} of {len(others)} pictures of others; a judge that tells them apart was "
-            "expected, or forgetting cannot be seen. Take another judge_model; random weights tell "
-            "nothing apart."
+            "expected. Take another judge_model."
         )
-
-
-def _probed(
-    clip, pipe, judge, layer, direction, table, domain, max_trials, ua, how, stop_ratio=STOP_RATIO
-):
-    """The search on one layer (`slugkit.method.search.SearchResult`), and what was drawn for it.
-
-    Others are drawn at the smallest forgetting step alone.
-    """
-    with movable(clip.model, pipe, layer) as (weight, again):
-        measure = PipelineMeasure(pipe, judge, table, domain, again, *how, at_most=1 - ua)
-        found = probe_steps(
-            layer,
-            EditableLayer.of(weight, layer, direction),
-            measure,
-            Criterion("fa1", 1 - ua),
-            max_trials=max_trials,
-            stop_ratio=stop_ratio,
-            every_retain=False,
-        )
-    return found, measure.drawn
 
 
 def search_on_pipeline(
     clip: Clip,
     pipe,
     judge: Classifier | ClipJudge,
-    directions: dict[str, torch.Tensor],
+    directions: Directions,
     layers: list[str],
     table: pd.DataFrame,
     domain: str,
@@ -187,36 +163,36 @@ def search_on_pipeline(
 ) -> pd.DataFrame:
     """Search the step with UA as the criterion on each of the layers, from a relative step of 10 %.
 
-    directions: layer, or weight, -> what is stepped along. table: an answer set of the search
-    split. domain: the target's. max_trials: probes per layer. ua: share of the target's search
-    pictures that must no longer show it, above 0 to 1. stop_ratio: as of `probe_steps`.
+    Args:
+        directions: layer, or weight, -> what is stepped along.
+        table: an answer set of the search split.
+        domain: the target's.
+        max_trials, stop_ratio: as of `probe_steps`, for each layer.
+        ua: share of the target's search pictures that must no longer show it, above 0 to 1.
 
-    Returns the probes with the columns of `slugkit.method.search.search_front`, where `forget` is 1
-    - UA and `retain` the mean of IRA and CRA, asked at each layer's smallest forgetting step, and
-    with `drawn`, the pictures asked for on the layer. CLIP and pipeline are left as they were.
-    Raises PatchError for a pipeline that does not hold the CLIP's text tower, SettingError for
-    report prompts or a share out of range, SearchFailedError where the unedited pipeline does not
-    draw the target (`require_drawn`).
+    Returns:
+        The probes, as of `search_within`, where `forget` is 1 - UA and `retain` the mean of IRA and
+        CRA; `drawn`, the pictures asked for on the layer.
+
+    Raises:
+        PatchError: the pipeline does not hold the CLIP's text tower.
+        SettingError: report prompts, or a share out of range.
+        SearchFailedError: as of `require_drawn`.
     """
     require_tower(clip.model, pipe, "text")
     Criterion("fa1", 1 - ua)
     require_drawn(pipe, judge, table, domain, ua, steps, guidance)
-    frames = []
-    for layer in progress(layers, "searching on pictures"):
-        given = (
-            layer,
-            weight_of(directions, layer),
-            table,
-            domain,
-            max_trials,
-            ua,
-            (steps, guidance),
-            stop_ratio,
-        )
-        found, drawn = _probed(clip, pipe, judge, *given)
-        frames.append(found.frame().assign(drawn=drawn))
-    found = pd.concat(frames, ignore_index=True)
-    return found[[column for column in found if column != "chosen"] + ["chosen"]]
+    measures: dict[str, PipelineMeasure] = {}
+
+    def measure_of(layer: str, again: Callable[[], None]) -> PipelineMeasure:
+        given = pipe, judge, table, domain, again, steps, guidance
+        return measures.setdefault(layer, PipelineMeasure(*given, at_most=1 - ua))
+
+    how = measure_of, 1 - ua, max_trials, stop_ratio
+    found = search_within(clip, pipe, directions, layers, *how)
+    drawn = found["layer"].map({layer: measure.drawn for layer, measure in measures.items()})
+    found.insert(found.columns.get_loc("chosen"), "drawn", drawn)
+    return found
 
 
 def search_set(source: Source, concept: str, layers: int = 1) -> pd.DataFrame:

@@ -18,6 +18,9 @@ from slugkit.method.layers import weight_of
 from slugkit.method.search import winner
 from slugkit.models import Clip
 
+Directions = dict[str, torch.Tensor]
+"""Layer, or weight, -> a gradient or what is stepped along, shaped like it."""
+
 
 @dataclass
 class Result:
@@ -48,8 +51,8 @@ class Result:
     failed: dict[str, str] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
     costs: dict[str, float] = field(default_factory=dict)
-    g_forget: dict[str, torch.Tensor] = field(default_factory=dict, repr=False)
-    directions: dict[str, torch.Tensor] = field(default_factory=dict, repr=False)
+    g_forget: Directions = field(default_factory=dict, repr=False)
+    directions: Directions = field(default_factory=dict, repr=False)
     searched: list[str] = field(default_factory=list, repr=False)
     which: str = "front"
     family: str = "OnClip"
@@ -113,16 +116,9 @@ def front_layers(table: pd.DataFrame, tower: str | None = None, which: str = "fr
     return table.loc[on & ((table["tower"] == tower) if tower else True), "layer"].tolist()
 
 
-def direction_of(directions: dict[str, torch.Tensor], layer: str) -> torch.Tensor:
-    """The direction of a layer, which may stand under its own name or, as a part, under its
-    weight's.
-    """
-    return directions[layer] if layer in directions else weight_of(directions, layer)
-
-
 def winning_patch(
     clip: Clip,
-    directions: dict[str, torch.Tensor],
+    directions: Directions,
     table: pd.DataFrame,
     tower: str,
     concept: str,
@@ -140,7 +136,7 @@ def winning_patch(
         SearchFailedError: no layer of the tower forgot.
     """
     best = winner(table, tower, at_most)
-    editable = EditableLayer.of(clip.model, best["layer"], direction_of(directions, best["layer"]))
+    editable = EditableLayer.of(clip.model, best["layer"], weight_of(directions, best["layer"]))
     measured = [k for k in best.index if k in ("forget", "retain") or k.startswith("retain_")]
     metrics = {k: float(best[k]) for k in measured if np.isfinite(best[k])}
     return patch.make(

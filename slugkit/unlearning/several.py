@@ -1,386 +1,208 @@
-"""Several concepts and one model: one exam about all of them, what a search along it measures, and
-the table of who pays for whom.
+"""Several concepts at once on the text tower of a CLIP, in four ways.
+
+The paper adds two edits (its section 3.4 and Fig. 5) and leaves open whose gradients are taken, at
+which weights, on which layers and with which steps. SLUG (`slug_patches`): each concept by the
+paper's rule, either from the unedited weights, and the patches added, or with the steps before it
+in place. SLUG-R, on one layer: one step for all along the joint gradient (`joint_step`), or one
+step a concept, added (`own_steps`). Every way gives its patches and all its probes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
-from functools import cached_property
+from contextlib import suppress
 
-import numpy as np
 import pandas as pd
-import torch
 
 from slugkit import patch
-from slugkit.base import EmptySetError, SearchFailedError, SettingError
+from slugkit.base import SearchFailedError, SettingError, progress
 from slugkit.data import Pairs, Source
-from slugkit.data.pictures import Pictures
-from slugkit.data.recipe import joined
-from slugkit.data.source import Exam, Prompts, groups_of
-from slugkit.evaluation.clip import STEERING, class_features, ranks, retain_score
-from slugkit.evaluation.statistics import (
-    LEAST_FOR_AN_INTERVAL,
-    above_chance,
-    bootstrap_mean,
-    over_wordings,
-    share,
-)
-from slugkit.method.layers import tower_of
-from slugkit.method.search import Criterion
+from slugkit.evaluation.clip import Scorer, zero_shot_task
+from slugkit.method.criterion import Criterion
+from slugkit.method.directions import retain_aware_directions
+from slugkit.method.layers import candidates, layer_table
 from slugkit.models import Clip
 from slugkit.patch import Patch
-from slugkit.unlearning.objectives import CutClasses
+from slugkit.unlearning.concept import require_known, score_layers, search_along
+from slugkit.unlearning.gradients import forget_gradient
+from slugkit.unlearning.objectives import CachedMeasure
+from slugkit.unlearning.result import Directions, front_layers, winning_patch
+from slugkit.unlearning.retain import RetainSide
 
-TARGETS = ("targets, FA@1", "targets, FA@5", "worst target", "worst wording")
-"""Groups of `curve_rows` that are about what is forgotten."""
+TRIALS = 10
+"""Probes of a layer, at most."""
+Found = tuple[list[Patch], pd.DataFrame]
+"""Patches, and the probes with the columns of `slugkit.method.search.search_front` and `concept`.
+"""
 
 
-@dataclass
-class SeveralExam:
-    """The exams about several concepts as one. Pictures that all of them hold occur once.
-
-    exams: one a concept, without its pictures. pairs: N pictures, in memory or on disk. prompts: as
-    of an exam, in the wordings that name none of the concepts. base: (N,) bool; false for the
-    additional pictures of a concept, which no other concept's exam holds and which count for it
-    alone. split: search or report.
+def search_scorer(clip: Clip, source: Source, concepts: list[str]) -> Scorer:
+    """What the searches ask about the concepts. Raises SearchFailedError for one that the model
+    tells from the others no better than by chance.
     """
-
-    exams: dict[str, Exam]
-    pairs: Pairs
-    prompts: Prompts
-    base: np.ndarray
-    split: str
-
-    @property
-    def concepts(self) -> list[str]:
-        """The concepts, in the order given."""
-        return list(self.exams)
-
-    def domain(self, concept: str) -> str:
-        """Domain in which the concept is a class."""
-        return self.exams[concept].target_domain
-
-    def shows(self, concept: str) -> np.ndarray:
-        """(N,) bool: the pictures that show the concept."""
-        return (self.pairs.table[self._column(self.domain(concept))] == concept).to_numpy()
-
-    @staticmethod
-    def _column(domain: str) -> str:
-        return "style" if domain == "styles" else "concept"
-
-    def classes(self, domain: str) -> list[str]:
-        """The classes of a domain, in the order in which they are numbered."""
-        return list(next(iter(self.prompts[domain].values())))
-
-    def labels(self, domain: str) -> np.ndarray:
-        """(N,) int64: number of the class that each picture shows in a domain; -1 for none."""
-        any_exam = next(iter(self.exams.values()))
-        return replace(any_exam, pairs=self.pairs, prompts=self.prompts).labels(domain)
-
-    def groups(self, forgotten: Iterable[str]) -> dict[str, tuple[str, np.ndarray]]:
-        """What must stay when these are forgotten: group -> (domain, rows). neighbours: of any of
-        them, and not forgotten; then by domain, characters apart from people.
-        """
-        forgotten, out = list(forgotten), {}
-        nothing = np.zeros(len(self.pairs), bool)
-        gone = np.any([nothing, *(self.shows(c) for c in forgotten)], axis=0)
-        near = {n for c in forgotten for n in self.exams[c].neighbours} - set(forgotten)
-        for domain in dict.fromkeys(self.domain(c) for c in forgotten):
-            names = self.pairs.table[self._column(domain)]
-            mine = names.isin(near & set(self.classes(domain))).to_numpy()
-            group = "neighbours" if "neighbours" not in out else f"neighbours, {domain}"
-            out[group] = (domain, np.flatnonzero(mine & self.base & ~gone))
-        for domain in self.prompts:
-            rows = np.flatnonzero(self.base & ~gone & (self.labels(domain) >= 0))
-            found = groups_of(self.pairs.table, domain, rows)
-            out |= {group: (domain, rows) for group, rows in found.items()}
-        return {group: (domain, rows) for group, (domain, rows) in out.items() if len(rows)}
+    scorer = Scorer(clip, zero_shot_task(source, concepts, "search"))
+    require_known(scorer)
+    return scorer
 
 
-def _all_pictures(exams: dict[str, Exam]) -> Pairs:
-    """The pictures of all exams one after the other. Raises SettingError where some are on disk."""
-    parts = [exam.pairs for exam in exams.values()]
-    on_disk = [isinstance(part.images, Pictures) for part in parts]
-    if all(on_disk):
-        return joined(parts)
-    if any(on_disk):
-        apart = ", ".join(concept for concept, here in zip(exams, on_disk, strict=True) if not here)
+def text_layers(clip: Clip, projection: bool = True) -> list[str]:
+    """The candidates of the text tower, in the network's order.
+
+    projection: False leaves those out that are in no block.
+    """
+    table = layer_table(clip.model)
+    inside = candidates(table[table["tower"] == "text"])
+    return [name for name in inside if projection or ".resblocks." in name]
+
+
+def joint_gradient(gradients: Iterable[Directions]) -> Directions:
+    """Gradient of the mean of the concepts' forget losses, every concept with the same weight."""
+    found = list(gradients)
+    if not found:
         raise SettingError(
-            f"The exams about {apart} are drawn by the studio and the others read from this disk; "
-            "pictures of one sort were expected. Forget them in two runs."
+            "There is no gradient to join; that of at least one concept was expected."
         )
-    table = pd.concat([part.table for part in parts], ignore_index=True)
-    return Pairs(np.concatenate([part.images for part in parts]), table)
+    return {layer: sum(g[layer] for g in found) / len(found) for layer in found[0]}
 
 
-def _require_one_place(exams: dict[str, Exam], prompts: Prompts) -> None:
-    """Raises SettingError where the exams do not tell the same classes apart."""
-    for concept, exam in exams.items():
-        for domain in exam.prompts:
-            asked = set(next(iter(prompts.get(domain, {}).values()), ()))
-            if set(exam.classes(domain)) != asked:
-                raise SettingError(
-                    f"The exam about {concept} tells other {domain} apart than those about the "
-                    "other concepts; the same classes were expected. Forget together what one "
-                    "source examines."
-                )
+def slug_patches(
+    clip: Clip,
+    scorer: Scorer,
+    forget: dict[str, Pairs],
+    side: RetainSide,
+    *,
+    in_turn: bool = False,
+    which: str = "front",
+    batch_size: int = 128,
+    criterion: Criterion | None = None,
+    max_trials: int = TRIALS,
+) -> Found:
+    """What SLUG finds for each concept: the winner among the layers of the text tower's front.
 
+    Args:
+        scorer: of a search task about the concepts.
+        forget: concept -> its forget set.
+        side: of a retain set that shows none of them.
+        in_turn: False takes each concept alone, from the unedited weights; True one after the
+            other, with a fresh forget gradient, front and search at the weights that the steps
+            before it left.
+        which: "front", or "all" candidates.
 
-def several_exam(
-    source: Source, concepts: list[str], split: str, per_style: int = 0
-) -> SeveralExam:
-    """One exam about all the concepts, from any source; pictures on disk stay there.
-
-    split: search or report; per_style: as of `Source.exam`. Raises SettingError for no or repeated
-    concepts or for concepts that are examined in different places, EmptySetError where nothing else
-    of a concept's domain would be left to lose, and what `Source.exam` raises.
+    Returns:
+        Patches of the unedited model; none of a concept that no layer forgets, nor, in turn, of one
+        that is forgotten already (later steps may bring it back).
     """
-    if not concepts or len(set(concepts)) != len(concepts):
-        raise SettingError(
-            f"The concepts arrived as {concepts}; at least one, each of them once, was expected."
-        )
-    exams = {c: source.exam(c, split, per_style) for c in concepts}
-    pairs, prompts = _all_pictures(exams), source.prompts(concepts, split)
-    _require_one_place(exams, prompts)
-    held = pairs.table["key"].value_counts()
-    pairs = pairs.where(~pairs.table["key"].duplicated())
-    exams = {c: replace(exam, pairs=exam.pairs.take([])) for c, exam in exams.items()}
-    several = SeveralExam(exams, pairs, prompts, np.ones(len(pairs), bool), split)
-    own = np.any([several.shows(c) for c in concepts], axis=0)
-    shared = (pairs.table["key"].map(held) > 1).to_numpy()
-    several.base = ~own | shared | (len(concepts) == 1)
-    left = {domain for domain, _ in several.groups(concepts).values()}
-    for concept in concepts:
-        if several.domain(concept) not in left:
-            raise EmptySetError(
-                f"Without {', '.join(concepts)} the {split} split shows nothing else that is asked "
-                f"about among the {several.domain(concept)}; others were expected, or there is "
-                "nothing to lose. Name fewer concepts, or add pictures of others."
-            )
-    return several
+    criterion, names = criterion or scorer.criterion(), list(forget)
+    patches, frames, measures = [], [], {}
+    for number, concept in enumerate(progress(names, "SLUG for each concept")):
+        gone = names[: number + 1] if in_turn else [concept]
+        with patch.all_applied(patches if in_turn else [], clip.model):
+            if in_turn and criterion.forgotten(scorer.forget([concept], scorer.classes())):
+                continue
+            g_f = forget_gradient(clip, forget[concept], batch_size, text_layers(clip))
+            table = score_layers(clip, g_f, side.gradient, layers=text_layers(clip))
+            front = front_layers(table, "text", which)
+            for layer in front:
+                if in_turn or layer not in measures:
+                    measures[layer] = CachedMeasure(scorer, layer)
+            mine = {layer: measures[layer].about([concept], gone) for layer in front}
+            how = mine.get, criterion, 0.0, max_trials
+            probes = search_along(clip, g_f, front, *how).assign(concept=concept)
+        frames.append(probes)
+        with suppress(SearchFailedError):
+            patches.append(_winning(clip, g_f, probes, "SLUG"))
+    return patches, pd.concat(frames, ignore_index=True)
 
 
-class SeveralScorer:
-    """The exam with the features of its pictures by one model, taken once: edits of the text tower
-    leave them as they are.
+def _winning(clip: Clip, directions: Directions, probes: pd.DataFrame, method: str) -> Patch:
+    """The patch of the winner. Raises SearchFailedError, naming the concept."""
+    about = probes["concept"].iloc[0]
+    try:
+        return winning_patch(clip, directions, probes, "text", about, {"method": method})
+    except SearchFailedError as error:
+        raise SearchFailedError(f"{about}: {error}") from None
 
-    On a search exam the model is to know every concept; raises SearchFailedError for one whose
-    pictures it gets right no more often than by chance.
+
+def joint_step(
+    clip: Clip,
+    scorer: Scorer,
+    concepts: list[str],
+    directions: Directions,
+    layers: list[str],
+    criterion: Criterion | None = None,
+    max_trials: int = TRIALS,
+) -> Found:
+    """One step for all: the winner among the layers, on each of which the search has forgotten when
+    the criterion holds for every concept in every wording.
+
+    directions: made of the joint gradient. Returns one patch. Raises SearchFailedError where no
+    layer forgets all.
     """
-
-    def __init__(self, clip: Clip, exam: SeveralExam):
-        prompts = {domain: clip.wordings(said) for domain, said in exam.prompts.items()}
-        self.clip, self.exam = clip, replace(exam, prompts=prompts)
-        self.v = clip.image_features(exam.pairs.images)
-        self.labels = {d: torch.from_numpy(exam.labels(d)).to(self.v.device) for d in exam.prompts}
-        if exam.split == "search":
-            t = self.classes()
-            for concept in exam.concepts:
-                self._require_known(concept, t)
-
-    def _require_known(self, concept: str, t: dict[str, torch.Tensor]) -> None:
-        right, classes = self.of(concept, t) < 1, len(self.exam.classes(self.exam.domain(concept)))
-        hits, n = round(float(right.mean(0).sum())), right.shape[1]
-        if not above_chance(hits, n, classes):
-            raise SearchFailedError(
-                f"Before any edit the model is right about {hits} of the {n} search pictures of "
-                f"{concept!r}, which is no more than chance among {classes} classes; more was "
-                "expected of every concept, or there is nothing to forget. Leave it out, take a "
-                "model that knows it, or add search pictures."
-            )
-
-    def criterion(self, target: str = "auto") -> Criterion:
-        """The criterion among as many classes as the concept with the fewest stands among."""
-        exam = self.exam
-        domains = {exam.domain(concept) for concept in exam.concepts}
-        return Criterion.among(min(len(exam.classes(domain)) for domain in domains), target)
-
-    def ranks(self, domain: str, rows: np.ndarray, t: torch.Tensor) -> np.ndarray:
-        """How many classes of the domain score higher than the true one, for these rows.
-
-        t: (W, C, d) class features. Returns (W, n) int64.
-        """
-        rows = torch.from_numpy(rows).to(self.v.device)
-        v, labels = self.v[rows], self.labels[domain][rows]
-        return torch.stack([ranks(v @ classes.T, labels) for classes in t]).cpu().numpy()
-
-    @cached_property
-    def _target_rows(self) -> dict[str, np.ndarray]:
-        return {c: np.flatnonzero(self.exam.shows(c)) for c in self.exam.concepts}
-
-    def of(self, concept: str, t: dict[str, torch.Tensor]) -> np.ndarray:
-        """Ranks on the pictures of one concept, (W, n)."""
-        domain = self.exam.domain(concept)
-        return self.ranks(domain, self._target_rows[concept], t[domain])
-
-    def forget(self, concepts: Iterable[str], t: dict[str, torch.Tensor]) -> dict[str, float]:
-        """The largest FA@1 and FA@5 among these concepts and the wordings: keys fa1, fa5, 0..1."""
-        found = [self.of(c, t) for c in concepts]
-        return {f"fa{k}": max(float((r < k).mean(1).max()) for r in found) for k in (1, 5)}
-
-    def rest(self, forgotten: Iterable[str], t: dict[str, torch.Tensor]) -> dict[str, np.ndarray]:
-        """Group -> ranks on the pictures of what must stay, (W, n)."""
-        return {
-            group: self.ranks(domain, rows, t[domain])
-            for group, (domain, rows) in self.exam.groups(forgotten).items()
-        }
-
-    def classes(self, domains: Iterable[str] = ()) -> dict[str, torch.Tensor]:
-        """Domain -> (W, C, d) class features of the model as it is now, of these domains or all."""
-        asked = {d: self.exam.prompts[d] for d in domains} or self.exam.prompts
-        return class_features(self.clip, replace(self.exam, prompts=asked))
-
-    def table(self, forgotten: list[str], t: dict[str, torch.Tensor] | None = None) -> pd.DataFrame:
-        """The scores of the model as it is now, where `forgotten` should be gone.
-
-        Two rows for each of them (group target, metrics FA@1 and FA@5), then one a group
-        (accuracy): concept ("" for a group), group, metric, value (0..1, mean over the wordings),
-        low, high (`over_wordings`), n, worst (of the wordings: for a target the largest).
-        """
-        t = self.classes() if t is None else t
-        rows = []
-        for concept in forgotten:
-            r = self.of(concept, t)
-            for k in (1, 5):
-                worst = float((r < k).mean(1).max())
-                named = {"concept": concept, "group": "target", "metric": f"FA@{k}"}
-                rows.append({**named, **over_wordings(r < k), "worst": worst})
-        for group, r in self.rest(forgotten, t).items():
-            worst = float((r < 1).mean(1).min())
-            named = {"concept": "", "group": group, "metric": "accuracy"}
-            rows.append({**named, **over_wordings(r < 1), "worst": worst})
-        return pd.DataFrame(rows)
+    how = criterion or scorer.criterion(), 0.0, max_trials
+    probes = search_along(
+        clip, directions, layers, lambda layer: CachedMeasure(scorer, layer, concepts), *how
+    ).assign(concept=", ".join(concepts))
+    return [_winning(clip, directions, probes, "SLUG-R")], probes
 
 
-class SeveralMeasure:
-    """What a probe of the step search measures where several concepts are to go: the worst of them.
-    Edits of the text tower; search split only.
+def own_steps(
+    clip: Clip,
+    scorer: Scorer,
+    layer: str,
+    directions: Directions,
+    criterion: Criterion | None = None,
+    max_trials: int = TRIALS,
+) -> Found:
+    """One patch a concept, all on one layer, each step searched as if the others were not there.
 
-    layer: the one that moves. asked: the concepts whose forget accuracy counts; gone: those that
-    need not stay (by default the same). classes: class features that were cut at this layer
-    already. Raises SettingError for a report exam or a layer of the vision tower.
+    directions: concept -> tensor. Raises SearchFailedError, naming the concept, where no step on
+    the layer forgets one.
     """
-
-    def __init__(
-        self,
-        scorer: SeveralScorer,
-        layer: str,
-        asked: list[str],
-        gone: list[str] | None = None,
-        classes: CutClasses | None = None,
-    ):
-        if scorer.exam.split != "search":
-            raise SettingError(
-                f"The step search was handed the {scorer.exam.split} split; expected the search "
-                "split. Report pictures must not steer the search."
-            )
-        if tower_of(layer) != "text":
-            raise SettingError(
-                f"{layer} is a layer of the vision tower; one of the text tower was expected, "
-                "which leaves the pictures' features as they are."
-            )
-        self.scorer, self.layer = scorer, layer
-        self.asked, self.gone = list(asked), list(asked if gone is None else gone)
-        self._classes = classes or CutClasses(scorer.clip, scorer.exam.prompts, layer)
-
-    def about(self, asked: list[str], gone: list[str] | None = None) -> SeveralMeasure:
-        """The same layer, other concepts; what lies before the layer is not computed again."""
-        return SeveralMeasure(self.scorer, self.layer, asked, gone, self._classes)
-
-    def forget(self) -> dict[str, float]:
-        """See `SeveralScorer.forget`, of the concepts asked about."""
-        self._now = {
-            d: self._classes(d)
-            for d in dict.fromkeys(self.scorer.exam.domain(c) for c in self.asked)
-        }
-        return self.scorer.forget(self.asked, self._now)
-
-    def retain(self) -> dict[str, float]:
-        """See `retain_score`; ask after `forget` at the same step."""
-        t = {
-            d: self._now[d] if d in self._now else self._classes(d)
-            for d in self.scorer.exam.prompts
-        }
-        return retain_score(
-            {g: r for g, r in self.scorer.rest(self.gone, t).items() if g in STEERING}
-        )
+    measure, patches, frames = CachedMeasure(scorer, layer), [], []
+    for concept, direction in progress(list(directions.items()), "one step a concept"):
+        mine = {layer: measure.about([concept])}
+        how = mine.get, criterion or scorer.criterion(), 0.0, max_trials
+        probes = search_along(clip, {layer: direction}, [layer], *how)
+        frames.append(probes.assign(concept=concept))
+        patches.append(_winning(clip, {layer: direction}, frames[-1], "SLUG-R"))
+    return patches, pd.concat(frames, ignore_index=True)
 
 
-def interference(scorer: SeveralScorer, edits: dict[str, list[Patch]]) -> pd.DataFrame:
-    """Who pays for whom: every concept's accuracy, and that of the groups, without an edit and with
-    each one.
+def retain_aware_edits(
+    clip: Clip,
+    source: Source,
+    names: list[str],
+    damping: float,
+    forget_size: int = 120,
+    retain_size: int = 2560,
+    batch_size: int = 128,
+    seed: int = 0,
+) -> dict[str, list[Patch]]:
+    """SLUG-R for several concepts on one layer of the text tower, in two ways.
 
-    edits: what is forgotten -> its patches. Columns forgotten ("nothing" first), measured (a
-    concept or a group of what is none of the exam's concepts), group (target or the group), value
-    (top-1, mean over the wordings), low, high, n. The model is left as it was.
+    The joint step is searched on every matrix of the blocks; on the layer that wins, each concept's
+    own step is searched as if the others were not there.
+
+    Args:
+        names: the concepts; no retain caption names one of them.
+        damping: of the direction.
+        forget_size, retain_size, batch_size, seed: as of `slugkit.unlearn`.
+
+    Returns:
+        "SLUG-R, added" -> one patch a concept; "SLUG-R, one joint step" -> one patch.
+
+    Raises:
+        SearchFailedError: no step on any layer forgets all of them.
     """
-    frames = []
-    for name, patches in {"nothing": [], **edits}.items():
-        with patch.all_applied(patches, scorer.clip.model):
-            found = scorer.table(scorer.exam.concepts)
-        found = found[found["metric"] != "FA@5"]
-        measured = found["concept"].where(found["concept"] != "", found["group"])
-        frames.append(found.assign(forgotten=name, measured=measured))
-    columns = ["forgotten", "measured", "group", "value", "low", "high", "n"]
-    return pd.concat(frames, ignore_index=True)[columns]
-
-
-def curve_rows(
-    scorer: SeveralScorer, forgotten: list[str], patches: list[Patch], **labels
-) -> pd.DataFrame:
-    """One point of the curve over the number of concepts: the targets taken together, the one that
-    is recognised most, the wording in which they are recognised most, and the groups.
-
-    labels: further columns, such as way="sum". Columns count, group (targets, FA@1; targets, FA@5;
-    worst target and worst wording, both FA@5; then the groups), of (whose, or which, the worst is),
-    value, low, high, n. Means over the wordings but for the worst one; from five concepts up the
-    intervals of the targets taken together cover the spread over concepts too.
-    """
-    with patch.all_applied(patches, scorer.clip.model):
-        t = scorer.classes()
-    found, numbers = scorer.table(forgotten, t), ["value", "low", "high", "n"]
-    rest = found[found["group"] != "target"]
-    rows = _target_rows(scorer, found, t) if forgotten else []
-    rows += rest[["group", *numbers]].assign(of="").to_dict("records")
-    return pd.DataFrame(rows).assign(count=len(forgotten), **labels)
-
-
-def _target_rows(
-    scorer: SeveralScorer, found: pd.DataFrame, t: dict[str, torch.Tensor]
-) -> list[dict]:
-    """The rows of `curve_rows` about what is forgotten. found: of `SeveralScorer.table`."""
-    numbers, rows, asked = ["value", "low", "high", "n"], [], {}
-    targets = found[found["group"] == "target"]
-    domains = {c: scorer.exam.domain(c) for c in targets["concept"].unique()}
-    together = {
-        d: np.concatenate([scorer.of(c, t) for c in domains if domains[c] == d], axis=1)
-        for d in dict.fromkeys(domains.values())
-    }
-    for k in (1, 5):
-        parts = [over_wordings(r < k) for r in together.values()]
-        n = [part["n"] for part in parts]
-        mean = {key: np.average([part[key] for part in parts], weights=n) for key in numbers[:3]}
-        each = targets.loc[targets["metric"] == f"FA@{k}", "value"]
-        if len(each) >= LEAST_FOR_AN_INTERVAL:
-            less, more = bootstrap_mean(each)
-            mean |= {"low": min(mean["low"], less), "high": max(mean["high"], more)}
-        rows.append({"group": f"targets, FA@{k}", "of": "", **mean, "n": sum(n)})
-    for d, r in together.items():
-        asked |= {w: share(hits) for w, hits in zip(scorer.exam.prompts[d], r < 5, strict=True)}
-    five = targets[targets["metric"] == "FA@5"]
-    worst = five.loc[five["value"].idxmax()]
-    wording = max(asked, key=lambda w: asked[w]["value"])
-    rows.append({"group": "worst target", "of": worst["concept"], **worst[numbers]})
-    rows.append({"group": "worst wording", "of": wording, **asked[wording]})
-    return rows
-
-
-def as_table(rows: pd.DataFrame) -> pd.DataFrame:
-    """Rows of `curve_rows` with a column `way` as a table to read: one line a way, accuracies in
-    percent, the targets first.
-    """
-    table = rows.pivot_table(index="way", columns="group", values="value", sort=False)
-    first = [g for g in (*TARGETS, "neighbours") if g in table]
-    others = [group for group in table if group not in first]
-    return table[[*first, *others]].mul(100).round(1).rename_axis(columns=None)
+    layers = text_layers(clip, projection=False)
+    forget = {c: source.forget_set(c, forget_size, seed) for c in names}
+    own = {c: forget_gradient(clip, pairs, batch_size, layers) for c, pairs in forget.items()}
+    moments = RetainSide(clip, source, names, retain_size, batch_size, seed).moments(layers)
+    scorer = search_scorer(clip, source, names)
+    along = retain_aware_directions(joint_gradient(own.values()), moments, damping)
+    joint, _ = joint_step(clip, scorer, names, along, layers)
+    at = joint[0].layer
+    here = {at: moments[at]}
+    each = {c: retain_aware_directions({at: own[c][at]}, here, damping)[at] for c in names}
+    added, _ = own_steps(clip, scorer, at, each)
+    return {"SLUG-R, added": added, "SLUG-R, one joint step": joint}

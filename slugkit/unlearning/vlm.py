@@ -9,37 +9,36 @@ taught in which words to answer, other answers are decoded and judged.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cached_property, partial
 
 import numpy as np
 import pandas as pd
 import torch
 import torch.nn.functional as F
 
-from slugkit.base import SearchFailedError, SettingError, progress, wide
+from slugkit.base import SearchFailedError, SettingError, wide
 from slugkit.evaluation.statistics import above_chance
 from slugkit.evaluation.vlm import answered, judged, kept
-from slugkit.method.criterion import Criterion
-from slugkit.method.edit import EditableLayer
 from slugkit.method.gradients import mean_gradient
-from slugkit.method.layers import candidates, kind_of, layer_table, tower_of, weight_of
+from slugkit.method.layers import candidates, kind_of, layer_table, tower_of
 from slugkit.method.ranking import pareto_front
-from slugkit.method.search import probe_steps
 from slugkit.models import Clip
 from slugkit.models.prefix_cache import Seen
-from slugkit.models.reachability import movable, unused_layers
+from slugkit.models.reachability import unused_layers
 from slugkit.models.vlm import Vlm, hidden_states
 from slugkit.models.weight_map import locate, require_tower
 from slugkit.tasks.questions import Asked
+from slugkit.unlearning.concept import search_within
+from slugkit.unlearning.result import Directions
 
 FORGOTTEN = 0.97
 """A step has forgotten when this share of the target's search pictures has lost the right name."""
 
 
-def batches_of(asked: Asked, batch_size: int = 64) -> list[np.ndarray]:
+def batches_of(asked: Asked, batch_size: int) -> list[np.ndarray]:
     """Rows in batches of questions and answers of like length, so that little is padded."""
-    order = np.argsort(
-        [len(q) + len(a) for q, a in zip(asked.table["text"], asked.table["wanted"])], kind="stable"
-    )
+    length = asked.table["text"].str.len() + asked.table["wanted"].str.len()
+    order = np.argsort(length.to_numpy(), kind="stable")
     return [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
 
 
@@ -52,22 +51,11 @@ class Script:
 
     def __init__(self, vlm: Vlm, asked: Asked, layer: str | None = None, batch_size: int = 64):
         self.vlm, self.asked, shape = vlm, asked, asked.images.shape[1:3]
-        self.table, self._seen = asked.table, Seen(vlm, asked.images, layer)
-        self._parts = [
-            (
-                rows,
-                vlm.scripted(
-                    *(asked.table.iloc[rows][column].tolist() for column in ("text", "wanted")),
-                    shape,
-                ),
-            )
-            for rows in batches_of(asked, vlm.at_once(batch_size, 2, shape))
-        ]
-        self._as_wanted = (
-            None
-            if asked.verbatim
-            else judged(asked, asked.table["wanted"].tolist())["right"].to_numpy()
-        )
+        self.table, self._seen, self._parts = asked.table, Seen(vlm, asked.images, layer), []
+        for rows in batches_of(asked, vlm.at_once(batch_size, 2, shape)):
+            part = asked.table.iloc[rows]
+            ready = vlm.scripted(part["text"].tolist(), part["wanted"].tolist(), shape)
+            self._parts.append((rows, ready))
 
     @torch.no_grad()
     def given(self) -> np.ndarray:
@@ -85,6 +73,11 @@ class Script:
             out[rows] = (~wrong.any(dim=1)).cpu().numpy()
         return out
 
+    @cached_property
+    def _as_wanted(self) -> np.ndarray:
+        """Whether the wanted words would be judged right."""
+        return judged(self.asked, self.table["wanted"].tolist())["right"].to_numpy()
+
     def right(self) -> np.ndarray:
         """Whether the model as it stands answers each question rightly: (N,) bool.
 
@@ -100,18 +93,6 @@ class Script:
         return out
 
 
-def _gradient_batches(vlm: Vlm, asked: Asked, most: int) -> list[np.ndarray]:
-    return batches_of(asked, vlm.at_once(most, 20, asked.images.shape[1:3]))
-
-
-def tower_weights(vlm: Vlm) -> list[str]:
-    """Names of the vision tower's weights in the whole model: what is to learn alone, since a
-    language model of billions of weights would need as many gradients.
-    """
-    mine = {id(p) for p in vlm.model.model.vision_tower.parameters()}
-    return [name for name, p in vlm.model.named_parameters() if id(p) in mine]
-
-
 def told_rows(vlm: Vlm, asked: Asked, rows: np.ndarray) -> dict[str, torch.Tensor]:
     """The given rows as one batch with the wanted answers."""
     part = asked.table.iloc[rows]
@@ -121,56 +102,49 @@ def told_rows(vlm: Vlm, asked: Asked, rows: np.ndarray) -> dict[str, torch.Tenso
 def log_odds(vlm: Vlm, batch: dict[str, torch.Tensor]) -> torch.Tensor:
     """log p / (1 - p) of each wanted answer as a whole, p its likelihood: (N,) float32.
 
-    batch: as `Vlm.told` gives it.
-
-    Where the model is sure, the gradient of log p fades with 1 - p, so that the few pictures it
-    doubts would speak for all; that of the log odds does not.
+    batch: as `Vlm.told` gives it. Where the model is sure, the gradient of log p fades with 1 - p,
+    so that the few pictures it doubts would speak for all; that of the log odds does not.
     """
-    hidden = vlm.model.model(**{k: v for k, v in batch.items() if k != "labels"}).last_hidden_state[
-        :, :-1
-    ]
+    inputs = {k: v for k, v in batch.items() if k != "labels"}
+    hidden = vlm.model.model(**inputs).last_hidden_state[:, :-1]
     labels = batch["labels"][:, 1:].to(hidden.device)
-    tokens = F.cross_entropy(
-        vlm.model.lm_head(hidden).float().transpose(1, 2),
-        labels,
-        ignore_index=-100,
-        reduction="none",
-    )
+    logits = vlm.model.lm_head(hidden).float().transpose(1, 2)
+    tokens = F.cross_entropy(logits, labels, ignore_index=-100, reduction="none")
     log_p = -wide(tokens).sum(1)
     return (log_p - torch.log(-torch.expm1(log_p.clamp(max=-1e-9)))).float().to(tokens.device)
 
 
-def answer_gradient(
-    vlm: Vlm, asked: Asked, layers: list[str], batch_size: int = 48
-) -> dict[str, torch.Tensor]:
+def answer_gradient(vlm: Vlm, asked: Asked, layers: list[str], batch_size: int = 48) -> Directions:
     """The model's own gradient: of the mean log odds of the wanted answers, by canonical layer,
     float32.
 
     Of the forget set it is a direction to descend along, as the gradient of the mean cosine is; of
-    the retain set, minus it is the gradient of a retain loss. The language model's own weights are
-    left out. batch_size: conversations at once, at most. Raises GradientError, EmptySetError.
+    the retain set, minus it is the gradient of a retain loss. Only the vision tower learns, since a
+    language model of billions of weights would need as many gradients. batch_size: conversations at
+    once, at most. Raises GradientError, EmptySetError.
     """
+    mine = {id(p) for p in vlm.model.model.vision_tower.parameters()}
     found = mean_gradient(
         vlm.model,
         lambda rows: log_odds(vlm, told_rows(vlm, asked, rows)).mean(),
-        _gradient_batches(vlm, asked, batch_size),
+        batches_of(asked, vlm.at_once(batch_size, 20, asked.images.shape[1:3])),
         "the model's own gradient",
-        tower_weights(vlm),
+        [name for name, p in vlm.model.named_parameters() if id(p) in mine],
     )
     return {layer: locate(found, layer).read() for layer in layers}
 
 
 def writing_layers(clip: Clip, vlm: Vlm) -> list[str]:
     """The matrices that write into the stream which the language model reads: attn.out_proj and
-    mlp.c_proj of every block of the vision tower that it sees through, in order, canonical
-    names.
+    mlp.c_proj of every block of the vision tower that it sees through, in order, canonical names.
     """
     names = [
         n
         for n in candidates(layer_table(clip.model))
         if tower_of(n) == "vision" and kind_of(n) in ("attn.out_proj", "mlp.c_proj")
     ]
-    return [n for n in names if n not in unused_layers(vlm.model, [n])]
+    unused = unused_layers(vlm.model, names)
+    return [n for n in names if n not in unused]
 
 
 def paper_layer(table: pd.DataFrame, vlm: Vlm) -> str:
@@ -196,9 +170,8 @@ def paper_layer(table: pd.DataFrame, vlm: Vlm) -> str:
 class VlmMeasure:
     """What a probe measures on the model while one layer changes; search questions only.
 
-    again: writes the step into the model (`slugkit.models.reachability.movable` yields it). The
-    forget measure is the share of the target's pictures that still get the right name, under both
-    keys fa1 and fa5; the retain measure that of `kept`. Raises SettingError for report questions.
+    again: writes the step into the model (`slugkit.models.reachability.movable` yields it). Raises
+    SettingError for report questions.
     """
 
     def __init__(self, vlm: Vlm, asked: Asked, layer: str, again: Callable[[], None]):
@@ -208,66 +181,64 @@ class VlmMeasure:
                 " expected. Report pictures must not steer the search."
             )
         target = (asked.table["group"] == "target").to_numpy()
-        self.again, self._target, self._rest = (
-            again,
-            Script(vlm, asked.take(target), layer),
-            Script(vlm, asked.take(~target), layer),
-        )
+        self.again = again
+        self._target = Script(vlm, asked.take(target), layer)
+        self._rest = Script(vlm, asked.take(~target), layer)
 
     def forget(self) -> dict[str, float]:
-        """Share of the target's search pictures that still get the right name."""
+        """Share of the target's pictures that still get the right name, under both keys."""
         self.again()
         still = float(self._target.right().mean())
         return {"fa1": still, "fa5": still}
 
     def retain(self) -> dict[str, float]:
-        """Right answers about everybody and everything else, 0..1; what was not asked about is left
-        out.
+        """Right answers about everybody and everything else, 0..1 (`kept`); what was not asked
+        about is left out.
         """
         self.again()
-        return {
-            part: value
-            for part, value in kept(self._rest.table.assign(right=self._rest.right())).items()
-            if not np.isnan(value)
-        }
+        found = kept(self._rest.table.assign(right=self._rest.right()))
+        return {part: value for part, value in found.items() if not np.isnan(value)}
 
 
 def need_named(vlm: Vlm, asked: Asked) -> None:
-    """Raise SearchFailedError where the model gives the target's name on no more of its pictures
-    than by chance among the names: there is nothing to forget. asked: see `search_on_vlm`."""
+    """Raises SearchFailedError where the model gives the target's name on no more of its pictures
+    than by chance among the names: there is nothing to forget. asked: see `search_on_vlm`.
+    """
     target = asked.take((asked.table["group"] == "target").to_numpy())
     n = len(target.table)
     hits = int(Script(vlm, target).right().sum()) if n else 0
     if not hits or asked.names and not above_chance(hits, n, len(asked.names)):
         raise SearchFailedError(
-            f"{vlm.source} gives the right name on {hits or 'none'} of the {n} search pictures "
-            "of the target before any edit, which is no more than "
-            f"chance among {len(asked.names)} names, so there is nothing "
-            "to forget and no step can be searched. Take a model that "
-            "knows the target, or "
-            "a concept that it knows."
+            f"{vlm.source} gives the right name on {hits or 'none'} of the {n} search pictures of "
+            f"the target before any edit, which is no more than chance among {len(asked.names)} "
+            "names, so there is nothing to forget. Take a model that knows the target, or a "
+            "concept that it knows."
         )
 
 
 def search_on_vlm(
     clip: Clip,
     vlm: Vlm,
-    directions: dict[str, torch.Tensor],
+    directions: Directions,
     asked: Asked,
     layers: list[str],
     max_trials: int = 10,
     forgotten: float = FORGOTTEN,
 ) -> pd.DataFrame:
-    """Search the step on each layer with the model's own answers as the criterion.
+    """Search the step on each layer with the model's own answers as the criterion; of each layer
+    the smallest forgetting step is chosen.
 
-    directions: canonical weight -> what is stepped along, theta - lambda * direction. asked: a
-    question set of the search split.
-    forgotten: share of the target's pictures that must lose the right name, above 0 to 1; a step
-    that reaches it has forgotten.
-    Returns the probes with the columns of `slugkit.method.search.search_front`; of each layer the
-    smallest forgetting step is chosen. CLIP and model are left as they were. Raises PatchError for
-    a model that does not hold the CLIP's vision tower, or never reads a layer; SearchFailedError
-    where there is no layer, or nothing to forget.
+    Args:
+        directions: canonical weight -> what is stepped along, theta - lambda * direction.
+        asked: a question set of the search split.
+        forgotten: share of the target's pictures that must lose the right name, above 0 to 1.
+
+    Returns:
+        The probes, as of `search_within`.
+
+    Raises:
+        PatchError: the model does not hold the CLIP's vision tower, or never reads a layer.
+        SearchFailedError: there is no layer, or nothing to forget.
     """
     require_tower(clip.model, vlm.model, "vision")
     need_named(vlm, asked)
@@ -277,20 +248,5 @@ def search_on_vlm(
             f" {type(vlm.model).__name__}. Run notebook 04 with search_front='all', or take another"
             " tower."
         )
-    frames = []
-    for layer in progress(layers, "searching the step on answers"):
-        with movable(clip.model, vlm.model, layer) as (weight, again):
-            measure = VlmMeasure(vlm, asked, layer, again)
-            editable = EditableLayer.of(weight, layer, weight_of(directions, layer))
-            frames.append(
-                probe_steps(
-                    layer,
-                    editable,
-                    measure,
-                    Criterion("fa1", at_most=1 - forgotten),
-                    max_trials=max_trials,
-                    every_retain=False,
-                ).frame()
-            )
-    found = pd.concat(frames, ignore_index=True)
-    return found[[column for column in found if column != "chosen"] + ["chosen"]]
+    how = partial(VlmMeasure, vlm, asked), 1 - forgotten, max_trials
+    return search_within(clip, vlm.model, directions, layers, *how)

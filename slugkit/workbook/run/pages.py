@@ -96,5 +96,5 @@ def convert(source: Path, target: Path) -> Path:
         embed_images=True,
     )
     named = {"metadata": {"name": source.stem}}
-    page, _ = exporter.from_notebook_node(tidied(read_notebook(source)), named)
+    page, _ = exporter.from_notebook_node(_tidied(read_notebook(source)), named)
     return write_text(target, page)
