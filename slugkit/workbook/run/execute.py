@@ -136,7 +136,10 @@ class _Series:
 
     def _start(self, pool: Executor) -> None:
         """Start what waits for nothing that is not done, as far as there is room."""
-        for name in list(self.waiting):
+        in_order = list(self.waiting)
+        if self.jobs > 1:
+            in_order.sort(key=lambda name: -stages.longest_chain(name, list(self.plan)))
+        for name in in_order:
             ahead = {*self.waiting, *self.running.values()} & stages.waits_for(name)
             if len(self.running) >= self.jobs or ahead:
                 continue

@@ -13,7 +13,7 @@ STAGE_TITLES = {"before": "before", "after": "after the edit", "oracle": "never 
 NO_SHARES = {"text-image cosine"}
 """Metrics that may lie in 0..1 and are no share of pictures."""
 FAMILIES = {"clip": "CLIP", "diffusion": "generated pictures", "vlm": "answers about pictures"}
-HEROES = ("first_result", "before_after", "dialogue")
+HEROES = {"before_after_0": "diffusion", "dialogue_0": "vlm", "first_result": "clip"}
 """Figures for the first screen, the best first."""
 NOTHING_YET = "No notebook of this run has measured the target before and after the edit yet."
 EDIT = ["family", "model", "concept", "method"]
@@ -116,8 +116,14 @@ def finding(frame: Any) -> str:
     return " ".join(said) or NOTHING_YET
 
 
-def _lead(frame: Any) -> str:
-    """The first edit of the metrics in one sentence: its target, and what lost most with it."""
+def _lead(frame: Any, family: str | None = None) -> str:
+    """The first edit of the metrics in one sentence: its target, and what lost most with it; of the
+    family that the picture beside it shows, where that was measured.
+    """
+    if frame is None:
+        return NOTHING_YET
+    if family in set(frame["family"]):
+        frame = frame[frame["family"] == family]
     for one, before, after, others, most in _edits(frame):
         cost = f"; what lost most with it: {most}, {others[most]}" if most else ""
         change = f"{one['metric']} went from {before} to {after}"
@@ -224,11 +230,11 @@ def build(run: str) -> Path:
     if not stages:
         advice = f"Run `{command_for(run, manifest.parameters({}))}`."
         raise MissingArtefactError(f"Run {run} is empty: there is nothing to report. {advice}")
-    families, lead, frame = [], NOTHING_YET, _joined_metrics(folder, stages)
+    families, whole, frame = [], None, _joined_metrics(folder, stages)
     if frame is not None:
         write_parquet(folder / "metrics.parquet", frame)
         whole = per_method(_of_the_page(frame))
-        families, lead = _families(whole), _lead(whole)
+        families = _families(whole)
     settings: dict[str, Any] = {}
     for notebook, record in stages.items():
         settings.update(record["settings"])
@@ -238,12 +244,13 @@ def build(run: str) -> Path:
             record["page"] = convert(copy, folder / f"{notebook}.html").name
     figures = _figures(stages, folder)
     drawn = {Path(one["stem"]).name: one for of_one in figures.values() for one in of_one}
+    hero = next((name for name in HEROES if name in drawn), "")
     page = _render(
         "index.html.j2",
         run=run,
         title=f"Forgetting {settings.get('concept', 'a concept')}",
-        hero=next((drawn[name] for name in HEROES if name in drawn), None),
-        lead=lead,
+        hero=drawn.get(hero),
+        lead=_lead(whole, HEROES.get(hero)),
         families=families,
         figures=figures,
         stages=stages,

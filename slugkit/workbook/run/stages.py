@@ -110,6 +110,14 @@ def waits_for(notebook: str) -> set[str]:
     return direct.union(*map(waits_for, direct))
 
 
+def longest_chain(notebook: str, names: list[str]) -> int:
+    """How many of `names` must run after this one, one after the other: those that are in the way
+    of most go first where several run side by side.
+    """
+    after = [name for name in names if notebook in waits_for(name)]
+    return max((1 + longest_chain(name, after) for name in after), default=0)
+
+
 def list_notebooks() -> list[str]:
     """Names of the repository's notebooks, in order, without suffix: ["00_start_here", ...]."""
     return [path.stem for path in sorted(notebooks_dir().glob("[0-9][0-9]_*.ipynb"))]
