@@ -289,11 +289,11 @@ def test_a_concept_that_is_forgotten_when_its_turn_comes_gets_no_patch(
 ):
     gone = Scorer.forget
 
-    def forgotten(self, concepts, t):
+    def forgotten(self, concepts, t, v=None):
         return (
             dict.fromkeys(("fa1", "fa5"), 0.0)
             if concepts == TWINS[1:2]
-            else gone(self, concepts, t)
+            else gone(self, concepts, t, v)
         )
 
     monkeypatch.setattr(Scorer, "forget", forgotten)

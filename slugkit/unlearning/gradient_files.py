@@ -9,30 +9,26 @@ import shutil
 import tempfile
 from pathlib import Path
 
-import torch
+from safetensors import safe_open
 from safetensors.torch import load_file
 
 from slugkit.base import GradientError, replace_atomically, write_tensors
 from slugkit.data import Pairs
 from slugkit.models import Clip
 from slugkit.unlearning.gradients import forget_gradient, retain_gradient
+from slugkit.unlearning.result import Directions
 from slugkit.unlearning.retain import mean_of, retain_parts
 from slugkit.unlearning.workers import gradients_by_workers
 
 
-def save_gradient(path: str | Path, gradient: dict[str, torch.Tensor]) -> Path:
-    """Write {parameter name: tensor} as safetensors, atomically, so that the caller can free it.
-
-    Returns the path.
-    """
+def save_gradient(path: str | Path, gradient: Directions) -> Path:
+    """Write a gradient as safetensors, atomically, so that the caller can free it."""
     return write_tensors(path, gradient)
 
 
 def _header(file: Path) -> tuple[dict, int]:
     """The table of a safetensors file, name -> dtype, shape and data_offsets, and the byte at which
-    its data begins.
-
-    Raises GradientError.
+    its data begins. Raises GradientError.
     """
     try:
         with open(file, "rb") as stream:
@@ -46,21 +42,15 @@ def _header(file: Path) -> tuple[dict, int]:
             " Compute it again."
         ) from error
     if 8 + length + end != file.stat().st_size:
-        raise GradientError(
-            f"{file} has {file.stat().st_size} bytes, but its table speaks of {8 + length + end}."
-            " It is cut short: compute it again."
-        )
+        raise GradientError(f"{file} is cut short; a whole file was expected. Compute it again.")
     return table, 8 + length
 
 
 def join_safetensors(parts: dict[str, str | Path], out: str | Path) -> Path:
-    """One safetensors file of several: tensor NAME of part PREFIX becomes PREFIX/NAME.
+    """One safetensors file of several, atomically: tensor NAME of part PREFIX becomes PREFIX/NAME.
 
-    Bytes are copied through, never the tensors loaded. Returns `out`.
-
-    parts: prefix -> file, in the order in which they are laid down. Written atomically; the parts
-    stay. Raises GradientError for no parts, or for a part that is missing, broken or cut short;
-    then nothing is written.
+    parts: prefix -> file; bytes are copied through, never the tensors loaded. Raises GradientError
+    for no parts, or for a part that is missing, broken or cut short; then nothing is written.
     """
     if not parts:
         raise GradientError(
@@ -68,22 +58,20 @@ def join_safetensors(parts: dict[str, str | Path], out: str | Path) -> Path:
         )
     joined, starts, at = {}, {}, 0
     for prefix, file in parts.items():
-        table, starts[prefix] = _header(Path(file))
+        table, starts[file] = _header(Path(file))
         for name, entry in table.items():
-            joined[f"{prefix}/{name}"] = {
-                **entry,
-                "data_offsets": [at + place for place in entry["data_offsets"]],
-            }
-        at += Path(file).stat().st_size - starts[prefix]
+            offsets = [at + place for place in entry["data_offsets"]]
+            joined[f"{prefix}/{name}"] = {**entry, "data_offsets": offsets}
+        at += Path(file).stat().st_size - starts[file]
     text = json.dumps(joined, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)  # the format aligns the data to 8 bytes
 
     def write(beside: Path) -> None:
         with open(beside, "wb") as stream:
             stream.write(len(text).to_bytes(8, "little") + text)
-            for prefix, file in parts.items():
+            for file, start in starts.items():
                 with open(file, "rb") as part:
-                    part.seek(starts[prefix])
+                    part.seek(start)
                     shutil.copyfileobj(part, stream, 1 << 20)
 
     return replace_atomically(out, write)
@@ -143,21 +131,12 @@ def gradients_to_file(
         return join_safetensors(files, out)
 
 
-def read_gradient(file: str | Path, part: str = "") -> dict[str, torch.Tensor]:
+def read_gradient(file: str | Path, part: str = "") -> Directions:
     """A gradient out of a file that `save_gradient` or `gradients_to_file` wrote.
 
-    Args:
-        file: the file.
-        part: "forget", "retain", "retain0", ...; "" where the file holds one gradient.
-
-    Returns:
-        Parameter name -> float32 tensor on the CPU, shaped like the weight.
-
-    Raises:
-        GradientError: the file has no such part.
+    part: "forget", "retain", "retain0", ...; "" where the file holds one gradient. Raises
+    GradientError for a part that is not there.
     """
-    from safetensors import safe_open
-
     prefix = f"{part}/" if part else ""
     with safe_open(file, "pt") as stored:
         names = [name for name in stored.keys() if name.startswith(prefix)]  # noqa: SIM118
@@ -166,11 +145,11 @@ def read_gradient(file: str | Path, part: str = "") -> dict[str, torch.Tensor]:
         return {name.removeprefix(prefix): stored.get_tensor(name) for name in names}
 
 
-def read_gradients(path: str | Path) -> tuple[dict, dict, list[dict]]:
+def read_gradients(path: str | Path) -> tuple[Directions, Directions, list[Directions]]:
     """The forget gradient, the retain gradient and those of the retain set's parts, of the file
-    that notebook 02 leaves; each weight name -> tensor shaped like the weight.
+    that notebook 02 leaves.
     """
-    sets: dict[str, dict[str, torch.Tensor]] = {}
+    sets: dict[str, Directions] = {}
     for name, tensor in load_file(path).items():
         prefix, _, weight = name.partition("/")
         sets.setdefault(prefix, {})[weight] = tensor

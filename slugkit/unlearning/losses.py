@@ -54,9 +54,8 @@ def batch_of(clip: Clip, pairs: Pairs, micro_batches: Sequence[Sequence[int]] = 
     captions = pairs.table["caption"].iloc[chosen].tolist()
     images = torch.from_numpy(np.ascontiguousarray(clip.resized(pairs.images[chosen])))
     images = images.pin_memory() if clip.device.type == "cuda" else images
-    return Batch(
-        images, clip.tokens(captions), tuple(len(rows) for rows in micro_batches) or (len(images),)
-    )
+    sizes = tuple(len(rows) for rows in micro_batches) or (len(images),)
+    return Batch(images, clip.tokens(captions), sizes)
 
 
 def encoded(clip: Clip, batch: Batch, precision: str = "fp32") -> tuple[torch.Tensor, torch.Tensor]:
@@ -68,10 +67,8 @@ def encoded(clip: Clip, batch: Batch, precision: str = "fp32") -> tuple[torch.Te
     """
     half = PRECISIONS[precision]
     with torch.autocast(clip.device.type, dtype=half, enabled=half is not None):
-        v, t = (
-            clip.model.encode_image(clip.pixels(batch.images)),
-            clip.model.encode_text(batch.tokens),
-        )
+        v = clip.model.encode_image(clip.pixels(batch.images))
+        t = clip.model.encode_text(batch.tokens)
     return v.float(), t.float()
 
 
@@ -82,20 +79,15 @@ def _contrast(clip: Clip, v: torch.Tensor, t: torch.Tensor, sizes: Sequence[int]
     sizes: pairs of each micro-batch, in order. Returns the mean over all pairs of the losses of
     their micro-batches.
     """
-    v, t, scale = (
-        F.normalize(v, dim=-1),
-        F.normalize(t, dim=-1),
-        clip.model.logit_scale.float().exp(),
-    )
-    total, start = 0.0, 0
+    v, t = F.normalize(v, dim=-1), F.normalize(t, dim=-1)
+    scale, total, start = clip.model.logit_scale.float().exp(), 0.0, 0
     for size, alike in groupby(sizes):
         rows = slice(start, start + size * len(list(alike)))
         a, b = (x[rows].unflatten(0, (-1, size)) for x in (v, t))
-        loss = (
-            info_nce(a, b, scale)
-            if clip.bias is None
-            else sigmoid_loss(a, b, scale, clip.model.logit_bias.float())
-        )
+        if clip.bias is None:
+            loss = info_nce(a, b, scale)
+        else:
+            loss = sigmoid_loss(a, b, scale, clip.model.logit_bias.float())
         total, start = total + loss * ((rows.stop - rows.start) / len(v)), rows.stop
     return total
 
@@ -118,12 +110,11 @@ class ChunkedRetainLoss:
     """The retain loss of a whole micro-batch whose activations never lie in memory together; only
     `backward` is offered.
 
-    The features of all pairs are computed without a graph, then the loss's gradient with respect to
-    the features, and last each `chunk` of pairs is encoded again and its part of that gradient sent
-    through the towers: the gradient of the whole micro-batch for one more forward pass (gradient
-    caching, Gao et al. 2021, "Scaling Deep Contrastive Learning Batch Size under Memory Limited
-    Setup"). The model must be in eval mode, since both passes must give the same features. factor:
-    what the loss is multiplied by, as `2 * loss` does.
+    Gradient caching (Gao et al. 2021, "Scaling Deep Contrastive Learning Batch Size under Memory
+    Limited Setup"): features without a graph, the loss's gradient with respect to them, then each
+    `chunk` of pairs encoded again and its part of that gradient sent through the towers. The model
+    must be in eval mode, since both passes must give the same features. factor: what the loss is
+    multiplied by, as `2 * loss` does.
     """
 
     clip: Clip
@@ -142,23 +133,16 @@ class ChunkedRetainLoss:
             features = [encoded(self.clip, part, self.precision) for part in parts]
         v, t = (torch.cat(side).requires_grad_() for side in zip(*features, strict=True))
         (self.factor * _contrast(self.clip, v, t, self.batch.sizes)).backward()
-        for part, *pulls in zip(
-            parts, v.grad.split(self.chunk), t.grad.split(self.chunk), strict=True
-        ):
-            learning = [
-                (x, pull)
-                for x, pull in zip(encoded(self.clip, part, self.precision), pulls, strict=True)
-                if x.requires_grad
-            ]
+        pulls = zip(v.grad.split(self.chunk), t.grad.split(self.chunk), strict=True)
+        for part, pull in zip(parts, pulls, strict=True):
+            found = zip(encoded(self.clip, part, self.precision), pull, strict=True)
+            learning = [(x, g) for x, g in found if x.requires_grad]
             torch.autograd.backward(*zip(*learning, strict=True))
 
 
 def batches(pairs: Pairs, batch_size: int) -> list[Pairs]:
     """The pairs in order, `batch_size` at a time; the last may be shorter."""
-    return [
-        pairs.take(range(i, min(i + batch_size, len(pairs))))
-        for i in range(0, len(pairs), batch_size)
-    ]
+    return [pairs.take(rows) for rows in micro_batches(pairs, "forget", batch_size)]
 
 
 def micro_batches(

@@ -22,6 +22,7 @@ from collections import deque
 from pathlib import Path
 
 import torch
+from safetensors.torch import load_file
 
 from slugkit.base import (
     EmptySetError,
@@ -55,19 +56,19 @@ def gradients_by_workers(
     device: str = "auto",
     out: str | Path | None = None,
 ) -> dict[str, torch.Tensor]:
-    """g_f or g_r of a saved set, computed by `workers` processes of torchrun.
+    """g_f or g_r of a saved set, computed by `workers` processes of torchrun: of one worker
+    `forget_gradient` or `retain_gradient` themselves, of more the same to about 1e-6.
 
-    Returns {parameter name: float32 tensor on the CPU}.
+    Args:
+        model: as of `load_clip`, which each worker calls for itself.
+        folder, name: where `Pairs.save` wrote the set.
+        kind: "forget" or "retain"; the others as of `retain_gradient`.
+        out: safetensors file to leave, None for none.
 
-    model: as of `load_clip`, which each worker calls for itself. folder, name: where `Pairs.save`
-    wrote the set. kind: "forget" or "retain"; the others as of `retain_gradient`. out: safetensors
-    file to leave, None for none. With one worker it is `forget_gradient` or `retain_gradient`
-    themselves, with more the same to about 1e-6.
-    Raises SettingError and MissingArtefactError before anything starts, GradientError with what the
-    first failing worker said.
+    Raises:
+        SettingError, MissingArtefactError, EmptySetError: before anything starts.
+        GradientError: what the first failing worker said.
     """
-    from safetensors.torch import load_file
-
     require_choice(kind, KINDS, "The gradient")
     require_choice(precision, PRECISIONS, "The precision")
     most = {"cuda": torch.cuda.device_count(), "mps": 1}.get(pick_device(device).type, 64)
@@ -83,28 +84,10 @@ def gradients_by_workers(
         )
     with tempfile.TemporaryDirectory() as spare:
         target = Path(out) if out is not None else Path(spare) / "gradient.safetensors"
-        given = {
-            "model": model,
-            "folder": folder,
-            "name": name,
-            "kind": kind,
-            "batch-size": batch_size,
-            "seed": seed,
-            "precision": precision,
-            "chunk": chunk,
-            "device": device,
-            "out": target,
-        }
-        _launch(
-            workers,
-            [
-                part
-                for key, value in given.items()
-                if value is not None
-                for part in (f"--{key}", str(value))
-            ],
-            kind,
-        )
+        given = {"model": model, "folder": folder, "name": name, "kind": kind, "out": target}
+        given |= {"batch-size": batch_size, "seed": seed, "precision": precision, "device": device}
+        given |= {"chunk": chunk} if chunk is not None else {}
+        _launch(workers, [f"--{key}={value}" for key, value in given.items()], kind)
         return load_file(target)
 
 
@@ -113,17 +96,8 @@ def _launch(workers: int, arguments: list[str], kind: str) -> None:
 
     Raises GradientError with the first failure that one of them reported.
     """
-    command = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--standalone",
-        "--nproc-per-node",
-        str(workers),
-        "-m",
-        "slugkit.unlearning.workers",
-        *arguments,
-    ]
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    command += [f"--nproc-per-node={workers}", "-m", "slugkit.unlearning.workers", *arguments]
     environment = {**os.environ, **thread_environment(max(1, usable_cpus() // workers))}
     last, reports = deque(maxlen=1), []
     with subprocess.Popen(
@@ -137,14 +111,8 @@ def _launch(workers: int, arguments: list[str], kind: str) -> None:
                 if line.startswith(f"{kind} gradient"):
                     print(line, end="", file=sys.stderr, flush=True)
     if running.returncode:
-        said = (
-            reports[0]
-            if reports
-            else (
-                f"{''.join(last)} (a process that is killed without a word has usually run out of"
-                " memory)"
-            )
-        )
+        killed = "(a process that is killed without a word has usually run out of memory)"
+        said = reports[0] if reports else f"{''.join(last)} {killed}"
         raise GradientError(
             f"A worker of the {kind} gradient failed: {said} Nothing was written; mend it, or take"
             " fewer workers."
@@ -198,15 +166,8 @@ def work(given: argparse.Namespace) -> None:
         total[name] = gather(term[None].contiguous()).sum(0)
     check_finite(total, f"{given.kind} gradient")
     if state.is_main_process:
-        write_tensors(
-            given.out,
-            total,
-            {
-                "kind": given.kind,
-                "workers": str(state.num_processes),
-                "micro_batches": str(len(parts)),
-            },
-        )
+        about = {"kind": given.kind, "workers": str(state.num_processes)}
+        write_tensors(given.out, total, about | {"micro_batches": str(len(parts))})
     state.wait_for_everyone()
     state.destroy_process_group()
 
