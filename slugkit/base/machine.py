@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from functools import cache
+from itertools import starmap
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -77,8 +78,8 @@ def thread_environment(threads: int = 1) -> dict[str, str]:
     return {name: os.environ.get(name, value) for name, value in wanted.items()}
 
 
-def _control_groups(root: Path) -> Iterator[Path]:
-    """Folders of this process's control groups, version 1 and 2, and of those above them.
+def _control_groups(root: Path) -> Iterator[tuple[Path, int]]:
+    """Folders of this process's control groups and of those above them; 0 version 2, 1 version 1.
 
     In a container a group's path may be the host's: what lies at the top of the mount is then the
     container's own.
@@ -89,16 +90,16 @@ def _control_groups(root: Path) -> Iterator[Path]:
             for controller in controllers.split(","):
                 top = root / "sys/fs/cgroup" / controller
                 own = top / path.strip("/")
-                yield from (at for at in (own, *own.parents) if at.is_relative_to(top))
+                groups = (group for group in (own, *own.parents) if group.is_relative_to(top))
+                yield from ((group, int(bool(controller))) for group in groups)
 
 
-def _quota(group: Path) -> float:
+def _quota(group: Path, version: int) -> float:
     """CPUs' worth of time that a control group allows; infinity where it sets no limit."""
-    for names in CPU_FILES:
-        with suppress(OSError, ValueError, ZeroDivisionError):
-            most, period = " ".join((group / name).read_text() for name in names).split()
-            if int(most) > 0:
-                return int(most) / int(period)
+    with suppress(OSError, ValueError, ZeroDivisionError):
+        most, period = " ".join((group / name).read_text() for name in CPU_FILES[version]).split()
+        if int(most) > 0:
+            return int(most) / int(period)
     return math.inf
 
 
@@ -108,7 +109,7 @@ def usable_cpus(root: Path = Path("/")) -> int:
         allowed = len(os.sched_getaffinity(0))
     else:
         allowed = os.cpu_count() or 1
-    return max(1, math.ceil(min([allowed, *map(_quota, _control_groups(root))])))
+    return max(1, math.ceil(min([allowed, *starmap(_quota, _control_groups(root))])))
 
 
 def bound_threads(root: Path = Path("/")) -> None:
@@ -132,15 +133,15 @@ def each(make: Callable[[Item], Made], items: Iterable[Item]) -> list[Made]:
     return list(_pool(os.getpid()).map(make, items))
 
 
-def _room(group: Path) -> list[int]:
+def _room(group: Path, version: int) -> list[int]:
     """Bytes left in a control group, 0 or more, as a list of one; empty without a limit."""
-    for limit, used, idle in MEMORY_FILES:
-        with suppress(OSError, ValueError):
-            most, taken = (int((group / name).read_text()) for name in (limit, used))
-            lines = (group / "memory.stat").read_text().splitlines()
-            statistics = dict(line.split() for line in lines)
-            if most < NO_LIMIT:
-                return [max(0, most - taken + int(statistics.get(idle, 0)))]
+    limit, used, idle = MEMORY_FILES[version]
+    with suppress(OSError, ValueError):
+        most, taken = (int((group / name).read_text()) for name in (limit, used))
+        lines = (group / "memory.stat").read_text().splitlines()
+        statistics = dict(line.split() for line in lines)
+        if most < NO_LIMIT:
+            return [max(0, most - taken + int(statistics.get(idle, 0)))]
     return []
 
 
@@ -149,7 +150,7 @@ def group_rooms(root: Path = Path("/")) -> list[int]:
 
     Idle pages of files count as free: the kernel gives them up first.
     """
-    return [room for group in _control_groups(root) for room in _room(group)]
+    return [room for group in _control_groups(root) for room in _room(*group)]
 
 
 def free_ram() -> int:

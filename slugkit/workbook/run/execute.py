@@ -126,9 +126,11 @@ class _Series:
                     for future in done:
                         failed = self._ended(future) or failed
             except BaseException:
-                for process in psutil.Process().children(recursive=True):
-                    with contextlib.suppress(psutil.Error):
-                        process.terminate()  # or the pool would wait for the kernels
+                # or the pool would wait for the kernels, also for one that is just starting
+                while wait(self.running, timeout=0.2).not_done:
+                    for process in psutil.Process().children(recursive=True):
+                        with contextlib.suppress(psutil.Error):
+                            process.terminate()
                 raise
         if failed:
             raise failed
