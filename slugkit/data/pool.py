@@ -75,7 +75,8 @@ class PairsSource(Source):
         return "class"
 
     def _kind_of_name(self, concept: str) -> str:
-        name, captions = name_of(concept), self._train.captions
+        name, table = name_of(concept), self.pairs.table
+        captions = table["caption"][table["split"] == "train"]
         if any(map(name.is_in, captions)):
             return "name"
         near, also = [t for t in captions if name.is_near(t)], ""
