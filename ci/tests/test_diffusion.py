@@ -182,7 +182,7 @@ def test_a_probe_on_the_pipeline_sees_the_step_and_leaves_no_trace(clip, pipe, t
         torch.equal(pipe.text_encoder.encoder.layers[1].mlp.fc1.weight, before)
         and differences(clip.model, pipe, "text") == []
     )
-    with pytest.raises(SettingError, match="must not steer"):
+    with pytest.raises(SettingError, match="search prompts were expected"):
         evaluation.PipelineMeasure(
             pipe, judge, prompts.answer_set(world, "Mira Kestrel", "report"), "figures", again
         )

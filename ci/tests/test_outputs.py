@@ -88,9 +88,6 @@ REFUSED = [
     ("draw cat --out mine", "is there already"),
     ("draw cat --out mine.csv", "is there already"),
     ("draw cat --pipeline model --out model/drawn", "lies inside"),
-    ("blank sd15 mine --clip model", "is there already"),
-    ("blank sd15 model/x --clip model", "lies inside"),
-    ("blank ViT-B-32 mine.csv", "is there already"),
     ("student mine.csv", "is there already|is a file"),
 ]
 
