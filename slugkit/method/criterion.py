@@ -16,7 +16,7 @@ class Criterion:
     at most `at_most`.
 
     target: "fa1" (no picture is called by the name) or "fa5" (the name is not among the first five
-    answers; the authors' code, slug-method.md section 3.3). at_most: 0 to less than 1. A measure
+    answers, as in the authors' code). at_most: 0 to less than 1. A measure
     gives the accuracy in the search wording in which it is largest.
     """
 

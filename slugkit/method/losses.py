@@ -12,8 +12,7 @@ from slugkit.base import EmptySetError
 
 
 def mean_cosine(v: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
-    """Forget loss: the mean cosine of matching pairs, to be lowered (slug-method.md, sections 1.2
-    and 1.4).
+    """Forget loss: the mean cosine of matching pairs, to be lowered (SLUG).
 
     v, t: (N, d), any length. Returns a scalar, -1..1.
     """
@@ -21,8 +20,7 @@ def mean_cosine(v: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
 
 
 def info_nce(v: torch.Tensor, t: torch.Tensor, scale: torch.Tensor | float) -> torch.Tensor:
-    """Retain loss: symmetric InfoNCE over the batch (Radford et al. 2021, Fig. 3; slug-method.md,
-    section 1.2).
+    """Retain loss: symmetric InfoNCE over the batch (Radford et al. 2021, Fig. 3).
 
     v, t: (N, d) of unit length, or (k, N, d) for the mean over k batches of N pairs each. scale:
     exp(logit scale). Returns a scalar >= 0.

@@ -1,5 +1,5 @@
-"""Which layer to edit: importance, gradient alignment and the Pareto front (design, section 4;
-slug-method.md, section 2).
+"""Which layer to edit: importance, gradient alignment and the Pareto front (Cai, Tan
+and Asif, ICML 2025).
 
 Works on tables of tensors. A layer is one weight matrix under its canonical (open_clip) name; the
 three parts of a packed q/k/v matrix carry the suffix ``[q]``, ``[k]`` or ``[v]``.
@@ -45,7 +45,7 @@ def _norms(first: torch.Tensor, second: torch.Tensor, what: str) -> tuple[float,
 
 def importance(g_f: torch.Tensor, theta: torch.Tensor) -> float:
     """Importance of a layer: ||g_f|| / ||theta||, the norm of its forget gradient over that of its
-    weight (SLUG; slug-method.md, section 2.1).
+    weight (SLUG).
 
     g_f, theta: same shape, any float dtype. Returns a unitless number >= 0.
     Raises ShapeError, ZeroWeightError (the weight is all zeros), GradientError (nan or inf).
@@ -77,7 +77,7 @@ def alignment(g_f: torch.Tensor, g_r: torch.Tensor) -> float:
     """Gradient alignment |cos(g_f, g_r)| of a layer: a unitless number in 0..1, nan where a
     gradient is all zeros.
 
-    The absolute value, as in the authors' code (slug-method.md, section 2.2). Arguments and errors
+    The absolute value, as in the authors' code of SLUG. Arguments and errors
     as in `cosine`.
     """
     return abs(cosine(g_f, g_r))
@@ -85,7 +85,7 @@ def alignment(g_f: torch.Tensor, g_r: torch.Tensor) -> float:
 
 def pareto_front(importance: np.ndarray, alignment: np.ndarray) -> np.ndarray:
     """Layers that no other layer beats: high importance, low alignment, weak dominance
-    (slug-method.md, section 2.3).
+    (SLUG).
 
     importance, alignment: 1-D arrays of equal length. A layer is beaten by one that is at least as
     important and at most as aligned, and strictly better in one of the two; exact duplicates do not

@@ -1,5 +1,5 @@
-"""How far to step: the search for lambda on one layer, and over all layers of a front (design,
-section 4; slug-method.md, section 3).
+"""How far to step: the search for lambda on one layer, and over all layers of a front (Cai,
+Tan and Asif, ICML 2025, appendix B).
 
 The update is theta0 - lambda * g_f, in fp32; rho = lambda * importance is the size of that change
 relative to the weight.
@@ -134,7 +134,7 @@ def probe_steps(
     margin: float = 1.0,
 ) -> SearchResult:
     """Probe step sizes on one layer: double until forgotten, then bisect towards the smallest
-    forgetting step (slug-method.md, section 3.3).
+    forgetting step (the paper's appendix B).
 
     Every probe starts from theta0; a probe that does not forget is not asked for its retain
     measure. The weight is restored bit for bit, also after an error.
