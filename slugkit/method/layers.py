@@ -37,7 +37,8 @@ def exclusion_reason(name: str, shape: tuple[int, ...], exclude=EXCLUDE) -> str:
     """Why a parameter is no candidate, or "" if it is one.
 
     exclude: parts of names that rule a parameter out. The default leaves out biases, layer norms,
-    token, class and position embeddings and the logit scale. timm keeps the same embeddings as (1, positions, width) under other names.
+    token, class and position embeddings and the logit scale. timm
+    keeps the same embeddings as (1, positions, width) under other names.
     """
     for part in exclude:
         if part in name:
