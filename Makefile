@@ -3,6 +3,7 @@
 # make lab        JupyterLab on the series
 # make digits     forget "seven" on real handwritten digits: own data, own CLIP, notebooks 01 to 05
 # make notebooks  execute the committed notebooks again and clean them (NOTEBOOKS="03 04": write back only these)
+# make site       the series, the names of the package and the evidence as web pages in build/site
 # make wheels     builds slugkit and slugkit-studio (the data folder) into dist/
 # make bench      the benchmarks, by hand
 # make clean      take away the environment and everything a run can make again (runs/ stays)
@@ -16,7 +17,7 @@ NOTEBOOKS ?=
 # Several processes of many threads spin against each other; one thread each costs a busy machine its share and no more.
 ONE_THREAD := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE
 
-.PHONY: env workbook digits test lab notebooks wheels bench clean help
+.PHONY: env workbook digits test lab notebooks site wheels bench clean help
 .DEFAULT_GOAL := help
 
 help:
@@ -63,6 +64,12 @@ lab: env
 notebooks: env
 	$(BIN)/python ci/clean.py --execute $(NOTEBOOKS)
 	$(BIN)/python ci/readme_figures.py
+
+# Packages come from the index once; building and reading fetch nothing.
+site: env
+	@VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet --python $(BIN)/python -r ci/site.txt -c ci/requirements.lock
+	$(BIN)/python -m sphinx -q -W --keep-going -c docs -b html . build/site
+	@echo "The site: build/site/docs/index.html"
 
 wheels: env
 	rm -rf dist
