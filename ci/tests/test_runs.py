@@ -276,7 +276,7 @@ def test_the_report_puts_the_finding_first_and_fetches_nothing(project, capsys):
 
     run = open_run(check_settings({}), "05_evaluate_clip")
     run.metrics(pd.concat([rows(), rows().assign(concept="Kofi Okoye")], ignore_index=True))
-    run.leave("before_after", Figure(), says="Only the target <falls>.")
+    run.leave("before_after_0", Figure(), says="Only the target <falls>.")
     run.finish()
     rho = "$$\\rho = \\lambda \\frac{\\|g_f\\|}{\\|\\theta\\|}$$"
     formula = f"# 5 · Five\n> a question\n\n{rho} and $x_1$, `$not$`"
@@ -293,7 +293,9 @@ def test_the_report_puts_the_finding_first_and_fetches_nothing(project, capsys):
     assert text.count(each) == 2, "a sentence for each concept"
     first = text[: text.index("<h2>")]
     assert "FA@1 went from 95.0 % to 0.0 % (SLUG); what lost most with it: people, 97.3 %" in first
-    assert "<h1>Forgetting Oskar Marlow</h1>" in first and 'src="figures/before_after.png"' in first
+    assert (
+        "<h1>Forgetting Oskar Marlow</h1>" in first and 'src="figures/before_after_0.png"' in first
+    )
     assert text.index('href="05_evaluate_clip.html">05 Five</a>') < text.index("<table>")
     assert "a question" in text and "prefers-color-scheme: dark" in text
     assert "none trained" in text and "Only the target &lt;falls&gt;." in text and "n = 200" in text
