@@ -50,8 +50,9 @@ def studio_pictures(without: str | None = None) -> TrainingPictures:
     if without is not None:
         world.kind(without)
     drawn_all = studio.training_records()
-    records = [r for r in drawn_all if without not in (r.name, *r.subjects, r.style)]
-    images = drawn(records)
+    kept = [i for i, r in enumerate(drawn_all) if without not in (r.name, *r.subjects, r.style)]
+    records, images = [drawn_all[i] for i in kept], drawn(drawn_all)
+    images = images if without is None else images[kept]
     texts = [r.caption(k) for r in records for k in range(2)]
     subjects: dict[tuple, list[int]] = {}
     for i, record in enumerate(records):

@@ -1,5 +1,5 @@
 """Train the picture coder of the studio's Stable Diffusion: diffusers' AutoencoderKL, from 64 x 64
-pixels to 16 x 16 x 4 latents.
+pixels to 16 x 16 x 8 latents.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ class VaeRecipe:
     error + kl x divergence from a standard normal.
     """
 
-    steps: int = 2000
-    batch: int = 48
+    steps: int = 20000
+    batch: int = 32
     crop: int = 32
     settle: float = 0.15
     learning_rate: float = 1.0e-3
     weight_decay: float = 0.0
     warmup: int = 100
-    l1: float = 0.2
+    l1: float = 1.0
     kl: float = 1.0e-6
     widths: tuple[int, ...] = (24, 48, 96)
-    latent_channels: int = 4
+    latent_channels: int = 8
     groups: int = 8
 
 
