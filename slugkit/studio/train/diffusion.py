@@ -53,14 +53,14 @@ class UnetRecipe:
     widths: channels from the finest grid down; only the coarser grids attend to the text.
     """
 
-    steps: int = 8000
-    cycles: int = 1
-    batch: int = 256
-    learning_rate: float = 1.0e-3
+    steps: int = 4000
+    cycles: int = 2
+    batch: int = 48
+    learning_rate: float = 5.0e-4
     weight_decay: float = 0.01
-    warmup: int = 500
+    warmup: int = 100
     empty: float = 0.1
-    mean: float = 0.999
+    mean: float = 0.998
     widths: tuple[int, ...] = (48, 96, 192)
     groups: int = 16
     head_width: int = 32
@@ -121,24 +121,20 @@ def fit_unet(
     scheduler, averaging = build_scheduler(), torch.optim.swa_utils
     unet.to(memory_format=torch.channels_last)
 
-    def batch_at(step: int) -> list[torch.Tensor]:
+    def loss_at(step: int) -> torch.Tensor:
         rng = np.random.Generator(np.random.PCG64([seed, step, 22]))
         rows = rng.integers(0, len(latents), size=recipe.batch)
         captions = [
             "" if rng.random() < recipe.empty else pictures.caption(int(i), rng) for i in rows
         ]
-        told = tokenizer(captions, padding="max_length", truncation=True, return_tensors="pt")
-        clean = latents[torch.from_numpy(rows)].float()
-        noise = torch.from_numpy(rng.standard_normal(clean.shape, dtype=np.float32))
-        when = torch.from_numpy(rng.integers(0, scheduler.config.num_train_timesteps, len(rows)))
-        return [told.input_ids, clean, noise, when]
-
-    batches = loop.Ahead(batch_at)
-
-    def loss_at(step: int) -> torch.Tensor:
-        ids, clean, noise, when = (x.to(device) for x in batches(step))
+        ids = tokenizer(
+            captions, padding="max_length", truncation=True, return_tensors="pt"
+        ).input_ids.to(device)
         with torch.no_grad():
             said = encoder(ids).last_hidden_state
+        clean = latents[torch.from_numpy(rows)].float().to(device)
+        noise = torch.randn(clean.shape).to(device)
+        when = torch.randint(0, scheduler.config.num_train_timesteps, (len(rows),)).to(device)
         wanted = scheduler.get_velocity(clean, noise, when)
         seen = scheduler.add_noise(clean, noise, when).contiguous(memory_format=torch.channels_last)
         return torch.nn.functional.mse_loss(unet(seen, when, said).sample, wanted)

@@ -7,10 +7,9 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 
@@ -18,21 +17,6 @@ from slugkit.base import SettingError, progress, read_hashed, seed_everything, w
 
 KEEP_EVERY = 100
 """Steps between two checkpoints."""
-
-
-class Ahead:
-    """What `make` makes of a step; that of the next step is made in a background thread meanwhile,
-    so that a GPU need not wait for it.
-    """
-
-    def __init__(self, make: Callable[[int], Any]):
-        self.make, self.thread = make, ThreadPoolExecutor(1, "ahead")
-        self.waiting: dict[int, Future] = {}
-
-    def __call__(self, step: int) -> Any:
-        made = self.waiting.pop(step, None) or self.thread.submit(self.make, step)
-        self.waiting = {step + 1: self.thread.submit(self.make, step + 1)}
-        return made.result()
 
 
 class Schedule(Protocol):
