@@ -4,6 +4,7 @@ Nothing is fetched while it is built or read: formulas become MathML, so that a 
 script for them.
 """
 
+import json
 import re
 
 from docutils import nodes
@@ -80,7 +81,20 @@ def _files_as_text(app, doctree):
             link.replace_self(nodes.literal("", link.astext()))
 
 
+def _fold_solutions(app, page, source):
+    """Exercise cells, which hold their solutions, are folded until a reader opens them."""
+    if not app.env.doc2path(page).endswith(".ipynb"):
+        return
+    notebook = json.loads(source[0])
+    for cell in notebook["cells"]:
+        tags = cell["metadata"].get("tags", [])
+        if "exercise" in tags:
+            cell["metadata"]["tags"] = [*tags, "hide-input"]
+    source[0] = json.dumps(notebook)
+
+
 def setup(app):
-    """What Sphinx calls: formulas, and links to what is no page."""
+    """What Sphinx calls: formulas, solutions, and links to what is no page."""
     app.add_html_math_renderer("mathml", (_inline, None), (_block, None))
+    app.connect("source-read", _fold_solutions)
     app.connect("doctree-read", _files_as_text)
