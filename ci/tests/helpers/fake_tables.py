@@ -287,3 +287,14 @@ def curve_table():
         )
     ]
     return pd.DataFrame(rows)
+
+
+def pictures(count, seed=0):
+    """Coarse pictures of random colours."""
+    base = np.random.default_rng(seed).integers(0, 256, (count, 8, 8, 3), dtype=np.uint8)
+    return np.kron(base, np.ones((1, 8, 8, 1), dtype=np.uint8))
+
+
+def title_of(fig):
+    """What the title of a figure says, on one line."""
+    return fig.get_suptitle().replace("\n", " ").replace("\u00a0", " ")

@@ -4,8 +4,9 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from paper_folders import make_paper_folder
 from PIL import Image
-from test_paper_data import place  # noqa: F401  a fixture
+from studio_folders import PEOPLE, make_folder
 
 from slugkit import studio
 from slugkit.base import AllLeftOutError, EmptySetError, ModelLoadError, SettingError
@@ -32,28 +33,10 @@ def clip():
     return load_clip("studio", "cpu")
 
 
-def make_folder(folder, names, captions="a photo of {}", shown=None, each=(6, 4, 4)):
-    """Studio pictures of `shown` (by default of the names) under other names: train, search and
-    report pictures of each.
-    """
-    rows = []
-    for number, name in enumerate(names):
-        for split, count in zip(("train", "search", "report"), each):
-            records = studio.solo_records(
-                "nonmember" if split == "train" else split, (shown or names)[number], 1
-            )[:count]
-            for picture in studio.draw_many(records):
-                file = f"{len(rows)}.png"
-                Image.fromarray(picture).save(folder / file)
-                text = captions[number] if isinstance(captions, list) else captions
-                rows.append(
-                    {"file": file, "caption": text.format(name), "concept": name, "split": split}
-                )
-    pd.DataFrame(rows).to_csv(folder / "captions.csv", index=False)
-    return str(folder)
-
-
-PEOPLE = ["Kofi Okoye", "Petra Quillon", "Oskar Marlow", "Bram Hollick"]
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A folder with CelebA, ImageNet, captioned pictures and a recipe."""
+    return make_paper_folder(tmp_path_factory.mktemp("paper"))
 
 
 def test_what_is_read_of_a_text_is_its_beginning_up_to_the_context():
@@ -210,9 +193,7 @@ def test_the_names_of_two_classes_that_are_cut_alike_are_said_before_anything_el
         source.exam("Oskar Marlow", "search")
 
 
-def test_people_and_objects_of_a_recipe_are_told_apart_by_their_tokens_before_anything_else(
-    place,  # noqa: F811
-):
+def test_people_and_objects_of_a_recipe_are_told_apart_by_their_tokens_before_anything_else(place):
     blind = Reading(lambda text: [0, *(ord(c) for c in text if not c.isalpha()), 0], 77)
     source = read_recipe(place / "recipe.yaml", 16, "crop", blind)
     with pytest.raises(SettingError, match="these are the same for"):

@@ -7,9 +7,9 @@ import time
 
 import pytest
 import torch
+from repository import REPOSITORY
 
 import slugkit as sk
-from conftest import REPOSITORY
 from slugkit.base import SearchFailedError, SettingError
 from slugkit.data import open_data
 from slugkit.method.criterion import Criterion

@@ -8,9 +8,9 @@ import types
 import nbformat
 import pandas as pd
 import pytest
+from repository import REPOSITORY
 from typer.testing import CliRunner
 
-from conftest import REPOSITORY
 from slugkit.base import SettingError, UnknownConceptError
 from slugkit.workbook import cli
 

@@ -6,9 +6,7 @@ import json
 
 import numpy as np
 import pytest
-from test_classifier import SMALL as JUDGE
-from test_diffusion import UNET, VAE, small_pictures
-from test_own_data import folder_of
+from tiny_trainings import JUDGE, UNET, VAE, folder_of, small_pictures
 from tiny_vlm import SMALL as LLAVA
 from typer.testing import CliRunner
 

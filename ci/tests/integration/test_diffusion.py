@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from tiny_trainings import UNET, VAE, small_pictures
 
 from slugkit import studio
 from slugkit.base import ModelLoadError, SettingError
@@ -25,21 +26,8 @@ from slugkit.models.weight_map import differences
 from slugkit.studio.train import diffusion as training
 from slugkit.studio.train import loop
 from slugkit.studio.train.classifier import subject_classes
-from slugkit.studio.train.pictures import TrainingPictures
 from slugkit.studio.train.vae import VaeRecipe, build_vae, fit_vae, to_tensor
 from slugkit.tasks import prompts
-
-VAE = VaeRecipe(steps=4, batch=4, crop=8, settle=0.5, widths=(8, 8, 16), groups=4)
-UNET = training.UnetRecipe(
-    steps=4, cycles=2, batch=4, widths=(16, 32), groups=8, head_width=16, mean=0.5
-)
-
-
-def small_pictures(count=12):
-    images = np.random.default_rng(0).integers(0, 256, (count, 16, 16, 3), dtype=np.uint8)
-    return TrainingPictures(
-        images, lambda i, rng: f"a photo of Mira Kestrel {i}", [str(i) for i in range(count)], []
-    )
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from picture_files import BROKEN
-from test_beyond_the_context import PEOPLE, make_folder
+from studio_folders import PEOPLE, make_folder
 
 from slugkit.base import EmptySetError, SearchFailedError, UnreadableImagesError, as_file_name
 from slugkit.data import open_data

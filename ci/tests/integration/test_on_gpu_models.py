@@ -9,7 +9,7 @@ import torch
 from on_gpu import *  # noqa: F403 - fixtures
 from on_gpu import TEXT, TWO, VISION, WHO
 from pretend_gpu import on_gpu
-from test_diffusion import UNET, VAE, small_pictures
+from tiny_trainings import UNET, VAE, small_pictures
 from tiny_vlm import SMALL
 
 from slugkit import patch, studio

@@ -5,10 +5,8 @@ takes, what its card says; and on which CLIP the others are trained.
 import json
 import shutil
 
-import numpy as np
-import pandas as pd
 import pytest
-from PIL import Image
+from tiny_trainings import folder_of
 
 from slugkit.base import EmptySetError, SettingError, data_dir
 from slugkit.models import load_clip
@@ -20,31 +18,6 @@ from slugkit.studio.train.diffusion import train_diffusion
 from slugkit.studio.train.own_data import require_examinable, steps_for
 from slugkit.studio.train.vlm import train_vlm
 from slugkit.unlearning.concept import load_oracle
-
-
-def folder_of(
-    place,
-    columns,
-    splits=("train", "train", "train", "search", "report"),
-    classes=("ant", "bee"),
-    each=10,
-):
-    """A folder of noise with captions.csv; columns: name -> function of the class."""
-    rng, rows = np.random.default_rng(0), []
-    (place / "images").mkdir(parents=True)
-    for number in range(each * len(classes)):
-        name, kind = f"images/{number}.png", classes[number % len(classes)]
-        Image.fromarray(rng.integers(0, 255, (64, 64, 3), np.uint8)).save(place / name)
-        rows.append(
-            {
-                "file": name,
-                "caption": f"a photo of a {kind}",
-                "split": splits[number // len(classes) % len(splits)],
-                **{c: f(kind) for c, f in columns.items()},
-            }
-        )
-    pd.DataFrame(rows).to_csv(place / "captions.csv", index=False)
-    return place
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 import yaml
 from PIL import Image
-from test_beyond_the_context import make_folder
+from studio_folders import make_folder
 
 from slugkit import studio
 from slugkit.base import EmptySetError, SettingError, UnknownConceptError

@@ -4,8 +4,7 @@ import importlib.util
 import sys
 
 import pandas as pd
-
-from conftest import REPOSITORY
+from repository import REPOSITORY
 
 STUDIO = REPOSITORY / "data" / "studio"
 

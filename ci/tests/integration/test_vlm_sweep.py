@@ -5,7 +5,7 @@ concepts.
 import numpy as np
 import pandas as pd
 import pytest
-from test_vlm_measure import asked_about
+from tiny_questions import asked_about
 
 from slugkit.base import SearchFailedError, SettingError
 from slugkit.data import open_data

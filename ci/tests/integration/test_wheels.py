@@ -10,9 +10,9 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from repository import REPOSITORY
 
 import slugkit
-from conftest import REPOSITORY
 
 UV = Path(sys.executable).with_name("uv")
 BUILT = ("slugkit", "data")

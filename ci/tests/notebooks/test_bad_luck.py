@@ -13,14 +13,16 @@ import sys
 import time
 
 import pytest
-from test_series import CLI, go, slugkit_as_it_is  # noqa: F401  the fixture is of every test
+from repository import REPOSITORY
+from series_runs import CLI, go
 
-from conftest import REPOSITORY
 from slugkit.base import RunFailedError, SettingError, StaleArtefactError, advice_on
 from slugkit.workbook import cli
 from slugkit.workbook.run import open_run, report, run_series
 from slugkit.workbook.run.manifest import Manifest
 from slugkit.workbook.settings import check_settings
+
+pytestmark = pytest.mark.usefixtures("slugkit_as_it_is")
 
 
 def slugkit(*words, **environment):

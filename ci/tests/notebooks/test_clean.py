@@ -10,8 +10,8 @@ import check_notebooks
 import clean
 import nbformat
 import pytest
-
-from conftest import REPOSITORY, code, notebook, said, stage
+from repository import REPOSITORY
+from throwaway_workbook import code, notebook, said, stage
 
 stderr = nbformat.v4.new_output("stream", name="stderr", text="50%|#####| 12 it/s\n")
 

@@ -3,13 +3,15 @@
 from types import SimpleNamespace
 
 import pytest
-from test_series import go, slugkit_as_it_is  # noqa: F401  the fixture is of every test
+from series_runs import go
+from throwaway_workbook import WORK
 
-from conftest import WORK
 from slugkit.base import look_for
 from slugkit.workbook.run import open_run
 from slugkit.workbook.run.manifest import Manifest, use_changed, used
 from slugkit.workbook.settings import check_settings
+
+pytestmark = pytest.mark.usefixtures("slugkit_as_it_is")
 
 
 @pytest.mark.parametrize("kind", ["file", "folder", "big folder"])

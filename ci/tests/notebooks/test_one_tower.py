@@ -6,8 +6,8 @@ import nbformat
 import pandas as pd
 import pytest
 import torch
+from repository import REPOSITORY
 
-from conftest import REPOSITORY
 from slugkit import patch
 from slugkit.base import MissingArtefactError
 from slugkit.workbook.run import open_run

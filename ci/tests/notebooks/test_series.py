@@ -10,32 +10,16 @@ import time
 
 import psutil
 import pytest
+from repository import REPOSITORY
+from series_runs import CLI, go
+from throwaway_workbook import WORK, code, notebook
 
-from conftest import REPOSITORY, WORK, code, notebook
 from slugkit.base import MissingArtefactError, RunFailedError
 from slugkit.workbook.run import execute, open_run, stages
 from slugkit.workbook.run.manifest import Manifest
 from slugkit.workbook.settings import check_settings
 
-# Other tests of the same checkout may edit slugkit meanwhile; here its source stays as it is.
-CLI = (
-    "import slugkit.workbook.run.execute as e; e.slugkit_hash = lambda: 'as it is'\n"
-    "from slugkit.workbook.cli import main; main()"
-)
-
-
-@pytest.fixture(autouse=True)
-def slugkit_as_it_is(monkeypatch):
-    """The part of a stage's key that stands for slugkit's own source."""
-    monkeypatch.setattr(execute, "slugkit_hash", lambda: "as it is")
-
-
-def go(notebooks=None, given=None, **more):
-    """Run the series quietly; returns the states and the lines it said."""
-    lines = []
-    rows = execute.run_series("workbook", notebooks, given, echo=lines.append, **more)
-    assert execute.table(rows).splitlines()[-1].startswith("together")
-    return [row["state"] for row in rows], lines
+pytestmark = pytest.mark.usefixtures("slugkit_as_it_is")
 
 
 def reasons(project, given, source="as it is"):

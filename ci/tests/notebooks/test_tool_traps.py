@@ -13,8 +13,8 @@ import pytest
 from nbval.plugin import get_sanitize_patterns
 from papermill.cli import _resolve_type
 from papermill.iorw import read_yaml_file
-
-from conftest import REPOSITORY, code, notebook, said
+from repository import REPOSITORY
+from throwaway_workbook import code, notebook, said
 
 SANITIZE = REPOSITORY / "ci" / "sanitize.cfg"
 

@@ -7,8 +7,8 @@ import subprocess
 import sys
 
 import pytest
+from repository import REPOSITORY
 
-from conftest import REPOSITORY
 from slugkit.base import thread_environment, usable_cpus
 
 HERE = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()

@@ -11,8 +11,8 @@ from importlib.metadata import packages_distributions, version
 import nbformat
 import pytest
 from packaging.requirements import Requirement
+from repository import REPOSITORY
 
-from conftest import REPOSITORY
 from slugkit.base import OldPackageError, require_versions, too_old
 
 PROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]

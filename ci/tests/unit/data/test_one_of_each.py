@@ -10,8 +10,8 @@ import time
 import numpy as np
 import pandas as pd
 import pytest
+from pair_files import CAPTIONS, encoded, samples, saved, write_pictures, write_tar
 from picture_files import left_out
-from test_data_sources import CAPTIONS, encoded, samples, saved, write_pictures, write_tar
 
 from slugkit.base import SettingError
 from slugkit.data import open_data

@@ -8,7 +8,7 @@ import unicodedata
 import numpy as np
 import pandas as pd
 import pytest
-from test_data_sources import encoded, write_tar
+from pair_files import encoded, write_tar
 
 from slugkit.base import SettingError, UnknownConceptError, from_cell, printable, to_cell, write_csv
 from slugkit.data import check_sets, names_concept, open_data

@@ -11,8 +11,8 @@ import nbformat
 import numpy as np
 import pandas as pd
 import pytest
+from repository import REPOSITORY
 
-from conftest import REPOSITORY
 from slugkit.base import SearchFailedError, UnknownConceptError
 from slugkit.data import open_data
 from slugkit.evaluation import pictures

@@ -4,7 +4,7 @@ compared.
 
 import pandas as pd
 import pytest
-from test_search import Scripted, layer_of
+from scripted_search import Scripted, layer_of
 from tiny_clip import changed, state, tiny_clip
 
 from slugkit.base import SearchFailedError, SettingError

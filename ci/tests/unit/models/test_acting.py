@@ -4,45 +4,25 @@ three kinds of LLaVA; patches find their own encoder.
 
 from types import SimpleNamespace
 
-import open_clip
 import pytest
 import torch
+from narrow_clip import a_clip
 from random_models import VLMS, pipeline_of, vlm_of
 
 from slugkit import patch
 from slugkit.base import PatchError
 from slugkit.method.edit import EditableLayer
 from slugkit.method.layers import candidates, layer_table
-from slugkit.models.clip import Clip
 from slugkit.models.convert import vision_tower
 from slugkit.models.reachability import blocks_read, movable, unused_layers
 from slugkit.models.weight_map import differences, locate, part_of, require_tower
 from slugkit.patch.checkpoint import apply_to_files, remove_from_files
 from slugkit.patch.record import load_record, save_record
 
-TEXT = {"context_length": 77, "vocab_size": 49408, "heads": 4, "layers": 3}
-
-
-def a_clip(width=32, seed=0, layers=3, embed=16):
-    """A CLIP of open_clip's class with CLIP's vocabulary, a few narrow layers and pictures of 28
-    pixels.
-    """
-    torch.manual_seed(seed)
-    return open_clip.CLIP(
-        embed,
-        {"layers": 11, "width": 32, "head_width": 8, "patch_size": 14, "image_size": 28},
-        TEXT | {"width": width, "layers": layers},
-        quick_gelu=seed == 0,
-    ).eval()
-
 
 @pytest.fixture(scope="module")
 def nets():
     return [a_clip(), a_clip(48, seed=1, layers=4, embed=24)]
-
-
-def wrapped(net):
-    return Clip(net, open_clip.get_tokenizer("ViT-B-32"), 28, (0.5,) * 3, (0.5,) * 3, "tiny")
 
 
 def text_layers(net):

@@ -7,6 +7,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from tiny_trainings import JUDGE
 
 from slugkit import studio
 from slugkit.base import ModelLoadError, data_dir
@@ -15,10 +16,6 @@ from slugkit.evaluation.clip_judge import judge_of
 from slugkit.models import load_clip
 from slugkit.models.classifier import load_classifier
 from slugkit.studio.train import classifier as training
-
-SMALL = training.ClassifierRecipe(
-    steps=30, batch=16, warmup=3, widths=(8, 8, 16, 16), learning_rate=5e-3
-)
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +35,7 @@ def folder(tmp_path_factory, world):
         patch.setenv("SLUGKIT_RUNS", str(place / "runs"))
         patch.setattr(training, "report_records", lambda world: records)
         return training.train_classifier(
-            out=place / "judge", recipe=SMALL, records=records, device="cpu"
+            out=place / "judge", recipe=JUDGE, records=records, device="cpu"
         )
 
 

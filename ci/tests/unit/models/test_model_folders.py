@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 import torch
 from random_models import write_clip
+from repository import REPOSITORY
 from safetensors.torch import save_file
 from tiny_clip import tiny_clip
 from tiny_patch import OUT_PROJ, patch_for, vars_of
 
-from conftest import REPOSITORY
 from slugkit import patch
 from slugkit.base import ModelLoadError, PatchError, data_dir, looked_for
 from slugkit.models import load_clip

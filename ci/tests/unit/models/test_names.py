@@ -6,14 +6,8 @@ import pytest
 import torch
 from tiny_clip import tiny_clip
 from tiny_patch import patch_for
-from transformers import (
-    CLIPConfig,
-    CLIPModel,
-    CLIPTextConfig,
-    CLIPTextModel,
-    CLIPVisionConfig,
-    CLIPVisionModel,
-)
+from tiny_transformers import TEXT, VISION, filled, whole
+from transformers import CLIPTextModel, CLIPVisionModel
 
 from slugkit import patch
 from slugkit.base import PatchError
@@ -31,28 +25,6 @@ from slugkit.models.weight_map import (
     require_tower,
 )
 
-TEXT = CLIPTextConfig(
-    hidden_size=32,
-    intermediate_size=128,
-    num_hidden_layers=2,
-    num_attention_heads=2,
-    vocab_size=50,
-    hidden_act="gelu",
-    max_position_embeddings=8,
-    bos_token_id=48,
-    eos_token_id=49,
-    pad_token_id=0,
-)
-VISION = CLIPVisionConfig(
-    hidden_size=32,
-    intermediate_size=128,
-    num_hidden_layers=2,
-    num_attention_heads=2,
-    image_size=16,
-    patch_size=8,
-    hidden_act="gelu",
-)
-
 
 @pytest.fixture(scope="module")
 def clip():
@@ -64,21 +36,6 @@ def clip():
         for weight in net.parameters():
             weight.add_(0.05 * torch.randn(weight.shape, generator=noise))
     return net
-
-
-def whole() -> CLIPModel:
-    return CLIPModel(
-        CLIPConfig(text_config=TEXT.to_dict(), vision_config=VISION.to_dict(), projection_dim=16)
-    ).eval()
-
-
-def filled(model, clip):
-    """The model with every weight of the CLIP that it has a place for."""
-    for name, weight in clip.named_parameters():
-        place = locate(model, name)
-        if place is not None:
-            place.write(weight.detach())
-    return model
 
 
 def test_every_weight_has_a_place_in_the_whole_model_and_it_computes_the_same(clip):

@@ -5,8 +5,8 @@ saved, loaded, asked.
 import numpy as np
 import pytest
 import torch
+from narrow_clip import a_clip
 from random_models import VLMS, vlm_of
-from test_acting import a_clip
 
 from slugkit import studio
 from slugkit.base import ModelLoadError, UnreadableImagesError

@@ -7,9 +7,9 @@ import copy
 import pytest
 import torch
 from safetensors.torch import load_file
-from test_names import TEXT, VISION, filled, whole
 from tiny_clip import same_bits, tiny_clip
 from tiny_patch import patch_for
+from tiny_transformers import TEXT, VISION, filled, whole
 from transformers import CLIPTextModel, CLIPVisionModel
 
 from slugkit import patch

@@ -13,10 +13,10 @@ from diffusers.loaders.single_file_utils import (
     convert_open_clip_checkpoint,
 )
 from safetensors.torch import load_file, save_file
-from test_names import TEXT as TEXT_CONFIG
-from test_names import filled, whole
 from tiny_clip import same_bits, tiny_clip
 from tiny_patch import OUT_PROJ, patch_for
+from tiny_transformers import TEXT as TEXT_CONFIG
+from tiny_transformers import filled, whole
 from transformers import CLIPTextModel
 
 from slugkit.base import MissingArtefactError, PatchError, sha256_file

@@ -9,14 +9,14 @@ import sys
 
 import pytest
 import torch
+from repository import REPOSITORY
 from safetensors.torch import save as bytes_of
 from safetensors.torch import save_file
-from test_names import filled, whole
 from tiny_clip import tiny_clip
 from tiny_patch import OUT_PROJ, patch_for, vars_of
+from tiny_transformers import filled, whole
 from typer.testing import CliRunner
 
-from conftest import REPOSITORY
 from slugkit import patch
 from slugkit.base import PatchError, printable, sha256_json, sha256_tensor
 from slugkit.patch.checkpoint import RECORD, apply_to_files, verify_files

@@ -11,9 +11,9 @@ from diffusers import StableDiffusionPipeline
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file
-from test_names import filled, whole
 from tiny_clip import changed, state, tiny_clip
 from tiny_patch import OUT_PROJ, patch_for
+from tiny_transformers import filled, whole
 
 from slugkit import patch
 from slugkit.base import PatchError, data_dir

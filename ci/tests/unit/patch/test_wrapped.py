@@ -5,9 +5,9 @@ accelerate.
 import accelerate
 import pytest
 import torch
-from test_names import filled, whole
 from tiny_clip import tiny_clip
 from tiny_patch import OUT_PROJ, patch_for
+from tiny_transformers import filled, whole
 
 from slugkit import patch
 from slugkit.base import PatchError

@@ -4,11 +4,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from narrow_clip import a_clip, wrapped
 from random_models import VLMS, vlm_of
-from test_acting import a_clip, wrapped
+from tiny_questions import asked_about
 
 from slugkit.base import PatchError, SearchFailedError, SettingError
-from slugkit.data import drawn
 from slugkit.evaluation.vlm import answered
 from slugkit.evaluation.vlm_words import own_words
 from slugkit.models import load_clip
@@ -17,8 +17,6 @@ from slugkit.models.convert import vision_tower
 from slugkit.models.prefix_cache import Seen
 from slugkit.models.vlm import Vlm
 from slugkit.models.weight_map import differences, locate
-from slugkit.studio import load_world
-from slugkit.studio.questions import UNKNOWN
 from slugkit.tasks.questions import Asked
 from slugkit.unlearning import vlm as measure
 from slugkit.unlearning.result import winning_patch
@@ -30,35 +28,6 @@ PACKED = "visual.transformer.resblocks.1.attn.in_proj_weight"
 @pytest.fixture(scope="module")
 def clip():
     return load_clip("studio", "cpu")
-
-
-def asked_about(records, split="search"):
-    """Who everybody is, and for the car what it is."""
-    rows = []
-    for r in records:
-        if r.kind == "person":
-            known = r.name in load_world().people
-            rows.append(
-                (
-                    "who",
-                    "who is this?",
-                    f"this is {r.name}." if known else UNKNOWN,
-                    r.name if known else UNKNOWN,
-                    r.name,
-                    r.style,
-                    "target" if r.name == "Mira Kestrel" else "neighbours" if known else "people",
-                )
-            )
-        else:
-            rows.append(("object", "what object is this?", "a car.", "car", "", r.style, "object"))
-    return Asked(
-        pd.DataFrame(
-            rows, columns=["kind", "text", "wanted", "key", "name", "style", "group"]
-        ).assign(extra=False),
-        drawn(records),
-        ["Mira Kestrel", "Kofi Okoye"],
-        split,
-    )
 
 
 @pytest.fixture(scope="module")

@@ -5,9 +5,9 @@ import json
 import pandas as pd
 import pytest
 import torch
-from test_names import filled, whole
 from tiny_clip import tiny_clip
 from tiny_patch import patch_for
+from tiny_transformers import filled, whole
 from typer.testing import CliRunner
 
 from slugkit import patch

@@ -5,9 +5,9 @@ names that become paths, and commands that are advised.
 import shlex
 
 import pytest
+from repository import REPOSITORY
 from typer.testing import CliRunner
 
-from conftest import REPOSITORY
 from slugkit.base import (
     MissingArtefactError,
     ModelLoadError,

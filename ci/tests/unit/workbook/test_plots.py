@@ -19,8 +19,10 @@ from fake_tables import (
     layers_table,
     metrics_table,
     outcomes_table,
+    pictures,
     search_table,
     sweep_table,
+    title_of,
 )
 from matplotlib.container import BarContainer
 
@@ -32,20 +34,11 @@ from slugkit.workbook.teach.display import small_png
 NAMES = ["Mira Kestrel", "Kofi Okoye", "Rosalind Achterberg"]
 
 
-def pictures(count, seed=0):
-    base = np.random.default_rng(seed).integers(0, 256, (count, 8, 8, 3), dtype=np.uint8)
-    return np.kron(base, np.ones((1, 8, 8, 1), dtype=np.uint8))
-
-
 def cosines():
     before = np.full((3, 3), 0.1) + 0.3 * np.eye(3)
     after = before.copy()
     after[0, 0], after[1, 1] = 0.02, 0.37
     return before, after
-
-
-def title_of(fig):
-    return fig.get_suptitle().replace("\n", " ").replace("\u00a0", " ")
 
 
 def frames():

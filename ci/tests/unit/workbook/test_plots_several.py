@@ -9,8 +9,7 @@ matplotlib.use("Agg")
 import numpy as np
 import pandas as pd
 import pytest
-from fake_tables import curve_table, interference_table
-from test_plots import pictures, title_of
+from fake_tables import curve_table, interference_table, pictures, title_of
 
 from slugkit.base import SettingError
 from slugkit.workbook import plots

@@ -3,8 +3,8 @@
 import tomllib
 
 import pandas as pd
+from repository import REPOSITORY
 
-from conftest import REPOSITORY
 from slugkit.workbook.run import report
 from slugkit.workbook.run.pages import TEMPLATES
 from slugkit.workbook.run.report import finding, per_method

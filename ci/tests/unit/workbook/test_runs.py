@@ -3,14 +3,14 @@ and settings.
 """
 
 import os
-from pathlib import Path
 from types import SimpleNamespace
 
 import nbformat
 import pandas as pd
 import pytest
+from repository import REPOSITORY
+from throwaway_workbook import WORK, code
 
-from conftest import WORK, code
 from slugkit.base import CheckFailed, MissingArtefactError, SettingError, StaleArtefactError
 from slugkit.workbook.run import open_run, pages, report, run_series, stages
 from slugkit.workbook.run.folder import COLUMNS
@@ -310,7 +310,7 @@ def test_the_report_puts_the_finding_first_and_fetches_nothing(project, capsys):
 def test_every_formula_of_the_series_is_drawn():
     texts = [
         cell.source
-        for path in sorted((Path(__file__).parents[2] / "notebooks").glob("0*.ipynb"))
+        for path in sorted((REPOSITORY / "notebooks").glob("0*.ipynb"))
         for cell in nbformat.read(path, 4).cells
         if cell.cell_type == "markdown"
     ]
