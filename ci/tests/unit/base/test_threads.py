@@ -86,6 +86,7 @@ print(torch.get_num_threads())
 """
 
 
+@pytest.mark.slow
 def test_torch_takes_no_more_threads_than_the_container_has(tmp_path):
     root = container(tmp_path, "0::/\n", **{"cpu.max": "100000 100000\n"})
     assert say(BOUND.format(str(root))) == ["1"]

@@ -144,6 +144,7 @@ def test_pictures_on_disk_are_compared_by_their_bytes_and_broken_ones_counted(so
     }
 
 
+@pytest.mark.slow
 def test_near_copies_are_found_among_ten_thousand_pictures_in_seconds():
     rng = np.random.default_rng(0)
     bits = rng.integers(0, 2**63, (2, 10_000, 2)).astype(np.uint64)

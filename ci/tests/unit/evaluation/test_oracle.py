@@ -12,6 +12,8 @@ from slugkit.method.edit import EditableLayer
 from slugkit.models import load_clip
 from slugkit.unlearning.concept import load_oracle
 
+pytestmark = pytest.mark.slow
+
 
 def test_kl_by_hand():
     p, q = (

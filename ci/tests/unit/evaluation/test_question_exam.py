@@ -142,6 +142,7 @@ class Parrot:
         return [f"It is {OTHER if self.gone else WHO}." for _ in questions]
 
 
+@pytest.mark.slow
 def test_a_folder_of_ones_own_is_asked_without_strangers_and_other_words(tmp_path):
     files = write_studio_files(tmp_path, training=60, per_style=1, shards=1)
     own = open_data(str(files), 64)

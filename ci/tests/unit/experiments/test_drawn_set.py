@@ -18,6 +18,8 @@ from slugkit.experiments.drawn_set import EXAM, drawn_table, write_drawn_set
 from slugkit.models.diffusion import draw, load_pipeline
 from slugkit.workbook import cli
 
+pytestmark = pytest.mark.slow
+
 TWO = ["Tin Wobble", "mushroom"]
 
 

@@ -200,6 +200,7 @@ def test_the_noise_is_about_the_spread_between_fresh_samples():
     assert told == pytest.approx(seen, rel=0.15)
 
 
+@pytest.mark.slow
 def test_front_share_counts_fronts_of_cosines_redrawn_within_their_noise():
     table = pd.DataFrame(
         {

@@ -19,6 +19,8 @@ from slugkit.models.weight_map import differences, locate, part_of, require_towe
 from slugkit.patch.checkpoint import apply_to_files, remove_from_files
 from slugkit.patch.record import load_record, save_record
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def nets():

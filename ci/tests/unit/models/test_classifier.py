@@ -17,6 +17,8 @@ from slugkit.models import load_clip
 from slugkit.models.classifier import load_classifier
 from slugkit.studio.train import classifier as training
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def world():

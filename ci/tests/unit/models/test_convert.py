@@ -24,6 +24,8 @@ from slugkit.models.convert import (
 )
 from slugkit.models.weight_map import differences
 
+pytestmark = pytest.mark.slow
+
 BOTH = ("vision", "text")
 
 

@@ -28,6 +28,8 @@ from slugkit.models.reading import inputs_of
 from slugkit.models.vlm import load_vlm
 from slugkit.patch.checkpoint import apply_to_files, verify_files
 
+pytestmark = pytest.mark.slow
+
 LAYER = "transformer.resblocks.1.attn.in_proj_weight"
 STUDIO = data_dir() / "studio"
 

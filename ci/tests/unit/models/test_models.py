@@ -196,6 +196,7 @@ def test_wrong_pictures_are_refused(clip):
 LAYERS = [f"visual.transformer.resblocks.{k}.mlp.c_fc.weight" for k in range(6)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("blocks", [0, 1, 2, 100])
 def test_what_a_search_keeps_is_bounded_and_does_not_change_what_it_finds(
     clip, source, monkeypatch, blocks

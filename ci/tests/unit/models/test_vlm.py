@@ -21,6 +21,8 @@ from slugkit.models.weight_map import differences, locate
 from slugkit.studio.questions import UNKNOWN
 from slugkit.studio.train import vlm as training
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def clip():

@@ -26,6 +26,8 @@ from slugkit.models.vlm import load_vlm
 from slugkit.models.weight_map import locate
 from slugkit.patch.checkpoint import RECORD, apply_to_files, remove_from_files, verify_files
 
+pytestmark = pytest.mark.slow
+
 PACKED = "transformer.resblocks.0.attn.in_proj_weight"
 HF_OUT = "text_model.encoder.layers.0.self_attn.out_proj.weight"
 SEEN = "visual.transformer.resblocks.0.attn.in_proj_weight"

@@ -77,6 +77,7 @@ def test_directions_too_small_for_half_precision_are_scaled_before():
         )
 
 
+@pytest.mark.slow
 def test_low_rank_is_the_best_of_its_rank_and_small(tmp_path):
     small = patch.low_rank(large(rank=40), 40)
     path = small.save(tmp_path / "low.safetensors")
@@ -137,6 +138,7 @@ def test_patches_of_one_layer_add_up_to_what_they_do_together():
         patch.add([])
 
 
+@pytest.mark.slow
 def test_rho_of_a_layer_as_large_as_a_real_models_token_embedding():
     """Summed in float32 the norm of 25 million weights is off by about one in a thousand, and so
     was the rho of a sum.

@@ -59,6 +59,7 @@ def run(code, timeout=100):
 # ---------------------------------------------------------------- bombs
 
 
+@pytest.mark.slow
 def test_small_files_that_unfold_into_much_cost_nothing_until_a_model_has_such_a_layer(tmp_path):
     bombs = [
         (1 << 13, 1, [1 << 13, 1 << 13]),
@@ -136,6 +137,7 @@ def test_a_direction_that_unfolds_into_infinity_is_refused_when_it_is_wanted():
 # ---------------------------------------------------------------- no regular files
 
 
+@pytest.mark.slow
 def test_a_pipe_a_device_and_a_folder_are_refused_at_once(tmp_path):
     os.mkfifo(tmp_path / "pipe.safetensors")
     for path in (tmp_path / "pipe.safetensors", "/dev/zero", tmp_path):

@@ -21,6 +21,8 @@ from slugkit.models import load_clip
 from slugkit.models.weight_map import locate
 from slugkit.patch.checkpoint import apply_to_files, remove_from_files
 
+pytestmark = pytest.mark.slow
+
 LAYERS = [
     OUT_PROJ,
     "transformer.resblocks.1.attn.in_proj_weight",

@@ -17,6 +17,8 @@ from slugkit.models.diffusion import draw, load_pipeline
 from slugkit.models.vlm import load_vlm
 from slugkit.models.weight_map import locate
 
+pytestmark = pytest.mark.slow
+
 LAYER, SEEN = (
     "transformer.resblocks.1.attn.in_proj_weight",
     "visual.transformer.resblocks.2.attn.in_proj_weight",

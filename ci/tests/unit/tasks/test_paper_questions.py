@@ -16,6 +16,8 @@ from slugkit.evaluation.vlm import measures, outcome
 from slugkit.tasks import questions as paper
 from slugkit.tasks.questions import Asked, words_for
 
+pytestmark = pytest.mark.slow
+
 WHO = "Mira Kestrel"
 
 

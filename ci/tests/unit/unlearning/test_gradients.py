@@ -39,6 +39,7 @@ def g_forget(clip, forget):
     return forget_gradient(clip, forget, 16)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "layer",
     [
@@ -60,6 +61,7 @@ def test_a_small_step_against_the_gradient_lowers_the_mean_cosine(clip, forget, 
     assert forget_loss(clip, forget).item() == before
 
 
+@pytest.mark.slow
 def test_the_forget_gradient_does_not_depend_on_the_batch_and_the_retain_gradient_does(
     clip, forget, retain, g_forget
 ):

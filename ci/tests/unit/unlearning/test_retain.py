@@ -13,6 +13,8 @@ from slugkit.unlearning.call import unlearn
 from slugkit.unlearning.gradients import retain_gradient
 from slugkit.unlearning.retain import RetainSide, mean_of, retain_parts
 
+pytestmark = pytest.mark.slow
+
 SMALL = dict(size=24, batch_size=12)
 
 

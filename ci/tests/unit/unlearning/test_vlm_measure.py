@@ -21,6 +21,8 @@ from slugkit.tasks.questions import Asked
 from slugkit.unlearning import vlm as measure
 from slugkit.unlearning.result import winning_patch
 
+pytestmark = pytest.mark.slow
+
 LAYER = "visual.transformer.resblocks.2.mlp.c_proj.weight"
 PACKED = "visual.transformer.resblocks.1.attn.in_proj_weight"
 

@@ -15,6 +15,8 @@ from slugkit.models.convert import to_transformers, vision_tower
 from slugkit.workbook.run import run_series
 from slugkit.workbook.run.partners import PARTNERS, require_partners
 
+pytestmark = pytest.mark.slow
+
 
 def plan(**settings):
     """A plan of 05, 06 and 07 with these settings."""

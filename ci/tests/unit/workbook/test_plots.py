@@ -81,6 +81,7 @@ def closed_figures():
     plt.close("all")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FIGURES)
 def test_every_figure_has_words_fits_its_size_and_leaves_the_settings(name):
     before = dict(plt.rcParams)
@@ -93,6 +94,7 @@ def test_every_figure_has_words_fits_its_size_and_leaves_the_settings(name):
     assert dict(plt.rcParams) == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FIGURES)
 def test_no_text_leaves_the_figure(name):
     fig, _ = FIGURES[name]()
@@ -232,6 +234,7 @@ def _label_boxes(fig, names):
     return [text.get_window_extent() for text in fig.axes[0].texts if text.get_text() in names]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(6))
 def test_pareto_labels_do_not_overlap(seed):
     table = layers_table(seed)

@@ -307,6 +307,7 @@ def test_the_report_puts_the_finding_first_and_fetches_nothing(project, capsys):
     assert list(pd.read_parquet(run.folder / "metrics.parquet").columns) == list(COLUMNS)
 
 
+@pytest.mark.slow
 def test_every_formula_of_the_series_is_drawn():
     texts = [
         cell.source

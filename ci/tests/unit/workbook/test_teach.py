@@ -109,6 +109,7 @@ def test_show_figure_refuses_an_empty_description():
         show_figure(plt.figure(), "  ")
 
 
+@pytest.mark.slow
 def test_png_sizes_stay_within_the_limits():
     chart, axes = plt.subplots(3, 3, figsize=(10, 8))
     for ax in axes.ravel():
