@@ -1,5 +1,6 @@
 # make workbook   environment, then the whole series on the studio, then an HTML page
 # make test       environment, then every test
+# make quick      environment, then what takes a minute at most: style, arrows between rooms, ci/tests/unit without the slow ones
 # make lab        JupyterLab on the series
 # make digits     forget "seven" on real handwritten digits: own data, own CLIP, notebooks 01 to 05
 # make notebooks  execute the committed notebooks again and clean them (NOTEBOOKS="03 04": write back only these)
@@ -17,7 +18,7 @@ NOTEBOOKS ?=
 # Several processes of many threads spin against each other; one thread each costs a busy machine its share and no more.
 ONE_THREAD := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE
 
-.PHONY: env workbook digits test lab notebooks site wheels bench clean help
+.PHONY: env workbook digits style quick test lab notebooks site wheels bench clean help
 .DEFAULT_GOAL := help
 
 help:
@@ -47,9 +48,14 @@ digits: env
 	$(BIN)/slugkit train clip --data $(DIGITS)-data --out $(DIGITS)-clip
 	$(BIN)/slugkit run --run digits --notebooks 01-05 -p data $(DIGITS)-data -p model $(DIGITS)-clip -p concept seven -p batch_size 10
 
-test: env
+style: env
 	$(BIN)/ruff format --check --quiet . && $(BIN)/ruff check --quiet .
 	$(BIN)/lint-imports --no-cache
+
+quick: style
+	$(ONE_THREAD) $(BIN)/python -m pytest -n 2 --dist loadfile ci/tests/unit -m "not slow"
+
+test: style
 	$(BIN)/mypy --cache-dir=/dev/null
 	$(BIN)/python ci/clean.py --check
 	$(ONE_THREAD) $(BIN)/python -m pytest -n 2 --dist loadfile ci/tests

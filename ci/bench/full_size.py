@@ -38,7 +38,7 @@ from slugkit.unlearning.concept import score_layers
 from slugkit.unlearning.gradients import forget_gradient, retain_gradient
 from slugkit.unlearning.result import front_layers
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "helpers"))
 import random_models as blank  # noqa: E402 - the tests' own
 
 THREADS = int(os.environ.get("OMP_NUM_THREADS", 2))

@@ -42,7 +42,7 @@ from slugkit.unlearning.concept import evaluate
 from slugkit.unlearning.gradients import Ahead, forget_gradient, retain_gradient
 from slugkit.unlearning.retain import RetainSide
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "helpers"))
 import random_models as blank  # noqa: E402 - the tests' own
 
 TINY = {

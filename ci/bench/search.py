@@ -16,7 +16,7 @@ from time import perf_counter
 
 import torch
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "helpers"))
 from plain_measure import PlainMeasure
 
 from slugkit.data import open_data
