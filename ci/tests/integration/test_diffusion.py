@@ -209,7 +209,15 @@ def test_the_coder_learns(tmp_path):
     ).repeat(16, axis=2)
     torch.manual_seed(0)
     recipe = VaeRecipe(
-        steps=200, batch=8, crop=8, widths=(8, 8, 16), groups=4, warmup=5, learning_rate=5e-3
+        steps=200,
+        batch=8,
+        crop=8,
+        l1=0.2,
+        widths=(8, 8, 16),
+        latent_channels=4,
+        groups=4,
+        warmup=5,
+        learning_rate=5e-3,
     )
     vae = build_vae(recipe, 16)
     losses = fit_vae(vae, images, recipe, 0, "cpu", None)
