@@ -108,7 +108,7 @@ def test_the_exam_holds_every_picture_once_and_additional_ones_count_for_their_c
         and exam.base[~mine & ~exam.shows("Mira Kestrel") & ~exam.shows("Kofi Okoye")].all()
     )
     names = exam.pairs.table["concept"].to_numpy()
-    some = exam.groups(["Mira Kestrel"])
+    some = exam.rest(["Mira Kestrel"])
     assert "Mira Kestrel" not in set(names[some["people"][1]]) and "Selin Drover" in set(
         names[some["people"][1]]
     )
@@ -116,11 +116,11 @@ def test_the_exam_holds_every_picture_once_and_additional_ones_count_for_their_c
     assert exam.base[some["neighbours"][1]].all() and exam.base[some["people"][1]].all()
     per_person = [np.sum(names[some["people"][1]] == c) for c in ("Selin Drover", "Nell Sorrel")]
     assert per_person[0] == per_person[1]
-    every = exam.groups(TWINS)
+    every = exam.rest(TWINS)
     assert (
         not set(names[every["people"][1]]) & set(TWINS)
         and not set(names[every["neighbours"][1]]) & set(TWINS)
-        and "neighbours" not in exam.groups([])
+        and "neighbours" not in exam.rest([])
     )
     texts = [
         t for said in exam.prompts["styles"].values() for style in said.values() for t in style
@@ -133,7 +133,7 @@ def test_the_exam_holds_every_picture_once_and_additional_ones_count_for_their_c
 
 def test_a_style_a_thing_and_a_person_go_together(clip, source):
     several = Scorer(clip, zero_shot_task(source, ["neon", "car", "Mira Kestrel"], "search"))
-    groups, table = several.exam.groups(["neon", "car", "Mira Kestrel"]), several.exam.pairs.table
+    groups, table = several.exam.rest(["neon", "car", "Mira Kestrel"]), several.exam.pairs.table
     for _, rows in groups.values():
         assert (
             not (table["style"].iloc[rows] == "neon").any()

@@ -39,9 +39,8 @@ NUMBERS = ["value", "low", "high", "n"]
 
 
 def found_edits(result: Result) -> pd.DataFrame:
-    """What was found for each concept: forgets, layer, rho (%), and how many layers were searched.
-
-    result: of `slugkit.unlearn` with several concepts and SLUG.
+    """What `slugkit.unlearn` found for each concept with SLUG: forgets, layer, rho (%), and how
+    many layers were searched.
     """
     searched = result.table.groupby("concept")["layer"].nunique()
     rows = [
@@ -53,15 +52,11 @@ def found_edits(result: Result) -> pd.DataFrame:
 
 
 def two_and_twins(source: Source, names: list[str]) -> tuple[list[str], list[str]]:
-    """Two of the names who are unrelated, and two who are twins.
+    """Two of the names who are unrelated: the first, and the next who has no twin here and where
+    neither is among the other's neighbours (or the second name, where there is none); and two who
+    are twins, each the other's nearest neighbour, or nothing.
 
-    Returns:
-        The first name, and the next who has no twin here and where neither is among the other's
-        neighbours (or the second name, where there is none); then the first two of whom each is the
-        other's nearest neighbour, or nothing.
-
-    Raises:
-        SearchFailedError: fewer than two names.
+    Raises SearchFailedError for fewer than two names.
     """
     if len(names) < 2:
         raise SearchFailedError(
@@ -81,21 +76,17 @@ def two_and_twins(source: Source, names: list[str]) -> tuple[list[str], list[str
 def cosines(
     scorer: Scorer, two: list[str], edits: Edits, shown: int = 5
 ) -> tuple[np.ndarray, np.ndarray, list[str], np.ndarray]:
-    """Every name's text with every portrait, before and after both edits.
+    """Every name's text with every portrait, before and after the edits of `two`, where they have
+    any.
 
-    Args:
-        two: the concepts that are forgotten; a neighbour of the first and others of the domain, who
-            stay, fill up the list.
-        edits: those of the two are applied; one that is missing is left out.
-        shown: names, at most.
-
-    Returns:
-        Cosines before and after, (names, names); the names; a portrait of each, (names, H, W, 3).
+    A neighbour of the first and others of the domain, who stay, fill the list up to `shown` names.
+    Returns cosines before and after, (names, names); the names; a portrait of each, (names, H, W,
+    3).
     """
     exam, domain = scorer.exam, scorer.exam.domain(two[0])
     table = exam.pairs.table["style" if domain == "styles" else "concept"]
     stay = [c for c in exam.classes(domain) if c not in exam.concepts and c in set(table)]
-    near = [c for c in exam.exams[two[0]].neighbours if c in stay][:1]
+    near = [c for c in exam.targets[two[0]].neighbours if c in stay][:1]
     names = [*two, *near, *[c for c in stay if c not in near]][:shown]
     portraits = exam.pairs.images[[table.index[table == c][0] for c in names]]
     said = exam.prompts[domain].values()
@@ -116,10 +107,8 @@ def _tables(scorer: Scorer, names: list[str], states: dict[str, list[Patch]]) ->
 
 
 def alone_and_both(scorer: Scorer, two: list[str], edits: Edits) -> pd.DataFrame:
-    """What the model does before any edit, with each edit alone, and with both.
-
-    Returns:
-        Rows of `Scorer.table`, about the two, with the column `edits`; none for no concepts.
+    """Rows of `Scorer.table` about two concepts, or none: before any edit, with each edit alone,
+    and with both, as the column `edits` says.
     """
     if not two:
         return pd.DataFrame()
@@ -130,12 +119,11 @@ def alone_and_both(scorer: Scorer, two: list[str], edits: Edits) -> pd.DataFrame
 
 def interference(scorer: Scorer, edits: Edits) -> pd.DataFrame:
     """Who pays for whom: every concept's accuracy, and that of the groups, without an edit and with
-    each one. The model is left as it was.
+    each one.
 
-    Returns:
-        Columns forgotten ("nothing" first), measured (a concept or a group of what is none of the
-        exam's concepts), group (target or the group), value (top-1, mean over the wordings), low,
-        high, n.
+    Returns forgotten ("nothing" first), measured (a concept, or a group of what is none of the
+    exam's concepts), group (target or the group), value (top-1, mean over the wordings), low, high,
+    n.
     """
     states = {"nothing": [], **{concept: [edit] for concept, edit in edits.items()}}
     found = _tables(scorer, scorer.exam.concepts, states)
@@ -171,13 +159,9 @@ def curve_rows(
     """One point of the curve over the number of concepts: the targets taken together, the one that
     is recognised most, the wording in which they are recognised most, and the groups.
 
-    Args:
-        labels: further columns, such as way="sum".
-
-    Returns:
-        Columns count, group (those of GROUPS, then the groups), of (whose, or which, the worst is),
-        value, low, high, n. Means over the wordings but for the worst one; from five concepts up
-        the intervals of the targets taken together cover the spread over concepts too.
+    Returns count, group (those of GROUPS, then the groups), of (whose, or which, the worst is),
+    value, low, high, n, and the `labels`. Means over the wordings but for the worst one; from five
+    concepts up the intervals of the targets taken together cover the spread over concepts too.
     """
     with patch.all_applied(patches, scorer.clip.model):
         t = scorer.classes()
@@ -214,7 +198,7 @@ def _target_rows(scorer: Scorer, targets: pd.DataFrame, t: Classes) -> list[dict
 
 
 def as_table(rows: pd.DataFrame) -> pd.DataFrame:
-    """Rows of `curve_rows` with a column `way` as a table to read: one line a way, accuracies in
+    """Rows of `curve_rows` to read: one line for each value of the column `way`, accuracies in
     percent, the targets first.
     """
     table = rows.pivot_table(index="way", columns="group", values="value", sort=False)
@@ -226,13 +210,8 @@ def as_table(rows: pd.DataFrame) -> pd.DataFrame:
 def forgetting_curve(
     scorer: Scorer, edits: Edits, points: int = 5, way: str = "SLUG, added"
 ) -> pd.DataFrame:
-    """From no edit to all of them, in the order given and backwards.
-
-    Args:
-        points: numbers of concepts between one and all at which the model is examined.
-
-    Returns:
-        Rows of `curve_rows` with way and order ("first", "backwards"; "" without any edit).
+    """Rows of `curve_rows` from no edit to all of them, examined at `points` numbers between, with
+    way and order ("first" as given, "backwards"; "" without any edit).
     """
     names = list(edits)
     counts = np.unique(np.linspace(1, len(names), min(points, len(names))).round().astype(int))
@@ -247,10 +226,9 @@ def forgetting_curve(
 def pair_rows(scorer: Scorer, edits: Edits, pairs: list[tuple[str, str]]) -> pd.DataFrame:
     """What two edits together do to their two targets, one row a pair.
 
-    Returns:
-        first, second; alike: cosine of the two mean picture features, of which the mean over all
-        pictures is taken off, -1..1; same_layer; alone, both: FA@5, mean of the two, with the own
-        edit alone and with both, 0..1.
+    Returns first, second; alike: cosine of the two mean picture features, of which the mean over
+    all pictures is taken off, -1..1; same_layer; alone, both: FA@5, mean of the two, with the own
+    edit alone and with both, 0..1.
     """
     exam, middle, rows = scorer.exam, scorer.v.mean(0), []
     mean = {c: scorer.v[torch.tensor(exam.shows(c))].mean(0) - middle for c in edits}
@@ -287,11 +265,8 @@ def curve_metrics(curve: pd.DataFrame, names: list[str], model: str) -> pd.DataF
 
 
 def say_pair(kind: str, rows: pd.DataFrame) -> None:
-    """Prints what two edits did to their targets and to those who stay.
-
-    Args:
-        kind: "unrelated" or "twins".
-        rows: of `alone_and_both`; none says that there is no such pair.
+    """Prints what two edits did to their targets and to those who stay. kind: "unrelated" or
+    "twins". rows: of `alone_and_both`; none says that there is no such pair.
     """
     if rows.empty:
         print(f"{kind}: none of the concepts are, so there is nothing to say.")
@@ -314,11 +289,8 @@ def say_pair(kind: str, rows: pd.DataFrame) -> None:
 
 
 def say_sum(matrix: pd.DataFrame, curve: pd.DataFrame) -> None:
-    """Prints what all edits together cost, beside the costliest single one.
-
-    Args:
-        matrix: of `interference`.
-        curve: of `forgetting_curve`.
+    """Prints what all edits together cost, beside the costliest single one. matrix: of
+    `interference`. curve: of `forgetting_curve`.
     """
     count = curve["count"].max()
     last = curve[(curve["count"] == count) & (curve["order"] == "first")].set_index("group")
@@ -341,14 +313,8 @@ def say_sum(matrix: pd.DataFrame, curve: pd.DataFrame) -> None:
 def ways_beside(
     scorer: Scorer, ways: dict[str, list[Patch]], metrics: pd.DataFrame
 ) -> pd.DataFrame:
-    """The report of several ways as a table to read, the model before and SLUG's sum first.
-
-    Args:
-        ways: name -> its patches.
-        metrics: what notebook 08 left (`curve_metrics`): SLUG's edits, all added.
-
-    Returns:
-        One line a way, accuracies in percent.
+    """The report of several ways (name -> patches) as a table to read, the model before and SLUG's
+    sum first, in percent. metrics: of `curve_metrics`, SLUG's edits, all added.
     """
     names, back = scorer.exam.concepts, {said: group for group, said in GROUPS.items()}
     last = metrics[metrics["stage"] == "after"]

@@ -145,9 +145,7 @@ def _check(
     criterion: Criterion | None,
     shared: RetainSide | None,
 ) -> None:
-    """Raises SettingError for what cannot be asked. own: a caller's forget set, retain set and
-    objective.
-    """
+    """Raises SettingError for what cannot be asked. own: forget set, retain set and objective."""
     if not hasattr(clip, "text_features"):
         raise SettingError(
             f"clip is a {type(clip).__name__}; a loaded model was expected, as of"
@@ -183,10 +181,7 @@ def _family(
     criterion: Criterion | None,
     limits: dict[str, Any],
 ) -> OnClip | OnPipeline | OnVlm:
-    """The family that `on` means, with its defaults where it is a bare model.
-
-    limits: what `OnClip` takes.
-    """
+    """The family that `on` means, with its defaults for a bare model. limits: of `OnClip`."""
     if objective is not None and on is None:
         how = {"objective": objective, "criterion": criterion or Criterion("fa1")}
         return OnObjective(**how, **limits)
@@ -226,9 +221,7 @@ def _several(
     batch_size: int,
     seed: int,
 ) -> Result:
-    """Several concepts at once on the text tower: SLUG's edits of each, added; SLUG-R's one step
-    along the joint gradient.
-    """
+    """Several concepts at once: SLUG's edits of each, added; SLUG-R's one step for all."""
     laps, names, failed = Laps(), text_layers(clip), {}
     with peak_memory() as peak:
         with laps("data"):

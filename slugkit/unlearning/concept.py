@@ -50,11 +50,10 @@ def score_layers(
     split_qkv: bool = False,
     parts: Sequence[Directions] = (),
 ) -> pd.DataFrame:
-    """The whole layer table with importance, cosine, alignment, front, noise and front_share;
-    layers that are no candidates have NaN.
+    """The whole layer table with importance, cosine, alignment, front, noise and front_share
+    (`slugkit.method.ranking`); layers that are no candidates have NaN.
 
-    parts: the retain gradients of the parts of the retain set, from which the noise of the cosine
-    comes, and from it front_share (`slugkit.method.ranking`).
+    parts: the retain gradients of the parts of the retain set, from which the noise comes.
     """
     table = layer_table(clip.model, exclude, layers, split_qkv)
     names = candidates(table)
@@ -81,9 +80,9 @@ def require_above_chance(concept: str, hits: int, n: int, classes: int) -> None:
 
 
 def require_known(scorer: Scorer, criterion: Criterion | None = None) -> None:
-    """Raises SearchFailedError where the model as it stands does not know a concept, so that any
-    step would seem to forget: it meets the criterion already, or tells the concept from the others
-    no better than by chance.
+    """Raises SearchFailedError where any step would seem to forget a concept: the model as it
+    stands meets the criterion already, or tells the concept from the others no better than by
+    chance.
     """
     for concept in scorer.exam.concepts:
         right = scorer.of(concept, scorer.words) < 1
@@ -109,10 +108,8 @@ def search_along(
     criterion: Criterion,
     *limits,
 ) -> pd.DataFrame:
-    """Search the step on each layer of the CLIP itself: the probes, as of `search_front`.
-
-    directions: layer, or weight, -> what is stepped along. limits: lam_init, max_trials and margins
-    of `search_front`.
+    """`search_front` on the CLIP itself. directions: layer, or weight, -> what is stepped along.
+    limits: lam_init, max_trials and margins.
     """
     return search_front(
         layers,
@@ -133,10 +130,10 @@ def search_layers(
     max_trials: int = 10,
     margins: dict[str, float] | None = None,
 ) -> pd.DataFrame:
-    """`search_along`, measured on the search exam.
+    """`search_along`, measured on the search exam; no criterion takes `Criterion.among` the
+    target's classes.
 
-    criterion: None takes `Criterion.among` the target's classes. Raises SearchFailedError, before
-    any step, where the unedited model does not know the concept.
+    Raises SearchFailedError, before any step, where the unedited model does not know the concept.
     """
     scorer = Scorer(clip, exam, layers=layers)
     criterion = criterion or scorer.criterion()
@@ -155,11 +152,10 @@ def search_within(
     max_trials: int,
     stop_ratio: float = STOP_RATIO,
 ) -> pd.DataFrame:
-    """Search the step on each layer of a model that holds the CLIP's tower, asking for the retain
-    measure at each layer's smallest forgetting step alone.
+    """`search_front` on a model that holds the CLIP's tower, asking for the retain measure at each
+    layer's smallest forgetting step alone.
 
     measure_of: a layer, and what writes the step into the model (`movable`) -> its measure.
-    Returns the probes with the columns of `search_front`; CLIP and model are left as they were.
     """
     frames, criterion = [], Criterion("fa1", at_most)
     for layer in progress(layers, f"searching the step in {type(model).__name__}"):

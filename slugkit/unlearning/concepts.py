@@ -23,8 +23,8 @@ TRIED = 100
 
 
 def _usable(source: Source, concept: str, clip: Clip | None) -> bool:
-    """Whether a concept can be forgotten and examined: there is a training pair about it, both
-    exams can be set, and the model, if one is given, knows it.
+    """Whether a concept has a training pair and both exams, and the model, if one is given, knows
+    it.
     """
     try:
         exam, _ = (source.exam(concept, split) for split in ("search", "report"))
@@ -48,11 +48,10 @@ def several_concepts(
     """The concept and others of its kind: at most a quarter of all, but two, so that enough is left
     to lose.
 
-    The studio's report concepts come first, and of a recipe's people the best known. In data other
-    than the studio's all of the kind are those whom the concept's report exam shows, and the others
-    are taken, among the first 100 names, that have a training pair and pictures for both exams and
-    that `clip`, if given, knows: they may be fewer, or none. The studio's are taken unasked. Raises
-    UnknownConceptError; for data other than the studio's what `source.exam` raises.
+    The studio's report concepts come first, and of a recipe's people the best known. In other data
+    all of the kind are those whom the concept's report exam shows, and among the first 100 names
+    those are taken that can be forgotten, examined, and that `clip`, if given, knows; the studio's
+    are taken unasked. Raises UnknownConceptError, and what `source.exam` raises.
     """
     kind, known = source.kind(concept), source.concepts()
     world, people = getattr(source, "world", None), getattr(source, "people", None)
@@ -73,8 +72,7 @@ def concepts_to_forget(
 ) -> list[str]:
     """The concepts that the settings name or, where they name none, those of `several_concepts`.
 
-    Raises UnknownConceptError for a name that the source does not know, SettingError for fewer than
-    two, and what `several_concepts` raises.
+    Raises UnknownConceptError, SettingError for fewer than two.
     """
     concepts = list(named) or several_concepts(source, concept, clip=clip)
     for name in concepts:
@@ -112,10 +110,7 @@ def drawn_concepts(
 ) -> list[str]:
     """The concept and what is forgotten beside it, each on its own: the names given or, where none
     are, up to `most` that the pipeline draws, characters of the data first, else others of the
-    concept's kind. There may be fewer, or none.
-
-    Raises UnknownConceptError for a name that the source does not know, and what
-    `several_concepts` raises.
+    concept's kind. Raises UnknownConceptError.
     """
     if named:
         return _as_named(source, concept, named)
@@ -137,12 +132,9 @@ def drawn_concepts(
 
 
 def named_people(source: Source, clip: Clip, vlm: Vlm, concept: str, named: list[str]) -> list[str]:
-    """The concept and what is forgotten beside it, each on its own, of a vision-language model: the
-    names given or, where none are, the next of its kind that is no neighbour of it and that the
-    model names; on the studio the next report concept. Without one the concept stands alone.
-
-    Raises UnknownConceptError for a name that the source does not know, and what
-    `several_concepts` raises.
+    """The concept and what is forgotten beside it, each on its own: the names given or, where none
+    are, the next of its kind that is no neighbour of it and that the model names, if there is one;
+    on the studio the next report concept. Raises UnknownConceptError.
     """
     if named:
         return _as_named(source, concept, named)

@@ -79,14 +79,10 @@ def _leave_on_front(table: pd.DataFrame, layer: str) -> None:
 class OnClip:
     """The step is searched on the CLIP: zero-shot, asked in every search wording.
 
-    Attributes:
-        target: which criterion, see `Criterion.among`.
-        towers: those that are searched.
-        which: "front", the layers on the Pareto front (the paper's rule), or "all" candidates.
-        max_trials: probes of a layer, at most.
-        margins: how much further SLUG-R steps than its search found, by tower; None takes MARGIN.
-        at_most: share of the target that counts as forgotten.
-        pairs_seen: pairs of gradients beside those of the CLIP.
+    target: which criterion, see `Criterion.among`. towers: those that are searched. which: "front"
+    (the paper's rule) or "all" candidates. max_trials: probes of a layer, at most. margins: how
+    much further SLUG-R steps than its search found, by tower; None takes MARGIN. at_most: share of
+    the target that counts as forgotten. pairs_seen: pairs of gradients beside those of the CLIP.
     """
 
     target: str = "auto"
@@ -122,10 +118,9 @@ class OnClip:
 class OnObjective(OnClip):
     """The step is searched on what a caller measures.
 
-    Attributes:
-        objective: `forget()` gives fa1 and fa5, shares of the target that is still known, and
-            `retain()` a score that is to stay high; both look at the CLIP as it then is.
-        criterion: when the concept counts as forgotten.
+    objective: `forget()` gives fa1 and fa5, shares of the target that is still known, and
+    `retain()` a score that is to stay high; both look at the CLIP as it then is. criterion: when
+    the concept counts as forgotten.
     """
 
     objective: Measure | None = None
@@ -145,14 +140,10 @@ class OnPipeline:
     """The step is searched on the pictures of a Stable Diffusion, as the authors do: the deepest
     layer of the front inside the text encoder's blocks.
 
-    Attributes:
-        pipe: a diffusers pipeline that holds the CLIP's text tower.
-        judge: names what the pictures show.
-        layers: how many are searched, the deepest of the front first; 1 is the authors' rule.
-        ua: share of the target's search pictures that must no longer show it, above 0 to 1.
-        sampling: denoising steps and guidance.
-        stop_ratio: a search ends where the smallest forgetting step is this many times the largest
-            that does not forget.
+    pipe: a diffusers pipeline that holds the CLIP's text tower. judge: names what the pictures
+    show. layers: how many are searched, the deepest of the front first; 1 is the authors' rule. ua:
+    share of the target's search pictures that must no longer show it, above 0 to 1. sampling:
+    denoising steps and guidance. stop_ratio: as of `probe_steps`.
     """
 
     pipe: Any
@@ -191,19 +182,13 @@ class OnPipeline:
 
 @dataclass
 class OnVlm:
-    """The step is searched on the answers of a LLaVA: on the layer that the authors' code edits,
-    and on those that write into what the language model reads.
+    """The step is searched on the answers of a LLaVA whose vision tower is the CLIP's: on the layer
+    that the authors' code edits, and on those that write into what the language model reads.
 
     SLUG takes CLIP's forget gradient, as the authors' code does; SLUG-R the gradient of the model's
-    own answers about the same pictures.
-
-    Attributes:
-        vlm: the model; its vision tower is the CLIP's.
-        words: set of wordings, as of `questions_about`.
-        size: search pictures of every other subject.
-        paper_only: search the authors' layer alone.
-        forgotten: share of the target's pictures that must lose the right name.
-        target_size: search pictures of the target.
+    own answers about the same pictures. words: as of `questions_about`. size, target_size: search
+    pictures of every other subject and of the target. paper_only: search the authors' layer alone.
+    forgotten: share of the target's pictures that must lose the right name.
     """
 
     vlm: Vlm

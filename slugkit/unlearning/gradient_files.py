@@ -91,22 +91,10 @@ def gradients_to_file(
     retain set whose weighted mean the retain gradient is, retain0/NAME, retain1/NAME, ...
 
     Each part is on disk before the next one starts, so that a large model needs room for itself,
-    one gradient and the mean.
-
-    Args:
-        clip: the model, whose weights stay as they are.
-        forget, retain: the two sets.
-        out: where the file goes.
-        batch_size: the micro-batch, which is part of the retain loss's definition.
-        seed: which pairs share a part and a micro-batch.
-        workers: processes that share the micro-batches.
-        how: precision and chunk, as of `retain_gradient`.
-
-    Returns:
-        `out`.
-
-    Raises:
-        GradientError: a gradient that is not finite.
+    one gradient and the mean. batch_size: the micro-batch, part of the retain loss's definition.
+    seed: which pairs share a part and a micro-batch. workers: processes that share the
+    micro-batches. how: precision and chunk, as of `retain_gradient`. Returns `out`. Raises
+    GradientError.
     """
     sets = {f"retain{k}": part for k, part in enumerate(retain_parts(retain, batch_size, seed))}
     sizes = [len(part) for part in sets.values()]

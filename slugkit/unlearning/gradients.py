@@ -58,10 +58,8 @@ def gradient_of(
     chunk: int | None = None,
     weights: Iterable[str] | None = None,
 ) -> dict[str, torch.Tensor]:
-    """The mean gradient over given micro-batches, several of which go through the towers together,
-    each with its own loss (`pairs_together`).
-
-    kind: "forget" or "retain"; parts: rows of `pairs`; the others as of `retain_gradient`.
+    """The mean gradient over given micro-batches (rows of `pairs`), several of which go through the
+    towers together, each with its own loss (`pairs_together`); kind: "forget" or "retain".
     """
     loss, what = loss_of(clip, kind, precision, chunk), f"{kind} gradient"
     largest = max(map(len, parts), default=1)
@@ -111,16 +109,12 @@ def retain_gradient(
 
     Measured on the studio CLIP (120 and 512 pairs, all candidate layers) against fp32: bf16 has a
     cosine of 0.9996 or more, importance within 0.4 %, alignment within 0.0025, and one of five
-    layers left or joined the front; fp16 0.99999, 0.04 %, 0.0006 and the same front. On a CPU
-    without half-precision units both took ten times as long.
+    layers left or joined the front; fp16 0.99999, 0.04 %, 0.0006 and the same front.
 
-    Args:
-        batch_size: part of the loss's definition.
-        precision: fp32; tf32, float32 whose products a GPU rounds; or, for GPUs, bf16 or fp16
-            inside the towers with float32 sums.
-        chunk: pairs encoded at a time, parts of a micro-batch (`ChunkedRetainLoss`) or several
-            whole ones; None takes what memory allows. The gradient stays the same.
-        weights: as of `mean_gradient`.
+    batch_size: part of the loss's definition. precision: fp32; tf32, float32 whose products a GPU
+    rounds; or, for GPUs, bf16 or fp16 inside the towers with float32 sums. chunk: pairs encoded at
+    a time, parts of a micro-batch (`ChunkedRetainLoss`) or several whole ones; None takes what
+    memory allows. weights: as of `mean_gradient`.
     """
     parts = micro_batches(pairs, "retain", batch_size, seed)
     return gradient_of(clip, "retain", pairs, parts, precision, chunk, weights)
@@ -129,10 +123,8 @@ def retain_gradient(
 def micro_batch_gradients(
     clip: Clip, kind: str, pairs: Pairs, layer: str, batch_size: int = 128, seed: int = 0
 ) -> list[tuple[int, torch.Tensor]]:
-    """The gradient of each micro-batch by itself, at one layer: what the mean is a mean of.
-
-    kind: "forget" or "retain". seed: of the order in which the pairs are taken. Returns (pairs,
-    float32 gradient on the CPU) for each micro-batch.
+    """(pairs, float32 gradient on the CPU) of each micro-batch by itself at one layer. seed: of the
+    order in which the pairs are taken.
     """
     order = torch.randperm(len(pairs), generator=torch.Generator().manual_seed(seed)).tolist()
     pairs, found = pairs.take(order), []

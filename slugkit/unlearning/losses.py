@@ -44,10 +44,7 @@ class Batch:
 
 def batch_of(clip: Clip, pairs: Pairs, micro_batches: Sequence[Sequence[int]] = ()) -> Batch:
     """What the towers read of some pairs: pictures decoded and resized, captions cut into tokens;
-    pinned for a GPU.
-
-    micro_batches: rows of `pairs`, in the order that they are taken; none takes all pairs as one
-    micro-batch.
+    pinned for a GPU. micro_batches: rows of `pairs`; none takes all as one micro-batch.
     """
     rows = [row for rows in micro_batches for row in rows]
     chosen = np.asarray(rows) if rows else slice(None)
@@ -59,11 +56,10 @@ def batch_of(clip: Clip, pairs: Pairs, micro_batches: Sequence[Sequence[int]] = 
 
 
 def encoded(clip: Clip, batch: Batch, precision: str = "fp32") -> tuple[torch.Tensor, torch.Tensor]:
-    """Features of the batch's pictures and captions before they are brought to unit length: two (N,
-    d) float32.
+    """Features of pictures and captions before they are brought to unit length: two (N, d) float32.
 
-    precision: a key of `PRECISIONS`. In bf16 and fp16 the towers run under autocast, their weights
-    stay as they are, and everything after the towers (cosine, softmax) is computed in float32.
+    In bf16 and fp16 the towers run under autocast, their weights stay as they are, and everything
+    after the towers is computed in float32.
     """
     half = PRECISIONS[precision]
     with torch.autocast(clip.device.type, dtype=half, enabled=half is not None):
@@ -73,11 +69,8 @@ def encoded(clip: Clip, batch: Batch, precision: str = "fp32") -> tuple[torch.Te
 
 
 def _contrast(clip: Clip, v: torch.Tensor, t: torch.Tensor, sizes: Sequence[int]) -> torch.Tensor:
-    """The loss that the model was trained with, from features of any length: InfoNCE, or a SigLIP's
-    own.
-
-    sizes: pairs of each micro-batch, in order. Returns the mean over all pairs of the losses of
-    their micro-batches.
+    """The loss that the model was trained with, InfoNCE or a SigLIP's own, from features of any
+    length: the mean over all pairs of the losses of their micro-batches (`sizes`, in order).
     """
     v, t = F.normalize(v, dim=-1), F.normalize(t, dim=-1)
     scale, total, start = clip.model.logit_scale.float().exp(), 0.0, 0
@@ -98,10 +91,7 @@ def forget_loss(clip: Clip, pairs: Pairs, precision: str = "fp32") -> torch.Tens
 
 
 def retain_loss(clip: Clip, pairs: Pairs, precision: str = "fp32") -> torch.Tensor:
-    """Symmetric InfoNCE (of a SigLIP: its sigmoid loss) of pairs with their true captions.
-
-    precision: as of `encoded`.
-    """
+    """Symmetric InfoNCE (of a SigLIP: its sigmoid loss) of pairs with their true captions."""
     return loss_of(clip, "retain", precision)(batch_of(clip, pairs))
 
 
@@ -148,9 +138,8 @@ def batches(pairs: Pairs, batch_size: int) -> list[Pairs]:
 def micro_batches(
     pairs: Pairs, kind: str, batch_size: int = 128, seed: int = 0, chunk: int | None = None
 ) -> list[list[int]]:
-    """Rows of the micro-batches of a gradient.
-
-    kind: "forget", in order and at most `chunk` each, or "retain", of distinct captions by `seed`.
+    """Rows of the micro-batches of a gradient: of "forget" in order and at most `chunk` each, of
+    "retain" with distinct captions by `seed`.
     """
     if kind == "forget":
         size = min(batch_size, chunk or batch_size)
@@ -161,11 +150,7 @@ def micro_batches(
 def loss_of(
     clip: Clip, kind: str, precision: str = "fp32", chunk: int | None = None
 ) -> Callable[[Batch], torch.Tensor | ChunkedRetainLoss]:
-    """What maps a micro-batch to its loss.
-
-    kind: "forget" or "retain"; the others as of `retain_gradient`. Raises SettingError for what is
-    out of range.
-    """
+    """A micro-batch -> its loss; arguments as of `retain_gradient`. Raises SettingError."""
     require_choice(kind, KINDS, "The gradient")
     require_choice(precision, PRECISIONS, "The precision")
     if chunk is not None and chunk < 1:

@@ -26,11 +26,8 @@ from slugkit.patch import Patch
 
 
 class CutClasses:
-    """Class features of the model as it is now, while one layer of the text tower changes: what
-    lies before the layer is computed once.
-
-    prompts: as of an exam. The call takes a domain and returns (W, C, d) float32 features of unit
-    length.
+    """Class features, (W, C, d) float32 of unit length by domain, of the model as it is now while
+    one layer of the text tower changes: what lies before the layer is computed once.
     """
 
     def __init__(self, clip: Clip, prompts: Prompts, layer: str):
@@ -46,17 +43,12 @@ class CutClasses:
 
 
 class CachedMeasure:
-    """What the probes of one layer measure; of several concepts the one that is recognised most.
+    """What the probes of one layer measure on a search exam; of several concepts the one that is
+    recognised most.
 
-    Args:
-        scorer: of a search exam; its model is the one that is edited.
-        layer: the one that moves.
-        asked: the concepts whose forget accuracy counts, by default all.
-        gone: those that need not stay, by default those asked about.
-        classes: class features that were cut at this layer already.
-
-    Raises:
-        SettingError: a report exam.
+    asked: the concepts whose forget accuracy counts, by default all. gone: those that need not
+    stay, by default those asked about. classes: class features that were cut at this layer already.
+    Raises SettingError for a report exam.
     """
 
     def __init__(

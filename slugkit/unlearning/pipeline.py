@@ -49,11 +49,10 @@ costs where there is no choice of layers."""
 
 def deepest_first(table: pd.DataFrame, part) -> list[str]:
     """The layers of the text tower's blocks that the pipeline uses, in the order in which they are
-    searched: those on the front before the others, each from the deepest up.
+    searched: those on the front before the others, each from the deepest up. The first is the
+    authors' choice.
 
-    The first is the authors' choice, the deepest layer of the front inside the blocks (where two of
-    one block are on the front, that which the tower runs last). table: of
-    `slugkit.unlearning.concept.score_layers`. part: the pipeline's text encoder
+    table: of `score_layers`. part: the pipeline's text encoder
     (`slugkit.models.weight_map.part_of`), or a pipeline with one.
     """
     mine = table[(table["tower"] == "text") & table["candidate"] & (table["block"] >= 0)]
@@ -67,10 +66,8 @@ def read_by_encoder(
     pipe, captions: list[str], layers: list[str], batch_size: int = 128
 ) -> Directions:
     """Second moment of what each layer of the pipeline's text encoder reads of the captions,
-    padding included, since the UNet reads that too: layer -> (d, d) float64 on the CPU.
-
-    pipe: a pipeline; of one with several text encoders the part that is meant
-    (`slugkit.models.weight_map.part_of`).
+    padding included, since the UNet reads that too: layer -> (d, d) float64 on the CPU. pipe: as
+    `part` of `deepest_first`.
     """
     encoder, longest = pipe.text_encoder, pipe.tokenizer.model_max_length
     with watched(encoder, layers) as seen:
@@ -114,8 +111,6 @@ def require_drawn(
     """Raises SearchFailedError where a search could find nothing: the pipeline as it stands does
     not draw the target (or no more often than chance among the judge's classes), or the judge calls
     whatever it draws the target, which is asked of others where it finds the target in all its own.
-
-    table: an answer set of the search split. ua: as of `search_on_pipeline`.
     """
     own, mine = "style" if domain == "styles" else "subject", table[table["group"] == "target"]
     told = told_by(pipe, judge, mine, steps, guidance)
@@ -163,21 +158,14 @@ def search_on_pipeline(
 ) -> pd.DataFrame:
     """Search the step with UA as the criterion on each of the layers, from a relative step of 10 %.
 
-    Args:
-        directions: layer, or weight, -> what is stepped along.
-        table: an answer set of the search split.
-        domain: the target's.
-        max_trials, stop_ratio: as of `probe_steps`, for each layer.
-        ua: share of the target's search pictures that must no longer show it, above 0 to 1.
+    directions: layer, or weight, -> what is stepped along. table: an answer set of the search
+    split, domain: the target's. ua: share of the target's search pictures that must no longer show
+    it, above 0 to 1.
 
-    Returns:
-        The probes, as of `search_within`, where `forget` is 1 - UA and `retain` the mean of IRA and
-        CRA; `drawn`, the pictures asked for on the layer.
-
-    Raises:
-        PatchError: the pipeline does not hold the CLIP's text tower.
-        SettingError: report prompts, or a share out of range.
-        SearchFailedError: as of `require_drawn`.
+    Returns the probes, as of `search_within`, where `forget` is 1 - UA and `retain` the mean of IRA
+    and CRA; `drawn`, the pictures asked for on the layer. Raises PatchError where the pipeline does
+    not hold the CLIP's text tower, SettingError for report prompts, SearchFailedError as
+    `require_drawn`.
     """
     require_tower(clip.model, pipe, "text")
     Criterion("fa1", 1 - ua)

@@ -70,9 +70,7 @@ class Result:
         return self
 
     def on_front(self, clip: Clip) -> Result:
-        """What the same search would have found on the layers of the front alone, at the cost of
-        their probes.
-        """
+        """What the same search would have found on the front alone, at the cost of its probes."""
         table = self.table[self.table["layer"].isin(front_layers(self.layers))]
         costs = self.costs | {"probes": len(table), "seconds": np.nan}
         return replace(self, table=table, costs=costs, which="front").choose(clip)
@@ -86,8 +84,8 @@ class Result:
         return self.patches[tower]
 
     def outcome(self) -> str:
-        """What the search came to, in one line: each edit's layer, its relative step and the trial
-        steps, or why there is none.
+        """What the search came to, in one line: layers, relative steps, trial steps, or why there
+        is no edit.
         """
         edits = [f"{p.layer}, rho {100 * p.rho:.0f} %" for p in self.patches.values()]
         failed = [f"not forgotten, {why.splitlines()[0]}" for why in self.failed.values()]
@@ -95,13 +93,8 @@ class Result:
 
     @contextmanager
     def applied(self, model: Any, tower: str | None = None) -> Iterator[Any]:
-        """Within the block the model holds every chosen edit; afterwards it is as before.
-
-        `evaluate` measures each edit on its own.
-
-        Args:
-            tower: the edit of this tower alone, for a model that holds no other.
-            model: a `Clip`, or any model of the three libraries that holds the tower.
+        """Within the block the model (a `Clip`, or any of the three libraries that holds the
+        towers) has every chosen edit, or that of one tower; afterwards it is as before.
         """
         edits = [self.edit(tower)] if tower else list(self.patches.values())
         with patch.all_applied(edits, getattr(model, "model", model)):
@@ -109,8 +102,8 @@ class Result:
 
 
 def front_layers(table: pd.DataFrame, tower: str | None = None, which: str = "front") -> list[str]:
-    """Names of the layers that are searched, of one tower or of both: those on the Pareto front
-    (the paper's rule), or "all" candidates.
+    """The layers that are searched, of one tower or both: those on the Pareto front, or "all"
+    candidates.
     """
     on = table["candidate"] if which == "all" else table["front"]
     return table.loc[on & ((table["tower"] == tower) if tower else True), "layer"].tolist()
@@ -125,15 +118,9 @@ def winning_patch(
     provenance: dict | None = None,
     at_most: float = 0.0,
 ) -> patch.Patch:
-    """The patch of a tower's winner.
-
-    Args:
-        directions: layer, or weight, -> what is stepped along.
-        table: the probes.
-        at_most: that of the search's criterion.
-
-    Raises:
-        SearchFailedError: no layer of the tower forgot.
+    """The patch of a tower's winner. directions: layer, or weight, -> what is stepped along. table:
+    the probes. at_most: that of the criterion. Raises SearchFailedError where no layer of the tower
+    forgot.
     """
     best = winner(table, tower, at_most)
     editable = EditableLayer.of(clip.model, best["layer"], weight_of(directions, best["layer"]))

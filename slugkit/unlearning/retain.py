@@ -40,15 +40,12 @@ def mean_of(parts: list[dict[str, torch.Tensor]], sizes: list[int]) -> dict[str,
 
 
 class RetainSide:
-    """g_r over a retain set that shows none of the concepts, and the second moments of its inputs.
+    """g_r over a retain set that shows none of the concepts, and the second moments of its inputs,
+    computed when first asked for.
 
-    Computed when first asked for.
-
-    source: where the retain set is drawn, or the retain set itself. concepts: everything that will
-    be forgotten with it. size: pairs of the retain set. batch_size: the micro-batch, part of the
-    retain loss's definition. folder: where gradients are kept between processes, under a name made
-    of `key`; None keeps them in memory only. chunk: pairs encoded at a time, as of
-    `retain_gradient`. weights: those whose gradient is wanted; None means all.
+    source: where the retain set is drawn, or the set itself. concepts: all that will be forgotten
+    with it. folder: where gradients are kept between processes; None: nowhere. chunk, weights: as
+    of `retain_gradient`.
     """
 
     def __init__(
@@ -77,8 +74,8 @@ class RetainSide:
 
     @cached_property
     def key(self) -> str:
-        """SHA-256 over what decides the gradients: weights and dtype, pictures, captions and
-        labels, micro-batch and seed.
+        """SHA-256 over what decides the gradients: weights, pictures, captions, labels,
+        micro-batch, seed.
         """
         weights = weights_sha256(self.clip.model)
         sets = [[pairs.sha256, pairs.captions, pairs.labels] for pairs in self._sets]
@@ -87,9 +84,7 @@ class RetainSide:
 
     @cached_property
     def parts(self) -> list[dict[str, torch.Tensor]]:
-        """One dictionary for each part: parameter name -> gradient, float32 on the CPU, where all
-        of them have room.
-        """
+        """For each part parameter name -> gradient, float32 on the CPU."""
 
         how = {"chunk": self.chunk, "weights": self.weights}
 
@@ -115,7 +110,7 @@ class RetainSide:
 
     @property
     def pairs_seen(self) -> int:
-        """Pairs of the retain set, each of which is seen forwards and backwards once."""
+        """Pairs of the retain set, each seen forwards and backwards once."""
         return len(self.pairs)
 
     def moments(self, layers: list[str]) -> dict[str, torch.Tensor]:
@@ -128,8 +123,8 @@ class RetainSide:
         return {layer: self._moments[layer] for layer in layers}
 
     def require(self, concept: str) -> None:
-        """Raises SettingError for a concept that may be in the pictures: one that was not named at
-        the start.
+        """Raises SettingError for a concept that was not named at the start: it may be in the
+        pictures.
         """
         if concept not in self.concepts:
             listed = (

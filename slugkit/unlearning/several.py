@@ -38,7 +38,7 @@ Found = tuple[list[Patch], pd.DataFrame]
 
 def search_scorer(clip: Clip, source: Source, concepts: list[str]) -> Scorer:
     """What the searches ask about the concepts. Raises SearchFailedError for one that the model
-    tells from the others no better than by chance.
+    does not know.
     """
     scorer = Scorer(clip, zero_shot_task(source, concepts, "search"))
     require_known(scorer)
@@ -46,9 +46,8 @@ def search_scorer(clip: Clip, source: Source, concepts: list[str]) -> Scorer:
 
 
 def text_layers(clip: Clip, projection: bool = True) -> list[str]:
-    """The candidates of the text tower, in the network's order.
-
-    projection: False leaves those out that are in no block.
+    """The candidates of the text tower, in the network's order; without `projection` those in
+    blocks.
     """
     table = layer_table(clip.model)
     inside = candidates(table[table["tower"] == "text"])
@@ -77,20 +76,14 @@ def slug_patches(
     criterion: Criterion | None = None,
     max_trials: int = TRIALS,
 ) -> Found:
-    """What SLUG finds for each concept: the winner among the layers of the text tower's front.
+    """What SLUG finds for each concept (-> forget set): the winner among the layers of the text
+    tower's front, or all candidates.
 
-    Args:
-        scorer: of a search task about the concepts.
-        forget: concept -> its forget set.
-        side: of a retain set that shows none of them.
-        in_turn: False takes each concept alone, from the unedited weights; True one after the
-            other, with a fresh forget gradient, front and search at the weights that the steps
-            before it left.
-        which: "front", or "all" candidates.
+    in_turn: False takes each concept alone, from the unedited weights; True one after the other,
+    with a fresh forget gradient, front and search at the weights that the steps before it left.
 
-    Returns:
-        Patches of the unedited model; none of a concept that no layer forgets, nor, in turn, of one
-        that is forgotten already (later steps may bring it back).
+    Returns patches of the unedited model; none of a concept that no layer forgets, nor, in turn, of
+    one that is forgotten already (later steps may bring it back).
     """
     criterion, names = criterion or scorer.criterion(), list(forget)
     patches, frames, measures = [], [], {}
@@ -132,11 +125,10 @@ def joint_step(
     criterion: Criterion | None = None,
     max_trials: int = TRIALS,
 ) -> Found:
-    """One step for all: the winner among the layers, on each of which the search has forgotten when
-    the criterion holds for every concept in every wording.
+    """One step for all along the directions of the joint gradient, on the layer that wins; on each
+    the search has forgotten when the criterion holds for every concept in every wording.
 
-    directions: made of the joint gradient. Returns one patch. Raises SearchFailedError where no
-    layer forgets all.
+    Raises SearchFailedError where no layer forgets all.
     """
     how = criterion or scorer.criterion(), 0.0, max_trials
     probes = search_along(
@@ -153,10 +145,8 @@ def own_steps(
     criterion: Criterion | None = None,
     max_trials: int = TRIALS,
 ) -> Found:
-    """One patch a concept, all on one layer, each step searched as if the others were not there.
-
-    directions: concept -> tensor. Raises SearchFailedError, naming the concept, where no step on
-    the layer forgets one.
+    """One patch a concept (-> direction), all on one layer, each step searched as if the others
+    were not there. Raises SearchFailedError, naming the concept, where no step forgets one.
     """
     measure, patches, frames = CachedMeasure(scorer, layer), [], []
     for concept, direction in progress(list(directions.items()), "one step a concept"):
@@ -178,21 +168,12 @@ def retain_aware_edits(
     batch_size: int = 128,
     seed: int = 0,
 ) -> dict[str, list[Patch]]:
-    """SLUG-R for several concepts on one layer of the text tower, in two ways.
+    """SLUG-R for several concepts on one layer of the text tower: "SLUG-R, added" -> one patch a
+    concept; "SLUG-R, one joint step" -> one patch.
 
     The joint step is searched on every matrix of the blocks; on the layer that wins, each concept's
-    own step is searched as if the others were not there.
-
-    Args:
-        names: the concepts; no retain caption names one of them.
-        damping: of the direction.
-        forget_size, retain_size, batch_size, seed: as of `slugkit.unlearn`.
-
-    Returns:
-        "SLUG-R, added" -> one patch a concept; "SLUG-R, one joint step" -> one patch.
-
-    Raises:
-        SearchFailedError: no step on any layer forgets all of them.
+    own step. Sizes and seed as of `slugkit.unlearn`. Raises SearchFailedError where no step on any
+    layer forgets all of them.
     """
     layers = text_layers(clip, projection=False)
     forget = {c: source.forget_set(c, forget_size, seed) for c in names}

@@ -136,7 +136,7 @@ def answer_gradient(vlm: Vlm, asked: Asked, layers: list[str], batch_size: int =
 
 def writing_layers(clip: Clip, vlm: Vlm) -> list[str]:
     """The matrices that write into the stream which the language model reads: attn.out_proj and
-    mlp.c_proj of every block of the vision tower that it sees through, in order, canonical names.
+    mlp.c_proj of every block of the vision tower that it sees through, in order.
     """
     names = [
         n
@@ -149,9 +149,9 @@ def writing_layers(clip: Clip, vlm: Vlm) -> list[str]:
 
 def paper_layer(table: pd.DataFrame, vlm: Vlm) -> str:
     """The layer that the authors' code edits in a LLaVA: of the Pareto front over the matrices of
-    the vision tower's blocks (no patch embedding, no projection) the deepest that the model reads.
+    the vision tower's blocks the deepest that the model reads; where it reads none of that front,
+    of the front over those it reads.
 
-    Where it reads none of that front, the front over those it reads. table: of `score_layers`.
     Raises SearchFailedError where no candidate in a block acts.
     """
     blocks = table[table["candidate"] & (table["tower"] == "vision") & (table["block"] >= 0)]
@@ -168,10 +168,8 @@ def paper_layer(table: pd.DataFrame, vlm: Vlm) -> str:
 
 
 class VlmMeasure:
-    """What a probe measures on the model while one layer changes; search questions only.
-
-    again: writes the step into the model (`slugkit.models.reachability.movable` yields it). Raises
-    SettingError for report questions.
+    """What a probe measures on the model while one layer changes; search questions only. again:
+    writes the step into the model (`movable`). Raises SettingError for report questions.
     """
 
     def __init__(self, vlm: Vlm, asked: Asked, layer: str, again: Callable[[], None]):
@@ -192,18 +190,14 @@ class VlmMeasure:
         return {"fa1": still, "fa5": still}
 
     def retain(self) -> dict[str, float]:
-        """Right answers about everybody and everything else, 0..1 (`kept`); what was not asked
-        about is left out.
-        """
+        """Right answers about everybody and everything else, 0..1 (`kept`), of what was asked."""
         self.again()
         found = kept(self._rest.table.assign(right=self._rest.right()))
         return {part: value for part, value in found.items() if not np.isnan(value)}
 
 
 def need_named(vlm: Vlm, asked: Asked) -> None:
-    """Raises SearchFailedError where the model gives the target's name on no more of its pictures
-    than by chance among the names: there is nothing to forget. asked: see `search_on_vlm`.
-    """
+    """Raises SearchFailedError where the model names the target no more often than by chance."""
     target = asked.take((asked.table["group"] == "target").to_numpy())
     n = len(target.table)
     hits = int(Script(vlm, target).right().sum()) if n else 0
@@ -225,20 +219,13 @@ def search_on_vlm(
     max_trials: int = 10,
     forgotten: float = FORGOTTEN,
 ) -> pd.DataFrame:
-    """Search the step on each layer with the model's own answers as the criterion; of each layer
-    the smallest forgetting step is chosen.
+    """Search the step on each layer with the model's answers to search questions as the criterion,
+    of each the smallest forgetting step. directions: weight -> what is stepped along. forgotten:
+    share of the target's pictures that must lose the right name, above 0 to 1.
 
-    Args:
-        directions: canonical weight -> what is stepped along, theta - lambda * direction.
-        asked: a question set of the search split.
-        forgotten: share of the target's pictures that must lose the right name, above 0 to 1.
-
-    Returns:
-        The probes, as of `search_within`.
-
-    Raises:
-        PatchError: the model does not hold the CLIP's vision tower, or never reads a layer.
-        SearchFailedError: there is no layer, or nothing to forget.
+    Returns the probes, as of `search_within`. Raises PatchError where the model does not hold the
+    CLIP's vision tower or never reads a layer, SearchFailedError where there is no layer, or
+    nothing to forget.
     """
     require_tower(clip.model, vlm.model, "vision")
     need_named(vlm, asked)

@@ -56,18 +56,13 @@ def gradients_by_workers(
     device: str = "auto",
     out: str | Path | None = None,
 ) -> dict[str, torch.Tensor]:
-    """g_f or g_r of a saved set, computed by `workers` processes of torchrun: of one worker
-    `forget_gradient` or `retain_gradient` themselves, of more the same to about 1e-6.
+    """g_f or g_r ("forget" or "retain") of a saved set, computed by `workers` processes of
+    torchrun: the same as of one to about 1e-6.
 
-    Args:
-        model: as of `load_clip`, which each worker calls for itself.
-        folder, name: where `Pairs.save` wrote the set.
-        kind: "forget" or "retain"; the others as of `retain_gradient`.
-        out: safetensors file to leave, None for none.
-
-    Raises:
-        SettingError, MissingArtefactError, EmptySetError: before anything starts.
-        GradientError: what the first failing worker said.
+    model: as of `load_clip`, which each worker calls for itself. folder, name: where `Pairs.save`
+    wrote the set. out: safetensors file to leave, None for none. The others as of
+    `retain_gradient`. Raises SettingError, MissingArtefactError, EmptySetError before anything
+    starts, GradientError with what the first failing worker said.
     """
     require_choice(kind, KINDS, "The gradient")
     require_choice(precision, PRECISIONS, "The precision")
@@ -136,11 +131,9 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
 
 
 def work(given: argparse.Namespace) -> None:
-    """What every worker does: load the model, take its micro-batches, add the sums up in the order
-    of the workers; the first one writes the file.
-
-    Each worker takes a run of whole micro-batches, as accelerate splits them; one for which none is
-    left adds zeros. Raises SlugError.
+    """What every worker does: load the model, take its run of whole micro-batches (none adds
+    zeros), add the sums up in the order of the workers; the first one writes the file. Raises
+    SlugError.
     """
     from accelerate import PartialState
     from accelerate.utils import gather
