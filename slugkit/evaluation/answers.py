@@ -26,14 +26,10 @@ class QuestionExam(StagedExam):
     """Report questions about concepts that are forgotten one at a time. Make one with
     `QuestionExam.of`.
 
-    Attributes:
-        asked: concept -> its questions (`slugkit.tasks.questions.questions_about`).
-        words: concept -> the set of wordings, for the search.
-        says: why these wordings.
-        reworded: concept -> who is who, asked in wordings that the model was never taught; empty
-            where nobody knows what it was taught.
-        strangers: who-questions about people whom the model never met; None where nobody knows.
-        model: its name in the table of metrics.
+    asked: concept -> its questions (`questions_about`). words: concept -> the set of wordings, for
+    the search; says: why these. reworded: concept -> who is who, in wordings that the model was
+    never taught; empty where nobody knows what it was taught. strangers: who-questions about people
+    whom the model never met; None where nobody knows. model: its name in the table of metrics.
     """
 
     family = "vlm"
@@ -49,14 +45,9 @@ class QuestionExam(StagedExam):
     def of(
         cls, source: Source, vlm: Vlm, concepts: list[str], size: int = 2, model: str = "studio"
     ) -> QuestionExam:
-        """The report exam of these concepts.
-
-        Args:
-            size: pictures of every other subject, 28 times as many of each concept, 1 or more.
-
-        Raises:
-            SearchFailedError: the model names a concept no more often than by chance.
-            SettingError, UnknownConceptError, EmptySetError: as of `questions_about`.
+        """The report exam of these concepts. size: pictures of every other subject, 28 times as
+        many of each concept, 1 or more. Raises SearchFailedError where the model names a concept no
+        more often than by chance, and what `questions_about` raises.
         """
         chosen = {concept: choose_words(vlm, source, concept) for concept in concepts}
         words = {concept: name for concept, (name, _) in chosen.items()}
@@ -101,8 +92,8 @@ class QuestionExam(StagedExam):
         return scores(part)
 
     def report(self, told: pd.DataFrame, concept: str, method: str = "") -> pd.DataFrame:
-        """The answers to the report questions about one concept, in their order: before, or under
-        the edit of a method; without strangers and other wordings.
+        """The answers to the report questions about one concept, before or under the edit of a
+        method, without strangers and other wordings.
         """
         other = told["group"].str.endswith(OTHER_WORDS) | (told["group"] == "strangers")
         mine = (told["concept"] == concept) & (told["method"] == method) & ~other
@@ -113,9 +104,9 @@ class QuestionExam(StagedExam):
     ) -> dict[str, Any]:
         """Questions to look at, in all states; those with an answer that changed come first.
 
-        Returns what `slugkit.workbook.plots.dialogue` takes: images, questions, answers (state ->
-        texts) and right (state -> whether the answer is what is wanted there: the target's name
-        before, and not after; of the others the right answer).
+        Returns what `plots.dialogue` takes: images, questions, answers (state -> texts) and right
+        (state -> whether the answer is wanted there: the target's name before, and not after; of
+        the others the right answer).
         """
         states = {name: self.report(told, concept, name) for name in ["", *methods]}
         before = states[""]
@@ -135,8 +126,8 @@ class QuestionExam(StagedExam):
 
 
 def by_style(told: pd.DataFrame) -> pd.DataFrame:
-    """In how many pictures of the target its name is said, by style: rows concept and state,
-    columns the styles, cells "k of n". told: of `QuestionExam.told`.
+    """In how many pictures of the target its name is said, "k of n": rows concept and state,
+    columns the styles. told: of `QuestionExam.told`.
     """
     mine = told[told["group"] == "target"]
     state = mine["method"].where(mine["stage"] == "after", "before").rename("state")

@@ -29,10 +29,7 @@ Classes = dict[str, torch.Tensor]
 
 
 def ranks(scores: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """How many classes score higher than the true one: 0 means right at top 1.
-
-    scores (N, C), labels (N,) -> (N,) int64.
-    """
+    """How many classes score higher than the true one: scores (N, C), labels (N,) -> (N,) int64."""
     true = scores.gather(1, labels.to(scores.device)[:, None])
     return (scores > true).sum(1)
 
@@ -244,10 +241,7 @@ def class_features(clip: Clip, exam: Exam) -> dict[str, torch.Tensor]:
 
 
 def ensemble(classes: torch.Tensor) -> torch.Tensor:
-    """One feature a class for all wordings: their mean, brought back to unit length.
-
-    (W, C, d) -> (C, d).
-    """
+    """(W, C, d) -> (C, d): one feature a class, the mean over the wordings at unit length."""
     return F.normalize(classes.mean(0), dim=-1)
 
 
@@ -275,9 +269,8 @@ def evaluate_clip(
     """Tidy rows, with value, 95 % interval and denominator: every group in every wording, their
     mean, and the worst: for the target the wording in which it is recognised most.
 
-    exam: the report exam for numbers that are reported. stage: before, after or oracle. v: (N, d)
-    features of the exam's pictures, where they are known already (an edit of the text tower leaves
-    them as they were).
+    stage: before, after or oracle. v: (N, d) features of the exam's pictures, where they are known
+    already.
     """
     scorer, rows = Scorer(clip, exam, v), []
     for about, asked, right in scorer.hits([exam.concept], scorer.classes()):
@@ -291,10 +284,8 @@ def evaluate_clip(
 
 
 def portraits(exam: Exam, others: int = 3) -> tuple[list[str], np.ndarray, list[list[str]]]:
-    """A plain picture and all texts of the target, of its two nearest classes, and of `others`.
-
-    Returns:
-        The names, the target's first; (N, H, W, 3) uint8 pictures; the texts of each class.
+    """A plain picture of the target, of its two nearest classes, and of `others`: the names, the
+    target's first; (N, H, W, 3) uint8 pictures; all texts of each.
     """
     table = exam.pairs.table
     named = table["style" if exam.kind == "style" else "concept"]
@@ -312,7 +303,5 @@ def portraits(exam: Exam, others: int = 3) -> tuple[list[str], np.ndarray, list[
 
 
 def cosine_matrix(clip: Clip, images: np.ndarray, prompts: list[list[str]]) -> np.ndarray:
-    """Mean-prompt text features against pictures: (T, I) cosines, as in the paper's image-text
-    matrices.
-    """
+    """Mean-prompt text features against pictures, as in the paper's image-text matrices: (T, I)."""
     return (clip.class_features(prompts) @ clip.image_features(images).T).cpu().numpy()

@@ -1,12 +1,10 @@
 """A judge of generated pictures for data other than the studio's: zero-shot, by a CLIP that is not
 edited.
 
-It is not independent. By default it is a copy of the CLIP whose text tower the pipeline reads with,
-so both share what that CLIP never told apart; another CLIP (`judge_model`) shares less. It names
-one of its subjects whatever a picture shows, so a picture of nothing in particular may still be
-called the target. A classifier trained on labelled pictures is better evidence: for UnlearnCanvas
-take the benchmark's two (`judge_model` names their folder), at studio scale there is
-`slugkit.models.classifier`.
+It is not independent: by default it is a copy of the CLIP whose text tower the pipeline reads with,
+so both share what that CLIP never told apart; another (`judge_model`) shares less. It names one of
+its subjects whatever a picture shows. A classifier trained on labelled pictures is better evidence,
+for UnlearnCanvas the benchmark's two (`judge_model` names their folder).
 """
 
 from __future__ import annotations
@@ -33,9 +31,8 @@ PLAIN_PROMPTS = ("{}", "a picture of {}", "a photo of {}")
 
 @dataclass
 class ClipJudge:
-    """A zero-shot judge with the interface of `slugkit.models.classifier.Classifier`.
-
-    Make one with `clip_judge`.
+    """A zero-shot judge with the interface of `slugkit.models.classifier.Classifier`; see
+    `clip_judge`.
 
     subjects: the classes it tells apart. classes: (C, d) their text features, made before any edit.
     styles, looks: the same for styles; without them `styles` holds "" alone.
@@ -60,18 +57,13 @@ class ClipJudge:
         return (self.clip.scale * features @ texts.T).softmax(1).cpu()
 
     def shares(self, images: np.ndarray, own: str = "subject") -> torch.Tensor:
-        """(N, H, W, 3) uint8 -> (N, C) float32: softmax of the CLIP's logit scale times the
-        cosines, 0..1 and 1 in sum.
-
-        own: "subject", among the subjects, or "style", among the styles. Raises SettingError for
-        another.
+        """(N, H, W, 3) uint8 -> (N, C) float32, softmax over the subjects (own "subject") or the
+        styles ("style").
         """
         return self._shares(self.clip.image_features(images), own)
 
     def name(self, images: np.ndarray) -> pd.DataFrame:
-        """(N, H, W, 3) uint8 -> columns subject, style, subject_share and style_share (0..1);
-        without styles these are "" and 1.
-        """
+        """(N, H, W, 3) uint8 -> subject, style, subject_share and style_share (0..1)."""
         features = self.clip.image_features(images)
         thing, look = (self._shares(features, own) for own in ("subject", "style"))
         return best_named(thing, self.subjects, look, self.styles)
@@ -88,9 +80,8 @@ def clip_judge(clip: Clip, table: pd.DataFrame, model: str = "") -> ClipJudge:
     """A judge of the subjects of an answer set (columns subject and domain), each class by its name
     in three plain prompts.
 
-    clip: the notebook's CLIP, before any edit; it is copied, so that later edits do not reach the
-    judge. model: another CLIP, by any name of `slugkit.models.load_clip`; "" takes the copy. Raises
-    SettingError for fewer than two subjects, ModelLoadError for a CLIP that cannot be loaded.
+    clip: copied, so that later edits do not reach the judge. model: another CLIP in its place, as
+    of `load_clip`. Raises SettingError for fewer than two subjects, ModelLoadError.
     """
     domains = table.drop_duplicates("subject").set_index("subject")["domain"]
     if len(domains) < 2:
@@ -106,11 +97,8 @@ def clip_judge(clip: Clip, table: pd.DataFrame, model: str = "") -> ClipJudge:
 
 def canvas_judge(clip: Clip, model: str = "") -> CanvasJudge | ClipJudge:
     """The judge for UnlearnCanvas: the benchmark's two classifiers where `model` is a folder that
-    holds one of their files, else a zero-shot CLIP.
-
-    The CLIP tells the 20 objects and the 51 entries of the style classifier apart, each by five of
-    the benchmark's prompts. clip, model: as of `clip_judge`.
-    Raises ModelLoadError.
+    holds one of their files, else a zero-shot CLIP, asked for each class in five of the benchmark's
+    prompts.
     """
     folder = Path(model).expanduser()
     files = (folder / name for name in (STYLE_FILE, OBJECT_FILE))
@@ -128,11 +116,9 @@ def canvas_judge(clip: Clip, model: str = "") -> CanvasJudge | ClipJudge:
 def judge_of(
     source: Source, clip: Clip, table: pd.DataFrame, model: str = ""
 ) -> Classifier | CanvasJudge | ClipJudge:
-    """The judge for a source: of the studio its trained classifier (or one in the folder that
-    `model` names), of UnlearnCanvas `canvas_judge`, of other data `clip_judge`; arguments as there.
-    The studio's styles are told apart by a classifier alone.
-
-    Raises ModelLoadError, SettingError.
+    """The judge for a source: of the studio its trained classifier (or one in the folder `model`),
+    of UnlearnCanvas `canvas_judge`, of other data `clip_judge`. Raises ModelLoadError,
+    SettingError.
     """
     if isinstance(source, CanvasSource):
         return canvas_judge(clip, model)

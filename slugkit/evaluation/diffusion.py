@@ -4,14 +4,10 @@ UnlearnCanvas (its paper, section 4), and the artifact rate.
 UA, unlearning accuracy: share of the target's pictures that the judge does not call the target.
 IRA, in-domain retain accuracy: share of the pictures of other classes of the target's domain that
 are called right. CRA, cross-domain retain accuracy: the same in the other domains, averaged over
-them. Domains here: figures, objects, styles, novel, and classes for data that do not say what their
-classes are. Pictures for CRA are those of IRA and of the other domains; the target's own are left
-out, since they are meant to change. Data without styles have "" in the column style: then styles
-are no domain.
+them; styles are a domain where the data have any. The target's own pictures count for UA alone.
 
-Artifact rate: share of all pictures, the target's among them, that are blank (one colour all over,
-as one of NaN comes out) or broken (the judge gives no subject half of its share). A picture may
-count as forgotten because it shows nothing; the artifact rate says how many do.
+Artifact rate: share of all pictures that are blank (one colour all over, as one of NaN comes out)
+or broken (the judge gives no subject half of its share), and may count as forgotten for that.
 """
 
 from __future__ import annotations
@@ -47,12 +43,8 @@ KEPT_AT_ONCE = 128
 def drawn_prompts(
     pipe, table: pd.DataFrame, steps: int = STEPS, guidance: float = GUIDANCE, batch_size: int = 0
 ) -> np.ndarray:
-    """The pictures of an answer set, (N, H, W, 3) uint8, kept under cache_dir(): the same pipeline
-    and prompts cost nothing again.
-
-    They are kept by KEPT_AT_ONCE, so a drawing that was cut off goes on. batch_size: as of
-    `slugkit.models.diffusion.draw`. Every network of the pipeline counts, so also the second text
-    encoder of Stable Diffusion XL.
+    """The pictures of an answer set, (N, H, W, 3) uint8, kept under cache_dir() by KEPT_AT_ONCE, so
+    that a drawing that was cut off goes on. batch_size: as of `slugkit.models.diffusion.draw`.
     """
     weights = networks_sha256(pipe)
     scheduler = dict(pipe.scheduler.config.items())
@@ -104,14 +96,13 @@ def has_styles(table: pd.DataFrame) -> bool:
 
 
 def ua_ira_cra(told: pd.DataFrame, domain: str) -> pd.DataFrame:
-    """UA, IRA, CRA and the artifact rate from a judged answer set. domain: the target's, "figures",
-    "objects", "styles", "novel" or "classes".
+    """UA, IRA, CRA and the artifact rate from a judged answer set; domain: the target's.
 
     Rows metric, group, value (0..1), low, high (Wilson 95 %), n: UA of the target; IRA of all
-    others of the domain ("people" for figures, as in notebook 05; every class with the same number
-    of pictures) and of the neighbours alone, on all their pictures; CRA by domain, and CRA as the
-    mean over domains ("all"), whose interval is the mean of the domains' intervals; the artifact
-    rate of all pictures, where the column artifact says which are.
+    others of the domain (every class with the same number of pictures) and of the neighbours alone,
+    on all their pictures; CRA by domain, and CRA as the mean over domains ("all"), whose interval
+    is the mean of the domains' intervals; the artifact rate, where the column artifact says which
+    are.
     """
     target, others = told[told["group"] == "target"], told[told["group"] != "target"]
     rest = others[~others["extra"]]
@@ -137,8 +128,8 @@ def ua_ira_cra(told: pd.DataFrame, domain: str) -> pd.DataFrame:
 
 
 def measures(told: pd.DataFrame, domain: str) -> dict[str, float]:
-    """UA, IRA, CRA and artifacts with bounds and denominators, flat: ua, ua_low, ua_high, ua_n, and
-    so on; `near`: IRA of the neighbours.
+    """The same, flat: ua, ua_low, ua_high, ua_n, and so on for ira, cra, artifacts and `near`, IRA
+    of the neighbours.
     """
     found, flat = ua_ira_cra(told, domain), {}
     names = {"UA": "ua", "IRA": "ira", "CRA": "cra", ARTIFACTS: ARTIFACTS}
@@ -151,16 +142,14 @@ def measures(told: pd.DataFrame, domain: str) -> dict[str, float]:
 
 
 def text_image_cosines(clip: Clip, prompts: list[str], images: np.ndarray) -> np.ndarray:
-    """(N,) cosines, -1..1, of N prompts and their pictures, (N, H, W, 3) uint8, by the unedited
-    CLIP.
-    """
+    """(N,) cosines of N prompts and their pictures, (N, H, W, 3) uint8, by the unedited CLIP."""
     v, t = clip.image_features(images), clip.text_features(prompts)
     return (v * t).sum(1).cpu().numpy()
 
 
 def fit_rows(told: pd.DataFrame) -> pd.DataFrame:
-    """How near pictures are to their prompts: the mean of the column fit (`text_image_cosines`) for
-    the target and for the rest. Rows as in `ua_ira_cra`, value in -1..1, 95 % bootstrap interval.
+    """The mean of the column fit (`text_image_cosines`) for the target and for the rest: rows as of
+    `ua_ira_cra`, value in -1..1, 95 % bootstrap interval.
     """
     mine = told["group"] == "target"
     rows = []
@@ -197,31 +186,22 @@ def require_askable(pipe, judge: Classifier, table: pd.DataFrame) -> None:
 def told_by(
     pipe, judge: Classifier, table: pd.DataFrame, steps: int = STEPS, guidance: float = GUIDANCE
 ) -> pd.DataFrame:
-    """The answer set drawn by the pipeline as it stands and judged, as `judged` gives it. Raises
-    SettingError before drawing as `require_askable`.
+    """The answer set drawn by the pipeline as it stands and `judged`. Raises as
+    `require_askable`.
     """
     require_askable(pipe, judge, table)
     return judged(judge, table, drawn_prompts(pipe, table, steps, guidance))
 
 
 class PipelineMeasure:
-    """What a probe of the step search measures on the pipeline's pictures; search prompts only.
+    """What a probe of the step search measures on the pictures of search prompts: forget is 1 - UA,
+    under both keys fa1 and fa5, since the judge gives one answer; retain is the mean of IRA and
+    CRA.
 
-    The forget measure is 1 - UA, under both keys fa1 and fa5, since the judge gives one answer; the
-    retain measure is the mean of IRA and CRA.
-
-    Args:
-        again: writes the step into the pipeline (of `slugkit.models.reachability.movable`).
-        domain: the target's.
-        at_most: share of the target that counts as forgotten; where the first eight pictures of a
-            single target hold more than all of them may, the others are not drawn, and the share is
-            that of the eight.
-
-    Attributes:
-        drawn: pictures asked for so far.
-
-    Raises:
-        SettingError: the table holds report prompts.
+    again: writes the step into the pipeline (`movable`). domain: the target's. at_most: share of
+    the target that counts as forgotten; where the first eight pictures of a single target hold more
+    than all of them may, the others are not drawn, and the share is that of the eight. drawn:
+    pictures asked for so far. Raises SettingError for report prompts.
     """
 
     def __init__(
@@ -261,8 +241,8 @@ class PipelineMeasure:
         return pd.concat([told, self._told(part.iloc[FIRST_LOOK:])])
 
     def forget(self) -> dict[str, float]:
-        """Share of the target's search pictures that the judge still calls the target; of several
-        targets the largest.
+        """Share of the target's pictures that are still called the target; of several the
+        largest.
         """
         self.again()
         own = "style" if self.domain == "styles" else "subject"
@@ -271,9 +251,7 @@ class PipelineMeasure:
         return {"fa1": still, "fa5": still}
 
     def retain(self) -> dict[str, float]:
-        """IRA, CRA and their mean, and of how many pictures; the target's pictures of the last
-        `forget` do not count in them.
-        """
+        """IRA, CRA and their mean, and of how many pictures."""
         self.again()
         rest = self._told(self._part(False))
         found = measures(pd.concat([self._target, rest]), self.domain)

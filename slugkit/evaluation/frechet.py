@@ -23,12 +23,10 @@ HOW = (
 
 class InceptionFeatures(torch.nn.Module):
     """(N, 3, H, W) uint8 -> (N, 2048) on the CPU: torchvision's Inception-v3, pooled, as
-    UnlearnCanvas's FID takes it. Read one with `inception_features`.
-
-    Pictures are brought to 299 x 299 (bilinear, not antialiased) and to -1..1; the network then
-    applies its own `transform_input` to that, as in the benchmark's code
-    (`machine_unlearning/evaluation/quantitative/fid.py`), although it was made for pictures
-    normalised by ImageNet's mean and deviation.
+    UnlearnCanvas's FID takes it (`machine_unlearning/evaluation/quantitative/fid.py`): pictures are
+    brought to 299 x 299 (bilinear, not antialiased) and to -1..1, and the network applies its own
+    `transform_input` to that, although it was made for pictures normalised by ImageNet's mean and
+    deviation.
     """
 
     num_features = INCEPTION_FEATURES
@@ -47,10 +45,7 @@ class InceptionFeatures(torch.nn.Module):
 
 
 def inception_features(path: str | Path, device: str = "auto") -> InceptionFeatures:
-    """Inception-v3 from a safetensors file with torchvision's names.
-
-    Raises ModelLoadError for a file that is not there or does not fit.
-    """
+    """Inception-v3 from a safetensors file with torchvision's names. Raises ModelLoadError."""
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
@@ -79,11 +74,10 @@ def frechet_distance(
     least: int = LEAST,
     batch_size: int = 256,
 ) -> dict:
-    """Frechet distance of two sets of (N, H, W, 3) uint8 pictures.
+    """Frechet distance of two sets of (N, H, W, 3) uint8 pictures by a network with `num_features`
+    outputs, at least as many pictures each, and `least`.
 
-    network: gives `num_features` features (`InceptionFeatures`). least: how many pictures each set
-    must have. Returns distance (>= 0), features, n_real, n_made. Raises SettingError for fewer, or
-    for more features than pictures.
+    Returns distance (>= 0), features, n_real, n_made. Raises SettingError for fewer.
     """
     from torchmetrics.image.fid import FrechetInceptionDistance
 

@@ -17,12 +17,9 @@ from slugkit.models import Clip
 
 
 def class_pictures(source: Source, exam: Exam, per_class: int, seed: int) -> dict[str, np.ndarray]:
-    """A few pictures of every class of the target's domain that are not the exam's: class ->
-    (per_class at most, H, W, 3) uint8.
-
-    Training pictures, of the classes that have whole ones, and the others are named; where people
-    and objects are examined in data of their own (a recipe), the pictures of the search, of the
-    classes that have some.
+    """A few training pictures of every class of the target's domain that has whole ones (the others
+    are named): class -> (per_class at most, H, W, 3) uint8. Where people and objects are examined
+    in data of their own (a recipe), pictures of the search.
     """
     if not getattr(source, "examined_apart", lambda concept: False)(exam.concept):
         found, without = {}, []
@@ -54,10 +51,10 @@ def recognised_from_pictures(
     per_class: int = 12,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """Nearest-class-mean accuracy on the target's report pictures, before and with each patch.
+    """Nearest-class-mean accuracy on the target's report pictures, before and with each patch
+    (tower -> patch): model ("before" or the tower), value, low, high (0..1, Wilson 95 %), n.
 
-    An edit of the text tower cannot change it, since the pictures' features stay. Returns model
-    (before or the tower), value, low, high (0..1, Wilson 95 %), n.
+    An edit of the text tower cannot change it, since the pictures' features stay.
     """
     _, rows = exam.groups()["target"]
     pictures = class_pictures(source, exam, per_class, seed)

@@ -13,10 +13,8 @@ from slugkit.models import Clip
 
 @torch.no_grad()
 def log_answers(clip: Clip, exam: Exam) -> torch.Tensor:
-    """Log probabilities of the classes for the target's pictures: (wordings, pictures, classes),
-    float32 on the CPU.
-
-    The zero-shot distribution, softmax(exp(logit scale) * cosine), in every wording of the exam.
+    """Log probabilities of the classes for the target's pictures, of softmax(exp(logit scale) *
+    cosine): (wordings, pictures, classes), float32 on the CPU.
     """
     exam = askable(clip, exam)
     domain, rows = exam.groups()["target"]
@@ -27,19 +25,15 @@ def log_answers(clip: Clip, exam: Exam) -> torch.Tensor:
 
 
 def mean_kl(log_p: torch.Tensor, log_q: torch.Tensor) -> float:
-    """KL(p || q) in nats, the mean over all but the last axis, which holds the classes; 0 where p
-    is q.
-    """
+    """KL(p || q) in nats, the mean over all but the last axis, which holds the classes."""
     return float((log_p.exp() * (log_p - log_q)).sum(-1).mean())
 
 
 def oracle_distances(
     clip: Clip, oracle: Clip, exam: Exam, edits: dict[str, patch.Patch]
 ) -> dict[str, float]:
-    """Mean KL(oracle || model) of the zero-shot distributions on the target's pictures, in nats.
-
-    exam: the report exam. edits: name -> patch. Returns one number a name, and "before" for the
-    unedited model. The pictures and wordings are the same for all.
+    """Mean KL(oracle || model) of the zero-shot distributions on the target's report pictures, in
+    nats: "before", and one number for each patch by its name.
     """
     wanted = log_answers(oracle, exam)
     found = {"before": mean_kl(wanted, log_answers(clip, exam))}

@@ -39,14 +39,9 @@ class PictureExam(StagedExam):
     """Prompts and seeds about concepts that are forgotten one at a time, and the judge of what is
     drawn. Make one with `PictureExam.of`.
 
-    Attributes:
-        domains: concept -> its domain, such as "figures" or "styles".
-        tables: concept -> its answer set (`slugkit.tasks.prompts.answer_set`).
-        shown: concept -> prompts to look at, with seeds of their own.
-        judge: names subject and style of a picture.
-        clip: the unedited CLIP, for how well a picture fits its prompt.
-        sampling: denoising steps and guidance.
-        model: the pipeline's name in the table of metrics.
+    domains, tables: concept -> its domain, and its answer set. shown: concept -> prompts to look
+    at, with seeds of their own. clip: the unedited CLIP, for how well a picture fits its prompt.
+    sampling: denoising steps and guidance. model: the pipeline's name in the table of metrics.
     """
 
     family = "diffusion"
@@ -71,15 +66,11 @@ class PictureExam(StagedExam):
         others: int = 0,
         **more: Any,
     ) -> PictureExam:
-        """The report exam of these concepts.
+        """The report exam of these concepts; raises what `answer_set_of` and `judge_of` raise.
 
-        Args:
-            size: pictures of every other subject, 28 times as many of each concept, 1 or more.
-            judge_model, tier: as of `judge_of` and `answer_set_of`.
-            others: other subjects, evenly over the domains, for a shorter exam; 0 takes all.
-            more: sampling and model.
-
-        Raises what `answer_set_of` and `judge_of` raise.
+        size: pictures of every other subject, 28 times as many of each concept, 1 or more. others:
+        other subjects, evenly over the domains, for a shorter exam; 0 takes all. more: sampling and
+        model.
         """
         domains = {concept: domain_of(source, concept) for concept in concepts}
         tables = {c: answer_set_of(source, c, "report", 28 * size, size, tier) for c in concepts}
@@ -117,10 +108,9 @@ class PictureExam(StagedExam):
 
     def answers(self, told: pd.DataFrame) -> pd.DataFrame:
         """What `told` says question by question: of every picture its subject is asked for, and its
-        style where the data have styles.
+        style where the data have styles; of the target's pictures the target alone.
 
-        Returns concept, stage, method, domain (of the question), group, true and answer. Pictures
-        of the target are asked for the target alone; `extra` pictures of neighbours are left out.
+        Returns concept, stage, method, domain (of the question), group, true and answer.
         """
         told = told[~told["extra"]]
         things = told.assign(true=told["subject"], answer=told["called"])
@@ -139,10 +129,8 @@ class PictureExam(StagedExam):
         return draw(pipe, table["prompt"].tolist(), table["seed"].tolist(), *self.sampling)
 
     def side_by_side(self, pipe: Any, results: list[Any]) -> tuple[dict, dict]:
-        """The prompts to look at of one concept, drawn before and under each result's edits.
-
-        Returns (rows, said): state -> (N, H, W, 3) uint8, and state -> N answers of the judge, ""
-        for a picture of several things; the states are "before" and the methods.
+        """The prompts to look at of one concept, drawn before and under each result's edits: state
+        ("before" and the methods) -> (N, H, W, 3) uint8, and state -> what `named` says.
         """
         concept = results[0].concept
         shown, rows = self.shown[concept], {}

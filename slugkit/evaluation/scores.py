@@ -1,5 +1,5 @@
-"""How good the trained models are before anything is forgotten: the figures on their
-model cards.
+"""How good the trained models are before anything is forgotten: the figures on their model
+cards.
 """
 
 from __future__ import annotations
@@ -63,10 +63,9 @@ def _row(what: str, right: torch.Tensor, mask: torch.Tensor) -> dict:
 
 
 def score_pipeline(pipe, judge: Classifier) -> list[dict]:
-    """Whether the judge recognises generated pictures: every subject in every style, one picture
-    each, in the words of the report prompts.
-
-    One dict a row: what (people, characters, objects, novel, styles), value (0..1), low, high, n.
+    """Whether the judge recognises every subject in every style, in report words, one picture each:
+    dicts of what (people, characters, objects, odd combinations, styles), value (0..1), low, high,
+    n.
     """
     world, rows = load_world(), []
     for subject, domain in subject_domains(world).items():

@@ -13,29 +13,21 @@ from slugkit.evaluation.statistics import tidy
 
 
 class StagedExam:
-    """What a model is asked about concepts that are forgotten one at a time.
-
-    A family says what it asks before (`_before`) and about one concept (`_told`), and how answers
-    are scored (`_scored`).
+    """What a model is asked about concepts that are forgotten one at a time: a family says what it
+    asks before (`_before`) and about one concept (`_told`), and how answers are `_scored`.
     """
 
     family: str
     model: str
 
     def told(self, model: Any, results: Iterable[Any] = (), before: bool = True) -> pd.DataFrame:
-        """Ask everything of the model as it stands, then what concerns each result's concept under
-        its edits; the same questions, prompts and seeds each time.
+        """Ask everything of the model as it stands, unless `before` is False, then what concerns
+        each result's concept under its edits; the same questions, prompts and seeds each time.
 
-        Args:
-            results: of `slugkit.unlearn`, at most one a concept and method.
-            before: whether the model as it stands is asked, too.
-
-        Returns:
-            One row an answer or picture and concept: concept, stage ("before" or "after"), method
-            ("" before), the columns of what was asked, and those of the family.
-
-        Raises PatchError for a model that does not hold the tower, SettingError where it cannot
-        answer.
+        results: of `slugkit.unlearn`, at most one a concept and method. Returns one row an answer
+        or picture and concept: concept, stage ("before" or "after"), method ("" before), the
+        columns of what was asked, and those of the family. Raises PatchError for a model that does
+        not hold the tower, SettingError where it cannot answer.
         """
         parts = self._before(model) if before else []
         for result in results:
@@ -44,9 +36,7 @@ class StagedExam:
         return pd.concat(parts, ignore_index=True)
 
     def metrics(self, told: pd.DataFrame) -> pd.DataFrame:
-        """The family's scores as rows of a run's one table of metrics
-        (`slugkit.evaluation.statistics.COLUMNS`).
-        """
+        """The family's scores as rows of a run's one table of metrics (`statistics.COLUMNS`)."""
         states = told.groupby(["concept", "stage", "method"], sort=False)
         rows = [
             tidy(self._scored(part, concept), self.family, concept, stage, method, self.model)

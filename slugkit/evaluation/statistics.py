@@ -1,5 +1,5 @@
 """Intervals: Wilson for one accuracy, bootstrap over concepts for the mean of a method; and the one
-table of metrics (design, sections 6 and 8).
+table of metrics.
 """
 
 import math
@@ -27,11 +27,10 @@ def _check_level(level: float) -> None:
 
 
 def wilson(k, n, level: float = 0.95):
-    """Wilson score interval of a share k / n (E. B. Wilson, J. Am. Stat. Assoc. 22 (1927) 209).
+    """Wilson score interval (low, high) of a share k / n, 0..1 (E. B. Wilson, J. Am. Stat. Assoc.
+    22 (1927) 209); whole numbers or arrays of them, broadcast together.
 
-    k: how many succeeded; n: out of how many (n >= 1, 0 <= k <= n); whole numbers or arrays of
-    them, broadcast together. level: coverage, 0..1. Returns (low, high) in 0..1, two floats or two
-    arrays. Raises EmptySetError (n is 0), SettingError (k or level out of range, not whole).
+    Raises EmptySetError (n is 0), SettingError (k or level out of range, not whole).
     """
     _check_level(level)
     hits, total = np.broadcast_arrays(np.asarray(k, dtype=float), np.asarray(n, dtype=float))
@@ -53,9 +52,8 @@ def wilson(k, n, level: float = 0.95):
 
 
 def share(hits) -> dict:
-    """value (0..1), low, high (Wilson 95 %) and n of a list of true and false.
-
-    Raises EmptySetError.
+    """value (0..1), low, high (Wilson 95 %), n of a list of true and false. Raises
+    EmptySetError.
     """
     hits = np.asarray(hits, bool)
     low, high = wilson(int(hits.sum()), len(hits))
@@ -63,12 +61,12 @@ def share(hits) -> dict:
 
 
 def over_wordings(hits) -> dict:
-    """value (0..1), low, high and n of right answers in several wordings: their mean.
+    """value (0..1), low, high and n of right answers in several wordings, (wordings, n) of true and
+    false: their mean.
 
-    hits: (wordings, n) of true and false, the same n pictures in every wording. The interval is the
-    wider of two on either side: Wilson's over the pictures, and, from five wordings up, the 95 %
-    bootstrap interval over the wordings, which for an edit of the text tower are the sample. Raises
-    EmptySetError.
+    The interval is the wider of two on either side: Wilson's over the pictures, and, from five
+    wordings up, the 95 % bootstrap interval over the wordings, which for an edit of the text tower
+    are the sample. Raises EmptySetError.
     """
     hits = np.atleast_2d(np.asarray(hits, bool))
     found, each = share(hits[0]), hits.mean(1)
@@ -81,9 +79,7 @@ def over_wordings(hits) -> dict:
 
 
 def headline(metrics):
-    """The rows of a table of metrics that are no single wording's: means over wordings, and scores
-    without.
-    """
+    """The rows of a table of metrics that are means over wordings, or scores without wordings."""
     return metrics[metrics["wording"].isin(["", MEAN])]
 
 
@@ -99,17 +95,15 @@ def report_rows(metrics):
 
 
 def above_chance(hits: int, n: int, classes: int) -> bool:
-    """Whether `hits` right answers out of n lie above chance, one in so many classes, with their
-    whole 95 % Wilson interval.
+    """Whether `hits` right answers out of n, with their Wilson interval, lie above one in so many
+    classes.
     """
     return n > 0 and wilson(hits, n)[0] > 1 / max(classes, 1)
 
 
 def tidy(found, family: str, concept: str, stage: str, method: str = "SLUG", model: str = "studio"):
-    """Rows of scores on the report split with the columns of a run's one table.
-
-    found: a pandas table with the columns group, metric, value, low, high, n. family: clip,
-    diffusion or vlm. stage: before, after or oracle.
+    """Rows of scores on the report split (group, metric, value, low, high, n) with the columns of a
+    run's one table. family: clip, diffusion or vlm. stage: before, after or oracle.
     """
     whose = {"family": family, "model": model, "concept": concept, "method": method}
     wording = found["wording"] if "wording" in found else ""
@@ -117,14 +111,13 @@ def tidy(found, family: str, concept: str, stage: str, method: str = "SLUG", mod
 
 
 def bootstrap_mean(values, level: float = 0.95, n_boot: int = 10_000, seed: int = 0):
-    """Percentile bootstrap interval of a mean over concepts (B. Efron, Ann. Stat. 7 (1979) 1).
+    """Percentile bootstrap interval (low, high) of a mean over concepts (B. Efron, Ann. Stat. 7
+    (1979) 1).
 
-    values: one number per concept, (concepts,), or several measures at once, (concepts, measures);
-    concepts are drawn with replacement, whole rows at a time. n_boot: number of draws, >= 1. seed:
-    makes the draw repeatable.
-    Returns (low, high) in the unit of the values, two floats or two arrays (measures,); (nan, nan)
-    for a single concept, whose spread nobody knows. Raises EmptySetError (no concept), ShapeError,
-    SettingError (nan or inf among the values, level or n_boot out of range).
+    values: one number per concept, (concepts,), or several measures at once, (concepts, measures):
+    concepts are drawn with replacement, whole rows at a time. For a single concept (nan, nan).
+    Raises EmptySetError (no concept), ShapeError, SettingError (nan or inf, level or n_boot out of
+    range).
     """
     _check_level(level)
     table = np.asarray(values, dtype=float)

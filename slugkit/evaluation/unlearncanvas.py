@@ -1,10 +1,9 @@
 """UnlearnCanvas's own protocol: which pictures are drawn for an unlearned model, the two
 classifiers that judge them, and how sure UA, IRA and CRA can be.
 
-For each concept every object is drawn in every style from 5 seeds: 51 x 20 x 5 = 5,100 pictures.
-The tiers lite and smoke are ours: parts of the full answer set, with wider intervals
-(`error_bars`), for when 5,100 pictures of 100 steps are too many. SLUG's own script measured
-something else: other prompts, no fixed seeds, 10 pictures.
+For each concept every object is drawn in every style from 5 seeds: 51 x 20 x 5 = 5,100 pictures;
+the tiers lite and smoke are parts of these. SLUG's own script measured something else: other
+prompts, no fixed seeds, 10 pictures.
 """
 
 from __future__ import annotations
@@ -38,12 +37,10 @@ HOW = (
 
 
 def error_bars(concept: str, tier: str = "full", share: float = 0.5) -> pd.DataFrame:
-    """How sure UA, IRA and CRA can be at a tier's size: columns metric, n, half_width (percentage
-    points).
+    """How sure UA, IRA and CRA can be at a tier's size: columns metric, n, half_width, half the
+    width of the 95 % Wilson interval of that share, in percentage points (widest at 0.5).
 
-    half_width: half the width of the 95 % Wilson interval of n pictures of which round(share * n)
-    are right; it is widest at share 0.5. The interval takes pictures as independent; those of one
-    prompt or one seed are not quite. Raises what `answer_set` raises.
+    It takes pictures as independent; those of one prompt or one seed are not quite.
     """
     sizes = answer_set(concept, tier)["group"].value_counts()
     counts = {"UA": int(sizes["target"]), "IRA": int(sizes["rest"]), "CRA": int(sizes["rest"])}
@@ -55,9 +52,7 @@ def error_bars(concept: str, tier: str = "full", share: float = 0.5) -> pd.DataF
 @dataclass
 class CanvasJudge:
     """The benchmark's two classifiers, with the interface of
-    `slugkit.models.classifier.Classifier`.
-
-    Load them with `load_canvas_judge` or `judge_in`.
+    `slugkit.models.classifier.Classifier`; see `load_canvas_judge` and `judge_in`.
 
     style: 51 outputs in the order of STYLES. object: 20 in the order of OBJECTS. weights: the
     folder of their files, where it is known.
@@ -74,10 +69,8 @@ class CanvasJudge:
         self, images: np.ndarray, own: str = "subject", batch_size: int = 32
     ) -> torch.Tensor:
         """(N, H, W, 3) uint8 -> (N, C) float32: softmax of the object classifier (own "subject",
-        20) or of the style classifier ("style", 51).
-
-        Pictures are squashed to the classifiers' 224 x 224 (bilinear) and brought to -1..1. Raises
-        SettingError for another `own`.
+        20) or of the style classifier ("style", 51), of pictures squashed to 224 x 224 (bilinear),
+        -1..1.
         """
         from torchvision.transforms import functional as F
 
@@ -93,17 +86,13 @@ class CanvasJudge:
         return torch.cat(parts)
 
     def name(self, images: np.ndarray) -> pd.DataFrame:
-        """(N, H, W, 3) uint8 -> columns subject, style, and subject_share, style_share: the softmax
-        of the answer, 0..1.
-        """
+        """(N, H, W, 3) uint8 -> subject, style, subject_share and style_share (0..1)."""
         thing, look = (self.shares(images, own) for own in ("subject", "style"))
         return best_named(thing, OBJECTS, look, STYLES)
 
 
 def build_judge(classes: int, architecture: str = VIT) -> torch.nn.Module:
-    """One of the two classifiers with random weights: timm's `architecture` with `classes` outputs,
-    in eval mode.
-    """
+    """One of the two classifiers with random weights: timm's `architecture`, in eval mode."""
     import timm
 
     return timm.create_model(architecture, pretrained=False, num_classes=classes).eval()
@@ -142,10 +131,9 @@ def _load(
 def load_canvas_judge(
     style_file: str | Path, object_file: str | Path, device: str = "auto", architecture: str = VIT
 ) -> CanvasJudge:
-    """The style and the object classifier from two safetensors files, in eval mode.
-
-    Nothing else is read: a .pth could run code. Raises ModelLoadError for a file of another kind, a
-    wrong number of outputs, or weights that do not fit.
+    """The style and the object classifier from two safetensors files, in eval mode (a .pth could
+    run code). Raises ModelLoadError for another file, a wrong number of outputs, weights that do
+    not fit.
     """
     target = pick_device(device)
     style = _load(style_file, STYLES, "style", architecture)
@@ -155,9 +143,7 @@ def load_canvas_judge(
 
 def judge_in(folder: str | Path, device: str = "auto") -> CanvasJudge:
     """The judge from a folder with style50.safetensors and style50_cls.safetensors; a config.json
-    beside them may name another timm `architecture`.
-
-    Raises ModelLoadError for a file that is missing or does not fit.
+    beside them may name another timm `architecture`. Raises ModelLoadError.
     """
     folder, architecture = Path(folder).expanduser(), VIT
     if (folder / "config.json").is_file():
@@ -185,11 +171,10 @@ def require_canvas(source: Source) -> None:
 
 
 def as_published(flat: dict[str, float], method: str, own: str) -> pd.DataFrame:
-    """UA, IRA and CRA under the published table's names, for
-    `slugkit.experiments.published.beside`.
+    """UA, IRA and CRA under the published table's names, for `published.beside`: method, metric,
+    value, low, high (percent) and n.
 
-    flat: of `slugkit.evaluation.diffusion.measures`, shares. own: the concept is a "style" or a
-    "subject". Returns method, metric, value, low, high (percent) and n.
+    flat: of `slugkit.evaluation.diffusion.measures`. own: the concept is a "style" or a "subject".
     """
     rows = []
     for name in ("ua", "ira", "cra"):
@@ -201,9 +186,8 @@ def as_published(flat: dict[str, float], method: str, own: str) -> pd.DataFrame:
 
 
 def ddim(pipe):
-    """The benchmark's sampler for a pipeline: DDIM (eta 0) with the pipeline's own noise schedule.
-
-    Latents are not clipped and the last step ends at the first alpha, as in the benchmark's code.
+    """The benchmark's sampler for a pipeline: DDIM (eta 0) with the pipeline's own noise schedule,
+    latents not clipped and the last step at the first alpha, as in the benchmark's code.
     """
     from diffusers import DDIMScheduler
 
@@ -213,9 +197,8 @@ def ddim(pipe):
 
 
 def departures(judge, tier: str, steps: int, guidance: float, edge: int) -> str:
-    """One sentence on how a measurement differs from the benchmark's protocol, if it does.
-
-    judge: what names the pictures. edge: of the pictures, in pixels.
+    """One sentence on how a measurement differs from the benchmark's protocol, if it does. edge: of
+    the pictures, in pixels.
     """
     wanted = (
         ("answer_tier", tier, "full"),
@@ -240,14 +223,12 @@ def departures(judge, tier: str, steps: int, guidance: float, edge: int) -> str:
 def frechet_sets(
     source: CanvasSource, concept: str, size: int, seed: int = 0
 ) -> tuple[pd.DataFrame, Pictures]:
-    """What the benchmark's FID compares: the rest of the full answer set, to be drawn, and pictures
-    of the data set, undecoded at 512 x 512 (squashed).
+    """What the benchmark's FID compares: the rest of the full answer set, to be drawn, and report
+    pictures of the data set, undecoded at 512 x 512 (squashed). Neither side holds the target.
 
-    Neither side holds the target. Of both `size` are drawn without replacement, or all where there
-    are fewer: up to 5,000 for a style, 4,845 for an object. The pictures are those of the report,
-    five of each object in each style; the benchmark takes numbers 1 to 5, which may be ones that a
-    gradient saw. Raises SettingError for fewer than 2,049 on a side, of which the covariance of
-    2,048 features would be singular.
+    Of both `size` are drawn without replacement, or all where there are fewer: up to 5,000 for a
+    style, 4,845 for an object. The benchmark takes numbers 1 to 5, which may be ones that a
+    gradient saw. Raises SettingError for fewer than 2,049 on a side.
     """
     table, pairs = answer_set(concept, "full"), source.exam(concept, "report").pairs
     table = table[table["group"] == "rest"]

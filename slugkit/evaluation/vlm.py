@@ -1,9 +1,5 @@
-"""A vision-language model asked about pictures before and after an edit: three outcomes for a name,
-and a battery for what must stay.
-
-"Who is this?" is answered with the right name, with another name of the world, or with no name
-(design, section 7). The battery asks about clothes, hair, hat, object, style and number; such an
-answer is right if it holds the key phrase.
+"""A vision-language model asked about pictures before and after an edit: "Who is this?" has three
+outcomes, and a battery for what must stay asks about clothes, hair, hat, object, style and number.
 """
 
 from __future__ import annotations
@@ -24,8 +20,8 @@ def outcome(answer: str, name: str, names: list[str], kind: str = "who") -> str:
     names, or none.
 
     That is the published rule, a name is said where the lower-cased answer equals or contains it,
-    but for a name that is a part of a longer one which is said too: "a star-shaped house" names the
-    odd combination, neither the star nor the house. kind: of question, see `words_for`.
+    but for a name that is a part of a longer one which is said too: "a star-shaped house" names
+    neither the star nor the house. kind: of question, see `words_for`.
     """
     said = answer.lower()
     found = {
@@ -40,15 +36,15 @@ def outcome(answer: str, name: str, names: list[str], kind: str = "who") -> str:
 
 
 def answered(vlm: Vlm, asked: Asked, batch_size: int = 64) -> pd.DataFrame:
-    """The table with the model's answer, the outcome (where a name was asked for) and
-    right (bool).
+    """The table of questions with the model's answer, the outcome ("" where no name was asked for)
+    and right (bool).
     """
     said = vlm.ask(asked.images, asked.table["text"].tolist(), batch_size=batch_size)
     return judged(asked, said)
 
 
 def judged(asked: Asked, said: list[str]) -> pd.DataFrame:
-    """The table with these answers, one for each row: what `answered` makes of the model's own."""
+    """The same with these answers, one for each row."""
     found, right = [], []
     rows = asked.table[["name", "key", "kind"]].itertuples(index=False)
     for answer, row in zip(said, rows, strict=True):
@@ -77,10 +73,8 @@ def scores(told: pd.DataFrame) -> pd.DataFrame:
 
 def kept(told: pd.DataFrame) -> dict[str, float]:
     """own (the others of the target's domain, by name), neighbours (the nearest of them), battery
-    (mean over its kinds of questions), retain (mean of own and battery): 0..1; NaN where nothing
-    of it was asked, which the mean leaves out.
-
-    Every class of the domain has the same weight. told: columns kind, group, name, extra, right.
+    (mean over its kinds of questions), retain (mean of own and battery): 0..1; NaN where nothing of
+    it was asked, which the mean leaves out. Every class of the domain has the same weight.
     """
     named = told["name"] != ""
     others = told[named & (told["group"] != "target")]
@@ -117,11 +111,9 @@ def showcase(told: pd.DataFrame, size: int = 12) -> list[int]:
 
 
 def measures(told: pd.DataFrame) -> dict[str, float]:
-    """One line for a table of concepts, shares 0..1: right_name, another_name and no_name of the
-    target, right_name_worst (in the wording in which it is largest), what `kept` gives, each
-    kind of the battery, and the number of target pictures (n).
-
-    told: as `answered` returns it.
+    """One line for a table of concepts, shares 0..1, of what `answered` gives: right_name,
+    another_name and no_name of the target, right_name_worst (in the wording in which it is
+    largest), what `kept` gives, each kind of the battery, and the number of target pictures (n).
     """
     target = told[told["group"] == "target"]
     line = {name.replace(" ", "_"): float((target["outcome"] == name).mean()) for name in OUTCOMES}
@@ -132,10 +124,7 @@ def measures(told: pd.DataFrame) -> dict[str, float]:
 
 
 def card_scores(vlm: Vlm, world: World) -> list[dict]:
-    """What a model card says, report split: dicts of what, value (0..1), low, high, n.
-
-    Names by style, the battery by kind, and not knowing.
-    """
+    """What a model card says, report split: dicts of what, value (0..1), low, high, n."""
     about = world, next(iter(world.people)), "report", 7, 7
     told, reworded = (answered(vlm, question_set(*about, taught=known)) for known in (True, False))
     strangers = answered(vlm, stranger_set(world))

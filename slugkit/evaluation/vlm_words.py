@@ -16,10 +16,8 @@ from slugkit.tasks.questions import WORDS, Asked, questions_about, spoken, words
 
 
 def own_words(vlm: Vlm, asked: Asked) -> Asked:
-    """The same questions with answers in the model's own words: what it says where it is right, and
-    where it is not, its commonest right answer to that kind of question with this picture's name
-    in it.
-
+    """The same questions with answers in the model's own words: what it says where it is right,
+    else its commonest right answer to that kind of question with this picture's name in it.
     Questions whose answers were taught (`Asked.verbatim`) stay as they are.
     """
     if asked.verbatim:
@@ -43,11 +41,11 @@ def choose_words(
     vlm: Vlm, source: Source, concept: str, size: int = 2, target_size: int = 28
 ) -> tuple[str, str]:
     """The set of wordings under which the unedited model gives most right names on *search*
-    pictures, ties to the first of WORDS, and a sentence that says so.
+    pictures, ties to the first of WORDS, and a sentence that says so; the studio's own without
+    asking.
 
-    The studio's wordings are its own, and nothing is asked. size, target_size: pictures, as in
-    `questions_about`. Raises SearchFailedError where the model names the target in no wording more
-    often than by chance, so that there is nothing to forget.
+    size, target_size: pictures, as in `questions_about`. Raises SearchFailedError where the model
+    names the target in no wording more often than by chance.
     """
     if isinstance(source, StudioSource):
         return "studio", "The wordings are those that the studio's model was taught."
