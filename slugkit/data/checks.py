@@ -40,10 +40,8 @@ class Fingerprints:
 
 
 def difference_bits(picture: Image.Image) -> tuple[np.ndarray, bool]:
-    """Difference hash of a picture: (2,) uint64, and whether it has enough contrast.
-
-    Of its 9 x 9 grey values one bit says whether one exceeds its left neighbour, another the one
-    above.
+    """Difference hash of a picture, (2,) uint64: of its 9 x 9 grey values one bit says whether one
+    exceeds its left neighbour, another the one above; and whether it has enough contrast.
     """
     small = picture.convert("L").resize((9, 9), Image.Resampling.BILINEAR)
     grey = np.asarray(small).astype(np.int16)

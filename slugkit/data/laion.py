@@ -89,11 +89,10 @@ def search_names(
     """Links whose caption holds `name` as whole words: url, caption, similarity, NSFW, ...
 
     metadata: parquet files with `URL` or `url` and `TEXT`, `caption` or `text`, or a folder of
-    them; read a batch of rows at a time. limit: stop at this many links. out: a parquet file for
-    `img2dataset_command`. A link that occurs again is dropped. `attrs` of the table: read (rows),
-    duplicates (dropped), near (rows left out that hold the name in another spelling only), complete
-    (false where the limit ended the search). Raises SettingError, UnreadableImagesError,
-    EmptySetError.
+    them. limit: stop at this many links. out: a parquet file for `img2dataset_command`. `attrs` of
+    the table: read (rows), duplicates (links dropped), near (rows left out that hold the name in
+    another spelling only), complete (false where the limit ended the search). Raises SettingError,
+    UnreadableImagesError, EmptySetError.
     """
     if not normalised(name) or limit < 1:
         raise SettingError(
@@ -124,10 +123,8 @@ def search_names(
 
 
 def img2dataset_command(parquet: str | Path, out: str | Path, image_size: int = 256) -> str:
-    """The shell line that fetches the links of `parquet` into webdataset shards in `out`.
-
-    image_size: pixels of the shorter edge (the paper's pictures have 256). Nothing is run here.
-    Raises SettingError.
+    """The shell line that fetches the links of `parquet` into webdataset shards in `out`;
+    image_size: pixels of the shorter edge. Nothing is run here. Raises SettingError.
     """
     if image_size < 1:
         raise SettingError(f"image_size={image_size} came; it must be 1 or more.")

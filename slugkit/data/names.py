@@ -106,8 +106,9 @@ class Name:
         return f"{text[: found.start()]}{{}}{text[found.end() :]}" if found else None
 
     def is_near(self, caption: str) -> bool:
-        """Whether the caption holds the name in another spelling only: other or no accents,
-        umlauts spelt out, words run together or parted otherwise, the last word first."""
+        """Whether the caption holds the name in another spelling only: other or no accents, umlauts
+        spelt out, words run together or parted otherwise, the last word first.
+        """
         normal = normalised(caption)
         if self._whole is None or self._whole.search(normal):
             return False

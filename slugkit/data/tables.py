@@ -83,8 +83,8 @@ def complete(
     Without `split` it is assigned by a hash of the key, 60 : 20 : 20; where no picture has a
     concept every pair is train. Classes that differ in blanks, case and the like alone are one
     (attrs["merged"]). A row without a caption, or with several, is left out: attrs["lost"] has
-    (why, key), after those that were `lost` before. where, column: what messages call the table and
-    its captions. Raises SettingError, EmptySetError.
+    (why, key). where, column: what messages call the table and its captions. Raises SettingError,
+    EmptySetError.
     """
     merged = []
     for name in ("caption", "concept", "split"):
@@ -209,9 +209,8 @@ def read_table(path: str | Path, size: int = 64, fit: str = "crop", inside: bool
     """The pairs of a CSV or parquet file, whose pictures stay on disk (`Pictures`).
 
     Paths are relative to the table's folder or absolute. inside: they must lie in that folder.
-    Unreadable pictures and rows without a caption are named with the reason in attrs["lost"] of the
-    table (see `complete`). Raises SettingError, EmptySetError, UnreadableImagesError when more than
-    5 % cannot be read.
+    Unreadable pictures are named in attrs["lost"] (`complete`). Raises SettingError, EmptySetError,
+    UnreadableImagesError when more than 5 % cannot be read.
     """
     import pyarrow
 

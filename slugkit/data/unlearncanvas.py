@@ -91,11 +91,9 @@ def _numbered(folder: Path) -> list[Path]:
 
 
 def read_unlearncanvas(folder: str | Path, size: int = 224, fit: str = "crop") -> Pairs:
-    """The data set's pictures, undecoded: `folder`/STYLE/OBJECT/N.jpg, or a part of them.
-
-    Only the benchmark's 51 style folders are read; Seed_Images may also be called Seed_Image.
-    Raises MissingArtefactError, EmptySetError, SettingError for a file that is not called by a
-    number.
+    """The data set's pictures, undecoded: `folder`/STYLE/OBJECT/N.jpg, or a part of the benchmark's
+    51 styles; Seed_Images may also be called Seed_Image. Raises MissingArtefactError,
+    EmptySetError, SettingError.
     """
     folder = Path(folder).expanduser().absolute()
     rows, found = [], []
@@ -145,9 +143,8 @@ def class_prompts(
     objects: Sequence[str] = OBJECTS,
     split: str = "search",
 ) -> Prompts:
-    """The styles about up to five objects, the objects in up to five styles: each is a wording.
-
-    The search asks in the benchmark's prompts, the report in others. concept: one or several, named
+    """The styles about up to five objects, the objects in up to five styles: each is a wording, in
+    the benchmark's prompts for the search, in others for the report. concept: one or several, named
     in the prompts of no other class.
     """
     gone = as_list(concept)

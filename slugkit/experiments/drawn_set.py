@@ -1,8 +1,6 @@
 """Pictures that a pipeline draws itself, as a folder that `data` takes: for characters and novel
-concepts, as in the paper (`data/pages/generated.md` weighs it).
-
-The pictures that a concept is examined on come from other wordings and other seeds, so that search
-and report share nothing with what the gradient sees.
+concepts, as in the paper (`data/pages/generated.md` weighs it). Those that a concept is examined on
+come from other wordings and other seeds.
 """
 
 from __future__ import annotations
@@ -36,8 +34,7 @@ def drawn_table(
 
     count: pictures of each concept to learn from, 1 or more, in turn by each of `prompts`. exam:
     pictures of each for the search, and twice as many for the report, 0 or more. Raises
-    SettingError for no or repeated concepts, a count out of range, a prompt without exactly one {},
-    or one of EXAM.
+    SettingError for what cannot be drawn.
     """
     named = {name for name in concepts if name.strip()}
     if not named or len(named) != len(concepts) or count < 1 or exam < 0:
@@ -78,10 +75,9 @@ def write_drawn_set(
     """Draw the table of `drawn_table` and leave PNG files, captions.csv and a record of how they
     were drawn. Returns the folder.
 
-    A call that was cut off goes on where it was, with what is cut short or altered; it draws a
-    batch that was begun as a whole again, since a picture depends on its batch by rounding. Raises
-    SettingError for a folder that holds something else or was drawn in another way, ModelLoadError
-    for a pipeline that cannot be loaded or draws blank pictures, and what `drawn_table` raises.
+    A call that was cut off goes on where it was; a batch that was begun is drawn again as a whole,
+    since a picture depends on its batch by rounding. Raises SettingError for a folder that holds
+    something else or was drawn in another way, ModelLoadError.
     """
     folder, table = Path(folder).expanduser(), drawn_table(concepts, count, exam, prompts)
     known = Path(pipeline).expanduser()

@@ -27,10 +27,8 @@ IN_WORDS = {
 
 
 def command(model: str | Path, out: str | Path, tasks: tuple[str, ...] = TASKS) -> str:
-    """The shell line that runs the batteries on a LLaVA-1.5 or LLaVA-NeXT (lmms-eval's llava_hf
-    knows no VipLLaVA).
-
-    model: a folder as `save_pretrained` writes it, or a hub id. out: folder for results.
+    """The shell line that runs the batteries on a LLaVA-1.5 or LLaVA-NeXT (llava_hf knows no
+    VipLLaVA). model: a folder as `save_pretrained` writes it, or a hub id. out: folder for results.
     """
     return (
         f"python -m lmms_eval --model llava_hf --model_args {shlex.quote(f'pretrained={model}')}"
@@ -39,11 +37,9 @@ def command(model: str | Path, out: str | Path, tasks: tuple[str, ...] = TASKS) 
 
 
 def read_results(path: str | Path) -> pd.DataFrame:
-    """The scores in a results file: columns task, metric, value (in the battery's own unit), stderr
-    (NaN where none), n (questions).
-
-    path: the file, or the output folder, of which the newest is taken. Raises MissingArtefactError,
-    SettingError for a file of another kind.
+    """The scores in a results file, or in the newest of an output folder: columns task, metric,
+    value (in the battery's own unit), stderr (NaN where none), n (questions). Raises
+    MissingArtefactError, SettingError.
     """
     inside = sorted(Path(path).rglob("*results.json"), key=lambda file: file.name)
     file = Path(path) if Path(path).is_file() else inside[-1] if inside else None

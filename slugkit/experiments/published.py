@@ -1,8 +1,5 @@
-"""The figures that the papers print, from data/paper/, and a run's own beside them, each marked
-with whose it is.
-
-Every row says where its figure was taken from; a cell that could not be verified is empty. All
-accuracies here are in percent, as in the papers.
+"""The figures that the papers print, from data/paper/, and a run's own beside them, in percent.
+Every row says where its figure was taken from; a cell that could not be verified is empty.
 """
 
 from __future__ import annotations
@@ -45,19 +42,18 @@ def names() -> list[str]:
 
 
 def published(name: str) -> pd.DataFrame:
-    """The table data/paper/NAME.csv; its column `source` says where each row comes from. Raises
-    SettingError naming the nearest.
+    """The table data/paper/NAME.csv with the column `source`. Raises SettingError naming the
+    nearest.
     """
     require_choice(name, names(), "The published table")
     return pd.read_csv(data_dir() / "paper" / f"{name}.csv")
 
 
 def swept(source: Source, family: str, method: str = "SLUG") -> pd.DataFrame:
-    """What `slugkit sweep` measured of several concepts, each forgotten on its own on the paper's
-    layers: columns tower, measure, mean, low, high (95 %), worst, of (whose that is) and n.
+    """What `slugkit sweep` measured of the studio's concepts, each forgotten on its own on the
+    paper's layers: columns tower, measure, mean, low, high (95 %), worst, of (whose that is) and n.
 
-    family: clip's is report, beside diffusion and vlm. Where no table was made, as for data other
-    than the studio, one cell says so.
+    family: report (of a CLIP), diffusion or vlm. Where no table was made one cell says so.
     """
     file = look_for(data_dir() / "studio" / f"{family}_concepts_summary.csv")
     if not isinstance(source, StudioSource) or not file.is_file():
@@ -70,10 +66,8 @@ def swept(source: Source, family: str, method: str = "SLUG") -> pd.DataFrame:
 
 
 def beside_llava(metrics: pd.DataFrame) -> pd.DataFrame:
-    """How often the target's name is said, as published and in a run, means over people: columns
-    origin, model, method, before, after (percent) and people.
-
-    metrics: rows of the family vlm, as of `QuestionExam.metrics`.
+    """How often the target's name is said, as published and in a run (`QuestionExam.metrics`),
+    means over people: columns origin, model, method, before, after (percent) and people.
     """
     theirs = published("llava_mean").rename(columns={"identities": "people"})
     theirs = theirs.pivot(index=["model", "people"], columns="stage", values="value").reset_index()
@@ -90,12 +84,10 @@ def beside_llava(metrics: pd.DataFrame) -> pd.DataFrame:
 
 
 def paper_rows(found: pd.DataFrame) -> pd.DataFrame:
-    """A run's metric rows of the family clip under the paper's names: columns method, metric,
-    value, low, high (percent) and n.
+    """Rows of `evaluate_clip` under the paper's names: columns method ("original" before, "never
+    saw it" for the oracle), metric, value, low, high (percent) and n.
 
-    found: rows as `evaluate_clip` gives them; other groups are left out. The method of the stage
-    before is "original", the oracle's "never saw it". TA_CA@1 here is over pictures and without the
-    target; `by_names` puts the paper's average over names in its place.
+    TA_CA@1 here is over pictures and without the target; see `by_names`.
     """
     known = [(group, metric) in OF_EXAM for group, metric in zip(found["group"], found["metric"])]
     kept = found[known].reset_index(drop=True)
@@ -107,11 +99,8 @@ def paper_rows(found: pd.DataFrame) -> pd.DataFrame:
 
 
 def mean_over_names(told: pd.DataFrame, among: list[str] | None = None) -> dict[str, float]:
-    """TA_CA@1 as the paper averages it, over people: value, low, high (percent; 95 % bootstrap), n.
-
-    told: columns true and answer, as `slugkit.evaluation.clip.answers(clip, exam, "people")` gives
-    them. among: the names to average over, such as the 100 of `CelebA.frequent`; None takes all.
-    Raises EmptySetError where none is left.
+    """TA_CA@1 as the paper averages it, over people, of `answers(clip, exam, "people")`: value,
+    low, high (percent; 95 % bootstrap), n. among: the names to average over; None takes all.
     """
     right = (told["true"] == told["answer"]).groupby(told["true"]).mean()
     if among is not None:
@@ -126,8 +115,7 @@ def by_names(
     """The rows of `paper_rows` with the TA_CA@1 of `mean_over_names`.
 
     told: for each method in `rows` the answers to the people's pictures and, since the paper's 100
-    names hold some targets, to the target's. among: as of `mean_over_names`. Raises ShapeError
-    where the methods that have a TA_CA@1 are not those of `told`.
+    names hold some targets, to the target's. Raises ShapeError for other methods.
     """
     old = rows["metric"] == "TA_CA@1"
     if set(rows.loc[old, "method"]) != set(told):
@@ -145,13 +133,7 @@ def beside_table1(
 ) -> pd.DataFrame:
     """Table 1 of the paper with a run's own rows: origin and method down, metrics across, percent.
 
-    With a recipe of CelebA the TA_CA@1 is the paper's mean over names (`by_names`).
-
-    Args:
-        exam: the report exam.
-        metrics: one row for each group, metric and method (`headline`), methods "SLUG text" and
-            "SLUG vision".
-        patches: tower -> edit.
+    metrics: `headline` of the methods "SLUG text" and "SLUG vision". patches: tower -> edit.
     """
     ours, faces = paper_rows(metrics), getattr(source, "people", None)
     if faces is not None and source.examined_apart(exam.concept):
@@ -175,13 +157,11 @@ def beside_table1(
 
 
 def beside(ours: pd.DataFrame, name: str, metrics: list[str] | None = None) -> pd.DataFrame:
-    """A published table with our own figures under it, one row a figure, and the column origin:
-    "published" or "ours".
+    """A published table with our own figures (`paper_rows`) under it, one row a figure, and the
+    column origin: "published" or "ours". metrics: the papers' names to keep; None keeps the
+    table's.
 
-    ours: as of `paper_rows`; low, high and n where they are known. name: a published table with a
-    column for each metric, such as table1_clip. metrics: the papers' names to keep; None keeps
-    those of the table. Raises SettingError for another table or metric, ShapeError where ours lacks
-    a column.
+    Raises SettingError for another table or metric, ShapeError where ours lacks a column.
     """
     table = published(name)
     columns = {column: METRICS[column] for column in table.columns if column in METRICS}

@@ -112,10 +112,8 @@ def sweep_concepts(
     measures_of: Callable[[pd.DataFrame], pd.DataFrame],
     towers: tuple[str, ...] = (),
 ) -> pd.DataFrame:
-    """`one_at_a_time`, and beside its file, under the same name with `_summary`, the means over
-    concepts.
-
-    concepts: None takes `order`. Raises UnknownConceptError before anything starts.
+    """`one_at_a_time`, and beside its file (_summary) the means over concepts. concepts: None takes
+    `order`. Raises UnknownConceptError before anything starts.
     """
     for concept in concepts or []:
         source.kind(concept)
@@ -131,9 +129,8 @@ def sweep_concepts(
 
 
 def both_methods(clip: Clip, search: Callable[[str, Result | None], Result]) -> list[Result]:
-    """What each method finds, on the front and on all candidates.
-
-    search: method, and what the first method found, whose gradient and ranking are taken over.
+    """What each method finds, on the front and on all candidates. search: method, and what the
+    first method found.
     """
     whole: list[Result] = []
     for method in METHODS:
@@ -160,9 +157,7 @@ def chosen(found: Result, tower: str, kind: str, **more) -> dict:
 
 def table_row(found: Result, metrics: pd.DataFrame, tower: str, kind: str) -> dict:
     """One line of the table of concepts: what was chosen, the front, and every group before, after
-    and for the oracle.
-
-    Of the target FA@1 and FA@5, the mean over the report wordings (with its interval) and the
+    and for the oracle; of the target the mean over the report wordings (with its interval) and the
     worst.
     """
     front = " ".join(short(n) for n in front_layers(found.layers, tower))
@@ -185,7 +180,7 @@ def clip_rows(
     clip: Clip, source: Source, concept: str, towers: tuple[str, ...], seed: int = 0, **settings
 ) -> list[dict]:
     """One row a tower, method and set of layers, with the distance from the oracle where one was
-    trained. settings: as of `unlearn`.
+    trained.
     """
     side = RetainSide(clip, source, [concept], seed=seed)
     given = {"shared": side, "seed": seed, "which": "all", "towers": towers, **settings}
@@ -224,15 +219,11 @@ def sweep(
     **settings,
 ) -> pd.DataFrame:
     """Forget each concept on its own, by both methods in both towers, on the front and on all
-    candidates, and report it.
+    candidates, and report it; called again, it goes on where it stopped (`one_at_a_time`).
 
-    Writes a CSV after every concept and returns the table; called again, it goes on where it
-    stopped (`one_at_a_time`).
-
-    concepts: None takes the world's report concepts, or all of a folder's. out: None writes
-    data/studio/report_concepts.csv; beside it the means over concepts. towers: those that are
-    searched. settings: as of `unlearn`. A concept that the model does not know is left out
-    and said so. Raises UnknownConceptError, SearchFailedError where it knows none.
+    concepts: None takes the world's report concepts, or all of a folder's; one that the model does
+    not know is left out and said so. out: None writes data/studio/report_concepts.csv. settings: as
+    of `unlearn`. Raises UnknownConceptError, SearchFailedError where the model knows none.
     """
     clip = load_clip(model, device)
     source = open_data(data, *clip.inputs)
@@ -256,8 +247,7 @@ def sweep(
 
 def measured(clip: Clip, source: Source) -> pd.DataFrame:
     """What `slugkit sweep` measured of this very model on this source's report concepts, and left
-    beside the source's files, a row a concept, tower, method and set of layers; empty where it left
-    nothing.
+    beside the source's files; empty where it left nothing.
     """
     path = source.path if source.path.is_dir() else source.path.parent
     path = path / "report_concepts.csv"
@@ -276,8 +266,8 @@ def each_beside(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def side_by_side(summary: pd.DataFrame) -> pd.DataFrame:
-    """A table to read of `summarise`'s rows over all kinds, on the front: tower and measure down,
-    SLUG, SLUG-R and their difference across, 'mean [low, high]', with the number of concepts.
+    """`summarise`'s rows over all kinds, on the front, to read: tower and measure down, SLUG,
+    SLUG-R and their difference across, 'mean [low, high]', with the number of concepts.
     """
     if summary.empty:
         return pd.DataFrame()
@@ -293,11 +283,9 @@ def side_by_side(summary: pd.DataFrame) -> pd.DataFrame:
 
 
 def measures_of(table: pd.DataFrame) -> pd.DataFrame:
-    """What is averaged over concepts, a column each, in percent and points: FA@1 and FA@5 after,
-    their worst wording, and the change of every group; the distance from the oracle in nats, where
-    there is one.
-
-    Of a style no FA@5 counts: it stands among seven, and the criterion is FA@1.
+    """What is averaged over concepts, a column each, in percent and points: FA@1 and FA@5 after (of
+    a style no FA@5: it stands among seven), their worst wording, and the change of every group; the
+    distance from the oracle in nats, where there is one.
     """
     found = {}
     for k in (1, 5) if "fa1_after" in table else ():  # not where no layer forgot anything
@@ -321,9 +309,9 @@ def summarise(table: pd.DataFrame, measures_of: Callable = measures_of) -> pd.Da
     """Over concepts, from the table of `slugkit sweep`: both methods, and SLUG-R minus SLUG in
     pairs.
 
-    One row for each tower, set of layers, method, kind of concept ("all" first) and measure (of
-    `measures_of`; whose names end in one of BAD_IF_SMALL are worst where they are smallest), with
-    the columns of `over_concepts`.
+    One row for each tower, set of layers, method, kind of concept ("all" first) and measure, with
+    the columns of `over_concepts`; measures that end in one of BAD_IF_SMALL are worst where they
+    are smallest.
     """
     rows = []
     for (tower, layers), part in table.groupby(["tower", "layers"], sort=False):
@@ -344,8 +332,8 @@ def summarise(table: pd.DataFrame, measures_of: Callable = measures_of) -> pd.Da
 
 
 def over_concepts(values: pd.Series, largest: bool = False) -> dict:
-    """Mean, median, low and high (95 % bootstrap; NaN for fewer than five), worst, of (its concept)
-    and n of one number a concept. largest: the worst is the largest, not the smallest.
+    """Mean, median, low and high (95 % bootstrap; NaN for fewer than five), worst (the smallest, or
+    the largest), of (its concept) and n of one number a concept.
     """
     values = values.dropna()
     enough = len(values) >= LEAST_FOR_AN_INTERVAL

@@ -1,4 +1,4 @@
-"""When a concept counts as forgotten (design, section 4)."""
+"""When a concept counts as forgotten."""
 
 from dataclasses import dataclass
 
@@ -12,12 +12,11 @@ MANY = 20
 
 @dataclass(frozen=True)
 class Criterion:
-    """When the model counts as having forgotten: the target's forget accuracy FA@k is exactly 0, or
-    at most `at_most`.
+    """When the model counts as having forgotten: the target's forget accuracy FA@k, in the search
+    wording in which it is largest, is `at_most` (0 to less than 1) or less.
 
     target: "fa1" (no picture is called by the name) or "fa5" (the name is not among the first five
-    answers, as in the authors' code). at_most: 0 to less than 1. A measure
-    gives the accuracy in the search wording in which it is largest.
+    answers, as in the authors' code).
     """
 
     target: str = "fa5"
@@ -34,10 +33,8 @@ class Criterion:
 
     @classmethod
     def among(cls, classes: int, target: str = "auto") -> "Criterion":
-        """The criterion for a name among so many classes.
-
-        target: "auto" is FA@5 from 20 classes up, else FA@1 (among seven, "not in the first five"
-        is no sensible demand); "fa1", "fa5".
+        """The criterion for a name among so many classes: "auto" is FA@5 from 20 classes up, else
+        FA@1 (among seven, "not in the first five" is no sensible demand).
         """
         return cls(("fa5" if classes >= MANY else "fa1") if target == "auto" else target)
 

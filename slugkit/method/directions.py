@@ -54,10 +54,8 @@ def from_the_left(layer: str, direction: torch.Tensor) -> torch.Tensor:
 def retain_aware_directions(
     gradient: dict[str, torch.Tensor], moments: dict[str, torch.Tensor], damping: float
 ) -> dict[str, torch.Tensor]:
-    """SLUG-R's direction for every layer of `moments`, see `retain_aware`.
-
-    gradient: weight -> g_f. moments: of `slugkit.models.activations.read_moments`; a layer may be a
-    part of a packed q/k/v.
+    """SLUG-R's direction for every layer of `moments` (`slugkit.models.activations.read_moments`),
+    see `retain_aware`; a layer may be a part of a packed q/k/v. gradient: weight -> g_f.
     """
     found = {}
     for layer, moment in moments.items():

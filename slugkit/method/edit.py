@@ -1,4 +1,4 @@
-"""One weight, one direction, one step: theta0 - lambda * g_f, and back (design, section 4)."""
+"""One weight, one direction, one step: theta0 - lambda * g_f, and back (arXiv:2407.11867)."""
 
 import torch
 
@@ -16,31 +16,19 @@ def stepped(
 
     The one place where a step is computed: a product rounded to fp32, then a difference rounded to
     fp32, so that the bits depend neither on the layout in memory nor on the number of threads.
-    Allocates one temporary tensor.
     """
     step = torch.mul(direction, lam)
     return torch.sub(theta0, step, out=step if out is None else out)
 
 
 class EditableLayer:
-    """One weight, or some rows of it, that can be moved along a direction and put back bit for bit.
+    """One weight, or some rows of it, that can be moved along a direction and put back bit for bit;
+    as a context manager it puts the original back whatever happens inside.
 
-    As a context manager it puts the original back whatever happens inside. Keeps one copy of the
-    layer (and an fp32 one for a half-precision weight).
-
-    Args:
-        parameter: the weight of a model, fp32, fp16 or bf16, changed in place.
-        direction: the forget gradient g_f in the shape of the layer.
-        rows: of the weight, those that make up the layer, for a part of a packed q/k/v matrix.
-
-    Attributes:
-        theta0: the original.
-        direction: in fp32.
-        importance: ||g_f|| / ||theta0||, above 0.
-
-    Raises:
-        ShapeError, ZeroWeightError, SettingError: another dtype.
-        GradientError: nan or inf, or a direction of zeros.
+    parameter: a weight of a model, fp32, fp16 or bf16, changed in place. direction: g_f in the
+    shape of the layer. rows: of the weight, for a part of a packed q/k/v matrix. theta0: the
+    original. importance: ||g_f|| / ||theta0||, above 0. Raises ShapeError, ZeroWeightError,
+    SettingError for another dtype, GradientError for nan, inf or a direction of zeros.
     """
 
     def __init__(self, parameter: torch.Tensor, direction: torch.Tensor, rows: slice | None = None):

@@ -114,14 +114,10 @@ def agreement_of_draws(
 ) -> list[dict[str, float]]:
     """How much the mean gradients of two draws agree that share no pair, for growing draws.
 
-    Args:
-        pieces: (pairs, mean gradient over them) of micro-batches that share no pair.
-        draws: how often the micro-batches are dealt to two sides anew; the cosine is the mean.
-        seed: of the deals.
-
-    Returns:
-        One row for each number of micro-batches a side: samples (pairs a side, on average), cosine
-        (-1..1). None for fewer than two micro-batches.
+    pieces: (pairs, mean gradient over them) of micro-batches that share no pair; they are dealt to
+    two sides `draws` times. Returns one row for each number of micro-batches a side: samples (pairs
+    a side, on average), cosine (-1..1, the mean over the deals); none for fewer than two
+    micro-batches.
     """
     if len(pieces) < 2:
         return []

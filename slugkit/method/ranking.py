@@ -18,9 +18,8 @@ COLUMNS = ["layer", "tower", "importance", "cosine", "alignment", "front"]
 
 
 def norm(tensor: torch.Tensor) -> float:
-    """Frobenius norm of a tensor of any shape and float dtype, summed in float64.
-
-    Returns a number >= 0, nan or inf if the tensor holds one.
+    """Frobenius norm of a tensor of any shape and float dtype, summed in float64; nan or inf if it
+    holds one.
     """
     tensor = tensor.detach()
     on_cpu = tensor.cpu() if tensor.device.type == "mps" else tensor  # mps has no float64
@@ -45,10 +44,8 @@ def _norms(first: torch.Tensor, second: torch.Tensor, what: str) -> tuple[float,
 
 def importance(g_f: torch.Tensor, theta: torch.Tensor) -> float:
     """Importance of a layer: ||g_f|| / ||theta||, the norm of its forget gradient over that of its
-    weight (SLUG).
-
-    g_f, theta: same shape, any float dtype. Returns a unitless number >= 0.
-    Raises ShapeError, ZeroWeightError (the weight is all zeros), GradientError (nan or inf).
+    weight (SLUG): a unitless number >= 0. Raises ShapeError, ZeroWeightError, GradientError (nan or
+    inf).
     """
     gradient, weight = _norms(g_f, theta, "forget gradient and weight")
     if weight == 0.0:
@@ -60,10 +57,8 @@ def importance(g_f: torch.Tensor, theta: torch.Tensor) -> float:
 
 
 def cosine(g_f: torch.Tensor, g_r: torch.Tensor) -> float:
-    """Signed cosine between the forget and the retain gradient of a layer, both flattened.
-
-    g_f, g_r: same shape, any float dtype. Returns a unitless number in -1..1, summed in float64;
-    nan where a gradient is all zeros, since no angle exists then. Raises ShapeError, GradientError
+    """Signed cosine between the forget and the retain gradient of a layer, both flattened: a number
+    in -1..1, summed in float64; nan where a gradient is all zeros. Raises ShapeError, GradientError
     (nan or inf).
     """
     sizes = math.prod(_norms(g_f, g_r, "forget and retain gradient"))
@@ -74,11 +69,8 @@ def cosine(g_f: torch.Tensor, g_r: torch.Tensor) -> float:
 
 
 def alignment(g_f: torch.Tensor, g_r: torch.Tensor) -> float:
-    """Gradient alignment |cos(g_f, g_r)| of a layer: a unitless number in 0..1, nan where a
-    gradient is all zeros.
-
-    The absolute value, as in the authors' code of SLUG. Arguments and errors
-    as in `cosine`.
+    """Gradient alignment |cos(g_f, g_r)| of a layer, 0..1, the absolute value as in the authors'
+    code; else as `cosine`.
     """
     return abs(cosine(g_f, g_r))
 
@@ -118,19 +110,12 @@ def rank_layers(
     g_forget: dict[str, torch.Tensor],
     g_retain: dict[str, torch.Tensor],
 ) -> pd.DataFrame:
-    """Table of the candidate layers with their scores and the Pareto front of each tower.
+    """Table of the candidate layers with their scores and the Pareto front of each tower: layer,
+    tower, importance (>= 0), cosine (-1..1), alignment (0..1), front (bool).
 
-    Args:
-        weights: layer -> original weight; only these layers are ranked, in this order.
-        g_forget, g_retain: layer -> mean gradient of the same shape.
-
-    Returns:
-        One row per layer: layer, tower, importance (>= 0), cosine (-1..1), alignment (0..1), front
-        (bool). A layer whose gradient is all zeros has no cosine (nan) and is never on the front.
-
-    Raises:
-        GradientError, ShapeError, ZeroWeightError: a layer without gradient, and what `importance`
-            and `cosine` raise; each names the layer.
+    weights: layer -> original weight; only these layers are ranked. g_forget, g_retain: layer ->
+    mean gradient of the same shape; where one is all zeros the layer has no cosine (nan) and is
+    never on the front. Raises GradientError, ShapeError, ZeroWeightError naming the layer.
     """
     rows = []
     for layer, theta in weights.items():
@@ -153,11 +138,8 @@ def rank_layers(
 
 def cosine_noise(g_f: torch.Tensor, parts: list[torch.Tensor]) -> float:
     """How far sampling moves the cosine of g_f with a retain gradient: its standard error by the
-    jackknife over the parts that the retain set was cut into (Efron and Stein, Ann. Stat. 9 (1981)
-    586).
-
-    parts: the retain gradients of two or more parts of one size. Returns a number >= 0, nan for
-    fewer.
+    jackknife over `parts`, the retain gradients of parts of one size (Efron and Stein, Ann. Stat. 9
+    (1981) 586); nan for fewer than two.
     """
     if len(parts) < 2:
         return math.nan
@@ -167,12 +149,11 @@ def cosine_noise(g_f: torch.Tensor, parts: list[torch.Tensor]) -> float:
 
 
 def front_share(table: pd.DataFrame, redraws: int = 2000, seed: int = 0) -> pd.Series:
-    """How often each layer is on its tower's front when the cosines are redrawn within their noise.
+    """How often each layer is on its tower's front when the cosines are redrawn within their noise,
+    from normal distributions around those measured; importance stays.
 
-    table: of `rank_layers`, with a column noise (`cosine_noise`). Cosines are drawn from normal
-    distributions around those measured, each layer's on its own; importance stays. Returns a Series
-    "front_share" in 0..1, indexed by layer: 1 is on the front whatever the sample; nan where the
-    noise is not known.
+    table: of `rank_layers`, with a column noise (`cosine_noise`). Returns a Series in 0..1, indexed
+    by layer; nan where the noise is not known.
     """
     known = table["noise"].notna()
     rng, drawn = np.random.default_rng(seed), table.copy()

@@ -51,9 +51,8 @@ class Probe:
 
 @dataclass(frozen=True)
 class SearchResult:
-    """All probes of one layer, in the order they were made.
-
-    margin: above 1 where the last probe was made that much beyond the best of those before.
+    """All probes of one layer, in the order they were made. margin: above 1 where the last probe
+    was made that much beyond the best of those before.
     """
 
     layer: str
@@ -64,9 +63,8 @@ class SearchResult:
     @property
     def chosen(self) -> Probe | None:
         """The forgetting probe with the best retain measure, of several within one picture of it
-        the one with the smallest step; with a margin the probe beyond it, if that forgets.
-
-        None if no probe forgets.
+        the one with the smallest step; with a margin the probe beyond it, if that forgets. None if
+        no probe forgets.
         """
         found = [(p, p.retain) for p in self.probes if p.forgotten and p.retain is not None]
         if not found:
@@ -77,11 +75,9 @@ class SearchResult:
         return min((p for p, kept in found if kept["retain"] >= least), key=lambda p: p.lam)
 
     def frame(self) -> pd.DataFrame:
-        """One row per probe.
-
-        Columns: layer, tower, probe, lam, rho, fa1, fa5, forget (what the criterion looks at),
-        forgotten, retain, pictures, retain_<group>…, chosen. Retain columns are nan for probes that
-        did not forget.
+        """One row per probe: layer, tower, probe, lam, rho, fa1, fa5, forget (what the criterion
+        looks at), forgotten, retain, pictures, retain_<group>…, chosen; retain is nan where it was
+        not asked for.
         """
         rows = []
         for probe in self.probes:
@@ -229,13 +225,12 @@ def search_front(
     max_trials: int = 10,
     margins: dict[str, float] | None = None,
 ) -> pd.DataFrame:
-    """Search the step on every layer of a front.
+    """Search the step on every layer of a front: the probes of all layers, columns as in
+    `SearchResult.frame`; a layer that never forgets keeps its rows, none of them chosen.
 
-    layers: names; make_editable, make_measure: called with a name, one layer after the other.
-    margins: the margin of `probe_steps` by tower; 1 where none is given. The rest as in
-    `probe_steps`. Returns the probes of all layers, columns as in `SearchResult.frame`; a layer
-    that never forgets keeps its rows, none of them chosen. Raises EmptySetError (no layer), and
-    what `probe_steps` raises.
+    make_editable, make_measure: called with a name, one layer after the other. margins: by tower; 1
+    where none is given. The rest as in `probe_steps`. Raises EmptySetError (no layer), and what
+    `probe_steps` raises.
     """
     if not layers:
         raise EmptySetError("there is no layer to search; the layers of a front were expected.")
@@ -249,12 +244,11 @@ def search_front(
 
 
 def winners(frame: pd.DataFrame, at_most: float = 0.0) -> pd.DataFrame:
-    """The winning probe of each tower: lowest forget, then highest retain, of those within one
-    picture of it the one with the smallest rho (then by layer name).
+    """The winning probe of each tower, as rows of `frame` (`search_front`): lowest forget, then
+    highest retain, of those within one picture of it the one with the smallest rho (then by layer
+    name). None of a tower in which no layer forgets.
 
-    frame: from `search_front`. at_most: that of the criterion; what is forgotten by it counts
-    alike. Returns at most one row per tower, with the index of `frame`; a tower in which no layer
-    forgets has none.
+    at_most: that of the criterion; what is forgotten by it counts alike.
     """
     chosen = frame[frame["chosen"].astype(bool)]
     found = []
@@ -268,9 +262,8 @@ def winners(frame: pd.DataFrame, at_most: float = 0.0) -> pd.DataFrame:
 
 
 def winner(frame: pd.DataFrame, tower: str, at_most: float = 0.0) -> pd.Series:
-    """The winning probe of one tower, as a row of `frame`; arguments as of `winners`.
-
-    Raises SearchFailedError if no layer of that tower forgets.
+    """The winning probe of one tower. Raises SearchFailedError if no layer of that tower
+    forgets.
     """
     found = winners(frame, at_most)
     found = found[found["tower"] == tower]

@@ -31,10 +31,9 @@ def _others(concept: str) -> tuple[list[str], list[str]]:
 def canvas_answer_set(
     concept: str, split: str, tier: str = "smoke", target_size: int = 28, size: int = 1
 ) -> pd.DataFrame:
-    """The prompts of one concept's evaluation, with the columns of `answer_set`.
-
-    split: "report", the benchmark's at this `tier`; "search", `target_size` pictures of the target
-    and `size` of each other style. Raises SettingError, UnknownConceptError.
+    """The prompts of one concept's evaluation, with the columns of `answer_set`: for the "report"
+    the benchmark's at this `tier`; for the "search" `target_size` pictures of the target and `size`
+    of each other style. Raises SettingError, UnknownConceptError.
     """
     require_choice(split, ("search", "report"), "The split")
     if split == "report":
@@ -51,8 +50,8 @@ def canvas_answer_set(
 
 
 def canvas_showcase(concept: str) -> pd.DataFrame:
-    """Eight prompts to look at, in the benchmark's words: the target three times, the same without
-    it, others.
+    """Eight prompts in the benchmark's words: the target three times, the same without it,
+    others.
     """
     names, looks = _others(concept)
     things, styles = [names[i] for i in (5, 9, 17)], [looks[i] for i in (12, 24, 36)]
@@ -65,11 +64,11 @@ def canvas_showcase(concept: str) -> pd.DataFrame:
 
 
 def answer_set(concept: str, tier: str = "full") -> pd.DataFrame:
-    """The pictures to draw for a model that unlearned `concept`, as of `prompts.answer_set`.
+    """The pictures to draw for a model that unlearned `concept`.
 
     tier: "full", the benchmark's 5,100. "lite": the target from all seeds, the rest from the first
     (1,100 for a style, 1,224 for an object). "smoke": 20 of the target and 50 of the rest, from the
-    first seed. Raises UnknownConceptError, SettingError for another tier.
+    first seed. Raises UnknownConceptError, SettingError.
     """
     require_choice(tier, TIERS, "The tier")
     column = "style" if concept_kind(concept) == "style" else "subject"

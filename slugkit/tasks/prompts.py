@@ -1,6 +1,5 @@
-"""Prompts: which subject in which style, in whose words, from which seed.
-
-Those of the studio first, then those for data of another kind, where there are no styles.
+"""Prompts: which subject in which style, in whose words, from which seed; those of the studio
+first, then those for data of another kind, where there are no styles.
 """
 
 from __future__ import annotations
@@ -104,13 +103,13 @@ def plan(world: World, concept: str, target_size: int, size: int) -> list[Row]:
 def answer_set(
     world: World, concept: str, split: str, target_size: int = 28, size: int = 2
 ) -> pd.DataFrame:
-    """The prompts of one concept's evaluation: prompt, seed, subject, style, domain, group, extra.
+    """The prompts of one concept's evaluation: prompt, seed, subject, style, domain, group (target,
+    neighbours or rest), extra.
 
-    concept: a subject or a style. target_size: pictures of the target, over all styles (or
-    subjects). size: pictures of every other subject, each in another style; three times as many of
-    the neighbours, whose `extra` ones count for these alone, so that in an average over classes
-    each weighs the same. group: target, neighbours or rest. Raises SettingError,
-    UnknownConceptError.
+    target_size: pictures of the target, over all styles (or subjects). size: pictures of every
+    other subject, each in another style; three times as many of the neighbours, whose `extra` ones
+    count for these alone, so that in an average over classes each weighs the same. Raises
+    SettingError, UnknownConceptError.
     """
     require_choice(split, world.wordings["styles"], "The split")
     world.kind(concept)
@@ -121,9 +120,8 @@ def answer_set(
 def join_answer_sets(
     sets: list[pd.DataFrame], concepts: list[str], near: set[str], column: str = "subject"
 ) -> pd.DataFrame:
-    """Answer sets of one concept each as one: all targets, and every other picture once.
-
-    near: the concepts' neighbours. column: subject or style, whichever the concepts are.
+    """Answer sets of one concept each as one: all targets, and every other picture once, the
+    concepts' neighbours (`near`) marked. column: subject or style, whichever the concepts are.
     """
     targets = [table[table["group"] == "target"] for table in sets]
     others = [table[(table["group"] != "target") & ~table[column].isin(concepts)] for table in sets]
@@ -144,8 +142,7 @@ def join_answer_sets(
 
 def some_others(table: pd.DataFrame, others: int) -> pd.DataFrame:
     """An answer set with only so many of the pictures that do not show the target, evenly over its
-    rows and therefore over its domains, and none of the additional ones of neighbours; 0 leaves it
-    as it is.
+    rows, and none of the additional ones of neighbours; 0 leaves it as it is.
     """
     if not others:
         return table
@@ -155,10 +152,8 @@ def some_others(table: pd.DataFrame, others: int) -> pd.DataFrame:
 
 
 def showcase(world: World, concept: str) -> pd.DataFrame:
-    """Eight prompts to look at: columns prompt, seed, what.
-
-    what: "target" (in two looks), "combination" (with a person and an object), "part" (of an odd
-    combination), "neighbour" or "other".
+    """Eight prompts to look at: columns prompt, seed, what: "target" (in two looks), "combination"
+    (with a person and an object), "part" (of an odd combination), "neighbour" or "other".
     """
     kind, near = world.kind(concept), world.neighbours_of(concept)[0]
     people = [p for p in world.people if p not in (concept, *world.neighbours_of(concept))]
@@ -195,11 +190,10 @@ def _evenly(names: Sequence, count: int) -> list:
 
 
 def other_subjects(source: Source, concept: str, others: int = OTHERS) -> dict[str, list[str]]:
-    """What must stay, by domain, the concept's first: at most `others` subjects, neighbours first.
-
-    Of a recipe's people they are the best known, of other domains some that lie evenly over the
-    report exam's classes. Where a domain has none, those that the paper knows stand in. Raises
-    EmptySetError where nothing else is in the concept's own domain, and what `source.exam` raises.
+    """What must stay, by domain, the concept's first: at most `others` subjects, neighbours first,
+    of a recipe's people the best known, of other domains some that lie evenly over the report
+    exam's classes; those that the paper knows where a domain has none. Raises EmptySetError where
+    nothing else is in the concept's own domain.
     """
     exam, near, found = source.exam(concept, "report"), source.neighbours(concept), {}
     own, people = exam.target_domain, getattr(source, "people", None)
@@ -233,10 +227,9 @@ def _say(name: str, domain: str, split: str, number: int = 0) -> str:
 def paper_answer_set(
     source: Source, concept: str, split: str, target_size: int = 28, size: int = 2
 ) -> pd.DataFrame:
-    """The prompts of one concept's evaluation, as of `answer_set`; style is "" throughout.
-
-    IRA rests on the others of the target's domain, CRA on the other domain. Raises SettingError,
-    EmptySetError, UnknownConceptError.
+    """The prompts of one concept's evaluation, as of `answer_set`; style is "" throughout. IRA
+    rests on the others of the target's domain, CRA on the other domain. Raises EmptySetError and as
+    `answer_set`.
     """
     require_choice(split, ("search", "report"), "The split")
     subjects, near = other_subjects(source, concept), source.neighbours(concept)

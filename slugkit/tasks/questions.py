@@ -1,7 +1,5 @@
-"""What a vision-language model is asked about pictures, of the studio and of any other source.
-
-Nobody knows in which words a model answers about data other than the studio's: a name is said where
-the answer, lower case, equals or contains it, which is the published rule.
+"""What a vision-language model is asked about pictures, of the studio and of any other source, for
+which a name is said where the answer, lower case, equals or contains it: the published rule.
 """
 
 from __future__ import annotations
@@ -62,8 +60,7 @@ class Asked:
 
     table: kind, text, wanted (the whole answer), key (what must be in it), name (who is in the
     picture, "" for things), style, group. images: one for each row. names: every name that the
-    model may give. verbatim: whether the model was taught the words of `wanted`, so that a search
-    looks for just these.
+    model may give. verbatim: whether the model was taught the words of `wanted`.
     """
 
     table: pd.DataFrame
@@ -144,8 +141,8 @@ def question_set(
     all_kinds: bool = True,
     taught: bool = True,
 ) -> Asked:
-    """What is asked about one concept: its name, the names of others in its domain, and the
-    battery.
+    """What is asked about one concept of the studio: its name, the names of others in its domain,
+    and the battery.
 
     target_size: pictures of the target over all styles (or subjects). size: pictures of every other
     subject; three times as many of the neighbours, whose `extra` ones are asked for the name alone.
@@ -206,10 +203,10 @@ def questions_about(
 ) -> Asked:
     """What is asked about one concept of any source, as of `question_set`.
 
-    Beside the names of the concept's domain the battery: one question about every picture of the
-    other domains, right if the answer holds the class or one of its synonyms. all_kinds: False
-    keeps 200 of these at most. words: one of `WORDS`, not looked at for the studio. Raises
-    UnknownConceptError, SettingError, and EmptySetError for data without labels.
+    Outside the studio the battery is one question about every picture of the other domains, right
+    if the answer holds the class or one of its synonyms; all_kinds False keeps 200 of these at
+    most. words: one of `WORDS`. Raises UnknownConceptError, SettingError, and EmptySetError for
+    data without labels.
     """
     require_choice(split, ("search", "report"), "The split")
     if isinstance(source, StudioSource):
