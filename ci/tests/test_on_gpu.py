@@ -140,7 +140,7 @@ def test_several_concepts_in_every_way(clip, few):
     side, layers = RetainSide(clip, few, TWO, 12, 6), ways.text_layers(clip, False)[:4]
     forget = {c: few.forget_set(c, 4, 0) for c in TWO}
     own, _ = ways.slug_patches(clip, scorer, forget, side, max_trials=7)
-    fresh, _ = ways.slug_patches(clip, scorer, forget, side, in_turn=True, max_trials=7)
+
     gs = [forget_gradient(clip, pairs, weights=layers) for pairs in forget.values()]
     moments = side.moments(layers)
     aware = retain_aware_directions(ways.joint_gradient(gs), moments, 0.1)
@@ -149,8 +149,8 @@ def test_several_concepts_in_every_way(clip, few):
     steps, _ = ways.own_steps(
         clip, scorer, joint.layer, dict(zip(TWO, each, strict=True)), max_trials=7
     )
-    assert own and fresh and [p.concept for p in steps] == TWO
-    table = interference(scorer, {"own": own[0], "fresh": fresh[0], "joint": joint})
+    assert own and [p.concept for p in steps] == TWO
+    table = interference(scorer, {"own": own[0], "joint": joint})
     assert table.loc[table["forgotten"] == "nothing", "value"].mean() > 0.8
     found = curve_rows(scorer, TWO, [joint]).set_index("group")["value"]
     assert found["targets, FA@1"] == 0

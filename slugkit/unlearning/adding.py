@@ -207,14 +207,12 @@ def as_table(rows: pd.DataFrame) -> pd.DataFrame:
     return table[[*first, *others]].mul(100).round(1).rename_axis(columns=None)
 
 
-def forgetting_curve(
-    scorer: Scorer, edits: Edits, points: int = 5, way: str = "SLUG, added"
-) -> pd.DataFrame:
-    """Rows of `curve_rows` from no edit to all of them, examined at `points` numbers between, with
-    way and order ("first" as given, "backwards"; "" without any edit).
+def forgetting_curve(scorer: Scorer, edits: Edits) -> pd.DataFrame:
+    """Rows of `curve_rows` from no edit to all of them, at up to five numbers of these, with way
+    and order ("first" as given, "backwards"; "" without any edit).
     """
-    names = list(edits)
-    counts = np.unique(np.linspace(1, len(names), min(points, len(names))).round().astype(int))
+    names, way = list(edits), "SLUG, added"
+    counts = np.unique(np.linspace(1, len(names), min(5, len(names))).round().astype(int))
     found = [curve_rows(scorer, names, [], way=way, order="").assign(count=0)]
     for order, listed in (("first", names), ("backwards", names[::-1])):
         for count in counts.tolist():
@@ -251,13 +249,13 @@ def curve_metrics(curve: pd.DataFrame, names: list[str], model: str) -> pd.DataF
     """Rows of the run's metrics table from the first order of a curve: before, and after as many
     edits as the table's concept says.
     """
-    parts = []
-    for count in sorted(set(curve["count"]) - {0}):
+    parts, counts = [], sorted(set(curve["count"]) - {0})
+    for count in counts:
         label = names[0] if count == 1 else f"{names[0]} and {count - 1} more"
-        at = curve[(curve["count"] == count) & (curve["order"] == "first")]
-        for stage, found in (("after", at), ("before", curve[curve["count"] == 0])):
-            if stage == "before" and count < len(names):
-                continue
+        stages = {"after": curve[(curve["count"] == count) & (curve["order"] == "first")]}
+        if count == len(names):
+            stages["before"] = curve[curve["count"] == 0]
+        for stage, found in stages.items():
             said = [GROUPS.get(g, (g, "accuracy", MEAN)) for g in found["group"]]
             named = pd.DataFrame(said, columns=["group", "metric", "wording"], index=found.index)
             parts.append(tidy(found.assign(**named), "clip", label, stage, "SLUG", model))
@@ -301,8 +299,8 @@ def say_sum(matrix: pd.DataFrame, curve: pd.DataFrame) -> None:
         f" {last.loc['targets, FA@5', 'n']:.0f})."
     )
     single = matrix[matrix["group"] != "target"]
-    single = 100 * single.pivot(index="forgotten", columns="measured", values="value")
-    for group, each in single.items():
+    for group, each in single.groupby("measured"):
+        each = 100 * each.set_index("forgotten")["value"].sort_index()
         alone = each.drop("nothing")
         print(
             f"{group}: {each['nothing']:.1f} % before, {alone.min():.1f} % with the costliest"
