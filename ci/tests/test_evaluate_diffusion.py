@@ -14,9 +14,8 @@ from slugkit.evaluation.diffusion import PipelineMeasure, judged, measures, ua_i
 from slugkit.experiments import family_sweeps, sweep
 from slugkit.experiments.family_sweeps import MEASURES, concepts_drawn
 from slugkit.experiments.sweep import summarise
-from slugkit.method.criterion import Criterion
 from slugkit.method.edit import EditableLayer
-from slugkit.method.search import probe_steps
+from slugkit.method.search import Criterion, probe_steps
 from slugkit.tasks.prompts import (
     NEAR_TIMES,
     answer_set,

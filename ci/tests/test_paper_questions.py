@@ -11,7 +11,7 @@ from slugkit.base import EmptySetError, SearchFailedError, SettingError
 from slugkit.data import Pairs, PairsSource, open_data
 from slugkit.data.pictures import Pictures
 from slugkit.evaluation import vlm as evaluation
-from slugkit.evaluation import vlm_words
+from slugkit.evaluation import vlm as vlm_words
 from slugkit.evaluation.vlm import measures, outcome
 from slugkit.tasks import questions as paper
 from slugkit.tasks.questions import Asked, words_for

@@ -9,8 +9,7 @@ from test_acting import a_clip, wrapped
 
 from slugkit.base import PatchError, SearchFailedError, SettingError
 from slugkit.data import drawn
-from slugkit.evaluation.vlm import answered
-from slugkit.evaluation.vlm_words import own_words
+from slugkit.evaluation.vlm import answered, own_words
 from slugkit.models import load_clip
 from slugkit.models.activations import watched
 from slugkit.models.convert import vision_tower

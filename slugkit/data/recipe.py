@@ -142,6 +142,10 @@ class PaperSource(Source):
                 f" hold it; nearest there: {close}."
             ) from None
 
+    def best_known(self, kind: str) -> list[str]:
+        """Of people those of `CelebA.frequent`."""
+        return self.people.frequent()["name"].tolist() if kind == "person" and self.people else []
+
     def examined_apart(self, concept: str) -> bool:
         """Whether the concept's exams are set on pictures that are not among the pairs."""
         return self._domain(concept) is not None

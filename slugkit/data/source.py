@@ -129,6 +129,10 @@ class Source:
         self.kind(concept)
         return []
 
+    def best_known(self, kind: str) -> list[str]:
+        """The concepts of a kind that come first where nobody names one."""
+        return []
+
     def hard_case(self, concept: str) -> list[str]:
         """Two concepts that are hard to tell apart, the first of which is to be forgotten: by
         default the given one and the concept most like it; fewer where there is none.

@@ -17,8 +17,8 @@ from slugkit.base import EmptySetError, SettingError
 from slugkit.data import Exam, Pairs, Source
 from slugkit.data.recipe import joined
 from slugkit.evaluation.statistics import COLUMNS, MEAN, WORST, over_wordings, share
-from slugkit.method.criterion import Criterion
 from slugkit.method.layers import tower_of
+from slugkit.method.search import Criterion
 from slugkit.models import Clip
 from slugkit.models.prefix_cache import CutImages
 

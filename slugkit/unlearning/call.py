@@ -12,9 +12,8 @@ import pandas as pd
 from slugkit.base import SettingError, peak_memory, require_choice
 from slugkit.data import Pairs, Source
 from slugkit.evaluation.clip_judge import judge_of
-from slugkit.method.criterion import Criterion
 from slugkit.method.directions import retain_aware_directions
-from slugkit.method.search import Measure
+from slugkit.method.search import Criterion, Measure
 from slugkit.models import Clip
 from slugkit.models.vlm import Vlm
 from slugkit.tasks import answer_set_of

@@ -111,13 +111,11 @@ def search_along(
     """`search_front` on the CLIP itself. directions: layer, or weight, -> what is stepped along.
     limits: lam_init, max_trials and margins.
     """
-    return search_front(
-        layers,
-        lambda layer: EditableLayer.of(clip.model, layer, weight_of(directions, layer)),
-        measure_of,
-        criterion,
-        *limits,
-    )
+
+    def editable(layer: str) -> EditableLayer:
+        return EditableLayer.of(clip.model, layer, weight_of(directions, layer))
+
+    return search_front(layers, editable, measure_of, criterion, *limits)
 
 
 def search_layers(

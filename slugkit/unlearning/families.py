@@ -15,11 +15,10 @@ import pandas as pd
 
 from slugkit.data import Pairs, Source
 from slugkit.evaluation.clip_judge import ClipJudge
-from slugkit.evaluation.vlm_words import own_words
-from slugkit.method.criterion import Criterion
+from slugkit.evaluation.vlm import own_words
 from slugkit.method.directions import retain_aware_directions
 from slugkit.method.layers import weight_of
-from slugkit.method.search import Measure
+from slugkit.method.search import Criterion, Measure
 from slugkit.models import Clip
 from slugkit.models.classifier import Classifier
 from slugkit.models.diffusion import GUIDANCE, STEPS

@@ -17,9 +17,9 @@ from slugkit.data import Source
 from slugkit.evaluation.clip_judge import ClipJudge
 from slugkit.evaluation.diffusion import PipelineMeasure, told_by
 from slugkit.evaluation.statistics import above_chance
-from slugkit.method.criterion import Criterion
 from slugkit.method.directions import retain_aware_directions
 from slugkit.method.layers import weight_of
+from slugkit.method.search import Criterion
 from slugkit.models import Clip
 from slugkit.models.activations import watched
 from slugkit.models.classifier import Classifier

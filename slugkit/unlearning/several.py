@@ -17,9 +17,9 @@ import pandas as pd
 from slugkit.base import SearchFailedError, SettingError, progress
 from slugkit.data import Pairs, Source
 from slugkit.evaluation.clip import Scorer, zero_shot_task
-from slugkit.method.criterion import Criterion
 from slugkit.method.directions import retain_aware_directions
 from slugkit.method.layers import candidates, layer_table
+from slugkit.method.search import Criterion
 from slugkit.models import Clip
 from slugkit.patch import Patch
 from slugkit.unlearning.concept import require_known, score_layers, search_along
