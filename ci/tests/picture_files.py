@@ -9,7 +9,7 @@ import pandas as pd
 from PIL import ExifTags, Image
 
 from slugkit.data import open_data
-from slugkit.data.celeba import IMAGES, NAME_LIST
+from slugkit.data.published import IMAGES, NAME_LIST
 
 SOURCES = ("folder", "table", "shards", "saved set", "recipe", "unlearncanvas")
 

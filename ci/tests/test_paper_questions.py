@@ -88,7 +88,7 @@ def test_the_name_is_asked_of_people_and_what_there_is_of_things(world_files):
     assert (
         (things["name"] == "").all()
         and set(things["key"]) == set(open_data("studio").world.objects)
-        and set(asked.names) == set(world_files.people.names)
+        and set(asked.names) == set(world_files.people.classes)
     )
     car = paper.questions_about(world_files, "car", "report", "paper", 5, 1).table
     assert (
