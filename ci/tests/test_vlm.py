@@ -5,13 +5,14 @@ saved, loaded, asked.
 import numpy as np
 import pytest
 import torch
+from picture_files import whole_files
 from random_models import VLMS, vlm_of
 from test_acting import a_clip
 
 from slugkit import studio
 from slugkit.base import ModelLoadError, UnreadableImagesError
 from slugkit.data import drawn
-from slugkit.data.pictures import Pictures, whole_files
+from slugkit.data.pictures import Pictures
 from slugkit.models import load_clip
 from slugkit.models.convert import vision_tower
 from slugkit.models.prefix_cache import Seen

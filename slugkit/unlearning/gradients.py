@@ -86,10 +86,8 @@ def forget_gradient(
     precision: str = "fp32",
     chunk: int | None = None,
 ) -> dict[str, torch.Tensor]:
-    """g_f = grad of the mean cosine over the forget set, by weight, float32.
-
-    The batch size does not change it but for rounding, so `chunk` is just another one. weights: as
-    of `mean_gradient`. precision: as of `retain_gradient`.
+    """g_f = grad of the mean cosine over the forget set, by weight, float32; arguments as of
+    `retain_gradient`. The batch size changes it by rounding alone, so `chunk` is just another one.
     """
     parts = micro_batches(pairs, "forget", batch_size, chunk=chunk)
     return gradient_of(clip, "forget", pairs, parts, precision, chunk, weights)

@@ -16,7 +16,6 @@ from slugkit.base import SearchFailedError, require_choice
 from slugkit.data import Source
 from slugkit.evaluation.clip_judge import ClipJudge
 from slugkit.evaluation.diffusion import PipelineMeasure, told_by
-from slugkit.evaluation.statistics import above_chance
 from slugkit.method.directions import retain_aware_directions
 from slugkit.method.layers import weight_of
 from slugkit.method.search import Criterion
@@ -28,7 +27,7 @@ from slugkit.models.reachability import unused_layers
 from slugkit.models.weight_map import require_tower
 from slugkit.tasks import answer_set_of
 from slugkit.tasks.prompts import some_others
-from slugkit.unlearning.concept import DAMPING, METHODS, search_within
+from slugkit.unlearning.concept import DAMPING, METHODS, require_above_chance, search_within
 from slugkit.unlearning.result import Directions
 
 UA = 0.95
@@ -116,20 +115,14 @@ def require_drawn(
     told = told_by(pipe, judge, mine, steps, guidance)
     seen, name, count = int(told[f"right_{own}"].sum()), mine[own].iloc[0], len(told)
     by = type(pipe).__name__
-    found = (
-        f"Before any edit the judge finds {name!r} in {seen} of {count} pictures that {by} draws"
-    )
     if 1 - seen / count >= ua:
         raise SearchFailedError(
-            f"{found} of it; more than {100 * (1 - ua):g} % were expected, or there is nothing to "
+            f"Before any edit the judge finds {name!r} in {seen} of {count} pictures that {by} "
+            f"draws of it; more than {100 * (1 - ua):g} % were expected, or there is nothing to "
             f"forget. {CHOOSE}"
         )
     classes = len(judge.styles if own == "style" else judge.subjects)
-    if not above_chance(seen, count, classes):
-        raise SearchFailedError(
-            f"{found} of it, which is no more than chance among the {classes} that it tells apart; "
-            f"more was expected, or forgetting could not be told from guessing. {CHOOSE}"
-        )
+    require_above_chance(name, seen, count, classes, "the judge", CHOOSE)
     others = table[table["group"] != "target"].drop_duplicates(own).head(OTHERS_ASKED)
     if seen < count or others.empty:
         return
