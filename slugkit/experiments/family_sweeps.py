@@ -29,7 +29,7 @@ from slugkit.tasks import answer_set_of, domain_of
 from slugkit.tasks.questions import question_set, stranger_set
 from slugkit.unlearning.call import unlearn
 from slugkit.unlearning.families import OnPipeline, OnVlm
-from slugkit.unlearning.pipeline import TRIALS, UA, pictures_drawn
+from slugkit.unlearning.pipeline import TRIALS, pictures_drawn
 from slugkit.unlearning.result import Result
 from slugkit.unlearning.retain import RetainSide
 
@@ -95,19 +95,16 @@ def pipeline_rows(
     judge: Classifier,
     source: Source,
     concept: str,
-    size: int = 2,
     layers: int = SEVERAL,
     max_trials: int = TRIALS,
-    ua: float = UA,
     **settings,
 ) -> list[dict]:
     """`family_rows` of a pipeline, "front" being the deepest layer of the front, with the number of
     layers searched and pictures drawn.
 
-    size: report pictures of every other subject, 28 times as many of the target. layers,
-    max_trials, ua: as of `OnPipeline`. settings: as of `unlearn`.
+    layers, max_trials: as of `OnPipeline`. settings: as of `unlearn`.
     """
-    report = answer_set_of(source, concept, "report", 28 * size, size)
+    report = answer_set_of(source, concept, "report", 56, 2)
     domain = domain_of(source, concept)
 
     def now() -> dict[str, float]:
@@ -117,7 +114,7 @@ def pipeline_rows(
         searched = found.table["layer"].nunique()
         return {"searched": searched, "drawn": pictures_drawn(found.table)}
 
-    on = OnPipeline(pipe, judge, layers, max_trials, ua)
+    on = OnPipeline(pipe, judge, layers, max_trials)
     return family_rows(clip, pipe, source, concept, on, now, more, **settings)
 
 
@@ -162,28 +159,17 @@ def family_sweep(
 
 
 def vlm_rows(
-    clip: Clip,
-    vlm: Vlm,
-    source: Source,
-    concept: str,
-    size: int = 4,
-    words: str = "paper",
-    max_trials: int = 10,
-    **settings,
+    clip: Clip, vlm: Vlm, source: Source, concept: str, max_trials: int = 10, **settings
 ) -> list[dict]:
-    """`family_rows` of a LLaVA, "front" being `paper_layer`.
-
-    size: pictures of every other subject, of search and report. words, max_trials: as of `OnVlm`.
-    settings: as of `unlearn`.
-    """
-    report = question_set(source.world, concept, "report", 28 * size, size)
+    """`family_rows` of a LLaVA, "front" being `paper_layer`; settings: as of `unlearn`."""
+    report = question_set(source.world, concept, "report", 112, 4)
     strangers = stranger_set(source.world)
 
     def now() -> dict[str, float]:
         unknown = answered(vlm, strangers)["outcome"] == "no name"
         return answers.measures(answered(vlm, report)) | {"strangers": float(unknown.mean())}
 
-    on = OnVlm(vlm, words, size, max_trials)
+    on = OnVlm(vlm, "paper", 4, max_trials)
     return family_rows(clip, vlm.model, source, concept, on, now, **settings)
 
 

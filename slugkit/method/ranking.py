@@ -148,7 +148,7 @@ def cosine_noise(g_f: torch.Tensor, parts: list[torch.Tensor]) -> float:
     return float(np.sqrt((len(parts) - 1) * np.mean((without - without.mean()) ** 2)))
 
 
-def front_share(table: pd.DataFrame, redraws: int = 2000, seed: int = 0) -> pd.Series:
+def front_share(table: pd.DataFrame) -> pd.Series:
     """How often each layer is on its tower's front when the cosines are redrawn within their noise,
     from normal distributions around those measured; importance stays.
 
@@ -156,8 +156,8 @@ def front_share(table: pd.DataFrame, redraws: int = 2000, seed: int = 0) -> pd.S
     by layer; nan where the noise is not known.
     """
     known = table["noise"].notna()
-    rng, drawn = np.random.default_rng(seed), table.copy()
-    count = np.zeros(len(table))
+    rng, drawn = np.random.default_rng(0), table.copy()
+    count, redraws = np.zeros(len(table)), 2000
     for _ in range(redraws if known.any() else 0):
         moved = table["cosine"] + table["noise"].fillna(0) * rng.standard_normal(len(table))
         drawn["alignment"] = moved.abs()
