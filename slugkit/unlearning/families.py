@@ -13,6 +13,7 @@ from typing import Any
 
 import pandas as pd
 
+from slugkit.base import require_choice
 from slugkit.data import Pairs, Source
 from slugkit.evaluation.clip_judge import ClipJudge
 from slugkit.evaluation.vlm import own_words
@@ -92,6 +93,10 @@ class OnClip:
     at_most: float = 0.0
     pairs_seen: int = 0
 
+    def __post_init__(self):
+        for tower in self.towers:
+            require_choice(tower, ("text", "vision"), "The tower")
+
     def names(self, job: Job, table: pd.DataFrame) -> list[str]:
         """Those of the towers."""
         return [n for tower in self.towers for n in front_layers(table, tower, self.which)]
@@ -126,6 +131,7 @@ class OnObjective(OnClip):
     criterion: Criterion = Criterion("fa1")
 
     def __post_init__(self):
+        super().__post_init__()
         self.at_most = self.criterion.at_most
 
     def search(self, job: Job, along: Directions, names: list[str]) -> pd.DataFrame:
