@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from functools import partial
 from itertools import islice
 from typing import Any
 
@@ -110,21 +113,28 @@ def drawn_concepts(
     are, up to `most` that the pipeline draws, characters of the data first, else others of the
     concept's kind. Raises UnknownConceptError.
     """
+
+    def check(name: str) -> None:
+        asked = search_set(source, name)
+        judge = judge_of(source, clip, asked, judge_model)
+        require_drawn(pipe, judge, asked, domain_of(source, name), UA, *sampling)
+
     if named:
         return _as_named(source, concept, named)
     alike = (name for name in source.concepts() if source.kind(name) == "character")
     listed = [*source.best_known("character"), *islice(alike, TRIED)]
     listed = listed or several_concepts(source, concept, clip=clip)
-    found = [concept]
-    for name in dict.fromkeys(listed):
-        if len(found) <= most and name not in found:
-            try:
-                asked = search_set(source, name)
-                judge = judge_of(source, clip, asked, judge_model)
-                require_drawn(pipe, judge, asked, domain_of(source, name), UA, *sampling)
-            except (SearchFailedError, SettingError, EmptySetError):
-                continue
-            found.append(name)
+    return [concept, *_passing((name for name in listed if name != concept), check, most)]
+
+
+def _passing(names: Iterable[str], check: Callable[[str], Any], most: int) -> list[str]:
+    """The first `most` of the names, each once, for which the check raises nothing of ours."""
+    found: list[str] = []
+    for name in dict.fromkeys(names):
+        if len(found) < most:
+            with suppress(SearchFailedError, SettingError, EmptySetError):
+                check(name)
+                found.append(name)
     return found
 
 
@@ -139,12 +149,6 @@ def named_people(source: Source, clip: Clip, vlm: Vlm, concept: str, named: list
     if isinstance(source, StudioSource):
         listed = source.best_known(source.kind(concept))
         after = listed[listed.index(concept) + 1 :] if concept in listed else []
-    for name in dict.fromkeys([*after, *several_concepts(source, concept, clip=clip)[1:]]):
-        if name in near or concept in source.neighbours(name):
-            continue
-        try:
-            choose_words(vlm, source, name)
-        except (SearchFailedError, SettingError, EmptySetError):
-            continue
-        return [concept, name]
-    return [concept]
+    listed = [*after, *several_concepts(source, concept, clip=clip)[1:]]
+    apart = (n for n in listed if n not in near and concept not in source.neighbours(n))
+    return [concept, *_passing(apart, partial(choose_words, vlm, source), 1)]
