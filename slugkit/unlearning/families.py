@@ -32,7 +32,7 @@ from slugkit.unlearning.pipeline import (
     STOP_RATIO,
     UA,
     deepest_first,
-    directions_on_pipeline,
+    read_by_encoder,
     search_on_pipeline,
     search_set,
 )
@@ -174,8 +174,11 @@ class OnPipeline:
 
     def directions(self, job: Job, names: list[str]) -> Directions:
         """The forget gradient, or its form through what the text encoder reads of the captions."""
+        if not job.retain_aware:
+            return {name: weight_of(job.g_forget, name) for name in names}
         part, captions = part_of(job.clip.model, self.pipe, "text"), job.side.pairs.captions
-        return directions_on_pipeline(job.method, job.g_forget, part, captions, names, job.damping)
+        read = read_by_encoder(part, captions, names)
+        return retain_aware_directions(job.g_forget, read, job.damping)
 
     def search(self, job: Job, along: Directions, names: list[str]) -> pd.DataFrame:
         """By the pictures of the search prompts."""

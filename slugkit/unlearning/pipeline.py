@@ -1,8 +1,7 @@
 """The step searched on a pipeline's own pictures: forgotten when UA on search prompts is high.
 
 The authors' path for Stable Diffusion: the gradient of the CLIP, the deepest layer of the text
-tower's front, and the step searched on generated pictures. The methods differ in the direction of
-the step alone.
+tower's front, and the step searched on generated pictures.
 """
 
 from __future__ import annotations
@@ -12,12 +11,10 @@ from collections.abc import Callable
 import pandas as pd
 import torch
 
-from slugkit.base import SearchFailedError, require_choice
+from slugkit.base import SearchFailedError
 from slugkit.data import Source
 from slugkit.evaluation.clip_judge import ClipJudge
 from slugkit.evaluation.diffusion import PipelineMeasure, told_by
-from slugkit.method.directions import retain_aware_directions
-from slugkit.method.layers import weight_of
 from slugkit.method.search import Criterion
 from slugkit.models import Clip
 from slugkit.models.activations import watched
@@ -27,7 +24,7 @@ from slugkit.models.reachability import unused_layers
 from slugkit.models.weight_map import require_tower
 from slugkit.tasks import answer_set_of
 from slugkit.tasks.prompts import some_others
-from slugkit.unlearning.concept import DAMPING, METHODS, require_above_chance, search_within
+from slugkit.unlearning.concept import require_above_chance, search_within
 from slugkit.unlearning.result import Directions
 
 UA = 0.95
@@ -80,22 +77,6 @@ def read_by_encoder(
             )
             encoder(tokens.input_ids.to(encoder.device))
     return {layer: found.matrix.cpu() for layer, found in seen.items()}
-
-
-def directions_on_pipeline(
-    method: str,
-    g_forget: Directions,
-    part,
-    captions: list[str],
-    layers: list[str],
-    damping: float = DAMPING,
-) -> Directions:
-    """What the method steps along on each layer: SLUG the forget gradient, SLUG-R the same through
-    what the pipeline's text encoder reads of the retain captions. part: as of `read_by_encoder`.
-    """
-    if require_choice(method, METHODS, "The method") == "SLUG":
-        return {layer: weight_of(g_forget, layer) for layer in layers}
-    return retain_aware_directions(g_forget, read_by_encoder(part, captions, layers), damping)
 
 
 def require_drawn(
