@@ -168,22 +168,16 @@ def search_within(
 def evaluate(
     clip: Clip, data: Source, result: Result | list[Result], per_style: int = 0
 ) -> pd.DataFrame:
-    """What the model does before and after the edits, and its oracle where one was trained: the
-    report split, in report wordings.
+    """What the model does before and after the edits, each on its own, and its oracle where one was
+    trained: the report split, in report wordings. The unedited model is left as it was.
 
-    Args:
-        clip: the unedited model; it is left as it was.
-        data: the source that examines it.
-        result: what `unlearn` found for one concept; several methods' or sets of layers' in a list.
-        per_style: report pictures per style and class; 0 takes all.
+    data: the source that examines it. result: what `unlearn` found for one concept; several
+    methods' or sets of layers' in a list. per_style: report pictures per style and class; 0 takes
+    all.
 
-    Returns:
-        Rows with value (0..1), low, high (95 %) and n by stage (before, after, oracle), group,
-        metric, wording (each, mean, worst), method, tower and layers. Each edit is measured on its
-        own; a tower without one has no row "after".
-
-    Raises:
-        SettingError: results about several concepts, or about none of the data's.
+    Returns rows with value (0..1), low, high (95 %) and n by stage (before, after, oracle), group,
+    metric, wording (each, mean, worst), method, tower and layers. Raises SettingError for results
+    about several concepts, or about none of the data's.
     """
     found = [result] if isinstance(result, Result) else list(result)
     concept = found[0].concept
@@ -211,10 +205,8 @@ def evaluate(
 
 def load_oracle(clip: Clip, concept: str) -> Clip | None:
     """The same recipe trained without the concept, if there is one beside the model's own folder;
-    else None.
-
-    It goes by the model's own name (`source`), so that its rows stand beside the model's in every
-    table.
+    else None. It goes by the model's own name (`source`), so that its rows stand beside the
+    model's.
     """
     folder = model_folder(clip.source)
     if folder is None:
