@@ -133,6 +133,10 @@ class Source:
         """The concepts of a kind that come first where nobody names one."""
         return []
 
+    def examined_apart(self, concept: str) -> bool:
+        """Whether its exams are set on pictures that are not among the pairs to learn from."""
+        return False
+
     def hard_case(self, concept: str) -> list[str]:
         """Two concepts that are hard to tell apart, the first of which is to be forgotten: by
         default the given one and the concept most like it; fewer where there is none.

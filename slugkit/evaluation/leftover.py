@@ -22,26 +22,26 @@ def class_pictures(source: Source, exam: Exam, per_class: int, seed: int) -> dic
     are named): class -> (per_class at most, H, W, 3) uint8. Where people and objects are examined
     in data of their own (a recipe), pictures of the search.
     """
-    if not getattr(source, "examined_apart", lambda concept: False)(exam.concept):
-        found, without = {}, []
-        for name in exam.classes(exam.target_domain):
-            try:
-                found[name] = np.asarray(source.forget_set(name, per_class, seed).images)
-            except (EmptySetError, UnreadableImagesError):
-                if name == exam.concept:
-                    raise
-                without.append(name)
-        if without:
-            have = "class has" if len(without) == 1 else "classes have"
-            print(
-                f"{len(without)} {have} no whole training picture to be compared by and left out: "
-                f"{', '.join(map(repr, without[:5]))}{', ...' if without[5:] else ''}."
-            )
-        return found
-    pairs = source.exam(exam.concept, "search").pairs
-    pairs = pairs.where(pairs.table["domain"] == exam.target_domain)
-    rows_of = pairs.table.groupby("concept").indices
-    return {name: pairs.images[rows[:per_class]] for name, rows in rows_of.items()}
+    if source.examined_apart(exam.concept):
+        pairs = source.exam(exam.concept, "search").pairs
+        pairs = pairs.where(pairs.table["domain"] == exam.target_domain)
+        rows_of = pairs.table.groupby("concept").indices
+        return {name: pairs.images[rows[:per_class]] for name, rows in rows_of.items()}
+    found, without = {}, []
+    for name in exam.classes(exam.target_domain):
+        try:
+            found[name] = np.asarray(source.forget_set(name, per_class, seed).images)
+        except (EmptySetError, UnreadableImagesError):
+            if name == exam.concept:
+                raise
+            without.append(repr(name))
+    if without:
+        have = "class has" if len(without) == 1 else "classes have"
+        print(
+            f"{len(without)} {have} no whole training picture to be compared by and left out: "
+            f"{', '.join(without[:5])}{', ...' if without[5:] else ''}."
+        )
+    return found
 
 
 def recognised_from_pictures(
