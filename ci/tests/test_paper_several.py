@@ -147,9 +147,9 @@ def test_the_exam_of_a_recipe_holds_every_picture_once_and_who_is_in_one_exam_co
     assert set(every) == {"neighbours", "people", "objects"} and not set(
         table["concept"].iloc[every["people"][1]]
     ) & set(THREE)
-    assert "neighbours" not in zero_shot_task(
-        recipe(place, neighbours=None), THREE, "search"
-    ).rest(THREE)
+    assert "neighbours" not in zero_shot_task(recipe(place, neighbours=None), THREE, "search").rest(
+        THREE
+    )
 
 
 def test_the_scores_on_a_recipe_are_those_of_the_answers_in_every_wording(place, clip):
