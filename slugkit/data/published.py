@@ -223,8 +223,8 @@ def _labelled(folder: Path) -> list[tuple[str, Path]]:
     val = folder / "val"
     if not val.is_dir():
         raise MissingArtefactError(
-            f"The ImageNet folder {folder.name!r} has no folder val/ with the validation pictures"
-            " (slugkit/data/pages/imagenet.md). Put it there, or leave `objects` out."
+            f"The ImageNet folder {folder.name!r} has no folder val/ with the pictures (from"
+            " image-net.org: slugkit/data/pages/imagenet.md). Put it there, or leave `objects` out."
         )
     flat = [path for path in sorted(val.iterdir()) if path.suffix.lower() in ENDS]
     deep = [path for path in sorted(val.glob("*/*")) if path.suffix.lower() in ENDS]
