@@ -71,9 +71,8 @@ def noted(listed: Iterable[tuple[str, str, str]]) -> pd.DataFrame:
 class Looked:
     """What was found in the pictures of a source that sets were drawn from.
 
-    found: key of a picture -> what was changed in it, or why it cannot be decoded (then the only
-    entry begins with BROKEN). It is kept under cache_dir() too, by place, size and time of change.
-    Pictures in memory are whole.
+    found: key of a picture -> what was changed in it, or why it cannot be decoded (the only entry
+    then, which begins with BROKEN); kept under cache_dir() too. Pictures in memory are whole.
     """
 
     def __init__(self):

@@ -27,10 +27,9 @@ COLUMNS = ["key", "caption", "concept", "domain", "style", "split"]
 class Pairs:
     """N pictures with their captions.
 
-    images: (N, H, W, 3) uint8, RGB, or `Pictures`, which are decoded when they are asked for.
-    table: one row a picture with at least `key` (unique), `caption`, `concept` (the class it
-    shows), `domain` (figures, objects, ...), `style` and `split`; "" where there is none. Raises
-    ShapeError.
+    images: (N, H, W, 3) uint8, RGB, or `Pictures`. table: one row a picture with at least `key`
+    (unique), `caption`, `concept` (the class it shows), `domain` (figures, objects, ...), `style`
+    and `split`; "" where there is none. Raises ShapeError.
     """
 
     images: np.ndarray | Pictures

@@ -44,8 +44,8 @@ class Pictures:
     """N pictures by their places; indexing decodes them or raises UnreadableImagesError.
 
     places: columns file (absolute path), offset and length (bytes inside the file; -1: all), row
-    (of a `datasets` folder; -1: none). A decoded picture is kept for all sets that `take` made of
-    this one while they stay below `KEPT_BYTES` together.
+    (of a `datasets` folder; -1: none). Decoded pictures are kept up to `KEPT_BYTES` for all sets
+    that `take` made of this one.
     """
 
     places: pd.DataFrame

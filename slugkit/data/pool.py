@@ -37,7 +37,7 @@ class PairsSource(Source):
     """Pairs as a source: labelled or with captions only.
 
     Labelled pairs (a non-empty `concept`) make concepts (kind "class"), which exams ask for. Where
-    no pair is labelled, any name that a training caption holds as whole words is one (kind "name"),
+    none is labelled, any name that a training caption holds as whole words is one (kind "name"),
     and no exam can be set. A set's `table.attrs["left_out"]` holds (what, pairs, of, advice) each.
     """
 

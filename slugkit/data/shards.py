@@ -180,8 +180,7 @@ def read_shards(data: str | Path, size: int = 64, fit: str = "crop") -> Pairs:
     """The pairs of one or more shards (`find_shards`), left in their tar files (`Pictures`).
 
     The caption is the sample's .txt, or "caption" of its .json, which may hold "concept" and
-    "split". What is left out: see `complete`. Raises SettingError, EmptySetError,
-    UnreadableImagesError for shards that are cut off.
+    "split". Raises SettingError, EmptySetError, UnreadableImagesError for shards that are cut off.
     """
     files, rows, lost, cut = find_shards(data), [], [], []
     plain = len({file.name for file in files}) == len(files)

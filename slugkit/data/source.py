@@ -41,10 +41,9 @@ class Exam:
     """Labelled pictures on which a model is examined about one concept or several, and the
     questions asked.
 
-    targets: the concepts, in the order given. prompts: in wordings that name none of them. split:
-    search or report; no wording of one is a wording of the other. base: (N,) bool, false for the
-    additional pictures of one of several concepts, which count for it alone; None where there are
-    none.
+    targets: the concepts, in order. prompts: in wordings that name none of them, of which search
+    and report (split) share none. base: (N,) bool, false for the additional pictures of one of
+    several concepts, which count for it alone; None: no such.
     """
 
     pairs: Pairs
@@ -109,8 +108,7 @@ class Source:
     """A source of pictures; every kind of data is one.
 
     path: the file or folder whose change makes results stale. looked: what was found in the
-    pictures of the sets drawn so far. told, passed: (what, why, name) of what else was left out, at
-    opening and by the sets.
+    pictures of the sets drawn so far. told, passed: (what, why, name) of what else was left out.
     """
 
     def __init__(self, name: str, path: str | Path):

@@ -157,10 +157,8 @@ def class_prompts(
 
 
 class CanvasSource(PairsSource):
-    """An UnlearnCanvas folder as a source.
-
-    Concepts are the styles (kind "style") and objects ("object") of which it holds pictures of
-    every split. It has no neighbours: looking alike in pixels says little about objects.
+    """An UnlearnCanvas folder as a source: its styles (kind "style") and objects ("object") of
+    which it holds pictures of every split. It has no neighbours.
     """
 
     def __init__(self, folder: str | Path, size: int = 224, fit: str = "crop"):

@@ -2,8 +2,7 @@
 pipeline, or the answers of a vision-language model.
 
 Each family says which layers are searched (`names`, of the layer table), along what a method steps
-there (`directions`), and searches: `search` gives the probes of all these layers. Gradients and
-ranking are the CLIP's in all of them.
+there (`directions`), and gives the probes (`search`); gradients and ranking are the CLIP's.
 """
 
 from __future__ import annotations
@@ -49,9 +48,8 @@ from slugkit.unlearning.vlm import (
 
 @dataclass
 class Job:
-    """What a family needs to know of one call of `unlearn`: whose gradients, about what, and how.
-
-    data is None where the caller brings the pairs; damping is SLUG-R's.
+    """One call of `unlearn`: whose gradients, about what, and how. data is None where the caller
+    brings the pairs; damping is SLUG-R's.
     """
 
     clip: Clip

@@ -27,9 +27,7 @@ where a gradient overflows.
 
 class Ahead:
     """What `make` makes of each item, in order; the next one is made in a background thread while
-    this one is worked on.
-
-    An error that `make` raises is raised when its item's turn comes.
+    this one is worked on. An error is raised when its item's turn comes.
     """
 
     def __init__(self, make: Callable[[Any], Any], items: Collection):

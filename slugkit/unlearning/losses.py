@@ -23,10 +23,9 @@ KINDS = ("forget", "retain")
 
 @dataclass(frozen=True)
 class Batch:
-    """Pairs that go through the towers together.
-
-    images: (n, size, size, 3) uint8, of the size that the model reads. tokens: (n, context) int64.
-    sizes: pairs of each micro-batch among them, in order; they add up to n.
+    """Pairs that go through the towers together: images (n, size, size, 3) uint8, of the size that
+    the model reads; tokens (n, context) int64; sizes: pairs of each micro-batch among them, in
+    order.
     """
 
     images: torch.Tensor
@@ -100,11 +99,9 @@ class ChunkedRetainLoss:
     """The retain loss of a whole micro-batch whose activations never lie in memory together; only
     `backward` is offered.
 
-    Gradient caching (Gao et al. 2021, "Scaling Deep Contrastive Learning Batch Size under Memory
-    Limited Setup"): features without a graph, the loss's gradient with respect to them, then each
-    `chunk` of pairs encoded again and its part of that gradient sent through the towers. The model
-    must be in eval mode, since both passes must give the same features. factor: what the loss is
-    multiplied by, as `2 * loss` does.
+    Gradient caching (Gao et al. 2021): features without a graph, the loss's gradient with respect
+    to them, then each `chunk` of pairs encoded again and its part of that gradient sent through the
+    towers. The model must be in eval mode. factor: what the loss is multiplied by.
     """
 
     clip: Clip

@@ -24,23 +24,15 @@ Directions = dict[str, torch.Tensor]
 
 @dataclass
 class Result:
-    """What one method found for one concept, or for several together.
+    """What one method found for one concept, or for several together (names joined by ", ").
 
-    Attributes:
-        concept: what is forgotten; several names are joined by ", ".
-        method: SLUG or SLUG-R.
-        layers: the layer table with importance, cosine, alignment and front.
-        table: every probe of the search, one row each.
-        patches: the chosen edits, by tower; by concept where each has an edit of its own.
-        failed: tower, or concept, -> why it has no edit.
-        costs: pairs seen forwards and backwards, probes, seconds in all, peak memory in MB.
-        seconds: by stage.
-        g_forget: the forget gradient by weight.
-        directions: what was stepped along, by layer searched.
-        searched: the layers, in the order of the search.
-        family: on what the step was searched, a class of `slugkit.unlearning.families`.
-        which: on which layers, the "front" or "all" candidates.
-        at_most: the share of the target that counts as forgotten, of the search's criterion.
+    layers: the layer table with importance, cosine, alignment and front. table: every probe of the
+    search, one row each. patches: the chosen edits, by tower; by concept where each has an edit of
+    its own. failed: tower, or concept, -> why it has no edit. costs: pairs seen forwards and
+    backwards, probes, seconds in all, peak memory in MB; seconds: by stage. g_forget: the forget
+    gradient by weight. directions: what was stepped along, by layer searched. searched: in the
+    order of the search, on the "front" or "all" candidates (which). family: a class of
+    `slugkit.unlearning.families`. at_most: the share of the target that counts as forgotten.
     """
 
     concept: str

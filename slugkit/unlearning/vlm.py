@@ -114,13 +114,10 @@ def log_odds(vlm: Vlm, batch: dict[str, torch.Tensor]) -> torch.Tensor:
 
 
 def answer_gradient(vlm: Vlm, asked: Asked, layers: list[str], batch_size: int = 48) -> Directions:
-    """The model's own gradient: of the mean log odds of the wanted answers, by canonical layer,
-    float32.
-
-    Of the forget set it is a direction to descend along, as the gradient of the mean cosine is; of
-    the retain set, minus it is the gradient of a retain loss. Only the vision tower learns, since a
-    language model of billions of weights would need as many gradients. batch_size: conversations at
-    once, at most. Raises GradientError, EmptySetError.
+    """Gradient of the mean log odds of the wanted answers with respect to each layer, by name in
+    the CLIP: of a forget set a direction to descend along, as the gradient of the mean cosine is.
+    Only the vision tower learns. batch_size: conversations at once, at most. Raises GradientError,
+    EmptySetError.
     """
     mine = {id(p) for p in vlm.model.model.vision_tower.parameters()}
     found = mean_gradient(

@@ -132,8 +132,7 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
 
 def work(given: argparse.Namespace) -> None:
     """What every worker does: load the model, take its run of whole micro-batches (none adds
-    zeros), add the sums up in the order of the workers; the first one writes the file. Raises
-    SlugError.
+    zeros), add the sums up in their order; the first one writes the file. Raises SlugError.
     """
     from accelerate import PartialState
     from accelerate.utils import gather
