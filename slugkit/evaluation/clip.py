@@ -34,6 +34,11 @@ def ranks(scores: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     return (scores > true).sum(1)
 
 
+def accuracy_at_k(scores: torch.Tensor, labels: torch.Tensor, k: int = 1) -> float:
+    """Share of rows whose true class is among the k best scores, 0..1. Student copies use it."""
+    return (ranks(scores, labels) < k).float().mean().item()
+
+
 def _all_pictures(exams: dict[str, Exam]) -> Pairs:
     """The pictures of all exams one after the other. Raises SettingError where some are on disk."""
     parts = [exam.pairs for exam in exams.values()]
