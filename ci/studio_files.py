@@ -16,8 +16,7 @@ from PIL import Image
 
 from slugkit import studio
 from slugkit.base import write_bytes, write_text
-from slugkit.data.celeba import IMAGES, NAME_LIST
-from slugkit.data.imagenet import CLASS_NAMES
+from slugkit.data.published import CLASS_NAMES, IMAGES, NAME_LIST
 from slugkit.data.studio_source import StudioSource, drawn
 
 RECIPE = "recipe.yaml"

@@ -111,11 +111,15 @@ def child(folder: Path, out: Path) -> None:
     from safetensors.torch import save_file
 
     from slugkit.data import Pairs
-    from slugkit.data.pictures import Pictures, whole_files
+    from slugkit.data.pairs import pairs_on_disk
     from slugkit.unlearning.gradients import retain_gradient
 
     torch.set_num_threads(1)
     found = {}
+
+    def on_disk(folder):
+        files = [str(file.absolute()) for file in sorted(folder.glob("*.jpg"))]
+        return pairs_on_disk(table_of(PICTURES).assign(file=files), EDGE, "crop")
 
     def timed(name, call):
         wall, cpu = perf_counter(), process_time()
@@ -125,9 +129,9 @@ def child(folder: Path, out: Path) -> None:
 
     clip = clip_of(CONFIG)
     constant(clip)
-    pairs = Pairs(Pictures(whole_files(sorted(folder.glob("*.jpg"))), EDGE), table_of(PICTURES))
+    pairs = on_disk(folder)
     retain_gradient(clip, pairs.take(range(32)), BATCH)  # imports, merges of the tokenizer
-    pairs = Pairs(Pictures(whole_files(sorted(folder.glob("*.jpg"))), EDGE), table_of(PICTURES))
+    pairs = on_disk(folder)
     for size in (BATCH, 128):
         timed(
             f"first pass, batch {size}",
@@ -137,7 +141,7 @@ def child(folder: Path, out: Path) -> None:
             f"second pass, batch {size}",
             lambda pairs=pairs, size=size: retain_gradient(clip, pairs, size),
         )
-        pairs = Pairs(Pictures(whole_files(sorted(folder.glob("*.jpg"))), EDGE), table_of(PICTURES))
+        pairs = on_disk(folder)
     clip = clip_of(SMALL)
     images = np.random.default_rng(1).integers(0, 256, (2 * PICTURES, 64, 64, 3), dtype=np.uint8)
     pairs = Pairs(images, table_of(2 * PICTURES))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from itertools import combinations
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -23,6 +25,7 @@ NEAR, FLAT = 6, 8
 BLOCK = 500
 """Pictures that are compared with all others at a time, which bounds the memory."""
 COLUMNS = ["check", "count", "of", "what to do"]
+ADVICE = json.loads(Path(__file__).with_suffix(".json").read_text(encoding="utf-8"))
 Row = tuple[str, int, int, str]
 
 
@@ -93,41 +96,31 @@ def _row(check: str, count: int, of: int, advice: str, wrong: bool | None = None
 
 def _sizes(sets: dict[str, Pairs], concept: str) -> list[Row]:
     forget, retain = len(sets["forget"]), len(sets["retain"])
-    few = "Gather more pairs: a gradient averaged over fewer than 20 follows single pictures."
-    small = (
-        "Take a retain set at least as large as the forget set: its gradient says which layers "
-        "must not be touched."
-    )
+    small, few = ADVICE["small retain set"], ADVICE["few pairs"]
     rows = [
         _row("pairs in the forget set", forget, FEWEST, few, forget < FEWEST),
         _row("pairs in the retain set", retain, forget, small, retain < forget),
     ]
-    few = "Add pictures of the concept: with fewer than 20 one moves FA@1 by more than 5 points."
     for name in [name for name in sets if name in ("search", "report")]:
         table = sets[name].table
         target = int(((table["concept"] == concept) | (table["style"] == concept)).sum())
-        what = f"pictures of the concept in the {name} set"
+        what, few = f"pictures of the concept in the {name} set", ADVICE["few pictures"]
         rows.append(_row(what, target, len(table), few, target < FEWEST))
     return rows
 
 
 def _duplicates(marks: dict[str, Fingerprints]) -> list[Row]:
     rows = []
-    mend = "Remove these pairs, or mend their files."
-    keep = "Keep one of each: copies weigh double in an average."
     for name, mark in marks.items():
         known, of = [e for e in mark.exact if e], len(mark.exact)
-        twice = len(known) - len(set(known))
-        rows.append(_row(f"unreadable pictures in {name}", of - len(known), of, mend))
-        rows.append(_row(f"exact copies within {name}", twice, len(known), keep))
+        twice, lost = len(known) - len(set(known)), of - len(known)
+        rows.append(_row(f"unreadable pictures in {name}", lost, of, ADVICE["unreadable"]))
+        rows.append(_row(f"exact copies within {name}", twice, len(known), ADVICE["copies"]))
     for one, other in combinations(marks, 2):
         shared, of = set(marks[one].exact) - {""}, len(marks[other].exact)
         same = sum(e in shared for e in marks[other].exact)
         near = int(near_rows(marks[one], marks[other]).sum())
-        harm = "a picture that was seen before proves nothing."
-        if other == "retain":
-            harm = "what is to be forgotten must not be retained."
-        harm = f"Remove them from {other}: {harm}"
+        harm = ADVICE["to be forgotten" if other == "retain" else "seen before"].format(other)
         rows.append(_row(f"pictures of {other} also in {one}", same, of, harm))
         look = f"Look at them. {harm}"
         rows.append(_row(f"near copies in {other} of pictures in {one}", near, of, look))
@@ -137,27 +130,20 @@ def _duplicates(marks: dict[str, Fingerprints]) -> list[Row]:
 def _captions(forget: Pairs, retain: Pairs, concept: str) -> list[Row]:
     silent = sum(not names_concept(t, concept) for t in forget.captions)
     named = sum(names_concept(t, concept) for t in retain.captions)
-    look = "Check them: the forget loss pulls picture and caption apart, whatever the caption says."
-    keep = "Remove them: they ask to keep what is to be forgotten."
-    vary = "Vary the captions, or expect an edit that fits this wording."
-    once = (
-        "Vary the captions; a batch of the retain loss holds each caption once, so most of these "
-        "are left out."
-    )
     merged = forget.table.attrs.get("merged", [])
-    same = f"Check that it is the same: {'; '.join(merged[:3])}."
-    often_in = "{} pairs with a caption that occurs often"
-    rows = [
-        _row("forget captions that do not name the concept", silent, len(forget), look),
-        _row("retain captions that name the concept", named, len(retain), keep),
-        _row(often_in.format("forget"), often(forget.captions), len(forget), vary),
-        _row(often_in.format("retain"), often(retain.captions), len(retain), once),
-        _row("other spellings of a class", len(merged), len(forget), same),
+    same = ADVICE["merged"].format("; ".join(merged[:3]))
+    told = [
+        _row("forget captions that do not name the concept", silent, len(forget), ADVICE["silent"]),
+        _row("retain captions that name the concept", named, len(retain), ADVICE["named"]),
     ]
     for name, pairs in (("forget", forget), ("retain", retain)):
+        what, advice = f"{name} pairs with a caption that occurs often", ADVICE[f"often in {name}"]
+        told.append(_row(what, often(pairs.captions), len(pairs), advice))
+    told.append(_row("other spellings of a class", len(merged), len(forget), same))
+    for name, pairs in (("forget", forget), ("retain", retain)):
         for what, *rest in pairs.table.attrs.get("left_out", []):
-            rows.append((f"left out of {name}: {what}", *rest))
-    return rows
+            told.append((f"left out of {name}: {what}", *rest))
+    return told
 
 
 def check_sets(

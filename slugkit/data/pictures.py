@@ -7,7 +7,6 @@ A place is a file, a part of a file (a member of a tar shard), or a row of a dat
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from pathlib import Path
 from threading import Lock
 
 import numpy as np
@@ -141,9 +140,3 @@ class Pictures:
 
     def __array__(self, dtype=None, copy=None) -> np.ndarray:
         return self[:] if dtype is None else self[:].astype(dtype)
-
-
-def whole_files(files: list[str | Path]) -> pd.DataFrame:
-    """Places of pictures that are a file each."""
-    names = [str(Path(f).absolute()) for f in files]
-    return pd.DataFrame({"file": names, "offset": -1, "length": -1, "row": -1})

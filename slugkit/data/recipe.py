@@ -33,20 +33,15 @@ from slugkit.base import (
     require_choice,
     sha256_bytes,
 )
-from slugkit.data.celeba import CelebA, read_celeba
-from slugkit.data.imagenet import FRACTION, ImageNet, read_imagenet
 from slugkit.data.names import written
 from slugkit.data.pairs import Pairs, joined
-from slugkit.data.reading import PLAIN, Reading, dealt_texts, filled, fitting
+from slugkit.data.published import CelebA, ImageNet, read_celeba, read_imagenet
+from slugkit.data.reading import Reading, fitting
 from slugkit.data.source import Exam, Prompts, Source, as_list
 
 LEAST = 6
 """Pictures of the target that an exam needs: 2 to search on, 4 to report."""
-ENOUGH = 2500
-"""Pictures of ImageNet in an exam: the paper's 5 % of the whole set."""
 RECIPES, SPLITS = (".yaml", ".yml", ".json"), ("search", "report")
-PEOPLE = {"search": PLAIN["search"][1:], "report": ("{}.", *PLAIN["report"])}
-"""How a person is asked for: in the report as the authors' code does, "{name}.", too."""
 Written = Annotated[str, AfterValidator(written)]
 """A name as `slugkit.data.names.written` writes it, which is how tables of names are read."""
 
@@ -100,15 +95,12 @@ class PaperSource(Source):
         self._shown = {domain: part for domain, part in parts.items() if part}
         for part in self._shown.values():
             part.pairs.table["split"] = thirds(part.pairs.table)
-        self._classes = {"figures": people.names} if people else {}
-        if objects:
-            self._classes["objects"] = list(objects.prompts)
         named = [name for concept, near in recipe.neighbours.items() for name in [concept, *near]]
         for name in [*named, *recipe.concepts]:
             self.kind(name)
 
     def _domain(self, concept: str) -> str | None:
-        return next((domain for domain, names in self._classes.items() if concept in names), None)
+        return next((d for d, part in self._shown.items() if concept in part.classes), None)
 
     def concepts(self) -> list[str]:
         """Those of the recipe; without any, those with enough pictures, or the pool's."""
@@ -121,7 +113,7 @@ class PaperSource(Source):
         domain = self._domain(concept)
         if domain is None:
             return self._knowing(concept).kind(concept)
-        return {"figures": "person", "objects": "object"}[domain]
+        return self._shown[domain].kind
 
     def _knowing(self, concept: str) -> Source:
         """The source of pairs that knows a concept which is no name or class."""
@@ -133,7 +125,7 @@ class PaperSource(Source):
                 with suppress(UnknownConceptError):
                     self.forget.kind(concept)
                     return self.forget
-            known = [name for names in self._classes.values() for name in names]
+            known = [name for part in self._shown.values() for name in part.classes]
             close = ", ".join(map(repr, nearest(concept, known)))
             if not close:
                 raise
@@ -141,6 +133,10 @@ class PaperSource(Source):
                 f"{unknown} Neither do the names and classes of the recipe's people and objects"
                 f" hold it; nearest there: {close}."
             ) from None
+
+    def best_known(self, kind: str) -> list[str]:
+        """Of people those of `CelebA.frequent`."""
+        return self.people.frequent()["name"].tolist() if kind == "person" and self.people else []
 
     def examined_apart(self, concept: str) -> bool:
         """Whether the concept's exams are set on pictures that are not among the pairs."""
@@ -176,11 +172,7 @@ class PaperSource(Source):
     def _prompts(self, split: str) -> Prompts:
         """Of people and objects the wordings that the model reads to their end."""
         if split not in self._asked:
-            names, found = self._classes.get("figures"), {}
-            if names:
-                found["figures"] = filled(PEOPLE[split], names)
-            if self.objects:
-                found["objects"] = dealt_texts(self.objects.prompts, split)
+            found = {d: part.wordings(split) for d, part in self._shown.items()}
             self._asked[split] = {d: fitting(said, self.reading) for d, said in found.items()}
         return self._asked[split]
 
@@ -198,15 +190,11 @@ class PaperSource(Source):
                 f"{concept!r} has {own} pictures to be examined on; {LEAST} or more were expected,"
                 " a third of them for the search. Choose another name, or add pictures of your own."
             )
-        near, parts = [concept, *self.neighbours(concept)], []
-        for shown, part in self._shown.items():
-            pairs = part.pairs
-            if shown == "figures":
-                wanted = pairs.table["concept"].isin(part.frequent()["name"])
-            else:
-                drawn = part.subset(max(FRACTION, min(1.0, ENOUGH / len(pairs))))
-                wanted = pairs.table["key"].isin(drawn.table["key"])
-            parts.append(pairs.where(wanted | pairs.table["concept"].isin(near)))
+        near = [concept, *self.neighbours(concept)]
+        parts = [
+            part.pairs.where(part.always() | part.pairs.table["concept"].isin(near))
+            for part in self._shown.values()
+        ]
         return self._examined(joined(parts).split(split), concept, split, domain, most=per_style)
 
     def left_out(self) -> pd.DataFrame:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +18,7 @@ Prompts = dict[str, dict[str, dict[str, list[str]]]]
 """Domain -> wording -> class -> the texts whose mean feature stands for the class."""
 
 
-def groups_of(table: pd.DataFrame, domain: str, rows: np.ndarray) -> dict[str, np.ndarray]:
+def _by_kind(table: pd.DataFrame, domain: str, rows: np.ndarray) -> dict[str, np.ndarray]:
     """The rows of a domain by the groups of the tables of results: characters apart from people."""
     name = GROUP_NAMES.get(domain, domain)
     if domain != "figures" or "kind" not in table:
@@ -26,21 +27,47 @@ def groups_of(table: pd.DataFrame, domain: str, rows: np.ndarray) -> dict[str, n
     return {name: rows[~apart], "characters": rows[apart]} if apart.any() else {name: rows}
 
 
+@dataclass(frozen=True)
+class Target:
+    """A concept of an exam: its kind, the domain in which it is a class, the concepts like it."""
+
+    kind: str
+    domain: str
+    neighbours: list[str]
+
+
 @dataclass
 class Exam:
-    """Labelled pictures on which a model is examined about one concept, and the questions asked.
+    """Labelled pictures on which a model is examined about one concept or several, and the
+    questions asked.
 
-    split: search or report; no wording of one is a wording of the other. target_domain: that in
-    which the concept is a class. neighbours: the concepts most like it.
+    targets: the concepts, in order. prompts: in wordings that name none of them, of which search
+    and report (split) share none. base: (N,) bool, false for the additional pictures of one of
+    several concepts, which count for it alone; None: no such.
     """
 
     pairs: Pairs
-    concept: str
-    kind: str
-    target_domain: str
+    targets: dict[str, Target]
     prompts: Prompts
-    neighbours: list[str]
     split: str
+    base: np.ndarray | None = None
+
+    def __post_init__(self):
+        self.concepts = list(self.targets)
+        self.concept, first = next(iter(self.targets.items()))
+        self.kind, self.target_domain, self.neighbours = first.kind, first.domain, first.neighbours
+
+    def domain(self, concept: str) -> str:
+        """Domain in which the concept is a class."""
+        return self.targets[concept].domain
+
+    def names(self, domain: str) -> pd.Series:
+        """What each picture shows that may be a class of the domain."""
+        return self.pairs.table["style" if domain == "styles" else "concept"]
+
+    def shows(self, concept: str) -> np.ndarray:
+        """(N,) bool: the pictures that show the concept."""
+        return (self.names(self.domain(concept)) == concept).to_numpy()
 
     def classes(self, domain: str) -> list[str]:
         """The classes of a domain, in the order in which they are numbered."""
@@ -48,24 +75,33 @@ class Exam:
 
     def labels(self, domain: str) -> np.ndarray:
         """Class number of every picture in a domain; -1 where the picture has none. (N,) int64."""
-        table, index = self.pairs.table, {c: i for i, c in enumerate(self.classes(domain))}
-        if domain == "styles":
-            return np.array([index.get(name, -1) for name in table["style"]], np.int64)
-        numbers = [index.get(name, -1) for name in table["concept"]]
-        return np.where(table["domain"] == domain, numbers, -1)
+        index = {c: i for i, c in enumerate(self.classes(domain))}
+        numbers = np.array([index.get(name, -1) for name in self.names(domain)], np.int64)
+        inside = (domain == "styles") | (self.pairs.table["domain"] == domain)
+        return np.where(inside, numbers, -1)
 
     def groups(self) -> dict[str, tuple[str, np.ndarray]]:
         """Group (target, neighbours, the rest by domain) -> (domain of the question, rows)."""
-        table, own = self.pairs.table, self.target_domain
-        names = table["style" if own == "styles" else "concept"]
-        mine = (names == self.concept).to_numpy()
-        near = names.isin(self.neighbours).to_numpy() & ~mine
-        out = {"target": (own, np.flatnonzero(mine)), "neighbours": (own, np.flatnonzero(near))}
+        target = self.target_domain, np.flatnonzero(self.shows(self.concept))
+        return {"target": target, **self.rest([self.concept])}
+
+    def rest(self, forgotten: Iterable[str]) -> dict[str, tuple[str, np.ndarray]]:
+        """What must stay when these are forgotten, as of `groups`. neighbours: of any of them, and
+        not forgotten; then by domain, characters apart from people.
+        """
+        forgotten, out = list(forgotten), {}
+        kept = np.ones(len(self.pairs), bool) if self.base is None else self.base
+        kept = kept & ~np.any([np.zeros(len(kept), bool), *map(self.shows, forgotten)], axis=0)
+        near = {n for c in forgotten for n in self.targets[c].neighbours} - set(forgotten)
+        for domain in dict.fromkeys(map(self.domain, forgotten)):
+            mine = self.names(domain).isin(near & set(self.classes(domain))).to_numpy()
+            group = "neighbours" if "neighbours" not in out else f"neighbours, {domain}"
+            out[group] = (domain, np.flatnonzero(mine & kept))
         for domain in self.prompts:
-            inside = np.flatnonzero(~mine & (self.labels(domain) >= 0))
-            for name, rows in groups_of(table, domain, inside).items():
-                out[name] = domain, rows
-        return {g: (d, rows) for g, (d, rows) in out.items() if len(rows)}
+            rows = np.flatnonzero(kept & (self.labels(domain) >= 0))
+            found = _by_kind(self.pairs.table, domain, rows)
+            out |= {group: (domain, rows) for group, rows in found.items()}
+        return {group: (domain, rows) for group, (domain, rows) in out.items() if len(rows)}
 
 
 class Source:
@@ -91,6 +127,14 @@ class Source:
         """The concepts most like it, nearest first."""
         self.kind(concept)
         return []
+
+    def best_known(self, kind: str) -> list[str]:
+        """The concepts of a kind that come first where nobody names one."""
+        return []
+
+    def examined_apart(self, concept: str) -> bool:
+        """Whether its exams are set on pictures that are not among the pairs to learn from."""
+        return False
 
     def hard_case(self, concept: str) -> list[str]:
         """Two concepts that are hard to tell apart, the first of which is to be forgotten: by
@@ -132,8 +176,8 @@ class Source:
         mine = (pairs.table["style" if domain == "styles" else "concept"] == concept).to_numpy()
         cut = first_of_each(pairs.table[list(groups)], most, mine)
         pairs, prompts = self.looked.exam(pairs, mine, cut), self.prompts(concept, split)
-        kind, near = self.kind(concept), self.neighbours(concept)
-        return Exam(pairs, concept, kind, domain, prompts, near, split)
+        target = Target(self.kind(concept), domain, self.neighbours(concept))
+        return Exam(pairs, {concept: target}, prompts, split)
 
 
 def as_list(concept: str | list[str]) -> list[str]:

@@ -87,6 +87,10 @@ class StudioSource(Source):
     def neighbours(self, concept: str) -> list[str]:
         return self.world.neighbours_of(concept)
 
+    def best_known(self, kind: str) -> list[str]:
+        """Those that are reported."""
+        return self.world.report.get(kind, [])
+
     def hard_case(self, concept: str) -> list[str]:
         """A pair of twins, who differ in two traits only."""
         return list(self.world.twins[0])

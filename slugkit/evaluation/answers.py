@@ -12,8 +12,7 @@ import pandas as pd
 
 from slugkit.data import Source, StudioSource
 from slugkit.evaluation.staged import StagedExam
-from slugkit.evaluation.vlm import OUTCOMES, answered, scores, showcase
-from slugkit.evaluation.vlm_words import choose_words
+from slugkit.evaluation.vlm import OUTCOMES, answered, choose_words, scores, showcase
 from slugkit.models.vlm import Vlm
 from slugkit.tasks.questions import Asked, question_set, questions_about, stranger_set
 

@@ -5,7 +5,7 @@ by group, with intervals.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 
 import numpy as np
@@ -15,12 +15,10 @@ import torch.nn.functional as F
 
 from slugkit.base import EmptySetError, SettingError
 from slugkit.data import Exam, Pairs, Source
-from slugkit.data.pictures import Pictures
 from slugkit.data.recipe import joined
-from slugkit.data.source import Prompts, groups_of
 from slugkit.evaluation.statistics import COLUMNS, MEAN, WORST, over_wordings, share
-from slugkit.method.criterion import Criterion
 from slugkit.method.layers import tower_of
+from slugkit.method.search import Criterion
 from slugkit.models import Clip
 from slugkit.models.prefix_cache import CutImages
 
@@ -44,83 +42,13 @@ def accuracy_at_k(scores: torch.Tensor, labels: torch.Tensor, k: int = 1) -> flo
     return (ranks(scores, labels) < k).float().mean().item()
 
 
-@dataclass
-class ZeroShotTask:
-    """The exams about some concepts as one. Pictures that all of them hold occur once.
-
-    Attributes:
-        exams: one a concept.
-        pairs: N pictures, in memory or on disk.
-        prompts: as of an exam, in wordings that name none of the concepts.
-        split: search or report.
-        base: (N,) bool; false for the additional pictures of a concept, which no other concept's
-            exam holds and which count for it alone.
-    """
-
-    exams: dict[str, Exam]
-    pairs: Pairs
-    prompts: Prompts
-    split: str
-    base: np.ndarray
-
-    @classmethod
-    def of(cls, exam: Exam) -> ZeroShotTask:
-        """The task about one concept."""
-        every = np.ones(len(exam.pairs), bool)
-        return cls({exam.concept: exam}, exam.pairs, exam.prompts, exam.split, every)
-
-    @property
-    def concepts(self) -> list[str]:
-        """The concepts, in the order given."""
-        return list(self.exams)
-
-    def domain(self, concept: str) -> str:
-        """Domain in which the concept is a class."""
-        return self.exams[concept].target_domain
-
-    def shows(self, concept: str) -> np.ndarray:
-        """(N,) bool: the pictures that show the concept."""
-        return (self._names(self.domain(concept)) == concept).to_numpy()
-
-    def _names(self, domain: str) -> pd.Series:
-        return self.pairs.table["style" if domain == "styles" else "concept"]
-
-    def classes(self, domain: str) -> list[str]:
-        """The classes of a domain, in the order in which they are numbered."""
-        return list(next(iter(self.prompts[domain].values())))
-
-    def labels(self, domain: str) -> np.ndarray:
-        """(N,) int64: number of the class that each picture shows in a domain; -1 for none."""
-        any_exam = next(iter(self.exams.values()))
-        return replace(any_exam, pairs=self.pairs, prompts=self.prompts).labels(domain)
-
-    def groups(self, forgotten: Iterable[str]) -> dict[str, tuple[str, np.ndarray]]:
-        """What must stay when these are forgotten: group -> (domain, rows). neighbours: of any of
-        them, and not forgotten; then by domain, characters apart from people.
-        """
-        forgotten, out = list(forgotten), {}
-        gone = np.zeros(len(self.pairs), bool)
-        gone = np.any([gone, *(self.shows(c) for c in forgotten)], axis=0)
-        near = {n for c in forgotten for n in self.exams[c].neighbours} - set(forgotten)
-        for domain in dict.fromkeys(self.domain(c) for c in forgotten):
-            mine = self._names(domain).isin(near & set(self.classes(domain))).to_numpy()
-            group = "neighbours" if "neighbours" not in out else f"neighbours, {domain}"
-            out[group] = (domain, np.flatnonzero(mine & self.base & ~gone))
-        for domain in self.prompts:
-            rows = np.flatnonzero(self.base & ~gone & (self.labels(domain) >= 0))
-            found = groups_of(self.pairs.table, domain, rows)
-            out |= {group: (domain, rows) for group, rows in found.items()}
-        return {group: (domain, rows) for group, (domain, rows) in out.items() if len(rows)}
-
-
 def _all_pictures(exams: dict[str, Exam]) -> Pairs:
     """The pictures of all exams one after the other. Raises SettingError where some are on disk."""
     parts = [exam.pairs for exam in exams.values()]
-    on_disk = [isinstance(part.images, Pictures) for part in parts]
-    if all(on_disk):
+    apart = ", ".join(concept for concept, exam in exams.items() if not exam.pairs.on_disk)
+    if not apart:
         return joined(parts)
-    if any(on_disk):
-        apart = ", ".join(concept for concept, here in zip(exams, on_disk, strict=True) if not here)
+    if any(part.on_disk for part in parts):
         raise SettingError(
             f"The exams about {apart} are drawn by the studio and the others read from this disk; "
             "pictures of one sort were expected. Forget them in two runs."
@@ -129,9 +57,7 @@ def _all_pictures(exams: dict[str, Exam]) -> Pairs:
     return Pairs(np.concatenate([part.images for part in parts]), table)
 
 
-def zero_shot_task(
-    source: Source, concepts: list[str], split: str, per_style: int = 0
-) -> ZeroShotTask:
+def zero_shot_task(source: Source, concepts: list[str], split: str, per_style: int = 0) -> Exam:
     """One task about all the concepts, from any source; pictures on disk stay there.
 
     Args:
@@ -159,20 +85,19 @@ def zero_shot_task(
                 )
     held = pairs.table["key"].value_counts()
     pairs = pairs.where(~pairs.table["key"].duplicated())
-    exams = {c: replace(exam, pairs=exam.pairs.take([])) for c, exam in exams.items()}
-    task = ZeroShotTask(exams, pairs, prompts, split, np.ones(len(pairs), bool))
-    own = np.any([task.shows(c) for c in concepts], axis=0)
-    shared = (pairs.table["key"].map(held) > 1).to_numpy()
-    task.base = ~own | shared | (len(concepts) == 1)
-    left = {domain for domain, _ in task.groups(concepts).values()}
-    for domain in map(task.domain, concepts):
+    together = Exam(pairs, {c: exam.targets[c] for c, exam in exams.items()}, prompts, split)
+    if len(concepts) > 1:
+        own = np.any([together.shows(c) for c in concepts], axis=0)
+        together.base = ~own | (pairs.table["key"].map(held) > 1).to_numpy()
+    left = {domain for domain, _ in together.rest(concepts).values()}
+    for domain in map(together.domain, concepts):
         if domain not in left:
             raise EmptySetError(
                 f"Without {', '.join(concepts)} the {split} split shows nothing else that is asked "
                 f"about among the {domain}; others were expected, or there is nothing to lose. "
                 "Name fewer concepts, or add pictures of others."
             )
-    return task
+    return together
 
 
 class Scorer:
@@ -190,19 +115,14 @@ class Scorer:
     """
 
     def __init__(
-        self,
-        clip: Clip,
-        exam: ZeroShotTask | Exam,
-        v: torch.Tensor | None = None,
-        layers: Iterable[str] = (),
+        self, clip: Clip, exam: Exam, v: torch.Tensor | None = None, layers: Iterable[str] = ()
     ):
-        task = ZeroShotTask.of(exam) if isinstance(exam, Exam) else exam
-        self.clip, self.exam, self.layers = clip, askable(clip, task), list(layers)
+        self.clip, self.exam, self.layers = clip, askable(clip, exam), list(layers)
         if v is None:
-            images = task.pairs.images
+            images = exam.pairs.images
             v = self.pictures.features if self.layers else clip.image_features(images)
         self.v = v.to(clip.device)
-        labels = {d: torch.from_numpy(task.labels(d)) for d in task.prompts}
+        labels = {d: torch.from_numpy(exam.labels(d)) for d in exam.prompts}
         self.labels = {d: numbers.to(clip.device) for d, numbers in labels.items()}
         self._rows: dict[tuple[str, ...], dict[str, tuple[str, np.ndarray]]] = {}
 
@@ -228,10 +148,10 @@ class Scorer:
         return Criterion.among(min(len(self.exam.classes(d)) for d in domains), target)
 
     def groups(self, forgotten: Iterable[str]) -> dict[str, tuple[str, np.ndarray]]:
-        """As of `ZeroShotTask.groups`, made once."""
+        """Every group of the exam but the target: see `Exam`; made once."""
         key = tuple(forgotten)
         if key not in self._rows:
-            self._rows[key] = self.exam.groups(key)
+            self._rows[key] = self.exam.rest(key)
         return self._rows[key]
 
     def _ranks(self, domain: str, rows: np.ndarray, t: Classes, v: torch.Tensor | None):
@@ -300,8 +220,8 @@ class Scorer:
         return pd.DataFrame(rows)
 
 
-def askable(clip: Clip, exam):
-    """The exam, or task, in the wordings that the model reads to their end.
+def askable(clip: Clip, exam: Exam) -> Exam:
+    """The exam in the wordings that the model reads to their end.
 
     Raises SettingError where it tells two classes not apart.
     """

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from slugkit import patch
 from slugkit.base import EmptySetError, UnreadableImagesError
 from slugkit.data import Exam, Source
+from slugkit.evaluation.clip import askable, class_features
 from slugkit.evaluation.statistics import share
 from slugkit.models import Clip
 
@@ -24,26 +25,26 @@ def class_pictures(source: Source, exam: Exam, per_class: int, seed: int) -> dic
     and objects are examined in data of their own (a recipe), the pictures of the search, of the
     classes that have some.
     """
-    if not getattr(source, "examined_apart", lambda concept: False)(exam.concept):
-        found, without = {}, []
-        for name in exam.classes(exam.target_domain):
-            try:
-                found[name] = np.asarray(source.forget_set(name, per_class, seed).images)
-            except (EmptySetError, UnreadableImagesError):
-                if name == exam.concept:
-                    raise
-                without.append(name)
-        if without:
-            have = "class has" if len(without) == 1 else "classes have"
-            print(
-                f"{len(without)} {have} no whole training picture to be compared by and left out: "
-                f"{', '.join(map(repr, without[:5]))}{', ...' if without[5:] else ''}."
-            )
-        return found
-    pairs = source.exam(exam.concept, "search").pairs
-    pairs = pairs.where(pairs.table["domain"] == exam.target_domain)
-    rows_of = pairs.table.groupby("concept").indices
-    return {name: pairs.images[rows[:per_class]] for name, rows in rows_of.items()}
+    if source.examined_apart(exam.concept):
+        pairs = source.exam(exam.concept, "search").pairs
+        pairs = pairs.where(pairs.table["domain"] == exam.target_domain)
+        rows_of = pairs.table.groupby("concept").indices
+        return {name: pairs.images[rows[:per_class]] for name, rows in rows_of.items()}
+    found, without = {}, []
+    for name in exam.classes(exam.target_domain):
+        try:
+            found[name] = np.asarray(source.forget_set(name, per_class, seed).images)
+        except (EmptySetError, UnreadableImagesError):
+            if name == exam.concept:
+                raise
+            without.append(repr(name))
+    if without:
+        have = "class has" if len(without) == 1 else "classes have"
+        print(
+            f"{len(without)} {have} no whole training picture to be compared by and left out: "
+            f"{', '.join(without[:5])}{', ...' if without[5:] else ''}."
+        )
+    return found
 
 
 def recognised_from_pictures(
@@ -75,3 +76,41 @@ def recognised_from_pictures(
         with patch.applied(edit, clip.model):
             found.append(row(tower))
     return pd.DataFrame(found)
+
+
+@torch.no_grad()
+def log_answers(clip: Clip, exam: Exam) -> torch.Tensor:
+    """Log probabilities of the classes for the target's pictures: (wordings, pictures, classes),
+    float32 on the CPU.
+
+    The zero-shot distribution, softmax(exp(logit scale) * cosine), in every wording of the exam.
+    """
+    exam = askable(clip, exam)
+    domain, rows = exam.groups()["target"]
+    classes = class_features(clip, exam)[domain]
+    v = clip.image_features(exam.pairs.images[rows])
+    scores = clip.model.logit_scale.exp() * v @ classes.mT
+    return F.log_softmax(scores.float(), dim=-1).cpu()
+
+
+def mean_kl(log_p: torch.Tensor, log_q: torch.Tensor) -> float:
+    """KL(p || q) in nats, the mean over all but the last axis, which holds the classes; 0 where p
+    is q.
+    """
+    return float((log_p.exp() * (log_p - log_q)).sum(-1).mean())
+
+
+def oracle_distances(
+    clip: Clip, oracle: Clip, exam: Exam, edits: dict[str, patch.Patch]
+) -> dict[str, float]:
+    """Mean KL(oracle || model) of the zero-shot distributions on the target's pictures, in nats.
+
+    exam: the report exam. edits: name -> patch. Returns one number a name, and "before" for the
+    unedited model. The pictures and wordings are the same for all.
+    """
+    wanted = log_answers(oracle, exam)
+    found = {"before": mean_kl(wanted, log_answers(clip, exam))}
+    for name, edit in edits.items():
+        with patch.applied(edit, clip.model):
+            found[name] = mean_kl(wanted, log_answers(clip, exam))
+    return found

@@ -1,5 +1,5 @@
 """Intervals: Wilson for one accuracy, bootstrap over concepts for the mean of a method; and the one
-table of metrics (design, sections 6 and 8).
+table of metrics.
 """
 
 import math
@@ -14,26 +14,18 @@ COLUMNS = [*KEYS, "value", "low", "high", "n"]
 """Columns of a run's one table of metrics; KEYS tell its rows apart."""
 LEAST_FOR_AN_INTERVAL = 5
 """Concepts, or wordings, of which an interval of their mean is given at least."""
+BOUNDS = [0.5 - 0.95 / 2, 0.5 + 0.95 / 2]
+"""Quantiles of every interval, of 95 %."""
 MEAN, WORST = "mean", "worst"
 """What the column `wording` says of a mean over wordings, and of the worst of them."""
 
 
-def _check_level(level: float) -> None:
-    if not 0.0 < level < 1.0:
-        raise SettingError(
-            f"the level of an interval is {level}; a number between 0 and 1 was expected, such as"
-            " 0.95."
-        )
+def wilson(k, n):
+    """95 % Wilson score interval (low, high) of a share k / n, 0..1 (E. B. Wilson, J. Am. Stat.
+    Assoc. 22 (1927) 209); whole numbers or arrays of them, broadcast together.
 
-
-def wilson(k, n, level: float = 0.95):
-    """Wilson score interval of a share k / n (E. B. Wilson, J. Am. Stat. Assoc. 22 (1927) 209).
-
-    k: how many succeeded; n: out of how many (n >= 1, 0 <= k <= n); whole numbers or arrays of
-    them, broadcast together. level: coverage, 0..1. Returns (low, high) in 0..1, two floats or two
-    arrays. Raises EmptySetError (n is 0), SettingError (k or level out of range, not whole).
+    Raises EmptySetError (n is 0), SettingError (k out of range, not whole).
     """
-    _check_level(level)
     hits, total = np.broadcast_arrays(np.asarray(k, dtype=float), np.asarray(n, dtype=float))
     if (total == 0).any():
         raise EmptySetError("an accuracy over 0 pictures; at least one was expected.")
@@ -43,7 +35,7 @@ def wilson(k, n, level: float = 0.95):
             f"{k} successes out of {n}; whole numbers with 0 <= successes <= total were expected,"
             " not shares or percentages."
         )
-    z = NormalDist().inv_cdf(0.5 + level / 2)
+    z = NormalDist().inv_cdf(BOUNDS[1])
     share, scale = hits / total, 1 + z * z / total
     middle = (share + z * z / (2 * total)) / scale
     half = z / scale * np.sqrt(share * (1 - share) / total + z * z / (4 * total * total))
@@ -116,17 +108,14 @@ def tidy(found, family: str, concept: str, stage: str, method: str = "SLUG", mod
     return found.assign(**whose, stage=stage, wording=wording, split="report")[COLUMNS]
 
 
-def bootstrap_mean(values, level: float = 0.95, n_boot: int = 10_000, seed: int = 0):
-    """Percentile bootstrap interval of a mean over concepts (B. Efron, Ann. Stat. 7 (1979) 1).
+def bootstrap_mean(values):
+    """95 % percentile bootstrap interval (low, high) of a mean over concepts (B. Efron, Ann. Stat.
+    7 (1979) 1), of 10,000 draws that are the same every time.
 
-    values: one number per concept, (concepts,), or several measures at once, (concepts, measures);
-    concepts are drawn with replacement, whole rows at a time. n_boot: number of draws, >= 1. seed:
-    makes the draw repeatable.
-    Returns (low, high) in the unit of the values, two floats or two arrays (measures,); (nan, nan)
-    for a single concept, whose spread nobody knows. Raises EmptySetError (no concept), ShapeError,
-    SettingError (nan or inf among the values, level or n_boot out of range).
+    values: one number per concept, (concepts,), or several measures at once, (concepts, measures):
+    concepts are drawn with replacement, whole rows at a time. For a single concept (nan, nan).
+    Raises EmptySetError (no concept), ShapeError, SettingError (nan or inf).
     """
-    _check_level(level)
     table = np.asarray(values, dtype=float)
     if table.ndim not in (1, 2):
         raise ShapeError(
@@ -136,16 +125,15 @@ def bootstrap_mean(values, level: float = 0.95, n_boot: int = 10_000, seed: int 
     concepts = len(table)
     if concepts == 0:
         raise EmptySetError("a mean over 0 concepts; at least one was expected.")
-    if not np.isfinite(table).all() or n_boot < 1:
+    if not np.isfinite(table).all():
         raise SettingError(
-            f"{np.sum(~np.isfinite(table))} values are nan or infinite and n_boot is {n_boot};"
-            " finite numbers and 1 or more were expected. Drop concepts that were not measured."
+            f"{np.sum(~np.isfinite(table))} values are nan or infinite; finite numbers were"
+            " expected. Drop concepts that were not measured."
         )
     if concepts == 1:
         low = high = np.full(table.shape[1:], math.nan)
     else:
-        rng = np.random.default_rng(seed)
-        counts = rng.multinomial(concepts, np.full(concepts, 1 / concepts), size=n_boot)
-        bounds = [0.5 - level / 2, 0.5 + level / 2]
-        low, high = np.quantile(counts @ table / concepts, bounds, axis=0)
+        each = np.full(concepts, 1 / concepts)
+        counts = np.random.default_rng(0).multinomial(concepts, each, size=10_000)
+        low, high = np.quantile(counts @ table / concepts, BOUNDS, axis=0)
     return (float(low), float(high)) if table.ndim == 1 else (low, high)

@@ -70,22 +70,18 @@ class CanvasJudge:
     styles: tuple[str, ...] = STYLES
 
     @torch.no_grad()
-    def shares(
-        self, images: np.ndarray, own: str = "subject", batch_size: int = 32
-    ) -> torch.Tensor:
+    def shares(self, images: np.ndarray, own: str = "subject") -> torch.Tensor:
         """(N, H, W, 3) uint8 -> (N, C) float32: softmax of the object classifier (own "subject",
-        20) or of the style classifier ("style", 51).
-
-        Pictures are squashed to the classifiers' 224 x 224 (bilinear) and brought to -1..1. Raises
-        SettingError for another `own`.
+        20) or of the style classifier ("style", 51), of pictures squashed to 224 x 224 (bilinear),
+        -1..1.
         """
         from torchvision.transforms import functional as F
 
         models = {"subject": self.object, "style": self.style}
         model = models[require_choice(own, models, "What is judged")]
         device, size, parts = next(model.parameters()).device, model.patch_embed.img_size, []
-        for i in range(0, len(images), batch_size):
-            part = torch.from_numpy(np.ascontiguousarray(images[i : i + batch_size]))
+        for i in range(0, len(images), 32):
+            part = torch.from_numpy(np.ascontiguousarray(images[i : i + 32]))
             squashed = part.permute(0, 3, 1, 2)
             small = F.resize(squashed, list(size), F.InterpolationMode.BILINEAR, antialias=True)
             said = model(pixels(small.permute(0, 2, 3, 1).numpy(), device))

@@ -7,16 +7,16 @@ and report share nothing with what the gradient sees.
 
 from __future__ import annotations
 
-import io
 import json
 import re
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
 from PIL import Image
 
-from slugkit.base import SettingError, progress, write_bytes, write_csv, write_json
+from slugkit.base import SettingError, progress, replace_atomically, write_csv, write_json
 from slugkit.data.tables import fault_of
 from slugkit.models.diffusion import GUIDANCE, STEPS, draw, load_pipeline, require_pictures
 from slugkit.tasks.prompts import FIRST_SEED
@@ -85,15 +85,9 @@ def write_drawn_set(
     """
     folder, table = Path(folder).expanduser(), drawn_table(concepts, count, exam, prompts)
     known = Path(pipeline).expanduser()
-    how = {
-        "pipeline": known.resolve().name if known.is_dir() else pipeline,
-        "steps": steps,
-        "guidance": guidance,
-        "concepts": list(concepts),
-        "count": count,
-        "exam": exam,
-        "prompts": list(prompts),
-    }
+    how = {"pipeline": known.resolve().name if known.is_dir() else pipeline, "steps": steps}
+    how |= {"guidance": guidance, "concepts": list(concepts), "count": count, "exam": exam}
+    how |= {"prompts": list(prompts)}
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         record = folder / RECORD
         if not record.is_file() or json.loads(record.read_text(encoding="utf-8")) != how:
@@ -111,8 +105,7 @@ def write_drawn_set(
             require_pictures(images, type(pipe).__name__)
             for name, image in zip(part["file"], images):
                 if fault_of(folder / name):
-                    stream = io.BytesIO()
-                    Image.fromarray(image).save(stream, format="PNG")
-                    write_bytes(folder / name, stream.getvalue())
+                    picture = Image.fromarray(image)
+                    replace_atomically(folder / name, partial(picture.save, format="PNG"))
     write_csv(folder / "captions.csv", table)
     return folder

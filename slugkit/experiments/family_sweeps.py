@@ -5,6 +5,7 @@ tables behind data/studio/diffusion_concepts.csv and data/studio/vlm_concepts.cs
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ from slugkit.tasks import answer_set_of, domain_of
 from slugkit.tasks.questions import question_set, stranger_set
 from slugkit.unlearning.call import unlearn
 from slugkit.unlearning.families import OnPipeline, OnVlm
-from slugkit.unlearning.pipeline import TRIALS, UA, pictures_drawn
+from slugkit.unlearning.pipeline import TRIALS, pictures_drawn
 from slugkit.unlearning.result import Result
 from slugkit.unlearning.retain import RetainSide
 
@@ -97,35 +98,27 @@ def pipeline_rows(
     judge: Classifier,
     source: Source,
     concept: str,
-    size: int = 2,
     layers: int = SEVERAL,
     max_trials: int = TRIALS,
-    ua: float = UA,
     **settings,
 ) -> list[dict]:
-    """One row a method and set of layers ("front" is the deepest layer of the front), with the
-    number of layers searched and pictures drawn.
+    """`family_rows` of a pipeline, "front" being the deepest layer of the front, with the number of
+    layers searched and pictures drawn.
 
-    Args:
-        size: report pictures of every other subject, 28 times as many of the target.
-        layers, max_trials, ua: as of `OnPipeline`.
-        settings: as of `unlearn`.
+    layers, max_trials: as of `OnPipeline`. settings: as of `unlearn`.
     """
-    report = answer_set_of(source, concept, "report", 28 * size, size)
+    report = answer_set_of(source, concept, "report", 56, 2)
     domain = domain_of(source, concept)
-    return family_rows(
-        clip,
-        pipe,
-        source,
-        concept,
-        OnPipeline(pipe, judge, layers, max_trials, ua),
-        lambda: measures(told_by(pipe, judge, report), domain),
-        lambda found: {
-            "searched": found.table["layer"].nunique(),
-            "drawn": pictures_drawn(found.table),
-        },
-        **settings,
-    )
+
+    def now() -> dict[str, float]:
+        return measures(told_by(pipe, judge, report), domain)
+
+    def more(found: Result) -> dict:
+        searched = found.table["layer"].nunique()
+        return {"searched": searched, "drawn": pictures_drawn(found.table)}
+
+    on = OnPipeline(pipe, judge, layers, max_trials)
+    return family_rows(clip, pipe, source, concept, on, now, more, **settings)
 
 
 def pipeline_sha256(pipe, judge: Classifier) -> str:
@@ -133,111 +126,70 @@ def pipeline_sha256(pipe, judge: Classifier) -> str:
     return sha256_json([*networks_sha256(pipe), weights_sha256(judge.model)])
 
 
-def diffusion_sweep(
+def family_sweep(
+    family: str,
     concepts: list[str] | None = None,
     out: str | Path | None = None,
-    pipeline: str = "studio",
+    model: str = "studio",
     clip: str = "studio",
     device: str = "auto",
     **settings,
 ) -> pd.DataFrame:
-    """Forget each concept on its own, by both methods, and judge the pictures; goes on as
-    `slugkit.experiments.sweep.sweep` does.
+    """Forget each concept on its own, by both methods, and judge the pictures ("diffusion") or ask
+    ("vlm"); goes on as `slugkit.experiments.sweep.sweep` does.
 
-    concepts: None takes `concepts_drawn`. out: None writes data/studio/diffusion_concepts.csv.
-    settings: as of `pipeline_rows`. Raises UnknownConceptError, SearchFailedError for a concept
-    that the pipeline does not draw.
+    concepts: None takes `concepts_drawn`, or the ten report people. out: None writes
+    data/studio/FAMILY_concepts.csv. settings: as of `pipeline_rows` or `vlm_rows`. Raises
+    UnknownConceptError, SearchFailedError for a concept that the model does not know.
     """
-    net, pipe = load_clip(clip, device), load_pipeline(pipeline, device)
-    source, judge = open_data("studio"), load_classifier(device=device)
+    net, source = load_clip(clip, device), open_data("studio")
+    if family == "vlm":
+        llava, order = load_vlm(model, device), source.world.report["person"]
+        given, rows, weights = (net, llava), vlm_rows, weights_sha256(llava.model)
+    else:
+        pipe, judge = load_pipeline(model, device), load_classifier(device=device)
+        given, rows, order = (net, pipe, judge), pipeline_rows, concepts_drawn(source.world)
+        weights = pipeline_sha256(pipe, judge)
     return sweep_concepts(
-        lambda concept: pipeline_rows(net, pipe, judge, source, concept, **settings),
+        lambda concept: rows(*given, source, concept, **settings),
         source,
         concepts,
-        concepts_drawn(source.world),
-        out or data_dir() / "studio" / "diffusion_concepts.csv",
-        made_by(pipeline_sha256(pipe, judge), settings),
-        pipeline_measures,
+        order,
+        out or data_dir() / "studio" / f"{family}_concepts.csv",
+        made_by(weights, settings),
+        MEASURES[family],
     )
 
 
-def pipeline_measures(table: pd.DataFrame) -> pd.DataFrame:
-    """What `summarise` averages, a column each: UA and the artifact rate after in percent, and by
-    how many points IRA, CRA and the neighbours changed.
-    """
-    keys = {"IRA": "ira", "CRA": "cra", "neighbours": "near"}
-    found = {"UA": 100 * table["ua_after"]}
-    found |= {f"{words} change": change(table, key) for words, key in keys.items()}
-    return pd.DataFrame(found | {f"{ARTIFACTS} after": 100 * table[f"{ARTIFACTS}_after"]})
-
-
 def vlm_rows(
-    clip: Clip,
-    vlm: Vlm,
-    source: Source,
-    concept: str,
-    size: int = 4,
-    words: str = "paper",
-    max_trials: int = 10,
-    **settings,
+    clip: Clip, vlm: Vlm, source: Source, concept: str, max_trials: int = 10, **settings
 ) -> list[dict]:
-    """One row a method and set of layers ("front" is `paper_layer`).
-
-    Args:
-        size: pictures of every other subject, of search and report.
-        words, max_trials: as of `OnVlm`.
-        settings: as of `unlearn`.
-    """
-    report = question_set(source.world, concept, "report", 28 * size, size)
+    """`family_rows` of a LLaVA, "front" being `paper_layer`; settings: as of `unlearn`."""
+    report = question_set(source.world, concept, "report", 112, 4)
     strangers = stranger_set(source.world)
 
     def now() -> dict[str, float]:
         unknown = answered(vlm, strangers)["outcome"] == "no name"
         return answers.measures(answered(vlm, report)) | {"strangers": float(unknown.mean())}
 
-    on = OnVlm(vlm, words, size, max_trials)
+    on = OnVlm(vlm, "paper", 4, max_trials)
     return family_rows(clip, vlm.model, source, concept, on, now, **settings)
 
 
-def vlm_sweep(
-    concepts: list[str] | None = None,
-    out: str | Path | None = None,
-    vlm: str = "studio",
-    clip: str = "studio",
-    device: str = "auto",
-    **settings,
-) -> pd.DataFrame:
-    """Forget each concept on its own, by both methods, and ask; goes on as
-    `slugkit.experiments.sweep.sweep` does.
-
-    concepts: None takes the ten report people. out: None writes data/studio/vlm_concepts.csv.
-    settings: as of `vlm_rows`. Raises UnknownConceptError, SearchFailedError for a concept that the
-    model does not name.
+def _averaged(names: dict[str, str], table: pd.DataFrame) -> pd.DataFrame:
+    """What `summarise` averages, a column each: by how many points it changed, or after in percent.
+    names: of the columns -> a measure of the table.
     """
-    net, llava, source = load_clip(clip, device), load_vlm(vlm, device), open_data("studio")
-    return sweep_concepts(
-        lambda concept: vlm_rows(net, llava, source, concept, **settings),
-        source,
-        concepts,
-        source.world.report["person"],
-        out or data_dir() / "studio" / "vlm_concepts.csv",
-        made_by(weights_sha256(llava.model), settings),
-        vlm_measures,
-    )
+    changes = {name: change(table, key) for name, key in names.items() if name.endswith(" change")}
+    after = {name: 100 * table[f"{names[name]}_after"] for name in names.keys() - changes.keys()}
+    return pd.DataFrame(changes | after)[list(names)]
 
 
-def vlm_measures(table: pd.DataFrame) -> pd.DataFrame:
-    """What `summarise` averages, a column each: the target's outcomes after in percent, and by how
-    many points the others, neighbours and strangers (not named) and the battery changed.
-    """
-    outcomes = {"right name": "right_name", "right name, worst wording": "right_name_worst"}
-    outcomes |= {"another name": "another_name", "no name": "no_name"}
-    found = {f"{words} after": 100 * table[f"{key}_after"] for words, key in outcomes.items()}
-    groups = {
-        "others": "own",
-        "neighbours": "neighbours",
-        "strangers not named": "strangers",
-        "battery": "battery",
-    }
-    found |= {f"{words} change": change(table, key) for words, key in groups.items()}
-    return pd.DataFrame(found)
+DRAWN = {"UA": "ua", "IRA change": "ira", "CRA change": "cra", "neighbours change": "near"}
+DRAWN |= {f"{ARTIFACTS} after": ARTIFACTS}
+ASKED = {"right name after": "right_name", "right name, worst wording after": "right_name_worst"}
+ASKED |= {"another name after": "another_name", "no name after": "no_name"}
+ASKED |= {"others change": "own", "neighbours change": "neighbours"}
+ASKED |= {"strangers not named change": "strangers", "battery change": "battery"}
+MEASURES = {"diffusion": partial(_averaged, DRAWN), "vlm": partial(_averaged, ASKED)}
+"""Family -> what is averaged over concepts, of its table."""

@@ -153,21 +153,21 @@ def beside_table1(
             "SLUG vision".
         patches: tower -> edit.
     """
-    ours, faces = paper_rows(metrics), getattr(source, "people", None)
-    if faces is not None and source.examined_apart(exam.concept):
+    ours, hundred = paper_rows(metrics), source.best_known("person")
+    if hundred and source.examined_apart(exam.concept):
 
         def told(model: Clip) -> pd.DataFrame:
             people = (g for g, (d, _) in exam.groups().items() if d == "figures")
             people = [g for g in people if g in ("people", "target")]
             return pd.concat([answers(model, exam, g) for g in people])
 
-        by_method, hundred = {"original": told(clip)}, faces.frequent()
+        by_method = {"original": told(clip)}
         for tower, edit in patches.items():
             with applied(edit, clip.model):
                 by_method[f"SLUG {tower}"] = told(clip)
         if (oracle := load_oracle(clip, exam.concept)) is not None:
             by_method["never saw it"] = told(oracle)
-        ours = by_names(ours, by_method, hundred["name"].tolist())
+        ours = by_names(ours, by_method, hundred)
     kept = ["FA@1", "FA@5", "TA_IN@1", "TA_CA@1"]
     both = beside(ours, "table1_clip", kept)
     wide = both.pivot(index=["origin", "method"], columns="metric", values="value")

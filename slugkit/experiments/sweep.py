@@ -23,7 +23,7 @@ from slugkit.base import (
     write_csv,
 )
 from slugkit.data import Source, open_data
-from slugkit.evaluation.oracle import oracle_distances
+from slugkit.evaluation.leftover import oracle_distances
 from slugkit.evaluation.statistics import LEAST_FOR_AN_INTERVAL, MEAN, WORST, bootstrap_mean
 from slugkit.method.layers import short
 from slugkit.models import Clip, load_clip

@@ -1,4 +1,4 @@
-"""One weight, one direction, one step: theta0 - lambda * g_f, and back (design, section 4)."""
+"""One weight, one direction, one step: theta0 - lambda * g_f, and back."""
 
 import torch
 

@@ -1,5 +1,5 @@
 """The two losses that are differentiated, and the batches of distinct captions that the second is
-taken over (design, section 4).
+taken over.
 """
 
 from __future__ import annotations

@@ -166,17 +166,16 @@ def cosine_noise(g_f: torch.Tensor, parts: list[torch.Tensor]) -> float:
     return float(np.sqrt((len(parts) - 1) * np.mean((without - without.mean()) ** 2)))
 
 
-def front_share(table: pd.DataFrame, redraws: int = 2000, seed: int = 0) -> pd.Series:
-    """How often each layer is on its tower's front when the cosines are redrawn within their noise.
+def front_share(table: pd.DataFrame) -> pd.Series:
+    """How often each layer is on its tower's front when the cosines are redrawn within their noise,
+    from normal distributions around those measured; importance stays.
 
-    table: of `rank_layers`, with a column noise (`cosine_noise`). Cosines are drawn from normal
-    distributions around those measured, each layer's on its own; importance stays. Returns a Series
-    "front_share" in 0..1, indexed by layer: 1 is on the front whatever the sample; nan where the
-    noise is not known.
+    table: of `rank_layers`, with a column noise (`cosine_noise`). Returns a Series in 0..1, indexed
+    by layer; nan where the noise is not known.
     """
     known = table["noise"].notna()
-    rng, drawn = np.random.default_rng(seed), table.copy()
-    count = np.zeros(len(table))
+    rng, drawn = np.random.default_rng(0), table.copy()
+    count, redraws = np.zeros(len(table)), 2000
     for _ in range(redraws if known.any() else 0):
         moved = table["cosine"] + table["noise"].fillna(0) * rng.standard_normal(len(table))
         drawn["alignment"] = moved.abs()

@@ -1,4 +1,4 @@
-"""The edit as a file, and on a model: make, save, load, verify, apply, remove (design, section 6).
+"""The edit as a file, and on a model: make, save, load, verify, apply, remove.
 
     slugkit.patch.load("text.safetensors").apply(model)
 

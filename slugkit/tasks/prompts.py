@@ -202,12 +202,11 @@ def other_subjects(source: Source, concept: str, others: int = OTHERS) -> dict[s
     EmptySetError where nothing else is in the concept's own domain, and what `source.exam` raises.
     """
     exam, near, found = source.exam(concept, "report"), source.neighbours(concept), {}
-    own, people = exam.target_domain, getattr(source, "people", None)
+    own, people = exam.target_domain, source.best_known("person")
     for domain in dict.fromkeys([own, *exam.prompts, "figures" if own == "objects" else "objects"]):
         first = near[:others] if domain == own else []
-        if domain == "figures" and people is not None:
-            listed = people.frequent()["name"].tolist()
-        else:
+        listed = people if domain == "figures" else []
+        if not listed:
             pictured = set(exam.pairs.table.loc[exam.pairs.table["domain"] == domain, "concept"])
             known = exam.classes(domain) if domain in exam.prompts else ()
             listed = [name for name in known if name in pictured]

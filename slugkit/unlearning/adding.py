@@ -95,7 +95,7 @@ def cosines(
     exam, domain = scorer.exam, scorer.exam.domain(two[0])
     table = exam.pairs.table["style" if domain == "styles" else "concept"]
     stay = [c for c in exam.classes(domain) if c not in exam.concepts and c in set(table)]
-    near = [c for c in exam.exams[two[0]].neighbours if c in stay][:1]
+    near = [c for c in exam.targets[two[0]].neighbours if c in stay][:1]
     names = [*two, *near, *[c for c in stay if c not in near]][:shown]
     portraits = exam.pairs.images[[table.index[table == c][0] for c in names]]
     said = exam.prompts[domain].values()
@@ -223,19 +223,12 @@ def as_table(rows: pd.DataFrame) -> pd.DataFrame:
     return table[[*first, *others]].mul(100).round(1).rename_axis(columns=None)
 
 
-def forgetting_curve(
-    scorer: Scorer, edits: Edits, points: int = 5, way: str = "SLUG, added"
-) -> pd.DataFrame:
-    """From no edit to all of them, in the order given and backwards.
-
-    Args:
-        points: numbers of concepts between one and all at which the model is examined.
-
-    Returns:
-        Rows of `curve_rows` with way and order ("first", "backwards"; "" without any edit).
+def forgetting_curve(scorer: Scorer, edits: Edits) -> pd.DataFrame:
+    """Rows of `curve_rows` from no edit to all of them, at up to five numbers of these, with way
+    and order ("first" as given, "backwards"; "" without any edit).
     """
-    names = list(edits)
-    counts = np.unique(np.linspace(1, len(names), min(points, len(names))).round().astype(int))
+    names, way = list(edits), "SLUG, added"
+    counts = np.unique(np.linspace(1, len(names), min(5, len(names))).round().astype(int))
     found = [curve_rows(scorer, names, [], way=way, order="").assign(count=0)]
     for order, listed in (("first", names), ("backwards", names[::-1])):
         for count in counts.tolist():
@@ -273,13 +266,13 @@ def curve_metrics(curve: pd.DataFrame, names: list[str], model: str) -> pd.DataF
     """Rows of the run's metrics table from the first order of a curve: before, and after as many
     edits as the table's concept says.
     """
-    parts = []
-    for count in sorted(set(curve["count"]) - {0}):
+    parts, counts = [], sorted(set(curve["count"]) - {0})
+    for count in counts:
         label = names[0] if count == 1 else f"{names[0]} and {count - 1} more"
-        at = curve[(curve["count"] == count) & (curve["order"] == "first")]
-        for stage, found in (("after", at), ("before", curve[curve["count"] == 0])):
-            if stage == "before" and count < len(names):
-                continue
+        stages = {"after": curve[(curve["count"] == count) & (curve["order"] == "first")]}
+        if count == len(names):
+            stages["before"] = curve[curve["count"] == 0]
+        for stage, found in stages.items():
             said = [GROUPS.get(g, (g, "accuracy", MEAN)) for g in found["group"]]
             named = pd.DataFrame(said, columns=["group", "metric", "wording"], index=found.index)
             parts.append(tidy(found.assign(**named), "clip", label, stage, "SLUG", model))
@@ -329,8 +322,8 @@ def say_sum(matrix: pd.DataFrame, curve: pd.DataFrame) -> None:
         f" {last.loc['targets, FA@5', 'n']:.0f})."
     )
     single = matrix[matrix["group"] != "target"]
-    single = 100 * single.pivot(index="forgotten", columns="measured", values="value")
-    for group, each in single.items():
+    for group, each in single.groupby("measured"):
+        each = 100 * each.set_index("forgotten")["value"].sort_index()
         alone = each.drop("nothing")
         print(
             f"{group}: {each['nothing']:.1f} % before, {alone.min():.1f} % with the costliest"

@@ -12,9 +12,8 @@ import pandas as pd
 from slugkit.base import SettingError, peak_memory, require_choice
 from slugkit.data import Pairs, Source
 from slugkit.evaluation.clip_judge import judge_of
-from slugkit.method.criterion import Criterion
 from slugkit.method.directions import retain_aware_directions
-from slugkit.method.search import Measure
+from slugkit.method.search import Criterion, Measure
 from slugkit.models import Clip
 from slugkit.models.vlm import Vlm
 from slugkit.tasks import answer_set_of
@@ -87,19 +86,22 @@ def unlearn(
             of one's own).
     """
     method = require_choice(method.upper(), METHODS, "The method")
-    _check(clip, data, which, towers, (forget, retain, objective), criterion, shared)
+    _check(clip, data, (forget, retain, objective), criterion, shared)
+    limits, sizes = {"target": target, "max_trials": max_trials}, (retain_size, batch_size, seed)
+    limits["which"] = require_choice(which, ("front", "all"), "The set of layers")
     if not isinstance(concept, str):
         if data is None or on is not None:
             raise SettingError(
                 "Several concepts are forgotten on a CLIP with data that examine them; another"
                 " model, or pairs of one's own, were given. Take one concept at a time."
             )
-        how = {"which": which, "target": target, "max_trials": max_trials, "damping": damping}
-        how |= {"forget_size": forget_size, "batch_size": batch_size, "seed": seed}
-        return _several(clip, data, list(concept), method, retain_size, shared, **how)
-    limits = {"target": target, "towers": towers, "which": which, "margins": margins}
-    limits["max_trials"] = max_trials
-    family = _family(clip, data, concept, on, objective, criterion, limits)
+        given = shared, forget_size, sizes, damping
+        return _several(clip, data, list(concept), method, *given, **limits)
+    limits |= {"towers": towers, "margins": margins}
+    if objective is not None and on is None:
+        family = OnObjective(objective=objective, criterion=criterion or Criterion("fa1"), **limits)
+    else:
+        family = _family(clip, data, concept, on, limits)
     same = ranked is not None and ranked.family == type(family).__name__
     usable = same or ranked is not None and ranked.family == OnClip.__name__
     if ranked is not None and (ranked.concept != concept or not usable):
@@ -112,7 +114,7 @@ def unlearn(
         with laps("data"):
             pairs = data.forget_set(concept, forget_size, seed) if forget is None else forget
             kept = data if retain is None else retain
-            side = shared or RetainSide(clip, kept, [concept], retain_size, batch_size, seed)
+            side = shared or RetainSide(clip, kept, [concept], *sizes)
             side.require(concept)
         with laps("gradients"):
             g_forget = ranked.g_forget if ranked else None
@@ -139,28 +141,17 @@ def unlearn(
 def _check(
     clip: Any,
     data: Any,
-    which: str,
-    towers: tuple[str, ...],
     own: tuple[Pairs | None, Pairs | None, Measure | None],
     criterion: Criterion | None,
     shared: RetainSide | None,
 ) -> None:
-    """Raises SettingError for what cannot be asked. own: a caller's forget set, retain set and
-    objective.
-    """
-    if not hasattr(clip, "text_features"):
-        raise SettingError(
-            f"clip is a {type(clip).__name__}; a loaded model was expected, as of"
-            ' sk.load_clip("studio").'
-        )
-    if data is not None and not hasattr(data, "retain_set"):
-        raise SettingError(
-            f"data is a {type(data).__name__}; a source was expected, as of"
-            ' sk.open_data("studio", *clip.inputs).'
-        )
-    require_choice(which, ("front", "all"), "The set of layers")
-    for tower in towers:
-        require_choice(tower, ("text", "vision"), "The tower")
+    """Raises SettingError for what cannot be asked. own: forget set, retain set and objective."""
+    for what, given, known, of in (
+        ("clip", clip, "text_features", "a loaded model was expected, as of sk.load_clip"),
+        ("data", data, "retain_set", "a source was expected, as of sk.open_data"),
+    ):
+        if not hasattr(given, known) and (given is not None or what == "clip"):
+            raise SettingError(f'{what} is a {type(given).__name__}; {of}("studio").')
     lacking = [part is None for part in own]
     if any(lacking) if data is None else not all(lacking) or criterion is not None:
         raise SettingError(
@@ -175,21 +166,9 @@ def _check(
 
 
 def _family(
-    clip: Clip,
-    data: Source | None,
-    concept: str,
-    on: Any,
-    objective: Measure | None,
-    criterion: Criterion | None,
-    limits: dict[str, Any],
+    clip: Clip, data: Source | None, concept: str, on: Any, limits: dict[str, Any]
 ) -> OnClip | OnPipeline | OnVlm:
-    """The family that `on` means, with its defaults where it is a bare model.
-
-    limits: what `OnClip` takes.
-    """
-    if objective is not None and on is None:
-        how = {"objective": objective, "criterion": criterion or Criterion("fa1")}
-        return OnObjective(**how, **limits)
+    """The family that `on` means, with its defaults for a bare model. limits: of `OnClip`."""
     if data is None:
         raise SettingError(
             "The step was to be searched on another model with an objective of one's own; one of"
@@ -215,26 +194,24 @@ def _several(
     data: Source,
     concepts: list[str],
     method: str,
-    retain_size: int,
     shared: RetainSide | None,
+    forget_size: int,
+    sizes: tuple[int, int, int],
+    damping: float,
     *,
     which: str,
     target: str,
     max_trials: int,
-    damping: float,
-    forget_size: int,
-    batch_size: int,
-    seed: int,
 ) -> Result:
-    """Several concepts at once on the text tower: SLUG's edits of each, added; SLUG-R's one step
-    along the joint gradient.
+    """Several concepts at once: SLUG's edits of each, added; SLUG-R's one step for all. sizes:
+    pairs of the retain set, micro-batch and seed.
     """
     laps, names, failed = Laps(), text_layers(clip), {}
+    _, batch_size, seed = sizes
     with peak_memory() as peak:
         with laps("data"):
             scorer = search_scorer(clip, data, concepts)
             forget = {c: data.forget_set(c, forget_size, seed) for c in concepts}
-            sizes = retain_size, batch_size, seed
             side = shared or RetainSide(clip, data, concepts, *sizes, weights=names)
             for one in concepts:
                 side.require(one)

@@ -35,10 +35,9 @@ concepts.
 """
 MARGIN = {"text": 1.25, "vision": 1.0}
 """How many times the step that its search found SLUG-R takes, by tower: an edit of the text tower
-has to hold in words that no search asked.
-
-`ci/damping.py` compares margins too.
+has to hold in words that no search asked. `ci/damping.py` compares margins too.
 """
+KNOWN = "Choose a concept that the model knows, a model that knows it, or add search pictures."
 
 
 def score_layers(
@@ -69,14 +68,15 @@ def score_layers(
     return table
 
 
-def require_above_chance(concept: str, hits: int, n: int, classes: int) -> None:
+def require_above_chance(
+    concept: str, hits: int, n: int, classes: int, who: str = "the model", advice: str = KNOWN
+) -> None:
     """Raises SearchFailedError where so many right answers about n pictures could be guessed."""
     if not above_chance(hits, n, classes):
         raise SearchFailedError(
-            f"Before any edit the model is right about {hits} of the {n} search pictures of "
+            f"Before any edit {who} is right about {hits} of the {n} search pictures of "
             f"{concept!r}, which is no more than chance among {classes} classes; more was expected,"
-            " or forgetting could not be told from guessing. Choose a concept that the model "
-            "knows, a model that knows it, or add search pictures."
+            f" or forgetting could not be told from guessing. {advice}"
         )
 
 
@@ -93,8 +93,7 @@ def require_known(scorer: Scorer, criterion: Criterion | None = None) -> None:
                 f"Before any edit the model recognises {concept!r} in "
                 f"{100 * criterion.value(shares):.1f} % of its {right.shape[1]} search pictures "
                 f"({criterion.name}, in the wording in which it is largest); more than "
-                f"{100 * criterion.at_most:g} % was expected, or there is nothing to forget. Choose"
-                " a concept that the model knows, or a model that knows it."
+                f"{100 * criterion.at_most:g} % was expected, or nothing is to forget. {KNOWN}"
             )
         classes = len(scorer.exam.classes(scorer.exam.domain(concept)))
         hits = round(float(right.mean(0).sum()))
@@ -114,13 +113,11 @@ def search_along(
     directions: layer, or weight, -> what is stepped along. limits: lam_init, max_trials and margins
     of `search_front`.
     """
-    return search_front(
-        layers,
-        lambda layer: EditableLayer.of(clip.model, layer, weight_of(directions, layer)),
-        measure_of,
-        criterion,
-        *limits,
-    )
+
+    def editable(layer: str) -> EditableLayer:
+        return EditableLayer.of(clip.model, layer, weight_of(directions, layer))
+
+    return search_front(layers, editable, measure_of, criterion, *limits)
 
 
 def search_layers(

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from functools import partial
 from itertools import islice
 from typing import Any
 
 from slugkit.base import EmptySetError, SearchFailedError, SettingError, UnknownConceptError
-from slugkit.data import Source
+from slugkit.data import Source, StudioSource
 from slugkit.data.source import Exam
 from slugkit.evaluation.clip import answers
 from slugkit.evaluation.clip_judge import judge_of
 from slugkit.evaluation.statistics import above_chance
-from slugkit.evaluation.vlm_words import choose_words
+from slugkit.evaluation.vlm import choose_words
 from slugkit.models import Clip
 from slugkit.models.diffusion import GUIDANCE, STEPS
 from slugkit.models.vlm import Vlm
@@ -55,12 +58,10 @@ def several_concepts(
     UnknownConceptError; for data other than the studio's what `source.exam` raises.
     """
     kind, known = source.kind(concept), source.concepts()
-    world, people = getattr(source, "world", None), getattr(source, "people", None)
-    best = people.frequent()["name"].tolist() if people else []
-    best = world.report.get(kind, []) if world else best
-    names = dict.fromkeys([*(name for name in best if name in set(known)), *known])
+    best = (name for name in source.best_known(kind) if name in set(known))
+    names = dict.fromkeys([*best, *known])
     alike = [name for name in names if name != concept and source.kind(name) == kind]
-    if world:
+    if isinstance(source, StudioSource):
         return [concept, *alike][: min(most, max(2, (len(alike) + 1) // 4))]
     exam = source.exam(concept, "report")
     shown = len(set(exam.labels(exam.target_domain)) - {-1})
@@ -117,22 +118,28 @@ def drawn_concepts(
     Raises UnknownConceptError for a name that the source does not know, and what
     `several_concepts` raises.
     """
+
+    def check(name: str) -> None:
+        asked = search_set(source, name)
+        judge = judge_of(source, clip, asked, judge_model)
+        require_drawn(pipe, judge, asked, domain_of(source, name), UA, *sampling)
+
     if named:
         return _as_named(source, concept, named)
-    world = getattr(source, "world", None)
     alike = (name for name in source.concepts() if source.kind(name) == "character")
-    listed = [*(world.report["character"] if world else ()), *islice(alike, TRIED)]
+    listed = [*source.best_known("character"), *islice(alike, TRIED)]
     listed = listed or several_concepts(source, concept, clip=clip)
-    found = [concept]
-    for name in dict.fromkeys(listed):
-        if len(found) <= most and name not in found:
-            try:
-                asked = search_set(source, name)
-                judge = judge_of(source, clip, asked, judge_model)
-                require_drawn(pipe, judge, asked, domain_of(source, name), UA, *sampling)
-            except (SearchFailedError, SettingError, EmptySetError):
-                continue
-            found.append(name)
+    return [concept, *_passing((name for name in listed if name != concept), check, most)]
+
+
+def _passing(names: Iterable[str], check: Callable[[str], Any], most: int) -> list[str]:
+    """The first `most` of the names, each once, for which the check raises nothing of ours."""
+    found: list[str] = []
+    for name in dict.fromkeys(names):
+        if len(found) < most:
+            with suppress(SearchFailedError, SettingError, EmptySetError):
+                check(name)
+                found.append(name)
     return found
 
 
@@ -146,15 +153,10 @@ def named_people(source: Source, clip: Clip, vlm: Vlm, concept: str, named: list
     """
     if named:
         return _as_named(source, concept, named)
-    near, world = source.neighbours(concept), getattr(source, "world", None)
-    listed = world.report.get(source.kind(concept), []) if world else []
-    after = listed[listed.index(concept) + 1 :] if concept in listed else []
-    for name in dict.fromkeys([*after, *several_concepts(source, concept, clip=clip)[1:]]):
-        if name in near or concept in source.neighbours(name):
-            continue
-        try:
-            choose_words(vlm, source, name)
-        except (SearchFailedError, SettingError, EmptySetError):
-            continue
-        return [concept, name]
-    return [concept]
+    near, after = source.neighbours(concept), []
+    if isinstance(source, StudioSource):
+        listed = source.best_known(source.kind(concept))
+        after = listed[listed.index(concept) + 1 :] if concept in listed else []
+    listed = [*after, *several_concepts(source, concept, clip=clip)[1:]]
+    apart = (n for n in listed if n not in near and concept not in source.neighbours(n))
+    return [concept, *_passing(apart, partial(choose_words, vlm, source), 1)]

@@ -13,13 +13,13 @@ from typing import Any
 
 import pandas as pd
 
+from slugkit.base import require_choice
 from slugkit.data import Pairs, Source
 from slugkit.evaluation.clip_judge import ClipJudge
-from slugkit.evaluation.vlm_words import own_words
-from slugkit.method.criterion import Criterion
+from slugkit.evaluation.vlm import own_words
 from slugkit.method.directions import retain_aware_directions
 from slugkit.method.layers import weight_of
-from slugkit.method.search import Measure
+from slugkit.method.search import Criterion, Measure
 from slugkit.models import Clip
 from slugkit.models.classifier import Classifier
 from slugkit.models.diffusion import GUIDANCE, STEPS
@@ -32,7 +32,7 @@ from slugkit.unlearning.pipeline import (
     STOP_RATIO,
     UA,
     deepest_first,
-    directions_on_pipeline,
+    read_by_encoder,
     search_on_pipeline,
     search_set,
 )
@@ -97,6 +97,10 @@ class OnClip:
     at_most: float = 0.0
     pairs_seen: int = 0
 
+    def __post_init__(self):
+        for tower in self.towers:
+            require_choice(tower, ("text", "vision"), "The tower")
+
     def names(self, job: Job, table: pd.DataFrame) -> list[str]:
         """Those of the towers."""
         return [n for tower in self.towers for n in front_layers(table, tower, self.which)]
@@ -132,6 +136,7 @@ class OnObjective(OnClip):
     criterion: Criterion = Criterion("fa1")
 
     def __post_init__(self):
+        super().__post_init__()
         self.at_most = self.criterion.at_most
 
     def search(self, job: Job, along: Directions, names: list[str]) -> pd.DataFrame:
@@ -178,8 +183,11 @@ class OnPipeline:
 
     def directions(self, job: Job, names: list[str]) -> Directions:
         """The forget gradient, or its form through what the text encoder reads of the captions."""
+        if not job.retain_aware:
+            return {name: weight_of(job.g_forget, name) for name in names}
         part, captions = part_of(job.clip.model, self.pipe, "text"), job.side.pairs.captions
-        return directions_on_pipeline(job.method, job.g_forget, part, captions, names, job.damping)
+        read = read_by_encoder(part, captions, names)
+        return retain_aware_directions(job.g_forget, read, job.damping)
 
     def search(self, job: Job, along: Directions, names: list[str]) -> pd.DataFrame:
         """By the pictures of the search prompts."""

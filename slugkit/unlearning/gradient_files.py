@@ -21,11 +21,6 @@ from slugkit.unlearning.retain import mean_of, retain_parts
 from slugkit.unlearning.workers import gradients_by_workers
 
 
-def save_gradient(path: str | Path, gradient: Directions) -> Path:
-    """Write a gradient as safetensors, atomically, so that the caller can free it."""
-    return write_tensors(path, gradient)
-
-
 def _header(file: Path) -> tuple[dict, int]:
     """The table of a safetensors file, name -> dtype, shape and data_offsets, and the byte at which
     its data begins. Raises GradientError.
@@ -123,16 +118,16 @@ def gradients_to_file(
                 found = forget_gradient(clip, pairs, **common)
             else:
                 found = retain_gradient(clip, pairs, seed=seed, **common)
-            files[name] = save_gradient(Path(spare) / f"{name}.safetensors", found)
+            files[name] = write_tensors(Path(spare) / f"{name}.safetensors", found)
             del found
         parts = [read_gradient(files[name]) for name in sets]
-        files["retain"] = save_gradient(Path(spare) / "retain.safetensors", mean_of(parts, sizes))
+        files["retain"] = write_tensors(Path(spare) / "retain.safetensors", mean_of(parts, sizes))
         del parts
         return join_safetensors(files, out)
 
 
 def read_gradient(file: str | Path, part: str = "") -> Directions:
-    """A gradient out of a file that `save_gradient` or `gradients_to_file` wrote.
+    """A gradient out of a file that `write_tensors` or `gradients_to_file` wrote.
 
     part: "forget", "retain", "retain0", ...; "" where the file holds one gradient. Raises
     GradientError for a part that is not there.

@@ -12,14 +12,11 @@ from collections.abc import Callable
 import pandas as pd
 import torch
 
-from slugkit.base import SearchFailedError, require_choice
+from slugkit.base import SearchFailedError
 from slugkit.data import Source
 from slugkit.evaluation.clip_judge import ClipJudge
 from slugkit.evaluation.diffusion import PipelineMeasure, told_by
-from slugkit.evaluation.statistics import above_chance
-from slugkit.method.criterion import Criterion
-from slugkit.method.directions import retain_aware_directions
-from slugkit.method.layers import weight_of
+from slugkit.method.search import Criterion
 from slugkit.models import Clip
 from slugkit.models.activations import watched
 from slugkit.models.classifier import Classifier
@@ -28,7 +25,7 @@ from slugkit.models.reachability import unused_layers
 from slugkit.models.weight_map import require_tower
 from slugkit.tasks import answer_set_of
 from slugkit.tasks.prompts import some_others
-from slugkit.unlearning.concept import DAMPING, METHODS, search_within
+from slugkit.unlearning.concept import require_above_chance, search_within
 from slugkit.unlearning.result import Directions
 
 UA = 0.95
@@ -86,22 +83,6 @@ def read_by_encoder(
     return {layer: found.matrix.cpu() for layer, found in seen.items()}
 
 
-def directions_on_pipeline(
-    method: str,
-    g_forget: Directions,
-    part,
-    captions: list[str],
-    layers: list[str],
-    damping: float = DAMPING,
-) -> Directions:
-    """What the method steps along on each layer: SLUG the forget gradient, SLUG-R the same through
-    what the pipeline's text encoder reads of the retain captions. part: as of `read_by_encoder`.
-    """
-    if require_choice(method, METHODS, "The method") == "SLUG":
-        return {layer: weight_of(g_forget, layer) for layer in layers}
-    return retain_aware_directions(g_forget, read_by_encoder(part, captions, layers), damping)
-
-
 def require_drawn(
     pipe,
     judge: Classifier | ClipJudge,
@@ -121,20 +102,14 @@ def require_drawn(
     told = told_by(pipe, judge, mine, steps, guidance)
     seen, name, count = int(told[f"right_{own}"].sum()), mine[own].iloc[0], len(told)
     by = type(pipe).__name__
-    found = (
-        f"Before any edit the judge finds {name!r} in {seen} of {count} pictures that {by} draws"
-    )
     if 1 - seen / count >= ua:
         raise SearchFailedError(
-            f"{found} of it; more than {100 * (1 - ua):g} % were expected, or there is nothing to "
+            f"Before any edit the judge finds {name!r} in {seen} of {count} pictures that {by} "
+            f"draws of it; more than {100 * (1 - ua):g} % were expected, or there is nothing to "
             f"forget. {CHOOSE}"
         )
     classes = len(judge.styles if own == "style" else judge.subjects)
-    if not above_chance(seen, count, classes):
-        raise SearchFailedError(
-            f"{found} of it, which is no more than chance among the {classes} that it tells apart; "
-            f"more was expected, or forgetting could not be told from guessing. {CHOOSE}"
-        )
+    require_above_chance(name, seen, count, classes, "the judge", CHOOSE)
     others = table[table["group"] != "target"].drop_duplicates(own).head(OTHERS_ASKED)
     if seen < count or others.empty:
         return

@@ -9,18 +9,17 @@ step a concept, added (`own_steps`). Every way gives its patches and all its pro
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 
 import pandas as pd
 
-from slugkit import patch
 from slugkit.base import SearchFailedError, SettingError, progress
 from slugkit.data import Pairs, Source
 from slugkit.evaluation.clip import Scorer, zero_shot_task
-from slugkit.method.criterion import Criterion
 from slugkit.method.directions import retain_aware_directions
 from slugkit.method.layers import candidates, layer_table
+from slugkit.method.search import Criterion
 from slugkit.models import Clip
 from slugkit.patch import Patch
 from slugkit.unlearning.concept import require_known, score_layers, search_along
@@ -71,47 +70,43 @@ def slug_patches(
     forget: dict[str, Pairs],
     side: RetainSide,
     *,
-    in_turn: bool = False,
     which: str = "front",
     batch_size: int = 128,
+    **limits,
+) -> Found:
+    """What SLUG finds for each concept (-> forget set): the winner among the layers of the text
+    tower's front, or "all" candidates; no patch of a concept that no layer forgets.
+
+    limits: criterion and max_trials.
+    """
+    patches, frames, measures = [], [], {}
+    for concept in progress(list(forget), "SLUG for each concept"):
+        g_f = forget_gradient(clip, forget[concept], batch_size, text_layers(clip))
+        table = score_layers(clip, g_f, side.gradient, layers=text_layers(clip))
+        front = front_layers(table, "text", which)
+        for layer in front:
+            if layer not in measures:
+                measures[layer] = CachedMeasure(scorer, layer)
+        mine = {layer: measures[layer].about([concept]) for layer in front}
+        frames.append(_probes(clip, scorer, g_f, front, mine.get, concept, **limits))
+        with suppress(SearchFailedError):
+            patches.append(_winning(clip, g_f, frames[-1], "SLUG"))
+    return patches, pd.concat(frames, ignore_index=True)
+
+
+def _probes(
+    clip: Clip,
+    scorer: Scorer,
+    directions: Directions,
+    layers: list[str],
+    measure_of: Callable[[str], CachedMeasure],
+    concept: str,
     criterion: Criterion | None = None,
     max_trials: int = TRIALS,
-) -> Found:
-    """What SLUG finds for each concept: the winner among the layers of the text tower's front.
-
-    Args:
-        scorer: of a search task about the concepts.
-        forget: concept -> its forget set.
-        side: of a retain set that shows none of them.
-        in_turn: False takes each concept alone, from the unedited weights; True one after the
-            other, with a fresh forget gradient, front and search at the weights that the steps
-            before it left.
-        which: "front", or "all" candidates.
-
-    Returns:
-        Patches of the unedited model; none of a concept that no layer forgets, nor, in turn, of one
-        that is forgotten already (later steps may bring it back).
-    """
-    criterion, names = criterion or scorer.criterion(), list(forget)
-    patches, frames, measures = [], [], {}
-    for number, concept in enumerate(progress(names, "SLUG for each concept")):
-        gone = names[: number + 1] if in_turn else [concept]
-        with patch.all_applied(patches if in_turn else [], clip.model):
-            if in_turn and criterion.forgotten(scorer.forget([concept], scorer.classes())):
-                continue
-            g_f = forget_gradient(clip, forget[concept], batch_size, text_layers(clip))
-            table = score_layers(clip, g_f, side.gradient, layers=text_layers(clip))
-            front = front_layers(table, "text", which)
-            for layer in front:
-                if in_turn or layer not in measures:
-                    measures[layer] = CachedMeasure(scorer, layer)
-            mine = {layer: measures[layer].about([concept], gone) for layer in front}
-            how = mine.get, criterion, 0.0, max_trials
-            probes = search_along(clip, g_f, front, *how).assign(concept=concept)
-        frames.append(probes)
-        with suppress(SearchFailedError):
-            patches.append(_winning(clip, g_f, probes, "SLUG"))
-    return patches, pd.concat(frames, ignore_index=True)
+) -> pd.DataFrame:
+    """`search_along` these layers, with the column `concept`."""
+    how = measure_of, criterion or scorer.criterion(), 0.0, max_trials
+    return search_along(clip, directions, layers, *how).assign(concept=concept)
 
 
 def _winning(clip: Clip, directions: Directions, probes: pd.DataFrame, method: str) -> Patch:
@@ -129,42 +124,33 @@ def joint_step(
     concepts: list[str],
     directions: Directions,
     layers: list[str],
-    criterion: Criterion | None = None,
-    max_trials: int = TRIALS,
+    **limits,
 ) -> Found:
-    """One step for all: the winner among the layers, on each of which the search has forgotten when
-    the criterion holds for every concept in every wording.
+    """One step for all along the directions of the joint gradient, on the layer that wins; on each
+    the search has forgotten when the criterion holds for every concept in every wording.
 
-    directions: made of the joint gradient. Returns one patch. Raises SearchFailedError where no
-    layer forgets all.
+    limits: criterion and max_trials. Raises SearchFailedError where no layer forgets all.
     """
-    how = criterion or scorer.criterion(), 0.0, max_trials
-    probes = search_along(
-        clip, directions, layers, lambda layer: CachedMeasure(scorer, layer, concepts), *how
-    ).assign(concept=", ".join(concepts))
+
+    def measure_of(layer: str) -> CachedMeasure:
+        return CachedMeasure(scorer, layer, concepts)
+
+    about = ", ".join(concepts)
+    probes = _probes(clip, scorer, directions, layers, measure_of, about, **limits)
     return [_winning(clip, directions, probes, "SLUG-R")], probes
 
 
 def own_steps(
-    clip: Clip,
-    scorer: Scorer,
-    layer: str,
-    directions: Directions,
-    criterion: Criterion | None = None,
-    max_trials: int = TRIALS,
+    clip: Clip, scorer: Scorer, layer: str, directions: Directions, max_trials: int = TRIALS
 ) -> Found:
-    """One patch a concept, all on one layer, each step searched as if the others were not there.
-
-    directions: concept -> tensor. Raises SearchFailedError, naming the concept, where no step on
-    the layer forgets one.
+    """One patch a concept (-> direction), all on one layer, each step searched as if the others
+    were not there. Raises SearchFailedError, naming the concept, where no step forgets one.
     """
     measure, patches, frames = CachedMeasure(scorer, layer), [], []
     for concept, direction in progress(list(directions.items()), "one step a concept"):
-        mine = {layer: measure.about([concept])}
-        how = mine.get, criterion or scorer.criterion(), 0.0, max_trials
-        probes = search_along(clip, {layer: direction}, [layer], *how)
-        frames.append(probes.assign(concept=concept))
-        patches.append(_winning(clip, {layer: direction}, frames[-1], "SLUG-R"))
+        mine, along = {layer: measure.about([concept])}.get, {layer: direction}
+        frames.append(_probes(clip, scorer, along, [layer], mine, concept, max_trials=max_trials))
+        patches.append(_winning(clip, along, frames[-1], "SLUG-R"))
     return patches, pd.concat(frames, ignore_index=True)
 
 
@@ -173,32 +159,20 @@ def retain_aware_edits(
     source: Source,
     names: list[str],
     damping: float,
-    forget_size: int = 120,
-    retain_size: int = 2560,
     batch_size: int = 128,
     seed: int = 0,
 ) -> dict[str, list[Patch]]:
-    """SLUG-R for several concepts on one layer of the text tower, in two ways.
+    """SLUG-R for several concepts on one layer of the text tower: "SLUG-R, added" -> one patch a
+    concept; "SLUG-R, one joint step" -> one patch.
 
     The joint step is searched on every matrix of the blocks; on the layer that wins, each concept's
-    own step is searched as if the others were not there.
-
-    Args:
-        names: the concepts; no retain caption names one of them.
-        damping: of the direction.
-        forget_size, retain_size, batch_size, seed: as of `slugkit.unlearn`.
-
-    Returns:
-        "SLUG-R, added" -> one patch a concept; "SLUG-R, one joint step" -> one patch.
-
-    Raises:
-        SearchFailedError: no step on any layer forgets all of them.
+    own step. Raises SearchFailedError where no step on any layer forgets all of them.
     """
     layers = text_layers(clip, projection=False)
-    forget = {c: source.forget_set(c, forget_size, seed) for c in names}
+    forget = {c: source.forget_set(c, 120, seed) for c in names}
     own = {c: forget_gradient(clip, pairs, batch_size, layers) for c, pairs in forget.items()}
-    moments = RetainSide(clip, source, names, retain_size, batch_size, seed).moments(layers)
-    scorer = search_scorer(clip, source, names)
+    side = RetainSide(clip, source, names, batch_size=batch_size, seed=seed)
+    moments, scorer = side.moments(layers), search_scorer(clip, source, names)
     along = retain_aware_directions(joint_gradient(own.values()), moments, damping)
     joint, _ = joint_step(clip, scorer, names, along, layers)
     at = joint[0].layer

@@ -17,7 +17,6 @@ import torch
 import torch.nn.functional as F
 
 from slugkit.base import SearchFailedError, SettingError, wide
-from slugkit.evaluation.statistics import above_chance
 from slugkit.evaluation.vlm import answered, judged, kept
 from slugkit.method.gradients import mean_gradient
 from slugkit.method.layers import candidates, kind_of, layer_table, tower_of
@@ -28,7 +27,7 @@ from slugkit.models.reachability import unused_layers
 from slugkit.models.vlm import Vlm, hidden_states
 from slugkit.models.weight_map import locate, require_tower
 from slugkit.tasks.questions import Asked
-from slugkit.unlearning.concept import search_within
+from slugkit.unlearning.concept import require_above_chance, search_within
 from slugkit.unlearning.result import Directions
 
 FORGOTTEN = 0.97
@@ -205,15 +204,11 @@ def need_named(vlm: Vlm, asked: Asked) -> None:
     than by chance among the names: there is nothing to forget. asked: see `search_on_vlm`.
     """
     target = asked.take((asked.table["group"] == "target").to_numpy())
-    n = len(target.table)
-    hits = int(Script(vlm, target).right().sum()) if n else 0
-    if not hits or asked.names and not above_chance(hits, n, len(asked.names)):
-        raise SearchFailedError(
-            f"{vlm.source} gives the right name on {hits or 'none'} of the {n} search pictures of "
-            f"the target before any edit, which is no more than chance among {len(asked.names)} "
-            "names, so there is nothing to forget. Take a model that knows the target, or a "
-            "concept that it knows."
-        )
+    hits = int(Script(vlm, target).right().sum()) if len(target.table) else 0
+    if not hits or asked.names:
+        name = target.table["key"].iloc[0] if len(target.table) else "the target"
+        found = hits, len(target.table), len(asked.names)
+        require_above_chance(name, *found, f"{vlm.source}, asked for the name,")
 
 
 def search_on_vlm(

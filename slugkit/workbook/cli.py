@@ -227,18 +227,13 @@ def sweep_command(
         new_path(path, model, pipeline, vlm, ours=True)
     from slugkit.experiments.sweep import measures_of, summarise, sweep
 
-    if family == "vlm":
-        from slugkit.experiments.family_sweeps import vlm_measures, vlm_sweep
-
-        measures_of = vlm_measures
-        table = vlm_sweep(concepts=concepts or None, out=out, clip=model, vlm=vlm)
-    elif family == "diffusion":
-        from slugkit.experiments.family_sweeps import diffusion_sweep, pipeline_measures
-
-        measures_of = pipeline_measures
-        table = diffusion_sweep(concepts=concepts or None, out=out, clip=model, pipeline=pipeline)
-    else:
+    if family == "clip":
         table = sweep(concepts=concepts or None, out=out, model=model)
+    else:
+        from slugkit.experiments.family_sweeps import MEASURES, family_sweep
+
+        measures_of, other = MEASURES[family], vlm if family == "vlm" else pipeline
+        table = family_sweep(family, concepts or None, out, other, model)
     found = summarise(table, measures_of)
     typer.echo(found[found["kind"] == "all"].drop(columns="kind").round(1).to_string(index=False))
 

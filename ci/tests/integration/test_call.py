@@ -12,7 +12,7 @@ from repository import REPOSITORY
 import slugkit as sk
 from slugkit.base import SearchFailedError, SettingError
 from slugkit.data import open_data
-from slugkit.method.criterion import Criterion
+from slugkit.method.search import Criterion
 from slugkit.models import load_clip
 from slugkit.models.classifier import load_classifier
 from slugkit.models.diffusion import load_pipeline

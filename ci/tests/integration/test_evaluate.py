@@ -12,7 +12,7 @@ from plain_measure import PlainMeasure
 
 from slugkit import patch
 from slugkit.base import SearchFailedError, SettingError
-from slugkit.evaluation.clip import Scorer, accuracy_at_k, class_features, evaluate_clip, ranks
+from slugkit.evaluation.clip import Scorer, class_features, evaluate_clip, ranks
 from slugkit.evaluation.leftover import recognised_from_pictures
 from slugkit.evaluation.statistics import headline
 from slugkit.experiments.sweep import kept_rows, summarise, sweep, table_row
@@ -36,13 +36,10 @@ def gradient(clip, source):
     return forget_gradient(clip, source.forget_set("Mira Kestrel", 40, 0))
 
 
-def test_accuracy_at_k_by_hand():
+def test_ranks_by_hand():
     scores = torch.tensor([[0.9, 0.5, 0.1], [0.2, 0.3, 0.8], [0.4, 0.6, 0.5]])
     labels = torch.tensor([0, 1, 0])
     assert ranks(scores, labels).tolist() == [0, 1, 2]
-    assert accuracy_at_k(scores, labels, 1) == pytest.approx(1 / 3) and accuracy_at_k(
-        scores, labels, 2
-    ) == pytest.approx(2 / 3)
 
 
 def test_every_group_is_classified_among_its_own_domain(clip, exam):

@@ -11,17 +11,24 @@ import time
 
 import pytest
 import torch
+from picture_files import whole_files
 from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from slugkit.base import GradientError, MissingArtefactError, SettingError, UnreadableImagesError
+from slugkit.base import (
+    GradientError,
+    MissingArtefactError,
+    SettingError,
+    UnreadableImagesError,
+    write_tensors,
+)
 from slugkit.data import Pairs
-from slugkit.data.pictures import Pictures, whole_files
+from slugkit.data.pictures import Pictures
 from slugkit.method.layers import candidates, layer_table
 from slugkit.method.ranking import cosine, importance
 from slugkit.models import memory
-from slugkit.unlearning.gradient_files import join_safetensors, save_gradient
+from slugkit.unlearning.gradient_files import join_safetensors
 from slugkit.unlearning.gradients import Ahead, forget_gradient, gradient_of, retain_gradient
 from slugkit.unlearning.losses import batches, micro_batches
 from slugkit.unlearning.workers import gradients_by_workers
@@ -303,7 +310,7 @@ def test_joined_files_hold_every_tensor_under_its_prefix(tmp_path):
     second = {"a": torch.randn(2), "scalar": torch.tensor(1.5)}
     files = {"forget": tmp_path / "f.safetensors", "draw1": tmp_path / "d.safetensors"}
     for file, tensors in zip(files.values(), (first, second), strict=True):
-        save_gradient(file, tensors)
+        write_tensors(file, tensors)
     found = load_file(join_safetensors(files, tmp_path / "out" / "all.safetensors"))
     expected = {f"forget/{n}": g for n, g in first.items()} | {
         f"draw1/{n}": g for n, g in second.items()
@@ -312,7 +319,7 @@ def test_joined_files_hold_every_tensor_under_its_prefix(tmp_path):
 
 
 def test_a_broken_part_is_refused_and_nothing_is_written(tmp_path):
-    whole = save_gradient(tmp_path / "w.safetensors", {"a": torch.randn(50)})
+    whole = write_tensors(tmp_path / "w.safetensors", {"a": torch.randn(50)})
     short = tmp_path / "s.safetensors"
     short.write_bytes(whole.read_bytes()[:-40])
     text = tmp_path / "t.safetensors"

@@ -1,6 +1,7 @@
 """Every flow of pipelines, LLaVAs, judges and trainings on a GPU that is not there."""
 
 import dataclasses
+import types
 
 import numpy as np
 import pandas as pd
@@ -33,6 +34,7 @@ from slugkit.tasks.prompts import answer_set, join_answer_sets
 from slugkit.unlearning import pipeline as pipeline_search
 from slugkit.unlearning import vlm as vlm_measure
 from slugkit.unlearning.concept import METHODS
+from slugkit.unlearning.families import Job, OnPipeline
 from slugkit.unlearning.result import winning_patch
 
 
@@ -89,8 +91,10 @@ def test_pictures_are_drawn_judged_and_searched_on(clip, pipe, judge, found, tmp
     assert set(clip_judge(clip, table).name(images)["subject"]) <= set(table["subject"])
     layers, how = [TEXT], dict(max_trials=2, ua=0.5, steps=4)
     monkeypatch.setattr(search, "FIRST_RHO", 8.0)
+    pairs = types.SimpleNamespace(captions=["a car", WHO])
+    side, on = types.SimpleNamespace(pairs=pairs), OnPipeline(pipe, judge)
     moved = [
-        pipeline_search.directions_on_pipeline(method, found.g_forget, pipe, ["a car", WHO], layers)
+        on.directions(Job(clip, None, WHO, method, None, side, found.g_forget), layers)
         for method in METHODS
     ]
     assert all(on_gpu(way[TEXT]) for way in moved)

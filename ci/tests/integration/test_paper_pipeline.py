@@ -140,11 +140,11 @@ def test_neighbours_are_drawn_three_times_as_often_and_the_surplus_is_marked(rec
     }
     assert set(rest.loc[rest["domain"] == "objects", "prompt"]) >= {"a photo of a house"} and set(
         rest["subject"]
-    ) <= {*recipe.people.names, *recipe.objects.prompts}
+    ) <= {*recipe.people.classes, *recipe.objects.classes}
 
 
 def test_the_best_known_people_come_first_and_things_lie_over_the_whole_list(place, recipe):
-    names = list(reversed(recipe.people.names))
+    names = list(reversed(recipe.people.classes))
     (place / "celeba" / "frequent_celebs.txt").write_text("\n".join(names) + "\n")
     try:
         found = other_subjects(other_recipe(place, "listed.yaml"), NAME, 6)
@@ -155,7 +155,7 @@ def test_the_best_known_people_come_first_and_things_lie_over_the_whole_list(pla
         *near,
         *[n for n in names if n not in (NAME, *near) and len(n) >= 9][:3],
     ]
-    things = list(recipe.objects.prompts)
+    things = list(recipe.objects.classes)
     assert (
         found["objects"][0] == things[0]
         and found["objects"][-1] == things[-1]

@@ -138,18 +138,18 @@ def test_the_exam_of_a_recipe_holds_every_picture_once_and_who_is_in_one_exam_co
         and not exam.base[exam.shows(OSKAR)].any()
         and not exam.base[exam.shows(MIRA)].any()
     )
-    groups = exam.groups([MIRA])
+    groups = exam.rest([MIRA])
     assert set(table["concept"].iloc[groups["neighbours"][1]]) == {
         SELIN,
         "Kofi Okoye",
     } and OSKAR not in set(table["concept"].iloc[groups["people"][1]])
-    every = exam.groups(THREE)
+    every = exam.rest(THREE)
     assert set(every) == {"neighbours", "people", "objects"} and not set(
         table["concept"].iloc[every["people"][1]]
     ) & set(THREE)
-    assert "neighbours" not in zero_shot_task(
-        recipe(place, neighbours=None), THREE, "search"
-    ).groups(THREE)
+    assert "neighbours" not in zero_shot_task(recipe(place, neighbours=None), THREE, "search").rest(
+        THREE
+    )
 
 
 def test_the_scores_on_a_recipe_are_those_of_the_answers_in_every_wording(place, clip):
@@ -175,7 +175,7 @@ def test_a_plain_folder_is_examined_among_its_classes_and_needs_others_to_lose(o
     assert (
         exam.pairs.table["concept"].tolist() == ["cup", "hut", "jar"]
         and exam.base.all()
-        and set(exam.groups(["cup", "jar"])) == {"neighbours", "classes"}
+        and set(exam.rest(["cup", "jar"])) == {"neighbours", "classes"}
     )
     asked = {w: said["cup"] for w, said in exam.prompts["classes"].items()}
     assert all(texts == [w.replace("{}", "cup")] for w, texts in asked.items()) and len(asked) > 2
@@ -196,8 +196,8 @@ def test_styles_are_asked_for_in_wordings_that_name_none_of_those_forgotten(tmp_
     assert asked and not any(f"in {c} style" in asked for c in ends)
     said = [text for classes in exam.prompts["objects"].values() for text in classes["Cats"]]
     assert len(said) == len(asked) and not any(spoken(c) in text for c in ends for text in said)
-    assert set(exam.groups(ends)) == {"styles", "objects"}
-    shown = exam.pairs.table["style"].iloc[exam.groups(ends)["objects"][1]]
+    assert set(exam.rest(ends)) == {"styles", "objects"}
+    shown = exam.pairs.table["style"].iloc[exam.rest(ends)["objects"][1]]
     assert len(shown) and not shown.isin(ends).any()
 
 

@@ -108,7 +108,7 @@ def test_the_exam_holds_every_picture_once_and_additional_ones_count_for_their_c
         and exam.base[~mine & ~exam.shows("Mira Kestrel") & ~exam.shows("Kofi Okoye")].all()
     )
     names = exam.pairs.table["concept"].to_numpy()
-    some = exam.groups(["Mira Kestrel"])
+    some = exam.rest(["Mira Kestrel"])
     assert "Mira Kestrel" not in set(names[some["people"][1]]) and "Selin Drover" in set(
         names[some["people"][1]]
     )
@@ -116,11 +116,11 @@ def test_the_exam_holds_every_picture_once_and_additional_ones_count_for_their_c
     assert exam.base[some["neighbours"][1]].all() and exam.base[some["people"][1]].all()
     per_person = [np.sum(names[some["people"][1]] == c) for c in ("Selin Drover", "Nell Sorrel")]
     assert per_person[0] == per_person[1]
-    every = exam.groups(TWINS)
+    every = exam.rest(TWINS)
     assert (
         not set(names[every["people"][1]]) & set(TWINS)
         and not set(names[every["neighbours"][1]]) & set(TWINS)
-        and "neighbours" not in exam.groups([])
+        and "neighbours" not in exam.rest([])
     )
     texts = [
         t for said in exam.prompts["styles"].values() for style in said.values() for t in style
@@ -133,7 +133,7 @@ def test_the_exam_holds_every_picture_once_and_additional_ones_count_for_their_c
 
 def test_a_style_a_thing_and_a_person_go_together(clip, source):
     several = Scorer(clip, zero_shot_task(source, ["neon", "car", "Mira Kestrel"], "search"))
-    groups, table = several.exam.groups(["neon", "car", "Mira Kestrel"]), several.exam.pairs.table
+    groups, table = several.exam.rest(["neon", "car", "Mira Kestrel"]), several.exam.pairs.table
     for _, rows in groups.values():
         assert (
             not (table["style"].iloc[rows] == "neon").any()
@@ -265,43 +265,6 @@ def test_slug_for_each_is_the_winner_of_its_own_front(clip, scorer, forget, side
     assert patches == [], "a concept that no layer forgets has no patch"
 
 
-def test_one_after_the_other_each_starts_at_the_weights_as_they_are(
-    clip, scorer, forget, side, alone
-):
-    first, second = TWINS[:2]
-    twice = {first: forget[first], second: forget[second]}
-    both, probes = slug_patches(clip, scorer, twice, side, in_turn=True, max_trials=6)
-    assert [p.concept for p in both] == [first, second]
-    assert torch.equal(both[0].direction, alone[0][0].direction) and both[0].lam == alone[0][0].lam
-    layer = both[1].layer
-    g_f = forget_gradient(clip, forget[second], weights=[layer])[layer]
-    with patch.applied(both[0], clip.model):
-        fresh = forget_gradient(clip, forget[second], weights=[layer])[layer]
-    assert torch.equal(both[1].direction, fresh)
-    assert not torch.allclose(fresh, g_f, atol=1e-3 * g_f.abs().max().item())
-    with patch.all_applied(both, clip.model):
-        assert scorer.forget([second], scorer.classes())["fa5"] == 0
-    assert set(probes["concept"]) == {first, second}
-
-
-def test_a_concept_that_is_forgotten_when_its_turn_comes_gets_no_patch(
-    clip, scorer, forget, side, alone, monkeypatch
-):
-    gone = Scorer.forget
-
-    def forgotten(self, concepts, t, v=None):
-        return (
-            dict.fromkeys(("fa1", "fa5"), 0.0)
-            if concepts == TWINS[1:2]
-            else gone(self, concepts, t, v)
-        )
-
-    monkeypatch.setattr(Scorer, "forget", forgotten)
-    twice = {c: forget[c] for c in TWINS[:2]}
-    patches, probes = slug_patches(clip, scorer, twice, side, in_turn=True, max_trials=6)
-    assert [p.concept for p in patches] == TWINS[:1] and set(probes["concept"]) == set(TWINS[:1])
-
-
 def test_own_steps_are_patches_that_add_up_in_any_order(clip, scorer, aware):
     alone, probes = own_steps(clip, scorer, LAYER, aware)
     assert [p.concept for p in alone] == TWINS and set(probes["layer"]) == {LAYER}
@@ -328,7 +291,7 @@ def test_one_step_for_all_forgets_all_and_a_stricter_criterion_goes_further(
     clip, scorer, gradients, side
 ):
     way = retain_aware_directions(joint_gradient(gradients.values()), side.moments([LAYER]), 0.01)
-    [first], _ = joint_step(clip, scorer, TWINS, way, [LAYER], Criterion("fa1"))
+    [first], _ = joint_step(clip, scorer, TWINS, way, [LAYER], criterion=Criterion("fa1"))
     [second], probes = joint_step(clip, scorer, TWINS, way, [LAYER])
     assert second.lam > first.lam and scorer.criterion() == Criterion("fa5")
     with patch.applied(second, clip.model):

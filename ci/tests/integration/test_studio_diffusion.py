@@ -5,6 +5,7 @@ slugkit is not there.
 import json
 import subprocess
 import sys
+import types
 
 import numpy as np
 import pytest
@@ -24,13 +25,9 @@ from slugkit.models.reachability import reading, unused_layers
 from slugkit.models.weight_map import differences
 from slugkit.tasks.prompts import answer_set
 from slugkit.unlearning.concept import METHODS
+from slugkit.unlearning.families import Job, OnPipeline
 from slugkit.unlearning.gradients import forget_gradient
-from slugkit.unlearning.pipeline import (
-    directions_on_pipeline,
-    pictures_drawn,
-    read_by_encoder,
-    search_on_pipeline,
-)
+from slugkit.unlearning.pipeline import pictures_drawn, read_by_encoder, search_on_pipeline
 
 LAYER = "transformer.resblocks.0.attn.out_proj.weight"
 PROMPTS, SEEDS = (
@@ -139,13 +136,14 @@ def test_slug_steps_along_the_gradient_and_slug_r_hardly_moves_what_the_retain_p
     to_the_end = read_moments(clip, pairs, [LAYER])[LAYER]
     assert not torch.allclose(moment, to_the_end, rtol=0.05), "padding is read, too"
     g_forget = forget_gradient(clip, source.forget_set("neon", 16, 0))
-    given = (g_forget, pipe, pairs.captions, [LAYER])
-    plain, aware = (directions_on_pipeline(method, *given)[LAYER] for method in METHODS)
+    side, on = types.SimpleNamespace(pairs=pairs), OnPipeline(pipe, None)
+    plain, aware = (
+        on.directions(Job(clip, source, "neon", method, None, side, g_forget), [LAYER])[LAYER]
+        for method in METHODS
+    )
     assert torch.equal(plain, g_forget[LAYER]) and aware.norm() == pytest.approx(plain.norm())
     felt = [float(((d.double() @ moment) * d.double()).sum().sqrt()) for d in (plain, aware)]
     assert felt[1] < 0.5 * felt[0]
-    with pytest.raises(SettingError, match="The method 'off span' is unknown"):
-        directions_on_pipeline("off span", *given)
 
 
 def test_an_edited_pipeline_draws_the_same_where_slugkit_was_never_imported(

@@ -118,7 +118,7 @@ def test_the_means_are_over_concepts_in_pairs_and_name_the_worst():
                 }
                 | row
             )
-    found = summarise(pd.DataFrame(made), room.vlm_measures)
+    found = summarise(pd.DataFrame(made), room.MEASURES["vlm"])
     found = found[found["kind"] == "all"].set_index(["method", "measure"])
     line = found.loc["SLUG-R", "neighbours change"]
     assert line["mean"] == pytest.approx(-2) and (line["worst"], line["of"]) == (
@@ -129,7 +129,7 @@ def test_the_means_are_over_concepts_in_pairs_and_name_the_worst():
     assert found.loc[("SLUG-R", "right name after"), "of"] == "E"
     both = found.loc["SLUG-R minus SLUG", "strangers not named change"]
     assert both["mean"] == pytest.approx(18) and both["of"] == "E"
-    few = summarise(pd.DataFrame(made[:8]), room.vlm_measures)
+    few = summarise(pd.DataFrame(made[:8]), room.MEASURES["vlm"])
     assert few["n"].max() == 4 and np.isnan(few["low"]).all()
 
 

@@ -8,11 +8,12 @@ import threading
 import numpy as np
 import pytest
 import torch
+from picture_files import whole_files
 from PIL import Image
 
 from slugkit.base import UnreadableImagesError, each
 from slugkit.data import pictures
-from slugkit.data.pictures import Pictures, whole_files
+from slugkit.data.pictures import Pictures
 from slugkit.models import clip as clip_module
 from slugkit.models.precision import PRECISIONS, multiplying
 from slugkit.unlearning.gradients import forget_gradient

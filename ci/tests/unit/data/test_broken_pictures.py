@@ -23,8 +23,8 @@ from picture_files import (
 
 from slugkit.base import EmptySetError, UnreadableImagesError
 from slugkit.data import checks, looked, open_data
-from slugkit.data.celeba import IMAGES
 from slugkit.data.opening import check_bounds
+from slugkit.data.published import IMAGES
 from slugkit.models.vlm import opened
 from slugkit.studio.train.pictures import folder_pictures
 

@@ -6,11 +6,12 @@ import time
 import numpy as np
 import pandas as pd
 import pytest
+from picture_files import whole_files
 from PIL import Image
 
 from slugkit.data import Pairs, check_sets
 from slugkit.data.checks import Fingerprints, fingerprints, near_rows
-from slugkit.data.pictures import Pictures, whole_files
+from slugkit.data.pictures import Pictures
 
 
 def scene(seed, size=64):

@@ -12,8 +12,7 @@ from paper_folders import FACES, THINGS, make_celeba, make_imagenet, make_paper_
 
 from slugkit.base import EmptySetError, MissingArtefactError, SettingError, UnknownConceptError
 from slugkit.data import open_data
-from slugkit.data.celeba import read_celeba
-from slugkit.data.imagenet import class_names, read_imagenet
+from slugkit.data.published import class_names, read_celeba, read_imagenet
 from slugkit.data.recipe import read_recipe, thirds
 
 
@@ -39,7 +38,7 @@ def test_faces_get_their_names_and_stay_on_disk(place):
         len(faces.pairs) == sum(FACES.values())
         and faces.pairs.table["concept"].value_counts().to_dict() == FACES
     )
-    assert faces.names == sorted([*FACES, "Zed Nopicture"]) and faces.pairs.images[3].shape == (
+    assert faces.classes == sorted([*FACES, "Zed Nopicture"]) and faces.pairs.images[3].shape == (
         16,
         16,
         3,
@@ -104,10 +103,10 @@ def test_a_list_that_cannot_be_read_and_an_empty_folder_say_so(tmp_path):
 
 def test_a_subset_goes_by_its_own_class_names_and_the_seven_templates(place):
     things = read_imagenet(place / "imagenet", 16)
-    assert list(things.prompts) == list(THINGS.values()) and len(things.pairs) == 120
+    assert list(things.classes) == list(THINGS.values()) and len(things.pairs) == 120
     assert (
-        things.prompts["tench"] == [t("tench") for t in open_clip.SIMPLE_IMAGENET_TEMPLATES]
-        and len(things.prompts["tench"]) == 7
+        things.classes["tench"] == [t("tench") for t in open_clip.SIMPLE_IMAGENET_TEMPLATES]
+        and len(things.classes["tench"]) == 7
     )
     assert things.pairs.table.groupby("wnid")["concept"].first().to_dict() == THINGS
 

@@ -12,11 +12,10 @@ from slugkit import studio
 from slugkit.base import SettingError, UnknownConceptError
 from slugkit.evaluation.diffusion import PipelineMeasure, judged, measures, ua_ira_cra
 from slugkit.experiments import family_sweeps, sweep
-from slugkit.experiments.family_sweeps import concepts_drawn, pipeline_measures
+from slugkit.experiments.family_sweeps import MEASURES, concepts_drawn
 from slugkit.experiments.sweep import summarise
-from slugkit.method.criterion import Criterion
 from slugkit.method.edit import EditableLayer
-from slugkit.method.search import probe_steps
+from slugkit.method.search import Criterion, probe_steps
 from slugkit.tasks.prompts import (
     NEAR_TIMES,
     answer_set,
@@ -276,7 +275,9 @@ def drawn_rows(monkeypatch):
         "forget_gradient": lambda *a, **how: {},
         "score_layers": lambda *a, **k: table.copy(),
         "deepest_first": lambda table, part: list(NAMES),
-        "directions_on_pipeline": lambda m, g, part, said, names, d: dict.fromkeys(names, ways[m]),
+        "retain_aware_directions": lambda g, read, damping: dict.fromkeys(read, ways["SLUG-R"]),
+        "read_by_encoder": lambda part, captions, layers: dict.fromkeys(layers),
+        "weight_of": lambda gradient, layer: ways["SLUG"],
         "search_on_pipeline": searched,
         "answer_set_of": lambda source, concept, split, *a: split,
         "search_set": lambda source, concept, layers: "search",
@@ -321,7 +322,7 @@ def test_the_means_are_over_concepts_in_pairs_and_the_worst_of_ua_is_the_lowest(
             row |= {"method": method, "ua_after": 1 - k / 100, "artifacts_after": loss}
             row |= {f"{m}_before": 0.9 for m in ("ira", "cra", "near")}
             rows.append(row | {f"{m}_after": 0.9 - loss for m in ("ira", "cra", "near")})
-    found = summarise(pd.DataFrame(rows), pipeline_measures)
+    found = summarise(pd.DataFrame(rows), MEASURES["diffusion"])
     found = found[found["kind"] == "all"].set_index(["method", "measure"])
     ua, ira = found.loc["SLUG", "UA"], found.loc["SLUG", "IRA change"]
     assert (ua["worst"], ua["of"], ira["mean"]) == (pytest.approx(96), "E", pytest.approx(-10))
@@ -338,7 +339,7 @@ def test_the_means_are_over_concepts_in_pairs_and_the_worst_of_ua_is_the_lowest(
     )
     assert found["low"].notna().all()
     rows[0]["ua_after"] = rows[0]["ira_after"] = np.nan  # no layer forgot the first
-    found = summarise(pd.DataFrame(rows), pipeline_measures).set_index(
+    found = summarise(pd.DataFrame(rows), MEASURES["diffusion"]).set_index(
         ["kind", "method", "measure"]
     )["n"]
     counts = [found["all", m, "UA"] for m in ("SLUG", "SLUG-R", "SLUG-R minus SLUG")]

@@ -7,7 +7,7 @@ import torch
 
 from slugkit import patch
 from slugkit.data import open_data
-from slugkit.evaluation.oracle import log_answers, mean_kl, oracle_distances
+from slugkit.evaluation.leftover import log_answers, mean_kl, oracle_distances
 from slugkit.method.edit import EditableLayer
 from slugkit.models import load_clip
 from slugkit.unlearning.concept import load_oracle

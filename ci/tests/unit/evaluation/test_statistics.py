@@ -25,13 +25,13 @@ def test_wilson_known_values(k, n, low, high):
     assert wilson(k, n) == pytest.approx((low, high), abs=5e-5)
 
 
-@given(st.integers(1, 5000), st.floats(0, 1), st.sampled_from([0.8, 0.95, 0.99]))
+@given(st.integers(1, 5000), st.floats(0, 1))
 @settings(max_examples=60, deadline=None)
-def test_wilson_agrees_with_statsmodels(n, share, level):
+def test_wilson_agrees_with_statsmodels(n, share):
     proportion = pytest.importorskip("statsmodels.stats.proportion")
     k = round(share * n)
-    expected = proportion.proportion_confint(k, n, alpha=1 - level, method="wilson")
-    assert wilson(k, n, level) == pytest.approx(expected, abs=1e-9)
+    expected = proportion.proportion_confint(k, n, method="wilson")
+    assert wilson(k, n) == pytest.approx(expected, abs=1e-9)
 
 
 def test_wilson_takes_arrays_and_holds_the_share():
@@ -55,9 +55,6 @@ def test_wilson_refuses_nonsense():
     for k, n in ((3, 2), (-1, 5), (0.5, 2), (math.nan, 5)):
         with pytest.raises(SettingError):
             wilson(k, n)
-    for level in (0.0, 1.0, 95, math.nan):
-        with pytest.raises(SettingError):
-            wilson(1, 2, level)
 
 
 def test_bootstrap_comes_near_the_normal_interval_of_a_large_sample():
@@ -70,20 +67,18 @@ def test_bootstrap_comes_near_the_normal_interval_of_a_large_sample():
 
 def test_bootstrap_of_two_values_is_exact():
     # the means of two draws from {0, 1} are 0, 0.5 and 1 with 1/4, 1/2, 1/4
-    assert bootstrap_mean([0.0, 1.0], level=0.95) == (0.0, 1.0)
-    assert bootstrap_mean([0.0, 1.0], level=0.4) == (0.5, 0.5)
+    assert bootstrap_mean([0.0, 1.0]) == (0.0, 1.0)
 
 
-def test_bootstrap_repeats_with_its_seed_and_takes_columns():
+def test_bootstrap_repeats_and_takes_columns():
     table = np.random.default_rng(2).random((12, 3))
-    low, high = bootstrap_mean(table, seed=5)
+    low, high = bootstrap_mean(table)
     assert (
         low.shape == high.shape == (3,)
         and (low < table.mean(0)).all()
         and (table.mean(0) < high).all()
     )
-    assert bootstrap_mean(table[:, 1], seed=5) == pytest.approx((low[1], high[1]), abs=1e-12)
-    assert bootstrap_mean(table[:, 1], seed=6) != bootstrap_mean(table[:, 1], seed=5)
+    assert bootstrap_mean(table[:, 1]) == pytest.approx((low[1], high[1]), abs=1e-12)
     assert bootstrap_mean([0.25] * 8) == pytest.approx((0.25, 0.25), abs=1e-15)
 
 
@@ -100,7 +95,3 @@ def test_bootstrap_refuses_nonsense():
             bootstrap_mean(values)
     with pytest.raises(ShapeError):
         bootstrap_mean(np.zeros((2, 2, 2)))
-    with pytest.raises(SettingError):
-        bootstrap_mean([0.1, 0.2], level=2)
-    with pytest.raises(SettingError):
-        bootstrap_mean([0.1, 0.2], n_boot=0)

@@ -4,6 +4,7 @@ weights made it.
 
 import sys
 import types
+from functools import partial
 
 import pandas as pd
 import pytest
@@ -112,8 +113,8 @@ def families(monkeypatch):
 def test_every_family_keeps_what_the_same_call_made(families, tmp_path, family):
     ran = {
         "clip": lambda **how: sweep.sweep(towers=("text",), **how),
-        "vlm": family_sweeps.vlm_sweep,
-        "diffusion": family_sweeps.diffusion_sweep,
+        "vlm": partial(family_sweeps.family_sweep, "vlm"),
+        "diffusion": partial(family_sweeps.family_sweep, "diffusion"),
     }[family]
     path = tmp_path / "table.csv"
     for settings, computed in (({}, 2), ({}, 0), ({"max_trials": 3}, 2), ({"max_trials": 3}, 0)):

@@ -167,7 +167,7 @@ LLAVA_FA = [0.6, 0.0, 0.0, 0.2, 0.0, 0.2, 0.0, 0.1, 0.1, 0.0]
 
 
 def test_printed_trace_of_the_stable_diffusion_run():
-    """slug-method.md section 3.3: |r| x 1e-4, printed to two decimals."""
+    """What the authors' code prints: |r| x 1e-4, to two decimals."""
     measure = Scripted(SD_FA5, fa1=[1.0] * 10)
     result = search.probe_steps(
         "x", layer_of(tiny_clip()), measure, FA5, lam_init=9.05e-4, stop_ratio=None
@@ -178,7 +178,7 @@ def test_printed_trace_of_the_stable_diffusion_run():
 
 
 def test_printed_trace_of_the_llava_run():
-    """slug-method.md section 3.6: rho in per cent, one doubling first."""
+    """What the authors' code prints: rho in per cent, one doubling first."""
     editable = layer_of(tiny_clip())
     result = search.probe_steps("x", editable, Scripted(LLAVA_FA), FA5, stop_ratio=None)
     assert [100 * probe.rho for probe in result.probes] == pytest.approx(LLAVA_RHO, abs=0.06)

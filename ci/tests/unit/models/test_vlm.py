@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 import torch
 from narrow_clip import a_clip
+from picture_files import whole_files
 from random_models import VLMS, vlm_of
 
 from slugkit import studio
 from slugkit.base import ModelLoadError, UnreadableImagesError
 from slugkit.data import drawn
-from slugkit.data.pictures import Pictures, whole_files
+from slugkit.data.pictures import Pictures
 from slugkit.models import load_clip
 from slugkit.models.convert import vision_tower
 from slugkit.models.prefix_cache import Seen

@@ -11,7 +11,7 @@ from slugkit.base import EmptySetError, SearchFailedError, SettingError
 from slugkit.data import Pairs, PairsSource, open_data
 from slugkit.data.pictures import Pictures
 from slugkit.evaluation import vlm as evaluation
-from slugkit.evaluation import vlm_words
+from slugkit.evaluation import vlm as vlm_words
 from slugkit.evaluation.vlm import measures, outcome
 from slugkit.tasks import questions as paper
 from slugkit.tasks.questions import Asked, words_for
@@ -90,7 +90,7 @@ def test_the_name_is_asked_of_people_and_what_there_is_of_things(world_files):
     assert (
         (things["name"] == "").all()
         and set(things["key"]) == set(open_data("studio").world.objects)
-        and set(asked.names) == set(world_files.people.names)
+        and set(asked.names) == set(world_files.people.classes)
     )
     car = paper.questions_about(world_files, "car", "report", "paper", 5, 1).table
     assert (

@@ -9,8 +9,7 @@ from random_models import VLMS, vlm_of
 from tiny_questions import asked_about
 
 from slugkit.base import PatchError, SearchFailedError, SettingError
-from slugkit.evaluation.vlm import answered
-from slugkit.evaluation.vlm_words import own_words
+from slugkit.evaluation.vlm import answered, own_words
 from slugkit.models import load_clip
 from slugkit.models.activations import watched
 from slugkit.models.convert import vision_tower
@@ -185,7 +184,7 @@ def test_an_answer_in_other_words_is_heard_out(tiny_vlm, asked):
 def test_where_the_target_is_never_named_there_is_nothing_to_forget(clip, tiny_vlm, asked):
     other = asked.table.assign(wanted="this is Zeno Marsh.", key="Zeno Marsh", name="Zeno Marsh")
     for verbatim in (True, False):
-        with pytest.raises(SearchFailedError, match="right name on none of the 4 search pictures"):
+        with pytest.raises(SearchFailedError, match="right about 0 of the 4 search pictures"):
             measure.search_on_vlm(
                 clip,
                 tiny_vlm,
