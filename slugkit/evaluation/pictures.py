@@ -34,6 +34,13 @@ SAID = ["called", "called_style", "right_subject", "right_style", "artifact", "f
 """What is known of a picture once it is drawn."""
 
 
+def _shorter(table: pd.DataFrame, others: int) -> pd.DataFrame:
+    """An answer set with `some_others`, and all pictures of neighbours."""
+    kept = some_others(table, others).merge(table[KEYS].reset_index(), on=KEYS)["index"]
+    near = table.index[table["group"] == "neighbours"]
+    return table.loc[kept.union(near)].reset_index(drop=True)
+
+
 @dataclass
 class PictureExam(StagedExam):
     """Prompts and seeds about concepts that are forgotten one at a time, and the judge of what is
@@ -76,7 +83,8 @@ class PictureExam(StagedExam):
         Args:
             size: pictures of every other subject, 28 times as many of each concept, 1 or more.
             judge_model, tier: as of `judge_of` and `answer_set_of`.
-            others: other subjects, evenly over the domains, for a shorter exam; 0 takes all.
+            others: pictures that do not show the target, evenly over the domains, for a shorter
+                exam that keeps those of its neighbours; 0 takes all.
             more: sampling and model.
 
         Raises what `answer_set_of` and `judge_of` raise.
@@ -85,7 +93,7 @@ class PictureExam(StagedExam):
         tables = {c: answer_set_of(source, c, "report", 28 * size, size, tier) for c in concepts}
         if len(concepts) > 1 and len(set(domains.values())) == 1:
             tables = _shared(source, tables, "style" if "styles" in domains.values() else "subject")
-        tables = {concept: some_others(table, others) for concept, table in tables.items()}
+        tables = {concept: _shorter(table, others) for concept, table in tables.items()}
         judge = judge_of(source, clip, pd.concat(tables.values()), judge_model)
         shown = {concept: showcase_of(source, concept) for concept in concepts}
         return cls(domains, tables, shown, judge, clip, **more)

@@ -1,9 +1,9 @@
 """A vision-language model asked about pictures before and after an edit: three outcomes for a name,
 and a battery for what must stay.
 
-"Who is this?" is answered with the right name, with another name of the world, or with no name
-(design, section 7). The battery asks about clothes, hair, hat, object, style and number; such an
-answer is right if it holds the key phrase.
+"Who is this?" is answered with the right name, with another name of the world, or with no name.
+The battery asks about clothes, hair, hat, object, style and number; such an answer is right if it
+holds the key phrase.
 """
 
 from __future__ import annotations

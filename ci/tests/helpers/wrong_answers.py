@@ -119,7 +119,12 @@ def name_outcome(answer, name, names):
     return "another name" if any(other.lower() in said for other in names) else "no name"
 
 
-RETAIN_SIZES = {"size": [320, 2560], "classes": [60, 72], "neighbour_pairs": [20, 150]}
+RETAIN_SIZES = {
+    "size": [320, 2560],
+    "classes": [60, 72],
+    "neighbour_pairs": [20, 150],
+    "fewest_of_a_neighbour": [5, 40],
+}
 BATCH_SIZES = {"batch_size": [16, 128], "loss": [0.01, 0.05], "cosine": [0.4, 1.0]}
 
 RIGHT = {

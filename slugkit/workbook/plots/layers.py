@@ -232,7 +232,7 @@ def gradient_agreement(agreement: pd.DataFrame, what: str = ""):
         ax.plot(part["samples"], part["cosine"], label=f"{name}, measured", **style)
         ax.plot(part["samples"], part["predicted"], "--", color=colour, label=f"{name}, predicted")
         last = part.iloc[-1]
-        ends.append(f"{last['cosine']:.2f} ({name}, {int(last['samples'])} pairs)")
+        ends.append(f"{last['cosine']:.2f} ({name}, {last['samples']:.0f} pairs)")
     ax.axhline(0, color=look.GREY, linewidth=1)
     ax.set(xscale="log", xlabel="pairs n in each of the two draws")
     ax.xaxis.set_major_formatter("{x:g}")

@@ -55,9 +55,8 @@ def _sweep_words(parts: dict[str, pd.DataFrame], lam: float | None, ratio) -> tu
         title += f" the target goes from {percent(first['target'])} to {percent(there['target'])}"
     losses = 100 * (first - there).drop("target", errors="ignore")
     if len(losses):
-        title += "; no other group loses"
-        if losses.max() > 0:
-            title += f" more than {losses.max():.1f} points ({losses.idxmax()})"
+        worst = f"the largest loss elsewhere is {losses.max():.1f} points ({losses.idxmax()})"
+        title += f"; {worst if losses.max() > 0 else 'no other group loses'}"
     last = f"At the largest step, λ = {end:.3g}: {listing(shares(lines.loc[end]), 6)}."
     return title, f"Lines of accuracy against the step size. {title}. {last}"
 

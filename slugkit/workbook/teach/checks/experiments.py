@@ -83,14 +83,19 @@ def _form(rows, columns, key, whom):
     yield len(set(keys)) == len(keys) >= 2, seen, whom
 
 
-@experiment({"size": "number", "classes": "number", "neighbour_pairs": "number"}, "size")
+RETAIN_SIZES = ("size", "classes", "neighbour_pairs", "fewest_of_a_neighbour")
+
+
+@experiment(dict.fromkeys(RETAIN_SIZES, "number"), "size")
 def retain_size_table(rows):
-    """Checks the experiment of notebook 01: columns size, classes and neighbour_pairs."""
+    """Checks the experiment of notebook 01: a table of RETAIN_SIZES."""
     rows = sorted(rows, key=itemgetter("size"))
     first, last = rows[0], rows[-1]
     look = "count the rows whose concept is a neighbour, not their captions' letters."
     inside = all(0 <= row["neighbour_pairs"] <= row["size"] for row in rows)
     yield inside, "neighbour_pairs is not between 0 and size", look
+    fewest = all(0 <= row["fewest_of_a_neighbour"] <= row["neighbour_pairs"] for row in rows)
+    yield fewest, "fewest_of_a_neighbour is more than neighbour_pairs", "take the smallest count."
     few = all(1 <= row["classes"] <= row["size"] for row in rows)
     yield few, "classes is not between 1 and size", "count distinct concepts."
     look = "a larger draw of the same data shows at least as many; is size the retain set's?"
@@ -143,7 +148,8 @@ def two_criteria(rows):
     criterion: "fa1" or "fa5", both for every concept on one layer; kept: share of what must stay.
     """
     for row in rows:
-        yield row["rho"] > 0, "rho is out of range", "a step has a length above 0."
+        look = "it is a share of the weight's norm, above 0: 0.25, not 25."
+        yield 0 < row["rho"] < 10, "rho is out of range", look
         yield _share(row["kept"]), "kept is out of range", "a share is 0..1: not in percent?"
     for concept in dict.fromkeys(row["concept"] for row in rows):
         rho = [(row["criterion"], row["rho"]) for row in rows if row["concept"] == concept]
