@@ -37,8 +37,8 @@ SAID = ["called", "called_style", "right_subject", "right_style", "artifact", "f
 def _shorter(table: pd.DataFrame, others: int) -> pd.DataFrame:
     """An answer set with `some_others`, and all pictures of neighbours."""
     kept = some_others(table, others).merge(table[KEYS].reset_index(), on=KEYS)["index"]
-    near = table.index[table["group"] == "neighbours"]
-    return table.loc[kept.union(near)].reset_index(drop=True)
+    near = table["group"] == "neighbours"
+    return table[near | table.index.isin(kept)].reset_index(drop=True)
 
 
 @dataclass

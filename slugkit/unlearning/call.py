@@ -102,13 +102,7 @@ def unlearn(
         family = OnObjective(objective=objective, criterion=criterion or Criterion("fa1"), **limits)
     else:
         family = _family(clip, data, concept, on, limits)
-    same = ranked is not None and ranked.family == type(family).__name__
-    usable = same or ranked is not None and ranked.family == OnClip.__name__
-    if ranked is not None and (ranked.concept != concept or not usable):
-        raise SettingError(
-            f"The ranking that was handed over is of {ranked.concept!r} on {ranked.family}; one of"
-            f" {concept!r} on {type(family).__name__} was expected. Leave `ranked` out."
-        )
+    same = _same_family(ranked, concept, family)
     laps = Laps()
     with peak_memory() as peak:
         with laps("data"):
@@ -136,6 +130,21 @@ def unlearn(
     found |= {"which": family.which, "at_most": family.at_most, "family": type(family).__name__}
     found |= laps.costs(seen, table, peak)
     return Result(concept, method, layers, table, **found).choose(clip)
+
+
+def _same_family(ranked: Result | None, concept: str, family: Any) -> bool:
+    """Whether a ranking that was handed over is of this family. Raises SettingError where it is of
+    no use: of another concept, or of another family than this and the CLIP's.
+    """
+    mine = type(family).__name__
+    if ranked is None:
+        return False
+    if ranked.concept != concept or ranked.family not in (mine, OnClip.__name__):
+        raise SettingError(
+            f"The ranking that was handed over is of {ranked.concept!r} on {ranked.family}; one of"
+            f" {concept!r} on {mine} was expected. Leave `ranked` out."
+        )
+    return ranked.family == mine
 
 
 def _check(

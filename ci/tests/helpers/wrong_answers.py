@@ -119,16 +119,13 @@ def name_outcome(answer, name, names):
     return "another name" if any(other.lower() in said for other in names) else "no name"
 
 
-RETAIN_SIZES = {
-    "size": [320, 2560],
-    "classes": [60, 72],
-    "neighbour_pairs": [20, 150],
-    "fewest_of_a_neighbour": [5, 40],
-}
+SIZES = {"size": [320, 2560], "classes": [60, 72], "neighbour_pairs": [20, 150]}
+FEWEST = "fewest_of_a_neighbour"
+SIZES[FEWEST] = [5, 40]
 BATCH_SIZES = {"batch_size": [16, 128], "loss": [0.01, 0.05], "cosine": [0.4, 1.0]}
 
 RIGHT = {
-    "retain_size_table": pd.DataFrame(RETAIN_SIZES),
+    "retain_size_table": pd.DataFrame(SIZES),
     "batch_size_table": pd.DataFrame(BATCH_SIZES),
     "concept_captions": concept_captions,
     "disjoint": lambda a, b: set(a).isdisjoint(b),
@@ -518,24 +515,17 @@ WRONG = [
         "from the right",
     ),
     ("retain_size_table", pd.DataFrame({"size": [320, 2560]}), "other keys"),
-    ("retain_size_table", pd.DataFrame(RETAIN_SIZES | {"classes": [60, None]}), "fill every row"),
+    ("retain_size_table", pd.DataFrame(SIZES | {FEWEST: [21, 40]}), "smallest count"),
+    ("retain_size_table", pd.DataFrame(SIZES | {"classes": [60, None]}), "fill every row"),
+    ("retain_size_table", pd.DataFrame(SIZES | {"size": [320, 320]}), "two or more, each once"),
     (
         "retain_size_table",
-        pd.DataFrame(RETAIN_SIZES | {"size": [320, 320]}),
-        "two or more, each once",
-    ),
-    (
-        "retain_size_table",
-        pd.DataFrame(RETAIN_SIZES | {"neighbour_pairs": [400, 3000]}),
+        pd.DataFrame(SIZES | {"neighbour_pairs": [400, 3000]}),
         "between 0 and size",
     ),
-    ("retain_size_table", pd.DataFrame(RETAIN_SIZES | {"classes": [0, 72]}), "distinct concepts"),
-    ("retain_size_table", pd.DataFrame(RETAIN_SIZES | {"classes": [72, 60]}), "fewer classes"),
-    (
-        "retain_size_table",
-        pd.DataFrame(RETAIN_SIZES | {"neighbour_pairs": [150, 20]}),
-        "less often",
-    ),
+    ("retain_size_table", pd.DataFrame(SIZES | {"classes": [0, 72]}), "distinct concepts"),
+    ("retain_size_table", pd.DataFrame(SIZES | {"classes": [72, 60]}), "fewer classes"),
+    ("retain_size_table", pd.DataFrame(SIZES | {"neighbour_pairs": [150, 20]}), "less often"),
     ("batch_size_table", pd.DataFrame({"batch_size": [16, 128], "loss": [0.1, 0.2]}), "other keys"),
     ("batch_size_table", pd.DataFrame(BATCH_SIZES | {"loss": ["", 0.2]}), "fill every row"),
     ("batch_size_table", pd.DataFrame(BATCH_SIZES | {"batch_size": [1, 128]}), "two or more"),
