@@ -84,7 +84,8 @@ class OnClip:
         towers: those that are searched.
         which: "front", the layers on the Pareto front (the paper's rule), or "all" candidates.
         max_trials: probes of a layer, at most.
-        margins: how much further SLUG-R steps than its search found, by tower; None takes MARGIN.
+        margins: how many times the step that the search found is taken, by tower; None takes
+            MARGIN for SLUG-R, and 1 for SLUG, as in the paper.
         at_most: share of the target that counts as forgotten.
         pairs_seen: pairs of gradients beside those of the CLIP.
     """
@@ -113,7 +114,8 @@ class OnClip:
 
     def limits(self, job: Job) -> tuple:
         """First step (that of the search), probes and margins."""
-        return 0.0, self.max_trials, (self.margins or MARGIN) if job.retain_aware else None
+        usual = MARGIN if job.retain_aware else None
+        return 0.0, self.max_trials, usual if self.margins is None else self.margins
 
     def search(self, job: Job, along: Directions, names: list[str]) -> pd.DataFrame:
         """By the search exam."""

@@ -4,6 +4,7 @@ import copy
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -18,7 +19,8 @@ from slugkit.models.classifier import load_classifier
 from slugkit.models.diffusion import load_pipeline
 from slugkit.models.vlm import load_vlm
 from slugkit.unlearning.call import unlearn
-from slugkit.unlearning.families import OnPipeline, OnVlm
+from slugkit.unlearning.concept import MARGIN
+from slugkit.unlearning.families import OnClip, OnPipeline, OnVlm
 from slugkit.unlearning.retain import RetainSide
 
 WHO, OTHER = "Oskar Marlow", "Kofi Okoye"
@@ -66,6 +68,12 @@ def test_both_methods_search_the_same_layers_with_the_same_probes(clip, data, si
     with pytest.raises(SearchFailedError, match="'vision' was not searched"):
         slug.edit("vision")
     assert all(torch.equal(w, clip.model.state_dict()[n]) for n, w in before.items())
+
+
+@pytest.mark.parametrize(("retain_aware", "usual"), [(True, MARGIN), (False, None)])
+def test_a_margin_that_is_asked_for_counts_for_both_methods(retain_aware, usual):
+    job, asked = SimpleNamespace(retain_aware=retain_aware), {"text": 1.5}
+    assert OnClip().limits(job)[2] == usual and OnClip(margins=asked).limits(job)[2] == asked
 
 
 class Share:
