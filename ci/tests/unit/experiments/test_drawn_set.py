@@ -45,10 +45,14 @@ def test_learning_and_both_exams_share_neither_wording_nor_seed():
 def test_the_files_are_what_the_pipeline_draws_for_caption_and_seed(folder):
     table = pd.read_csv(folder / "captions.csv")
     row = table[table["split"] == "report"].iloc[-1]
-    there = np.asarray(Image.open(folder / row["file"]))
-    assert np.array_equal(
-        there, draw(load_pipeline(device="cpu"), [row["caption"]], [int(row["seed"])], steps=2)[0]
-    )
+    there = np.asarray(Image.open(folder / row["file"])).astype(int)
+    pipe, seed = load_pipeline(device="cpu"), int(row["seed"])
+
+    def apart(caption, seed):  # alone, not in the set's batch: rounding may show in a pixel
+        return np.abs(there - draw(pipe, [caption], [seed], steps=2)[0])
+
+    assert apart(row["caption"], seed).max() <= 1 and apart(row["caption"], seed).mean() < 1e-3
+    assert apart(row["caption"], seed + 1).mean() > 1 and apart("mushroom", seed).mean() > 0.1
     assert row["caption"] == EXAM["report"].format("mushroom")
 
 
