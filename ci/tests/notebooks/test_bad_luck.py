@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 
 import pytest
 from repository import REPOSITORY
@@ -261,6 +262,8 @@ def test_ctrl_c_says_that_the_same_command_goes_on(project):
         stderr=subprocess.PIPE,
         text=True,
         env={**os.environ, "SLOW": "60"},
+        # as in a terminal, also where the tests run in the background and Ctrl-C is ignored
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.default_int_handler),
     )
     until = time.monotonic() + 90
     while not begun.exists() and process.poll() is None and time.monotonic() < until:
