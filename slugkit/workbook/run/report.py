@@ -13,11 +13,17 @@ STAGE_TITLES = {"before": "before", "after": "after the edit", "oracle": "never 
 NO_SHARES = {"text-image cosine"}
 """Metrics that may lie in 0..1 and are no share of pictures."""
 FAMILIES = {"clip": "CLIP", "diffusion": "generated pictures", "vlm": "answers about pictures"}
-HEROES = {"before_after_0": "diffusion", "dialogue_0": "vlm", "first_result": "clip"}
+HEROES = ("before_after_0", "dialogue_0", "first_result")
 """Figures for the first screen, the best first."""
 NOTHING_YET = "No notebook of this run has measured the target before and after the edit yet."
 EDIT = ["family", "model", "concept", "method"]
 GROUP_ORDER = ("target", "neighbours", "people", "characters", "objects", "styles", "novel")
+
+
+def _read(path: Path) -> Any:
+    import pandas
+
+    return pandas.read_parquet(path)
 
 
 def _joined_metrics(folder: Path, stages: dict[str, Any]) -> Any:
@@ -28,7 +34,7 @@ def _joined_metrics(folder: Path, stages: dict[str, Any]) -> Any:
     parts = sorted(path for path in left if path.parent.name == "metrics" and path.exists())
     if not parts:
         return None
-    joined = pandas.concat(map(pandas.read_parquet, parts), ignore_index=True)
+    joined = pandas.concat(map(_read, parts), ignore_index=True)
     keys = joined.columns.drop(["value", "low", "high", "n"]).tolist()
     return joined.drop_duplicates(keys, keep="last", ignore_index=True)
 
@@ -74,7 +80,7 @@ def _number(value: float, share: bool) -> str:
 
 def _edits(frame: Any) -> Iterator[tuple[Any, str, str, dict[str, str], str]]:
     """Each edit whose target was measured before and after: its row before, both values, what
-    became of the others by group, and the group that lost most ("" without any).
+    became of the others by group, and the group that lost most ("" where none lost).
 
     All edits are told in the first one's metric, and shares beside a share: a mean cosine is none.
     """
@@ -92,7 +98,7 @@ def _edits(frame: Any) -> Iterator[tuple[Any, str, str, dict[str, str], str]]:
             other = _change(alike)
             if group != "target" and other and _is_share(alike) == share:
                 others[group] = " to ".join(_number(value, share) for value in other)
-                if group != "worst target":
+                if group != "worst target" and other[0] > other[1]:
                     lost[group] = other[0] - other[1]
         yield rows.iloc[0], before, after, others, max(lost, key=lost.get, default="")
 
@@ -116,16 +122,35 @@ def finding(frame: Any) -> str:
     return " ".join(said) or NOTHING_YET
 
 
-def _lead(frame: Any, family: str | None = None) -> str:
-    """The first edit of the metrics in one sentence: its target, and what lost most with it; of the
-    family that the picture beside it shows, where that was measured.
+def _first_screen(
+    folder: Path, figures: dict[str, list[dict[str, Any]]], whole: Any
+) -> tuple[dict[str, Any] | None, str]:
+    """The picture of the first screen, and one sentence: what the notebook that drew it measured of
+    its first concept, or else what any notebook of the run measured.
     """
+    drawn = {
+        Path(one["stem"]).name: (notebook, one)
+        for notebook, of_one in figures.items()
+        for one in of_one
+    }
+    hero = next((name for name in HEROES if name in drawn), None)
+    if hero is None:
+        return None, _lead(whole)
+    notebook, shown = drawn[hero]
+    path = folder / "metrics" / f"{notebook[:2]}.parquet"
+    if not path.exists():
+        return shown, _lead(whole)
+    own = _of_the_page(_read(path))
+    return shown, _lead(per_method(own[own["concept"] == own["concept"].iloc[0]]))
+
+
+def _lead(frame: Any) -> str:
+    """The first edit of the metrics in one sentence: its target, and what lost most with it."""
     if frame is None:
         return NOTHING_YET
-    if family in set(frame["family"]):
-        frame = frame[frame["family"] == family]
     for one, before, after, others, most in _edits(frame):
-        cost = f"; what lost most with it: {most}, {others[most]}" if most else ""
+        cost = "; no other group lost" if others else ""
+        cost = f"; what lost most with it: {most}, {others[most]}" if most else cost
         change = f"{one['metric']} went from {before} to {after}"
         return f"{one['concept']}: {change} ({one['method']}){cost}."
     return NOTHING_YET
@@ -198,11 +223,13 @@ def _families(whole: Any) -> list[dict[str, Any]]:
     found = []
     for family, rows in whole.groupby("family", sort=False):
         of_concepts = rows.groupby("concept", sort=False)
+        told = [finding(part) for _, part in of_concepts]
+        told = [text for text in told if text != NOTHING_YET]  # measured after an edit alone
         found.append(
             {
                 "name": FAMILIES.get(family, family),
                 "concepts": ", ".join(of_concepts.groups),
-                "findings": [finding(part) for _, part in of_concepts],
+                "findings": told or [NOTHING_YET],
                 "tables": _tables(rows),
             }
         )
@@ -243,14 +270,13 @@ def build(run: str) -> Path:
             record["title"], record["question"] = _title_and_question(copy)
             record["page"] = convert(copy, folder / f"{notebook}.html").name
     figures = _figures(stages, folder)
-    drawn = {Path(one["stem"]).name: one for of_one in figures.values() for one in of_one}
-    hero = next((name for name in HEROES if name in drawn), "")
+    hero, lead = _first_screen(folder, figures, whole)
     page = _render(
         "index.html.j2",
         run=run,
         title=f"Forgetting {settings.get('concept', 'a concept')}",
-        hero=drawn.get(hero),
-        lead=_lead(whole, HEROES.get(hero)),
+        hero=hero,
+        lead=lead,
         families=families,
         figures=figures,
         stages=stages,

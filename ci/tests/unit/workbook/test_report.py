@@ -127,3 +127,28 @@ def test_the_finding_says_what_every_other_edit_did_to_the_target_and_to_whom_it
         " objects 80.0 % to 80.0 %, worst target 100.0 % to 30.0 %. With the other edits, and"
         " what lost most: paper's rule: 0.0 %, people 90.0 % to 20.0 %."
     )
+
+
+def test_the_first_sentence_is_about_the_picture_beside_it(tmp_path):
+    drawn = rows(("SLUG", "before", 0.7), ("SLUG", "after", 0.1))
+    later = rows(("SLUG", "before", 0.7), ("SLUG-R", "after", 0.0))
+    (tmp_path / "metrics").mkdir()
+    lost = drawn.assign(group="people", metric="accuracy", value=[0.9, 0.4], low=0.4, high=0.9)
+    second = drawn.assign(concept="Kofi Okoye", value=0.5)
+    own = pd.concat([drawn, lost, second], ignore_index=True).assign(wording="mean")
+    own.to_parquet(tmp_path / "metrics" / "06.parquet")
+    figures = {"06_pictures": [{"stem": "figures/before_after_0"}], "09_spared": []}
+    whole = per_method(pd.concat([drawn, later], ignore_index=True))
+    shown, lead = report._first_screen(tmp_path, figures, whole)
+    assert shown == figures["06_pictures"][0] and "10.0 % (SLUG); what lost most" in lead
+    assert "people, 90.0 % to 40.0 %" in lead
+    assert report._first_screen(tmp_path, {}, whole) == (None, report._lead(whole))
+
+
+def test_where_nobody_lost_the_sentence_says_so_and_concepts_without_a_before_say_nothing():
+    frame = rows(("SLUG", "before", 0.7), ("SLUG", "after", 0.0))
+    kept = frame.assign(group="people", metric="accuracy", value=0.9, low=0.8, high=1.0)
+    assert report._lead(per_method(pd.concat([frame, kept]))).endswith("; no other group lost.")
+    several = rows(("SLUG", "after", 0.0)).assign(concept="Mira Kestrel and 2 more")
+    (clip,) = report._families(per_method(pd.concat([frame, several], ignore_index=True)))
+    assert len(clip["findings"]) == 1 and "Mira Kestrel (CLIP" in clip["findings"][0]
