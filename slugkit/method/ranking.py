@@ -174,11 +174,11 @@ def front_share(table: pd.DataFrame) -> pd.Series:
     by layer; nan where the noise is not known.
     """
     known = table["noise"].notna()
-    rng, drawn = np.random.default_rng(0), table.copy()
     count, redraws = np.zeros(len(table)), 2000
-    for _ in range(redraws if known.any() else 0):
-        moved = table["cosine"] + table["noise"].fillna(0) * rng.standard_normal(len(table))
-        drawn["alignment"] = moved.abs()
-        count += _front_per_tower(drawn)
+    unit = np.random.default_rng(0).standard_normal((redraws, len(table)))
+    moved = np.abs(table["cosine"].to_numpy() + table["noise"].fillna(0).to_numpy() * unit)
+    for rows in table.groupby("tower").indices.values() if known.any() else ():
+        scores = table["importance"].to_numpy()[rows]
+        count[rows] = sum(pareto_front(scores, row).astype(int) for row in moved[:, rows])
     share = np.where(known, count / redraws, math.nan)
     return pd.Series(share, index=table["layer"], name="front_share")

@@ -13,6 +13,7 @@ from slugkit.data import Pairs
 from slugkit.method.layers import tower_of
 from slugkit.models.clip import Clip
 from slugkit.models.convert import to_transformers
+from slugkit.models.precision import multiplying
 from slugkit.models.weight_map import locate
 
 
@@ -49,14 +50,15 @@ def _module_of(model, layer: str) -> torch.nn.Module:
 
 @contextmanager
 def watched(model, layers: list[str]) -> Iterator[dict[str, Covariance]]:
-    """Within the block every run of the model adds to the covariances of what the layers read.
+    """Within the block every run of the model, in float32 also on a GPU (`multiplying`), adds to
+    the covariances of what the layers read.
 
     model: a model of transformers that holds a CLIP tower. layers: canonical names. Raises
     PatchError for a layer that it does not apply.
     """
     found = {layer: Covariance() for layer in layers}
     modules = {layer: _module_of(model, layer) for layer in layers}
-    with ExitStack() as hooks:
+    with multiplying(), ExitStack() as hooks:
         for layer, module in modules.items():
             hooks.enter_context(module.register_forward_pre_hook(found[layer].note))
         yield found

@@ -19,6 +19,7 @@ from PIL import Image
 from slugkit.base import ModelLoadError, data_dir
 from slugkit.data.pictures import as_square
 from slugkit.models.clip import pick_device, require_uint8
+from slugkit.models.precision import multiplying
 
 CONFIG, WEIGHTS, EDGE = "config.json", "model.safetensors", 64
 """Its files, and the edge in pixels of the pictures that it was trained on."""
@@ -36,6 +37,7 @@ class Classifier:
     weights: Path | None = None
 
     @torch.no_grad()
+    @multiplying()
     def name(self, images: np.ndarray, batch_size: int = 128) -> pd.DataFrame:
         """What it names in (N, H, W, 3) uint8 pictures of any size: a table as of `best_named`."""
         if images.ndim == 4 and images.shape[1:3] != (EDGE, EDGE):

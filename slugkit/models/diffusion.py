@@ -75,7 +75,9 @@ def draw(
     """One picture for each prompt and seed. Returns (N, H, W, 3) uint8.
 
     Each picture starts from noise of its own seed, drawn on the CPU, so it depends on which others
-    are in its batch by rounding alone, which may show in a pixel here and there. batch_size:
+    are in its batch by rounding alone, which may show in a pixel here and there. The noise is drawn
+    in the pipeline's own type, as diffusers does: float16 gives other pictures than float32, as
+    many of which show what was asked for. batch_size:
     pictures at once; 0 takes 16 of up to 256 pixels, 4 of 512, 1 of larger ones. What is no number
     (NaN) comes out black: `require_pictures` finds such a picture.
     """
