@@ -15,6 +15,8 @@ from slugkit.base import UnreadableImagesError, each
 from slugkit.data import pictures
 from slugkit.data.pictures import Pictures
 from slugkit.models import clip as clip_module
+from slugkit.models.activations import read_moments
+from slugkit.models.classifier import load_classifier
 from slugkit.models.precision import PRECISIONS, multiplying
 from slugkit.unlearning.gradients import forget_gradient
 
@@ -135,6 +137,18 @@ def test_fp32_means_fp32_and_the_process_keeps_its_own_settings(precision):
     with pytest.raises(KeyError), multiplying(precision):
         raise KeyError
     assert flags() == before
+
+
+def test_what_layers_read_and_what_a_judge_sees_is_computed_in_float32(clip, source, monkeypatch):
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    few, judge, seen = source.forget_set("Kofi Okoye", 2, 0), load_classifier(device="cpu"), []
+    note = torch.nn.modules.module.register_module_forward_pre_hook(lambda *_: seen.append(flags()))
+    with note:
+        read_moments(clip, few, ["visual.transformer.resblocks.0.mlp.c_fc.weight"])
+        layers = len(seen)
+        judge.name(few.images[:2])
+    assert len(seen) > layers > 0 and set(seen) == {(False, False)}
+    assert torch.backends.cudnn.allow_tf32
 
 
 @pytest.mark.parametrize("precision", ["fp32", "tf32", "bf16"])
