@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cache
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -77,16 +78,24 @@ def _tensors(made: Any) -> list[torch.Tensor]:
     return [t for part in made if part is not None for t in _tensors(part)]
 
 
+def _uncompiled() -> AbstractContextManager:
+    """Within the block a compiled encoder is run as it is written. torch's compiler takes a second
+    to load, and nothing is compiled where nobody has loaded it.
+    """
+    loaded = "torch._dynamo" in sys.modules
+    return torch.compiler.set_stance("force_eager") if loaded else nullcontext()
+
+
 @torch.no_grad()
-@torch.compiler.set_stance("force_eager")  # a compiled encoder is looked at as it is
 def _acts(place: Place, read: Callable, untouched: Callable) -> bool:
     """Whether the output differs while the weight is stretched; it is put back, bit for bit."""
-    before, own = untouched(), place.read()
-    try:
-        place.write(own * STRETCH)
-        after = read()
-    finally:
-        place.write(own)
+    with _uncompiled():
+        before, own = untouched(), place.read()
+        try:
+            place.write(own * STRETCH)
+            after = read()
+        finally:
+            place.write(own)
     return any(not torch.equal(a, b) for a, b in zip(before, after, strict=True))
 
 

@@ -102,3 +102,12 @@ def test_exercises_pass_as_solved_and_ask_for_work_in_the_student_copy(path, tmp
         assert "checks passed" in capsys.readouterr().out
         with pytest.raises(NotImplementedError, match="^write "):
             exec(copy[i].source, names)
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, **by_name)
+def test_code_fits_the_width_of_a_page_and_setup_cells_are_short(path):
+    """100 columns, as the package; 12 lines, empty ones left out."""
+    code = [c.source for c in nbformat.read(path, as_version=4).cells if c.cell_type == "code"]
+    assert not [line for source in code for line in source.splitlines() if len(line) > 100]
+    (setup,) = [source for source in code if "start(globals()" in source]
+    assert len([line for line in setup.splitlines() if line.strip()]) <= 12
