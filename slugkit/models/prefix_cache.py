@@ -20,7 +20,7 @@ from slugkit.method.layers import block_of
 from slugkit.models.clip import Clip
 from slugkit.models.memory import room_to_keep
 from slugkit.models.precision import multiplying
-from slugkit.models.reachability import blocks_read
+from slugkit.models.reachability import blocks_read, feature_layers
 from slugkit.models.vlm import Vlm
 
 WHOLE = -1
@@ -217,7 +217,7 @@ class Seen(_Cut):
         self._rows = [known.setdefault(name, len(known)) for name in names]
         first = [self._rows.index(number) for number in range(len(known))]
         self._images = images.take(first) if lazy else [images[i] for i in first]
-        tower, read = vlm.model.model.vision_tower, vlm.model.config.vision_feature_layer
+        tower, read = vlm.model.model.vision_tower, feature_layers(vlm.model.config)
         self._tower, self._start = getattr(tower, "vision_model", tower), block_of(layer or "")
         clips, one_read = hasattr(self._tower, "pre_layrnorm"), isinstance(read, int)
         self._cuttable = clips and one_read and not vlm.cuts and self._start != WHOLE

@@ -17,16 +17,27 @@ from slugkit.models.weight_map import EncoderOf, Place, locate, part_of
 
 PROMPT = "a photo of a cat next to a red house"
 """Within 16 tokens, the studio's limit: diffusers warns of each longer one."""
+FEATURE_LAYERS = "vision_feature_layer", "vision_feature_layers"
+"""Names of one entry of a LLaVA's configuration; the plural is VipLLaVA's, in published files too.
+"""
 STRETCH = 1.5
 """What a weight is multiplied by for a look."""
 _KNOWN: WeakKeyDictionary = WeakKeyDictionary()
 """Encoder or model -> (layer, what it reads by) -> whether the layer acts: one look each."""
 
 
+def feature_layers(config: Any) -> int | list[int] | None:
+    """After which block or blocks of its vision tower a LLaVA reads the picture, by its
+    configuration; None where it says nothing, as what is no LLaVA.
+    """
+    said = (getattr(config, name, None) for name in FEATURE_LAYERS)
+    return next((found for found in said if found is not None), None)
+
+
 def blocks_read(model: Any) -> int | None:
     """How many blocks of its vision tower a LLaVA runs, by its configuration, if it says so."""
     config = getattr(model, "config", None)
-    read = getattr(config, "vision_feature_layer", None)
+    read = feature_layers(config)
     if read is None:
         return None
     depth = config.vision_config.num_hidden_layers
@@ -46,7 +57,7 @@ def reading(model: Any) -> Callable[[], list[torch.Tensor]] | None:
         return lambda: _tensors(
             pipe.encode_prompt(PROMPT, do_classifier_free_guidance=False, **how)
         )
-    if hasattr(model, "get_image_features") and hasattr(model.config, "vision_feature_layer"):
+    if hasattr(model, "get_image_features") and feature_layers(model.config) is not None:
         return lambda: _tensors(
             model.get_image_features(**_noise(model), return_dict=True).pooler_output
         )
@@ -116,7 +127,7 @@ def unused_layers(model: Any, layers: list[str]) -> dict[str, str]:
     read, blocks, reasons = reading(model), blocks_read(model), {}
     untouched = cache(read) if read else None
     known = _KNOWN.setdefault(getattr(model, "text_encoder", model), {}) if read else {}
-    read_by = str(getattr(getattr(model, "config", None), "vision_feature_layer", ""))
+    read_by = str(feature_layers(getattr(model, "config", None)))
     name = type(model.pipeline if isinstance(model, EncoderOf) and read else model).__name__
     for layer in layers:
         whole = layer.split("[")[0]

@@ -16,6 +16,7 @@ from slugkit.method.edit import PRECISIONS
 from slugkit.method.layers import block_of, tower_of
 from slugkit.models.convert import said_activation
 from slugkit.models.hub import read_json
+from slugkit.models.reachability import feature_layers
 from slugkit.models.weight_map import ENCODERS, locate, prefixes
 from slugkit.patch.format import Patch
 from slugkit.patch.on_model import part_for, verify
@@ -50,9 +51,9 @@ class Copy(Mapping):
         self.tower = (self.home, self.folder.name if pipeline else prefix)
         known, self.config = read_json(self.folder / "config.json"), None
         vision = known.get("vision_config")
-        if isinstance(vision, dict) and "vision_feature_layer" in known:
+        read = feature_layers(SimpleNamespace(**known))
+        if isinstance(vision, dict) and read is not None:
             tower = SimpleNamespace(num_hidden_layers=vision.get("num_hidden_layers", 24))
-            read = known["vision_feature_layer"]
             self.config = SimpleNamespace(vision_feature_layer=read, vision_config=tower)
 
     def __getitem__(self, name: str) -> torch.Tensor:

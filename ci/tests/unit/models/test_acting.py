@@ -203,16 +203,9 @@ def test_of_files_the_configuration_says_what_is_read(nets):
         ([6, -1], 11),
         (None, None),
     ):
-        assert (
-            blocks_read(
-                SimpleNamespace(
-                    config=SimpleNamespace(
-                        vision_feature_layer=said, vision_config=Files.config.vision_config
-                    )
-                )
-            )
-            == blocks
-        )
+        for name in ("vision_feature_layer", "vision_feature_layers"):
+            config = SimpleNamespace(**{name: said}, vision_config=Files.config.vision_config)
+            assert blocks_read(SimpleNamespace(config=config)) == blocks, name
     files = Files(nets[0].named_parameters())
     layers = [
         n
