@@ -71,9 +71,8 @@ notebooks: env
 	$(BIN)/python ci/clean.py --execute $(NOTEBOOKS)
 	$(BIN)/python ci/readme_figures.py
 
-# Packages come from the index once; building and reading fetch nothing.
+# Building and reading fetch nothing.
 site: env
-	@VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet --python $(BIN)/python -r ci/site.txt -c ci/requirements.lock
 	$(BIN)/python -m sphinx -q -W --keep-going -c docs -b html . build/site
 	@echo "The site: build/site/docs/index.html"
 

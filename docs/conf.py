@@ -81,8 +81,10 @@ def _files_as_text(app, doctree):
             link.replace_self(nodes.literal("", link.astext()))
 
 
-def _fold_solutions(app, page, source):
-    """Exercise cells, which hold their solutions, are folded until a reader opens them."""
+def _as_a_page(app, page, source):
+    """Of a notebook: exercise cells, which hold their solutions, are folded until a reader opens
+    them, and links in outputs to files of the repository become their names.
+    """
     if not app.env.doc2path(page).endswith(".ipynb"):
         return
     notebook = json.loads(source[0])
@@ -90,11 +92,15 @@ def _fold_solutions(app, page, source):
         tags = cell["metadata"].get("tags", [])
         if "exercise" in tags:
             cell["metadata"]["tags"] = [*tags, "hide-input"]
+        for output in cell.get("outputs", []):
+            if lines := output.get("data", {}).get("text/html"):
+                link = r'<a href="[^":]+\.py">(.*?)</a>'
+                output["data"]["text/html"] = re.sub(link, r"\1", "".join(lines))
     source[0] = json.dumps(notebook)
 
 
 def setup(app):
     """What Sphinx calls: formulas, solutions, and links to what is no page."""
     app.add_html_math_renderer("mathml", (_inline, None), (_block, None))
-    app.connect("source-read", _fold_solutions)
+    app.connect("source-read", _as_a_page)
     app.connect("doctree-read", _files_as_text)
