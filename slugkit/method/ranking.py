@@ -161,8 +161,13 @@ def cosine_noise(g_f: torch.Tensor, parts: list[torch.Tensor]) -> float:
     """
     if len(parts) < 2:
         return math.nan
-    total = sum(parts)
-    without = np.array([cosine(g_f, total - part) for part in parts])
+    rows = [tensor.detach().flatten().cpu() for tensor in (g_f, *parts)]
+    pieces = (torch.stack(piece).double() for piece in zip(*(r.split(2**14) for r in rows)))
+    products = sum(piece @ piece.T for piece in pieces).numpy()  # of every two of them
+    kept = np.ones((len(parts), len(parts))) - np.eye(len(parts))  # a row a part that is left out
+    dots, norms = kept @ products[1:, 0], (kept @ products[1:, 1:] * kept).sum(1)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        without = dots / np.sqrt(products[0, 0] * norms)
     return float(np.sqrt((len(parts) - 1) * np.mean((without - without.mean()) ** 2)))
 
 
