@@ -11,6 +11,7 @@ import torch
 
 from slugkit.base import ModelLoadError, SettingError, pick_device
 from slugkit.data.pictures import Pictures
+from slugkit.models.precision import multiplying
 
 LEAST = 1000
 """Pictures that each set must have."""
@@ -72,6 +73,7 @@ def inception_features(path: str | Path, device: str = "auto") -> InceptionFeatu
 
 
 @torch.no_grad()
+@multiplying()
 def frechet_distance(
     network: torch.nn.Module,
     real: np.ndarray | Pictures,

@@ -24,6 +24,7 @@ from slugkit.data.unlearncanvas import OBJECTS, STYLES, concept_kind
 from slugkit.evaluation.frechet import INCEPTION_FEATURES
 from slugkit.evaluation.statistics import wilson
 from slugkit.models.classifier import best_named, pixels
+from slugkit.models.precision import multiplying
 from slugkit.tasks.canvas_prompts import GUIDANCE, PICTURE_SIZE, STEPS, answer_set
 
 VIT = "vit_large_patch16_224"
@@ -70,6 +71,7 @@ class CanvasJudge:
     styles: tuple[str, ...] = STYLES
 
     @torch.no_grad()
+    @multiplying()
     def shares(self, images: np.ndarray, own: str = "subject") -> torch.Tensor:
         """(N, H, W, 3) uint8 -> (N, C) float32: softmax of the object classifier (own "subject",
         20) or of the style classifier ("style", 51), of pictures squashed to 224 x 224 (bilinear),

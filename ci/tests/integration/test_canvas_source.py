@@ -371,8 +371,10 @@ def test_the_frechet_distance_by_hand_of_pictures_on_disk(source):
             self.weight = torch.nn.Parameter(torch.ones(3))
 
         def forward(self, images):
+            assert not torch.backends.cudnn.allow_tf32, "a GPU would round"
             return images.float().mean((2, 3)) * self.weight
 
+    assert torch.backends.cudnn.allow_tf32, "torch's own setting"
     real = source.pairs.images
     made = np.random.default_rng(0).integers(0, 256, (40, 8, 8, 3), dtype=np.uint8)
     found = frechet_distance(Means(), real, made, least=30)

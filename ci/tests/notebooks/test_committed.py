@@ -104,7 +104,9 @@ def test_exercises_pass_as_solved_and_ask_for_work_in_the_student_copy(path, tmp
             exec(copy[i].source, names)
 
 
-@pytest.mark.parametrize("path", NOTEBOOKS, **by_name)
+@pytest.mark.parametrize(
+    "path", [*NOTEBOOKS, *sorted(REPOSITORY.glob("notebooks/paper_scale/*.ipynb"))], **by_name
+)
 def test_code_fits_the_width_of_a_page_and_setup_cells_are_short(path):
     """100 columns, as the package; 12 lines, empty ones left out."""
     code = [c.source for c in nbformat.read(path, as_version=4).cells if c.cell_type == "code"]
