@@ -111,5 +111,6 @@ def test_code_fits_the_width_of_a_page_and_setup_cells_are_short(path):
     """100 columns, as the package; 12 lines, empty ones left out."""
     code = [c.source for c in nbformat.read(path, as_version=4).cells if c.cell_type == "code"]
     assert not [line for source in code for line in source.splitlines() if len(line) > 100]
-    (setup,) = [source for source in code if "start(globals()" in source]
-    assert len([line for line in setup.splitlines() if line.strip()]) <= 12
+    setup = [source for source in code if "start(globals()" in source]
+    assert len(setup) == (path in NOTEBOOKS)
+    assert all(len([line for line in cell.splitlines() if line.strip()]) <= 12 for cell in setup)
