@@ -163,7 +163,8 @@ def cosine_noise(g_f: torch.Tensor, parts: list[torch.Tensor]) -> float:
         return math.nan
     rows = [tensor.detach().flatten().cpu() for tensor in (g_f, *parts)]
     pieces = (torch.stack(piece).double() for piece in zip(*(r.split(2**14) for r in rows)))
-    products = sum(piece @ piece.T for piece in pieces).numpy()  # of every two of them
+    # the product of every two of them
+    products = np.sum([(piece @ piece.T).numpy() for piece in pieces], axis=0)
     kept = np.ones((len(parts), len(parts))) - np.eye(len(parts))  # a row a part that is left out
     dots, norms = kept @ products[1:, 0], (kept @ products[1:, 1:] * kept).sum(1)
     with np.errstate(invalid="ignore", divide="ignore"):
