@@ -21,7 +21,7 @@ FACE = {
     "load_vlm": "slugkit.models.vlm:load_vlm",
     "open_data": "slugkit.data:open_data",
     "unlearn": "slugkit.unlearning.call:unlearn",
-    "METHODS": "slugkit.unlearning.concept:METHODS",
+    "METHODS": "slugkit.unlearning.methods:METHODS",
     "Result": "slugkit.unlearning.result:Result",
     "evaluate": "slugkit.unlearning.concept:evaluate",
     "Patch": "slugkit.patch.format:Patch",

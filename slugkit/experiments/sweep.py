@@ -28,7 +28,7 @@ from slugkit.evaluation.statistics import LEAST_FOR_AN_INTERVAL, MEAN, WORST, bo
 from slugkit.method.layers import short
 from slugkit.models import Clip, load_clip
 from slugkit.unlearning.call import unlearn
-from slugkit.unlearning.concept import METHODS, evaluate, load_oracle
+from slugkit.unlearning.concept import ARMS, evaluate, load_oracle
 from slugkit.unlearning.result import Result, front_layers
 from slugkit.unlearning.retain import RetainSide
 
@@ -136,7 +136,7 @@ def both_methods(clip: Clip, search: Callable[[str, Result | None], Result]) -> 
     search: method, and what the first method found, whose gradient and ranking are taken over.
     """
     whole: list[Result] = []
-    for method in METHODS:
+    for method in ARMS:
         whole.append(search(method, whole[0] if whole else None))
     return [part for each in whole for part in (each.on_front(clip), each)]
 
@@ -288,7 +288,7 @@ def side_by_side(summary: pd.DataFrame) -> pd.DataFrame:
     order = kept[keys].drop_duplicates()
     wide = kept.assign(text=text).pivot(index=keys, columns="method", values="text")
     wide["concepts"] = kept.groupby(keys)["n"].min()
-    names = [name for name in (*METHODS, "SLUG-R minus SLUG") if name in wide]
+    names = [name for name in (*ARMS, "SLUG-R minus SLUG") if name in wide]
     return wide.reindex(pd.MultiIndex.from_frame(order))[[*names, "concepts"]]
 
 
@@ -330,7 +330,7 @@ def summarise(table: pd.DataFrame, measures_of: Callable = measures_of) -> pd.Da
         measured = measures_of(part)
         names = list(measured)
         measured[["concept", "kind"]] = part[["concept", "kind"]]
-        by = {m: measured[part["method"] == m].set_index("concept") for m in METHODS}
+        by = {m: measured[part["method"] == m].set_index("concept") for m in ARMS}
         both = by["SLUG-R"][names] - by["SLUG"][names]
         by["SLUG-R minus SLUG"] = both.assign(kind=by["SLUG"]["kind"])
         for method, mine in by.items():

@@ -10,4 +10,5 @@ beside this file.
 from slugkit.patch.format import Patch, load, make, save
 from slugkit.patch.forms import add, half, low_rank
 from slugkit.patch.on_model import all_applied, applied, apply, patches_on, remove, verify
+from slugkit.patch.patch_set import PatchSet, load_set, set_of
 from slugkit.patch.record import load_record, save_record

@@ -271,19 +271,20 @@ def patches_on(model: Any) -> list[Patch]:
 
 
 @contextmanager
-def all_applied(patches: Iterable[Patch], model: Any) -> Iterator[Any]:
+def all_applied(patches: Iterable[Any], model: Any) -> Iterator[Any]:
     """Within the block all the patches are applied, on whatever layers and in any order; afterwards
     the model is as before, bit for bit, also after an error. What was on before the block stays.
 
-    Yields the model. Arguments and errors as in `apply`; after an error nothing is changed.
+    patches: also `PatchSet`s. Yields the model. Arguments and errors as in `apply`; after an error
+    nothing is changed.
     """
     with ExitStack() as stack:
-        for p in patches:
+        for p in (each for some in patches for each in getattr(some, "patches", [some])):
             if apply(p, model):
                 stack.callback(remove, p, model)
         yield model
 
 
-def applied(p: Patch, model: Any) -> AbstractContextManager[Any]:
-    """`all_applied` of one patch."""
+def applied(p: Any, model: Any) -> AbstractContextManager[Any]:
+    """`all_applied` of one patch, or of a `PatchSet`."""
     return all_applied([p], model)

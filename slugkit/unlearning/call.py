@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
 from time import perf_counter
 from typing import Any
 
@@ -11,15 +13,19 @@ import pandas as pd
 
 from slugkit.base import SettingError, peak_memory, require_choice
 from slugkit.data import Pairs, Source
+from slugkit.evaluation.clip import Scorer
 from slugkit.evaluation.clip_judge import judge_of
 from slugkit.method.directions import retain_aware_directions
+from slugkit.method.layers import layer_table, tower_of
 from slugkit.method.search import Criterion, Measure
 from slugkit.models import Clip
 from slugkit.models.vlm import Vlm
 from slugkit.tasks import answer_set_of
-from slugkit.unlearning.concept import DAMPING, METHODS, score_layers
+from slugkit.unlearning.concept import ARMS, DAMPING, require_known, score_layers
 from slugkit.unlearning.families import Job, OnClip, OnObjective, OnPipeline, OnVlm
 from slugkit.unlearning.gradients import forget_gradient
+from slugkit.unlearning.methods import Method, method_named
+from slugkit.unlearning.objectives import CachedMeasure
 from slugkit.unlearning.result import Result
 from slugkit.unlearning.retain import RetainSide
 from slugkit.unlearning.several import (
@@ -29,6 +35,7 @@ from slugkit.unlearning.several import (
     slug_patches,
     text_layers,
 )
+from slugkit.unlearning.trial import Budget, OutOfProbes, Trial, tower_layers
 
 
 def unlearn(
@@ -54,6 +61,7 @@ def unlearn(
     seed: int = 0,
     shared: RetainSide | None = None,
     ranked: Result | None = None,
+    budget: Budget | None = None,
 ) -> Result:
     """Gradients, ranking and search for a concept, or for several at once. No model is changed.
 
@@ -61,7 +69,7 @@ def unlearn(
         clip: the model whose gradients are taken.
         data: the source of the pairs and of the pictures and words that the search asks about.
         concept: what is forgotten; a list takes several together, on the text tower.
-        method: one of `METHODS`, in capitals or not.
+        method: one of `sk.METHODS`, in capitals or not.
         on: on what the step is searched: None is the CLIP itself; a diffusers pipeline or a `Vlm`
             that holds its tower; or, for more settings, a family of `slugkit.unlearning.families`.
         forget, retain, objective, criterion: a caller's own pairs and measure in the place of
@@ -75,6 +83,9 @@ def unlearn(
             gradients are those of the unedited model.
         ranked: what another method found on the same family or on the CLIP, whose gradient and
             ranking are taken over, at the same cost.
+        budget: pairs and probes that may be used up on each tower. None: the forget and the retain
+            set once, and `max_trials` probes a layer; of a method that searches no layers 40. Of
+            methods that search layers only the probes count, in equal shares.
 
     Returns:
         The layers, all probes, the chosen patches, and what it took.
@@ -85,11 +96,17 @@ def unlearn(
         SearchFailedError: the unedited model does not know the concept (not asked of an objective
             of one's own).
     """
-    method = require_choice(method.upper(), METHODS, "The method")
+    how = method_named(method)
+    method = how.name
     _check(clip, data, (forget, retain, objective), criterion, shared)
     limits, sizes = {"target": target, "max_trials": max_trials}, (retain_size, batch_size, seed)
-    limits["which"] = require_choice(which, ("front", "all"), "The set of layers")
+    limits["which"] = how.which or require_choice(which, ("front", "all"), "The set of layers")
     if not isinstance(concept, str):
+        if method not in ARMS:
+            raise SettingError(
+                f"{method} was asked to forget several concepts together; one of {', '.join(ARMS)}"
+                " was expected. Take one concept at a time."
+            )
         if data is None or on is not None:
             raise SettingError(
                 "Several concepts are forgotten on a CLIP with data that examine them; another"
@@ -102,6 +119,9 @@ def unlearn(
         family = OnObjective(objective=objective, criterion=criterion or Criterion("fa1"), **limits)
     else:
         family = _family(clip, data, concept, on, limits)
+    if how.run is not None:
+        own = _RivalCall(clip, data, concept, how, family, forget, forget_size, seed, budget)
+        return own.run(shared or RetainSide(clip, retain or data, [concept], *sizes))
     same = _same_family(ranked, concept, family)
     laps = Laps()
     with peak_memory() as peak:
@@ -121,6 +141,9 @@ def unlearn(
                 layers = ranked.layers if same else ranked.layers.copy()
             again = same and not isinstance(family, OnClip)
             searched = ranked.searched if again else family.names(job, layers)
+        if budget is not None:
+            most = max(Counter(map(tower_of, searched)).values(), default=1)
+            family = replace(family, max_trials=max(1, budget.probes // most))
         with laps("direction"):
             along = family.directions(job, searched)
         with laps("search"):
@@ -129,6 +152,7 @@ def unlearn(
     found = {"g_forget": g_forget, "directions": along, "searched": searched}
     found |= {"which": family.which, "at_most": family.at_most, "family": type(family).__name__}
     found |= laps.costs(seen, table, peak)
+    found["unused"] = "a search ends where its bracket is narrow, or the step huge"
     return Result(concept, method, layers, table, **found).choose(clip)
 
 
@@ -196,6 +220,82 @@ def _family(
         f"The step cannot be searched on a {type(on).__name__}; None, a diffusers pipeline, a Vlm"
         " or a family of slugkit.unlearning.families was expected."
     )
+
+
+@dataclass
+class _RivalCall:
+    """One call of `unlearn` for a method that is handed a `Trial` of each tower."""
+
+    clip: Clip
+    data: Source | None
+    concept: str
+    how: Method
+    family: Any
+    forget: Pairs | None
+    forget_size: int
+    seed: int
+    budget: Budget | None
+
+    def run(self, side: RetainSide) -> Result:
+        """Each tower in its turn."""
+        if not isinstance(self.family, OnClip):
+            raise SettingError(
+                f"{self.how.name} changes many layers of a CLIP, and was asked to work on"
+                f" {type(self.family).__name__}; a CLIP was expected. Leave `on` out."
+            )
+        towers = [t for t in self.family.towers if t in self.how.towers]
+        if not towers:
+            raise SettingError(
+                f"{self.how.name} can change the {' and '.join(self.how.towers)} tower; towers is"
+                f" {self.family.towers}. Name one that it can change."
+            )
+        side.require(self.concept)
+        laps, tables, found = Laps(), [], {"patches": {}, "failed": {}, "nearest": {}}
+        pairs, unused = 0, []
+        with peak_memory() as peak:
+            with laps("data"):
+                forget = self.forget
+                if forget is None:
+                    forget = self.data.forget_set(self.concept, self.forget_size, self.seed)
+            for tower in towers:
+                with laps(tower):
+                    trial = self._trial(tower, forget, side)
+                    with trial, suppress(OutOfProbes):
+                        self.how.run(trial)
+                    edit, forgotten, table = trial.found(self.concept, self.how.name)
+                if forgotten and edit is not None:
+                    found["patches"][tower] = edit
+                else:
+                    lowest = 100 * table["forget"].min() if len(table) else 100
+                    found["failed"][tower] = (
+                        f"no state of {self.how.name} made the model forget: the lowest forget"
+                        f" accuracy in {len(table)} probes was {lowest:.1f} %"
+                    )
+                    if edit is not None:
+                        found["nearest"][tower] = edit
+                tables.append(table)
+                pairs += trial.pairs
+                unused += trial.remarks
+        table = pd.concat(tables, ignore_index=True)
+        found |= {"unused": "; ".join(dict.fromkeys(unused)), "which": "every layer"}
+        found |= {"at_most": self.family.at_most} | laps.costs(pairs, table, peak)
+        layers = layer_table(self.clip.model).assign(front=False)
+        return Result(self.concept, self.how.name, layers, table, **found)
+
+    def _trial(self, tower: str, forget: Pairs, side: RetainSide) -> Trial:
+        """What the method is handed. Raises SearchFailedError where the model knows nothing of the
+        concept.
+        """
+        first = tower_layers(self.clip, tower)[0]
+        if isinstance(self.family, OnObjective):
+            measure, criterion = self.family.objective, self.family.criterion
+        else:
+            scorer = Scorer(self.clip, self.data.exam(self.concept, "search"), layers=[first])
+            criterion = scorer.criterion(self.family.target)
+            require_known(scorer, criterion)
+            measure = CachedMeasure(scorer, first)
+        budget = self.budget or Budget(len(forget) + len(side.pairs))
+        return Trial(self.clip, tower, forget, side, measure, criterion, budget, self.seed)
 
 
 def _several(

@@ -25,9 +25,9 @@ from slugkit.models.reachability import movable
 from slugkit.unlearning.objectives import CachedMeasure
 from slugkit.unlearning.result import Directions, Result
 
-METHODS = ("SLUG", "SLUG-R")
-"""The paper's method, and ours: the same but for the direction of the step (`retain_aware`) and
-MARGIN.
+ARMS = ("SLUG", "SLUG-R")
+"""The paper's method, and ours, which stand side by side in every table: the same but for the
+direction of the step (`retain_aware`) and MARGIN.
 """
 DAMPING = 0.01
 """SLUG-R's damping; `ci/damping.py` compares it with others on concepts that are no report

@@ -28,6 +28,7 @@ from slugkit.models.weight_map import part_of
 from slugkit.tasks import domain_of
 from slugkit.tasks.questions import questions_about, talks_to_forget
 from slugkit.unlearning.concept import MARGIN, search_along, search_layers
+from slugkit.unlearning.methods import METHODS
 from slugkit.unlearning.pipeline import (
     STOP_RATIO,
     UA,
@@ -67,7 +68,7 @@ class Job:
     @property
     def retain_aware(self) -> bool:
         """Whether the method steps along what the retain set hardly feels."""
-        return self.method == "SLUG-R"
+        return METHODS[self.method].retain_aware
 
 
 def _leave_on_front(table: pd.DataFrame, layer: str) -> None:
@@ -82,7 +83,8 @@ class OnClip:
     Attributes:
         target: which criterion, see `Criterion.among`.
         towers: those that are searched.
-        which: "front", the layers on the Pareto front (the paper's rule), or "all" candidates.
+        which: "front", the layers on the Pareto front (the paper's rule), or another choice of
+            `front_layers`.
         max_trials: probes of a layer, at most.
         margins: how many times the step that the search found is taken, by tower; None takes
             MARGIN for SLUG-R, and 1 for SLUG, as in the paper.
@@ -104,7 +106,8 @@ class OnClip:
 
     def names(self, job: Job, table: pd.DataFrame) -> list[str]:
         """Those of the towers."""
-        return [n for tower in self.towers for n in front_layers(table, tower, self.which)]
+        how = self.which, job.seed
+        return [n for tower in self.towers for n in front_layers(table, tower, *how)]
 
     def directions(self, job: Job, names: list[str]) -> Directions:
         """The forget gradient, or its retain-aware form."""

@@ -118,6 +118,16 @@ class RetainSide:
         """Pairs of the retain set, each of which is seen forwards and backwards once."""
         return len(self.pairs)
 
+    @cached_property
+    def features(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Features of the pairs by the model as it was when they were first asked for: pictures and
+        captions, (N, d) float32 of unit length each.
+        """
+        return (
+            self.clip.image_features(self.pairs.images),
+            self.clip.text_features(self.pairs.captions),
+        )
+
     def moments(self, layers: list[str]) -> dict[str, torch.Tensor]:
         """Second moments of what the layers read of the retain set, see
         `slugkit.models.activations.read_moments`.

@@ -33,7 +33,7 @@ from slugkit.studio.train.clip import train_clip
 from slugkit.tasks.prompts import answer_set, join_answer_sets
 from slugkit.unlearning import pipeline as pipeline_search
 from slugkit.unlearning import vlm as vlm_measure
-from slugkit.unlearning.concept import METHODS
+from slugkit.unlearning.concept import ARMS
 from slugkit.unlearning.families import Job, OnPipeline
 from slugkit.unlearning.result import winning_patch
 
@@ -95,7 +95,7 @@ def test_pictures_are_drawn_judged_and_searched_on(clip, pipe, judge, found, tmp
     side, on = types.SimpleNamespace(pairs=pairs), OnPipeline(pipe, judge)
     moved = [
         on.directions(Job(clip, None, WHO, method, None, side, found.g_forget), layers)
-        for method in METHODS
+        for method in ARMS
     ]
     assert all(on_gpu(way[TEXT]) for way in moved)
     on_pictures = clip, pipe, judge

@@ -24,7 +24,7 @@ from slugkit.models.hub import folder_of
 from slugkit.models.reachability import reading, unused_layers
 from slugkit.models.weight_map import differences
 from slugkit.tasks.prompts import answer_set
-from slugkit.unlearning.concept import METHODS
+from slugkit.unlearning.concept import ARMS
 from slugkit.unlearning.families import Job, OnPipeline
 from slugkit.unlearning.gradients import forget_gradient
 from slugkit.unlearning.pipeline import pictures_drawn, read_by_encoder, search_on_pipeline
@@ -139,7 +139,7 @@ def test_slug_steps_along_the_gradient_and_slug_r_hardly_moves_what_the_retain_p
     side, on = types.SimpleNamespace(pairs=pairs), OnPipeline(pipe, None)
     plain, aware = (
         on.directions(Job(clip, source, "neon", method, None, side, g_forget), [LAYER])[LAYER]
-        for method in METHODS
+        for method in ARMS
     )
     assert torch.equal(plain, g_forget[LAYER]) and aware.norm() == pytest.approx(plain.norm())
     felt = [float(((d.double() @ moment) * d.double()).sum().sqrt()) for d in (plain, aware)]

@@ -16,7 +16,7 @@ from slugkit.models import load_clip
 from slugkit.models.weight_map import differences
 from slugkit.unlearning import families
 from slugkit.unlearning.call import unlearn
-from slugkit.unlearning.concept import METHODS
+from slugkit.unlearning.concept import ARMS
 from slugkit.unlearning.retain import RetainSide
 from slugkit.unlearning.vlm import paper_layer, writing_layers
 
@@ -73,7 +73,7 @@ def rows(clip, tiny_vlm, few_records):
 
 def test_every_row_of_a_comparison_has_the_same_budget_and_says_what_it_used(clip, tiny_vlm, rows):
     assert rows[["method", "layers"]].values.tolist() == [
-        [m, which] for m in METHODS for which in ("front", "all")
+        [m, which] for m in ARMS for which in ("front", "all")
     ]
     whole, front = rows[rows["layers"] == "all"], rows[rows["layers"] == "front"]
     searched = len(set(writing_layers(clip, tiny_vlm)))

@@ -1,0 +1,177 @@
+"""Every method at equal budgets: the table of `slugkit sweep --methods`, its check, and what it
+says over concepts.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
+from multiprocessing import get_context
+from pathlib import Path
+from typing import NamedTuple
+
+import pandas as pd
+
+from slugkit import patch
+from slugkit.base import CheckFailed, SearchFailedError, data_dir, sha256_file, sha256_json
+from slugkit.data import Source, open_data
+from slugkit.evaluation.leftover import log_answers, mean_kl
+from slugkit.experiments.sweep import made_by, one_at_a_time, table_row
+from slugkit.models import Clip, load_clip
+from slugkit.unlearning.call import Laps, unlearn
+from slugkit.unlearning.concept import evaluate, load_oracle
+from slugkit.unlearning.methods import METHODS
+from slugkit.unlearning.result import Result
+from slugkit.unlearning.retain import RetainSide
+from slugkit.unlearning.trial import PROBES, Budget
+
+FORGET, RETAIN = 120, 2560
+"""Pairs of the two sets: SLUG sees each of them once, which is what every method may use."""
+SLACK = 0.1
+"""By how much a budget may be missed without a word."""
+MORE = 10
+"""How many times the pairs the methods that train are given once more."""
+
+
+class Part(NamedTuple):
+    """A part of the table, a file of its own: a tower, how many times SLUG's pairs, and a seed."""
+
+    tower: str = "text"
+    times: int = 1
+    seed: int = 0
+
+    @property
+    def file(self) -> str:
+        """Name of its file."""
+        return f"{self.tower}-{self.times}x-seed{self.seed}.csv"
+
+    @property
+    def methods(self) -> list[str]:
+        """Those that are compared: all that can change the tower, or, with more pairs, train."""
+        able = [m for m in METHODS.values() if self.tower in m.towers]
+        return [m.name for m in able if m.trains or self.times == 1]
+
+
+PARTS = [Part(), Part(times=MORE), Part(seed=1), Part(seed=2)]
+"""What the committed table holds."""
+
+
+def methods_rows(
+    clip: Clip, source: Source, concept: str, part: Part, methods: Sequence[str] = ()
+) -> list[dict]:
+    """One row a method: what it changed and used up, and the report of the edit.
+
+    Where no state forgot, the edit that came nearest is reported, and `forgotten` is false: leaving
+    such concepts out would flatter a method. seconds hold what methods share (the retain gradient,
+    or the features of the pairs) as if each had computed it.
+
+    methods: names; none takes those of the part.
+    """
+    side, laps, found = RetainSide(clip, source, [concept], RETAIN, seed=part.seed), Laps(), []
+    with laps("gradient"):
+        side.gradient  # noqa: B018 - computed here, and timed
+    with laps("features"):
+        side.features  # noqa: B018
+    given = {"shared": side, "seed": part.seed, "towers": (part.tower,), "forget_size": FORGET}
+    given["budget"] = Budget(part.times * (FORGET + RETAIN), PROBES)
+    try:
+        for name in methods or part.methods:
+            one = unlearn(clip, source, concept, name, **given)
+            one.costs["seconds"] += laps.seconds["features" if METHODS[name].run else "gradient"]
+            found.append(one)
+    except SearchFailedError as unknown:
+        print(f"{concept} is left out. {unknown}", file=sys.stderr)
+        return []
+    return _reported(clip, source, found, part)
+
+
+def _reported(clip: Clip, source: Source, found: list[Result], part: Part) -> list[dict]:
+    """The rows of results about one concept."""
+    edits = [replace(each, patches=each.patches or each.nearest) for each in found]
+    metrics, concept = evaluate(clip, source, edits), found[0].concept
+    oracle, exam = load_oracle(clip, concept), source.exam(concept, "report")
+    wanted = None if oracle is None else log_answers(oracle, exam)
+    before = None if wanted is None else log_answers(clip, exam)
+    rows = []
+    for each, edited in zip(found, edits, strict=True):
+        row = table_row(edited, metrics, part.tower, source.kind(concept))
+        edit = edited.patches.get(part.tower)
+        row |= {"seed": part.seed, "times": part.times, "forgotten": part.tower in each.patches}
+        row |= {"layers_changed": len(getattr(edit, "patches", [edit])) if edit else 0}
+        row |= {"unused": each.unused}
+        if wanted is not None and edit:
+            with patch.applied(edit, clip.model):
+                now = log_answers(clip, exam)
+            row |= {"kl_before": mean_kl(wanted, before), "kl_after": mean_kl(wanted, now)}
+            same = wanted.argmax(-1) == now.argmax(-1)
+            row["same_answer_after"] = float(same.float().mean())
+        rows.append(row)
+    return rows
+
+
+def sweep_methods(
+    concepts: list[str] | None = None,
+    parts: Sequence[Part] = tuple(PARTS),
+    folder: str | Path | None = None,
+    model: str = "studio",
+    data: str = "studio",
+    processes: int = 1,
+) -> pd.DataFrame:
+    """Forget each concept by every method at equal budgets; a file a part, written after every
+    concept, so that the same call goes on where it stopped.
+
+    concepts: None takes the world's report concepts. folder: None is data/studio/methods.
+    processes: parts at once, each on a thread of its own. Raises UnknownConceptError, CheckFailed
+    where a budget was missed.
+    """
+    where = Path(folder or data_dir() / "studio" / "methods")
+    jobs = [(part, concepts, where, model, data) for part in parts]
+    if processes > 1:
+        with ProcessPoolExecutor(processes, get_context("spawn")) as pool:
+            tables = list(pool.map(_one_part, *zip(*jobs)))
+    else:
+        tables = [_one_part(*job) for job in jobs]
+    table = pd.concat(tables, ignore_index=True)
+    check_budgets(table)
+    return table
+
+
+def _one_part(
+    part: Part, concepts: list[str] | None, folder: Path, model: str, data: str
+) -> pd.DataFrame:
+    """The table of one part."""
+    clip = load_clip(model)
+    source = open_data(data, *clip.inputs)
+    for concept in concepts or []:
+        source.kind(concept)
+    order = source.concepts()
+    if data == "studio":
+        order = [c for names in source.world.report.values() for c in names]
+    weights = sha256_file(clip.weights) if clip.weights else sha256_json(clip.source)
+    made = made_by(weights, {} if data == "studio" else {"data": Path(data).name})
+
+    def rows_of(concept: str) -> list[dict]:
+        return methods_rows(clip, source, concept, part)
+
+    folder.mkdir(parents=True, exist_ok=True)
+    return one_at_a_time(rows_of, concepts or order, order, folder / part.file, made)
+
+
+def check_budgets(table: pd.DataFrame) -> None:
+    """Raises CheckFailed, naming the rows, where a method used more than its budget, or less
+    without saying why: in pairs or in probes, by more than a tenth.
+    """
+    pairs, wrong = table["times"] * (FORGET + RETAIN), []
+    for what, allowed in (("pairs", pairs), ("probes", PROBES)):
+        share = table[what] / allowed
+        bad = (share > 1 + SLACK) | ((share < 1 - SLACK) & table["unused"].fillna("").eq(""))
+        for row in table[bad].to_dict("records"):
+            wrong.append(f"{row['method']} on {row['concept']}: {row[what]:.0f} {what}")
+    if wrong:
+        raise CheckFailed(
+            f"{len(wrong)} budgets were missed by more than {100 * SLACK:.0f} % without a word:"
+            f" {'; '.join(wrong[:5])}. Equal budgets were expected; let the method use its own, or"
+            " say in `Trial.remarks` why it cannot."
+        )

@@ -1,0 +1,89 @@
+"""What the methods that train have in common: AdamW from the unedited weights, a few times.
+
+The authors' baselines (Cai, Tan and Asif, ICML 2025) train with AdamW, betas 0.9 and 0.98, eps
+1e-6, and keep the first epoch that forgets. Here every run gets the same share of the pairs and of
+the probes, every probed state may win, and the best is chosen by the rule that holds for all
+methods (`Trial`). Weight decay, 0.1 there, is left out: over so few steps it does nothing, and a
+mask (SalUn) has to hold. The rate is constant, since any step may be the last.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from slugkit.base import SettingError
+from slugkit.models.precision import multiplying
+from slugkit.unlearning.trial import Trial
+
+RUNS = 4
+"""Learning rates tried."""
+FIRST, FACTOR = 1e-3, math.sqrt(10)
+"""The first of them, chosen on a concept that is no report concept; by how much it is raised until
+a run forgets, or lowered until one does not."""
+SIZE = 32
+"""Pairs of a step, of the forget set and of the retain set each, as in the authors' code."""
+
+
+def descend(
+    trial: Trial,
+    loss: Callable[[], torch.Tensor],
+    pairs: int,
+    masks: dict[str, torch.Tensor] | None = None,
+) -> None:
+    """Minimise a loss over the tower's layers, and probe on the way; the learning rate is searched
+    as SLUG searches its step: towards the smallest that forgets.
+
+    Args:
+        loss: draws a batch of its own, encodes it with `Trial.encode`, and returns a scalar.
+        pairs: what one call of it costs.
+        masks: layer -> 0 or 1 for every entry; where it is 0 nothing changes.
+
+    Raises:
+        SettingError: a budget that allows no step.
+    """
+    steps = trial.pairs_left // (pairs * RUNS)
+    if steps < 1:
+        raise SettingError(
+            f"{trial.pairs_left} pairs are left; {pairs * RUNS} or more were expected, one step of"
+            f" {pairs} pairs at each of {RUNS} learning rates. Allow more pairs in the budget."
+        )
+    probes = min(trial.probes_left // RUNS, steps)
+    marks = set(np.linspace(0, steps, probes + 1)[1:].round().astype(int).tolist())
+    rate, low, high = FIRST, 0.0, math.inf
+    for _ in range(RUNS):
+        trial.restore()
+        forgotten = False
+        optimiser = torch.optim.AdamW(
+            trial.weights.values(), lr=rate, betas=(0.9, 0.98), eps=1e-6, weight_decay=0.0
+        )
+        for step in range(1, steps + 1):
+            optimiser.zero_grad(set_to_none=True)
+            with multiplying():
+                loss().backward()
+            for name, mask in (masks or {}).items():
+                trial.weights[name].grad.mul_(mask)
+            optimiser.step()
+            if step in marks:
+                forgotten |= trial.probe(rate=rate, step=step)
+        low, high = (low, min(high, rate)) if forgotten else (max(low, rate), high)
+        if low and math.isfinite(high):
+            rate = math.sqrt(low * high)
+        else:
+            rate = rate / FACTOR if forgotten else rate * FACTOR
+
+
+def caption_log_p(
+    v: torch.Tensor, t: torch.Tensor, others: torch.Tensor, scale: float
+) -> torch.Tensor:
+    """Log probability of each picture's own caption among it and other captions.
+
+    v, t: (n, d) pictures and their captions; others: (m, d); all of unit length. scale: exp(logit
+    scale). Returns (n,), at most 0.
+    """
+    scores = scale * torch.cat([(v * t).sum(-1, keepdim=True), v @ others.T], dim=1)
+    return F.log_softmax(scores, dim=1)[:, 0]
