@@ -1,4 +1,5 @@
 # make workbook   environment, then the whole series on the studio, then an HTML page
+# make evidence   environment, then notebook 10: every method at equal budgets, from the committed tables
 # make test       environment, then every test
 # make quick      environment, then what takes a minute at most: style, arrows between rooms, ci/tests/unit without the slow ones
 # make lab        JupyterLab on the series
@@ -18,7 +19,7 @@ NOTEBOOKS ?=
 # Several processes of many threads spin against each other; one thread each costs a busy machine its share and no more.
 ONE_THREAD := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE
 
-.PHONY: env workbook digits style quick test lab notebooks site wheels bench clean help
+.PHONY: env workbook evidence digits style quick test lab notebooks site wheels bench clean help
 .DEFAULT_GOAL := help
 
 help:
@@ -40,7 +41,10 @@ $(STAMP): ci/requirements.lock pyproject.toml
 	@touch $(STAMP)
 
 workbook: env
-	$(BIN)/slugkit run --run $(RUN)
+	$(BIN)/slugkit run --run $(RUN) --notebooks 00-09
+
+evidence: env
+	$(BIN)/slugkit run --run $(RUN) --notebooks 10
 
 DIGITS := $(abspath runs/digits)
 digits: env

@@ -20,9 +20,10 @@ from slugkit.data import Source, open_data
 from slugkit.evaluation.leftover import log_answers, mean_kl
 from slugkit.experiments.sweep import made_by, one_at_a_time, table_row
 from slugkit.models import Clip, load_clip
-from slugkit.unlearning.call import Laps, unlearn
+from slugkit.unlearning.call import unlearn
 from slugkit.unlearning.concept import evaluate, load_oracle
-from slugkit.unlearning.methods import METHODS
+from slugkit.unlearning.laps import Laps
+from slugkit.unlearning.methods import METHODS, method_named
 from slugkit.unlearning.result import Result
 from slugkit.unlearning.retain import RetainSide
 from slugkit.unlearning.trial import PROBES, Budget
@@ -36,11 +37,21 @@ MORE = 10
 
 
 class Part(NamedTuple):
-    """A part of the table, a file of its own: a tower, how many times SLUG's pairs, and a seed."""
+    """A part of the table, a file of its own: a tower, how many times SLUG's pairs, and a seed.
+
+    retain: pairs of the retain set. per_style: report pictures, as of `Source.exam`.
+    """
 
     tower: str = "text"
     times: int = 1
     seed: int = 0
+    retain: int = RETAIN
+    per_style: int = 0
+
+    @property
+    def budget(self) -> Budget:
+        """What every method may use up: `times` what SLUG sees, and as many probes for all."""
+        return Budget(self.times * (FORGET + self.retain), PROBES)
 
     @property
     def file(self) -> str:
@@ -69,17 +80,16 @@ def methods_rows(
 
     methods: names; none takes those of the part.
     """
-    side, laps, found = RetainSide(clip, source, [concept], RETAIN, seed=part.seed), Laps(), []
-    with laps("gradient"):
-        side.gradient  # noqa: B018 - computed here, and timed
-    with laps("features"):
-        side.features  # noqa: B018
+    side, laps, found = RetainSide(clip, source, [concept], part.retain, seed=part.seed), Laps(), []
     given = {"shared": side, "seed": part.seed, "towers": (part.tower,), "forget_size": FORGET}
-    given["budget"] = Budget(part.times * (FORGET + RETAIN), PROBES)
     try:
         for name in methods or part.methods:
-            one = unlearn(clip, source, concept, name, **given)
-            one.costs["seconds"] += laps.seconds["features" if METHODS[name].run else "gradient"]
+            shares = "features" if METHODS[name].run else "gradient"
+            if shares not in laps.seconds:
+                with laps(shares):
+                    getattr(side, shares)
+            one = unlearn(clip, source, concept, name, budget=part.budget, **given)
+            one.costs["seconds"] += laps.seconds[shares]
             found.append(one)
     except SearchFailedError as unknown:
         print(f"{concept} is left out. {unknown}", file=sys.stderr)
@@ -90,15 +100,18 @@ def methods_rows(
 def _reported(clip: Clip, source: Source, found: list[Result], part: Part) -> list[dict]:
     """The rows of results about one concept."""
     edits = [replace(each, patches=each.patches or each.nearest) for each in found]
-    metrics, concept = evaluate(clip, source, edits), found[0].concept
-    oracle, exam = load_oracle(clip, concept), source.exam(concept, "report")
+    metrics, concept = evaluate(clip, source, edits, part.per_style), found[0].concept
+    oracle = load_oracle(clip, concept)
+    exam = source.exam(concept, "report", part.per_style)
     wanted = None if oracle is None else log_answers(oracle, exam)
     before = None if wanted is None else log_answers(clip, exam)
     rows = []
     for each, edited in zip(found, edits, strict=True):
         row = table_row(edited, metrics, part.tower, source.kind(concept))
         edit = edited.patches.get(part.tower)
-        row |= {"seed": part.seed, "times": part.times, "forgotten": part.tower in each.patches}
+        row |= {"seed": part.seed, "times": part.times}
+        row |= {"may_pairs": part.budget.pairs, "may_probes": part.budget.probes}
+        row |= {"forgotten": part.tower in each.patches}
         row |= {"layers_changed": len(getattr(edit, "patches", [edit])) if edit else 0}
         row |= {"unused": each.unused}
         if wanted is not None and edit:
@@ -118,16 +131,18 @@ def sweep_methods(
     model: str = "studio",
     data: str = "studio",
     processes: int = 1,
+    methods: Sequence[str] = (),
 ) -> pd.DataFrame:
     """Forget each concept by every method at equal budgets; a file a part, written after every
     concept, so that the same call goes on where it stopped.
 
     concepts: None takes the world's report concepts. folder: None is data/studio/methods.
-    processes: parts at once, each on a thread of its own. Raises UnknownConceptError, CheckFailed
-    where a budget was missed.
+    processes: parts at once. methods: names; none takes all. Raises UnknownConceptError,
+    SettingError for an unknown method, CheckFailed where a budget was missed.
     """
+    methods = [method_named(name).name for name in methods]
     where = Path(folder or data_dir() / "studio" / "methods")
-    jobs = [(part, concepts, where, model, data) for part in parts]
+    jobs = [(part, concepts, where, model, data, methods) for part in parts]
     if processes > 1:
         with ProcessPoolExecutor(processes, get_context("spawn")) as pool:
             tables = list(pool.map(_one_part, *zip(*jobs)))
@@ -139,7 +154,12 @@ def sweep_methods(
 
 
 def _one_part(
-    part: Part, concepts: list[str] | None, folder: Path, model: str, data: str
+    part: Part,
+    concepts: list[str] | None,
+    folder: Path,
+    model: str,
+    data: str,
+    methods: Sequence[str],
 ) -> pd.DataFrame:
     """The table of one part."""
     clip = load_clip(model)
@@ -150,10 +170,11 @@ def _one_part(
     if data == "studio":
         order = [c for names in source.world.report.values() for c in names]
     weights = sha256_file(clip.weights) if clip.weights else sha256_json(clip.source)
-    made = made_by(weights, {} if data == "studio" else {"data": Path(data).name})
+    unusual = {} if data == "studio" else {"data": Path(data).name}
+    made = made_by(weights, unusual | ({"methods": " + ".join(methods)} if methods else {}))
 
     def rows_of(concept: str) -> list[dict]:
-        return methods_rows(clip, source, concept, part)
+        return methods_rows(clip, source, concept, part, methods)
 
     folder.mkdir(parents=True, exist_ok=True)
     return one_at_a_time(rows_of, concepts or order, order, folder / part.file, made)
@@ -161,11 +182,11 @@ def _one_part(
 
 def check_budgets(table: pd.DataFrame) -> None:
     """Raises CheckFailed, naming the rows, where a method used more than its budget, or less
-    without saying why: in pairs or in probes, by more than a tenth.
+    without saying why: in pairs or in probes, by more than a tenth of what it may.
     """
-    pairs, wrong = table["times"] * (FORGET + RETAIN), []
-    for what, allowed in (("pairs", pairs), ("probes", PROBES)):
-        share = table[what] / allowed
+    wrong = []
+    for what in ("pairs", "probes"):
+        share = table[what] / table[f"may_{what}"]
         bad = (share > 1 + SLACK) | ((share < 1 - SLACK) & table["unused"].fillna("").eq(""))
         for row in table[bad].to_dict("records"):
             wrong.append(f"{row['method']} on {row['concept']}: {row[what]:.0f} {what}")

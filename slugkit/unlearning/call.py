@@ -3,31 +3,28 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
-from time import perf_counter
+from dataclasses import replace
 from typing import Any
 
 import pandas as pd
 
 from slugkit.base import SettingError, peak_memory, require_choice
 from slugkit.data import Pairs, Source
-from slugkit.evaluation.clip import Scorer
 from slugkit.evaluation.clip_judge import judge_of
 from slugkit.method.directions import retain_aware_directions
-from slugkit.method.layers import layer_table, tower_of
+from slugkit.method.layers import tower_of
 from slugkit.method.search import Criterion, Measure
 from slugkit.models import Clip
 from slugkit.models.vlm import Vlm
 from slugkit.tasks import answer_set_of
-from slugkit.unlearning.concept import ARMS, DAMPING, require_known, score_layers
+from slugkit.unlearning.concept import ARMS, DAMPING, score_layers
 from slugkit.unlearning.families import Job, OnClip, OnObjective, OnPipeline, OnVlm
 from slugkit.unlearning.gradients import forget_gradient
-from slugkit.unlearning.methods import Method, method_named
-from slugkit.unlearning.objectives import CachedMeasure
+from slugkit.unlearning.laps import Laps
+from slugkit.unlearning.methods import method_named
 from slugkit.unlearning.result import Result
 from slugkit.unlearning.retain import RetainSide
+from slugkit.unlearning.rivals import RivalCall
 from slugkit.unlearning.several import (
     joint_gradient,
     joint_step,
@@ -35,7 +32,7 @@ from slugkit.unlearning.several import (
     slug_patches,
     text_layers,
 )
-from slugkit.unlearning.trial import Budget, OutOfProbes, Trial, tower_layers
+from slugkit.unlearning.trial import Budget
 
 
 def unlearn(
@@ -102,16 +99,7 @@ def unlearn(
     limits, sizes = {"target": target, "max_trials": max_trials}, (retain_size, batch_size, seed)
     limits["which"] = how.which or require_choice(which, ("front", "all"), "The set of layers")
     if not isinstance(concept, str):
-        if method not in ARMS:
-            raise SettingError(
-                f"{method} was asked to forget several concepts together; one of {', '.join(ARMS)}"
-                " was expected. Take one concept at a time."
-            )
-        if data is None or on is not None:
-            raise SettingError(
-                "Several concepts are forgotten on a CLIP with data that examine them; another"
-                " model, or pairs of one's own, were given. Take one concept at a time."
-            )
+        _check_several(method, data, on)
         given = shared, forget_size, sizes, damping
         return _several(clip, data, list(concept), method, *given, **limits)
     limits |= {"towers": towers, "margins": margins}
@@ -120,7 +108,7 @@ def unlearn(
     else:
         family = _family(clip, data, concept, on, limits)
     if how.run is not None:
-        own = _RivalCall(clip, data, concept, how, family, forget, forget_size, seed, budget)
+        own = RivalCall(clip, data, concept, how, family, forget, forget_size, seed, budget)
         return own.run(shared or RetainSide(clip, retain or data, [concept], *sizes))
     same = _same_family(ranked, concept, family)
     laps = Laps()
@@ -142,8 +130,7 @@ def unlearn(
             again = same and not isinstance(family, OnClip)
             searched = ranked.searched if again else family.names(job, layers)
         if budget is not None:
-            most = max(Counter(map(tower_of, searched)).values(), default=1)
-            family = replace(family, max_trials=max(1, budget.probes // most))
+            family = _within(family, searched, budget)
         with laps("direction"):
             along = family.directions(job, searched)
         with laps("search"):
@@ -198,6 +185,26 @@ def _check(
         )
 
 
+def _check_several(method: str, data: Any, on: Any) -> None:
+    """Raises SettingError where several concepts cannot be forgotten together."""
+    if method not in ARMS:
+        raise SettingError(
+            f"{method} was asked to forget several concepts together; one of {', '.join(ARMS)}"
+            " was expected. Take one concept at a time."
+        )
+    if data is None or on is not None:
+        raise SettingError(
+            "Several concepts are forgotten on a CLIP with data that examine them; another"
+            " model, or pairs of one's own, were given. Take one concept at a time."
+        )
+
+
+def _within(family: Any, searched: list[str], budget: Budget) -> Any:
+    """The family with each layer's share of the probes that a tower may have."""
+    most = max(Counter(map(tower_of, searched)).values(), default=1)
+    return replace(family, max_trials=max(1, budget.probes // most))
+
+
 def _family(
     clip: Clip, data: Source | None, concept: str, on: Any, limits: dict[str, Any]
 ) -> OnClip | OnPipeline | OnVlm:
@@ -220,82 +227,6 @@ def _family(
         f"The step cannot be searched on a {type(on).__name__}; None, a diffusers pipeline, a Vlm"
         " or a family of slugkit.unlearning.families was expected."
     )
-
-
-@dataclass
-class _RivalCall:
-    """One call of `unlearn` for a method that is handed a `Trial` of each tower."""
-
-    clip: Clip
-    data: Source | None
-    concept: str
-    how: Method
-    family: Any
-    forget: Pairs | None
-    forget_size: int
-    seed: int
-    budget: Budget | None
-
-    def run(self, side: RetainSide) -> Result:
-        """Each tower in its turn."""
-        if not isinstance(self.family, OnClip):
-            raise SettingError(
-                f"{self.how.name} changes many layers of a CLIP, and was asked to work on"
-                f" {type(self.family).__name__}; a CLIP was expected. Leave `on` out."
-            )
-        towers = [t for t in self.family.towers if t in self.how.towers]
-        if not towers:
-            raise SettingError(
-                f"{self.how.name} can change the {' and '.join(self.how.towers)} tower; towers is"
-                f" {self.family.towers}. Name one that it can change."
-            )
-        side.require(self.concept)
-        laps, tables, found = Laps(), [], {"patches": {}, "failed": {}, "nearest": {}}
-        pairs, unused = 0, []
-        with peak_memory() as peak:
-            with laps("data"):
-                forget = self.forget
-                if forget is None:
-                    forget = self.data.forget_set(self.concept, self.forget_size, self.seed)
-            for tower in towers:
-                with laps(tower):
-                    trial = self._trial(tower, forget, side)
-                    with trial, suppress(OutOfProbes):
-                        self.how.run(trial)
-                    edit, forgotten, table = trial.found(self.concept, self.how.name)
-                if forgotten and edit is not None:
-                    found["patches"][tower] = edit
-                else:
-                    lowest = 100 * table["forget"].min() if len(table) else 100
-                    found["failed"][tower] = (
-                        f"no state of {self.how.name} made the model forget: the lowest forget"
-                        f" accuracy in {len(table)} probes was {lowest:.1f} %"
-                    )
-                    if edit is not None:
-                        found["nearest"][tower] = edit
-                tables.append(table)
-                pairs += trial.pairs
-                unused += trial.remarks
-        table = pd.concat(tables, ignore_index=True)
-        found |= {"unused": "; ".join(dict.fromkeys(unused)), "which": "every layer"}
-        found |= {"at_most": self.family.at_most} | laps.costs(pairs, table, peak)
-        layers = layer_table(self.clip.model).assign(front=False)
-        return Result(self.concept, self.how.name, layers, table, **found)
-
-    def _trial(self, tower: str, forget: Pairs, side: RetainSide) -> Trial:
-        """What the method is handed. Raises SearchFailedError where the model knows nothing of the
-        concept.
-        """
-        first = tower_layers(self.clip, tower)[0]
-        if isinstance(self.family, OnObjective):
-            measure, criterion = self.family.objective, self.family.criterion
-        else:
-            scorer = Scorer(self.clip, self.data.exam(self.concept, "search"), layers=[first])
-            criterion = scorer.criterion(self.family.target)
-            require_known(scorer, criterion)
-            measure = CachedMeasure(scorer, first)
-        budget = self.budget or Budget(len(forget) + len(side.pairs))
-        return Trial(self.clip, tower, forget, side, measure, criterion, budget, self.seed)
 
 
 def _several(
@@ -341,21 +272,3 @@ def _several(
     found = laps.costs(sum(map(len, forget.values())) + side.pairs_seen, table, peak)
     found |= {"patches": patches, "failed": failed, "directions": along, "which": which}
     return Result(", ".join(concepts), method, layers, table, family="several", **found)
-
-
-class Laps:
-    """Seconds by stage: `with laps("search"): ...`."""
-
-    def __init__(self):
-        self.seconds: dict[str, float] = {}
-
-    @contextmanager
-    def __call__(self, stage: str) -> Iterator[None]:
-        start = perf_counter()
-        yield
-        self.seconds[stage] = perf_counter() - start
-
-    def costs(self, pairs: int, table: pd.DataFrame, peak: list[int]) -> dict[str, dict]:
-        """The fields of a `Result` that say what it took."""
-        costs = {"pairs": pairs, "probes": len(table), "seconds": sum(self.seconds.values())}
-        return {"seconds": self.seconds, "costs": costs | {"peak_mb": peak[0]}}

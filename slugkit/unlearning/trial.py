@@ -160,6 +160,12 @@ class Trial:
         self.pairs += len(self._forget)
         return forget_gradient(self.clip, self._forget, weights=self.layers, chunk=self.side.chunk)
 
+    @cached_property
+    def g_retain(self) -> Directions:
+        """SLUG's retain gradient of the layers, which costs the retain set's pairs."""
+        self.pairs += self.side.pairs_seen
+        return {name: self.side.gradient[name] for name in self.layers}
+
     def encode(self, pool: Pool, rows: list[int]) -> tuple[torch.Tensor, torch.Tensor]:
         """Features of pairs by the model as it is: v and t, (n, d) float32 of unit length. The
         tower at hand carries a graph, which counts the pairs; the other's are the pool's.

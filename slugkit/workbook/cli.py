@@ -207,6 +207,23 @@ def draw_command(
 FAMILY = "clip; diffusion: judge the pipeline's pictures; vlm: ask the LLaVA."
 
 
+EVERY = "Every method at equal budgets, on the CLIP's text tower; --out is then a folder."
+
+
+def _sweep_methods(
+    concepts: list[str] | None, out: Path | None, model: str, processes: int
+) -> None:
+    """`slugkit sweep --methods`: the table of every method, and its means."""
+    from slugkit.experiments import compared
+    from slugkit.experiments.methods import sweep_methods
+
+    if out is not None and not out.is_dir():
+        new_path(out, model)
+    table = sweep_methods(concepts or None, folder=out, model=model, processes=processes)
+    summary = compared.over_all(compared.by_concept(table))
+    typer.echo(compared.wide(summary, list(compared.RANKED)).to_string())
+
+
 @app.command("sweep")
 def sweep_command(
     concepts: Annotated[list[str] | None, Option(help="A concept; repeat it.")] = None,
@@ -217,12 +234,17 @@ def sweep_command(
         str, Option(help="For diffusion: studio, or a pipeline's folder.")
     ] = "studio",
     vlm: Annotated[str, Option(help="For vlm: studio, or a folder of a LLaVA.")] = "studio",
+    methods: Annotated[bool, Option("--methods", help=EVERY)] = False,
+    processes: Annotated[int, Option(min=1, max=64, help="With --methods: at once.")] = 1,
 ) -> None:
     """Forget several concepts, each from the unedited model, and put the results in one table.
 
     The same command goes on where it was stopped.
     """
     require_choice(family, ("clip", "diffusion", "vlm"), "The family")
+    if methods:
+        _sweep_methods(concepts, out, model, processes)
+        return
     for path in (out, out.with_stem(f"{out.stem}_summary")) if out else ():
         new_path(path, model, pipeline, vlm, ours=True)
     from slugkit.experiments.sweep import measures_of, summarise, sweep

@@ -107,6 +107,8 @@ class Settings(BaseModel):
     (07)"""
     report_per_style: Annotated[int, Field(ge=0)] = 0
     """report pictures per style and class; 0 means all"""
+    recompute: bool = False
+    """notebook 10: forget the concept by every method again, some minutes"""
 
 
 def setting_type(name: str) -> type:

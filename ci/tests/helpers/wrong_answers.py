@@ -9,6 +9,7 @@ import pandas as pd
 import torch
 import torch.nn.functional as F
 import wrong_layers
+import wrong_methods
 import wrong_several
 import wrong_tables
 from wrong_rows import KINDS, OF_KINDS, OF_NAMES, OF_PEOPLE, PEOPLE, lost
@@ -539,7 +540,7 @@ WRONG = [
     ("batch_size_table", pd.DataFrame(BATCH_SIZES | {"loss": [0.05, 0.01]}), "wrong captions"),
 ]
 
-RIGHT |= wrong_tables.RIGHT | wrong_several.RIGHT | wrong_layers.RIGHT
-WRONG += wrong_tables.WRONG + wrong_several.WRONG + wrong_layers.WRONG
+RIGHT |= wrong_tables.RIGHT | wrong_several.RIGHT | wrong_layers.RIGHT | wrong_methods.RIGHT
+WRONG += wrong_tables.WRONG + wrong_several.WRONG + wrong_layers.WRONG + wrong_methods.WRONG
 RIGHT |= {"other_kinds": lambda: KINDS, "another_person": lambda: PEOPLE, "lost_names": lost}
 WRONG += OF_KINDS + OF_PEOPLE + OF_NAMES

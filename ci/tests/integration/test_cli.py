@@ -300,3 +300,20 @@ def test_a_broken_solution_region_is_refused(source, says):
 
     with pytest.raises(SettingError, match=says):
         without_solution(source)
+
+
+def test_sweep_of_methods_asks_for_a_folder_of_its_own(tmp_path, monkeypatch):
+    called = {}
+
+    def instead(concepts, folder, model, processes):
+        called.update(concepts=concepts, folder=folder, model=model, processes=processes)
+        raise SettingError("as far as the test goes")
+
+    monkeypatch.setattr("slugkit.experiments.methods.sweep_methods", instead)
+    (tmp_path / "file").write_text("mine")
+    given = ["sweep", "--methods", "--processes", "2", "--concepts", "car", "--out"]
+    for out, said in ((tmp_path / "new", "as far as"), (tmp_path / "file", "is there already")):
+        with pytest.raises(SettingError, match=said):
+            cli.app(given + [str(out)], standalone_mode=False)
+    assert called["concepts"] == ["car"] and called["processes"] == 2
+    assert called["folder"] == tmp_path / "new"

@@ -62,6 +62,7 @@ READS: dict[str, tuple[str, ...]] = {
         "answers",
         "metrics/08.parquet",
     ),
+    "10_compare_methods": (),
 }
 """What a notebook needs of earlier ones, so that it need not wait for the rest. One that is not
 listed waits for all before it."""

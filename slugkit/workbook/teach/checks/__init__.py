@@ -41,3 +41,4 @@ from slugkit.workbook.teach.checks.formulas import (
     side_effect,
     take_one_off,
 )
+from slugkit.workbook.teach.checks.methods import dampened, npo_weight

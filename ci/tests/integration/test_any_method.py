@@ -1,0 +1,163 @@
+"""Any method under the one call, one of a person's own, and the table of all at equal budgets."""
+
+import importlib.util
+import textwrap
+
+import pandas as pd
+import pytest
+import torch
+from tiny_clip import changed, state
+
+import slugkit as sk
+from slugkit.base import CheckFailed, SettingError
+from slugkit.data import open_data
+from slugkit.experiments.methods import FORGET, RETAIN, Part, check_budgets, sweep_methods
+from slugkit.method.search import Criterion
+from slugkit.models import load_clip
+from slugkit.models.diffusion import load_pipeline
+from slugkit.unlearning.retain import RetainSide
+from slugkit.unlearning.trial import PROBES, Budget
+
+WHO = "Oskar Marlow"
+SMALL = {"forget_size": 48, "towers": ("text",), "budget": Budget(1024, 8)}
+OWN = """
+    '''Shrink the text projection until the concept is gone: a method of one's own.'''
+    from slugkit.unlearning.methods import method
+    from slugkit.unlearning.trial import Dial
+
+
+    @method("shrink", source="an example", towers=("text",))
+    def shrink(trial):
+        w = trial.originals["text_projection"]
+
+        def write(strength):
+            return {"text_projection": w / (1 + strength)}
+
+        trial.search(Dial(trial, write), 0.5, trial.probes_left // 2)
+        trial.remarks.append("it takes no gradient")
+"""
+
+
+@pytest.fixture(scope="module")
+def clip():
+    return load_clip("studio", "cpu")
+
+
+@pytest.fixture(scope="module")
+def data():
+    return open_data("studio")
+
+
+@pytest.fixture(scope="module")
+def side(clip, data):
+    return RetainSide(clip, data, [WHO], 256, 64)
+
+
+@pytest.mark.parametrize("name", ["GAFT", "every layer", "null space"])
+def test_a_rival_gives_a_result_that_is_used_like_slugs(clip, data, side, name, tmp_path):
+    before = state(clip.model)
+    found = sk.unlearn(clip, data, WHO, name.upper(), shared=side, **SMALL)
+    assert not changed(before, clip.model) and found.method == name
+    assert found.costs["probes"] == len(found.table) <= 8 and found.costs["pairs"] <= 1024
+    edit = found.patches.get("text") or found.nearest["text"]
+    assert ("text" in found.patches) != ("text" in found.failed)
+    assert found.table["chosen"].sum() == 1 and set(found.table["tower"]) == {"text"}
+    with edit.applied(clip.model):
+        inside = changed(before, clip.model)
+    assert inside == {p.layer for p in edit.patches} and not changed(before, clip.model)
+    assert all(torch.equal(w, before[n]) for n, w in clip.model.state_dict().items())
+    assert edit.save(tmp_path / "edit").is_dir()
+    assert name in str(edit.patches[0].provenance)
+
+
+def test_the_edit_of_all_layers_is_reported_like_any_other(clip, data, side):
+    found = sk.unlearn(clip, data, WHO, "every layer", shared=side, **SMALL)
+    slug = sk.unlearn(clip, data, WHO, shared=side, **SMALL)
+    assert slug.table.groupby("layer").size().max() <= 8 // slug.table["layer"].nunique()
+    metrics = sk.evaluate(clip, data, [slug, found], per_style=1)
+    target = metrics[(metrics["group"] == "target") & (metrics["wording"] == "mean")]
+    fa1 = target[target["metric"] == "FA@1"].set_index("method")["value"]
+    assert fa1["every layer"] < 0.1 < 0.9 < fa1[""].max()
+    assert found.outcome().startswith("17 layers, rho ")
+
+
+def test_a_method_of_ones_own_in_one_file(clip, data, side, tmp_path, monkeypatch):
+    monkeypatch.setattr("slugkit.unlearning.methods.registry.METHODS", dict(sk.METHODS))
+    file = tmp_path / "shrink.py"
+    file.write_text(textwrap.dedent(OWN))
+    assert len(OWN.splitlines()) < 60
+    spec = importlib.util.spec_from_file_location("shrink", file)
+    spec.loader.exec_module(importlib.util.module_from_spec(spec))
+    found = sk.unlearn(clip, data, WHO, "Shrink", shared=side, **SMALL)
+    assert found.method == "shrink" and found.costs["probes"] == 4
+    assert "cannot change the vision" not in str(found.failed)
+    # features are of unit length, so a smaller projection changes no answer
+    assert found.failed and found.table["fa1"].nunique() == 1
+
+
+def test_what_a_rival_cannot_do_is_refused(clip, data, side):
+    with pytest.raises(SettingError, match="can change the text tower"):
+        sk.unlearn(clip, data, WHO, "null space", shared=side, towers=("vision",))
+    with pytest.raises(SettingError, match="several concepts together; one of SLUG, SLUG-R"):
+        sk.unlearn(clip, data, [WHO, "Kofi Okoye"], "GA")
+    with pytest.raises(SettingError, match="changes many layers of a CLIP.*Leave `on` out"):
+        sk.unlearn(clip, data, WHO, "GA", on=load_pipeline("studio", "cpu"), shared=side)
+    with pytest.raises(SettingError, match="'GAN' is unknown"):
+        sk.unlearn(clip, data, WHO, "GAN")
+
+
+def test_a_rival_on_pairs_and_an_objective_of_ones_own(clip, data):
+    class Moved:
+        def __init__(self):
+            self.start = clip.model.text_projection.detach().clone()
+
+        def forget(self):
+            moved = float((clip.model.text_projection.detach() - self.start).norm())
+            return {"fa1": max(0.0, 1 - moved), "fa5": 1.0}
+
+        def retain(self):
+            return {"retain": 0.5}
+
+    forget, retain = data.forget_set(WHO, 48, 0), data.retain_set([WHO], 96, 0)
+    given = {"forget": forget, "retain": retain, "objective": Moved(), "towers": ("text",)}
+    given |= {"criterion": Criterion("fa1", 0.3), "budget": Budget(1024, 12)}
+    found = sk.unlearn(clip, concept="somebody", method="GA", **given)
+    assert found.patches["text"].concept == "somebody"
+    assert found.table.loc[found.table["chosen"], "fa1"].item() <= 0.3
+
+
+def rows(**more):
+    part = Part(times=more.pop("times", 1))
+    usual = {"method": "GA", "concept": WHO, "unused": None}
+    usual |= {"may_pairs": part.budget.pairs, "may_probes": part.budget.probes}
+    return usual | {"pairs": FORGET + RETAIN, "probes": PROBES} | more
+
+
+def test_budgets_that_are_missed_without_a_word_are_found():
+    check_budgets(pd.DataFrame([rows(), rows(pairs=2500), rows(probes=3, unused="it ends")]))
+    check_budgets(pd.DataFrame([rows(times=10, pairs=26000)]))
+    for bad in ({"pairs": 3000}, {"pairs": 2000}, {"probes": 45, "unused": "why"}, {"probes": 30}):
+        with pytest.raises(CheckFailed, match="1 budgets were missed.*GA on Oskar Marlow"):
+            check_budgets(pd.DataFrame([rows(), rows(**bad)]))
+    with pytest.raises(CheckFailed, match="2680 pairs"):
+        check_budgets(pd.DataFrame([rows(times=10)]))
+
+
+@pytest.mark.slow
+def test_the_table_goes_on_and_is_the_same_by_two_processes(tmp_path, monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    small = {"retain": 128, "per_style": 1}
+    given = {
+        "parts": [Part(**small), Part(seed=1, **small)],
+        "methods": ["null space", "every layer"],
+    }
+    first = sweep_methods([WHO], folder=tmp_path / "one", **given)
+    files = {p: p.read_bytes() for p in (tmp_path / "one").iterdir()}
+    assert sorted(p.name for p in files) == ["text-1x-seed0.csv", "text-1x-seed1.csv"]
+    sweep_methods([WHO], folder=tmp_path / "one", **given)
+    assert files == {p: p.read_bytes() for p in (tmp_path / "one").iterdir()}  # nothing was redone
+    both = sweep_methods([WHO], folder=tmp_path / "two", processes=2, **given)
+    apart = ["seconds", "peak_mb"]
+    pd.testing.assert_frame_equal(first.drop(columns=apart), both.drop(columns=apart))
+    assert first["kl_after"].notna().all() and set(first["seed"]) == {0, 1}
+    assert first["forgotten"].all() and (first["fa1_after"] < 0.05).all()

@@ -1,0 +1,115 @@
+"""Methods against each other: forgetting and cost against what is lost."""
+
+import numpy as np
+import pandas as pd
+
+from slugkit.workbook.plots.forms import log_axis
+from slugkit.workbook.plots.look import (
+    BLUE,
+    GREEN,
+    GREY,
+    INK,
+    ORANGE,
+    PALE,
+    canvas,
+    dressed,
+    headline,
+    need_columns,
+)
+
+FORGETS, LOSES, COST = "FA@5 after, worst wording", "others change", "seconds"
+LOOKS = {
+    "oracle": dict(color=INK, marker="*", s=170),
+    "SLUG": dict(color=BLUE, marker="o", s=70),
+    "SLUG-R": dict(color=ORANGE, marker="^", s=80),
+}
+"""The look of those that have one of their own; ablations and rivals share theirs."""
+LEVELS = (0, -1, -2, -5, -10, -20, -50, -100)
+"""Marks of the axis of losses, which is linear up to two points and logarithmic beyond."""
+ABLATION = dict(facecolor="white", edgecolor=BLUE, marker="s", s=45)
+RIVAL = dict(color=GREEN, marker="D", s=45)
+MORE = dict(facecolor="white", edgecolor=GREEN, marker="D", s=60)
+
+
+def _look(method: str, times: int) -> dict:
+    if method in LOOKS:
+        return LOOKS[method]
+    if times > 1:
+        return MORE
+    return ABLATION if method.startswith("SLUG,") or method == "every layer" else RIVAL
+
+
+@dressed
+def trade_off(summary: pd.DataFrame):
+    """What each method loses, against how well it forgets and against what it costs: a numbered
+    point each, crosses are 95 % intervals over concepts.
+
+    summary: rows of `slugkit.experiments.compared.over_all`.
+    """
+    need_columns(summary, ["method", "times", "measure", "mean", "low", "high"], "comparison")
+    values = summary.pivot(index=["method", "times"], columns="measure")
+    order = values["mean"][LOSES].sort_values(ascending=False).index
+    fig, axes = canvas(10.4, 5.6, 1, 2, sharey=True, width_ratios=[1, 1])
+    for ax, measure in zip(axes, (FORGETS, COST), strict=True):
+        for number, key in enumerate(order, start=1):
+            _point(ax, values.loc[key], measure, number, _look(*key))
+        ax.set_xlabel({FORGETS: "FA@5, worst report wording (%)", COST: "seconds"}[measure])
+    axes[0].set_ylabel("change of the others (points)")
+    axes[0].set_xscale("symlog", linthresh=1)
+    axes[0].set_xticks([0, 1, 10, 100], ["0", "1", "10", "100"])
+    axes[0].set_xlim(-0.15, 140)
+    axes[0].set_yscale("symlog", linthresh=2)
+    axes[0].set_yticks(LEVELS, [f"{level:g}" for level in LEVELS])
+    axes[1].set_xscale("log")
+    log_axis(axes[1].xaxis)
+    _names(axes[1], order)
+    title, says = _words(values["mean"])
+    return headline(fig, title), says
+
+
+def _point(ax, row: pd.Series, measure: str, number: int, look: dict) -> None:
+    """A method's place with its cross, named by its number."""
+    x, y = row["mean"].get(measure, np.nan), row["mean"][LOSES]
+    if not np.isfinite([x, y]).all():
+        return
+    for name, place in ((measure, "x"), (LOSES, "y")):
+        low, high = row["low"].get(name, np.nan), row["high"].get(name, np.nan)
+        if np.isfinite([low, high]).all():
+            ends = ([low, high], [y, y]) if place == "x" else ([x, x], [low, high])
+            ax.plot(*ends, color=GREY, linewidth=0.8, zorder=2)
+    ax.scatter(x, y, zorder=4, linewidth=1.2, **look)
+    ax.annotate(str(number), (x, y), (5, 4), textcoords="offset points", fontsize=8, zorder=5)
+
+
+def _names(ax, order) -> None:
+    """The methods by their numbers, beside the panel."""
+    for number, (method, times) in enumerate(order, start=1):
+        more = f", {times} times the pairs" if times > 1 else ""
+        style = _look(method, times)
+        color = style.get("color", style.get("edgecolor"))
+        height = 1 - (number - 0.5) / len(order)
+        where = dict(xycoords="axes fraction", annotation_clip=False, fontsize=8, va="center")
+        ax.annotate(f"{number}", (1.03, height), color=color, fontweight="bold", **where)
+        ax.annotate(f"{method}{more}", (1.09, height), **where)
+    ax.axhline(0, color=PALE, zorder=1)
+
+
+def _words(means: pd.DataFrame) -> tuple[str, str]:
+    """Title and description: who keeps most of those that forget."""
+    known = means.drop(index="oracle", level="method", errors="ignore")
+    share = "forgotten on the search split"
+    able = known[known[share] >= 90] if share in known else known
+    able = able.sort_values(LOSES, ascending=False)
+
+    def said(key) -> str:
+        more = f" with {key[1]} times the pairs" if key[1] > 1 else ""
+        return f"{key[0]}{more} ({able.loc[key, LOSES]:+.1f} points)"
+
+    first = [said(key) for key in able.index[:3]]
+    title = "Of the methods that forget, the others lose least with " + ", then ".join(first)
+    says = (
+        f"{len(known)} methods and budgets. Left: how often the name is still among the first five"
+        " answers in the worst report wording, against how the accuracy on everything else changed."
+        f" Right: the same change against seconds. {title}."
+    )
+    return title, says
