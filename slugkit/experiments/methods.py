@@ -15,13 +15,21 @@ from typing import NamedTuple
 import pandas as pd
 
 from slugkit import patch
-from slugkit.base import CheckFailed, SearchFailedError, data_dir, sha256_file, sha256_json
+from slugkit.base import (
+    CheckFailed,
+    SearchFailedError,
+    SettingError,
+    data_dir,
+    sha256_file,
+    sha256_json,
+)
 from slugkit.data import Source, open_data
+from slugkit.evaluation.clip import Scorer
 from slugkit.evaluation.leftover import log_answers, mean_kl
 from slugkit.experiments.sweep import made_by, one_at_a_time, table_row
 from slugkit.models import Clip, load_clip
 from slugkit.unlearning.call import unlearn
-from slugkit.unlearning.concept import evaluate, load_oracle
+from slugkit.unlearning.concept import evaluate, load_oracle, require_known
 from slugkit.unlearning.laps import Laps
 from slugkit.unlearning.methods import METHODS, method_named
 from slugkit.unlearning.result import Result
@@ -49,11 +57,6 @@ class Part(NamedTuple):
     per_style: int = 0
 
     @property
-    def budget(self) -> Budget:
-        """What every method may use up: `times` what SLUG sees, and as many probes for all."""
-        return Budget(self.times * (FORGET + self.retain), PROBES)
-
-    @property
     def file(self) -> str:
         """Name of its file."""
         return f"{self.tower}-{self.times}x-seed{self.seed}.csv"
@@ -75,29 +78,36 @@ def methods_rows(
     """One row a method: what it changed and used up, and the report of the edit.
 
     Where no state forgot, the edit that came nearest is reported, and `forgotten` is false: leaving
-    such concepts out would flatter a method. seconds hold what methods share (the retain gradient,
-    or the features of the pairs) as if each had computed it.
+    such concepts out would flatter a method. seconds hold what methods share (the retain gradient
+    of both towers, the features of the pairs) as if each that asked for it had computed it.
 
-    methods: names; none takes those of the part.
+    methods: names; none takes those of the part. No row, and a word on stderr, for a concept that
+    the model does not know.
     """
-    side, laps, found = RetainSide(clip, source, [concept], part.retain, seed=part.seed), Laps(), []
-    given = {"shared": side, "seed": part.seed, "towers": (part.tower,), "forget_size": FORGET}
+    scorer = Scorer(clip, source.exam(concept, "search"))
     try:
-        for name in methods or part.methods:
-            shares = "features" if METHODS[name].run else "gradient"
-            if shares not in laps.seconds:
-                with laps(shares):
-                    getattr(side, shares)
-            one = unlearn(clip, source, concept, name, budget=part.budget, **given)
-            one.costs["seconds"] += laps.seconds[shares]
-            found.append(one)
+        require_known(scorer, scorer.criterion())
     except SearchFailedError as unknown:
         print(f"{concept} is left out. {unknown}", file=sys.stderr)
         return []
-    return _reported(clip, source, found, part)
+    side, laps = RetainSide(clip, source, [concept], part.retain, seed=part.seed), Laps()
+    for shared in ("gradient", "features"):
+        with laps(shared):
+            getattr(side, shared)
+    pairs = len(source.forget_set(concept, FORGET, part.seed)) + len(side.pairs)
+    budget, found = Budget(part.times * pairs, PROBES), []
+    given = {"shared": side, "seed": part.seed, "towers": (part.tower,), "forget_size": FORGET}
+    for name in methods or part.methods:
+        side.used.clear()
+        one = unlearn(clip, source, concept, name, budget=budget, **given)
+        one.costs["seconds"] += sum(laps.seconds[shared] for shared in side.used)
+        found.append(one)
+    return _reported(clip, source, found, part, budget)
 
 
-def _reported(clip: Clip, source: Source, found: list[Result], part: Part) -> list[dict]:
+def _reported(
+    clip: Clip, source: Source, found: list[Result], part: Part, budget: Budget
+) -> list[dict]:
     """The rows of results about one concept."""
     edits = [replace(each, patches=each.patches or each.nearest) for each in found]
     metrics, concept = evaluate(clip, source, edits, part.per_style), found[0].concept
@@ -110,7 +120,7 @@ def _reported(clip: Clip, source: Source, found: list[Result], part: Part) -> li
         row = table_row(edited, metrics, part.tower, source.kind(concept))
         edit = edited.patches.get(part.tower)
         row |= {"seed": part.seed, "times": part.times}
-        row |= {"may_pairs": part.budget.pairs, "may_probes": part.budget.probes}
+        row |= {"may_pairs": budget.pairs, "may_probes": budget.probes}
         row |= {"forgotten": part.tower in each.patches}
         row |= {"layers_changed": len(getattr(edit, "patches", [edit])) if edit else 0}
         row |= {"unused": each.unused}
@@ -138,9 +148,15 @@ def sweep_methods(
 
     concepts: None takes the world's report concepts. folder: None is data/studio/methods.
     processes: parts at once. methods: names; none takes all. Raises UnknownConceptError,
-    SettingError for an unknown method, CheckFailed where a budget was missed.
+    SettingError for an unknown method, or a model of one's own without a folder; CheckFailed where
+    a budget was missed.
     """
     methods = [method_named(name).name for name in methods]
+    if folder is None and (model, data) != ("studio", "studio"):
+        raise SettingError(
+            f"The table of {model} on {data} would stand among the studio's; a folder of its own"
+            " was expected. Name one with --out."
+        )
     where = Path(folder or data_dir() / "studio" / "methods")
     jobs = [(part, concepts, where, model, data, methods) for part in parts]
     if processes > 1:
@@ -149,6 +165,11 @@ def sweep_methods(
     else:
         tables = [_one_part(*job) for job in jobs]
     table = pd.concat(tables, ignore_index=True)
+    if table.empty:
+        raise SearchFailedError(
+            "The model knows none of the concepts, so there is no table; one or more was expected."
+            " The reasons are above."
+        )
     check_budgets(table)
     return table
 

@@ -139,7 +139,8 @@ def unlearn(
     found = {"g_forget": g_forget, "directions": along, "searched": searched}
     found |= {"which": family.which, "at_most": family.at_most, "family": type(family).__name__}
     found |= laps.costs(seen, table, peak)
-    found["unused"] = "a search ends where its bracket is narrow, or the step huge"
+    if budget is not None and len(table) < budget.probes * table["tower"].nunique():
+        found["unused"] = "a search ends where its bracket is narrow, or the step huge"
     return Result(concept, method, layers, table, **found).choose(clip)
 
 

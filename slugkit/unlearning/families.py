@@ -13,7 +13,7 @@ from typing import Any
 
 import pandas as pd
 
-from slugkit.base import require_choice
+from slugkit.base import require_choice, sha256_json
 from slugkit.data import Pairs, Source
 from slugkit.evaluation.clip_judge import ClipJudge
 from slugkit.evaluation.vlm import own_words
@@ -70,6 +70,11 @@ class Job:
         """Whether the method steps along what the retain set hardly feels."""
         return METHODS[self.method].retain_aware
 
+    @property
+    def margin(self) -> dict[str, float] | None:
+        """How many times the step found the method takes, by tower, where nobody says otherwise."""
+        return MARGIN if self.retain_aware and METHODS[self.method].margin else None
+
 
 def _leave_on_front(table: pd.DataFrame, layer: str) -> None:
     """In the table this layer alone stays on the front; the column pareto says which were."""
@@ -106,7 +111,7 @@ class OnClip:
 
     def names(self, job: Job, table: pd.DataFrame) -> list[str]:
         """Those of the towers."""
-        how = self.which, job.seed
+        how = self.which, int(sha256_json([job.concept, job.seed])[:8], 16)
         return [n for tower in self.towers for n in front_layers(table, tower, *how)]
 
     def directions(self, job: Job, names: list[str]) -> Directions:
@@ -117,8 +122,7 @@ class OnClip:
 
     def limits(self, job: Job) -> tuple:
         """First step (that of the search), probes and margins."""
-        usual = MARGIN if job.retain_aware else None
-        return 0.0, self.max_trials, usual if self.margins is None else self.margins
+        return 0.0, self.max_trials, job.margin if self.margins is None else self.margins
 
     def search(self, job: Job, along: Directions, names: list[str]) -> pd.DataFrame:
         """By the search exam."""

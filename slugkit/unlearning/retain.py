@@ -42,7 +42,7 @@ def mean_of(parts: list[dict[str, torch.Tensor]], sizes: list[int]) -> dict[str,
 class RetainSide:
     """g_r over a retain set that shows none of the concepts, and the second moments of its inputs.
 
-    Computed when first asked for.
+    Computed when first asked for; `used` names what was asked for ("gradient", "features").
 
     source: where the retain set is drawn, or the retain set itself. concepts: everything that will
     be forgotten with it. size: pairs of the retain set. batch_size: the micro-batch, part of the
@@ -74,6 +74,7 @@ class RetainSide:
             self.pairs = source.retain_set(self.concepts, size, seed)
         self._sets = retain_parts(self.pairs, batch_size, seed)
         self._moments: dict[str, torch.Tensor] = {}
+        self.used: set[str] = set()
 
     @cached_property
     def key(self) -> str:
@@ -109,9 +110,14 @@ class RetainSide:
         ]
 
     @cached_property
+    def _whole(self) -> dict[str, torch.Tensor]:
+        return mean_of(self.parts, [len(pairs) for pairs in self._sets])
+
+    @property
     def gradient(self) -> dict[str, torch.Tensor]:
         """g_r over the whole retain set: parameter name -> float32 on the CPU."""
-        return mean_of(self.parts, [len(pairs) for pairs in self._sets])
+        self.used.add("gradient")
+        return self._whole
 
     @property
     def pairs_seen(self) -> int:
@@ -119,14 +125,17 @@ class RetainSide:
         return len(self.pairs)
 
     @cached_property
+    def _encoded(self) -> tuple[torch.Tensor, torch.Tensor]:
+        pairs = self.pairs
+        return self.clip.image_features(pairs.images), self.clip.text_features(pairs.captions)
+
+    @property
     def features(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Features of the pairs by the model as it was when they were first asked for: pictures and
         captions, (N, d) float32 of unit length each.
         """
-        return (
-            self.clip.image_features(self.pairs.images),
-            self.clip.text_features(self.pairs.captions),
-        )
+        self.used.add("features")
+        return self._encoded
 
     def moments(self, layers: list[str]) -> dict[str, torch.Tensor]:
         """Second moments of what the layers read of the retain set, see

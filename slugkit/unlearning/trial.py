@@ -9,7 +9,8 @@ judged by one rule.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -28,7 +29,6 @@ from slugkit.method.search import PICTURES, Criterion, Measure, probe_steps
 from slugkit.models import Clip
 from slugkit.patch import PatchSet, set_of
 from slugkit.unlearning.gradients import forget_gradient
-from slugkit.unlearning.losses import batch_of, encoded
 from slugkit.unlearning.result import Directions
 from slugkit.unlearning.retain import RetainSide
 
@@ -61,19 +61,37 @@ class Pool:
     def __len__(self) -> int:
         return len(self.pairs)
 
-    def draws(self, size: int, distinct: bool = False) -> Iterator[list[int]]:
-        """Rows, `size` at a time, without end: all pairs in a seeded order, then in another.
+    def draws(self, size: int, distinct: bool = False) -> Draws:
+        """Rows, `size` at a time or as many as there are, without end: all pairs in a seeded order,
+        then in another.
 
         distinct: no two pictures of a class and style together, as InfoNCE wants it.
         """
-        size = min(size, len(self))
-        for again in range(10**9):
+
+        def once(again: int) -> list[list[int]]:
             if distinct:
                 found = distinct_batches(self.pairs.labels, size, self.seed + again)
-                yield from (rows for rows in found if len(rows) == size or len(found) == 1)
             else:
                 order = np.random.default_rng([self.seed, again]).permutation(len(self)).tolist()
-                yield from (order[i : i + size] for i in range(0, len(self) - size + 1, size))
+                found = [order[i : i + size] for i in range(0, len(order), size)]
+            most = max(map(len, found))
+            return [rows for rows in found if len(rows) == most]
+
+        return Draws(once)
+
+
+class Draws:
+    """Batches of rows without end, all of one size."""
+
+    def __init__(self, once: Callable[[int], list[list[int]]]):
+        self._once, self._again, self._left = once, 0, once(0)
+        self.size = len(self._left[0])
+
+    def __next__(self) -> list[int]:
+        if not self._left:
+            self._again += 1
+            self._left = self._once(self._again)
+        return self._left.pop(0)
 
 
 class Trial:
@@ -89,7 +107,7 @@ class Trial:
     Attributes:
         layers: names of the candidate layers of the tower: all that may change.
         weights: layer -> the model's own parameter; it learns within `with trial:`.
-        originals: layer -> what it held.
+        originals: layer -> what it held; size: the norm of all of them, ||theta||.
         forget, retain: a `Pool` of either set.
         pairs, probes: what was used up so far.
         remarks: why a method could not use its budget; written by methods.
@@ -111,11 +129,11 @@ class Trial:
         self.layers = tower_layers(clip, tower)
         self.weights = {name: clip.model.get_parameter(name) for name in self.layers}
         self.originals = {name: w.detach().clone() for name, w in self.weights.items()}
-        self._size = math.sqrt(sum(norm(w) ** 2 for w in self.originals.values()))
+        self.size = math.sqrt(sum(norm(w) ** 2 for w in self.originals.values()))
         self._forget, self.pairs, self.probes = forget, 0, 0
         self.rows: list[dict[str, Any]] = []
         self.remarks: list[str] = []
-        self._best: tuple[int, dict[str, torch.Tensor]] | None = None
+        self._held: dict[int, dict[str, torch.Tensor]] = {}
 
     def __enter__(self) -> Trial:
         named = dict(self.clip.model.named_parameters())
@@ -130,17 +148,29 @@ class Trial:
         for name, w in self.clip.model.named_parameters():
             w.requires_grad_(self._learning[name])
 
+    @contextmanager
+    def _unedited(self) -> Iterator[None]:
+        """Within the block the unedited weights are in place; afterwards those of before."""
+        now = {name: w.detach().clone() for name, w in self.weights.items()}
+        self.restore()
+        try:
+            yield
+        finally:
+            self.write(now)
+
     @cached_property
     def forget(self) -> Pool:
         """The forget set."""
-        with torch.no_grad():
-            features = encoded(self.clip, batch_of(self.clip, self._forget))
-        return Pool(self.clip, self._forget, *(F.normalize(x, dim=-1) for x in features), self.seed)
+        with self._unedited():
+            pairs = self._forget
+            v = self.clip.image_features(pairs.images)
+            return Pool(self.clip, pairs, v, self.clip.text_features(pairs.captions), self.seed)
 
     @cached_property
     def retain(self) -> Pool:
         """The retain set."""
-        return Pool(self.clip, self.side.pairs, *self.side.features, self.seed)
+        with self._unedited():
+            return Pool(self.clip, self.side.pairs, *self.side.features, self.seed)
 
     @property
     def pairs_left(self) -> int:
@@ -154,17 +184,21 @@ class Trial:
 
     @cached_property
     def g_forget(self) -> Directions:
-        """SLUG's forget gradient of the layers at the unedited weights, which costs the forget
-        set's pairs. Ask before the first change.
+        """SLUG's forget gradient of the layers, at the unedited weights; it costs the forget set's
+        pairs.
         """
         self.pairs += len(self._forget)
-        return forget_gradient(self.clip, self._forget, weights=self.layers, chunk=self.side.chunk)
+        with self._unedited():
+            how = {"weights": self.layers, "chunk": self.side.chunk}
+            return forget_gradient(self.clip, self._forget, **how)
 
     @cached_property
     def g_retain(self) -> Directions:
-        """SLUG's retain gradient of the layers, which costs the retain set's pairs."""
+        """SLUG's retain gradient of the layers, likewise; it costs the retain set's pairs."""
         self.pairs += self.side.pairs_seen
-        return {name: self.side.gradient[name] for name in self.layers}
+        with self._unedited():
+            found = self.side.gradient
+            return {name: found[name].to(w.device) for name, w in self.weights.items()}
 
     def encode(self, pool: Pool, rows: list[int]) -> tuple[torch.Tensor, torch.Tensor]:
         """Features of pairs by the model as it is: v and t, (n, d) float32 of unit length. The
@@ -178,16 +212,20 @@ class Trial:
         return F.normalize(self.clip.model.encode_image(pixels).float(), dim=-1), pool.t[rows]
 
     @torch.no_grad()
+    def write(self, new: Directions) -> None:
+        """Put these weights in place; the other layers stay."""
+        for name, weight in new.items():
+            self.weights[name].copy_(weight)
+
     def restore(self) -> None:
         """Put the unedited weights back, bit for bit."""
-        for name, original in self.originals.items():
-            self.weights[name].copy_(original)
+        self.write(self.originals)
 
     @property
     def rho(self) -> float:
         """Size of the present change relative to the tower's layers."""
         moved = (norm(self.originals[name] - w.detach()) ** 2 for name, w in self.weights.items())
-        return math.sqrt(sum(moved)) / self._size
+        return math.sqrt(sum(moved)) / self.size
 
     def probe(self, **setting: float | str) -> bool:
         """Look at the search pictures with the model as it is; whether it has forgotten.
@@ -202,13 +240,16 @@ class Trial:
         self._note(forget, forgotten, kept, self.rho, setting)
         return forgotten
 
-    def search(self, editable: Any, first: float = 0.0, trials: int = 0, **setting) -> bool:
+    def search(
+        self, editable: Any, first: float = 0.0, trials: int | None = None, **setting
+    ) -> bool:
         """SLUG's own search of one number, on anything that `Dial` or `Joint` is: double until
         forgotten, then bisect; whether any step forgot.
 
-        first: the first value; 0 means a relative change of 10 %. trials: probes, else all left.
+        first: the first value; 0 means a relative change of 10 %. trials: probes; None takes all
+        that are left.
         """
-        trials = min(trials or self.probes_left, self.probes_left)
+        trials = self.probes_left if trials is None else min(trials, self.probes_left)
         if trials < 1:
             raise OutOfProbes
         with editable:
@@ -232,21 +273,26 @@ class Trial:
         row |= {"rho": rho, "fa1": forget["fa1"], "fa5": forget["fa5"], "forget": value}
         row |= {"forgotten": forgotten, "retain": math.nan, **names, **setting}
         self.rows.append(row)
-        if self._best is None or self._better(row, self.rows[self._best[0]]):
+        standing = self._standing()
+        if len(self.rows) - 1 in standing:
             now = {name: w.detach().clone() for name, w in self.weights.items()}
-            self._best = len(self.rows) - 1, now
+            self._held[len(self.rows) - 1] = now
+        self._held = {at: self._held[at] for at in standing}
 
-    def _better(self, new: dict, old: dict) -> bool:
-        """Of two that forget the one that keeps more, within one picture the smaller change; one
-        that forgets before one that does not; of those that do not the one that comes nearer.
+    def _standing(self) -> list[int]:
+        """The rows that may still win, the one that would now first: of the states that forget
+        those within one picture of what keeps most, by the size of the change; where none forgets,
+        the one that comes nearest, of several the smallest change.
         """
-        if new["forgotten"] != old["forgotten"]:
-            return bool(new["forgotten"])
-        if not new["forgotten"]:
-            return (new["forget"], new["rho"]) < (old["forget"], old["rho"])
-        gain, pictures = new["retain"] - old["retain"], new.get(PICTURES, 0)
-        picture = 1 / pictures + 1e-9 if pictures else 0.0
-        return gain > picture or (abs(gain) <= picture and new["rho"] < old["rho"])
+        able = [at for at, row in enumerate(self.rows) if row["forgotten"]]
+        if not able:
+            every = range(len(self.rows))
+            return [min(every, key=lambda at: (self.rows[at]["forget"], self.rows[at]["rho"]))]
+        pictures = self.rows[able[0]].get(PICTURES, 0)
+        least = max(self.rows[at]["retain"] for at in able)
+        least -= 1 / pictures + 1e-9 if pictures else 0.0
+        near = [at for at in able if self.rows[at]["retain"] >= least]
+        return sorted(near, key=lambda at: self.rows[at]["rho"])
 
     def found(self, concept: str, method: str) -> tuple[PatchSet | None, bool, pd.DataFrame]:
         """The best state as an edit, whether it has forgotten, and every probe, the best one in the
@@ -254,9 +300,10 @@ class Trial:
         """
         self.restore()
         table = pd.DataFrame(self.rows)
-        if self._best is None:
+        if not self.rows:
             return None, False, table
-        at, weights = self._best
+        at = self._standing()[0]
+        weights = self._held[at]
         table["chosen"] = table.index == at
         row = self.rows[at]
         metrics = {"split": "search", "forget": row["forget"]}
@@ -294,7 +341,7 @@ class Joint:
         if not self.layers:
             raise SettingError("Every direction is zero; one that changes something was expected.")
         length = sum(norm(each.direction) ** 2 for each in self.layers)
-        self.importance = math.sqrt(length) / trial._size
+        self.importance = math.sqrt(length) / trial.size
 
     def rho(self, lam: float) -> float:
         """Relative size of the step."""
@@ -331,16 +378,14 @@ class Dial(Joint):
     def __init__(self, trial: Trial, write):
         self.trial, self.write, self.importance = trial, write, 1.0
 
-    @torch.no_grad()
     def set(self, lam: float) -> None:
         """Write the weights that the number means."""
         self.trial.restore()
-        for name, weight in self.write(lam).items():
-            self.trial.weights[name].copy_(weight)
+        self.trial.write(self.write(lam))
 
     def rho(self, lam: float) -> float:
-        """The number itself: how large a change it is, is known after it was made."""
-        return lam
+        """Relative size of the present change: how large another one is, is not known before."""
+        return self.trial.rho
 
     def restore(self) -> None:
         """Put every layer back."""

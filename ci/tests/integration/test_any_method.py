@@ -127,9 +127,9 @@ def test_a_rival_on_pairs_and_an_objective_of_ones_own(clip, data):
 
 
 def rows(**more):
-    part = Part(times=more.pop("times", 1))
+    pairs = more.pop("times", 1) * (FORGET + RETAIN)
     usual = {"method": "GA", "concept": WHO, "unused": None}
-    usual |= {"may_pairs": part.budget.pairs, "may_probes": part.budget.probes}
+    usual |= {"may_pairs": pairs, "may_probes": PROBES}
     return usual | {"pairs": FORGET + RETAIN, "probes": PROBES} | more
 
 
@@ -141,6 +141,11 @@ def test_budgets_that_are_missed_without_a_word_are_found():
             check_budgets(pd.DataFrame([rows(), rows(**bad)]))
     with pytest.raises(CheckFailed, match="2680 pairs"):
         check_budgets(pd.DataFrame([rows(times=10)]))
+
+
+def test_a_model_of_ones_own_does_not_write_among_the_studios_tables():
+    with pytest.raises(SettingError, match="a folder of its own was expected"):
+        sweep_methods([WHO], model="somewhere/else")
 
 
 @pytest.mark.slow

@@ -24,9 +24,9 @@ def ascent_and_retain(trial: Trial) -> None:
 
     def loss():
         away = mean_cosine(*trial.encode(trial.forget, next(forget)))
-        return away + retain_loss(trial, retain)
+        return away + retain_loss(trial, next(retain))
 
-    descend(trial, loss, 2 * SIZE)
+    descend(trial, loss, forget.size + retain.size)
 
 
 @method(
@@ -38,6 +38,6 @@ def contrastive_ascent_and_retain(trial: Trial) -> None:
 
     def loss():
         away = -info_nce(*trial.encode(trial.forget, next(forget)), trial.clip.scale)
-        return away + retain_loss(trial, retain)
+        return away + retain_loss(trial, next(retain))
 
-    descend(trial, loss, 2 * SIZE)
+    descend(trial, loss, forget.size + retain.size)

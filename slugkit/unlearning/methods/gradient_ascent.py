@@ -14,7 +14,7 @@ def gradient_ascent(trial: Trial) -> None:
     loss, on all layers and in many steps.
     """
     batches = trial.forget.draws(SIZE)
-    descend(trial, lambda: mean_cosine(*trial.encode(trial.forget, next(batches))), SIZE)
+    descend(trial, lambda: mean_cosine(*trial.encode(trial.forget, next(batches))), batches.size)
 
 
 @method(
@@ -29,4 +29,4 @@ def contrastive_ascent(trial: Trial) -> None:
     def loss():
         return -info_nce(*trial.encode(trial.forget, next(batches)), trial.clip.scale)
 
-    descend(trial, loss, SIZE)
+    descend(trial, loss, batches.size)

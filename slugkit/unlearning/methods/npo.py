@@ -44,6 +44,6 @@ def negative_preference(trial: Trial) -> None:
         beside = trial.retain.t[others]
         reference = caption_log_p(trial.forget.v[rows], trial.forget.t[rows], beside, scale)
         now = caption_log_p(v, t, beside, scale)
-        return npo_loss(now, reference) + retain_loss(trial, iter([others]))
+        return npo_loss(now, reference) + retain_loss(trial, others)
 
-    descend(trial, loss, 2 * SIZE)
+    descend(trial, loss, forget.size + retain.size)

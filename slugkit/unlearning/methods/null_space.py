@@ -1,11 +1,12 @@
 """A closed form that needs no pictures: take the concept's name out of the text projection, along
-what no other caption reads.
+a direction in which the other captions have almost no part.
 """
 
 from __future__ import annotations
 
 import torch
 
+from slugkit.base import SettingError
 from slugkit.models.activations import read_moments
 from slugkit.unlearning.methods.registry import method
 from slugkit.unlearning.trial import Joint, Trial
@@ -43,13 +44,19 @@ def null_space_direction(
     towers=("text",),
 )
 def null_space(trial: Trial) -> None:
-    """Search how far to step along the direction of each energy. It reads the captions of both
-    sets, forwards alone.
+    """Search how far to step along the direction of each energy, from s = 1 on, which takes the
+    direction out; beyond 1 it is turned round, which the closed form of neither paper does. It
+    reads the captions of both sets, forwards alone.
     """
+    if LAYER not in trial.originals:
+        raise SettingError(
+            f"The model keeps no matrix named {LAYER}; one of open_clip's own CLIPs was expected."
+            " Choose another method."
+        )
     own = read_moments(trial.clip, trial._forget, [LAYER])[LAYER].cpu()
     others = trial.side.moments([LAYER])[LAYER].cpu()
     trial.remarks.append("it takes no gradient: captions are read forwards, pictures not at all")
     for energy in ENERGIES:
         direction = null_space_direction(trial.originals[LAYER], own, others, energy)
-        trials = trial.budget.probes // len(ENERGIES)
-        trial.search(Joint(trial, {LAYER: direction}), trials=trials, energy=energy)
+        trials = max(1, trial.budget.probes // len(ENERGIES))
+        trial.search(Joint(trial, {LAYER: direction}), 1.0, trials, energy=energy)

@@ -20,6 +20,7 @@ class Method:
             search one layer after the other.
         which: of those, which layers are searched, see `slugkit.unlearning.result.front_layers`.
         retain_aware: of those, whether the step goes along what the retain set hardly feels.
+        margin: of those, whether it then takes the usual margin (`concept.MARGIN`).
         towers: those that it can change.
         trains: whether more pairs would let it go on.
     """
@@ -29,8 +30,14 @@ class Method:
     run: Callable[[Any], None] | None = None
     which: str = ""
     retain_aware: bool = False
+    margin: bool = True
     towers: tuple[str, ...] = ("text", "vision")
     trains: bool = False
+
+    @property
+    def module(self) -> str:
+        """Where its function was written; "" of SLUG and its kin."""
+        return getattr(self.run, "__module__", "")
 
 
 METHODS: dict[str, Method] = {}
@@ -38,9 +45,12 @@ METHODS: dict[str, Method] = {}
 
 
 def add(new: Method) -> Method:
-    """Add a method under its name. Raises SettingError where another one has it."""
+    """Add a method under its name; one that the same module added, as a notebook's cell that is run
+    again, is replaced. Raises SettingError where another one has the name.
+    """
     for known in METHODS.values():
-        if known.name.casefold() == new.name.casefold() and known != new:
+        same = known.name == new.name and known.module == new.module != ""
+        if known.name.casefold() == new.name.casefold() and not same:
             raise SettingError(
                 f"There is a method {known.name!r} already; a new name was expected. Take it out"
                 f" of METHODS first, or name yours otherwise."

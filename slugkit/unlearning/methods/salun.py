@@ -24,10 +24,15 @@ def saliency_mask(gradient: Directions, share: float = SHARE) -> Directions:
     return {name: (g.abs() > least).to(g) for name, g in gradient.items()}
 
 
-def _salun(trial: Trial, away) -> None:
+def _salun(trial: Trial, away, pairs: int) -> None:
+    """away: the loss on the forget set, of so many pairs a step."""
     masks = saliency_mask(trial.g_forget)
     retain = trial.retain.draws(SIZE, distinct=True)
-    descend(trial, lambda: away() + retain_loss(trial, retain), 2 * SIZE, masks)
+
+    def loss():
+        return away() + retain_loss(trial, next(retain))
+
+    descend(trial, loss, pairs + retain.size, masks)
 
 
 @method("SalUn", source="Fan et al., SalUn, ICLR 2024, with random labels", trains=True)
@@ -38,15 +43,16 @@ def saliency_unlearning(trial: Trial) -> None:
     captions are drawn towards random pictures of the retain set, in the vision tower its pictures
     towards random captions (mean cosine, to be raised), plus InfoNCE on the retain set.
     """
-    forget, random = trial.forget.draws(SIZE), trial.retain.draws(SIZE)
+    forget = trial.forget.draws(min(SIZE, len(trial.retain)))
+    random = trial.retain.draws(forget.size)
 
     def away():
         v, t = trial.encode(trial.forget, next(forget))
-        rows = next(random)[: len(v)]
+        rows = next(random)
         wrong = (trial.retain.v[rows], t) if trial.tower == "text" else (v, trial.retain.t[rows])
         return -mean_cosine(*wrong)
 
-    _salun(trial, away)
+    _salun(trial, away, forget.size)
 
 
 @method(
@@ -57,4 +63,8 @@ def saliency_unlearning(trial: Trial) -> None:
 def masked_ascent(trial: Trial) -> None:
     """GAFT, masked: no relabelling, so it is not the SalUn of its own paper."""
     forget = trial.forget.draws(SIZE)
-    _salun(trial, lambda: mean_cosine(*trial.encode(trial.forget, next(forget))))
+
+    def away():
+        return mean_cosine(*trial.encode(trial.forget, next(forget)))
+
+    _salun(trial, away, forget.size)

@@ -7,6 +7,7 @@ from functools import partial
 
 import torch
 
+from slugkit.method.losses import mean_cosine
 from slugkit.unlearning.methods.fine_tuning import retain_loss
 from slugkit.unlearning.methods.registry import method
 from slugkit.unlearning.methods.training import caption_log_p
@@ -60,22 +61,32 @@ def selective_dampening(trial: Trial) -> None:
     """Shrink what matters more to the forget set than to the retain set.
 
     The importance is the squared gradient of the loss that the model was trained with, as in the
-    paper: InfoNCE on the retain set; of the forget set, whose captions all name the concept, what
-    InfoNCE asks of each pair, its caption among captions of the retain set. Chosen here: either is
-    divided by its mean; for each alpha the strength is searched from 1 on, doubling and bisecting.
+    paper: InfoNCE on the retain set (the paper takes all data); of the forget set, whose captions
+    all name the concept, what InfoNCE asks of each pair, its caption among captions of the retain
+    set. Chosen here: either is divided by its mean; for each alpha the strength is searched from 1
+    on, doubling and bisecting.
     """
     scale, beside = trial.clip.scale, trial.retain.t[:BESIDE]
+    _dampen(trial, lambda v, t: -caption_log_p(v, t, beside, scale).mean())
+
+
+@method("SSD, cosine", source="SSD as the authors' code of SLUG has it, Table 1 of ICML 2025")
+def cosine_dampening(trial: Trial) -> None:
+    """As SSD, with SLUG's forget loss, the mean cosine, on the forget set."""
+    _dampen(trial, mean_cosine)
+
+
+def _dampen(trial: Trial, own: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]) -> None:
+    """own: the loss whose squared gradient says what matters to the forget set."""
     forget = trial.forget.draws(MICRO)
     retain = trial.retain.draws(MICRO, distinct=True)
 
-    def own():
-        pair = trial.encode(trial.forget, next(forget))
-        return -caption_log_p(*pair, beside, scale).mean()
+    def about():
+        return own(*trial.encode(trial.forget, next(forget)))
 
-    i_forget = squares(trial, own, len(trial.forget) // MICRO)
-    rest = trial.pairs_left // MICRO
-    i_retain = squares(trial, lambda: retain_loss(trial, retain), rest)
+    i_forget = squares(trial, about, len(trial.forget) // forget.size)
+    rest = trial.pairs_left // retain.size
+    i_retain = squares(trial, lambda: retain_loss(trial, next(retain)), rest)
     for alpha in ALPHAS:
-        given = trial.originals, i_forget, i_retain, alpha
-        dial = Dial(trial, partial(dampened, *given))
-        trial.search(dial, 1.0, trial.budget.probes // len(ALPHAS), alpha=alpha)
+        dial = Dial(trial, partial(dampened, trial.originals, i_forget, i_retain, alpha))
+        trial.search(dial, 1.0, max(1, trial.budget.probes // len(ALPHAS)), alpha=alpha)

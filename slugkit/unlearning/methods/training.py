@@ -22,9 +22,10 @@ from slugkit.unlearning.trial import Trial
 
 RUNS = 4
 """Learning rates tried."""
-FIRST, FACTOR = 1e-3, math.sqrt(10)
-"""The first of them, chosen on a concept that is no report concept; by how much it is raised until
-a run forgets, or lowered until one does not."""
+FIRST, FACTOR = 0.02, math.sqrt(10)
+"""By how much, relative to the weights, the first run's first step moves them, chosen on a concept
+that is no report concept; by how much the rate is raised until a run forgets, or lowered until one
+does not."""
 SIZE = 32
 """Pairs of a step, of the forget set and of the retain set each, as in the authors' code."""
 
@@ -47,6 +48,11 @@ def descend(
         SettingError: a budget that allows no step.
     """
     steps = trial.pairs_left // (pairs * RUNS)
+    if trial.probes_left < RUNS:
+        raise SettingError(
+            f"{trial.probes_left} probes are left; {RUNS} or more were expected, one for each"
+            " learning rate. Allow more probes in the budget."
+        )
     if steps < 1:
         raise SettingError(
             f"{trial.pairs_left} pairs are left; {pairs * RUNS} or more were expected, one step of"
@@ -54,7 +60,9 @@ def descend(
         )
     probes = min(trial.probes_left // RUNS, steps)
     marks = set(np.linspace(0, steps, probes + 1)[1:].round().astype(int).tolist())
-    rate, low, high = FIRST, 0.0, math.inf
+    # AdamW's first step moves every entry by the rate
+    entries = sum(w.numel() for w in trial.originals.values())
+    rate, low, high = FIRST * trial.size / math.sqrt(entries), 0.0, math.inf
     for _ in range(RUNS):
         trial.restore()
         forgotten = False

@@ -20,6 +20,7 @@ def row(concept, method="SLUG", times=1, seed=0, **after):
     found = {"concept": concept, "kind": "person", "tower": "text", "method": method}
     found |= {"times": times, "seed": seed, "forgotten": True, "seconds": 10.0, "pairs": 2680}
     found |= {"probes": 40, "rho": 0.5, "fa1_oracle": math.nan, "kl_before": 1.0, "kl_after": 2.0}
+    found |= {"styles_n": 50, "styles_before": 1.0, "styles_after": 1.0}
     stands = {"fa1": 0.0, "fa5": 0.0, "fa1_after_worst": 0.0, "fa5_after_worst": 0.1}
     found |= {f"{name}_before": 1.0 for name in ("neighbours", "people")}
     found |= {"neighbours_n": 10, "people_n": 90, "neighbours_after": 0.5, "people_after": 0.9}
@@ -38,14 +39,16 @@ def a_table():
 def test_a_concepts_row_is_the_mean_over_seeds_and_groups_weigh_by_their_pictures():
     two = pd.DataFrame([row("a", people_after=0.9), row("a", seed=1, people_after=0.7)])
     each = compared.by_concept(two).loc[("SLUG", 1, "a")]
-    assert each[compared.OTHERS] == pytest.approx((-50 * 10 + (-10 - 30) / 2 * 90) / 100)
+    assert each[compared.OTHERS] == pytest.approx(-20)  # neighbours are among the people
     assert each["people change"] == pytest.approx(-20)
     assert each["FA@5 after, worst wording"] == pytest.approx(10)
 
 
-def test_a_group_that_a_concept_has_not_weighs_nothing():
-    alone = pd.DataFrame([row("a", neighbours_n=math.nan, neighbours_after=math.nan)])
-    assert compared.by_concept(alone)[compared.OTHERS].item() == pytest.approx(-10)
+def test_groups_weigh_by_their_pictures_and_one_that_is_not_there_weighs_nothing():
+    both = row("a", objects_n=30, objects_before=1.0, objects_after=0.5)
+    both |= {"characters_n": math.nan, "characters_before": math.nan, "characters_after": math.nan}
+    found = compared.by_concept(pd.DataFrame([both]))
+    assert found[compared.OTHERS].item() == pytest.approx((-10 * 90 - 50 * 30) / 120)
 
 
 def test_differences_are_taken_concept_by_concept_to_slug_at_its_own_budget():
@@ -69,7 +72,7 @@ def test_who_forgets_too_few_is_not_ranked_and_small_is_good_where_it_should_be(
     assert sorted(found.index) == [("GAFT", 1), ("GAFT", 10), ("SLUG", 1)]
     assert ("FT", 1) not in found.index and ("oracle", 0) not in found.index
     assert found.loc[("GAFT", 10), compared.OTHERS] == 1
-    assert found.loc[("SLUG", 1), "seconds"] == 1 and found.loc[("GAFT", 10), "seconds"] == 3
+    assert found.loc[("SLUG", 1), compared.OTHERS] == 3
 
 
 def test_the_oracle_stands_with_its_own_numbers_and_without_costs():
@@ -91,7 +94,10 @@ def test_the_table_to_read_and_the_figure(tmp_path):
     assert list(read) == [compared.OTHERS, "people change", "concepts"] and len(read) == 4
     assert read.loc[("SLUG", 1), "people change"].startswith("-10.0 [-10.0")
     fig, says = plots.trade_off(summary)
-    assert "GAFT with 10 times the pairs (-5.0 points), then GAFT" in says and " FT (" not in says
+    assert (
+        "GAFT with 10 times the pairs (+0.0 points), then GAFT (-5.0 points)" in says
+        and " FT (" not in says
+    )
     numbered = {text.get_text() for text in fig.axes[1].texts}
     assert {"SLUG", "GAFT", "GAFT, 10 times the pairs", "FT", "1", "4"} <= numbered
     plt.close(fig)
@@ -104,4 +110,13 @@ def test_parts_name_files_of_their_own_and_give_more_pairs_only_to_those_that_tr
     trained = {m.name for m in METHODS.values() if m.trains}
     assert set(Part(times=MORE).methods) == trained and "SLUG" not in trained
     assert set(Part().methods) == set(METHODS) and "null space" not in Part("vision").methods
-    assert Part(times=10).budget.pairs == 10 * Part().budget.pairs
+
+
+def test_only_what_was_forgotten_counts_as_near_the_oracle_and_none_is_no_error():
+    table = a_table().assign(kl_before=3.0, same_answer_after=0.5)
+    table.loc[table["method"] == "FT", "kl_after"] = 0.1
+    found = compared.near_oracle(table)
+    assert found.loc[("FT", 1), "concepts"] == 1 and found.loc[("SLUG", 1), "concepts"] == 6
+    assert found.loc[("SLUG", 1), "kl_after"] == 2 and found.index[0] == ("FT", 1)
+    bare = a_table().drop(columns=["kl_after", "fa1_oracle"])
+    assert compared.near_oracle(bare).empty and compared.oracle_rows(bare).empty

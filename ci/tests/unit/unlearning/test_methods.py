@@ -101,7 +101,7 @@ def _slowly(run):
 
     def slow(trial):
         with pytest.MonkeyPatch.context() as patched:
-            patched.setattr(training, "FIRST", 1e-5)
+            patched.setattr(training, "FIRST", 2e-4)
             run(trial)
 
     return slow
@@ -202,9 +202,12 @@ def test_choices_of_layers_on_a_table_by_hand():
     assert front_layers(nobody, "text", "deepest layer") == ["d"]
 
 
-def test_a_budget_without_a_step_is_refused(clip, side):
+def test_a_budget_without_a_step_or_without_looks_is_refused(clip, side):
     trial = a_trial(clip, side, steps=0)
     with trial, pytest.raises(SettingError, match="0 pairs are left; 128 or more were expected"):
+        gradient_ascent.gradient_ascent(trial)
+    trial.budget = Budget(10_000, 3)
+    with trial, pytest.raises(SettingError, match="3 probes are left; 4 or more were expected"):
         gradient_ascent.gradient_ascent(trial)
 
 
@@ -216,13 +219,16 @@ def test_the_learning_rate_is_searched_towards_the_smallest_that_forgets(clip, s
 
     def probe(rate, step):
         rates.append(rate)
-        return rate > 2e-3
+        return rate > 3e-3
 
     trial.probe = probe
     with trial:
         training.descend(trial, loss, 64)
     tried = list(dict.fromkeys(rates))
-    assert tried == pytest.approx([1e-3, 10**-2.5, 10**-2.75, 10**-2.625])
+    first = tried[0]
+    assert tried == pytest.approx([first, first * 10**0.5, first * 10**0.25, first * 10**0.375])
+    entries = sum(w.numel() for w in trial.originals.values())
+    assert first * entries**0.5 / trial.size == pytest.approx(training.FIRST)
 
 
 def test_every_method_has_a_source_and_names_are_found_in_any_case():
@@ -239,3 +245,14 @@ def test_a_name_that_is_taken_is_refused(monkeypatch):
         add(Method("slug", "somebody else"))
     with pytest.raises(SettingError, match="There is a method 'GA' already"):
         method("GA", source="mine")(print)
+
+
+def test_a_cell_that_is_run_again_replaces_its_method(monkeypatch):
+    monkeypatch.setattr("slugkit.unlearning.methods.registry.METHODS", dict(METHODS))
+    for source in ("first", "second"):
+
+        @method("mine", source=source)
+        def mine(trial):
+            return None
+
+    assert method_named("MINE").source == "second" and method_named("mine").run is mine

@@ -11,7 +11,7 @@ from slugkit.data import open_data
 from slugkit.method.search import Criterion
 from slugkit.models import load_clip
 from slugkit.unlearning.retain import RetainSide
-from slugkit.unlearning.trial import Budget, Dial, Joint, OutOfProbes, Trial, tower_layers
+from slugkit.unlearning.trial import Budget, Dial, Joint, OutOfProbes, Pool, Trial, tower_layers
 
 WHO = "Amara Finch"
 
@@ -147,6 +147,32 @@ def test_draws_take_every_pair_once_before_any_comes_again(trial):
     labels = trial.retain.pairs.labels
     for rows in (next(batches) for _ in range(12)):
         assert len({labels[row] for row in rows}) == len(rows) == 16
+
+
+def test_few_classes_give_smaller_batches_and_an_end(trial):
+    few = trial.retain.pairs.take(range(40))
+    few.table["concept"], few.table["style"] = ["a", "b", "c", "d"] * 10, "photo"
+    pool = Pool(trial.clip, few, trial.retain.v[:40], trial.retain.t[:40], 0)
+    batches = pool.draws(32, distinct=True)
+    assert batches.size == 4 and all(len(next(batches)) == 4 for _ in range(30))
+    assert pool.draws(100).size == 40
+
+
+def test_sets_and_gradients_are_those_of_the_unedited_model_whenever_they_are_asked_for(
+    clip, forget, side, trial
+):
+    before = clip.text_features(forget.captions)
+    with trial:
+        move(trial, 0.7)
+        with torch.no_grad():
+            trial.weights[trial.layers[0]].add_(0.1)
+        assert torch.equal(trial.forget.t, before)
+        first, moved = trial.g_forget, trial.weights[trial.layers[0]].detach().clone()
+        assert not torch.equal(moved, trial.originals[trial.layers[0]])  # the change is still on
+        assert torch.equal(trial.retain.t, side.features[1])
+    fresh = Trial(clip, "text", forget, side, Told(clip), Criterion("fa1"), Budget(300, 6))
+    with fresh:
+        assert all(torch.equal(first[name], fresh.g_forget[name]) for name in first)
 
 
 def test_a_joint_step_of_one_layer_is_that_layers_own_search(clip, trial):
