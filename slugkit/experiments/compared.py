@@ -104,7 +104,8 @@ def beside_slug(each: pd.DataFrame, method: str = "SLUG") -> pd.DataFrame:
     """As `over_all`, of the differences to a method at its own budget, concept by concept."""
     base = each.xs((method, 1), level=["method", "times"])
     apart = each - base.reindex(each.index.get_level_values("concept")).to_numpy()
-    return over_all(apart.drop(index=(method, 1)))
+    own = [key[:2] == (method, 1) for key in apart.index]
+    return over_all(apart[[not mine for mine in own]])
 
 
 def wide(summary: pd.DataFrame, measures: list[str]) -> pd.DataFrame:
