@@ -4,7 +4,6 @@ import copy
 import subprocess
 import sys
 import time
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -20,7 +19,7 @@ from slugkit.models.diffusion import load_pipeline
 from slugkit.models.vlm import load_vlm
 from slugkit.unlearning.call import unlearn
 from slugkit.unlearning.concept import MARGIN
-from slugkit.unlearning.families import OnClip, OnPipeline, OnVlm
+from slugkit.unlearning.families import Job, OnClip, OnPipeline, OnVlm
 from slugkit.unlearning.retain import RetainSide
 
 WHO, OTHER = "Oskar Marlow", "Kofi Okoye"
@@ -70,9 +69,11 @@ def test_both_methods_search_the_same_layers_with_the_same_probes(clip, data, si
     assert all(torch.equal(w, clip.model.state_dict()[n]) for n, w in before.items())
 
 
-@pytest.mark.parametrize(("retain_aware", "usual"), [(True, MARGIN), (False, None)])
-def test_a_margin_that_is_asked_for_counts_for_both_methods(retain_aware, usual):
-    job, asked = SimpleNamespace(retain_aware=retain_aware), {"text": 1.5}
+@pytest.mark.parametrize(
+    ("method", "usual"), [("SLUG-R", MARGIN), ("SLUG", None), ("SLUG-R, no margin", None)]
+)
+def test_a_margin_that_is_asked_for_counts_for_every_method(method, usual):
+    job, asked = Job(None, None, WHO, method, None, None), {"text": 1.5}
     assert OnClip().limits(job)[2] == usual and OnClip(margins=asked).limits(job)[2] == asked
 
 
