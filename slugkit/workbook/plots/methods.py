@@ -24,6 +24,7 @@ LOOKS = {
     "oracle": dict(color=INK, marker="*", s=170),
     "SLUG": dict(color=BLUE, marker="o", s=70),
     "SLUG-R": dict(color=ORANGE, marker="^", s=80),
+    "SLUG-R, no margin": dict(facecolor="white", edgecolor=ORANGE, marker="^", s=70),
 }
 """The look of those that have one of their own; ablations and rivals share theirs."""
 LEVELS = (0, -1, -2, -5, -10, -20, -50, -100)
