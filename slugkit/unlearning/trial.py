@@ -55,8 +55,8 @@ class Pool:
     pairs: N of them. v, t: (N, d) float32 of unit length, of pictures and captions.
     """
 
-    def __init__(self, clip: Clip, pairs: Pairs, v: torch.Tensor, t: torch.Tensor, seed: int):
-        self.clip, self.pairs, self.v, self.t, self.seed = clip, pairs, v, t, seed
+    def __init__(self, pairs: Pairs, v: torch.Tensor, t: torch.Tensor, seed: int):
+        self.pairs, self.v, self.t, self.seed = pairs, v, t, seed
 
     def __len__(self) -> int:
         return len(self.pairs)
@@ -164,13 +164,13 @@ class Trial:
         with self._unedited():
             pairs = self._forget
             v = self.clip.image_features(pairs.images)
-            return Pool(self.clip, pairs, v, self.clip.text_features(pairs.captions), self.seed)
+            return Pool(pairs, v, self.clip.text_features(pairs.captions), self.seed)
 
     @cached_property
     def retain(self) -> Pool:
         """The retain set."""
         with self._unedited():
-            return Pool(self.clip, self.side.pairs, *self.side.features, self.seed)
+            return Pool(self.side.pairs, *self.side.features, self.seed)
 
     @property
     def pairs_left(self) -> int:

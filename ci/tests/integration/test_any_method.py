@@ -10,10 +10,8 @@ from tiny_clip import changed, state
 
 import slugkit as sk
 from slugkit.base import CheckFailed, SettingError
-from slugkit.data import open_data
 from slugkit.experiments.methods import FORGET, RETAIN, Part, check_budgets, sweep_methods
 from slugkit.method.search import Criterion
-from slugkit.models import load_clip
 from slugkit.models.diffusion import load_pipeline
 from slugkit.unlearning.retain import RetainSide
 from slugkit.unlearning.trial import PROBES, Budget
@@ -39,24 +37,14 @@ OWN = """
 
 
 @pytest.fixture(scope="module")
-def clip():
-    return load_clip("studio", "cpu")
-
-
-@pytest.fixture(scope="module")
-def data():
-    return open_data("studio")
-
-
-@pytest.fixture(scope="module")
-def side(clip, data):
-    return RetainSide(clip, data, [WHO], 256, 64)
+def side(clip, source):
+    return RetainSide(clip, source, [WHO], 256, 64)
 
 
 @pytest.mark.parametrize("name", ["GAFT", "every layer", "null space"])
-def test_a_rival_gives_a_result_that_is_used_like_slugs(clip, data, side, name, tmp_path):
+def test_a_rival_gives_a_result_that_is_used_like_slugs(clip, source, side, name, tmp_path):
     before = state(clip.model)
-    found = sk.unlearn(clip, data, WHO, name.upper(), shared=side, **SMALL)
+    found = sk.unlearn(clip, source, WHO, name.upper(), shared=side, **SMALL)
     assert not changed(before, clip.model) and found.method == name
     assert found.costs["probes"] == len(found.table) <= 8 and found.costs["pairs"] <= 1024
     edit = found.patches.get("text") or found.nearest["text"]
@@ -70,43 +58,43 @@ def test_a_rival_gives_a_result_that_is_used_like_slugs(clip, data, side, name, 
     assert name in str(edit.patches[0].provenance)
 
 
-def test_the_edit_of_all_layers_is_reported_like_any_other(clip, data, side):
-    found = sk.unlearn(clip, data, WHO, "every layer", shared=side, **SMALL)
-    slug = sk.unlearn(clip, data, WHO, shared=side, **SMALL)
+def test_the_edit_of_all_layers_is_reported_like_any_other(clip, source, side):
+    found = sk.unlearn(clip, source, WHO, "every layer", shared=side, **SMALL)
+    slug = sk.unlearn(clip, source, WHO, shared=side, **SMALL)
     assert slug.table.groupby("layer").size().max() <= 8 // slug.table["layer"].nunique()
-    metrics = sk.evaluate(clip, data, [slug, found], per_style=1)
+    metrics = sk.evaluate(clip, source, [slug, found], per_style=1)
     target = metrics[(metrics["group"] == "target") & (metrics["wording"] == "mean")]
     fa1 = target[target["metric"] == "FA@1"].set_index("method")["value"]
     assert fa1["every layer"] < 0.1 < 0.9 < fa1[""].max()
     assert found.outcome().startswith("17 layers, rho ")
 
 
-def test_a_method_of_ones_own_in_one_file(clip, data, side, tmp_path, monkeypatch):
+def test_a_method_of_ones_own_in_one_file(clip, source, side, tmp_path, monkeypatch):
     monkeypatch.setattr("slugkit.unlearning.methods.registry.METHODS", dict(sk.METHODS))
     file = tmp_path / "shrink.py"
     file.write_text(textwrap.dedent(OWN))
     assert len(OWN.splitlines()) < 60
     spec = importlib.util.spec_from_file_location("shrink", file)
     spec.loader.exec_module(importlib.util.module_from_spec(spec))
-    found = sk.unlearn(clip, data, WHO, "Shrink", shared=side, **SMALL)
+    found = sk.unlearn(clip, source, WHO, "Shrink", shared=side, **SMALL)
     assert found.method == "shrink" and found.costs["probes"] == 4
     assert "cannot change the vision" not in str(found.failed)
     # features are of unit length, so a smaller projection changes no answer
     assert found.failed and found.table["fa1"].nunique() == 1
 
 
-def test_what_a_rival_cannot_do_is_refused(clip, data, side):
+def test_what_a_rival_cannot_do_is_refused(clip, source, side):
     with pytest.raises(SettingError, match="can change the text tower"):
-        sk.unlearn(clip, data, WHO, "null space", shared=side, towers=("vision",))
+        sk.unlearn(clip, source, WHO, "null space", shared=side, towers=("vision",))
     with pytest.raises(SettingError, match="several concepts together; one of SLUG, SLUG-R"):
-        sk.unlearn(clip, data, [WHO, "Kofi Okoye"], "GA")
+        sk.unlearn(clip, source, [WHO, "Kofi Okoye"], "GA")
     with pytest.raises(SettingError, match="changes many layers of a CLIP.*Leave `on` out"):
-        sk.unlearn(clip, data, WHO, "GA", on=load_pipeline("studio", "cpu"), shared=side)
+        sk.unlearn(clip, source, WHO, "GA", on=load_pipeline("studio", "cpu"), shared=side)
     with pytest.raises(SettingError, match="'GAN' is unknown"):
-        sk.unlearn(clip, data, WHO, "GAN")
+        sk.unlearn(clip, source, WHO, "GAN")
 
 
-def test_a_rival_on_pairs_and_an_objective_of_ones_own(clip, data):
+def test_a_rival_on_pairs_and_an_objective_of_ones_own(clip, source):
     class Moved:
         def __init__(self):
             self.start = clip.model.text_projection.detach().clone()
@@ -118,7 +106,7 @@ def test_a_rival_on_pairs_and_an_objective_of_ones_own(clip, data):
         def retain(self):
             return {"retain": 0.5}
 
-    forget, retain = data.forget_set(WHO, 48, 0), data.retain_set([WHO], 96, 0)
+    forget, retain = source.forget_set(WHO, 48, 0), source.retain_set([WHO], 96, 0)
     given = {"forget": forget, "retain": retain, "objective": Moved(), "towers": ("text",)}
     given |= {"criterion": Criterion("fa1", 0.3), "budget": Budget(1024, 12)}
     found = sk.unlearn(clip, concept="somebody", method="GA", **given)

@@ -9,7 +9,6 @@ from slugkit.base import SettingError
 from slugkit.data import open_data
 from slugkit.method.losses import info_nce, mean_cosine
 from slugkit.method.search import Criterion
-from slugkit.models import load_clip
 from slugkit.unlearning.methods import (
     METHODS,
     Method,
@@ -40,11 +39,6 @@ class Known:
 
     def retain(self):
         return {"retain": 1.0}
-
-
-@pytest.fixture(scope="module")
-def clip():
-    return load_clip("studio", "cpu")
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,6 @@ from tiny_clip import changed, state
 from slugkit.base import SettingError
 from slugkit.data import open_data
 from slugkit.method.search import Criterion
-from slugkit.models import load_clip
 from slugkit.unlearning.retain import RetainSide
 from slugkit.unlearning.trial import Budget, Dial, Joint, OutOfProbes, Pool, Trial, tower_layers
 
@@ -32,11 +31,6 @@ class Told:
 
     def retain(self):
         return {"retain": max(0.0, 1 - self.moved() / 10), "pictures": self.pictures}
-
-
-@pytest.fixture(scope="module")
-def clip():
-    return load_clip("studio", "cpu")
 
 
 @pytest.fixture(scope="module")
@@ -152,7 +146,7 @@ def test_draws_take_every_pair_once_before_any_comes_again(trial):
 def test_few_classes_give_smaller_batches_and_an_end(trial):
     few = trial.retain.pairs.take(range(40))
     few.table["concept"], few.table["style"] = ["a", "b", "c", "d"] * 10, "photo"
-    pool = Pool(trial.clip, few, trial.retain.v[:40], trial.retain.t[:40], 0)
+    pool = Pool(few, trial.retain.v[:40], trial.retain.t[:40], 0)
     batches = pool.draws(32, distinct=True)
     assert batches.size == 4 and all(len(next(batches)) == 4 for _ in range(30))
     assert pool.draws(100).size == 40
