@@ -132,6 +132,10 @@ class Source:
         """The concepts of a kind that come first where nobody names one."""
         return []
 
+    def reported(self) -> list[str]:
+        """The concepts of every table, in its order: by default all."""
+        return self.concepts()
+
     def examined_apart(self, concept: str) -> bool:
         """Whether its exams are set on pictures that are not among the pairs to learn from."""
         return False
@@ -144,6 +148,21 @@ class Source:
 
     def forget_set(self, concept: str, size: int, seed: int = 0) -> Pairs:
         """Training pairs about the concept: `size` at most, drawn without replacement."""
+
+    def nonmembers(self, concept: str, size: int) -> Pairs:
+        """Pictures of the concept that no model was trained on: by default the report's."""
+        exam = self.exam(concept, "report")
+        return exam.pairs.take(np.flatnonzero(exam.shows(concept))[:size])
+
+    def strangers(self, concept: str, size: int) -> Pairs | None:
+        """Pictures of what is like the concept and that no model knows, if the data have some."""
+        return None
+
+    def descriptions(self, concept: str) -> list[str]:
+        """How the concept looks, without its name, a phrase each that may follow what is shown
+        ("with red long hair"); none where nobody knows.
+        """
+        return []
 
     def retain_set(self, concept: str | list[str], size: int, seed: int = 0) -> Pairs:
         """Training pairs that neither show nor name the concept, or any of several."""

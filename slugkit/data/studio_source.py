@@ -22,7 +22,7 @@ from slugkit.data.names import names_concept
 from slugkit.data.pairs import Pairs
 from slugkit.data.reading import Wordings
 from slugkit.data.source import Exam, Prompts, Source, as_list
-from slugkit.studio.captions import article
+from slugkit.studio.captions import article, trait_phrases
 
 PER_STYLE = {"search": (2, 10), "report": (6, 24)}
 """Pictures per style and subject: for everything, and on top of that for the concept."""
@@ -91,6 +91,10 @@ class StudioSource(Source):
         """Those that are reported."""
         return self.world.report.get(kind, [])
 
+    def reported(self) -> list[str]:
+        """Those that the world names."""
+        return [name for names in self.world.report.values() for name in names]
+
     def hard_case(self, concept: str) -> list[str]:
         """A pair of twins, who differ in two traits only."""
         return list(self.world.twins[0])
@@ -104,6 +108,31 @@ class StudioSource(Source):
 
     def forget_set(self, concept: str, size: int, seed: int = 0) -> Pairs:
         return as_pairs(self.forget_records(concept, size, seed), self.kind(concept) == "novel")
+
+    def nonmembers(self, concept: str, size: int) -> Pairs:
+        """Of the studio's pool that no training, search or report has."""
+        kind, world = self.kind(concept), self.world
+        styled = kind == "style"
+        subjects = [*world.people, *world.objects] if styled else [concept]
+        styles = [concept] if styled else world.styles
+        each = -(-size // (len(subjects) * len(styles)))
+        found = [studio.solo_records("nonmember", s, each, styles, world) for s in subjects]
+        records = [record for some in found for record in some]
+        return as_pairs(records[:size], kind == "novel")
+
+    def strangers(self, concept: str, size: int) -> Pairs | None:
+        """The people who are kept out of every training, for a person."""
+        if self.kind(concept) != "person":
+            return None
+        names = [name for group in self.world.strangers.values() for name in group]
+        each = -(-size // (len(names) * len(self.world.styles)))
+        found = [studio.solo_records("report", name, each, world=self.world) for name in names]
+        return as_pairs([record for some in zip(*found) for record in some][:size])
+
+    def descriptions(self, concept: str) -> list[str]:
+        """A person's traits."""
+        known = self.kind(concept) == "person"
+        return trait_phrases(self.world.signature(concept)) if known else []
 
     def retain_set(self, concept: str | list[str], size: int, seed: int = 0) -> Pairs:
         without = set(as_list(concept))

@@ -154,7 +154,10 @@ class Scorer:
             self._rows[key] = self.exam.rest(key)
         return self._rows[key]
 
-    def _ranks(self, domain: str, rows: np.ndarray, t: Classes, v: torch.Tensor | None):
+    def ranks(
+        self, domain: str, rows: np.ndarray, t: Classes, v: torch.Tensor | None = None
+    ) -> np.ndarray:
+        """How many classes of a domain score higher than the true one on these pictures, (W, n)."""
         rows = torch.from_numpy(rows).to(self.v.device)
         mine, labels = (self.v if v is None else v)[rows], self.labels[domain][rows]
         return torch.stack([ranks(mine @ classes.T, labels) for classes in t[domain]]).cpu().numpy()
@@ -165,13 +168,13 @@ class Scorer:
         t: class features; v: features of all pictures, if not those of the unedited model.
         """
         rows = np.flatnonzero(self.exam.shows(concept))
-        return self._ranks(self.exam.domain(concept), rows, t, v)
+        return self.ranks(self.exam.domain(concept), rows, t, v)
 
     def rest(
         self, forgotten: Iterable[str], t: Classes, v: torch.Tensor | None = None
     ) -> dict[str, np.ndarray]:
         """Group -> ranks on the pictures of what must stay, (W, n)."""
-        return {g: self._ranks(d, rows, t, v) for g, (d, rows) in self.groups(forgotten).items()}
+        return {g: self.ranks(d, rows, t, v) for g, (d, rows) in self.groups(forgotten).items()}
 
     def forget(
         self, concepts: Iterable[str], t: Classes, v: torch.Tensor | None = None

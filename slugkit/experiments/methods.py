@@ -6,28 +6,28 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
-from multiprocessing import get_context
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 import pandas as pd
 
 from slugkit import patch
-from slugkit.base import (
-    CheckFailed,
-    SearchFailedError,
-    SettingError,
-    data_dir,
-    sha256_file,
-    sha256_json,
-)
-from slugkit.data import Source, open_data
+from slugkit.base import CheckFailed, SearchFailedError
+from slugkit.data import Source
 from slugkit.evaluation.clip import Scorer
 from slugkit.evaluation.leftover import log_answers, mean_kl
-from slugkit.experiments.sweep import made_by, one_at_a_time, table_row
-from slugkit.models import Clip, load_clip
+from slugkit.experiments.sweep import (
+    made_by,
+    one_at_a_time,
+    opened,
+    place_of,
+    require_rows,
+    table_row,
+    weights_of,
+)
+from slugkit.models import Clip
 from slugkit.unlearning.call import unlearn
 from slugkit.unlearning.concept import evaluate, load_oracle, require_known
 from slugkit.unlearning.laps import Laps
@@ -147,58 +147,41 @@ def sweep_methods(
     concept, so that the same call goes on where it stopped.
 
     concepts: None takes the world's report concepts. folder: None is data/studio/methods.
-    processes: parts at once. methods: names; none takes all. Raises UnknownConceptError,
+    processes: concepts at once. methods: names; none takes all. Raises UnknownConceptError,
     SettingError for an unknown method, or a model of one's own without a folder; CheckFailed where
     a budget was missed.
     """
     methods = [method_named(name).name for name in methods]
-    if folder is None and (model, data) != ("studio", "studio"):
-        raise SettingError(
-            f"The table of {model} on {data} would stand among the studio's; a folder of its own"
-            " was expected. Name one with --out."
+    where = place_of(folder, "methods", model, data)
+    clip, source = opened(model, data)
+    for concept in concepts or []:
+        source.kind(concept)
+    unusual = {} if data == "studio" else {"data": Path(data).name}
+    unusual |= {"methods": " + ".join(methods)} if methods else {}
+    order, made = source.reported(), made_by(weights_of(clip), unusual)
+    where.mkdir(parents=True, exist_ok=True)
+    tables = [
+        one_at_a_time(
+            partial(_part_rows, model, data, part, tuple(methods)),
+            concepts or order,
+            order,
+            where / part.file,
+            made,
+            processes=processes,
         )
-    where = Path(folder or data_dir() / "studio" / "methods")
-    jobs = [(part, concepts, where, model, data, methods) for part in parts]
-    if processes > 1:
-        with ProcessPoolExecutor(processes, get_context("spawn")) as pool:
-            tables = list(pool.map(_one_part, *zip(*jobs)))
-    else:
-        tables = [_one_part(*job) for job in jobs]
+        for part in parts
+    ]
     table = pd.concat(tables, ignore_index=True)
-    if table.empty:
-        raise SearchFailedError(
-            "The model knows none of the concepts, so there is no table; one or more was expected."
-            " The reasons are above."
-        )
+    require_rows(table)
     check_budgets(table)
     return table
 
 
-def _one_part(
-    part: Part,
-    concepts: list[str] | None,
-    folder: Path,
-    model: str,
-    data: str,
-    methods: Sequence[str],
-) -> pd.DataFrame:
-    """The table of one part."""
-    clip = load_clip(model)
-    source = open_data(data, *clip.inputs)
-    for concept in concepts or []:
-        source.kind(concept)
-    order = source.concepts()
-    if data == "studio":
-        order = [c for names in source.world.report.values() for c in names]
-    weights = sha256_file(clip.weights) if clip.weights else sha256_json(clip.source)
-    unusual = {} if data == "studio" else {"data": Path(data).name}
-    made = made_by(weights, unusual | ({"methods": " + ".join(methods)} if methods else {}))
-
-    def rows_of(concept: str) -> list[dict]:
-        return methods_rows(clip, source, concept, part, methods)
-
-    folder.mkdir(parents=True, exist_ok=True)
-    return one_at_a_time(rows_of, concepts or order, order, folder / part.file, made)
+def _part_rows(
+    model: str, data: str, part: Part, methods: Sequence[str], concept: str
+) -> list[dict]:
+    """The rows of one concept, in whatever process."""
+    return methods_rows(*opened(model, data), concept, part, methods)
 
 
 def check_budgets(table: pd.DataFrame) -> None:

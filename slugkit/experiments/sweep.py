@@ -7,19 +7,25 @@ what it measures on a CLIP.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from functools import lru_cache
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import torch
 
 from slugkit.base import (
     SearchFailedError,
+    SettingError,
     data_dir,
     from_cell,
     progress,
     sha256_file,
     sha256_json,
+    usable_cpus,
     write_csv,
 )
 from slugkit.data import Source, open_data
@@ -39,11 +45,45 @@ SUMMARY += ["mean", "median", "low", "high", "worst", "of", "n"]
 GROUPS = ("neighbours", "people", "characters", "objects", "styles")
 
 
+@lru_cache(maxsize=1)
+def opened(model: str, data: str) -> tuple[Clip, Source]:
+    """A CLIP and the data as it reads them, loaded once in a process."""
+    clip = load_clip(model)
+    return clip, open_data(data, *clip.inputs)
+
+
+def weights_of(clip: Clip) -> str:
+    """The SHA-256 of a model's weights, or of its name where a hub keeps them."""
+    return sha256_file(clip.weights) if clip.weights else sha256_json(clip.source)
+
+
 def made_by(weights: str, settings: dict) -> str:
     """The column `weights`: the start of the models' SHA-256, then settings that are not the usual
     ones.
     """
     return ", ".join([weights[:16], *(f"{k}={v}" for k, v in sorted(settings.items()))])
+
+
+def place_of(out: str | Path | None, usual: str, model: str, data: str) -> Path:
+    """Where a table goes: `usual`, in data/studio, where nobody says.
+
+    Raises SettingError where it is not of the studio's model and data and nobody says.
+    """
+    if out is None and (model, data) != ("studio", "studio"):
+        raise SettingError(
+            f"The table of {model} on {data} would stand among the studio's; a place of its own"
+            " was expected. Name one with --out."
+        )
+    return Path(out) if out else data_dir() / "studio" / usual
+
+
+def require_rows(table: pd.DataFrame) -> None:
+    """Raises SearchFailedError where every concept was left out."""
+    if table.empty:
+        raise SearchFailedError(
+            "The model knows none of the concepts, so there is no table; one or more was expected."
+            " The reasons are above."
+        )
 
 
 def kept_rows(path: Path, made: str) -> pd.DataFrame:
@@ -72,11 +112,13 @@ def one_at_a_time(
     path: Path,
     made: str,
     towers: tuple[str, ...] = (),
+    processes: int = 1,
 ) -> pd.DataFrame:
     """The table of `rows_of` each concept, in the given order and written after every concept.
 
     Rows that the file holds stay if they are `made` in the same way (`made_by`); a concept whose
-    rows about all `towers` are among them is not computed again.
+    rows about all `towers` are among them is not computed again. processes: concepts at once, which
+    wants a `rows_of` that can be pickled.
     """
     table = kept_rows(path, made)
     known = table.groupby("concept") if len(table) else ()
@@ -89,8 +131,8 @@ def one_at_a_time(
             file=sys.stderr,
         )
     rank = {c: i for i, c in enumerate(order)}
-    for concept in progress(left, "forgetting each concept") if left else ():
-        rows = pd.DataFrame(rows_of(concept))
+    for concept, found in progress(_done(rows_of, left, processes), "forgetting", len(left)):
+        rows = pd.DataFrame(found)
         if rows.empty:  # it was left out, and said so
             continue
         if towers and len(table):
@@ -100,6 +142,25 @@ def one_at_a_time(
         table = table.iloc[places.argsort(kind="stable")].reset_index(drop=True)
         write_csv(path, table)
     return table
+
+
+def _done(
+    rows_of: Callable[[str], list[dict]], concepts: list[str], processes: int
+) -> Iterator[tuple[str, list[dict]]]:
+    """Each concept and its rows as soon as they are there."""
+    at_once = min(processes, len(concepts))
+    if at_once < 2:
+        yield from ((concept, rows_of(concept)) for concept in concepts)
+        return
+    threads = max(1, usable_cpus() // at_once)
+    how = {"initializer": torch.set_num_threads, "initargs": (threads,)}
+    with ProcessPoolExecutor(at_once, get_context("spawn"), **how) as pool:
+        waiting = {pool.submit(rows_of, concept): concept for concept in concepts}
+        try:
+            for done in as_completed(waiting):
+                yield waiting[done], done.result()
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
 
 
 def sweep_concepts(
@@ -121,11 +182,7 @@ def sweep_concepts(
         source.kind(concept)
     path = Path(out)
     table = one_at_a_time(rows_of, concepts or order, order, path, made, towers)
-    if table.empty:
-        raise SearchFailedError(
-            "The model knows none of the concepts, so there is no table; one or more was expected."
-            " The reasons are above."
-        )
+    require_rows(table)
     write_csv(path.with_stem(f"{path.stem}_summary"), summarise(table, measures_of).round(3))
     return table
 
@@ -236,19 +293,15 @@ def sweep(
     """
     clip = load_clip(model, device)
     source = open_data(data, *clip.inputs)
-    order = source.concepts()
-    if data == "studio":
-        order = [c for names in source.world.report.values() for c in names]
-    weights = sha256_file(clip.weights) if clip.weights else sha256_json(clip.source)
     unusual = {"data": Path(data).name} if data != "studio" else {}
     unusual |= {"seed": seed} if seed else {}
     return sweep_concepts(
         lambda concept: clip_rows(clip, source, concept, towers, seed, **settings),
         source,
         concepts,
-        order,
+        source.reported(),
         out or data_dir() / "studio" / "report_concepts.csv",
-        made_by(weights, settings | unusual),
+        made_by(weights_of(clip), settings | unusual),
         measures_of,
         towers,
     )

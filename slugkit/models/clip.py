@@ -168,6 +168,10 @@ class Clip:
         batches = (texts[i : i + batch_size] for i in range(0, len(texts), batch_size))
         return self._features(self.model.encode_text, map(self.tokens, batches))
 
+    def token_features(self, tokens: torch.Tensor, batch_size: int = 256) -> torch.Tensor:
+        """(N, context) int64 token ids -> (N, d) float32 features of unit length."""
+        return self._features(self.model.encode_text, tokens.split(batch_size))
+
     @torch.no_grad()
     def class_features(self, prompts: list[list[str]]) -> torch.Tensor:
         """One list of prompts per class -> (C, d): the mean of the prompts' features, brought back

@@ -86,6 +86,7 @@ def families(monkeypatch):
     kinds = {"person": ["Ada"], "character": [], "object": ["car"], "style": ["neon"]}
     world = types.SimpleNamespace(report=kinds)
     source = types.SimpleNamespace(world=world, kind=lambda c: "person", concepts=lambda: ORDER)
+    source.reported = lambda: [name for names in kinds.values() for name in names]
 
     def rows(concept):
         made.append(concept)
