@@ -208,6 +208,8 @@ FAMILY = "clip; diffusion: judge the pipeline's pictures; vlm: ask the LLaVA."
 
 
 EVERY = "Every method at equal budgets, on the CLIP's text tower; --out is then a folder."
+AT_ONCE = "With --methods or --stress: concepts at once."
+STRESS = "What brings back what a CLIP was made to forget: every stress on the edits."
 
 
 def _sweep_methods(
@@ -224,6 +226,17 @@ def _sweep_methods(
     typer.echo(compared.wide(summary, list(compared.RANKED)).to_string())
 
 
+def _sweep_stress(concepts: list[str] | None, out: Path | None, model: str, processes: int) -> None:
+    """`slugkit sweep --stress`: the table of every stress, and how far each brings an edit back."""
+    from slugkit.experiments.stress.summary import over_people, way_back
+    from slugkit.experiments.stress.table import sweep_stress
+
+    table = sweep_stress(concepts or None, out, model, processes=processes)
+    back = way_back(table)
+    found = over_people(table).round(1) if back.empty else back.round(1)
+    typer.echo(found.to_string(index=False))
+
+
 @app.command("sweep")
 def sweep_command(
     concepts: Annotated[list[str] | None, Option(help="A concept; repeat it.")] = None,
@@ -235,18 +248,24 @@ def sweep_command(
     ] = "studio",
     vlm: Annotated[str, Option(help="For vlm: studio, or a folder of a LLaVA.")] = "studio",
     methods: Annotated[bool, Option("--methods", help=EVERY)] = False,
-    processes: Annotated[int, Option(min=1, max=64, help="With --methods: at once.")] = 1,
+    stress: Annotated[bool, Option("--stress", help=STRESS)] = False,
+    processes: Annotated[int, Option(min=1, max=64, help=AT_ONCE)] = 1,
 ) -> None:
     """Forget several concepts, each from the unedited model, and put the results in one table.
 
     The same command goes on where it was stopped.
     """
     require_choice(family, ("clip", "diffusion", "vlm"), "The family")
+    if (methods or stress) and (methods and stress or family != "clip"):
+        raise SettingError("One of --methods, --stress and a --family was expected; name one.")
     if methods:
         _sweep_methods(concepts, out, model, processes)
         return
     for path in (out, out.with_stem(f"{out.stem}_summary")) if out else ():
         new_path(path, model, pipeline, vlm, ours=True)
+    if stress:
+        _sweep_stress(concepts, out, model, processes)
+        return
     from slugkit.experiments.sweep import measures_of, summarise, sweep
 
     if family == "clip":

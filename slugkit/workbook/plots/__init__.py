@@ -27,3 +27,4 @@ from slugkit.workbook.plots.results import (
 )
 from slugkit.workbook.plots.several import cosine_matrix, forgetting_curves, interference
 from slugkit.workbook.plots.steps import search_trail, step_sweep
+from slugkit.workbook.plots.stress import relearned, under_stress, way_back

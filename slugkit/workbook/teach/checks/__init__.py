@@ -41,4 +41,4 @@ from slugkit.workbook.teach.checks.formulas import (
     side_effect,
     take_one_off,
 )
-from slugkit.workbook.teach.checks.methods import dampened, npo_weight
+from slugkit.workbook.teach.checks.methods import dampened, in_bits, npo_weight, way_back

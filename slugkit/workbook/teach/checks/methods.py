@@ -1,4 +1,4 @@
-"""Checks of notebook 10: what two rivals do, on numbers and tensors."""
+"""Checks of notebooks 10 and 11: what two rivals do, rounding, and the way back, on numbers."""
 
 import torch
 
@@ -62,4 +62,59 @@ def dampened(w, i_f, i_r, alpha, lam):
         "a small lam dampens more: it multiplies.": where(chosen, (i_r / i_f / lam).clamp(max=1)),
         "selected entries are shrunk, not set to zero.": where(chosen, torch.zeros_like(w)),
         "this is the factor alone: multiply the weight by it.": factor.clamp(max=1),
+    }
+
+
+ROWS = [random_tensor(300 + n, size) for n, size in enumerate((6, 9, 5, 12))]
+
+
+@exercise([(row, bits) for row, bits in zip(ROWS, (3, 4, 8, 2))])
+def in_bits(row, bits):
+    """Checks in_bits(row, bits): a row rounded to the nearest of 2^bits - 1 levels, symmetric about
+    0, the largest |entry| being the last level.
+    """
+    most = 2 ** (bits - 1) - 1
+    step = row.abs().max() / most
+
+    def told(by, rounded=torch.round):
+        return rounded(row / by) * by
+
+    return told(step), {
+        "these are the numbers of the levels: multiply by the step again.": (row / step).round(),
+        "one level too many: symmetric levels reach 2^(bits-1) - 1.": told(
+            row.abs().max() / 2 ** (bits - 1)
+        ),
+        "twice as fine as it may be: one bit is the sign's.": told(row.abs().max() / (2**bits - 1)),
+        "rounded down: to the nearest.": told(step, torch.floor),
+        "cut towards 0: to the nearest.": told(step, torch.trunc),
+        "the largest |entry| sets the step, not the largest entry.": told(row.max() / most),
+        "the step has no room for levels: divide the largest |entry| by 2^(bits-1) - 1.": told(
+            row.abs().max()
+        ),
+        "the row came back as it was.": row,
+    }
+
+
+ENDS = [(40.0, 90.0, 10.0), (99.0, 100.0, 0.0), (5.0, 80.0, 20.0), (60.0, 75.0, 50.0)]
+
+
+@exercise([tuple(torch.tensor(x, dtype=torch.float64) for x in case) for case in ENDS])
+def way_back(edited, unedited, oracle):
+    """Checks way_back(edited, unedited, oracle): how far an edited model is on the way from the
+    oracle to the unedited one, in percent.
+    """
+    apart = unedited - oracle
+    return 100 * (edited - oracle) / apart, {
+        "this is a share: in percent.": (edited - oracle) / apart,
+        "this is the way that is left: 0 is the oracle, 100 the unedited model.": 100
+        * (unedited - edited)
+        / apart,
+        "the oracle is left out: a model that never saw it does not score 0 either.": 100
+        * edited
+        / unedited,
+        "divide by the whole way, from the oracle to the unedited model.": 100
+        * (edited - oracle)
+        / unedited,
+        "these are points: divide by the whole way.": edited - oracle,
+        "the sign is turned round.": 100 * (oracle - edited) / apart,
     }

@@ -1,0 +1,102 @@
+"""What the table of stresses says over people."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from slugkit.base import data_dir
+from slugkit.data import Source, StudioSource
+from slugkit.evaluation.statistics import LEAST_FOR_AN_INTERVAL, bootstrap_mean
+from slugkit.experiments.sweep import made_by, weights_of
+from slugkit.models import Clip
+
+KEYS = ["stress", "setting", "steps", "tower", "name"]
+"""What tells the rows about one concept apart."""
+METRICS = ["FA@1", "FA@5", "FA@5, worst wording", "others right", "others taken for it"]
+METRICS += ["told from strangers", "AUC", "found at 1 % false"]
+"""Columns of the table that hold a measure, in percent."""
+SUMMARY = [*KEYS, "metric", "mean", "low", "high", "people"]
+UNEDITED, ORACLE = "unedited", "oracle"
+"""Names of the two models that no method made."""
+PLAIN = ("other words", "report wordings")
+"""The stress and the setting that are none: what the report asks."""
+HEADLINE = {"membership": "AUC", "a prompt that is looked for": "told from strangers"}
+"""The measure by which a stress is summed up, where it is not FA@1."""
+LEAST_APART = 10.0
+"""Points by which the unedited model and the oracle must differ, or a stress tells nothing."""
+
+
+def stress_table(clip: Clip, source: Source, file: str | Path | None = None) -> pd.DataFrame:
+    """What `slugkit sweep --stress` measured of this very model on the studio's people; empty where
+    there is nothing.
+    """
+    path = Path(file) if file else data_dir() / "studio" / "stress.csv"
+    if not path.is_file() or clip.weights is None or not isinstance(source, StudioSource):
+        return pd.DataFrame(columns=["concept", *KEYS, *METRICS, "n"])
+    table = pd.read_csv(path).fillna({"tower": "", "setting": ""})
+    return table[table["weights"] == made_by(weights_of(clip), {})].reset_index(drop=True)
+
+
+def over_people(table: pd.DataFrame) -> pd.DataFrame:
+    """A row for each of KEYS and measure with the mean over concepts, its 95 % bootstrap interval
+    (from five up), and how many they are.
+    """
+    metrics = [name for name in METRICS if name in table]
+    long = table.melt([*KEYS, "concept"], metrics, "metric", "value").dropna(subset="value")
+    rows = []
+    for key, values in long.groupby([*KEYS, "metric"], sort=False)["value"]:
+        enough = len(values) >= LEAST_FOR_AN_INTERVAL
+        low, high = bootstrap_mean(values.to_numpy()) if enough else (np.nan, np.nan)
+        rows.append((*key, values.mean(), low, high, len(values)))
+    return pd.DataFrame(rows, columns=SUMMARY)
+
+
+def wide(summary: pd.DataFrame, stress: str, metrics: list[str]) -> pd.DataFrame:
+    """A table to read of one stress: the models down, by the tower of their edit, with the number
+    of people; settings and measures across, 'mean [low, high]'.
+    """
+    kept = summary[(summary["stress"] == stress) & summary["metric"].isin(metrics)]
+    text = [
+        f"{m:.1f}" if pd.isna(a) else f"{m:.1f} [{a:.1f}, {b:.1f}]"
+        for m, a, b in kept[["mean", "low", "high"]].to_numpy()
+    ]
+    down, across = ["tower", "name", "people"], ["setting", "metric"]
+    if kept["steps"].nunique() > 1:
+        across.insert(1, "steps")
+    found = kept.assign(text=text).pivot(index=down, columns=across, values="text").fillna("")
+    rows = pd.MultiIndex.from_frame(kept[down].drop_duplicates())
+    place = {name: k for k, name in enumerate([*kept["setting"].unique(), *metrics])}
+    columns = kept[across].drop_duplicates()
+    columns = columns.sort_values(across, key=lambda c: c.map(lambda x: place.get(x, x)))
+    return found.reindex(rows)[pd.MultiIndex.from_frame(columns)]
+
+
+def way_back(table: pd.DataFrame) -> pd.DataFrame:
+    """How far each stress brings each edit back, in percent of the way from the oracle to the
+    unedited model under the same stress: (edited - oracle) / (unedited - oracle), of means over the
+    concepts that have an oracle.
+
+    0: as if it had never been learned; 100: as if nothing had been edited. Empty where the two ends
+    lie less than LEAST_APART points apart: the stress then tells nothing of an edit. A row a stress
+    and setting, after the last step; columns: measure, both ends in percent, and "method, tower"
+    for each edit.
+    """
+    known = table.loc[table["name"] == ORACLE, "concept"].unique()
+    kept, rows = table[table["concept"].isin(known)], []
+    plain = kept[(kept["stress"] == PLAIN[0]) & (kept["setting"] == PLAIN[1])]
+    for (stress, setting), part in kept.groupby(["stress", "setting"], sort=False):
+        last = part[part["steps"] == part["steps"].max()]
+        metric = HEADLINE.get(stress, "FA@1")
+        both = last if set(last["name"]) >= {UNEDITED, ORACLE} else plain
+        top, bottom = (both.loc[both["name"] == name, metric].mean() for name in (UNEDITED, ORACLE))
+        row = {"stress": stress, "setting": setting, "measure": metric}
+        row |= {UNEDITED: top, ORACLE: bottom}
+        for (tower, name), values in last.groupby(["tower", "name"], sort=False)[metric]:
+            if tower:
+                apart = top - bottom if top - bottom >= LEAST_APART else np.nan
+                row[f"{name}, {tower}"] = 100 * (values.mean() - bottom) / apart
+        rows.append(row)
+    return pd.DataFrame(rows)
