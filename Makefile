@@ -1,5 +1,5 @@
 # make workbook   environment, then the whole series on the studio, then an HTML page
-# make evidence   environment, then notebook 10: every method at equal budgets, from the committed tables
+# make evidence   environment, then notebooks 10 and 11: every method at equal budgets, and what brings the forgotten back
 # make test       environment, then every test
 # make quick      environment, then what takes a minute at most: style, arrows between rooms, ci/tests/unit without the slow ones
 # make lab        JupyterLab on the series
@@ -44,7 +44,7 @@ workbook: env
 	$(BIN)/slugkit run --run $(RUN) --notebooks 00-09
 
 evidence: env
-	$(BIN)/slugkit run --run $(RUN) --notebooks 10
+	$(BIN)/slugkit run --run $(RUN) --notebooks 10-11
 
 DIGITS := $(abspath runs/digits)
 digits: env

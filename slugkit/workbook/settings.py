@@ -108,7 +108,7 @@ class Settings(BaseModel):
     report_per_style: Annotated[int, Field(ge=0)] = 0
     """report pictures per style and class; 0 means all"""
     recompute: bool = False
-    """notebook 10: forget the concept by every method again, some minutes"""
+    """notebooks 10 and 11: compute the concept's part of the tables again, some minutes"""
 
 
 def setting_type(name: str) -> type:

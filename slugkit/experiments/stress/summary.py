@@ -23,8 +23,17 @@ UNEDITED, ORACLE = "unedited", "oracle"
 """Names of the two models that no method made."""
 PLAIN = ("other words", "report wordings")
 """The stress and the setting that are none: what the report asks."""
-HEADLINE = {"membership": "AUC", "a prompt that is looked for": "told from strangers"}
-"""The measure by which a stress is summed up, where it is not FA@1."""
+HEADLINE = {
+    "a prompt that is looked for": "told from strangers",
+    "membership": "AUC",
+    "probes on features": "FA@1",
+}
+"""The measure by which a stress is summed up, where it is not FA@5."""
+MADE_UP = "made-up names"
+CONTROLS = (MADE_UP, "vectors, a stranger's pictures", "as it is")
+"""Settings that are no stress."""
+NAMES = ("misspelt", "first name", "last name")
+"""Settings that are measured by what a made-up name reaches in the same model."""
 LEAST_APART = 10.0
 """Points by which the unedited model and the oracle must differ, or a stress tells nothing."""
 
@@ -74,22 +83,34 @@ def wide(summary: pd.DataFrame, stress: str, metrics: list[str]) -> pd.DataFrame
     return found.reindex(rows)[pd.MultiIndex.from_frame(columns)]
 
 
+def _above_made_up(table: pd.DataFrame) -> pd.DataFrame:
+    """The table with FA@k of NAMES as points above that of made-up names."""
+    keys, metrics = ["concept", "tower", "name"], [m for m in METRICS if m.startswith("FA@")]
+    control = table[table["setting"] == MADE_UP].set_index(keys)[metrics]
+    names, table = table["setting"].isin(NAMES), table.copy()
+    places = pd.MultiIndex.from_frame(table.loc[names, keys])
+    less = control.reindex(places).fillna(0).to_numpy()
+    table.loc[names, metrics] = table.loc[names, metrics].to_numpy() - less
+    return table
+
+
 def way_back(table: pd.DataFrame) -> pd.DataFrame:
     """How far each stress brings each edit back, in percent of the way from the oracle to the
     unedited model under the same stress: (edited - oracle) / (unedited - oracle), of means over the
     concepts that have an oracle.
 
-    0: as if it had never been learned; 100: as if nothing had been edited. Empty where the two ends
-    lie less than LEAST_APART points apart: the stress then tells nothing of an edit. A row a stress
-    and setting, after the last step; columns: measure, both ends in percent, and "method, tower"
-    for each edit.
+    0: as if it had never been learned; 100: as if nothing had been edited. Of NAMES the points
+    above what a made-up name reaches count. Empty where the two ends lie less than LEAST_APART
+    points apart: the stress then tells nothing of an edit. A row a stress and setting, after the
+    last step; columns: measure, both ends in percent, and "method, tower" for each edit.
     """
+    table = _above_made_up(table)
     known = table.loc[table["name"] == ORACLE, "concept"].unique()
-    kept, rows = table[table["concept"].isin(known)], []
+    kept, rows = table[table["concept"].isin(known) & ~table["setting"].isin(CONTROLS)], []
     plain = kept[(kept["stress"] == PLAIN[0]) & (kept["setting"] == PLAIN[1])]
     for (stress, setting), part in kept.groupby(["stress", "setting"], sort=False):
         last = part[part["steps"] == part["steps"].max()]
-        metric = HEADLINE.get(stress, "FA@1")
+        metric = HEADLINE.get(stress, "FA@5")
         both = last if set(last["name"]) >= {UNEDITED, ORACLE} else plain
         top, bottom = (both.loc[both["name"] == name, metric].mean() for name in (UNEDITED, ORACLE))
         row = {"stress": stress, "setting": setting, "measure": metric}

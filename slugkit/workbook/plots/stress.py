@@ -15,6 +15,7 @@ from slugkit.workbook.plots.look import (
     dressed,
     headline,
     legend_below,
+    listing,
     need_columns,
 )
 
@@ -26,6 +27,10 @@ LOOKS = {
 }
 RIVALS = [(GREEN, "D"), (PURPLE, "s")]
 """Colour and marker of the other methods, in turn."""
+CONTROLS = ("made-up names", "vectors, a stranger's pictures")
+"""Settings by which the others are measured."""
+HOLDS, BACK = 10, 50
+"""Percent of the way back up to which an edit holds, and from which on it does not."""
 NEEDED = ["stress", "setting", "steps", "tower", "name", "metric", "mean", "low", "high"]
 
 
@@ -72,13 +77,15 @@ def under_stress(summary: pd.DataFrame, stress: str, metric: str = "FA@1"):
 
 
 def _title(part: pd.DataFrame, stress: str, metric: str) -> str:
-    """The largest return in each tower, beside the ends."""
+    """The largest return in each tower, beside the ends and what a made-up name reaches."""
     said = []
     for tower, rows in _towers(part).items():
-        edits = rows[rows["tower"] != ""]
+        edits = rows[(rows["tower"] != "") & ~rows["setting"].isin(CONTROLS)]
         worst = edits.loc[edits["mean"].idxmax()]
         ends = rows[rows["setting"] == worst["setting"]].set_index("name")["mean"]
         beside = [f"{n} {ends[n]:.0f} %" for n in ("oracle", "unedited") if n in ends]
+        mine = rows[(rows["name"] == worst["name"]) & rows["setting"].isin(CONTROLS)]
+        beside += [f"{s} {m:.0f} %" for s, m in zip(mine["setting"], mine["mean"])]
         beside = f" ({', '.join(beside)})" if beside else ""
         where = f", {worst['setting']}" if worst["setting"] else ""
         said.append(f"{tower} tower at most {worst['mean']:.0f} %, {worst['name']}{where}{beside}")
@@ -150,11 +157,13 @@ def way_back(shares: pd.DataFrame):
     kept = shares[shares[edits].notna().any(axis=1)]
     rows = [f"{s}: {w}" if w else s for s, w in zip(kept["stress"], kept["setting"])]
     fig, ax = canvas(10.4, 1.6 + 0.36 * len(kept))
-    heat(ax, kept[edits].to_numpy(float), edits, rows, 0, vmin=0, vmax=100)
-    mean = kept[edits].mean().sort_values()
+    heat(ax, kept[edits].to_numpy(float).round() + 0.0, edits, rows, 0, vmin=0, vmax=100)
+    low, high = kept[edits].min(axis=1), kept[edits].max(axis=1)
+    back = listing([row for row, least in zip(rows, low) if least > BACK], 9)
+    holds = listing([row for row, most in zip(rows, high) if most <= HOLDS], 9)
     title = (
-        f"Share of the way back to the unedited model, in percent: over all stresses least with"
-        f" {mean.index[0]} ({mean.iloc[0]:.0f}), most with {mean.index[-1]} ({mean.iloc[-1]:.0f})"
+        f"More than {BACK} % of the way back to the unedited model, whatever the edit: {back}. At"
+        f" most {HOLDS} %: {holds}"
     )
     says = (
         "A heat map, stresses down, edits across: 0 is the oracle under the same stress, 100 the"

@@ -63,6 +63,7 @@ READS: dict[str, tuple[str, ...]] = {
         "metrics/08.parquet",
     ),
     "10_compare_methods": (),
+    "11_stress_the_edit": (),
 }
 """What a notebook needs of earlier ones, so that it need not wait for the rest. One that is not
 listed waits for all before it."""

@@ -32,14 +32,18 @@ def a_table():
         models = [("unedited", "", 100.0, 90.0), ("SLUG", "text", 0.0, 50.0 + 10 * number)]
         models += [("oracle", "", 0.0, 10.0)] if number < 2 else []
         for name, tower, plain, after in models:
-            rows.append(row(c, name, tower, **{"FA@1": plain}))
+            rows.append(row(c, name, tower, **{"FA@1": plain, "FA@5": plain}))
+            made_up = 30.0 if tower else 0.0
+            rows.append(row(c, name, tower, setting="made-up names", **{"FA@5": made_up}))
+            misspelt = {"unedited": 80.0, "oracle": 0.0, "SLUG": 50.0}[name]
+            rows.append(row(c, name, tower, setting="misspelt", **{"FA@5": misspelt}))
             for steps in (0, 20):
                 value = {"FA@1": after if steps else plain, "FA@5": after}
                 setting = {"stress": "relearning", "setting": "8 pictures of it"}
                 rows.append(row(c, name, tower, **setting, steps=steps, **value))
             member = {"FA@1": math.nan, "FA@5": math.nan, "AUC": 52.0}
             rows.append(row(c, name, tower, "membership", "", **member))
-        undone = {"FA@1": 100.0, "others right": 97.0}
+        undone = {"FA@1": 100.0, "FA@5": 100.0, "others right": 97.0}
         rows.append(row(c, "SLUG", "text", "undoing", "tower put back", **undone))
     return pd.DataFrame(rows)
 
@@ -58,10 +62,14 @@ def test_means_over_people_have_an_interval_from_five_up_and_no_row_where_nothin
 def test_the_way_back_is_taken_of_the_people_who_have_an_oracle_after_the_last_step():
     found = way_back(a_table()).set_index(["stress", "setting"])
     mine = found.loc[("relearning", "8 pictures of it")]
+    assert mine["measure"] == "FA@5"
     assert mine["unedited"] == pytest.approx(90) and mine["oracle"] == pytest.approx(10)
     assert mine["SLUG, text"] == pytest.approx(100 * (55 - 10) / 80)  # of a and b alone
     assert found.loc[("other words", "report wordings"), "SLUG, text"] == 0
     assert found.loc[("undoing", "tower put back"), "SLUG, text"] == 100
+    # thirty of the fifty points are what any name reaches
+    assert found.loc[("other words", "misspelt"), "SLUG, text"] == pytest.approx(25)
+    assert ("other words", "made-up names") not in found.index  # a control
     alike = found.loc[("membership", "")]
     assert alike["measure"] == "AUC" and math.isnan(alike["SLUG, text"])
     assert way_back(a_table().query("name != 'oracle'")).empty
@@ -114,8 +122,11 @@ def test_the_figures_say_what_comes_back():
     assert "20 steps on 8 pictures of it bring FA@1 back to" in says and "SLUG (text) 75 %" in says
     fig, says = plots.under_stress(summary, "undoing")
     assert "text tower at most 100 %, SLUG, tower put back" in says
+    fig, says = plots.under_stress(summary, "other words", "FA@5")
+    assert "50 %, SLUG, misspelt (oracle 0 %, unedited 80 %, made-up names 30 %)" in says
     fig, says = plots.way_back(way_back(a_table()))
-    assert "least with SLUG, text" in says
+    assert "whatever the edit: relearning: 8 pictures of it and undoing: tower put back" in says
+    assert "At most 10 %: other words: report wordings" in says
     plt.close("all")
     with pytest.raises(EmptySetError):
         plots.under_stress(summary, "no such stress")
