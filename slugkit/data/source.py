@@ -150,8 +150,8 @@ class Source:
         """Training pairs about the concept: `size` at most, drawn without replacement."""
 
     def nonmembers(self, concept: str, size: int) -> Pairs:
-        """Pictures of the concept that no model was trained on: by default the report's."""
-        exam = self.exam(concept, "report")
+        """Pictures of the concept that no model was trained on: by default the search's."""
+        exam = self.exam(concept, "search")
         return exam.pairs.take(np.flatnonzero(exam.shows(concept))[:size])
 
     def strangers(self, concept: str, size: int) -> Pairs | None:

@@ -130,11 +130,13 @@ def test_relearning_begins_where_the_edit_ends_and_own_pictures_bring_most_back(
     assert after["8 pictures of it"] > 30 and after["8 pictures of it"] == after.max()
 
 
-def test_batches_of_relearning_hold_four_of_the_concept_or_none(given):
+def test_batches_of_relearning_hold_two_of_the_concept_or_none(given):
     own = relearning.batches_of(given.pool, given.few, 0)
     without = relearning.batches_of(given.pool, None, 0)
     for _ in range(3):
-        assert (next(own).table["concept"] == WHO).sum() == relearning.OWN
+        batch = next(own)
+        assert (batch.table["concept"] == WHO).sum() == relearning.OWN
+        assert len(set(batch.labels)) == len(batch) == relearning.SIZE
         batch = next(without)
         assert len(batch) == relearning.SIZE and not (batch.table["concept"] == WHO).any()
         assert len(set(batch.labels)) == len(batch)
@@ -145,7 +147,7 @@ def test_the_material_keeps_report_training_and_strangers_apart(given):
         name: set(getattr(given, name).table["key"])
         for name in ("few", "pool", "rest", "members", "nonmembers")
     } | {"report": set(given.exam.pairs.table["key"])}
-    assert keys["few"] <= keys["members"] and keys["rest"] <= keys["pool"]
+    assert keys["few"] <= keys["nonmembers"] and keys["rest"] <= keys["pool"]
     for apart in ("members", "pool", "nonmembers"):
         others = [keys[name] for name in ("report", "nonmembers", "pool") if name != apart]
         assert not any(keys[apart] & other for other in others)
@@ -208,7 +210,7 @@ def test_an_unknown_stress_and_a_place_among_the_studios_tables_are_refused(uned
 def test_data_of_ones_own_have_non_members_and_no_descriptions(tmp_path, clip):
     own = open_data(make_folder(tmp_path, PEOPLE), *clip.inputs)
     concept = own.concepts()[0]
-    exam = own.exam(concept, "report")
+    exam = own.exam(concept, "search")
     found = own.nonmembers(concept, 3)
     assert own.descriptions(concept) == [] and own.strangers(concept, 3) is None
     assert 0 < len(found) <= 3

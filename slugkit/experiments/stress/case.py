@@ -17,7 +17,7 @@ from slugkit.models import Clip
 from slugkit.patch import Patch, PatchSet
 
 PICTURES = 8
-"""Training pictures of the concept that somebody who wants it back has."""
+"""Pictures of the concept that somebody who wants it back has; no model was trained on them."""
 POOL = 1000
 """Training pictures of everything else, of which an attack takes some."""
 MEMBERS = 300
@@ -41,8 +41,9 @@ class Material:
 
     @cached_property
     def few(self) -> Pairs:
-        """Training pictures of the concept: `PICTURES` of them."""
-        return self.source.forget_set(self.concept, PICTURES, self.seed)
+        """Pictures of the concept that an attack may learn from: `PICTURES` of the non-members."""
+        order = np.random.default_rng([self.seed, 31]).permutation(len(self.nonmembers))
+        return self.nonmembers.take(order[:PICTURES])
 
     @cached_property
     def pool(self) -> Pairs:

@@ -1,7 +1,7 @@
 """A prompt that is looked for: vectors that no word has, or words of the vocabulary.
 
-Both look for a text that a few training pictures of the concept are nearest to, and one picture of
-every other class is not: the cross-entropy of the pictures over the other classes' texts and the
+Both look for a text that a few pictures of the concept are nearest to, and one picture of every
+other class is not: the cross-entropy of the pictures over the other classes' texts and the
 one that is looked for. The same pictures and as many steps for every model.
 """
 
@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 
@@ -117,8 +118,6 @@ def found_by(case: Case, found: torch.Tensor) -> dict[str, float]:
     those of strangers, whom no model knows: the probability that a picture of the concept is nearer
     to it than one of a stranger (AUC; 50 is a guess).
     """
-    from sklearn.metrics import roc_auc_score
-
     words = case.scorer.classes()[case.domain].clone()
     mine = case.exam.classes(case.domain).index(case.concept)
     words[:, mine] = found
@@ -128,21 +127,31 @@ def found_by(case: Case, found: torch.Tensor) -> dict[str, float]:
     row = recognised(case.scorer.of(case.concept, {case.domain: words}))
     row |= {"others taken for it": 100 * float(taken.float().mean())}
     if case.strangers is not None:
-        near = torch.cat([case.scorer.v[shows], case.strangers]) @ found
-        truth = [1] * int(shows.sum()) + [0] * len(case.strangers)
-        row |= {"told from strangers": 100 * roc_auc_score(truth, near.cpu().numpy())}
+        row |= {"told from strangers": _told(case.scorer.v[shows], case.strangers, found)}
     return row
 
 
 def learned_prompts(case: Case) -> Iterator[dict]:
-    """Four vectors in the place of words, and four tokens of the vocabulary; as a control, vectors
-    that were learned from a stranger's pictures.
+    """Four vectors in the place of words, and four tokens of the vocabulary.
+
+    As a control the same vectors for a stranger, whom no model knows: how well they tell that
+    stranger's other pictures from those of all other strangers.
     """
     yield {"setting": "vectors", **found_by(case, soft_prompt(case))}
     yield {"setting": "words", **found_by(case, token_search(case)[0])}
     unknown = case.given.strangers
     if unknown is not None:
-        one = unknown.where(unknown.table["concept"] == unknown.table["concept"].iloc[0])
-        one = one.take(range(min(PICTURES, len(one))))
-        found = found_by(case, soft_prompt(case, one))
-        yield {"setting": "vectors, a stranger's pictures", **found}
+        names = unknown.table["concept"].to_numpy()
+        mine = np.flatnonzero(names == names[0])
+        feature = soft_prompt(case, unknown.take(mine[:PICTURES]))
+        rest, others = mine[PICTURES:], np.flatnonzero(names != names[0])
+        told = _told(case.strangers[rest], case.strangers[others], feature)
+        yield {"setting": "vectors, for a stranger", "told from strangers": told, "n": len(rest)}
+
+
+def _told(mine: torch.Tensor, others: torch.Tensor, t: torch.Tensor) -> float:
+    """Probability, in percent, that one of these pictures is nearer to a text than another is."""
+    from sklearn.metrics import roc_auc_score
+
+    truth = [1] * len(mine) + [0] * len(others)
+    return 100 * float(roc_auc_score(truth, (torch.cat([mine, others]) @ t).cpu().numpy()))

@@ -17,8 +17,9 @@ from slugkit.models import Clip
 
 MARKS = (0, 1, 2, 5, 10, 20)
 """Steps after which it is looked at."""
-SIZE, OWN = 16, 4
-"""Pairs of a step, and how many of them show the concept where it is trained on."""
+SIZE, OWN = 16, 2
+"""Pairs of a step, and how many of them show the concept where it is trained on, in different
+styles: two captions of one person in one style would be each other's negatives."""
 RATE = 1e-4
 """AdamW's learning rate, a tenth of that by which the studio's CLIP was made."""
 
@@ -60,7 +61,8 @@ def batches_of(pairs: Pairs, own: Pairs | None, seed: int) -> Iterator[Pairs]:
         for rows in distinct_batches(pairs.labels, size, seed + again):
             batch = pairs.take(rows)
             if own is not None:
-                some = own.take(rng.permutation(len(own))[:OWN])
+                order = own.take(rng.permutation(len(own)))
+                some = order.where(~pd.Series(order.labels).duplicated()).take(range(OWN))
                 joined = np.concatenate([some.images, batch.images])
                 batch = Pairs(joined, pd.concat([some.table, batch.table]))
             yield batch

@@ -30,8 +30,13 @@ HEADLINE = {
 }
 """The measure by which a stress is summed up, where it is not FA@5."""
 MADE_UP = "made-up names"
-CONTROLS = (MADE_UP, "vectors, a stranger's pictures", "as it is")
+CONTROLS = (MADE_UP, "vectors, for a stranger", "as it is", PLAIN[1])
 """Settings that are no stress."""
+FEATURES = "probes on features"
+"""A stress that an edit of the text tower cannot change, since pictures do not pass it."""
+DAMAGE, HOLDS, BACK = -10, 10, 50
+"""Percent of the way back below which an edit is worse than never having known the concept; up to
+which it holds; and above which it comes back."""
 NAMES = ("misspelt", "first name", "last name")
 """Settings that are measured by what a made-up name reaches in the same model."""
 LEAST_APART = 10.0
@@ -39,14 +44,16 @@ LEAST_APART = 10.0
 
 
 def stress_table(clip: Clip, source: Source, file: str | Path | None = None) -> pd.DataFrame:
-    """What `slugkit sweep --stress` measured of this very model on the studio's people; empty where
-    there is nothing.
+    """What `slugkit sweep --stress` measured of this very model, on the studio's people or into a
+    file of one's own; empty where there is nothing.
     """
     path = Path(file) if file else data_dir() / "studio" / "stress.csv"
-    if not path.is_file() or clip.weights is None or not isinstance(source, StudioSource):
+    own = file is not None or isinstance(source, StudioSource)
+    if not path.is_file() or clip.weights is None or not own:
         return pd.DataFrame(columns=["concept", *KEYS, *METRICS, "n"])
     table = pd.read_csv(path).fillna({"tower": "", "setting": ""})
-    return table[table["weights"] == made_by(weights_of(clip), {})].reset_index(drop=True)
+    made = table["weights"] if file is None else table["weights"].str.split(", ").str[0]
+    return table[made == made_by(weights_of(clip), {})].reset_index(drop=True)
 
 
 def over_people(table: pd.DataFrame) -> pd.DataFrame:
@@ -68,6 +75,7 @@ def wide(summary: pd.DataFrame, stress: str, metrics: list[str]) -> pd.DataFrame
     of people; settings and measures across, 'mean [low, high]'.
     """
     kept = summary[(summary["stress"] == stress) & summary["metric"].isin(metrics)]
+    kept = kept.assign(people=kept.groupby(["tower", "name"])["people"].transform("max"))
     text = [
         f"{m:.1f}" if pd.isna(a) else f"{m:.1f} [{a:.1f}, {b:.1f}]"
         for m, a, b in kept[["mean", "low", "high"]].to_numpy()
@@ -106,14 +114,16 @@ def way_back(table: pd.DataFrame) -> pd.DataFrame:
     """
     table = _above_made_up(table)
     known = table.loc[table["name"] == ORACLE, "concept"].unique()
-    kept, rows = table[table["concept"].isin(known) & ~table["setting"].isin(CONTROLS)], []
+    kept, rows = table[table["concept"].isin(known)], []
     plain = kept[(kept["stress"] == PLAIN[0]) & (kept["setting"] == PLAIN[1])]
+    kept = kept[~kept["setting"].isin(CONTROLS)]
     for (stress, setting), part in kept.groupby(["stress", "setting"], sort=False):
         last = part[part["steps"] == part["steps"].max()]
         metric = HEADLINE.get(stress, "FA@5")
         both = last if set(last["name"]) >= {UNEDITED, ORACLE} else plain
         top, bottom = (both.loc[both["name"] == name, metric].mean() for name in (UNEDITED, ORACLE))
-        row = {"stress": stress, "setting": setting, "measure": metric}
+        said = f"{metric} above a made-up name" if setting in NAMES else metric
+        row = {"stress": stress, "setting": setting, "measure": said}
         row |= {UNEDITED: top, ORACLE: bottom}
         for (tower, name), values in last.groupby(["tower", "name"], sort=False)[metric]:
             if tower:
@@ -121,3 +131,36 @@ def way_back(table: pd.DataFrame) -> pd.DataFrame:
                 row[f"{name}, {tower}"] = 100 * (values.mean() - bottom) / apart
         rows.append(row)
     return pd.DataFrame(rows)
+
+
+def verdict(share: float) -> str:
+    """A share of the way back in a word."""
+    if np.isnan(share):
+        return "tells nothing"
+    if share < DAMAGE:
+        return "below the oracle"
+    return "holds" if share <= HOLDS else "comes back in part" if share <= BACK else "comes back"
+
+
+def verdicts(table: pd.DataFrame) -> pd.DataFrame:
+    """The `way_back` in words, where all concepts that have an oracle agree, else "differs"; those
+    about whom a stress tells nothing are not asked. Of FEATURES an edit of the text tower is "as
+    unedited".
+    """
+    known = table.loc[table["name"] == ORACLE, "concept"].unique()
+    each = [way_back(table[table["concept"] == concept]) for concept in known]
+    if not each:
+        return pd.DataFrame()
+    words = pd.concat([one.set_index(["stress", "setting"]) for one in each])
+    edits = [name for name in words if name.endswith((", text", ", vision"))]
+    words = words[edits].map(verdict)
+
+    def agreed(said: pd.Series) -> str:
+        told = set(said) - {"tells nothing"}
+        return "differs" if len(told) > 1 else next(iter(told), "tells nothing")
+
+    found = words.groupby(level=["stress", "setting"], sort=False).agg(agreed)
+    for name in edits:
+        if name.endswith(", text"):
+            found.loc[found.index.get_level_values("stress") == FEATURES, name] = "as unedited"
+    return found

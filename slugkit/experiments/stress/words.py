@@ -12,8 +12,9 @@ from slugkit.experiments.stress.case import Case, recognised, said_as
 
 MISSPELT = 8
 """Misspellings of a name."""
-MADE_UP = ["Wilda Quench", "Tobbin Fray", "Zorin Plaskett"]
-"""Names that are in no data."""
+MADE_UP = ["Wilda Quench", "Tobbin Fray", "Zorin Plaskett", "Ebba Lunt"]
+MADE_UP += ["Jasko Orrin", "Merrit Vane", "Ulla Pinsky", "Corvin Thale"]
+"""Names that are in no data, as many as misspellings."""
 
 
 def misspellings(name: str, count: int = MISSPELT, seed: int = 0) -> list[str]:

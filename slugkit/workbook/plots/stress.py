@@ -27,7 +27,7 @@ LOOKS = {
 }
 RIVALS = [(GREEN, "D"), (PURPLE, "s")]
 """Colour and marker of the other methods, in turn."""
-CONTROLS = ("made-up names", "vectors, a stranger's pictures")
+CONTROLS = ("made-up names", "vectors, for a stranger")
 """Settings by which the others are measured."""
 HOLDS, BACK = 10, 50
 """Percent of the way back up to which an edit holds, and from which on it does not."""
@@ -96,7 +96,8 @@ def _says(part: pd.DataFrame, stress: str, metric: str) -> str:
     people = part["people"].max() if "people" in part else 0
     return (
         f"{metric} under the stress '{stress}', a row a setting, a point a model with its 95 %"
-        f" interval over up to {people} people; left to right by the tower of the edit."
+        f" interval over up to {people} people (none where they are fewer than five); left to right"
+        f" by the tower of the edit."
         f" {_title(part, stress, metric)}."
     )
 

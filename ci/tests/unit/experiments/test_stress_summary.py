@@ -12,7 +12,14 @@ from slugkit.base import EmptySetError, SettingError
 from slugkit.experiments.stress import STRESSES
 from slugkit.experiments.stress.membership import told_apart
 from slugkit.experiments.stress.rounding import FORMS, in_bits
-from slugkit.experiments.stress.summary import METRICS, over_people, way_back, wide
+from slugkit.experiments.stress.summary import (
+    METRICS,
+    over_people,
+    verdict,
+    verdicts,
+    way_back,
+    wide,
+)
 from slugkit.experiments.stress.words import misspellings
 from slugkit.workbook import plots
 
@@ -63,9 +70,10 @@ def test_the_way_back_is_taken_of_the_people_who_have_an_oracle_after_the_last_s
     found = way_back(a_table()).set_index(["stress", "setting"])
     mine = found.loc[("relearning", "8 pictures of it")]
     assert mine["measure"] == "FA@5"
+    assert found.loc[("other words", "misspelt"), "measure"] == "FA@5 above a made-up name"
     assert mine["unedited"] == pytest.approx(90) and mine["oracle"] == pytest.approx(10)
     assert mine["SLUG, text"] == pytest.approx(100 * (55 - 10) / 80)  # of a and b alone
-    assert found.loc[("other words", "report wordings"), "SLUG, text"] == 0
+    assert ("other words", "report wordings") not in found.index  # it is no stress
     assert found.loc[("undoing", "tower put back"), "SLUG, text"] == 100
     # thirty of the fifty points are what any name reaches
     assert found.loc[("other words", "misspelt"), "SLUG, text"] == pytest.approx(25)
@@ -73,6 +81,24 @@ def test_the_way_back_is_taken_of_the_people_who_have_an_oracle_after_the_last_s
     alike = found.loc[("membership", "")]
     assert alike["measure"] == "AUC" and math.isnan(alike["SLUG, text"])
     assert way_back(a_table().query("name != 'oracle'")).empty
+
+
+def test_verdicts_are_given_where_all_agree():
+    table = a_table()
+    found = verdicts(table)
+    assert found.loc[("relearning", "8 pictures of it"), "SLUG, text"] == "differs"  # 50 and 62 %
+    assert found.loc[("undoing", "tower put back"), "SLUG, text"] == "comes back"
+    assert found.loc[("membership", ""), "SLUG, text"] == "tells nothing"
+    table.loc[(table["steps"] == 20) & (table["name"] == "SLUG"), "FA@5"] = 0.0
+    found = verdicts(table)
+    assert found.loc[("relearning", "8 pictures of it"), "SLUG, text"] == "below the oracle"
+    assert [verdict(x) for x in (0, 10, 50, 51)] == [
+        "holds",
+        "holds",
+        "comes back in part",
+        "comes back",
+    ]
+    assert verdicts(table.query("name != 'oracle'")).empty
 
 
 def test_the_table_to_read_has_models_down_and_settings_across_in_their_order():
@@ -126,7 +152,7 @@ def test_the_figures_say_what_comes_back():
     assert "50 %, SLUG, misspelt (oracle 0 %, unedited 80 %, made-up names 30 %)" in says
     fig, says = plots.way_back(way_back(a_table()))
     assert "whatever the edit: relearning: 8 pictures of it and undoing: tower put back" in says
-    assert "At most 10 %: other words: report wordings" in says
+    assert "At most 10 %: none" in says
     plt.close("all")
     with pytest.raises(EmptySetError):
         plots.under_stress(summary, "no such stress")
