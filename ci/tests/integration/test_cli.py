@@ -317,3 +317,39 @@ def test_sweep_of_methods_asks_for_a_folder_of_its_own(tmp_path, monkeypatch):
             cli.app(given + [str(out)], standalone_mode=False)
     assert called["concepts"] == ["car"] and called["processes"] == 2
     assert called["folder"] == tmp_path / "new"
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        ["--methods", "--stress"],
+        ["--stress", "--family", "vlm"],
+        ["--methods", "--family", "diffusion"],
+    ],
+)
+def test_sweep_does_one_thing_at_a_time(given):
+    with pytest.raises(SettingError, match="One of --methods, --stress"):
+        cli.app(["sweep", *given], standalone_mode=False)
+
+
+def test_sweep_of_stresses_hands_on_what_was_asked_for(tmp_path, monkeypatch, capsys):
+    called = {}
+
+    def instead(concepts, out, model, processes):
+        called.update(concepts=concepts, out=out, model=model, processes=processes)
+        row = {"concept": "Ada", "tower": "", "name": "unedited", "stress": "membership"}
+        return pd.DataFrame([row | {"setting": "", "steps": 0, "n": 5, "AUC": 51.0}])
+
+    monkeypatch.setattr("slugkit.experiments.stress.table.sweep_stress", instead)
+    given = ["sweep", "--stress", "--concepts", "Ada", "--out", str(tmp_path / "s.csv")]
+    cli.app(given, standalone_mode=False)
+    assert called == {
+        "concepts": ["Ada"],
+        "out": tmp_path / "s.csv",
+        "model": "studio",
+        "processes": 1,
+    }
+    assert "membership" in capsys.readouterr().out
+    (tmp_path / "s.csv").write_text("mine")
+    with pytest.raises(SettingError, match="is there already"):
+        cli.app([*given[:-1], str(tmp_path)], standalone_mode=False)

@@ -93,7 +93,8 @@ def wide(summary: pd.DataFrame, stress: str, metrics: list[str]) -> pd.DataFrame
 
 def _above_made_up(table: pd.DataFrame) -> pd.DataFrame:
     """The table with FA@k of NAMES as points above that of made-up names."""
-    keys, metrics = ["concept", "tower", "name"], [m for m in METRICS if m.startswith("FA@")]
+    keys = ["concept", "tower", "name"]
+    metrics = [name for name in METRICS if name.startswith("FA@") and name in table]
     control = table[table["setting"] == MADE_UP].set_index(keys)[metrics]
     names, table = table["setting"].isin(NAMES), table.copy()
     places = pd.MultiIndex.from_frame(table.loc[names, keys])
