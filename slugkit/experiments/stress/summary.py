@@ -92,14 +92,14 @@ def wide(summary: pd.DataFrame, stress: str, metrics: list[str]) -> pd.DataFrame
 
 
 def _above_made_up(table: pd.DataFrame) -> pd.DataFrame:
-    """The table with FA@k of NAMES as points above that of made-up names."""
+    """The table with FA@k of NAMES as points above that of made-up names, 0 where it is below."""
     keys = ["concept", "tower", "name"]
     metrics = [name for name in METRICS if name.startswith("FA@") and name in table]
     control = table[table["setting"] == MADE_UP].set_index(keys)[metrics]
     names, table = table["setting"].isin(NAMES), table.copy()
     places = pd.MultiIndex.from_frame(table.loc[names, keys])
     less = control.reindex(places).fillna(0).to_numpy()
-    table.loc[names, metrics] = table.loc[names, metrics].to_numpy() - less
+    table.loc[names, metrics] = (table.loc[names, metrics].to_numpy() - less).clip(0)
     return table
 
 
@@ -110,8 +110,9 @@ def way_back(table: pd.DataFrame) -> pd.DataFrame:
 
     0: as if it had never been learned; 100: as if nothing had been edited. Of NAMES the points
     above what a made-up name reaches count. Empty where the two ends lie less than LEAST_APART
-    points apart: the stress then tells nothing of an edit. A row a stress and setting, after the
-    last step; columns: measure, both ends in percent, and "method, tower" for each edit.
+    points apart, since the stress then tells nothing of an edit, and of FEATURES for an edit of the
+    text tower. A row a stress and setting, after the last step; columns: measure, both ends in
+    percent, and "method, tower" for each edit.
     """
     table = _above_made_up(table)
     known = table.loc[table["name"] == ORACLE, "concept"].unique()
@@ -128,7 +129,8 @@ def way_back(table: pd.DataFrame) -> pd.DataFrame:
         row |= {UNEDITED: top, ORACLE: bottom}
         for (tower, name), values in last.groupby(["tower", "name"], sort=False)[metric]:
             if tower:
-                apart = top - bottom if top - bottom >= LEAST_APART else np.nan
+                tells = top - bottom >= LEAST_APART and (stress, tower) != (FEATURES, "text")
+                apart = top - bottom if tells else np.nan
                 row[f"{name}, {tower}"] = 100 * (values.mean() - bottom) / apart
         rows.append(row)
     return pd.DataFrame(rows)

@@ -159,7 +159,7 @@ def way_back(shares: pd.DataFrame):
     rows = [f"{s}: {w}" if w else s for s, w in zip(kept["stress"], kept["setting"])]
     fig, ax = canvas(10.4, 1.6 + 0.36 * len(kept))
     heat(ax, kept[edits].to_numpy(float).round() + 0.0, edits, rows, 0, vmin=0, vmax=100)
-    low, high = kept[edits].min(axis=1), kept[edits].max(axis=1)
+    low, high = kept[edits].min(axis=1, skipna=False), kept[edits].max(axis=1, skipna=False)
     back = listing([row for row, least in zip(rows, low) if least > BACK], 9)
     holds = listing([row for row, most in zip(rows, high) if most <= HOLDS], 9)
     title = (

@@ -48,6 +48,9 @@ def a_table():
                 value = {"FA@1": after if steps else plain, "FA@5": after}
                 setting = {"stress": "relearning", "setting": "8 pictures of it"}
                 rows.append(row(c, name, tower, **setting, steps=steps, **value))
+            seen = {"unedited": 95.0, "oracle": 70.0, "SLUG": 95.0}[name]
+            probe = {"FA@1": seen, "FA@5": math.nan}
+            rows.append(row(c, name, tower, "probes on features", "linear probe", **probe))
             member = {"FA@1": math.nan, "FA@5": math.nan, "AUC": 52.0}
             rows.append(row(c, name, tower, "membership", "", **member))
         undone = {"FA@1": 100.0, "FA@5": 100.0, "others right": 97.0}
@@ -78,6 +81,10 @@ def test_the_way_back_is_taken_of_the_people_who_have_an_oracle_after_the_last_s
     # thirty of the fifty points are what any name reaches
     assert found.loc[("other words", "misspelt"), "SLUG, text"] == pytest.approx(25)
     assert ("other words", "made-up names") not in found.index  # a control
+    below = a_table()
+    below.loc[(below["setting"] == "misspelt") & (below["tower"] == "text"), "FA@5"] = 10.0
+    again = way_back(below).set_index(["stress", "setting"])
+    assert again.loc[("other words", "misspelt"), "SLUG, text"] == 0  # less than any name
     alike = found.loc[("membership", "")]
     assert alike["measure"] == "AUC" and math.isnan(alike["SLUG, text"])
     assert way_back(a_table().query("name != 'oracle'")).empty
@@ -89,6 +96,8 @@ def test_verdicts_are_given_where_all_agree():
     assert found.loc[("relearning", "8 pictures of it"), "SLUG, text"] == "differs"  # 50 and 62 %
     assert found.loc[("undoing", "tower put back"), "SLUG, text"] == "comes back"
     assert found.loc[("membership", ""), "SLUG, text"] == "tells nothing"
+    assert found.loc[("probes on features", "linear probe"), "SLUG, text"] == "as unedited"
+    assert math.isnan(way_back(table).set_index("setting").loc["linear probe", "SLUG, text"])
     table.loc[(table["steps"] == 20) & (table["name"] == "SLUG"), "FA@5"] = 0.0
     found = verdicts(table)
     assert found.loc[("relearning", "8 pictures of it"), "SLUG, text"] == "below the oracle"
