@@ -137,11 +137,21 @@ def one_at_a_time(
             continue
         if towers and len(table):
             table = table[(table["concept"] != concept) | ~table["tower"].isin(towers)]
-        table = pd.concat([table, rows.assign(weights=made).round(6)], ignore_index=True)
-        places = table["concept"].map(rank).fillna(len(order))
-        table = table.iloc[places.argsort(kind="stable")].reset_index(drop=True)
+        table = _put_in(table, rows.assign(weights=made).round(6), rank)
         write_csv(path, table)
     return table
+
+
+def _put_in(table: pd.DataFrame, rows: pd.DataFrame, rank: dict[str, int]) -> pd.DataFrame:
+    """The table with the rows of one more concept at its place, so that neither the order of rows
+    nor that of columns depends on which concept was finished first.
+    """
+    if table.empty:
+        return rows
+    last = len(rank)
+    places, mine = table["concept"].map(rank).fillna(last), rank.get(rows["concept"].iloc[0], last)
+    parts = [table[places <= mine], rows, table[places > mine]]
+    return pd.concat([part for part in parts if len(part)], ignore_index=True)
 
 
 def _done(

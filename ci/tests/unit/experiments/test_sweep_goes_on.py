@@ -5,6 +5,7 @@ weights made it.
 import sys
 import types
 from functools import partial
+from itertools import permutations
 
 import pandas as pd
 import pytest
@@ -45,6 +46,19 @@ def test_a_sweep_that_was_stopped_goes_on_and_ends_with_the_same_bytes(tmp_path,
     again = Rows()
     assert len(one_at_a_time(again, ORDER, ORDER, cut, "w")) == 4
     assert again.computed == [] and cut.read_bytes() == whole.read_bytes()
+
+
+@pytest.mark.parametrize("finished", list(permutations(ORDER)))
+def test_in_whatever_order_concepts_are_finished_the_table_has_the_same_bytes(tmp_path, finished):
+    def rows_of(concept):  # two of them have an oracle, one has nothing else
+        known = {"concept": concept, "n": len(concept)}
+        oracle = {"fa1_oracle": 1 / 3} if concept in ("Ada", "007") else {}
+        return [known | oracle | ({} if concept == "neon" else {"fa1": 0.25, "last": 1})]
+
+    whole, other = tmp_path / "whole.csv", tmp_path / "other.csv"
+    one_at_a_time(rows_of, ORDER, ORDER, whole, "w")
+    one_at_a_time(rows_of, list(finished), ORDER, other, "w")
+    assert other.read_bytes() == whole.read_bytes()
 
 
 @pytest.mark.parametrize(
