@@ -19,13 +19,12 @@ from slugkit.data import Source
 from slugkit.evaluation.clip import Scorer
 from slugkit.evaluation.leftover import log_answers, mean_kl
 from slugkit.experiments.sweep import (
-    made_by,
+    made_of,
     one_at_a_time,
     opened,
     place_of,
     require_rows,
     table_row,
-    weights_of,
 )
 from slugkit.models import Clip
 from slugkit.unlearning.call import unlearn
@@ -156,9 +155,7 @@ def sweep_methods(
     clip, source = opened(model, data)
     for concept in concepts or []:
         source.kind(concept)
-    unusual = {} if data == "studio" else {"data": Path(data).name}
-    unusual |= {"methods": " + ".join(methods)} if methods else {}
-    order, made = source.reported(), made_by(weights_of(clip), unusual)
+    order, made = source.reported(), made_of(clip, data, {}, methods=" + ".join(methods))
     where.mkdir(parents=True, exist_ok=True)
     tables = [
         one_at_a_time(

@@ -64,6 +64,16 @@ def made_by(weights: str, settings: dict) -> str:
     return ", ".join([weights[:16], *(f"{k}={v}" for k, v in sorted(settings.items()))])
 
 
+def made_of(clip: Clip, data: str, settings: dict, **if_any) -> str:
+    """`made_by` this model on these data, which are named where they are not the studio's.
+
+    if_any: further settings, of which 0 and "" are the usual values.
+    """
+    unusual = settings | {name: value for name, value in if_any.items() if value}
+    unusual |= {} if data == "studio" else {"data": Path(data).name}
+    return made_by(weights_of(clip), unusual)
+
+
 def place_of(out: str | Path | None, usual: str, model: str, data: str) -> Path:
     """Where a table goes: `usual`, in data/studio, where nobody says.
 
@@ -303,15 +313,13 @@ def sweep(
     """
     clip = load_clip(model, device)
     source = open_data(data, *clip.inputs)
-    unusual = {"data": Path(data).name} if data != "studio" else {}
-    unusual |= {"seed": seed} if seed else {}
     return sweep_concepts(
         lambda concept: clip_rows(clip, source, concept, towers, seed, **settings),
         source,
         concepts,
         source.reported(),
         out or data_dir() / "studio" / "report_concepts.csv",
-        made_by(weights_of(clip), settings | unusual),
+        made_of(clip, data, settings, seed=seed),
         measures_of,
         towers,
     )

@@ -16,15 +16,9 @@ import torch
 from slugkit import patch
 from slugkit.base import SearchFailedError, require_choice
 from slugkit.data import Source
+from slugkit.experiments.methods import FORGET, RETAIN
 from slugkit.experiments.stress import STRESSES, Case, Material
-from slugkit.experiments.sweep import (
-    made_by,
-    one_at_a_time,
-    opened,
-    place_of,
-    require_rows,
-    weights_of,
-)
+from slugkit.experiments.sweep import made_of, one_at_a_time, opened, place_of, require_rows
 from slugkit.models import Clip
 from slugkit.unlearning.call import unlearn
 from slugkit.unlearning.concept import load_oracle
@@ -42,8 +36,6 @@ EDITS = (
 )
 """Tower and method of the edits that are tried: both arms in both towers, and the two rivals that
 lose least in the table of all methods, where that table was made."""
-FORGET, RETAIN = 120, 2560
-"""Pairs of the two sets, as in the table of all methods."""
 
 
 def edited(clip: Clip, edit: patch.Patch | patch.PatchSet) -> Clip:
@@ -55,19 +47,14 @@ def edited(clip: Clip, edit: patch.Patch | patch.PatchSet) -> Clip:
 
 
 def found_edits(
-    clip: Clip,
-    source: Source,
-    concept: str,
-    edits: Sequence[tuple[str, str]] = (),
-    seed: int = 0,
-    shared: RetainSide | None = None,
+    clip: Clip, source: Source, concept: str, edits: Sequence[tuple[str, str]] = (), seed: int = 0
 ) -> Iterator[tuple[str, Result]]:
     """Tower and result of each edit, of EDITS if none is named, made with the budget that all
     methods have in their table.
 
     Raises SearchFailedError where the model does not know the concept.
     """
-    side = shared or RetainSide(clip, source, [concept], RETAIN, seed=seed)
+    side = RetainSide(clip, source, [concept], RETAIN, seed=seed)
     pairs = len(source.forget_set(concept, FORGET, seed)) + len(side.pairs)
     given = {"budget": Budget(pairs), "forget_size": FORGET, "seed": seed, "shared": side}
     for tower, method in edits or EDITS:
@@ -146,11 +133,9 @@ def sweep_stress(
     order = source.best_known("person") or source.concepts()
     for concept in concepts or []:
         source.kind(concept)
-    unusual = {} if data == "studio" else {"data": Path(data).name}
-    unusual |= {"seed": seed} if seed else {}
-    unusual |= {"stresses": " + ".join(stresses)} if stresses else {}
+    made = made_of(clip, data, {}, seed=seed, stresses=" + ".join(stresses))
     rows_of = partial(_rows, model, data, seed, tuple(stresses))
-    given = concepts or order, order, path, made_by(weights_of(clip), unusual)
+    given = concepts or order, order, path, made
     table = one_at_a_time(rows_of, *given, processes=processes)
     require_rows(table)
     return table
