@@ -31,9 +31,9 @@ from slugkit.unlearning.call import unlearn
 from slugkit.unlearning.concept import evaluate, load_oracle, require_known
 from slugkit.unlearning.laps import Laps
 from slugkit.unlearning.methods import METHODS, method_named
+from slugkit.unlearning.probing import PROBES, Budget
 from slugkit.unlearning.result import Result
 from slugkit.unlearning.retain import RetainSide
-from slugkit.unlearning.trial import PROBES, Budget
 
 FORGET, RETAIN = 120, 2560
 """Pairs of the two sets: SLUG sees each of them once, which is what every method may use."""

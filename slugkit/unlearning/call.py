@@ -22,6 +22,7 @@ from slugkit.unlearning.families import Job, OnClip, OnObjective, OnPipeline, On
 from slugkit.unlearning.gradients import forget_gradient
 from slugkit.unlearning.laps import Laps
 from slugkit.unlearning.methods import method_named
+from slugkit.unlearning.probing import Budget
 from slugkit.unlearning.result import Result
 from slugkit.unlearning.retain import RetainSide
 from slugkit.unlearning.rivals import RivalCall
@@ -32,7 +33,6 @@ from slugkit.unlearning.several import (
     slug_patches,
     text_layers,
 )
-from slugkit.unlearning.trial import Budget
 
 
 def unlearn(

@@ -18,9 +18,10 @@ from slugkit.unlearning.families import OnClip, OnObjective
 from slugkit.unlearning.laps import Laps
 from slugkit.unlearning.methods import Method
 from slugkit.unlearning.objectives import CachedMeasure
+from slugkit.unlearning.probing import Budget, OutOfProbes
 from slugkit.unlearning.result import Result
 from slugkit.unlearning.retain import RetainSide
-from slugkit.unlearning.trial import Budget, OutOfProbes, Trial, tower_layers
+from slugkit.unlearning.trial import Trial, tower_layers
 
 
 @dataclass

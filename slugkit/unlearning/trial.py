@@ -1,18 +1,15 @@
 """What a method is given to make one tower of a CLIP forget, and what it may spend on it.
 
 A method changes `Trial.weights` in place, asks `Trial.probe` what that forgot, and may go on, put
-the weights back (`Trial.restore`) and try something else, until pairs or probes are used up. The
-trial remembers the best state; no method decides by itself what is best, so that all of them are
-judged by one rule.
+the weights back (`Trial.restore`) and try something else, until pairs or probes are used up
+(`slugkit.unlearning.probing`).
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cached_property
-from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -21,32 +18,15 @@ import torch.nn.functional as F
 
 from slugkit.base import SettingError
 from slugkit.data import Pairs
-from slugkit.method.edit import EditableLayer
-from slugkit.method.layers import candidates, layer_table, weight_of
+from slugkit.method.layers import candidates, layer_table
 from slugkit.method.losses import distinct_batches
-from slugkit.method.ranking import norm
-from slugkit.method.search import PICTURES, Criterion, Measure, probe_steps
+from slugkit.method.search import Criterion, Measure
 from slugkit.models import Clip
 from slugkit.patch import PatchSet, set_of
 from slugkit.unlearning.gradients import forget_gradient
+from slugkit.unlearning.probing import Budget, Probing
 from slugkit.unlearning.result import Directions
 from slugkit.unlearning.retain import RetainSide
-
-PROBES = 40
-"""Probes of a tower, where nobody says otherwise: as many as SLUG makes on a front of four."""
-
-
-class Budget(NamedTuple):
-    """What a method may use up on one tower. pairs: seen forwards and backwards; probes: looks at
-    the search pictures.
-    """
-
-    pairs: int
-    probes: int = PROBES
-
-
-class OutOfProbes(Exception):
-    """A method asked for one more look than it may have: its trial is over, which is no error."""
 
 
 class Pool:
@@ -94,7 +74,7 @@ class Draws:
         return self._left.pop(0)
 
 
-class Trial:
+class Trial(Probing):
     """One tower of a CLIP in the hands of a method.
 
     Args:
@@ -106,11 +86,7 @@ class Trial:
 
     Attributes:
         layers: names of the candidate layers of the tower: all that may change.
-        weights: layer -> the model's own parameter; it learns within `with trial:`.
-        originals: layer -> what it held; size: the norm of all of them, ||theta||.
         forget, retain: a `Pool` of either set.
-        pairs, probes: what was used up so far.
-        remarks: why a method could not use its budget; written by methods.
     """
 
     def __init__(
@@ -124,29 +100,10 @@ class Trial:
         budget: Budget,
         seed: int = 0,
     ):
-        self.clip, self.tower, self.side, self.seed = clip, tower, side, seed
-        self.measure, self.criterion, self.budget = measure, criterion, budget
+        self.clip, self.tower, self.side = clip, tower, side
         self.layers = tower_layers(clip, tower)
-        self.weights = {name: clip.model.get_parameter(name) for name in self.layers}
-        self.originals = {name: w.detach().clone() for name, w in self.weights.items()}
-        self.size = math.sqrt(sum(norm(w) ** 2 for w in self.originals.values()))
-        self._forget, self.pairs, self.probes = forget, 0, 0
-        self.rows: list[dict[str, Any]] = []
-        self.remarks: list[str] = []
-        self._held: dict[int, dict[str, torch.Tensor]] = {}
-
-    def __enter__(self) -> Trial:
-        named = dict(self.clip.model.named_parameters())
-        self._learning = {name: w.requires_grad for name, w in named.items()}
-        for name, w in named.items():
-            w.requires_grad_(name in self.weights)
-        return self
-
-    def __exit__(self, *exc_info) -> None:
-        self.restore()
-        self.clip.model.zero_grad(set_to_none=True)
-        for name, w in self.clip.model.named_parameters():
-            w.requires_grad_(self._learning[name])
+        super().__init__(clip.model, self.layers, measure, criterion, budget, seed)
+        self._forget = forget
 
     @contextmanager
     def _unedited(self) -> Iterator[None]:
@@ -171,16 +128,6 @@ class Trial:
         """The retain set."""
         with self._unedited():
             return Pool(self.side.pairs, *self.side.features, self.seed)
-
-    @property
-    def pairs_left(self) -> int:
-        """Pairs that may still be seen forwards and backwards."""
-        return self.budget.pairs - self.pairs
-
-    @property
-    def probes_left(self) -> int:
-        """Probes that may still be made."""
-        return self.budget.probes - self.probes
 
     @cached_property
     def g_forget(self) -> Directions:
@@ -211,100 +158,13 @@ class Trial:
         pixels = self.clip.pixels(pool.pairs.images[np.asarray(rows)])
         return F.normalize(self.clip.model.encode_image(pixels).float(), dim=-1), pool.t[rows]
 
-    @torch.no_grad()
-    def write(self, new: Directions) -> None:
-        """Put these weights in place; the other layers stay."""
-        for name, weight in new.items():
-            self.weights[name].copy_(weight)
-
-    def restore(self) -> None:
-        """Put the unedited weights back, bit for bit."""
-        self.write(self.originals)
-
-    @property
-    def rho(self) -> float:
-        """Size of the present change relative to the tower's layers."""
-        moved = (norm(self.originals[name] - w.detach()) ** 2 for name, w in self.weights.items())
-        return math.sqrt(sum(moved)) / self.size
-
-    def probe(self, **setting: float | str) -> bool:
-        """Look at the search pictures with the model as it is; whether it has forgotten.
-
-        setting: what led here, columns of the table. Raises OutOfProbes, which a method lets pass.
-        """
-        if self.probes_left < 1:
-            raise OutOfProbes
-        forget = self.measure.forget()
-        forgotten = self.criterion.forgotten(forget)
-        kept = self.measure.retain() if forgotten else {}
-        self._note(forget, forgotten, kept, self.rho, setting)
-        return forgotten
-
-    def search(
-        self, editable: Any, first: float = 0.0, trials: int | None = None, **setting
-    ) -> bool:
-        """SLUG's own search of one number, on anything that `Dial` or `Joint` is: double until
-        forgotten, then bisect; whether any step forgot.
-
-        first: the first value; 0 means a relative change of 10 %. trials: probes; None takes all
-        that are left.
-        """
-        trials = self.probes_left if trials is None else min(trials, self.probes_left)
-        if trials < 1:
-            raise OutOfProbes
-        with editable:
-            how = {"lam_init": first, "max_trials": trials}
-            found = probe_steps(self.layers[0], editable, self.measure, self.criterion, **how)
-            for probe in found.probes:
-                editable.set(probe.lam)
-                kept, given = probe.retain or {}, setting | {"lam": probe.lam}
-                self._note(probe.forget, probe.forgotten, kept, self.rho, given)
-        self.restore()
-        if len(found.probes) < trials:
-            self.remarks.append("a search ends where its bracket is narrow, or the step huge")
-        return found.chosen is not None
-
-    def _note(self, forget, forgotten: bool, kept: dict, rho: float, setting: dict) -> None:
-        """Write a probe down, and keep the weights if it is the best so far."""
-        self.probes += 1
-        names = {k if k in ("retain", PICTURES) else f"retain_{k}": x for k, x in kept.items()}
-        value = self.criterion.value(forget)
-        row = {"layer": "every layer", "tower": self.tower, "probe": self.probes, "lam": math.nan}
-        row |= {"rho": rho, "fa1": forget["fa1"], "fa5": forget["fa5"], "forget": value}
-        row |= {"forgotten": forgotten, "retain": math.nan, **names, **setting}
-        self.rows.append(row)
-        standing = self._standing()
-        if len(self.rows) - 1 in standing:
-            now = {name: w.detach().clone() for name, w in self.weights.items()}
-            self._held[len(self.rows) - 1] = now
-        self._held = {at: self._held[at] for at in standing}
-
-    def _standing(self) -> list[int]:
-        """The rows that may still win, the one that would now first: of the states that forget
-        those within one picture of what keeps most, by the size of the change; where none forgets,
-        the one that comes nearest, of several the smallest change.
-        """
-        able = [at for at, row in enumerate(self.rows) if row["forgotten"]]
-        if not able:
-            every = range(len(self.rows))
-            return [min(every, key=lambda at: (self.rows[at]["forget"], self.rows[at]["rho"]))]
-        pictures = self.rows[able[0]].get(PICTURES, 0)
-        least = max(self.rows[at]["retain"] for at in able)
-        least -= 1 / pictures + 1e-9 if pictures else 0.0
-        near = [at for at in able if self.rows[at]["retain"] >= least]
-        return sorted(near, key=lambda at: self.rows[at]["rho"])
-
     def found(self, concept: str, method: str) -> tuple[PatchSet | None, bool, pd.DataFrame]:
         """The best state as an edit, whether it has forgotten, and every probe, the best one in the
         column chosen. None where no state was probed or the best one is the unedited model.
         """
-        self.restore()
-        table = pd.DataFrame(self.rows)
-        if not self.rows:
+        at, weights, table = self.best()
+        if at < 0:
             return None, False, table
-        at = self._standing()[0]
-        weights = self._held[at]
-        table["chosen"] = table.index == at
         row = self.rows[at]
         metrics = {"split": "search", "forget": row["forget"]}
         if row["forgotten"]:
@@ -326,67 +186,3 @@ def tower_layers(clip: Clip, tower: str) -> list[str]:
         raise SettingError(f"The model has no {tower} tower with layers that may change.")
     last = found["kind"].eq("proj") & (found["block"] < 0)
     return candidates(pd.concat([found[~last], found[last]]))
-
-
-class Joint:
-    """Several layers that step together along a direction each: theta - lam * d on all of them.
-
-    directions: layer -> d, shaped like it. It stands where an `EditableLayer` does.
-    """
-
-    def __init__(self, trial: Trial, directions: Directions):
-        model = trial.clip.model
-        given = ((name, weight_of(directions, name)) for name in directions)
-        self.layers = [EditableLayer.of(model, name, d) for name, d in given if bool(d.any())]
-        if not self.layers:
-            raise SettingError("Every direction is zero; one that changes something was expected.")
-        length = sum(norm(each.direction) ** 2 for each in self.layers)
-        self.importance = math.sqrt(length) / trial.size
-
-    def rho(self, lam: float) -> float:
-        """Relative size of the step."""
-        return lam * self.importance
-
-    def lam(self, rho: float) -> float:
-        """The step of a relative size."""
-        return rho / self.importance
-
-    def set(self, lam: float) -> None:
-        """Step on every layer."""
-        for each in self.layers:
-            each.set(lam)
-
-    def restore(self) -> None:
-        """Put every layer back."""
-        for each in self.layers:
-            each.restore()
-
-    def __enter__(self) -> Joint:
-        return self
-
-    def __exit__(self, *exc_info) -> None:
-        self.restore()
-
-
-class Dial(Joint):
-    """A number of a method's own, 0 or more, that changes the weights in a way of its own; larger
-    is to forget more.
-
-    write: the number -> layer -> new weight, of the layers that it changes.
-    """
-
-    def __init__(self, trial: Trial, write):
-        self.trial, self.write, self.importance = trial, write, 1.0
-
-    def set(self, lam: float) -> None:
-        """Write the weights that the number means."""
-        self.trial.restore()
-        self.trial.write(self.write(lam))
-
-    def rho(self, lam: float) -> float:
-        """Relative size of the present change: how large another one is, is not known before."""
-        return self.trial.rho
-
-    def restore(self) -> None:
-        """Put every layer back."""
-        self.trial.restore()

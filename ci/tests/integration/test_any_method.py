@@ -13,15 +13,15 @@ from slugkit.base import CheckFailed, SettingError
 from slugkit.experiments.methods import FORGET, RETAIN, Part, check_budgets, sweep_methods
 from slugkit.method.search import Criterion
 from slugkit.models.diffusion import load_pipeline
+from slugkit.unlearning.probing import PROBES, Budget
 from slugkit.unlearning.retain import RetainSide
-from slugkit.unlearning.trial import PROBES, Budget
 
 WHO = "Oskar Marlow"
 SMALL = {"forget_size": 48, "towers": ("text",), "budget": Budget(1024, 8)}
 OWN = """
     '''Shrink the text projection until the concept is gone: a method of one's own.'''
     from slugkit.unlearning.methods import method
-    from slugkit.unlearning.trial import Dial
+    from slugkit.unlearning.probing import Dial
 
 
     @method("shrink", source="an example", towers=("text",))

@@ -22,9 +22,9 @@ from slugkit.experiments.sweep import made_of, one_at_a_time, opened, place_of, 
 from slugkit.models import Clip
 from slugkit.unlearning.call import unlearn
 from slugkit.unlearning.concept import load_oracle
+from slugkit.unlearning.probing import Budget
 from slugkit.unlearning.result import Result
 from slugkit.unlearning.retain import RetainSide
-from slugkit.unlearning.trial import Budget
 
 EDITS = (
     ("text", "SLUG"),

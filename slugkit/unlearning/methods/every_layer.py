@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from slugkit.unlearning.methods.registry import method
-from slugkit.unlearning.trial import Joint, Trial
+from slugkit.unlearning.probing import Joint
+from slugkit.unlearning.trial import Trial
 
 
 @method("every layer", source="an ablation of SLUG: its step without the choice of a layer")

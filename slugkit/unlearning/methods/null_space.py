@@ -9,7 +9,8 @@ import torch
 from slugkit.base import SettingError
 from slugkit.models.activations import read_moments
 from slugkit.unlearning.methods.registry import method
-from slugkit.unlearning.trial import Joint, Trial
+from slugkit.unlearning.probing import Joint
+from slugkit.unlearning.trial import Trial
 
 LAYER = "text_projection"
 ENERGIES = (0.9, 0.99, 0.999, 0.9999)

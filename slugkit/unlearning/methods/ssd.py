@@ -11,8 +11,9 @@ from slugkit.method.losses import mean_cosine
 from slugkit.unlearning.methods.fine_tuning import retain_loss
 from slugkit.unlearning.methods.registry import method
 from slugkit.unlearning.methods.training import caption_log_p
+from slugkit.unlearning.probing import Dial
 from slugkit.unlearning.result import Directions
-from slugkit.unlearning.trial import Dial, Trial
+from slugkit.unlearning.trial import Trial
 
 ALPHAS = (0.1, 0.3, 1.0, 10.0)
 """How many times more an entry must matter to the forget set than to the retain set; the paper and

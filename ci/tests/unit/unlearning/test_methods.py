@@ -24,9 +24,10 @@ from slugkit.unlearning.methods import (
     ssd,
     training,
 )
+from slugkit.unlearning.probing import Budget
 from slugkit.unlearning.result import CHOICES, front_layers
 from slugkit.unlearning.retain import RetainSide
-from slugkit.unlearning.trial import Budget, Trial
+from slugkit.unlearning.trial import Trial
 
 WHO, OTHER = "Amara Finch", "Greta Moss"
 

@@ -9,8 +9,9 @@ from tiny_clip import changed, state
 from slugkit.base import SettingError
 from slugkit.data import open_data
 from slugkit.method.search import Criterion
+from slugkit.unlearning.probing import Budget, Dial, Joint, OutOfProbes
 from slugkit.unlearning.retain import RetainSide
-from slugkit.unlearning.trial import Budget, Dial, Joint, OutOfProbes, Pool, Trial, tower_layers
+from slugkit.unlearning.trial import Pool, Trial, tower_layers
 
 WHO = "Amara Finch"
 
