@@ -52,14 +52,16 @@ def drawn_prompts(
 
     They are kept by KEPT_AT_ONCE, so a drawing that was cut off goes on. batch_size: as of
     `slugkit.models.diffusion.draw`. Every network of the pipeline counts, so also the second text
-    encoder of Stable Diffusion XL.
+    encoder of Stable Diffusion XL, and what is said to it
+    (`slugkit.unlearning.steering.SpokenTo`).
     """
     weights = networks_sha256(pipe)
     scheduler = dict(pipe.scheduler.config.items())
+    said = [pipe.said] if isinstance(getattr(pipe, "said", None), dict) else []
 
     def drawn(part: pd.DataFrame) -> np.ndarray:
         prompts, seeds = part["prompt"].tolist(), part["seed"].tolist()
-        key = sha256_json([weights, prompts, seeds, steps, guidance, scheduler])
+        key = sha256_json([weights, prompts, seeds, steps, guidance, scheduler, *said])
 
         def made() -> dict[str, torch.Tensor]:
             images = draw(pipe, prompts, seeds, steps, guidance, batch_size)

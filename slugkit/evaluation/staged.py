@@ -39,8 +39,8 @@ class StagedExam:
         """
         parts = self._before(model) if before else []
         for result in results:
-            with result.applied(model):
-                parts.append(self._told(model, result.concept, "after", result.method))
+            with result.applied(model) as edited:
+                parts.append(self._told(edited, result.concept, "after", result.method))
         return pd.concat(parts, ignore_index=True)
 
     def metrics(self, told: pd.DataFrame) -> pd.DataFrame:

@@ -14,7 +14,7 @@ import pandas as pd
 
 from slugkit import studio
 from slugkit.base import data_dir, sha256_json
-from slugkit.data import Source, open_data
+from slugkit.data import Source, StudioSource, open_data
 from slugkit.evaluation import vlm as answers
 from slugkit.evaluation.diffusion import ARTIFACTS, measures, networks_sha256, told_by
 from slugkit.evaluation.vlm import answered
@@ -24,7 +24,6 @@ from slugkit.models.classifier import Classifier, load_classifier
 from slugkit.models.diffusion import load_pipeline
 from slugkit.models.fingerprint import weights_sha256
 from slugkit.models.vlm import Vlm, load_vlm
-from slugkit.patch import applied
 from slugkit.tasks import answer_set_of, domain_of
 from slugkit.tasks.questions import question_set, stranger_set
 from slugkit.unlearning.call import unlearn
@@ -46,7 +45,7 @@ def family_rows(
     source: Source,
     concept: str,
     on: OnPipeline | OnVlm,
-    now: Callable[[], dict[str, float]],
+    now: Callable[[Any], dict[str, float]],
     more: Callable[[Result], dict] = lambda found: {},
     **settings,
 ) -> list[dict]:
@@ -56,7 +55,7 @@ def family_rows(
     Args:
         model: what the edit is put into.
         on: the family on which the step is searched.
-        now: every measure of the model as it stands.
+        now: a model -> every measure of it as it stands.
         more: columns of its own, by what was found.
         settings: as of `unlearn`.
     """
@@ -69,13 +68,23 @@ def family_rows(
         given = {"on": on, "shared": side, "ranked": ranked, **settings}
         return unlearn(clip, source, concept, method, **given)
 
-    found, kind = both_methods(clip, search), source.kind(concept)
-    before, rows, known = now(), [], {}
+    return measured_rows(both_methods(clip, search), model, source.kind(concept), now, more)
+
+
+def measured_rows(
+    found: list[Result],
+    model: Any,
+    kind: str,
+    now: Callable[[Any], dict[str, float]],
+    more: Callable[[Result], dict],
+) -> list[dict]:
+    """One row a result, as of `family_rows`. kind: the concept's."""
+    before, rows, known = now(model), [], {}
     for each in found:
         edit = next(iter(each.patches.values()), None)
         if edit and edit.sha256 not in known:
-            with applied(edit, model):
-                known[edit.sha256] = now()
+            with each.applied(model) as edited:
+                known[edit.sha256] = now(edited)
         after = known[edit.sha256] if edit else dict.fromkeys(before, np.nan)
         row = chosen(each, each.table["tower"].iloc[0], kind) | more(each)
         row |= {f"{name}_before": value for name, value in before.items()}
@@ -107,18 +116,20 @@ def pipeline_rows(
 
     layers, max_trials: as of `OnPipeline`. settings: as of `unlearn`.
     """
-    report = answer_set_of(source, concept, "report", 56, 2)
-    domain = domain_of(source, concept)
-
-    def now() -> dict[str, float]:
-        return measures(told_by(pipe, judge, report), domain)
 
     def more(found: Result) -> dict:
         searched = found.table["layer"].nunique()
         return {"searched": searched, "drawn": pictures_drawn(found.table)}
 
-    on = OnPipeline(pipe, judge, layers, max_trials)
+    on, now = OnPipeline(pipe, judge, layers, max_trials), drawn_now(judge, source, concept)
     return family_rows(clip, pipe, source, concept, on, now, more, **settings)
+
+
+def drawn_now(judge: Classifier, source: Source, concept: str) -> Callable[[Any], dict[str, float]]:
+    """A pipeline -> every measure of its pictures of the report prompts."""
+    report = answer_set_of(source, concept, "report", 56, 2)
+    domain = domain_of(source, concept)
+    return lambda pipe: measures(told_by(pipe, judge, report), domain)
 
 
 def pipeline_sha256(pipe, judge: Classifier) -> str:
@@ -165,15 +176,20 @@ def vlm_rows(
     clip: Clip, vlm: Vlm, source: Source, concept: str, max_trials: int = 10, **settings
 ) -> list[dict]:
     """`family_rows` of a LLaVA, "front" being `paper_layer`; settings: as of `unlearn`."""
+    on = OnVlm(vlm, "paper", 4, max_trials)
+    return family_rows(clip, vlm, source, concept, on, asked_now(source, concept), **settings)
+
+
+def asked_now(source: StudioSource, concept: str) -> Callable[[Any], dict[str, float]]:
+    """A LLaVA -> every measure of its answers to the report questions."""
     report = question_set(source.world, concept, "report", 112, 4)
     strangers = stranger_set(source.world)
 
-    def now() -> dict[str, float]:
+    def now(vlm: Vlm) -> dict[str, float]:
         unknown = answered(vlm, strangers)["outcome"] == "no name"
         return answers.measures(answered(vlm, report)) | {"strangers": float(unknown.mean())}
 
-    on = OnVlm(vlm, "paper", 4, max_trials)
-    return family_rows(clip, vlm.model, source, concept, on, now, **settings)
+    return now
 
 
 def _averaged(names: dict[str, str], table: pd.DataFrame) -> pd.DataFrame:

@@ -106,20 +106,27 @@ def hidden_states(
 
 @dataclass
 class Vlm:
-    """A loaded LLaVA with its processor. source: where it came from, for tables."""
+    """A loaded LLaVA with its processor. source: where it came from, for tables. instruction: what
+    is said before every question.
+    """
 
     model: torch.nn.Module
     processor: object
     source: str
+    instruction: str = ""
 
     @property
     def device(self) -> torch.device:
         """Where its inputs go."""
         return next(self.model.parameters()).device
 
+    def talk(self, question: str, answer: str = "") -> tuple[str, str]:
+        """`conversation` about a picture, the instruction before the question."""
+        return conversation(self.processor, f"{self.instruction} {question}".strip(), answer)
+
     def prompt(self, question: str) -> str:
         """The question as the model's chat template writes it, with one picture."""
-        return conversation(self.processor, question, "")[0]
+        return self.talk(question)[0]
 
     @property
     def cuts(self) -> bool:
@@ -159,7 +166,7 @@ class Vlm:
         Raises ModelLoadError for one that is longer than what the language model reads.
         """
         pairs = zip(questions, answers, strict=True)
-        talks = [conversation(self.processor, question, answer) for question, answer in pairs]
+        talks = [self.talk(question, answer) for question, answer in pairs]
         tokenizer, config = self.processor.tokenizer, self.model.config
         patches = self.picture_tokens(*shape)
         made = as_batch(tokenizer, config.image_token_id, patches, talks, self.device)

@@ -187,7 +187,7 @@ def evaluate(
         own; a tower without one has no row "after".
 
     Raises:
-        SettingError: results about several concepts, or about none of the data's.
+        SettingError: results about several concepts, about none of the data's, or of another model.
     """
     found = [result] if isinstance(result, Result) else list(result)
     concept = found[0].concept
@@ -196,6 +196,11 @@ def evaluate(
             f"The results are about {', '.join(each.concept for each in found)}; results about one"
             " concept of the data were expected. Of several together slugkit.unlearning.adding"
             " makes the tables."
+        )
+    if other := [e.method for e in found if not set(e.patches) <= {"text", "vision"}]:
+        raise SettingError(
+            f"{other[0]} left the CLIP as it is; an edit of one of its towers was expected. Draw or"
+            " ask within `Result.applied`, as notebooks 06 and 07 do."
         )
     exam = data.exam(concept, "report", per_style)
     v = clip.image_features(exam.pairs.images)

@@ -16,7 +16,7 @@ from slugkit.base import SettingError
 from slugkit.method.edit import EditableLayer
 from slugkit.method.layers import weight_of
 from slugkit.method.ranking import norm
-from slugkit.method.search import PICTURES, Criterion, Measure, probe_steps
+from slugkit.method.search import PICTURES, STOP_RATIO, Criterion, Measure, probe_steps
 from slugkit.unlearning.result import Directions
 
 PROBES = 40
@@ -50,6 +50,7 @@ class Probing:
 
     Attributes:
         tower: what is changed, in the table of probes.
+        stop_ratio: as of `probe_steps`.
         weights: name -> the network's own parameter; it learns within `with trial:`.
         originals: name -> what it held; size: the norm of all of them, ||theta||.
         pairs, probes: what was used up so far.
@@ -57,6 +58,7 @@ class Probing:
     """
 
     tower = ""
+    stop_ratio = STOP_RATIO
 
     def __init__(
         self,
@@ -142,7 +144,7 @@ class Probing:
         if trials < 1:
             raise OutOfProbes
         with editable:
-            how = {"lam_init": first, "max_trials": trials}
+            how = {"lam_init": first, "max_trials": trials, "stop_ratio": self.stop_ratio}
             found = probe_steps(EVERY, editable, self.measure, self.criterion, **how)
             for probe in found.probes:
                 editable.set(probe.lam)

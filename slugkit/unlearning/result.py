@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -17,9 +17,12 @@ from slugkit.method.edit import EditableLayer
 from slugkit.method.layers import weight_of
 from slugkit.method.search import winner
 from slugkit.models import Clip
+from slugkit.unlearning.steering import Steering
 
 Directions = dict[str, torch.Tensor]
 """Layer, or weight, -> a gradient or what is stepped along, shaped like it."""
+Edit = patch.Patch | patch.PatchSet | Steering
+"""What a method leaves."""
 
 
 @dataclass
@@ -49,7 +52,7 @@ class Result:
     method: str
     layers: pd.DataFrame
     table: pd.DataFrame
-    patches: dict[str, patch.Patch | patch.PatchSet] = field(default_factory=dict)
+    patches: dict[str, Edit] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
     costs: dict[str, float] = field(default_factory=dict)
@@ -59,7 +62,7 @@ class Result:
     which: str = "front"
     family: str = "OnClip"
     at_most: float = 0.0
-    nearest: dict[str, patch.Patch | patch.PatchSet] = field(default_factory=dict)
+    nearest: dict[str, Edit] = field(default_factory=dict)
     unused: str = ""
 
     def choose(self, clip: Clip) -> Result:
@@ -88,7 +91,7 @@ class Result:
         costs = self.costs | {"probes": len(table), "seconds": np.nan}
         return replace(self, table=table, costs=costs, which="front").choose(clip)
 
-    def edit(self, tower: str) -> patch.Patch | patch.PatchSet:
+    def edit(self, tower: str) -> Edit:
         """The chosen edit of a tower. Raises SearchFailedError, saying why, where there is none."""
         if tower not in self.patches:
             known = ", ".join(self.patches) or "nothing"
@@ -106,7 +109,8 @@ class Result:
 
     @contextmanager
     def applied(self, model: Any, tower: str | None = None) -> Iterator[Any]:
-        """Within the block the model holds every chosen edit; afterwards it is as before.
+        """Within the block the model that is yielded holds every chosen edit; afterwards it is as
+        before.
 
         `evaluate` measures each edit on its own.
 
@@ -115,7 +119,12 @@ class Result:
             model: a `Clip`, or any model of the three libraries that holds the tower.
         """
         edits = [self.edit(tower)] if tower else list(self.patches.values())
-        with patch.all_applied(edits, getattr(model, "model", model)):
+        with ExitStack() as stack:
+            for edit in edits:
+                if isinstance(edit, Steering):
+                    model = stack.enter_context(edit.applied(model))
+                else:
+                    stack.enter_context(patch.applied(edit, getattr(model, "model", model)))
             yield model
 
 

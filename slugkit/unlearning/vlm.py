@@ -105,12 +105,20 @@ def log_odds(vlm: Vlm, batch: dict[str, torch.Tensor]) -> torch.Tensor:
     so that the few pictures it doubts would speak for all; that of the log odds does not.
     """
     inputs = {k: v for k, v in batch.items() if k != "labels"}
-    hidden = vlm.model.model(**inputs).last_hidden_state[:, :-1]
-    labels = batch["labels"][:, 1:].to(hidden.device)
-    logits = vlm.model.lm_head(hidden).float().transpose(1, 2)
+    hidden = vlm.model.model(**inputs).last_hidden_state
+    log_p = answer_log_p(vlm, hidden, batch["labels"])
+    return (log_p - torch.log(-torch.expm1(log_p.clamp(max=-1e-9)))).float().to(hidden.device)
+
+
+def answer_log_p(vlm: Vlm, hidden: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Log likelihood of each answer as a whole: (N,), at most 0, as `wide` as the machine can.
+
+    hidden: (N, L, width), of `hidden_states`. labels: (N, L), as of `Vlm.scripted`.
+    """
+    labels = labels[:, 1:].to(hidden.device)
+    logits = vlm.model.lm_head(hidden[:, :-1]).float().transpose(1, 2)
     tokens = F.cross_entropy(logits, labels, ignore_index=-100, reduction="none")
-    log_p = -wide(tokens).sum(1)
-    return (log_p - torch.log(-torch.expm1(log_p.clamp(max=-1e-9)))).float().to(tokens.device)
+    return -wide(tokens).sum(1)
 
 
 def answer_gradient(vlm: Vlm, asked: Asked, layers: list[str], batch_size: int = 48) -> Directions:

@@ -207,9 +207,9 @@ def draw_command(
 FAMILY = "clip; diffusion: judge the pipeline's pictures; vlm: ask the LLaVA."
 
 
-EVERY = "Every method at equal budgets, on the CLIP's text tower; --out is then a folder."
+EVERY = "Every method at equal budgets: on a CLIP's text tower (--out is a folder), or --family."
 AT_ONCE = "With --methods or --stress: concepts at once."
-STRESS = "What brings back what a CLIP was made to forget: every stress on the edits."
+STRESS = "What brings back what was forgotten by a CLIP, or in the answers of a --family vlm."
 
 
 def _sweep_methods(
@@ -226,12 +226,20 @@ def _sweep_methods(
     typer.echo(compared.wide(summary, list(compared.RANKED)).to_string())
 
 
-def _sweep_stress(concepts: list[str] | None, out: Path | None, model: str, processes: int) -> None:
-    """`slugkit sweep --stress`: the table of every stress, and how far each brings an edit back."""
+def _sweep_stress(
+    concepts: list[str] | None, out: Path | None, model: str, processes: int, vlm: str
+) -> None:
+    """`slugkit sweep --stress`: the table of every stress, and how far each brings an edit back; of
+    a LLaVA, if one is named, what it answers.
+    """
+    from slugkit.experiments.stress.answers import sweep_answers
     from slugkit.experiments.stress.summary import over_people, way_back
     from slugkit.experiments.stress.table import sweep_stress
 
-    table = sweep_stress(concepts or None, out, model, processes=processes)
+    if vlm:
+        table = sweep_answers(concepts or None, out, vlm, model, processes)
+    else:
+        table = sweep_stress(concepts or None, out, model, processes=processes)
     back = way_back(table)
     found = over_people(table).round(1) if back.empty else back.round(1)
     typer.echo(found.to_string(index=False))
@@ -256,15 +264,25 @@ def sweep_command(
     The same command goes on where it was stopped.
     """
     require_choice(family, ("clip", "diffusion", "vlm"), "The family")
-    if (methods or stress) and (methods and stress or family != "clip"):
-        raise SettingError("One of --methods, --stress and a --family was expected; name one.")
-    if methods:
+    if stress and (methods or family == "diffusion"):
+        raise SettingError(
+            "--stress goes with neither --methods nor --family diffusion; one of them was expected."
+        )
+    if methods and family == "clip":
         _sweep_methods(concepts, out, model, processes)
         return
     for path in (out, out.with_stem(f"{out.stem}_summary")) if out else ():
         new_path(path, model, pipeline, vlm, ours=True)
     if stress:
-        _sweep_stress(concepts, out, model, processes)
+        _sweep_stress(concepts, out, model, processes, vlm if family == "vlm" else "")
+        return
+    if methods:
+        from slugkit.experiments.other_methods import beside_others, others_summary, sweep_others
+
+        other = vlm if family == "vlm" else pipeline
+        table = sweep_others(family, concepts or None, out, other, model, processes)
+        found = others_summary(beside_others(family, others=table), family)
+        typer.echo(found.round(1).to_string(index=False))
         return
     from slugkit.experiments.sweep import measures_of, summarise, sweep
 

@@ -2,6 +2,7 @@
 
 import importlib.util
 import textwrap
+from dataclasses import replace
 
 import pandas as pd
 import pytest
@@ -10,9 +11,13 @@ from tiny_clip import changed, state
 
 import slugkit as sk
 from slugkit.base import CheckFailed, SettingError
+from slugkit.evaluation.diffusion import drawn_prompts
 from slugkit.experiments.methods import FORGET, RETAIN, Part, check_budgets, sweep_methods
 from slugkit.method.search import Criterion
+from slugkit.models.classifier import load_classifier
 from slugkit.models.diffusion import load_pipeline
+from slugkit.tasks import answer_set_of
+from slugkit.unlearning.families import OnPipeline
 from slugkit.unlearning.probing import PROBES, Budget
 from slugkit.unlearning.retain import RetainSide
 
@@ -84,14 +89,33 @@ def test_a_method_of_ones_own_in_one_file(clip, source, side, tmp_path, monkeypa
 
 
 def test_what_a_rival_cannot_do_is_refused(clip, source, side):
-    with pytest.raises(SettingError, match="can change the text tower"):
+    with pytest.raises(SettingError, match="null space can change text, and was asked to change vision"):
         sk.unlearn(clip, source, WHO, "null space", shared=side, towers=("vision",))
     with pytest.raises(SettingError, match="several concepts together; one of SLUG, SLUG-R"):
         sk.unlearn(clip, source, [WHO, "Kofi Okoye"], "GA")
-    with pytest.raises(SettingError, match="changes many layers of a CLIP.*Leave `on` out"):
-        sk.unlearn(clip, source, WHO, "GA", on=load_pipeline("studio", "cpu"), shared=side)
+    pipe = load_pipeline("studio", "cpu")
+    with pytest.raises(SettingError, match="GA can change text and vision, .* change pipeline"):
+        sk.unlearn(clip, source, WHO, "GA", on=pipe, shared=side)
+    with pytest.raises(SettingError, match="UCE can change pipeline, .* hand it the model"):
+        sk.unlearn(clip, source, WHO, "UCE", shared=side)
     with pytest.raises(SettingError, match="'GAN' is unknown"):
         sk.unlearn(clip, source, WHO, "GAN")
+
+
+def test_a_rival_on_a_pipeline_is_used_like_slugs_edit_of_it(clip, source, side):
+    pipe, judge = load_pipeline("studio", "cpu"), load_classifier("studio", "cpu")
+    before = {name: w.detach().clone() for name, w in pipe.unet.named_parameters()}
+    given = {"on": OnPipeline(pipe, judge), "shared": side, "forget_size": 48}
+    found = sk.unlearn(clip, source, WHO, "uce", budget=Budget(304, 6), **given)
+    assert found.costs["probes"] == len(found.table) <= 6 and found.family == "OnPipeline"
+    edit = found.patches.get("pipeline") or found.nearest["pipeline"]
+    asked = answer_set_of(source, WHO, "search", 4, 1).iloc[:4]
+    plain = drawn_prompts(pipe, asked)
+    with replace(found, patches={"pipeline": edit}).applied(pipe) as edited:
+        assert (drawn_prompts(edited, asked) != plain).any()
+    assert all(torch.equal(w, before[n]) for n, w in pipe.unet.named_parameters())
+    with pytest.raises(SettingError, match="UCE left the CLIP as it is"):
+        sk.evaluate(clip, source, replace(found, patches={"pipeline": edit}))
 
 
 def test_a_rival_on_pairs_and_an_objective_of_ones_own(clip, source):

@@ -6,6 +6,7 @@ A method of your own is a function of a `slugkit.unlearning.trial.Trial` under `
 
 from slugkit.unlearning.methods import (
     ascent_and_retain,
+    esd,
     every_layer,
     fine_tuning,
     gradient_ascent,
@@ -13,6 +14,8 @@ from slugkit.unlearning.methods import (
     null_space,
     salun,
     slug,
+    spoken,
     ssd,
+    uce,
 )
 from slugkit.unlearning.methods.registry import METHODS, Method, add, method, method_named

@@ -21,7 +21,8 @@ class Method:
         which: of those, which layers are searched, see `slugkit.unlearning.result.front_layers`.
         retain_aware: of those, whether the step goes along what the retain set hardly feels.
         margin: of those, whether it then takes the usual margin (`concept.MARGIN`).
-        towers: those that it can change.
+        towers: those that it can change; "pipeline" or "vlm" of a method that works on a Stable
+            Diffusion or a LLaVA itself.
         trains: whether more pairs would let it go on.
     """
 

@@ -1,0 +1,166 @@
+"""The other methods on a Stable Diffusion and on a LLaVA, at the budget of SLUG on four layers: the
+tables of `slugkit sweep --methods --family`, and what they say beside SLUG's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from slugkit.base import data_dir, require_choice
+from slugkit.data import Source, open_data
+from slugkit.experiments.compared import FORGOTTEN, over_all
+from slugkit.experiments.family_sweeps import (
+    MEASURES,
+    SEVERAL,
+    asked_now,
+    concepts_drawn,
+    drawn_now,
+    measured_rows,
+    pipeline_sha256,
+)
+from slugkit.experiments.methods import FORGET, RETAIN, check_budgets
+from slugkit.experiments.sweep import made_by, one_at_a_time, place_of, require_rows
+from slugkit.models import Clip, load_clip
+from slugkit.models.classifier import load_classifier
+from slugkit.models.diffusion import load_pipeline
+from slugkit.models.fingerprint import weights_sha256
+from slugkit.models.vlm import load_vlm
+from slugkit.unlearning.call import unlearn
+from slugkit.unlearning.families import OnPipeline, OnVlm
+from slugkit.unlearning.methods import METHODS, method_named
+from slugkit.unlearning.probing import PROBES, Budget
+from slugkit.unlearning.retain import RetainSide
+
+TOWERS = {"diffusion": "pipeline", "vlm": "vlm"}
+"""Family -> what methods that work on its models call them."""
+LABELS = {"front": "{}, the authors' layer", "all": "{}"}
+"""Sets of layers in the tables of `slugkit sweep --family` -> what stands in the comparison."""
+
+
+@lru_cache(maxsize=1)
+def opened_family(family: str, model: str, clip: str) -> tuple[Clip, Source, Any, str]:
+    """The CLIP, the data, on what a step is searched, and what the table is made with; loaded once
+    in a process.
+    """
+    net, source = load_clip(clip), open_data("studio")
+    if family == "vlm":
+        on = OnVlm(load_vlm(model), "paper", 4)
+        return net, source, on, made_by(weights_sha256(on.vlm.model), {})
+    pipe, judge = load_pipeline(model), load_classifier()
+    made = made_by(pipeline_sha256(pipe, judge), {})
+    return net, source, OnPipeline(pipe, judge, SEVERAL), made
+
+
+def methods_on(family: str) -> list[str]:
+    """Those that work on the family's models themselves."""
+    return [m.name for m in METHODS.values() if TOWERS[family] in m.towers]
+
+
+def other_rows(
+    family: str, model: str, clip: str, methods: Sequence[str], concept: str
+) -> list[dict]:
+    """One row a method: what it used up, and every measure before and after; where no state forgot,
+    of the one that came nearest, and `forgotten` is false.
+    """
+    net, source, on, _ = opened_family(family, model, clip)
+    side = RetainSide(net, source, [concept], RETAIN)
+    pairs = len(source.forget_set(concept, FORGET, 0)) + len(side.pairs)
+    budget, found = Budget(pairs, PROBES), []
+    for name in methods or methods_on(family):
+        given = {"on": on, "shared": side, "budget": budget, "forget_size": FORGET}
+        found.append(unlearn(net, source, concept, name, **given))
+
+    def more(one: Any) -> dict:
+        drawn = int(one.table["drawn"].max()) if "drawn" in one.table else 0
+        row = {"forgotten": one.method in able, "drawn": drawn, "unused": one.unused}
+        return row | {"may_pairs": budget.pairs, "may_probes": budget.probes}
+
+    able = {one.method for one in found if one.patches}
+    edits = [replace(one, patches=one.patches or one.nearest) for one in found]
+    if family == "vlm":
+        looked = on.vlm, source.kind(concept), asked_now(source, concept)
+    else:
+        looked = on.pipe, source.kind(concept), drawn_now(on.judge, source, concept)
+    return measured_rows(edits, *looked, more)
+
+
+def sweep_others(
+    family: str,
+    concepts: list[str] | None = None,
+    out: str | Path | None = None,
+    model: str = "studio",
+    clip: str = "studio",
+    processes: int = 1,
+    methods: Sequence[str] = (),
+) -> pd.DataFrame:
+    """Forget each concept by every other method that works on the family's model; written after
+    every concept, so that the same call goes on where it stopped.
+
+    Args:
+        family: "diffusion" or "vlm".
+        concepts: None takes those of `slugkit sweep --family`.
+        out: None writes data/studio/methods/FAMILY.csv.
+        processes: concepts at once.
+        methods: names; none takes all.
+
+    Raises:
+        UnknownConceptError, SettingError: before anything starts.
+        CheckFailed: a budget was missed.
+    """
+    require_choice(family, tuple(TOWERS), "The family")
+    methods = [method_named(name).name for name in methods]
+    _, source, _, made = opened_family(family, model, clip)
+    for concept in concepts or []:
+        source.kind(concept)
+    drawn = family == "diffusion"
+    order = concepts_drawn(source.world) if drawn else source.world.report["person"]
+    table = one_at_a_time(
+        partial(other_rows, family, model, clip, tuple(methods)),
+        concepts or order,
+        order,
+        place_of(out, f"methods/{family}.csv", model, "studio"),
+        made,
+        processes=processes,
+    )
+    require_rows(table)
+    check_budgets(table)
+    return table
+
+
+def beside_others(family: str, others: pd.DataFrame | None = None) -> pd.DataFrame:
+    """What `slugkit sweep --methods --family` measured, and, of the same concepts and models, what
+    `slugkit sweep --family` did: a row a method and concept.
+
+    others: the former; None reads data/studio. Empty where there is nothing.
+    """
+    where = data_dir() / "studio"
+    ours, file = where / f"{family}_concepts.csv", where / "methods" / f"{family}.csv"
+    if others is None:
+        if not file.is_file():
+            return pd.DataFrame(columns=["concept", "method", "weights"])
+        others = pd.read_csv(file)
+    if not ours.is_file():
+        return others
+    mine = pd.read_csv(ours)
+    labels = [LABELS[which].format(m) for which, m in mine[["layers", "method"]].to_numpy()]
+    mine = mine.assign(method=labels, forgotten=mine["winner"] != "none forgets")
+    same = mine["weights"].isin(others["weights"]) & mine["concept"].isin(others["concept"])
+    return pd.concat([mine[same], others], ignore_index=True)
+
+
+def others_summary(table: pd.DataFrame, family: str) -> pd.DataFrame:
+    """Over concepts, of `beside_others`, as `slugkit.experiments.compared.over_all` gives it: the
+    measures of the family in percent and points, and FORGOTTEN.
+    """
+    found = MEASURES[family](table).assign(**{FORGOTTEN: 100.0 * table["forgotten"].astype(bool)})
+    for name in ("seconds", "drawn", "probes"):
+        if name in table:
+            found[name] = table[name]
+    keys = [table["method"], pd.Series(1, table.index, name="times"), table["concept"]]
+    return over_all(found.groupby(keys, sort=False).mean())

@@ -1,0 +1,157 @@
+"""What brings a name back in the answers of a LLaVA: questions in words that it was never taught,
+questions that hold the name, and a choice among all names by their likelihood.
+
+No LLaVA was trained without a person, so there is no oracle; what each question draws out of the
+same model about somebody else stands beside it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+
+from slugkit.data import StudioSource
+from slugkit.evaluation.vlm import OUTCOMES, answered, outcome
+from slugkit.experiments.methods import FORGET, RETAIN
+from slugkit.experiments.other_methods import opened_family
+from slugkit.experiments.stress.case import recognised
+from slugkit.experiments.sweep import one_at_a_time, place_of, require_rows
+from slugkit.models.prefix_cache import Seen
+from slugkit.models.vlm import Vlm, hidden_states
+from slugkit.tasks.questions import WORDS, Asked, question_set, stranger_set
+from slugkit.unlearning.call import unlearn
+from slugkit.unlearning.retain import RetainSide
+from slugkit.unlearning.vlm import answer_log_p
+
+METHODS = ("SLUG", "SLUG-R", "do not name")
+"""What is put under stress, on all candidate layers."""
+LEADS = ("this is {}. ", "somebody said that this is {}. ", "is this {} or not? ")
+"""What stands before a question that leads."""
+SIZE = 28
+"""Report pictures of the person."""
+CHOSEN = 14
+"""Those about which every name is weighed, which takes as many looks as there are names."""
+ANSWERS, UNEDITED = "answers", "unedited"
+
+
+def says_name(vlm: Vlm, asked: Asked, name: str) -> np.ndarray:
+    """Whether each answer gives this name, whoever is asked about: (N,) bool."""
+    said = answered(vlm, asked)["answer"]
+    return np.array([outcome(text, name, asked.names) == OUTCOMES[0] for text in said])
+
+
+def named(vlm: Vlm, mine: Asked, others: Asked, name: str) -> dict[str, float]:
+    """In percent of pictures: how often the name is given where it is right, and where it is not.
+
+    mine: questions about the person. others: the same about other people.
+    """
+    found = {"named": 100 * float(says_name(vlm, mine, name).mean())}
+    wrong = 100 * float(says_name(vlm, others, name).mean())
+    return found | {"others taken for it": wrong, "n": len(mine.table)}
+
+
+def leading(asked: Asked, lead: str) -> Asked:
+    """The same questions with something before each."""
+    asked = asked.take(np.arange(len(asked.table)))
+    asked.table["text"] = [f"{lead}{text}" for text in asked.table["text"]]
+    return asked
+
+
+@torch.no_grad()
+def likelihoods(vlm: Vlm, asked: Asked, names: Sequence[str]) -> np.ndarray:
+    """Log likelihood of each name as the answer to each question: (N, names)."""
+    answers = [WORDS["studio"].answers["who"].format(name) for name in names]
+    found, features = [], Seen(vlm, asked.images, None).features()
+    for row, question in enumerate(asked.table["text"]):
+        batch = vlm.scripted([question] * len(names), answers, asked.images.shape[1:3])
+        hidden = hidden_states(vlm.model, batch, [features[row]] * len(names))
+        found.append(answer_log_p(vlm, hidden, batch["labels"]).cpu().numpy())
+    return np.array(found)
+
+
+def choice(vlm: Vlm, mine: Asked, others: Asked, name: str) -> dict[str, float]:
+    """As `recognised`, of the right name's rank among all by likelihood; and how often it comes
+    first for other people.
+    """
+    names = list(dict.fromkeys([name, *mine.names]))
+
+    def ranks(asked: Asked) -> np.ndarray:
+        scores = likelihoods(vlm, asked, names)
+        return (scores > scores[:, :1]).sum(1)
+
+    found = recognised(ranks(mine)[None])
+    found.pop("FA@5, worst wording")
+    return found | {"others taken for it": 100 * float((ranks(others) < 1).mean())}
+
+
+def stressed_answers(vlm: Vlm, source: StudioSource, concept: str) -> Iterator[dict]:
+    """A row a setting, in percent: as asked, in words never taught, leading, and by likelihood; all
+    but the last by what is said.
+    """
+
+    def about(taught: bool) -> tuple[Asked, Asked]:
+        asked = question_set(source.world, concept, "report", SIZE, 1, taught=taught)
+        target = (asked.table["group"] == "target").to_numpy()
+        others = (asked.table["kind"] == "who").to_numpy() & ~target & ~asked.table["extra"]
+        return asked.take(target), asked.take(others.to_numpy())
+
+    mine, others = about(True)
+    yield {"setting": "as asked", **named(vlm, mine, others, concept)}
+    yield {"setting": "words never taught", **named(vlm, *about(False), concept)}
+    for lead in LEADS:
+        both = (leading(asked, lead.format(concept)) for asked in (mine, others))
+        yield {"setting": f"{lead.format('NAME').strip()}", **named(vlm, *both, concept)}
+    some, strangers = mine.take(np.arange(CHOSEN)), stranger_set(source.world, size=1)
+    yield {"setting": "choice by likelihood", **choice(vlm, some, strangers, concept)}
+
+
+def _rows(model: str, clip: str, concept: str) -> list[dict]:
+    """The rows of one concept, in whatever process."""
+    net, source, on, _ = opened_family("vlm", model, clip)
+    side, found = RetainSide(net, source, [concept], RETAIN), []
+    for method in METHODS:
+        given = {"on": on, "shared": side, "forget_size": FORGET}
+        ranked = found[0] if method == "SLUG-R" else None
+        found.append(unlearn(net, source, concept, method, ranked=ranked, **given))
+
+    def told(vlm: Vlm, name: str, tower: str) -> list[dict]:
+        known = {"concept": concept, "stress": ANSWERS, "tower": tower, "name": name, "steps": 0}
+        return [known | row for row in stressed_answers(vlm, source, concept)]
+
+    rows = told(on.vlm, UNEDITED, "")
+    for each in found:
+        [(tower, edit)] = (each.patches or each.nearest).items()
+        each.patches = {tower: edit}
+        with each.applied(on.vlm) as edited:
+            rows += told(edited, each.method, tower)
+    return [{k: round(v, 2) if isinstance(v, float) else v for k, v in r.items()} for r in rows]
+
+
+def sweep_answers(
+    concepts: list[str] | None = None,
+    out: str | Path | None = None,
+    model: str = "studio",
+    clip: str = "studio",
+    processes: int = 1,
+) -> pd.DataFrame:
+    """Make a LLaVA forget each person by every method of METHODS, and ask it again; a CSV that is
+    written after every concept, so that the same call goes on where it stopped.
+
+    concepts: None takes the world's report people. out: None is data/studio/stress_vlm.csv.
+    processes: concepts at once. Raises UnknownConceptError, SettingError for a model of one's own
+    without a file, SearchFailedError where the model does not know a concept.
+    """
+    path = place_of(out, "stress_vlm.csv", model, "studio")
+    _, source, _, made = opened_family("vlm", model, clip)
+    for concept in concepts or []:
+        source.kind(concept)
+    order = source.world.report["person"]
+    rows_of = partial(_rows, model, clip)
+    table = one_at_a_time(rows_of, concepts or order, order, path, made, processes=processes)
+    require_rows(table)
+    return table
