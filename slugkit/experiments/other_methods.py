@@ -14,7 +14,7 @@ import pandas as pd
 
 from slugkit.base import data_dir, require_choice
 from slugkit.data import Source, open_data
-from slugkit.experiments.compared import FORGOTTEN, over_all
+from slugkit.experiments.compared import FORGOTTEN
 from slugkit.experiments.family_sweeps import (
     MEASURES,
     SEVERAL,
@@ -115,6 +115,7 @@ def sweep_others(
     """
     require_choice(family, tuple(TOWERS), "The family")
     methods = [method_named(name).name for name in methods]
+    path = place_of(out, f"methods/{family}.csv", model, "studio")
     _, source, _, made = opened_family(family, model, clip)
     for concept in concepts or []:
         source.kind(concept)
@@ -124,7 +125,7 @@ def sweep_others(
         partial(other_rows, family, model, clip, tuple(methods)),
         concepts or order,
         order,
-        place_of(out, f"methods/{family}.csv", model, "studio"),
+        path,
         made,
         processes=processes,
     )
@@ -154,13 +155,16 @@ def beside_others(family: str, others: pd.DataFrame | None = None) -> pd.DataFra
     return pd.concat([mine[same], others], ignore_index=True)
 
 
-def others_summary(table: pd.DataFrame, family: str) -> pd.DataFrame:
-    """Over concepts, of `beside_others`, as `slugkit.experiments.compared.over_all` gives it: the
-    measures of the family in percent and points, and FORGOTTEN.
+def others_by_concept(table: pd.DataFrame, family: str) -> pd.DataFrame:
+    """Of `beside_others`, as `slugkit.experiments.compared.by_concept` has it: the measures of the
+    family in percent and points, of pictures also "still shown", 100 less UA; FORGOTTEN; and what
+    it took.
     """
     found = MEASURES[family](table).assign(**{FORGOTTEN: 100.0 * table["forgotten"].astype(bool)})
+    if "UA" in found:
+        found["still shown"] = 100 - found["UA"]
     for name in ("seconds", "drawn", "probes"):
         if name in table:
             found[name] = table[name]
     keys = [table["method"], pd.Series(1, table.index, name="times"), table["concept"]]
-    return over_all(found.groupby(keys, sort=False).mean())
+    return found.groupby(keys, sort=False).mean()

@@ -277,11 +277,12 @@ def sweep_command(
         _sweep_stress(concepts, out, model, processes, vlm if family == "vlm" else "")
         return
     if methods:
-        from slugkit.experiments.other_methods import beside_others, others_summary, sweep_others
+        from slugkit.experiments.compared import over_all
+        from slugkit.experiments.other_methods import beside_others, others_by_concept, sweep_others
 
         other = vlm if family == "vlm" else pipeline
         table = sweep_others(family, concepts or None, out, other, model, processes)
-        found = others_summary(beside_others(family, others=table), family)
+        found = over_all(others_by_concept(beside_others(family, others=table), family))
         typer.echo(found.round(1).to_string(index=False))
         return
     from slugkit.experiments.sweep import measures_of, summarise, sweep

@@ -89,7 +89,9 @@ def test_a_method_of_ones_own_in_one_file(clip, source, side, tmp_path, monkeypa
 
 
 def test_what_a_rival_cannot_do_is_refused(clip, source, side):
-    with pytest.raises(SettingError, match="null space can change text, and was asked to change vision"):
+    with pytest.raises(
+        SettingError, match="null space can change text, and was asked to change vision"
+    ):
         sk.unlearn(clip, source, WHO, "null space", shared=side, towers=("vision",))
     with pytest.raises(SettingError, match="several concepts together; one of SLUG, SLUG-R"):
         sk.unlearn(clip, source, [WHO, "Kofi Okoye"], "GA")

@@ -1,7 +1,5 @@
 """Answers under stress: questions that hold the name, and a choice by likelihood."""
 
-import dataclasses
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -38,10 +36,10 @@ def test_a_likelihood_is_that_of_the_whole_answer(vlm, asked):
 
 
 def test_the_rank_is_among_all_names_and_others_are_not_taken_for_it(vlm, asked):
-    few = dataclasses.replace(asked, names=[OTHER, WHO, "Kofi Okoye"])
-    mine = answers.choice(vlm, few, few, WHO)
+    names = [OTHER, WHO, "Kofi Okoye"]
+    mine = answers.choice(vlm, asked, asked, WHO, names)
     assert mine["FA@1"] == mine["others taken for it"] > 70 and mine["n"] == 4
-    wrong = answers.choice(vlm, few, few, OTHER)  # the name of somebody else
+    wrong = answers.choice(vlm, asked, asked, OTHER, names)  # the name of somebody else
     assert wrong["FA@1"] < 30 and wrong["FA@5"] == 100
 
 
@@ -54,9 +52,7 @@ def test_a_leading_question_holds_the_name_and_leaves_the_questions_as_they_were
 
 def test_a_name_counts_where_it_is_given_right_or_wrong(vlm, asked, monkeypatch):
     said = iter([["this is Oskar Marlow.", "this is Petra Quillon.", "no.", "oskar marlow"]] * 2)
-    monkeypatch.setattr(
-        answers, "answered", lambda vlm, some: pd.DataFrame({"answer": next(said)})
-    )
+    monkeypatch.setattr(answers, "answered", lambda vlm, some: pd.DataFrame({"answer": next(said)}))
     found = answers.named(vlm, asked, asked, WHO)
     assert found == {"named": 50.0, "others taken for it": 50.0, "n": 4}
 

@@ -15,11 +15,13 @@ import numpy as np
 import pandas as pd
 import torch
 
-from slugkit.data import StudioSource
+from slugkit.base import data_dir
+from slugkit.data import Source, StudioSource
 from slugkit.evaluation.vlm import OUTCOMES, answered, outcome
 from slugkit.experiments.methods import FORGET, RETAIN
 from slugkit.experiments.other_methods import opened_family
 from slugkit.experiments.stress.case import recognised
+from slugkit.experiments.stress.summary import KEYS
 from slugkit.experiments.sweep import one_at_a_time, place_of, require_rows
 from slugkit.models.prefix_cache import Seen
 from slugkit.models.vlm import Vlm, hidden_states
@@ -74,11 +76,13 @@ def likelihoods(vlm: Vlm, asked: Asked, names: Sequence[str]) -> np.ndarray:
     return np.array(found)
 
 
-def choice(vlm: Vlm, mine: Asked, others: Asked, name: str) -> dict[str, float]:
+def choice(
+    vlm: Vlm, mine: Asked, others: Asked, name: str, among: Sequence[str]
+) -> dict[str, float]:
     """As `recognised`, of the right name's rank among all by likelihood; and how often it comes
     first for other people.
     """
-    names = list(dict.fromkeys([name, *mine.names]))
+    names = list(dict.fromkeys([name, *among]))
 
     def ranks(asked: Asked) -> np.ndarray:
         scores = likelihoods(vlm, asked, names)
@@ -107,7 +111,8 @@ def stressed_answers(vlm: Vlm, source: StudioSource, concept: str) -> Iterator[d
         both = (leading(asked, lead.format(concept)) for asked in (mine, others))
         yield {"setting": f"{lead.format('NAME').strip()}", **named(vlm, *both, concept)}
     some, strangers = mine.take(np.arange(CHOSEN)), stranger_set(source.world, size=1)
-    yield {"setting": "choice by likelihood", **choice(vlm, some, strangers, concept)}
+    among = source.world.classes("figures")
+    yield {"setting": "choice by likelihood", **choice(vlm, some, strangers, concept, among)}
 
 
 def _rows(model: str, clip: str, concept: str) -> list[dict]:
@@ -155,3 +160,13 @@ def sweep_answers(
     table = one_at_a_time(rows_of, concepts or order, order, path, made, processes=processes)
     require_rows(table)
     return table
+
+
+def answers_table(source: Source) -> pd.DataFrame:
+    """What `slugkit sweep --stress --family vlm` left of the studio's LLaVA; empty where there is
+    nothing, or for other data.
+    """
+    path = data_dir() / "studio" / "stress_vlm.csv"
+    if not isinstance(source, StudioSource) or not path.is_file():
+        return pd.DataFrame(columns=["concept", *KEYS, "named"])
+    return pd.read_csv(path).fillna({"tower": ""})

@@ -14,7 +14,7 @@ from slugkit.workbook.plots.layers import (
     pareto,
 )
 from slugkit.workbook.plots.look import use_style
-from slugkit.workbook.plots.methods import trade_off
+from slugkit.workbook.plots.methods import PICTURES, trade_off
 from slugkit.workbook.plots.pictures import before_after, dialogue, picture_grid, step_strip
 from slugkit.workbook.plots.results import (
     changes,

@@ -1,5 +1,7 @@
 """Methods against each other: forgetting and cost against what is lost."""
 
+from typing import NamedTuple
+
 import numpy as np
 import pandas as pd
 
@@ -19,7 +21,42 @@ from slugkit.workbook.plots.look import (
 
 ABLE = "forgotten on the search split"
 """Share of the concepts, in percent, that a method forgot; below 90 its point is grey."""
-FORGETS, LOSES, COST = "FA@5 after, worst wording", "others change", "seconds"
+
+
+class Sides(NamedTuple):
+    """What a method is judged by: the measures of forgetting, in percent, of loss, in points, and
+    of cost; what stands at their axes, and who loses.
+    """
+
+    forgets: str
+    loses: str
+    cost: str
+    forgets_label: str
+    loses_label: str
+    cost_label: str
+    whose: str
+
+
+NAMES = Sides(
+    "FA@5 after, worst wording",
+    "others change",
+    "seconds",
+    "FA@5, worst report wording (%)",
+    "change of the other people, characters, objects (points)",
+    "seconds",
+    "the others lose",
+)
+"""Of a CLIP's text tower."""
+PICTURES = Sides(
+    "still shown",
+    "IRA change",
+    "drawn",
+    "report pictures that still show it (%)",
+    "change of IRA, others of its kind (points)",
+    "pictures drawn in the search",
+    "others of its kind lose",
+)
+"""Of a Stable Diffusion's pictures."""
 LOOKS = {
     "oracle": dict(color=INK, marker="*", s=170),
     "SLUG": dict(color=BLUE, marker="o", s=70),
@@ -42,26 +79,26 @@ def _look(method: str, times: int, able: float) -> dict:
         return LOOKS[method]
     if times > 1:
         return MORE
-    return ABLATION if method.startswith("SLUG,") or method == "every layer" else RIVAL
+    return ABLATION if method.startswith(("SLUG,", "SLUG-R,")) or method == "every layer" else RIVAL
 
 
 @dressed
-def trade_off(summary: pd.DataFrame):
+def trade_off(summary: pd.DataFrame, sides: Sides = NAMES):
     """What each method loses, against how well it forgets and against what it costs: a numbered
     point each, crosses are 95 % intervals over concepts.
 
-    summary: rows of `slugkit.experiments.compared.over_all`.
+    summary: rows of `slugkit.experiments.compared.over_all`. sides: the measures.
     """
     need_columns(summary, ["method", "times", "measure", "mean", "low", "high"], "comparison")
     values = summary.pivot(index=["method", "times"], columns="measure")
-    order = values["mean"][LOSES].sort_values(ascending=False).index
+    order = values["mean"][sides.loses].sort_values(ascending=False).index
     fig, axes = canvas(10.4, 5.6, 1, 2, sharey=True, width_ratios=[1, 1])
-    for ax, measure in zip(axes, (FORGETS, COST), strict=True):
+    for ax, measure in zip(axes, (sides.forgets, sides.cost), strict=True):
         for number, key in enumerate(order, start=1):
             look = _look(*key, values.loc[key, ("mean", ABLE)])
-            _point(ax, values.loc[key], measure, number, look)
-        ax.set_xlabel({FORGETS: "FA@5, worst report wording (%)", COST: "seconds"}[measure])
-    axes[0].set_ylabel("change of the other people, characters, objects (points)")
+            _point(ax, values.loc[key], (measure, sides.loses), number, look)
+        ax.set_xlabel(sides.forgets_label if measure == sides.forgets else sides.cost_label)
+    axes[0].set_ylabel(sides.loses_label)
     axes[0].set_xscale("symlog", linthresh=1)
     axes[0].set_xticks([0, 1, 10, 100], ["0", "1", "10", "100"])
     axes[0].set_xlim(-0.15, 140)
@@ -71,16 +108,16 @@ def trade_off(summary: pd.DataFrame):
     axes[1].set_xscale("log")
     log_axis(axes[1].xaxis)
     _names(axes[1], order, values["mean"][ABLE])
-    title, says = _words(values["mean"])
+    title, says = _words(values["mean"], sides)
     return headline(fig, title), says
 
 
-def _point(ax, row: pd.Series, measure: str, number: int, look: dict) -> None:
+def _point(ax, row: pd.Series, measures: tuple[str, str], number: int, look: dict) -> None:
     """A method's place with its cross, named by its number."""
-    x, y = row["mean"].get(measure, np.nan), row["mean"][LOSES]
+    x, y = (row["mean"].get(name, np.nan) for name in measures)
     if not np.isfinite([x, y]).all():
         return
-    for name, place in ((measure, "x"), (LOSES, "y")):
+    for name, place in zip(measures, "xy", strict=True):
         low, high = row["low"].get(name, np.nan), row["high"].get(name, np.nan)
         if np.isfinite([low, high]).all():
             ends = ([low, high], [y, y]) if place == "x" else ([x, x], [low, high])
@@ -102,21 +139,21 @@ def _names(ax, order, able: pd.Series) -> None:
     ax.axhline(0, color=PALE, zorder=1)
 
 
-def _words(means: pd.DataFrame) -> tuple[str, str]:
+def _words(means: pd.DataFrame, sides: Sides) -> tuple[str, str]:
     """Title and description: who keeps most of those that forget."""
     known = means.drop(index="oracle", level="method", errors="ignore")
-    able = known[known[ABLE] >= 90].sort_values(LOSES, ascending=False)
+    able = known[known[ABLE] >= 90].sort_values(sides.loses, ascending=False)
 
     def said(key) -> str:
         more = f" with {key[1]} times the pairs" if key[1] > 1 else ""
-        return f"{key[0]}{more} ({able.loc[key, LOSES]:+.1f} points)"
+        return f"{key[0]}{more} ({able.loc[key, sides.loses]:+.1f} points)"
 
     first = [said(key) for key in able.index[:3]]
-    title = "Of the methods that forget, the others lose least with " + ", then ".join(first)
+    title = f"Of the methods that forget, {sides.whose} least with " + ", then ".join(first)
+    star = " The star is the oracle." if len(known) < len(means) else ""
     says = (
-        f"{len(known)} methods and budgets. Left: how often the name is still among the first five"
-        " answers in the worst report wording, against how the accuracy on the other people,"
-        " characters and objects changed; the star is the oracle; grey crosses left more than a"
-        f" tenth of the concepts unforgotten. Right: against seconds. {title}."
+        f"{len(known)} methods and budgets. Left: {sides.forgets_label}, against the"
+        f" {sides.loses_label}; grey crosses left more than a tenth of the concepts unforgotten."
+        f"{star} Right: against {sides.cost_label}. {title}."
     )
     return title, says
