@@ -66,7 +66,8 @@ def unlearn(
         clip: the model whose gradients are taken.
         data: the source of the pairs and of the pictures and words that the search asks about.
         concept: what is forgotten; a list takes several together, on the text tower.
-        method: one of `sk.METHODS`, in capitals or not.
+        method: one of `sk.METHODS`, in capitals or not; one whose `towers` are "pipeline" or "vlm"
+            changes what `on` is, and nothing of the CLIP.
         on: on what the step is searched: None is the CLIP itself; a diffusers pipeline or a `Vlm`
             that holds its tower; or, for more settings, a family of `slugkit.unlearning.families`.
         forget, retain, objective, criterion: a caller's own pairs and measure in the place of

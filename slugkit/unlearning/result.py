@@ -34,7 +34,8 @@ class Result:
         method: a name of `sk.METHODS`.
         layers: the layer table with importance, cosine, alignment and front.
         table: every probe of the search, one row each.
-        patches: the chosen edits, by tower; by concept where each has an edit of its own.
+        patches: the chosen edits, by tower, or by "pipeline" or "vlm" where that was changed
+            itself; by concept where each has an edit of its own.
         failed: tower, or concept, -> why it has no edit.
         costs: pairs seen forwards and backwards, probes, seconds in all, peak memory in MB.
         seconds: by stage.
