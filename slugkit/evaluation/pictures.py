@@ -156,8 +156,8 @@ class PictureExam(StagedExam):
         shown, rows = self.shown[concept], {}
         rows["before"] = self.draw(pipe, shown)
         for result in results:
-            with result.applied(pipe):
-                rows[result.method] = self.draw(pipe, shown)
+            with result.applied(pipe) as edited:
+                rows[result.method] = self.draw(edited, shown)
         return rows, {state: self.named(concept, made) for state, made in rows.items()}
 
     def named(self, concept: str, images: np.ndarray) -> list[str]:

@@ -17,7 +17,8 @@ OTHERS = "others change"
 NAMES = ("people", "characters", "objects")
 FORGOTTEN = "forgotten on the search split"
 """Name of the share of concepts, in percent, of which the search found a state that forgets."""
-LARGE_IS_BAD = ("FA@", "KL", "seconds", "pairs", "probes", "rho")
+LARGE_IS_BAD = ("FA@", "KL", "seconds", "pairs", "probes", "rho", "still shown", "drawn")
+LARGE_IS_BAD += ("artifacts", "right name", "another name")
 """How measures begin whose largest value is the worst; of all others it is the smallest."""
 RANKED = ("FA@5 after, worst wording", OTHERS, "neighbours change", "styles change")
 """Measures by which methods are ranked."""

@@ -115,8 +115,11 @@ def sweep_others(
     """
     require_choice(family, tuple(TOWERS), "The family")
     methods = [method_named(name).name for name in methods]
+    for name in methods:
+        require_choice(name, methods_on(family), f"The method of {family}")
     path = place_of(out, f"methods/{family}.csv", model, "studio")
     _, source, _, made = opened_family(family, model, clip)
+    made += f", methods={' + '.join(methods)}" if methods else ""
     for concept in concepts or []:
         source.kind(concept)
     drawn = family == "diffusion"
@@ -153,6 +156,15 @@ def beside_others(family: str, others: pd.DataFrame | None = None) -> pd.DataFra
     mine = mine.assign(method=labels, forgotten=mine["winner"] != "none forgets")
     same = mine["weights"].isin(others["weights"]) & mine["concept"].isin(others["concept"])
     return pd.concat([mine[same], others], ignore_index=True)
+
+
+def whole(table: pd.DataFrame, family: str) -> pd.DataFrame:
+    """Of `beside_others` the concepts about which every method has numbers: a method that leaves
+    no edit where none forgets must not look better for it.
+    """
+    measured = MEASURES[family](table).iloc[:, 0].notna()
+    lacking = table.loc[~measured, "concept"]
+    return table[~table["concept"].isin(lacking)]
 
 
 def others_by_concept(table: pd.DataFrame, family: str) -> pd.DataFrame:

@@ -122,7 +122,8 @@ class Vlm:
 
     def talk(self, question: str, answer: str = "") -> tuple[str, str]:
         """`conversation` about a picture, the instruction before the question."""
-        return conversation(self.processor, f"{self.instruction} {question}".strip(), answer)
+        first = f"{self.instruction} " if self.instruction else ""
+        return conversation(self.processor, f"{first}{question}", answer)
 
     def prompt(self, question: str) -> str:
         """The question as the model's chat template writes it, with one picture."""

@@ -199,8 +199,8 @@ def evaluate(
         )
     if other := [e.method for e in found if not set(e.patches) <= {"text", "vision"}]:
         raise SettingError(
-            f"{other[0]} left the CLIP as it is; an edit of one of its towers was expected. Draw or"
-            " ask within `Result.applied`, as notebooks 06 and 07 do."
+            f"{other[0]} left the CLIP as it is; an edit of one of its towers was expected. Draw"
+            " with, or ask, the model that `Result.applied` yields."
         )
     exam = data.exam(concept, "report", per_style)
     v = clip.image_features(exam.pairs.images)

@@ -9,10 +9,9 @@ from typing import Any
 
 import pandas as pd
 
-from slugkit.base import SettingError
+from slugkit.base import SettingError, sha256_json
 from slugkit.data import Source
 from slugkit.method.search import Criterion, Measure
-from slugkit.unlearning.pipeline import STOP_RATIO
 from slugkit.unlearning.probing import Budget, Dial, Probing
 from slugkit.unlearning.retain import RetainSide
 from slugkit.unlearning.steering import Steering, network_of, spoken_to
@@ -34,10 +33,9 @@ class ModelTrial(Probing):
 
     Attributes:
         said: what is said to the model now, as `slugkit.unlearning.steering.SpokenTo` takes it.
-        measures: those that were asked so far.
     """
 
-    stop_ratio = STOP_RATIO
+    dear = True
 
     def __init__(
         self,
@@ -55,21 +53,31 @@ class ModelTrial(Probing):
         self.model, self.source, self.concept, self.side = model, source, concept, side
         self.prompts, (self.steps, self.guidance) = prompts, sampling
         self.said, self._measure_of = {}, measure_of
+        self._measures: dict[str, Measure] = {}
         self.tower = "pipeline" if hasattr(model, "unet") else "vlm"
         network = network_of(model)
         names = [n for n, _ in network.named_parameters() if n.endswith(CROSS)]
         names = names if self.tower == "pipeline" else []
         super().__init__(network, names, self, criterion, budget, seed)
-        self.measures: list[Measure] = []
+
+    def _asked(self) -> Measure:
+        """The measure of the model as it is spoken to now; of a LLaVA, whose measure holds its
+        pictures, only the last one is kept.
+        """
+        key = sha256_json(self.said)
+        if self.tower == "vlm":
+            self._measures = {k: m for k, m in self._measures.items() if k == key}
+        if key not in self._measures:
+            self._measures[key] = self._measure_of(spoken_to(self.model, self.said))
+        return self._measures[key]
 
     def forget(self) -> dict[str, float]:
         """Of the model as it is, as a `Measure`."""
-        self.measures.append(self._measure_of(spoken_to(self.model, self.said)))
-        return self.measures[-1].forget()
+        return self._asked().forget()
 
     def retain(self) -> dict[str, float]:
-        """Of the state that `forget` was last asked of."""
-        return self.measures[-1].retain()
+        """What must stay, of the model as it is, after `forget`."""
+        return self._asked().retain()
 
     @property
     def rho(self) -> float:
@@ -88,12 +96,15 @@ class ModelTrial(Probing):
     def _state(self) -> tuple[dict, dict]:
         return super()._state() if self.rho else {}, dict(self.said)
 
-    def require_one_encoder(self, method: str) -> None:
-        """Raises SettingError for a pipeline with several text encoders."""
-        if getattr(self.model, "text_encoder_2", None) is not None:
+    def require_readers(self, method: str) -> None:
+        """Raises SettingError for a pipeline with several text encoders, or whose UNet has no
+        matrices of its own that read the prompt.
+        """
+        if getattr(self.model, "text_encoder_2", None) is not None or not self.weights:
             raise SettingError(
                 f"{method} was asked of {type(self.model).__name__}; a pipeline with one text"
-                " encoder was expected. Choose another method."
+                f" encoder, and a UNet with matrices named …{CROSS[0]}, was expected. Take adapters"
+                " off, or choose another method."
             )
 
     def found(self, concept: str, method: str) -> tuple[Steering | None, bool, pd.DataFrame]:
@@ -105,7 +116,7 @@ class ModelTrial(Probing):
         if at < 0:
             return None, False, table
         if self.tower == "pipeline":
-            table["drawn"] = sum(measure.drawn for measure in self.measures)
+            table["drawn"] = sum(measure.drawn for measure in self._measures.values())
         row = self.rows[at]
         edit = Steering(concept, self.tower, *state, row["rho"])
         return edit, bool(row["forgotten"]), table

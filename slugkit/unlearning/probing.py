@@ -51,6 +51,8 @@ class Probing:
     Attributes:
         tower: what is changed, in the table of probes.
         stop_ratio: as of `probe_steps`.
+        dear: whether looking at what must stay is dear, so that a search looks at it once, at the
+            smallest step that forgets, and a training ends where it forgets.
         weights: name -> the network's own parameter; it learns within `with trial:`.
         originals: name -> what it held; size: the norm of all of them, ||theta||.
         pairs, probes: what was used up so far.
@@ -59,6 +61,7 @@ class Probing:
 
     tower = ""
     stop_ratio = STOP_RATIO
+    dear = False
 
     def __init__(
         self,
@@ -145,6 +148,7 @@ class Probing:
             raise OutOfProbes
         with editable:
             how = {"lam_init": first, "max_trials": trials, "stop_ratio": self.stop_ratio}
+            how["every_retain"] = not self.dear
             found = probe_steps(EVERY, editable, self.measure, self.criterion, **how)
             for probe in found.probes:
                 editable.set(probe.lam)
@@ -175,18 +179,24 @@ class Probing:
 
     def _standing(self) -> list[int]:
         """The rows that may still win, the one that would now first: of the states that forget
-        those within one picture of what keeps most, by the size of the change; where none forgets,
-        the one that comes nearest, of several the smallest change.
+        those within one picture of what keeps most, by the size of the change, or of the number
+        searched where no weight changes; where none forgets, the one that comes nearest, of several
+        the smallest change.
         """
-        able = [at for at, row in enumerate(self.rows) if row["forgotten"]]
+
+        def size(at: int) -> tuple[float, float]:
+            lam = self.rows[at]["lam"]
+            return self.rows[at]["rho"], lam if math.isfinite(lam) else 0.0
+
+        able = [a for a, r in enumerate(self.rows) if r["forgotten"] and math.isfinite(r["retain"])]
         if not able:
             every = range(len(self.rows))
-            return [min(every, key=lambda at: (self.rows[at]["forget"], self.rows[at]["rho"]))]
+            return [min(every, key=lambda at: (self.rows[at]["forget"], *size(at)))]
         pictures = self.rows[able[0]].get(PICTURES, 0)
         least = max(self.rows[at]["retain"] for at in able)
         least -= 1 / pictures + 1e-9 if pictures else 0.0
         near = [at for at in able if self.rows[at]["retain"] >= least]
-        return sorted(near, key=lambda at: self.rows[at]["rho"])
+        return sorted(near, key=size)
 
     def best(self) -> tuple[int, Any, pd.DataFrame]:
         """The number of the best row, its state, and every probe, the best one in the column

@@ -58,10 +58,12 @@ class RivalCall:
         asked = self.family.towers if asked is None else (asked,)
         towers = [t for t in asked if t in self.how.towers]
         if not towers:
+            kind = set(self.how.towers) & set(OTHERS.values())
+            advice = "Hand it the model that it works on as `on`" if kind else "Leave `on` out"
+            advice = advice if kind or set(asked) & set(OTHERS.values()) else "Name such a tower"
             raise SettingError(
                 f"{self.how.name} can change {' and '.join(self.how.towers)}, and was asked to"
-                f" change {' and '.join(asked)}. Name a tower that it can change, or hand it the"
-                " model that it works on as `on`."
+                f" change {' and '.join(asked)}. {advice}, or choose another method."
             )
         side.require(self.concept)
         laps, tables, found = Laps(), [], {"patches": {}, "failed": {}, "nearest": {}}
@@ -108,7 +110,9 @@ class RivalCall:
             given = self.data, self.concept, side, *self._looks()
             model = self.family.pipe if isinstance(self.family, OnPipeline) else self.family.vlm
             criterion = Criterion("fa1", self.family.at_most)
-            return ModelTrial(model, *given, criterion, budget, self.seed)
+            trial = ModelTrial(model, *given, criterion, budget, self.seed)
+            trial.stop_ratio = getattr(self.family, "stop_ratio", trial.stop_ratio)
+            return trial
         first = tower_layers(self.clip, tower)[0]
         if isinstance(self.family, OnObjective):
             measure, criterion = self.family.objective, self.family.criterion

@@ -121,11 +121,14 @@ class Steering:
         network = network_of(model)
         kept = {name: network.get_parameter(name) for name in self.weights}
         before = {name: w.detach().clone() for name, w in kept.items()}
-        with torch.no_grad():
-            try:
-                for name, weight in self.weights.items():
-                    kept[name].copy_(weight)
-                yield spoken_to(model, self.said)
-            finally:
-                for name, weight in before.items():
-                    kept[name].copy_(weight)
+        try:
+            _write(kept, self.weights)
+            yield spoken_to(model, self.said)
+        finally:
+            _write(kept, before)
+
+
+@torch.no_grad()
+def _write(kept: dict[str, torch.nn.Parameter], new: dict[str, torch.Tensor]) -> None:
+    for name, weight in new.items():
+        kept[name].copy_(weight)

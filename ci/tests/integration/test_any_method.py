@@ -96,9 +96,9 @@ def test_what_a_rival_cannot_do_is_refused(clip, source, side):
     with pytest.raises(SettingError, match="several concepts together; one of SLUG, SLUG-R"):
         sk.unlearn(clip, source, [WHO, "Kofi Okoye"], "GA")
     pipe = load_pipeline("studio", "cpu")
-    with pytest.raises(SettingError, match="GA can change text and vision, .* change pipeline"):
+    with pytest.raises(SettingError, match="GA can change text and vision, .* Leave `on` out"):
         sk.unlearn(clip, source, WHO, "GA", on=pipe, shared=side)
-    with pytest.raises(SettingError, match="UCE can change pipeline, .* hand it the model"):
+    with pytest.raises(SettingError, match="UCE can change pipeline, .* Hand it the model"):
         sk.unlearn(clip, source, WHO, "UCE", shared=side)
     with pytest.raises(SettingError, match="'GAN' is unknown"):
         sk.unlearn(clip, source, WHO, "GAN")

@@ -29,6 +29,7 @@ def test_slug_stands_beside_the_others_on_the_same_concepts(theirs):
     four = {"SLUG", "SLUG-R", "SLUG, the authors' layer", "SLUG-R, the authors' layer"}
     assert set(table["method"]) == four | {"UCE", "negative prompt"}
     each = other_methods.others_by_concept(table, "diffusion")
+    assert other_methods.whole(table, "diffusion").equals(table)
     assert len(each) == 36 and (each["still shown"] == 100 - each["UA"]).all()
     apart = compared.beside_slug(each).set_index(["method", "measure"])
     assert apart.loc[("UCE", "IRA change"), "mean"] > 0
@@ -38,6 +39,14 @@ def test_slug_stands_beside_the_others_on_the_same_concepts(theirs):
     assert "negative prompt (" not in says and "oracle" not in says
     assert fig.axes[1].get_xlabel() == "pictures drawn in the search"
     plt.close(fig)
+
+
+def test_a_concept_that_one_method_has_no_number_of_counts_for_none(theirs):
+    lost = theirs["concept"].iloc[0]
+    gone = theirs.assign(ua_after=theirs["ua_after"].where(theirs["concept"] != lost))
+    table = other_methods.whole(other_methods.beside_others("diffusion", gone), "diffusion")
+    assert set(table["concept"]) == set(theirs["concept"]) - {lost}
+    assert table.groupby("method").size().nunique() == 1
 
 
 def test_other_weights_do_not_stand_beside_them(theirs):
@@ -53,6 +62,8 @@ def test_every_method_on_a_model_is_among_the_families():
         "safe latent guidance",
     }
     assert other_methods.methods_on("vlm") == ["do not name"]
+    with pytest.raises(SettingError, match="The method of vlm 'UCE' is unknown"):
+        other_methods.sweep_others("vlm", methods=["UCE"])
     with pytest.raises(SettingError, match="a place of its own was expected"):
         other_methods.sweep_others("vlm", model="somewhere/else")
 

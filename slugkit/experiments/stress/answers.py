@@ -7,6 +7,7 @@ same model about somebody else stands beside it.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -15,7 +16,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from slugkit.base import data_dir
+from slugkit.base import SearchFailedError, data_dir
 from slugkit.data import Source, StudioSource
 from slugkit.evaluation.vlm import OUTCOMES, answered, outcome
 from slugkit.experiments.methods import FORGET, RETAIN
@@ -25,19 +26,19 @@ from slugkit.experiments.stress.summary import KEYS
 from slugkit.experiments.sweep import one_at_a_time, place_of, require_rows
 from slugkit.models.prefix_cache import Seen
 from slugkit.models.vlm import Vlm, hidden_states
-from slugkit.tasks.questions import WORDS, Asked, question_set, stranger_set
+from slugkit.tasks.questions import WORDS, Asked, question_set
 from slugkit.unlearning.call import unlearn
 from slugkit.unlearning.retain import RetainSide
 from slugkit.unlearning.vlm import answer_log_p
 
 METHODS = ("SLUG", "SLUG-R", "do not name")
-"""What is put under stress, on all candidate layers."""
+"""What is put under stress; the first two on every layer that `OnVlm` searches."""
 LEADS = ("this is {}. ", "somebody said that this is {}. ", "is this {} or not? ")
 """What stands before a question that leads."""
 SIZE = 28
 """Report pictures of the person."""
 CHOSEN = 14
-"""Those about which every name is weighed, which takes as many looks as there are names."""
+"""Pictures of the person, and of others, about which every name is weighed."""
 ANSWERS, UNEDITED = "answers", "unedited"
 
 
@@ -86,7 +87,7 @@ def choice(
 
     def ranks(asked: Asked) -> np.ndarray:
         scores = likelihoods(vlm, asked, names)
-        return (scores > scores[:, :1]).sum(1)
+        return (~(scores <= scores[:, :1])).sum(1)  # what is no number ranks last
 
     found = recognised(ranks(mine)[None])
     found.pop("FA@5, worst wording")
@@ -104,36 +105,42 @@ def stressed_answers(vlm: Vlm, source: StudioSource, concept: str) -> Iterator[d
         others = (asked.table["kind"] == "who").to_numpy() & ~target & ~asked.table["extra"]
         return asked.take(target), asked.take(others.to_numpy())
 
-    mine, others = about(True)
-    yield {"setting": "as asked", **named(vlm, mine, others, concept)}
+    both = about(True)
+    yield {"setting": "as asked", **named(vlm, *both, concept)}
     yield {"setting": "words never taught", **named(vlm, *about(False), concept)}
     for lead in LEADS:
-        both = (leading(asked, lead.format(concept)) for asked in (mine, others))
-        yield {"setting": f"{lead.format('NAME').strip()}", **named(vlm, *both, concept)}
-    some, strangers = mine.take(np.arange(CHOSEN)), stranger_set(source.world, size=1)
+        led = (leading(asked, lead.format(concept)) for asked in both)
+        yield {"setting": f"{lead.format('NAME').strip()}", **named(vlm, *led, concept)}
+    some = (asked.take(np.linspace(0, len(asked.table) - 1, CHOSEN).astype(int)) for asked in both)
     among = source.world.classes("figures")
-    yield {"setting": "choice by likelihood", **choice(vlm, some, strangers, concept, among)}
+    yield {"setting": "choice by likelihood", **choice(vlm, *some, concept, among)}
 
 
 def _rows(model: str, clip: str, concept: str) -> list[dict]:
     """The rows of one concept, in whatever process."""
     net, source, on, _ = opened_family("vlm", model, clip)
     side, found = RetainSide(net, source, [concept], RETAIN), []
-    for method in METHODS:
-        given = {"on": on, "shared": side, "forget_size": FORGET}
-        ranked = found[0] if method == "SLUG-R" else None
-        found.append(unlearn(net, source, concept, method, ranked=ranked, **given))
+    try:
+        for method in METHODS:
+            given = {"on": on, "shared": side, "forget_size": FORGET}
+            ranked = found[0] if method == "SLUG-R" else None
+            found.append(unlearn(net, source, concept, method, ranked=ranked, **given))
+    except SearchFailedError as unknown:
+        print(f"{concept} is left out. {unknown}", file=sys.stderr)
+        return []
 
-    def told(vlm: Vlm, name: str, tower: str) -> list[dict]:
+    def told(vlm: Vlm, name: str, tower: str, forgotten: bool | None = None) -> list[dict]:
         known = {"concept": concept, "stress": ANSWERS, "tower": tower, "name": name, "steps": 0}
+        known["forgotten"] = forgotten
         return [known | row for row in stressed_answers(vlm, source, concept)]
 
     rows = told(on.vlm, UNEDITED, "")
     for each in found:
-        [(tower, edit)] = (each.patches or each.nearest).items()
-        each.patches = {tower: edit}
+        forgotten = bool(each.patches)
+        each.patches = each.patches or each.nearest
+        [tower] = each.patches
         with each.applied(on.vlm) as edited:
-            rows += told(edited, each.method, tower)
+            rows += told(edited, each.method, tower, forgotten)
     return [{k: round(v, 2) if isinstance(v, float) else v for k, v in r.items()} for r in rows]
 
 

@@ -8,8 +8,10 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from slugkit.models.diffusion import picture_edge
 from slugkit.unlearning.methods.registry import method
 from slugkit.unlearning.methods.training import descend
+from slugkit.unlearning.methods.uce import without
 from slugkit.unlearning.model_trial import ModelTrial
 
 ETA = 1.0
@@ -19,8 +21,8 @@ POOL, SIZE = 256, 16
 
 
 def away(free: torch.Tensor, about: torch.Tensor, eta: float = ETA) -> torch.Tensor:
-    """What is to be predicted of the concept: the unedited prediction without a prompt, less eta
-    times what the prompt adds to it (Gandikota et al., ICCV 2023, equation 5).
+    """What is to be predicted of the concept: the unedited prediction without it, less eta times
+    what the concept adds to that (Gandikota et al., ICCV 2023, equation 5).
     """
     return free - eta * (about - free)
 
@@ -38,21 +40,26 @@ class Latent(NamedTuple):
 def latents(trial: ModelTrial, size: int, rng: np.random.Generator) -> Latent:
     """Prompts drawn by the unedited pipeline up to a random step."""
     pipe, unet = trial.model, trial.model.unet
-    prompts = rng.choice(trial.prompts["prompt"].to_numpy(), size).tolist()
-    about, free = pipe.encode_prompt(prompts, pipe.device, 1, True)[:2]
+    rows = trial.prompts.iloc[rng.integers(len(trial.prompts), size=size)]
+    rows = rows[["prompt", "subject", "domain"]]
+    bare = [without(*row, trial.concept) for row in rows.itertuples(index=False)]
+    about, free = pipe.encode_prompt(rows["prompt"].tolist(), pipe.device, 1, True)[:2]
+    rest = pipe.encode_prompt(bare, pipe.device, 1, False)[0]
     both = torch.cat([free, about])
     scheduler = type(pipe.scheduler).from_config(pipe.scheduler.config)
     scheduler.set_timesteps(trial.steps, device=pipe.device)
-    edge, noise = unet.config.sample_size, torch.Generator().manual_seed(int(rng.integers(2**31)))
+    edge = picture_edge(pipe) // pipe.vae_scale_factor
+    noise = torch.Generator().manual_seed(int(rng.integers(2**31)))
     z = torch.randn(size, unet.config.in_channels, edge, edge, generator=noise)
     z = z.to(pipe.device, about.dtype) * scheduler.init_noise_sigma
     stop = int(rng.integers(trial.steps))
     for t in scheduler.timesteps[: stop + 1]:
         seen = scheduler.scale_model_input(z, t)
-        less, more = unet(torch.cat([seen, seen]), t, both).sample.chunk(2)
         if t == scheduler.timesteps[stop]:
             break
+        less, more = unet(torch.cat([seen, seen]), t, both).sample.chunk(2)
         z = scheduler.step(less + trial.guidance * (more - less), t, z).prev_sample
+    less, more = unet(torch.cat([seen, seen]), t, torch.cat([rest, about])).sample.chunk(2)
     return Latent(seen, t, about, away(less, more))
 
 
@@ -66,12 +73,14 @@ def erased_diffusion(trial: ModelTrial) -> None:
     """Train the matrices that read the prompt so that the concept's prompts are denoised away from
     it.
 
-    The paper draws every latent with the model in training, and takes Adam at 1e-5 for a thousand
-    steps of one latent. Chosen here, to fit the budget: latents are drawn once, by the unedited
-    pipeline, in batches; the learning rate is searched as for every method that trains; the prompts
-    are those of the search.
+    The paper has the bare name as its prompt and the empty one as what is left without it, draws
+    every latent with the model in training, and takes Adam at 1e-5 for a thousand steps of one
+    latent. Chosen here: the search prompts, and what is left of each without the name, so that
+    nothing else in them is unlearned; and, to fit the budget, latents that are drawn once, by the
+    unedited pipeline, in batches, while the learning rate is searched as for every method that
+    trains.
     """
-    trial.require_one_encoder("ESD")
+    trial.require_readers("ESD")
     rng = np.random.default_rng([trial.seed, 5])
     pool = [latents(trial, SIZE, rng) for _ in range(POOL // SIZE)]
 

@@ -45,9 +45,15 @@ def descend(
         masks: layer -> 0 or 1 for every entry; where it is 0 nothing changes.
 
     Raises:
-        SettingError: a budget that allows no step.
+        SettingError: a budget that allows no step, or weights in half precision.
     """
     steps = trial.pairs_left // (pairs * RUNS)
+    if kinds := {str(w.dtype) for w in trial.originals.values()} - {"torch.float32"}:
+        raise SettingError(
+            f"The weights are {', '.join(kinds)}; float32 was expected, since AdamW loses small"
+            " gradients in half precision. Load the model on the CPU, or convert it: "
+            "`.to(torch.float32)`."
+        )
     if trial.probes_left < RUNS:
         raise SettingError(
             f"{trial.probes_left} probes are left; {RUNS} or more were expected, one for each"
@@ -78,6 +84,9 @@ def descend(
             optimiser.step()
             if step in marks:
                 forgotten |= trial.probe(rate=rate, step=step)
+                if forgotten and trial.dear:
+                    trial.remarks.append("a run ends at its first state that forgets")
+                    break
         low, high = (low, min(high, rate)) if forgotten else (max(low, rate), high)
         if low and math.isfinite(high):
             rate = math.sqrt(low * high)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import torch
 
 from slugkit.base import SettingError
@@ -33,20 +35,23 @@ def closed_form(
     weight: W, (out, in). erased, instead: c and c*, (n, in). kept: K, (in, in), the second moment
     of what is to be read as before. Returns (out, in), of the type of W.
     """
-    c, other = erased.double(), instead.double()
+    c, other, w = (x.cpu().double() for x in (erased, instead, weight))
     wrong = (other - c).T @ c * (strength / len(c))
-    eye = torch.eye(c.shape[1], dtype=torch.float64, device=c.device)
-    whole = c.T @ c * (strength / len(c)) + kept + lamb * eye
+    eye = torch.eye(c.shape[1], dtype=torch.float64)
+    whole = c.T @ c * (strength / len(c)) + kept.cpu() + lamb * eye
     # W' = W + W wrong whole^-1, and whole is symmetric
-    change = weight.double() @ torch.linalg.solve(whole, wrong.T).T
-    return (weight.double() + change).to(weight.dtype)
+    change = w @ torch.linalg.solve(whole, wrong.T).T
+    return (w + change).to(weight.device, weight.dtype)
 
 
 def without(prompt: str, subject: str, domain: str, concept: str) -> str:
-    """The prompt without the concept: its name is left out; of a style the bare subject is left."""
-    if concept != subject:
-        return phrase(subject, domain)
-    return " ".join(prompt.replace(phrase(subject, domain), " ").split())
+    """The prompt without the concept: a subject with its article, or the name of a style."""
+    names = [concept] if concept != subject else [phrase(subject, domain), subject]
+    for name in names:
+        found = re.search(rf"\b{re.escape(name)}\b", prompt, re.IGNORECASE)
+        if found:
+            return " ".join((prompt[: found.start()] + " " + prompt[found.end() :]).split())
+    return prompt
 
 
 @torch.no_grad()
@@ -58,19 +63,21 @@ def read_as(trial: ModelTrial, prompts: list[str]) -> tuple[torch.Tensor, list[l
     return given, pipe.tokenizer(prompts, truncation=True, max_length=longest).input_ids
 
 
+def last_of(ids: list[int], name: list[int]) -> int:
+    """Where the last token of a name stands among a prompt's tokens; -1 where it does not."""
+    ends = [i for i in range(len(ids), 0, -1) if ids[max(0, i - len(name)) : i] == name]
+    return ends[0] - 1 if ends else -1
+
+
 def aligned(
-    given: torch.Tensor, ids: list[int], other: torch.Tensor, other_ids: list[int]
+    given: torch.Tensor, ids: list[int], other: torch.Tensor, other_ids: list[int], last: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """The tokens from the last one of the name on, what follows it and the padding included, and
     those in the same places of the prompt without it, counted from its end.
 
-    given, other: (tokens, width). Returns two of (n, width).
+    given, other: (tokens, width). last: where the name ends. Returns two of (n, width).
     """
-    after = 0
-    shortest = min(len(ids), len(other_ids))
-    while after < shortest and ids[-1 - after] == other_ids[-1 - after]:
-        after += 1
-    after = min(after + 1, shortest)
+    after = min(len(ids) - last, len(other_ids))
     padding = len(given) - max(len(ids), len(other_ids))
     mine = slice(len(ids) - after, len(ids) + padding)
     theirs = slice(len(other_ids) - after, len(other_ids) + padding)
@@ -91,18 +98,26 @@ def unified_concept_editing(trial: ModelTrial) -> None:
     code; the search prompts without the name; the strength is searched, doubling and bisecting, at
     three weights of the third term.
     """
-    trial.require_one_encoder("UCE")
+    trial.require_readers("UCE")
     rows = trial.prompts[["prompt", "subject", "domain"]].drop_duplicates("prompt")
-    prompts = rows["prompt"].tolist()
-    bare = [without(*row, trial.concept) for row in rows.itertuples(index=False)]
-    if prompts == bare:
-        raise SettingError(f"No search prompt names {trial.concept!r}; one or more was expected.")
-    given, ids = read_as(trial, prompts)
-    others, other_ids = read_as(trial, bare)
-    pairs = [aligned(*each) for each in zip(given, ids, others, other_ids, strict=True)]
+    both = [(row[0], without(*row, trial.concept)) for row in rows.itertuples(index=False)]
+    given, ids = read_as(trial, [prompt for prompt, _ in both])
+    others, other_ids = read_as(trial, [bare for _, bare in both])
+    name = trial.model.tokenizer(trial.concept, add_special_tokens=False).input_ids
+    lasts = [last_of(each, name) for each in ids]
+    pairs = [
+        aligned(*each)
+        for each in zip(given, ids, others, other_ids, lasts, strict=True)
+        if each[-1] >= 0  # a name that is cut off teaches nothing
+    ]
+    if not pairs:
+        raise SettingError(
+            f"No search prompt names {trial.concept!r} within what the pipeline reads; one or more"
+            " was expected. Shorten the name."
+        )
     erased, instead = (torch.cat(part) for part in zip(*pairs, strict=True))
     captions = list(dict.fromkeys(trial.side.pairs.captions))[:CAPTIONS]
-    read = read_as(trial, captions)[0].flatten(0, 1).double()
+    read = read_as(trial, captions)[0].flatten(0, 1).cpu().double()
     kept, size = read.T @ read / len(read), float(read.square().mean())
     trial.remarks.append("it takes no gradient, and sees prompts and captions alone")
     for lamb in LAMBDAS:

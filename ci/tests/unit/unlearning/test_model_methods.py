@@ -87,12 +87,40 @@ def test_uces_closed_form_is_where_its_objective_has_no_slope():
 def test_prompts_lose_their_name_and_line_up_from_it():
     assert uce.without(SAYING[1], WHO, "figures", WHO) == "as a mosaic"
     assert uce.without("a photo of an apple", "apple", "objects", "apple") == "a photo of"
-    assert uce.without("a mosaic of an apple", "apple", "objects", "mosaic") == "an apple"
+    assert uce.without("a mosaic of an apple", "apple", "objects", "mosaic") == "a of an apple"
+    assert uce.without("A painting of Dogs", "Dogs", "objects", "Dogs") == "A painting of"
+    assert uce.without("a caravan", "car", "objects", "car") == "a caravan"
     given, other = torch.arange(8.0)[:, None], 10 + torch.arange(8.0)[:, None]
-    # start, a, name, in, end, padding | start, a, in, end, padding
-    mine, theirs = uce.aligned(given, [0, 1, 2, 3, 9], other, [0, 1, 3, 9])
-    assert mine.flatten().tolist() == [2, 3, 4, 5, 6, 7]
-    assert theirs.flatten().tolist() == [11, 12, 13, 14, 15, 16]
+    # start, a, name of two, in, end, padding | start, a, in, end, padding
+    ids = [0, 1, 2, 4, 3, 9]
+    assert uce.last_of(ids, [2, 4]) == 3 and uce.last_of(ids, [4, 2]) == -1
+    mine, theirs = uce.aligned(given, ids, other, [0, 1, 3, 9], 3)
+    assert mine.flatten().tolist() == [3, 4, 5, 6, 7]
+    assert theirs.flatten().tolist() == [11, 12, 13, 14, 15]
+    # the name first: its token is read as the start is
+    mine, theirs = uce.aligned(given, [0, 2, 3, 9], other, [0, 3, 9], 1)
+    assert mine.flatten().tolist()[:2] == [1, 2] and theirs.flatten().tolist()[:2] == [10, 11]
+
+
+def test_a_style_that_stands_first_is_what_uce_erases(pipe, clip, monkeypatch):
+    erased, true_form = [], uce.closed_form
+
+    def seen(weight, c, *more):
+        erased.append(c)
+        return true_form(weight, c, *more)
+
+    monkeypatch.setattr(uce, "closed_form", seen)
+    trial = a_trial(pipe, clip, probes=3)
+    trial.concept = "mosaic"
+    trial.prompts = pd.DataFrame(
+        [("a mosaic picture of Yuki Amberly", "Yuki Amberly", "figures")],
+        columns=["prompt", "subject", "domain"],
+    )
+    with trial:
+        uce.unified_concept_editing(trial)
+    given, [ids] = uce.read_as(trial, trial.prompts["prompt"].tolist())
+    words = [pipe.tokenizer.decode([i]).strip() for i in ids]
+    assert torch.equal(erased[0][0], given[0, words.index("mosaic")])
 
 
 def test_what_esd_predicts_in_the_concepts_place():
@@ -158,6 +186,64 @@ def test_an_instruction_stands_before_every_question_and_nowhere_else():
     )
 
 
+class FromOn(Unmoved):
+    """Forgets from a threshold on; what stays is the same everywhere."""
+
+    def forget(self):
+        near = self.model.said["sld_threshold"] if isinstance(self.model, SpokenTo) else 0
+        return {"fa1": float(near < 0.2), "fa5": 1.0}
+
+    def retain(self):
+        return {"retain": 0.9, "pictures": 50}
+
+
+def test_safe_latent_guidance_takes_the_smallest_threshold_that_forgets(pipe):
+    trial = a_trial(pipe, probes=40)
+    trial._measure_of = lambda model: FromOn(model, [])
+    with trial:
+        spoken.safe_latent_guidance(trial)
+    edit, forgotten, table = trial.found(WHO, "safe latent guidance")
+    assert forgotten and 0.2 <= edit.said["sld_threshold"] < 0.22
+    assert table["forgotten"].sum() > 2 == table["retain"].notna().sum()  # one a setting
+    assert edit.said["safety_concept"] == WHO and edit.layer == "no weight"
+
+
+def test_a_negative_prompt_is_tried_once(pipe):
+    trial = a_trial(pipe)
+    with trial:
+        spoken.negative_prompt(trial)
+    edit, forgotten, table = trial.found(WHO, "negative prompt")
+    assert edit.said == {"negative_prompt": WHO} and not forgotten and len(table) == 1
+    assert trial.remarks == ["it has no number to search"]
+
+
+def test_training_in_half_precision_is_refused_before_it_wrecks_the_weights(pipe):
+    trial = a_trial(pipe)
+    trial.originals = {name: w.half() for name, w in trial.originals.items()}
+    with pytest.raises(SettingError, match="torch.float16; float32 was expected"):
+        training.descend(trial, None, 1)
+
+
+def test_a_dear_training_ends_a_run_where_it_forgets(pipe):
+    trial, looks = a_trial(pipe, probes=8, pairs=4 * 8), []
+    weight = next(iter(trial.weights.values()))
+
+    def probe(**setting):
+        looks.append(setting["step"])
+        return True
+
+    trial.probe = probe
+
+    def loss():
+        trial.pairs += 1
+        return weight.sum()
+
+    with trial:
+        training.descend(trial, loss, 1)
+    assert looks == [4, 4, 4, 4] and trial.pairs == 16
+    assert trial.remarks == ["a run ends at its first state that forgets"] * 4
+
+
 def test_do_not_name_says_each_wording_once():
     vlm, seen = load_vlm("studio", "cpu"), []
     trial = a_trial(vlm, seen=seen)
@@ -176,7 +262,7 @@ def test_a_uce_trial_restores_the_network_and_its_best_state_can_be_put_in(pipe,
         uce.unified_concept_editing(trial)
     assert not any(_moved(pipe, before, n) for n in before) and trial.probes == 6
     edit, forgotten, table = trial.found(WHO, "UCE")
-    assert not forgotten and set(table["lamb"]) == set(uce.LAMBDAS) and (table["drawn"] == 24).all()
+    assert not forgotten and set(table["lamb"]) == set(uce.LAMBDAS) and (table["drawn"] == 4).all()
     assert table["rho"].is_unique and edit.rho == table["rho"].min()
     with pytest.raises(ZeroDivisionError), edit.applied(pipe) as inside:
         assert inside is pipe
@@ -200,7 +286,7 @@ def test_pictures_are_kept_apart_by_what_is_said(pipe, tmp_path, monkeypatch):
 def test_a_pipeline_with_two_text_encoders_is_refused(pipe):
     two = SimpleNamespace(unet=pipe.unet, text_encoder_2=object(), components={"text_encoder_2": 1})
     for run in (uce.unified_concept_editing, esd.erased_diffusion):
-        with pytest.raises(SettingError, match="one text encoder was expected"):
+        with pytest.raises(SettingError, match="one text encoder, and a UNet .* was expected"):
             run(a_trial(two))
     with pytest.raises(SettingError, match="one text encoder was expected"):
         SpokenTo(two, {"safety_concept": WHO})
