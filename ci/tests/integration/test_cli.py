@@ -320,16 +320,47 @@ def test_sweep_of_methods_asks_for_a_folder_of_its_own(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "given",
-    [
-        ["--methods", "--stress"],
-        ["--stress", "--family", "vlm"],
-        ["--methods", "--family", "diffusion"],
-    ],
+    "given", [["--methods", "--stress"], ["--stress", "--family", "diffusion"]]
 )
 def test_sweep_does_one_thing_at_a_time(given):
-    with pytest.raises(SettingError, match="One of --methods, --stress"):
+    with pytest.raises(SettingError, match="--stress goes with neither --methods nor"):
         cli.app(["sweep", *given], standalone_mode=False)
+
+
+def test_sweep_of_methods_on_a_pipeline_prints_their_means(tmp_path, monkeypatch, capsys):
+    called = {}
+
+    def instead(family, concepts, out, model, clip, processes):
+        called.update(family=family, concepts=concepts, model=model, processes=processes)
+        row = {"concept": "Ada", "method": "UCE", "forgotten": True, "weights": "others"}
+        shares = [
+            f"{name}_{end}"
+            for name in ("ua", "ira", "cra", "near", "artifacts")
+            for end in ("before", "after")
+        ]
+        return pd.DataFrame([row | dict.fromkeys(shares, 0.25)])
+
+    monkeypatch.setattr("slugkit.experiments.other_methods.sweep_others", instead)
+    given = ["sweep", "--methods", "--family", "diffusion", "--concepts", "Ada"]
+    cli.app([*given, "--out", str(tmp_path / "p.csv")], standalone_mode=False)
+    assert called == {"family": "diffusion", "concepts": ["Ada"], "model": "studio", "processes": 1}
+    said = capsys.readouterr().out
+    assert "UCE" in said and "still shown" in said and "75.0" in said
+
+
+def test_sweep_of_stresses_on_a_llava_prints_what_it_answers(tmp_path, monkeypatch, capsys):
+    called = {}
+
+    def instead(concepts, out, model, clip, processes):
+        called.update(concepts=concepts, model=model, clip=clip)
+        row = {"concept": "Ada", "tower": "vision", "name": "SLUG", "stress": "answers"}
+        return pd.DataFrame([row | {"setting": "as asked", "steps": 0, "n": 5, "named": 12.5}])
+
+    monkeypatch.setattr("slugkit.experiments.stress.answers.sweep_answers", instead)
+    given = ["sweep", "--stress", "--family", "vlm", "--concepts", "Ada"]
+    cli.app([*given, "--out", str(tmp_path / "a.csv")], standalone_mode=False)
+    assert called == {"concepts": ["Ada"], "model": "studio", "clip": "studio"}
+    assert "as asked" in (said := capsys.readouterr().out) and "12.5" in said
 
 
 def test_sweep_of_stresses_hands_on_what_was_asked_for(tmp_path, monkeypatch, capsys):

@@ -73,3 +73,14 @@ def test_rows_are_summed_up_over_people_without_an_oracle():
     shown = wide(summary, "answers", ["named", "others taken for it"])
     assert shown.loc[("vision", "SLUG", 5), ("as asked", "named")].startswith("7.0 [")
     assert way_back(table).empty
+
+
+def test_every_setting_has_its_control_in_the_same_model(vlm, source, monkeypatch):
+    monkeypatch.setattr(answers, "SIZE", 4)
+    monkeypatch.setattr(answers, "CHOSEN", 2)
+    rows = pd.DataFrame(answers.stressed_answers(vlm, source, WHO)).set_index("setting")
+    leads = [lead.format("NAME").strip() for lead in answers.LEADS]
+    assert list(rows.index) == ["as asked", "words never taught", *leads, "choice by likelihood"]
+    assert rows["others taken for it"].notna().all() and set(rows["n"]) == {4, 2}
+    assert rows["named"].notna().sum() == 5 and rows.loc["as asked", "named"] > 50
+    assert rows.loc["choice by likelihood", "FA@1"] == 100
