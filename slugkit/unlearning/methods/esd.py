@@ -65,7 +65,7 @@ def latents(trial: ModelTrial, size: int, rng: np.random.Generator) -> Latent:
 
 @method(
     "ESD",
-    source="Gandikota et al., Erasing Concepts from Diffusion Models, ICCV 2023 (ESD-x)",
+    source="Gandikota et al., Erasing Concepts from Diffusion Models, ICCV 2023, keys and values",
     towers=("pipeline",),
     trains=True,
 )

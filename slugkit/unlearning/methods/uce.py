@@ -30,7 +30,7 @@ def closed_form(
     lamb: float,
 ) -> torch.Tensor:
     """W' that minimises strength E |W' c - W c*|^2 + tr((W' - W) K (W' - W)^T) + lamb |W' - W|^2
-    (Gandikota et al., WACV 2024, equation 7).
+    (Gandikota et al., WACV 2024, equation 7; the last term is that of the authors' code).
 
     weight: W, (out, in). erased, instead: c and c*, (n, in). kept: K, (in, in), the second moment
     of what is to be read as before. Returns (out, in), of the type of W.

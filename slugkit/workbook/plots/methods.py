@@ -75,11 +75,11 @@ MORE = dict(facecolor="white", edgecolor=GREEN, marker="D", s=60)
 def _look(method: str, times: int, able: float) -> dict:
     if able < 90:
         return UNABLE
-    if method in LOOKS:
-        return LOOKS[method]
+    if method in LOOKS or method.startswith("SLUG-R,"):
+        return LOOKS.get(method, LOOKS["SLUG-R, no margin"])
     if times > 1:
         return MORE
-    return ABLATION if method.startswith(("SLUG,", "SLUG-R,")) or method == "every layer" else RIVAL
+    return ABLATION if method.startswith("SLUG,") or method == "every layer" else RIVAL
 
 
 @dressed
