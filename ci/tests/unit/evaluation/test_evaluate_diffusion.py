@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 import torch
 
-from slugkit import studio
+from slugkit import patch, studio
 from slugkit.base import SettingError, UnknownConceptError
 from slugkit.evaluation.diffusion import PipelineMeasure, judged, measures, ua_ira_cra
 from slugkit.experiments import family_sweeps, sweep
@@ -282,7 +282,6 @@ def drawn_rows(monkeypatch):
         "answer_set_of": lambda source, concept, split, *a: split,
         "search_set": lambda source, concept, layers: "search",
         "domain_of": lambda *a: "objects",
-        "applied": edited,
         "told_by": told,
         "measures": judged_as,
     }
@@ -291,6 +290,7 @@ def drawn_rows(monkeypatch):
         assert homes, name
         for home in homes:
             monkeypatch.setattr(home, name, function)
+    monkeypatch.setattr(patch, "applied", edited)
     source = types.SimpleNamespace(forget_set=lambda *a: [1, 2, 3], kind=lambda concept: "object")
     source.retain_set = None
     given = (clip, None, None, source, "car")

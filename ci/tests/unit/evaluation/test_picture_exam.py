@@ -105,7 +105,7 @@ def asked(exam, monkeypatch):
         @contextmanager
         def applied(self, pipe):
             pipe.forgotten = self.concept
-            yield
+            yield pipe
             pipe.forgotten = ""
 
     return exam, pipe, [Result(concept) for concept in THREE]
