@@ -33,7 +33,8 @@ def patch_taken_off(case: Case) -> Clip:
         parts = getattr(case.edit, "patches", [case.edit])
         for number, each in enumerate(parts):
             read = patch.load(each.save(f"{folder}/{number}.safetensors"))
-            clip.model.get_parameter(read.layer).add_(read.lam * read.direction)
+            weight = clip.model.get_parameter(read.layer)
+            weight.add_(read.lam * read.direction.to(weight.device))
     return clip
 
 

@@ -26,8 +26,46 @@ FIRST, FACTOR = 0.02, math.sqrt(10)
 """By how much, relative to the weights, the first run's first step moves them, chosen on a concept
 that is no report concept; by how much the rate is raised until a run forgets, or lowered until one
 does not."""
+SCALE = 1024.0
+"""By how much the loss of a model in half precision is scaled at first; an overflow halves it."""
 SIZE = 32
 """Pairs of a step, of the forget set and of the retain set each, as in the authors' code."""
+
+
+class _Learned:
+    """The weights that a run trains, in float32: the model's own, or copies of those in half.
+
+    rate: AdamW's.
+    """
+
+    def __init__(self, trial: Trial, rate: float):
+        self.weights = trial.weights
+        self.half = any(w.dtype != torch.float32 for w in trial.weights.values())
+        given = self.weights
+        if self.half:
+            given = self.copies = {name: w.detach().float() for name, w in given.items()}
+        how = {"lr": rate, "betas": (0.9, 0.98), "eps": 1e-6, "weight_decay": 0.0}
+        self.optimiser = torch.optim.AdamW(given.values(), **how)
+        device = next(iter(given.values())).device.type
+        self.scaler = torch.amp.GradScaler(device, SCALE, enabled=self.half)
+
+    def step(self, loss: Callable[[], torch.Tensor], masks: dict[str, torch.Tensor]) -> None:
+        """One step along the loss; of a half model none where the scaled gradient overflows."""
+        for weight in self.weights.values():
+            weight.grad = None
+        with multiplying():
+            self.scaler.scale(loss()).backward()
+        for name, mask in masks.items():
+            self.weights[name].grad.mul_(mask)
+        if self.half:
+            for name, copy in self.copies.items():
+                copy.grad = self.weights[name].grad.float()
+        self.scaler.step(self.optimiser)
+        self.scaler.update()
+        if self.half:
+            with torch.no_grad():
+                for name, copy in self.copies.items():
+                    self.weights[name].copy_(copy)
 
 
 def descend(
@@ -44,16 +82,13 @@ def descend(
         pairs: what one call of it costs.
         masks: layer -> 0 or 1 for every entry; where it is 0 nothing changes.
 
+    Weights in half precision are trained as float32 copies, whose rounded values the model holds,
+    with PyTorch's own scaling of the loss.
+
     Raises:
-        SettingError: a budget that allows no step, or weights in half precision.
+        SettingError: a budget that allows no step.
     """
     steps = trial.pairs_left // (pairs * RUNS)
-    if kinds := {str(w.dtype) for w in trial.originals.values()} - {"torch.float32"}:
-        raise SettingError(
-            f"The weights are {', '.join(kinds)}; float32 was expected, since AdamW loses small"
-            " gradients in half precision. Load the model on the CPU, or convert it: "
-            "`.to(torch.float32)`."
-        )
     if trial.probes_left < RUNS:
         raise SettingError(
             f"{trial.probes_left} probes are left; {RUNS} or more were expected, one for each"
@@ -71,17 +106,9 @@ def descend(
     rate, low, high = FIRST * trial.size / math.sqrt(entries), 0.0, math.inf
     for _ in range(RUNS):
         trial.restore()
-        forgotten = False
-        optimiser = torch.optim.AdamW(
-            trial.weights.values(), lr=rate, betas=(0.9, 0.98), eps=1e-6, weight_decay=0.0
-        )
+        forgotten, learned = False, _Learned(trial, rate)
         for step in range(1, steps + 1):
-            optimiser.zero_grad(set_to_none=True)
-            with multiplying():
-                loss().backward()
-            for name, mask in (masks or {}).items():
-                trial.weights[name].grad.mul_(mask)
-            optimiser.step()
+            learned.step(loss, masks or {})
             if step in marks:
                 forgotten |= trial.probe(rate=rate, step=step)
                 if forgotten and trial.dear:

@@ -1,5 +1,6 @@
 """Each method on a pipeline or a LLaVA reproduces a result of its own."""
 
+import copy
 import dataclasses
 from types import SimpleNamespace
 
@@ -217,11 +218,48 @@ def test_a_negative_prompt_is_tried_once(pipe):
     assert trial.remarks == ["it has no number to search"]
 
 
-def test_training_in_half_precision_is_refused_before_it_wrecks_the_weights(pipe):
-    trial = a_trial(pipe)
-    trial.originals = {name: w.half() for name, w in trial.originals.items()}
-    with pytest.raises(SettingError, match="torch.float16; float32 was expected"):
-        training.descend(trial, None, 1)
+def test_weights_in_half_are_trained_as_the_same_in_float32(pipe, monkeypatch):
+    monkeypatch.setattr(training, "FIRST", 3e-4)  # a step moves most halves by less than they hold
+    kept = {name: w.detach().half() for name, w in pipe.unet.named_parameters()}
+    looks = []
+    for kind in (torch.float32, torch.float16):
+        net = copy.deepcopy(pipe.unet)
+        net.load_state_dict(kept, strict=False)
+        trial = a_trial(SimpleNamespace(unet=net.to(kind)), probes=4, pairs=4 * 20)
+        weight = trial.weights[next(iter(trial.weights))]
+        goal = torch.randn(weight.shape, generator=torch.Generator().manual_seed(1))
+        seen, moved = [], weight.detach().float().clone()
+
+        def probe(seen=seen, weight=weight, **setting):
+            seen.append(weight.detach().float().clone())
+            return False
+
+        def loss(trial=trial, weight=weight, goal=goal):
+            trial.pairs += 1
+            others = sum(0 * w.float().sum() for w in trial.weights.values())
+            return others + 0.1 * (weight.float() - goal).square().mean()
+
+        trial.probe = probe
+        with trial:
+            training.descend(trial, loss, 1)
+            looks.append(torch.stack(seen) - moved)
+        assert all(w.dtype == kind for w in trial.weights.values())
+    assert looks[0].norm() > 0
+    assert (looks[1] - looks[0]).abs().max() < 1e-3 * moved.abs().max()
+    assert (looks[1] - looks[0]).norm() < 0.1 * looks[0].norm()
+
+
+def test_an_overflow_in_half_leaves_the_weights_and_halves_the_scale(pipe):
+    net = copy.deepcopy(pipe.unet).half()
+    trial = a_trial(SimpleNamespace(unet=net), probes=4, pairs=8)
+    with trial:
+        learned = training._Learned(trial, 1e-3)
+        for factor in (1e6, 1.0):
+            before = {name: w.detach().clone() for name, w in trial.weights.items()}
+            learned.step(lambda f=factor: sum((f * w).sum() for w in trial.weights.values()), {})
+            still = all(torch.equal(w, before[name]) for name, w in trial.weights.items())
+            assert still == (factor > 1)
+        assert learned.scaler.get_scale() == training.SCALE / 2
 
 
 def test_a_dear_training_ends_a_run_where_it_forgets(pipe):
