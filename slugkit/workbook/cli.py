@@ -209,7 +209,7 @@ FAMILY = "clip; diffusion: judge the pipeline's pictures; vlm: ask the LLaVA."
 
 EVERY = "Every method at equal budgets: on a CLIP's text tower (--out is a folder), or --family."
 AT_ONCE = "With --methods or --stress: concepts at once."
-STRESS = "What brings back what was forgotten by a CLIP, or in the answers of a --family vlm."
+STRESS = "What brings back what was forgotten: by a CLIP, or in what --family draws or answers."
 
 
 def _sweep_methods(
@@ -227,19 +227,26 @@ def _sweep_methods(
 
 
 def _sweep_stress(
-    concepts: list[str] | None, out: Path | None, model: str, processes: int, vlm: str
+    concepts: list[str] | None,
+    out: Path | None,
+    model: str,
+    processes: int,
+    family: str,
+    other: str,
 ) -> None:
     """`slugkit sweep --stress`: the table of every stress, and how far each brings an edit back; of
-    a LLaVA, if one is named, what it answers.
+    another family what its model, `other`, draws or answers.
     """
     from slugkit.experiments.stress.answers import sweep_answers
+    from slugkit.experiments.stress.inversion import sweep_drawings
     from slugkit.experiments.stress.summary import over_people, way_back
     from slugkit.experiments.stress.table import sweep_stress
 
-    if vlm:
-        table = sweep_answers(concepts or None, out, vlm, model, processes)
-    else:
+    if family == "clip":
         table = sweep_stress(concepts or None, out, model, processes=processes)
+    else:
+        sweep = sweep_answers if family == "vlm" else sweep_drawings
+        table = sweep(concepts or None, out, other, model, processes)
     back = way_back(table)
     found = over_people(table).round(1) if back.empty else back.round(1)
     typer.echo(found.to_string(index=False))
@@ -264,23 +271,21 @@ def sweep_command(
     The same command goes on where it was stopped.
     """
     require_choice(family, ("clip", "diffusion", "vlm"), "The family")
-    if stress and (methods or family == "diffusion"):
-        raise SettingError(
-            "--stress goes with neither --methods nor --family diffusion; one of them was expected."
-        )
+    if stress and methods:
+        raise SettingError("--stress and --methods are two tables; one of them was expected.")
     if methods and family == "clip":
         _sweep_methods(concepts, out, model, processes)
         return
     for path in (out, out.with_stem(f"{out.stem}_summary")) if out else ():
         new_path(path, model, pipeline, vlm, ours=True)
+    other = vlm if family == "vlm" else pipeline
     if stress:
-        _sweep_stress(concepts, out, model, processes, vlm if family == "vlm" else "")
+        _sweep_stress(concepts, out, model, processes, family, other)
         return
     if methods:
         from slugkit.experiments.compared import over_all
         from slugkit.experiments.other_methods import beside_others, others_by_concept, sweep_others
 
-        other = vlm if family == "vlm" else pipeline
         table = sweep_others(family, concepts or None, out, other, model, processes)
         found = over_all(others_by_concept(beside_others(family, others=table), family))
         typer.echo(found.round(1).to_string(index=False))
@@ -292,7 +297,7 @@ def sweep_command(
     else:
         from slugkit.experiments.family_sweeps import MEASURES, family_sweep
 
-        measures_of, other = MEASURES[family], vlm if family == "vlm" else pipeline
+        measures_of = MEASURES[family]
         table = family_sweep(family, concepts or None, out, other, model)
     found = summarise(table, measures_of)
     typer.echo(found[found["kind"] == "all"].drop(columns="kind").round(1).to_string(index=False))

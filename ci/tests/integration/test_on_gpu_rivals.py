@@ -11,7 +11,15 @@ from pretend_gpu import on_gpu
 
 import slugkit as sk
 from slugkit.data import StudioSource
-from slugkit.experiments.stress import STRESSES, Case, Material, case, prompts, relearning
+from slugkit.experiments.stress import (
+    STRESSES,
+    Case,
+    Material,
+    case,
+    inversion,
+    prompts,
+    relearning,
+)
 from slugkit.experiments.stress import table as stress_table
 from slugkit.models.diffusion import draw
 from slugkit.unlearning import rivals
@@ -48,9 +56,13 @@ def test_a_method_finds_what_it_finds_on_the_cpu(clip, there, few, sides, name, 
     assert mine["rho"].to_numpy() == pytest.approx(known["rho"].to_numpy(), rel=1e-2)
     assert found[0].costs["pairs"] == found[1].costs["pairs"] > 0 or name == "null space"
     for here, cpu in zip(*(getattr(e, "patches", [e]) for e in edits), strict=True):
-        assert not on_gpu(here.direction) and here.layer == cpu.layer
-        assert close(here.lam * here.direction, cpu.lam * cpu.direction, 1e-2), here.layer
+        assert not on_gpu(here.direction)
         here.verify(there.model)
+        # a real one rounds: four pictures leave ties between layers, and SSD has a threshold for
+        # every entry; so that there only the probes, above, must agree in the vision tower
+        if tower == "text" or not REAL:
+            assert here.layer == cpu.layer
+            assert close(here.lam * here.direction, cpu.lam * cpu.direction, 1e-2), here.layer
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +75,7 @@ def pressed(clip, there, found):
     given.exam = replace(exam, pairs=exam.pairs.take(range(0, len(exam.pairs), 4)))
     with pytest.MonkeyPatch.context() as fewer:
         fewer.setattr(case, "POOL", 64)
-        fewer.setattr(case, "MEMBERS", 120)
+        fewer.setattr(case, "MEMBERS", 200)
         yield [
             Case("SLUG", "text", stress_table.edited(model, edit), model, edit, given)
             for model in (clip, there)
@@ -120,3 +132,12 @@ def test_words_said_to_a_llava_are_searched_on_it(clip, vlm, sides, asked_little
     one = sk.unlearn(clip, StudioSource(), WHO, "do not name", on=on, **given)
     [row] = one.table.to_dict("records")
     assert 0 <= row["forget"] <= 1 and one.costs["probes"] == 1
+
+
+def test_a_word_is_learned_and_drawn_on_the_gpu(pipe):
+    shown = StudioSource().nonmembers(WHO, 2)
+    begun, learned = (inversion.learned_word(pipe, shown, WHO, steps=n) for n in (0, 2))
+    assert on_gpu(learned) and learned.dtype == torch.float32
+    assert learned.isfinite().all() and not close(learned, begun, 1e-3)
+    with inversion.new_word(pipe, learned):
+        assert len(draw(pipe, [f"a photo of {inversion.WORD}"], [1], 2)) == 1

@@ -7,28 +7,21 @@ same model about somebody else stands beside it.
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterator, Sequence
-from functools import partial
-from pathlib import Path
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import pandas as pd
 import torch
 
-from slugkit.base import SearchFailedError, data_dir
 from slugkit.data import Source, StudioSource
 from slugkit.evaluation.vlm import OUTCOMES, answered, outcome
-from slugkit.experiments.methods import FORGET, RETAIN
-from slugkit.experiments.other_methods import opened_family
 from slugkit.experiments.stress.case import recognised
-from slugkit.experiments.stress.summary import KEYS
-from slugkit.experiments.sweep import one_at_a_time, place_of, require_rows
+from slugkit.experiments.stress.on_models import sweep_models
+from slugkit.models import Clip
 from slugkit.models.prefix_cache import Seen
 from slugkit.models.vlm import Vlm, hidden_states
 from slugkit.tasks.questions import WORDS, Asked, question_set
-from slugkit.unlearning.call import unlearn
-from slugkit.unlearning.retain import RetainSide
+from slugkit.unlearning.families import OnVlm
 from slugkit.unlearning.vlm import answer_log_p
 
 METHODS = ("SLUG", "SLUG-R", "do not name")
@@ -39,7 +32,6 @@ SIZE = 28
 """Report pictures of the person."""
 CHOSEN = 14
 """Pictures of the person, and of others, about which every name is weighed."""
-ANSWERS, UNEDITED = "answers", "unedited"
 
 
 def says_name(vlm: Vlm, asked: Asked, name: str) -> np.ndarray:
@@ -116,64 +108,10 @@ def stressed_answers(vlm: Vlm, source: StudioSource, concept: str) -> Iterator[d
     yield {"setting": "choice by likelihood", **choice(vlm, *some, concept, among)}
 
 
-def _rows(model: str, clip: str, concept: str) -> list[dict]:
-    """The rows of one concept, in whatever process."""
-    net, source, on, _ = opened_family("vlm", model, clip)
-    side, found = RetainSide(net, source, [concept], RETAIN), []
-    try:
-        for method in METHODS:
-            given = {"on": on, "shared": side, "forget_size": FORGET}
-            ranked = found[0] if method == "SLUG-R" else None
-            found.append(unlearn(net, source, concept, method, ranked=ranked, **given))
-    except SearchFailedError as unknown:
-        print(f"{concept} is left out. {unknown}", file=sys.stderr)
-        return []
-
-    def told(vlm: Vlm, name: str, tower: str, forgotten: bool | None = None) -> list[dict]:
-        known = {"concept": concept, "stress": ANSWERS, "tower": tower, "name": name, "steps": 0}
-        known["forgotten"] = forgotten
-        return [known | row for row in stressed_answers(vlm, source, concept)]
-
-    rows = told(on.vlm, UNEDITED, "")
-    for each in found:
-        forgotten = bool(each.patches)
-        each.patches = each.patches or each.nearest
-        [tower] = each.patches
-        with each.applied(on.vlm) as edited:
-            rows += told(edited, each.method, tower, forgotten)
-    return [{k: round(v, 2) if isinstance(v, float) else v for k, v in r.items()} for r in rows]
+def _asked(clip: Clip, source: Source, on: OnVlm, concept: str) -> Callable[[Vlm], Iterator[dict]]:
+    return lambda vlm: stressed_answers(vlm, source, concept)
 
 
-def sweep_answers(
-    concepts: list[str] | None = None,
-    out: str | Path | None = None,
-    model: str = "studio",
-    clip: str = "studio",
-    processes: int = 1,
-) -> pd.DataFrame:
-    """Make a LLaVA forget each person by every method of METHODS, and ask it again; a CSV that is
-    written after every concept, so that the same call goes on where it stopped.
-
-    concepts: None takes the world's report people. out: None is data/studio/stress_vlm.csv.
-    processes: concepts at once. Raises UnknownConceptError, SettingError for a model of one's own
-    without a file, SearchFailedError where the model does not know a concept.
-    """
-    path = place_of(out, "stress_vlm.csv", model, "studio")
-    _, source, _, made = opened_family("vlm", model, clip)
-    for concept in concepts or []:
-        source.kind(concept)
-    order = source.world.report["person"]
-    rows_of = partial(_rows, model, clip)
-    table = one_at_a_time(rows_of, concepts or order, order, path, made, processes=processes)
-    require_rows(table)
-    return table
-
-
-def answers_table(source: Source) -> pd.DataFrame:
-    """What `slugkit sweep --stress --family vlm` left of the studio's LLaVA; empty where there is
-    nothing, or for other data.
-    """
-    path = data_dir() / "studio" / "stress_vlm.csv"
-    if not isinstance(source, StudioSource) or not path.is_file():
-        return pd.DataFrame(columns=["concept", *KEYS, "named"])
-    return pd.read_csv(path).fillna({"tower": ""})
+def sweep_answers(*which, **how) -> pd.DataFrame:
+    """`slugkit sweep --stress --family vlm`: as `sweep_models`, whose other arguments it takes."""
+    return sweep_models("vlm", METHODS, _asked, *which, **how)

@@ -8,30 +8,25 @@ whom no model ever saw, says what it draws out of a model that knows nothing.
 from __future__ import annotations
 
 import copy
-import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import lru_cache, partial
-from pathlib import Path
+from itertools import chain
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
-import torch.nn.functional as F
+from torch.nn import functional as F
 
-from slugkit.base import SearchFailedError, data_dir
+from slugkit.base import SettingError
 from slugkit.data import Pairs, Source, StudioSource
-from slugkit.experiments.methods import FORGET, RETAIN
-from slugkit.experiments.other_methods import opened_family
 from slugkit.experiments.stress.case import PICTURES, Material
-from slugkit.experiments.stress.summary import KEYS, UNEDITED
-from slugkit.experiments.sweep import one_at_a_time, place_of, require_rows
+from slugkit.experiments.stress.on_models import sweep_models
 from slugkit.models import Clip
 from slugkit.models.diffusion import draw, picture_edge
 from slugkit.tasks import answer_set_of
-from slugkit.unlearning.call import unlearn
-from slugkit.unlearning.retain import RetainSide
+from slugkit.unlearning.families import OnPipeline
+from slugkit.unlearning.methods.training import SCALE
 
 METHODS = ("SLUG", "SLUG-R", "UCE", "ESD")
 """What is put under stress; the first two on every layer that the comparison searches."""
@@ -41,9 +36,9 @@ STEPS, BATCH, RATE = 100, 8, 0.02
 """Steps of Adam on the word's vector, pictures of a step, and the learning rate."""
 DRAWN = 28
 """Report prompts."""
-FACES = 600
+FACES = 1200
 """Pictures of strangers, from which it is known what each looks like."""
-DRAWINGS = "drawings"
+OWN = "pictures of the data"
 
 
 @contextmanager
@@ -77,9 +72,17 @@ def new_word(pipe: Any, vector: torch.Tensor) -> Iterator[None]:
 def learned_word(pipe: Any, shown: Pairs, name: str, steps: int = STEPS, seed: int = 0):
     """The vector, (d,), of a word by which the pipeline denoises these pictures best, with their
     captions, in which the word stands for the name (textual inversion, Gal et al., ICLR 2023).
+
+    Raises SettingError where no caption holds the name.
     """
     from diffusers import DDPMScheduler
 
+    texts = np.array([caption.replace(name, WORD) for caption in shown.captions])
+    if not any(WORD in text for text in texts):
+        raise SettingError(
+            f"None of the {len(texts)} captions holds {name!r}; one or more was expected, or no"
+            " word could be learned. Write the name into the captions."
+        )
     scheduler = DDPMScheduler.from_config(pipe.scheduler.config)
     device, rng = pipe.device, np.random.default_rng([seed, 37])
     noise_of = torch.Generator().manual_seed(seed)
@@ -92,9 +95,10 @@ def learned_word(pipe: Any, shown: Pairs, name: str, steps: int = STEPS, seed: i
         table = pipe.text_encoder.get_input_embeddings().weight
         vector = table.float().mean(0)
         vector = F.normalize(vector, dim=0) * table.float().norm(dim=1).mean()
-    texts = np.array([caption.replace(name, WORD) for caption in shown.captions])
     vector.requires_grad_()
     optimiser = torch.optim.Adam([vector], lr=RATE)
+    half = pipe.unet.dtype != torch.float32
+    scaler = torch.amp.GradScaler(device.type, SCALE, enabled=half)
     with new_word(pipe, vector):
         for _ in range(steps):
             rows = rng.integers(len(shown), size=BATCH)
@@ -107,31 +111,31 @@ def learned_word(pipe: Any, shown: Pairs, name: str, steps: int = STEPS, seed: i
             read = pipe.encode_prompt(texts[rows].tolist(), device, 1, False)[0]
             guess = pipe.unet(scheduler.add_noise(z, noise, t), t, read).sample
             loss = F.mse_loss(guess.float(), wanted.float())
-            [vector.grad] = torch.autograd.grad(loss, [vector])
-            optimiser.step()
+            [vector.grad] = torch.autograd.grad(scaler.scale(loss), [vector])
+            scaler.step(optimiser)
+            scaler.update()
     return vector.detach()
 
 
 class Faces:
-    """Tells who a picture shows: the nearest of the mean features of each class's pictures, by the
-    vision tower of an unedited CLIP. Unlike a judge that was trained it knows strangers too.
+    """Tells who a picture shows: a logistic regression on what the vision tower of an unedited CLIP
+    makes of it. Unlike the judge that was trained it can be taught strangers.
 
     pictures: of all classes.
     """
 
     def __init__(self, clip: Clip, pictures: Pairs):
-        self.clip, features = clip, clip.image_features(pictures.images)
-        labels = pictures.table["concept"].to_numpy()
-        self.names = list(dict.fromkeys(labels))
-        means = [features[torch.from_numpy(labels == name)].mean(0) for name in self.names]
-        self.middle = features.mean(0)
-        self.means = F.normalize(torch.stack(means) - self.middle, dim=-1)
+        from sklearn.linear_model import LogisticRegression
+
+        self.clip, self.told = clip, LogisticRegression(C=10, max_iter=500, class_weight="balanced")
+        self.told.fit(self._features(pictures.images), pictures.table["concept"].to_numpy())
+
+    def _features(self, images: np.ndarray) -> np.ndarray:
+        return self.clip.image_features(images).cpu().numpy()
 
     def shows(self, images: np.ndarray, name: str) -> float:
-        """Percent of pictures, (N, H, W, 3), that are nearest to this one."""
-        v = F.normalize(self.clip.image_features(images) - self.middle, dim=-1)
-        told = (v @ self.means.T).argmax(1).cpu().numpy()
-        return 100 * float((told == self.names.index(name)).mean())
+        """Percent of pictures, (N, H, W, 3), that it says show this one."""
+        return 100 * float((self.told.predict(self._features(images)) == name).mean())
 
 
 def _join(*parts: Pairs) -> Pairs:
@@ -164,7 +168,7 @@ class Wanted:
     def real(self) -> Iterator[dict]:
         """How often other pictures of the two are told right."""
         labels = self.other.table["concept"]
-        for setting, name in (("photographs", self.concept), ("a stranger's", self.stranger)):
+        for setting, name in ((OWN, self.concept), (f"{OWN}, of a stranger", self.stranger)):
             mine = np.flatnonzero(labels == name)
             shown = self.faces.shows(self.other.images[mine], name)
             yield {"setting": setting, "shown": shown, "n": len(mine)}
@@ -186,81 +190,20 @@ class Wanted:
             (named, self.concept, self.few),
             (f"{named}, for a stranger", self.stranger, self.unknown),
         ):
-            with new_word(pipe, learned_word(pipe, few, who, seed=self.seed)):
+            with new_word(pipe, learned_word(pipe, few, who, STEPS, self.seed)):
                 yield {"setting": setting, **shown(WORD, who)}
 
 
-@lru_cache(maxsize=1)
-def _opened(model: str, clip: str) -> tuple[Clip, Source, Any]:
-    """As `opened_family`, the pipeline in float32, through which a gradient reaches the word."""
-    net, source, on, _ = opened_family("diffusion", model, clip)
-    on.pipe.to(torch.float32)
-    return net, source, on
+def _asked(
+    clip: Clip, source: Source, on: OnPipeline, concept: str
+) -> Callable[[Any], Iterator[dict]]:
+    wanted = Wanted(clip, source, concept)
+    once = wanted.real()  # beside the first model that is asked
+    return lambda pipe: chain(wanted.drawn(pipe, on.sampling), once)
 
 
-def _rows(model: str, clip: str, methods: Sequence[str], concept: str) -> list[dict]:
-    """The rows of one concept, in whatever process."""
-    net, source, on = _opened(model, clip)
-    side, found = RetainSide(net, source, [concept], RETAIN), []
-    try:
-        for method in methods:
-            given = {"on": on, "shared": side, "forget_size": FORGET}
-            ranked = found[0] if method == "SLUG-R" and found else None
-            found.append(unlearn(net, source, concept, method, ranked=ranked, **given))
-    except SearchFailedError as unknown:
-        print(f"{concept} is left out. {unknown}", file=sys.stderr)
-        return []
-    wanted, rows = Wanted(net, source, concept), []
-
-    def told(pipe: Any, name: str, tower: str, forgotten: bool | None = None) -> list[dict]:
-        known = {"concept": concept, "stress": DRAWINGS, "tower": tower, "name": name, "steps": 0}
-        known["forgotten"] = forgotten
-        return [known | row for row in wanted.drawn(pipe, on.sampling)]
-
-    rows += told(on.pipe, UNEDITED, "")
-    known = {k: rows[0][k] for k in ("concept", "stress", "tower", "name", "steps")}
-    rows += [known | row for row in wanted.real()]
-    for each in found:
-        forgotten = bool(each.patches)
-        each.patches = each.patches or each.nearest
-        [tower] = each.patches
-        with each.applied(on.pipe) as edited:
-            rows += told(edited, each.method, tower, forgotten)
-    return [{k: round(v, 2) if isinstance(v, float) else v for k, v in r.items()} for r in rows]
-
-
-def sweep_drawings(
-    concepts: list[str] | None = None,
-    out: str | Path | None = None,
-    model: str = "studio",
-    clip: str = "studio",
-    processes: int = 1,
-    methods: Sequence[str] = METHODS,
-) -> pd.DataFrame:
-    """Make a Stable Diffusion forget each person by every method, and learn a word for the person
-    in each; a CSV that is written after every concept, so that the same call goes on where it
-    stopped.
-
-    concepts: None takes the world's report people. out: None is data/studio/stress_diffusion.csv.
-    processes: concepts at once. methods: of METHODS. Raises UnknownConceptError, SettingError for
-    a model of one's own without a file, SearchFailedError where the model does not know a concept.
+def sweep_drawings(*which, **how) -> pd.DataFrame:
+    """`slugkit sweep --stress --family diffusion`: as `sweep_models`, whose other arguments it
+    takes.
     """
-    path = place_of(out, "stress_diffusion.csv", model, "studio")
-    _, source, _, made = opened_family("diffusion", model, clip)
-    for concept in concepts or []:
-        source.kind(concept)
-    order = source.world.report["person"]
-    rows_of = partial(_rows, model, clip, tuple(methods))
-    table = one_at_a_time(rows_of, concepts or order, order, path, made, processes=processes)
-    require_rows(table)
-    return table
-
-
-def drawings_table(source: Source) -> pd.DataFrame:
-    """What `slugkit sweep --stress --family diffusion` left of the studio's Stable Diffusion; empty
-    where there is nothing, or for other data.
-    """
-    path = data_dir() / "studio" / "stress_diffusion.csv"
-    if not isinstance(source, StudioSource) or not path.is_file():
-        return pd.DataFrame(columns=["concept", *KEYS, "shown"])
-    return pd.read_csv(path).fillna({"tower": ""})
+    return sweep_models("diffusion", METHODS, _asked, *which, **how)

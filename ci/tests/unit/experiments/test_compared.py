@@ -44,6 +44,12 @@ def test_a_concepts_row_is_the_mean_over_seeds_and_groups_weigh_by_their_picture
     assert each["FA@5 after, worst wording"] == pytest.approx(10)
 
 
+def test_seconds_are_those_of_the_first_seed_since_others_ran_elsewhere():
+    two = pd.DataFrame([row("a", seconds=30.0), row("a", seed=1, seconds=2.0, probes=20)])
+    each = compared.by_concept(two).loc[("SLUG", 1, "a")]
+    assert each["seconds"] == 30 and each["probes"] == 30
+
+
 def test_groups_weigh_by_their_pictures_and_one_that_is_not_there_weighs_nothing():
     both = row("a", objects_n=30, objects_before=1.0, objects_after=0.5)
     both |= {"characters_n": math.nan, "characters_before": math.nan, "characters_after": math.nan}
