@@ -76,12 +76,13 @@ def _pictures(size: int, kind: str = "CLIP", **more):
 
 def write_clip(architecture: str, out, form: str = "open_clip", seed: int = 0, small=()) -> Path:
     """A CLIP of one of open_clip's architectures, in open_clip's or transformers' form; `small`
-    names towers with two narrow layers. Returns the folder.
+    names towers with two narrow layers, open_clip's own in the place of timm's. Returns the folder.
     """
     out, config = Path(out), open_clip.get_model_config(architecture)
     out.mkdir(parents=True, exist_ok=True)
     for tower in small:
-        config[f"{tower}_cfg"] |= SMALL[tower]
+        own = {k: v for k, v in config[f"{tower}_cfg"].items() if not k.startswith("timm_")}
+        config[f"{tower}_cfg"] = own | SMALL[tower]
     torch.manual_seed(seed)
     parts = {name: part for name, part in config.items() if name != "custom_text"}
     custom = config.get("custom_text") or "hf_model_name" in config["text_cfg"]

@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 import torch
 import torch.nn.functional as F
+from random_models import write_clip
 from studio_folders import PEOPLE, make_folder
 from tiny_clip import changed, state
 
@@ -21,6 +22,7 @@ from slugkit.experiments.stress import table as tables
 from slugkit.experiments.stress.case import measured
 from slugkit.experiments.sweep import one_at_a_time
 from slugkit.method.edit import EditableLayer
+from slugkit.models import load_clip
 from slugkit.unlearning.gradients import forget_gradient
 from slugkit.unlearning.result import Result
 
@@ -116,6 +118,50 @@ def test_the_search_over_words_takes_the_best_of_the_vocabulary(unedited, monkey
     assert clip.text_features([word])[0] @ feature == pytest.approx(1, abs=1e-4)
     others = clip.text_features(["car", "oskar", "marlow", "hat", "a"])
     assert wanted.loss(feature[None]).item() <= wanted.loss(others).min().item() + 1e-4
+
+
+def test_of_a_large_vocabulary_those_are_tried_that_the_gradient_points_to(unedited, monkeypatch):
+    monkeypatch.setattr(prompts.blank, "__defaults__", (2,))
+    whole, _ = prompts.token_search(unedited, rounds=1)
+    monkeypatch.setattr(prompts, "MOST", 64)
+    read, clip = [], unedited.clip
+    monkeypatch.setattr(
+        type(clip),
+        "token_features",
+        lambda self, t: read.append(len(t)) or self._features(self.model.encode_text, t.split(256)),
+    )
+    some, _ = prompts.token_search(unedited, rounds=1)
+    assert max(read) == 64 < clip.model.token_embedding.num_embeddings
+    start = clip.token_features(prompts.blank(unedited)[0])
+    loss = prompts.Wanted(unedited).loss
+    begun, few, all_of_them = (float(loss(t.reshape(1, -1))) for t in (start, some, whole))
+    assert few < begun and few - all_of_them < 0.5 * (begun - all_of_them)
+
+
+@pytest.fixture(scope="module")
+def siglip(source, tmp_path_factory):
+    """A SigLIP of random weights, narrow and shallow: another text tower, marks, and loss."""
+    folder = tmp_path_factory.mktemp("siglip") / "siglip"
+    net = load_clip(str(write_clip("ViT-B-16-SigLIP", folder, small=("vision", "text"))), "cpu")
+    return Case("unedited", "", net, net, None, Material(source, WHO))
+
+
+def test_a_siglip_is_put_under_the_same_stress(siglip, monkeypatch):
+    monkeypatch.setattr(relearning, "MARKS", (0, 1))
+    monkeypatch.setattr(prompts, "MOST", 32)
+    exam = siglip.exam
+    siglip.given.exam = replace(exam, pairs=exam.pairs.take(range(0, len(exam.pairs), 16)))
+    tokens, places = prompts.blank(siglip)
+    table = prompts.vocabulary(siglip.clip)
+    assert table.num_embeddings > 256 and places.start == 0
+    with torch.no_grad(), prompts.placed(table, places, torch.zeros(1, 4, table.embedding_dim)):
+        assert not table(tokens)[0, places].any() and table(tokens)[0, places.stop :].any()
+    start = siglip.clip.token_features(tokens)[0]
+    loss = prompts.Wanted(siglip).loss
+    for found in (prompts.soft_prompt(siglip, steps=5), prompts.token_search(siglip, 1)[0]):
+        assert loss(found[None]) < loss(start[None])
+    assert len(tables.stressed(siglip, ["relearning"])) >= 4
+    assert len(tables.stressed(siglip, ["rounded weights"])) >= 4
 
 
 def test_relearning_begins_where_the_edit_ends_and_own_pictures_bring_most_back(

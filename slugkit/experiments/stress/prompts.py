@@ -8,6 +8,7 @@ one that is looked for. The same pictures and as many steps for every model.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 
 import numpy as np
@@ -17,13 +18,14 @@ import torch.nn.functional as F
 from slugkit.data import Pairs
 from slugkit.evaluation.clip import class_features, ensemble
 from slugkit.experiments.stress.case import PICTURES, Case, recognised
+from slugkit.models import Clip
 
 LENGTH = 4
 """Tokens of the prompt."""
 STEPS, RATE = 150, 0.02
 """Steps of Adam on the vectors, and its learning rate."""
-ROUNDS = 2
-"""How often the search goes over the tokens."""
+ROUNDS, MOST = 2, 2048
+"""How often the search goes over the tokens, and how many it tries at a place."""
 
 
 class Wanted:
@@ -58,10 +60,40 @@ class Wanted:
         return found + (taken - own[:, None]).mean(0)
 
 
+def vocabulary(clip: Clip) -> torch.nn.Embedding:
+    """The vectors of all words: of the text tower's embeddings the largest."""
+    tower = getattr(clip.model, "text", clip.model)
+    tables = [each for each in tower.modules() if isinstance(each, torch.nn.Embedding)]
+    return max(tables, key=lambda each: each.num_embeddings)
+
+
 def blank(case: Case, length: int = LENGTH) -> tuple[torch.Tensor, slice]:
     """Tokens of a text of so many words, (1, context), and where they stand."""
-    tokens = case.clip.tokens([" ".join("a" * length)])
-    return tokens, slice(1, 1 + length)
+    tokens, empty = (case.clip.tokens([text]) for text in (" ".join("a" * length), ""))
+    start = int((tokens != empty)[0].nonzero()[0])
+    return tokens, slice(start, start + length)
+
+
+@contextmanager
+def placed(table: torch.nn.Embedding, places: slice, vectors: torch.Tensor) -> Iterator[None]:
+    """Within the block these vectors, (1, n, width), stand at these places of whatever is read."""
+
+    def in_place(module, given, out: torch.Tensor) -> torch.Tensor:
+        out = out.clone()
+        out[:, places] = vectors.to(out.dtype)
+        return out
+
+    hook = table.register_forward_hook(in_place)
+    try:
+        yield
+    finally:
+        hook.remove()
+
+
+def _slope(clip: Clip, wanted: Wanted, tokens: torch.Tensor, vectors: torch.Tensor):
+    """Gradient of the loss with respect to the vectors that are placed, which learn."""
+    feature = F.normalize(clip.model.encode_text(tokens).float(), dim=-1)
+    return torch.autograd.grad(wanted.loss(feature).sum(), vectors)[0]
 
 
 def soft_prompt(case: Case, shown: Pairs | None = None, steps: int = STEPS) -> torch.Tensor:
@@ -70,40 +102,40 @@ def soft_prompt(case: Case, shown: Pairs | None = None, steps: int = STEPS) -> t
     """
     clip, wanted = case.clip, Wanted(case, shown)
     tokens, places = blank(case)
-    table = clip.model.token_embedding
-    vectors = table(tokens)[:, places].detach().clone().requires_grad_()
-
-    def in_place(module, given, out: torch.Tensor) -> torch.Tensor:
-        out = out.clone()
-        out[:, places] = vectors
-        return out
-
-    def feature() -> torch.Tensor:
-        return F.normalize(clip.model.encode_text(tokens).float(), dim=-1)
-
-    optimiser, hook = torch.optim.Adam([vectors], lr=RATE), table.register_forward_hook(in_place)
-    try:
+    table = vocabulary(clip)
+    vectors = table(tokens)[:, places].detach().float().requires_grad_()
+    optimiser = torch.optim.Adam([vectors], lr=RATE)
+    with placed(table, places, vectors):
         for _ in range(steps):
-            loss = wanted.loss(feature()).sum()
-            [vectors.grad] = torch.autograd.grad(loss, [vectors])
+            vectors.grad = _slope(clip, wanted, tokens, vectors)
             optimiser.step()
-        return feature().detach()[0]
-    finally:
-        hook.remove()
+        return clip.token_features(tokens)[0]
 
 
 def token_search(case: Case, rounds: int = ROUNDS) -> tuple[torch.Tensor, str]:
     """The feature of a prompt of words, (d,), and the words: each place in its turn gets the token
-    of the whole vocabulary that makes the loss smallest.
+    of the whole vocabulary that makes the loss smallest; of a vocabulary of more than MOST, among
+    those that the loss's gradient says it would fall most by (as HotFlip has it, Ebrahimi et al.,
+    ACL 2018).
     """
     clip, wanted = case.clip, Wanted(case)
     tokens, places = blank(case)
-    start, end = tokens[0, 0].item(), tokens[0, places.stop].item()
-    allowed = [i for i in range(clip.model.token_embedding.num_embeddings) if i not in (start, end)]
+    table, [row] = vocabulary(clip), tokens.tolist()
+    # the marks of beginning and end, if there are any, but not what fills the context
+    marks = {*row[: places.start], *row[places.stop :]} - {row[-1]}
+    allowed = torch.tensor([i for i in range(table.num_embeddings) if i not in marks])
+    allowed = allowed.to(tokens.device)
     for _ in range(rounds):
         for place in range(places.start, places.stop):
-            tried = tokens.repeat(len(allowed), 1)
-            tried[:, place] = torch.tensor(allowed, device=tokens.device)
+            some = allowed
+            if len(allowed) > MOST:
+                here = slice(place, place + 1)
+                vector = table(tokens)[:, here].detach().float().requires_grad_()
+                with placed(table, here, vector):
+                    slope = _slope(clip, wanted, tokens, vector).flatten()
+                some = allowed[(table.weight[allowed].float() @ slope).argsort()[:MOST]]
+            tried = tokens.repeat(len(some), 1)
+            tried[:, place] = some
             tokens = tried[wanted.loss(clip.token_features(tried)).argmin()][None]
     written = getattr(clip.tokenizer, "tokenizer", clip.tokenizer)
     return clip.token_features(tokens)[0], written.decode(tokens[0, places].tolist())

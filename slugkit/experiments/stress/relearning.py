@@ -7,13 +7,12 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 import torch
-import torch.nn.functional as F
 
 from slugkit.data import Pairs
 from slugkit.evaluation.clip import Scorer
 from slugkit.experiments.stress.case import PICTURES, Case, recognised
-from slugkit.method.losses import distinct_batches, info_nce
-from slugkit.models import Clip
+from slugkit.method.losses import distinct_batches
+from slugkit.unlearning.losses import retain_loss
 
 MARKS = (0, 1, 2, 5, 10, 20)
 """Steps after which it is looked at."""
@@ -25,8 +24,8 @@ RATE = 1e-4
 
 
 def relearned(case: Case, batches: Iterator[Pairs]) -> Iterator[tuple[int, np.ndarray]]:
-    """Train a copy of the model, both towers, with InfoNCE: after each of MARKS steps the ranks of
-    the concept on its report pictures, (W, n).
+    """Train a copy of the model, both towers, with its own loss (InfoNCE; a SigLIP's): after each
+    of MARKS steps the ranks of the concept on its report pictures, (W, n).
     """
     clip = case.copy()
     clip.model.requires_grad_(True)
@@ -37,18 +36,12 @@ def relearned(case: Case, batches: Iterator[Pairs]) -> Iterator[tuple[int, np.nd
     for step in range(MARKS[-1] + 1):
         if step:
             optimiser.zero_grad(set_to_none=True)
-            _loss(clip, next(batches)).backward()
+            retain_loss(clip, next(batches)).backward()
             optimiser.step()
         if step in MARKS:
             v[torch.from_numpy(mine)] = clip.image_features(images)
             scorer = Scorer(clip, case.exam, v)
             yield step, scorer.of(case.concept, scorer.classes())
-
-
-def _loss(clip: Clip, pairs: Pairs) -> torch.Tensor:
-    v = F.normalize(clip.model.encode_image(clip.pixels(pairs.images)).float(), dim=-1)
-    t = F.normalize(clip.model.encode_text(clip.tokens(pairs.captions)).float(), dim=-1)
-    return info_nce(v, t, clip.model.logit_scale.exp())
 
 
 def batches_of(pairs: Pairs, own: Pairs | None, seed: int) -> Iterator[Pairs]:
