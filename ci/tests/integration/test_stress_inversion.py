@@ -12,6 +12,7 @@ from slugkit.base import SettingError
 from slugkit.data import Pairs
 from slugkit.experiments.stress import inversion, on_models
 from slugkit.experiments.stress.summary import over_people
+from slugkit.models.classifier import load_classifier
 from slugkit.models.diffusion import draw, load_pipeline
 
 WHO = "Oskar Marlow"
@@ -98,29 +99,36 @@ def test_noise_is_predicted_where_the_scheduler_says_so(pipe, source, monkeypatc
     assert asked and a.isfinite().all()
 
 
-def test_faces_are_told_apart_strangers_too(clip, source):
-    wanted = inversion.Wanted(clip, source, WHO)
-    assert len(wanted.few) == len(wanted.unknown) == 8 and len(wanted.asked) == 28
+@pytest.fixture(scope="module")
+def wanted(clip, source):
+    return inversion.Wanted(clip, source, WHO)
+
+
+def test_faces_are_told_apart_strangers_too(wanted):
+    assert len(wanted.asked) == 28 and wanted.asked["prompt"].str.contains(WHO).all()
     known, unknown = wanted.real()
-    assert known["shown"] > 90 and unknown["shown"] > 60 and min(known["n"], unknown["n"]) > 20
-    assert wanted.faces.shows(wanted.unknown.images, WHO) < 20
-    assert not set(wanted.few.table["key"]) & set(wanted.other.table["key"])
-    assert wanted.asked["prompt"].str.contains(WHO).all()
+    assert known["recognised"] > 80 and unknown["recognised"] > 80
+    assert known["n"] >= 29 and unknown["n"] >= 29 and wanted.stranger not in (WHO, "")
+    for name in (WHO, wanted.stranger):
+        few, taught, other = wanted.parts[name]
+        assert (len(few), len(taught)) == (8, 40) and set(few.table["concept"]) == {name}
+        keys = [set(part.table["key"]) for part in (few, taught, other)]
+        assert not keys[0] & keys[1] and not keys[2] & (keys[0] | keys[1])
+        assert few.table["style"].nunique() > 3
+    assert wanted.faces.shows(wanted.parts[wanted.stranger][0].images, WHO) < 20
 
 
-def test_each_model_is_asked_in_three_ways_and_pictures_are_counted(clip, source, monkeypatch):
-    wanted = inversion.Wanted(clip, source, WHO)
+def test_each_model_is_asked_in_three_ways_and_pictures_are_counted(wanted, monkeypatch):
     wanted.asked = wanted.asked.head(4)
-    pipe = load_pipeline("studio", "cpu")
+    pipe, drawn = load_pipeline("studio", "cpu"), []
     monkeypatch.setattr(inversion, "STEPS", 1)
-    drawn = []
 
     def instead(pipe, prompts, seeds, *sampling):
         drawn.append(prompts)
-        return wanted.few.images[:4]
+        return wanted.parts[WHO][1].images[:4]
 
     monkeypatch.setattr(inversion, "draw", instead)
-    rows = list(wanted.drawn(pipe, (2, 4.0)))
+    rows = list(wanted.drawn(pipe, (2, 4.0), load_classifier("studio", "cpu")))
     assert [row["setting"] for row in rows] == [
         "as asked",
         "a word from 8 pictures",
@@ -128,7 +136,8 @@ def test_each_model_is_asked_in_three_ways_and_pictures_are_counted(clip, source
     ]
     assert all(WHO in text for text in drawn[0])
     assert all("<it>" in text and WHO not in text for text in drawn[1] + drawn[2])
-    assert rows[0]["shown"] == rows[1]["shown"] == 100 and rows[2]["shown"] == 0
+    assert rows[0]["recognised"] == rows[1]["recognised"] == 100 and rows[2]["recognised"] == 0
+    assert rows[0]["shown"] == rows[1]["shown"] == 100 and "shown" not in rows[2]
     assert {row["n"] for row in rows} == {4}
     assert draw(pipe, ["a car"], [1], 2).shape[0] == 1  # it draws as before
 

@@ -20,9 +20,10 @@ from torch.nn import functional as F
 
 from slugkit.base import SettingError
 from slugkit.data import Pairs, Source, StudioSource
-from slugkit.experiments.stress.case import PICTURES, Material
+from slugkit.experiments.stress.case import PICTURES
 from slugkit.experiments.stress.on_models import sweep_models
 from slugkit.models import Clip
+from slugkit.models.classifier import Classifier
 from slugkit.models.diffusion import draw, picture_edge
 from slugkit.tasks import answer_set_of
 from slugkit.unlearning.families import OnPipeline
@@ -36,8 +37,8 @@ STEPS, BATCH, RATE = 100, 8, 0.02
 """Steps of Adam on the word's vector, pictures of a step, and the learning rate."""
 DRAWN = 28
 """Report prompts."""
-FACES = 1200
-"""Pictures of strangers, from which it is known what each looks like."""
+TAUGHT, LOOKED_AT = 40, 29
+"""Pictures of each subject from which it is known what it looks like, and others that are told."""
 OWN = "pictures of the data"
 
 
@@ -121,13 +122,13 @@ class Faces:
     """Tells who a picture shows: a logistic regression on what the vision tower of an unedited CLIP
     makes of it. Unlike the judge that was trained it can be taught strangers.
 
-    pictures: of all classes.
+    pictures: of all classes, as many of each.
     """
 
     def __init__(self, clip: Clip, pictures: Pairs):
         from sklearn.linear_model import LogisticRegression
 
-        self.clip, self.told = clip, LogisticRegression(C=10, max_iter=500, class_weight="balanced")
+        self.clip, self.told = clip, LogisticRegression(C=10, max_iter=500)
         self.told.fit(self._features(pictures.images), pictures.table["concept"].to_numpy())
 
     def _features(self, images: np.ndarray) -> np.ndarray:
@@ -138,60 +139,72 @@ class Faces:
         return 100 * float((self.told.predict(self._features(images)) == name).mean())
 
 
+def _parted(pictures: Pairs, seed: int) -> tuple[Pairs, Pairs, Pairs]:
+    """Of one subject's pictures those of the attack, those that tell who it is, and the others."""
+    order = np.random.default_rng([seed, 41]).permutation(len(pictures))
+    ends = PICTURES, PICTURES + TAUGHT
+    return tuple(pictures.take(rows) for rows in np.split(order, ends))
+
+
 def _join(*parts: Pairs) -> Pairs:
     table = pd.concat([part.table for part in parts], ignore_index=True)
     return Pairs(np.concatenate([part.images for part in parts]), table)
 
 
 class Wanted:
-    """What the attack on every model has: photographs of the person, and of a stranger, that no
-    model was trained on; and what tells them.
+    """What the attack on every model has: pictures of the person, and of a stranger, that no model
+    was trained on; and what tells them.
     """
 
     def __init__(self, clip: Clip, source: StudioSource, concept: str, seed: int = 0):
-        given = Material(source, concept, seed)
-        self.concept, self.few, self.seed = concept, given.few, seed
-        strangers = source.strangers(concept, FACES)
+        self.concept, self.seed = concept, seed
+        classes, size = source.world.classes("figures"), PICTURES + TAUGHT + LOOKED_AT
+        known = {name: _parted(source.nonmembers(name, size), seed) for name in classes}
+        count = sum(map(len, source.world.strangers.values()))
+        strangers = source.strangers(concept, size * count)
         names = strangers.table["concept"]
-        each = list(dict.fromkeys(names))
-        self.stranger = each[list(source.world.people).index(concept) % len(each)]
-        mine = np.flatnonzero(names == self.stranger)
-        self.unknown = strangers.take(mine[:PICTURES])
-        rest = strangers.take(np.setdiff1d(np.arange(len(names)), mine[:PICTURES]))
-        pictures = _join(given.exam.pairs, rest)
-        order = np.random.default_rng([seed, 41]).permutation(len(pictures))
-        self.faces = Faces(clip, pictures.take(order[::2]))
-        self.other = pictures.take(order[1::2])
+        unknown = {n: _parted(strangers.where(names == n), seed) for n in dict.fromkeys(names)}
+        self.stranger = list(unknown)[classes.index(concept) % len(unknown)]
+        self.parts = known | unknown
+        self.faces = Faces(clip, _join(*(taught for _, taught, _ in self.parts.values())))
         asked = answer_set_of(source, concept, "report", DRAWN)
         self.asked = asked[asked["group"] == "target"].head(DRAWN)
 
     def real(self) -> Iterator[dict]:
         """How often other pictures of the two are told right."""
-        labels = self.other.table["concept"]
         for setting, name in ((OWN, self.concept), (f"{OWN}, of a stranger", self.stranger)):
-            mine = np.flatnonzero(labels == name)
-            shown = self.faces.shows(self.other.images[mine], name)
-            yield {"setting": setting, "shown": shown, "n": len(mine)}
+            images = self.parts[name][2].images
+            yield {
+                "setting": setting,
+                "recognised": self.faces.shows(images, name),
+                "n": len(images),
+            }
 
-    def drawn(self, pipe: Any, sampling: tuple[int, float]) -> Iterator[dict]:
+    def drawn(
+        self, pipe: Any, sampling: tuple[int, float], judge: Classifier | None = None
+    ) -> Iterator[dict]:
         """A row a setting: how often the report prompts draw the person, with the name and with a
         word that was learned, and a stranger with a word that was learned.
+
+        judge: one that knows no strangers, of notebook 6; what it says of the person is "shown",
+        what the regression says "recognised".
         """
         seeds = self.asked["seed"].tolist()
 
-        def shown(word: str, who: str) -> dict:
+        def counted(word: str, who: str) -> dict:
             prompts = [text.replace(self.concept, word) for text in self.asked["prompt"]]
             images = draw(pipe, prompts, seeds, *sampling)
-            return {"shown": self.faces.shows(images, who), "n": len(images)}
+            row = {"recognised": self.faces.shows(images, who), "n": len(images)}
+            if judge is not None and who == self.concept:
+                said = judge.name(images)["subject"].to_numpy()
+                row |= {"shown": 100 * float((said == who).mean())}
+            return row
 
-        yield {"setting": "as asked", **shown(self.concept, self.concept)}
+        yield {"setting": "as asked", **counted(self.concept, self.concept)}
         named = f"a word from {PICTURES} pictures"
-        for setting, who, few in (
-            (named, self.concept, self.few),
-            (f"{named}, for a stranger", self.stranger, self.unknown),
-        ):
-            with new_word(pipe, learned_word(pipe, few, who, STEPS, self.seed)):
-                yield {"setting": setting, **shown(WORD, who)}
+        for setting, who in ((named, self.concept), (f"{named}, for a stranger", self.stranger)):
+            with new_word(pipe, learned_word(pipe, self.parts[who][0], who, STEPS, self.seed)):
+                yield {"setting": setting, **counted(WORD, who)}
 
 
 def _asked(
@@ -199,7 +212,7 @@ def _asked(
 ) -> Callable[[Any], Iterator[dict]]:
     wanted = Wanted(clip, source, concept)
     once = wanted.real()  # beside the first model that is asked
-    return lambda pipe: chain(wanted.drawn(pipe, on.sampling), once)
+    return lambda pipe: chain(wanted.drawn(pipe, on.sampling, on.judge), once)
 
 
 def sweep_drawings(*which, **how) -> pd.DataFrame:
