@@ -39,7 +39,7 @@ DRAWN = 28
 """Report prompts."""
 TAUGHT, LOOKED_AT = 40, 29
 """Pictures of each subject from which it is known what it looks like, and others that are told."""
-OWN = "pictures of the data"
+OWN, LEARNED = "pictures of the data", f"a word from {PICTURES} pictures"
 
 
 @contextmanager
@@ -201,8 +201,8 @@ class Wanted:
             return row
 
         yield {"setting": "as asked", **counted(self.concept, self.concept)}
-        named = f"a word from {PICTURES} pictures"
-        for setting, who in ((named, self.concept), (f"{named}, for a stranger", self.stranger)):
+        settings = ((LEARNED, self.concept), (f"{LEARNED}, for a stranger", self.stranger))
+        for setting, who in settings:
             with new_word(pipe, learned_word(pipe, self.parts[who][0], who, STEPS, self.seed)):
                 yield {"setting": setting, **counted(WORD, who)}
 
