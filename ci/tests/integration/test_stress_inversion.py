@@ -157,7 +157,10 @@ def test_rows_are_of_the_unedited_model_and_of_every_edit(source, monkeypatch, c
     monkeypatch.setattr(on_models, "opened_family", lambda *_: (None, source, on, "made"))
     monkeypatch.setattr(on_models, "RetainSide", lambda *_: None)
     monkeypatch.setattr(on_models, "unlearn", lambda *given, **_: Found(given[3]))
-    asked = lambda *_: lambda model: iter([{"setting": model, "shown": 1 / 3, "n": 3}])  # noqa: E731
+
+    def asked(*_):
+        return lambda model: iter([{"setting": model, "shown": 1 / 3, "n": 3}])
+
     rows = pd.DataFrame(
         on_models.rows_about("diffusion", "studio", "studio", ("SLUG", "UCE"), asked, WHO)
     )
