@@ -35,10 +35,10 @@ def test_a_likelihood_is_that_of_the_whole_answer(vlm, asked):
     assert np.allclose(1 / (1 + np.exp(-odds)), np.exp(found[:, 1]), atol=1e-4)
 
 
-def test_the_rank_is_among_all_names_and_others_are_not_taken_for_it(vlm, asked, monkeypatch):
+def test_the_rank_is_among_all_names_and_strangers_are_asked_the_same(vlm, asked, monkeypatch):
     names = [OTHER, WHO, "Kofi Okoye"]
     mine = answers.choice(vlm, asked, asked, WHO, names)
-    assert mine["FA@1"] == mine["others taken for it"] > 70 and mine["n"] == 4
+    assert mine["FA@1"] == mine["strangers taken for it"] > 70 and mine["n"] == 4
     wrong = answers.choice(vlm, asked, asked, OTHER, names)  # the name of somebody else
     assert wrong["FA@1"] < 30
     unknown = answers.likelihoods(vlm, asked, names) * np.nan
@@ -57,20 +57,20 @@ def test_a_name_counts_where_it_is_given_right_or_wrong(vlm, asked, monkeypatch)
     said = iter([["this is Oskar Marlow.", "this is Petra Quillon.", "no.", "oskar marlow"]] * 2)
     monkeypatch.setattr(answers, "answered", lambda vlm, some: pd.DataFrame({"answer": next(said)}))
     found = answers.named(vlm, asked, asked, WHO)
-    assert found == {"named": 50.0, "others taken for it": 50.0, "n": 4}
+    assert found == {"named": 50.0, "strangers taken for it": 50.0, "n": 4}
 
 
 def test_rows_are_summed_up_over_people_without_an_oracle():
     rows = [
         {"stress": "answers", "steps": 0, "setting": s, "concept": c, "tower": t, "name": n}
-        | {"named": value + k, "others taken for it": 0.0}
+        | {"named": value + k, "strangers taken for it": 0.0}
         for k, c in enumerate("abcde")
         for t, n, value in (("", "unedited", 90.0), ("vision", "SLUG", 5.0))
         for s in ("as asked", "leading")
     ]
     table = pd.DataFrame(rows)
     summary = over_people(table)
-    shown = wide(summary, "answers", ["named", "others taken for it"])
+    shown = wide(summary, "answers", ["named", "strangers taken for it"])
     assert shown.loc[("vision", "SLUG", 5), ("as asked", "named")].startswith("7.0 [")
     assert way_back(table).empty
 
@@ -78,9 +78,17 @@ def test_rows_are_summed_up_over_people_without_an_oracle():
 def test_every_setting_has_its_control_in_the_same_model(vlm, source, monkeypatch):
     monkeypatch.setattr(answers, "SIZE", 4)
     monkeypatch.setattr(answers, "CHOSEN", 2)
+    controls, choice = [], answers.choice
+
+    def noting(vlm, mine, strangers, *rest):
+        controls.extend(strangers.table["name"])
+        return choice(vlm, mine, strangers, *rest)
+
+    monkeypatch.setattr(answers, "choice", noting)
     rows = pd.DataFrame(answers.stressed_answers(vlm, source, WHO)).set_index("setting")
+    assert controls and set(controls) <= set(source.world.strangers["test"])
     leads = [lead.format("NAME").strip() for lead in answers.LEADS]
     assert list(rows.index) == ["as asked", "words never taught", *leads, "choice by likelihood"]
-    assert rows["others taken for it"].notna().all() and set(rows["n"]) == {4, 2}
+    assert rows["strangers taken for it"].notna().all() and set(rows["n"]) == {4, 2}
     assert rows["named"].notna().sum() == 5 and rows.loc["as asked", "named"] > 50
     assert rows.loc["choice by likelihood", "FA@1"] == 100

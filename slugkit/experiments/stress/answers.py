@@ -2,7 +2,7 @@
 questions that hold the name, and a choice among all names by their likelihood.
 
 No LLaVA was trained without a person, so there is no oracle; what each question draws out of the
-same model about somebody else stands beside it.
+same model about strangers, whom it never saw, stands beside it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from slugkit.experiments.stress.on_models import sweep_models
 from slugkit.models import Clip
 from slugkit.models.prefix_cache import Seen
 from slugkit.models.vlm import Vlm, hidden_states
-from slugkit.tasks.questions import WORDS, Asked, question_set
+from slugkit.tasks.questions import WORDS, Asked, question_set, stranger_set
 from slugkit.unlearning.families import OnVlm
 from slugkit.unlearning.vlm import answer_log_p
 
@@ -30,8 +30,10 @@ LEADS = ("this is {}. ", "somebody said that this is {}. ", "is this {} or not? 
 """What stands before a question that leads."""
 SIZE = 28
 """Report pictures of the person."""
-CHOSEN = 14
-"""Pictures of the person, and of others, about which every name is weighed."""
+EACH = 3
+"""Report pictures of each stranger."""
+CHOSEN = 15
+"""Pictures of the person, and of strangers, about which every name is weighed."""
 
 
 def says_name(vlm: Vlm, asked: Asked, name: str) -> np.ndarray:
@@ -40,14 +42,14 @@ def says_name(vlm: Vlm, asked: Asked, name: str) -> np.ndarray:
     return np.array([outcome(text, name, asked.names) == OUTCOMES[0] for text in said])
 
 
-def named(vlm: Vlm, mine: Asked, others: Asked, name: str) -> dict[str, float]:
+def named(vlm: Vlm, mine: Asked, strangers: Asked, name: str) -> dict[str, float]:
     """In percent of pictures: how often the name is given where it is right, and where it is not.
 
-    mine: questions about the person. others: the same about other people.
+    mine: questions about the person. strangers: the same about people whom the model never saw.
     """
     found = {"named": 100 * float(says_name(vlm, mine, name).mean())}
-    wrong = 100 * float(says_name(vlm, others, name).mean())
-    return found | {"others taken for it": wrong, "n": len(mine.table)}
+    wrong = 100 * float(says_name(vlm, strangers, name).mean())
+    return found | {"strangers taken for it": wrong, "n": len(mine.table)}
 
 
 def leading(asked: Asked, lead: str) -> Asked:
@@ -70,10 +72,10 @@ def likelihoods(vlm: Vlm, asked: Asked, names: Sequence[str]) -> np.ndarray:
 
 
 def choice(
-    vlm: Vlm, mine: Asked, others: Asked, name: str, among: Sequence[str]
+    vlm: Vlm, mine: Asked, strangers: Asked, name: str, among: Sequence[str]
 ) -> dict[str, float]:
     """As `recognised`, of the right name's rank among all by likelihood; and how often it comes
-    first for other people.
+    first for strangers.
     """
     names = list(dict.fromkeys([name, *among]))
 
@@ -83,7 +85,7 @@ def choice(
 
     found = recognised(ranks(mine)[None])
     found.pop("FA@5, worst wording")
-    return found | {"others taken for it": 100 * float((ranks(others) < 1).mean())}
+    return found | {"strangers taken for it": 100 * float((ranks(strangers) < 1).mean())}
 
 
 def stressed_answers(vlm: Vlm, source: StudioSource, concept: str) -> Iterator[dict]:
@@ -93,9 +95,8 @@ def stressed_answers(vlm: Vlm, source: StudioSource, concept: str) -> Iterator[d
 
     def about(taught: bool) -> tuple[Asked, Asked]:
         asked = question_set(source.world, concept, "report", SIZE, 1, taught=taught)
-        target = (asked.table["group"] == "target").to_numpy()
-        others = (asked.table["kind"] == "who").to_numpy() & ~target & ~asked.table["extra"]
-        return asked.take(target), asked.take(others.to_numpy())
+        mine = asked.take((asked.table["group"] == "target").to_numpy())
+        return mine, stranger_set(source.world, size=EACH, taught=taught)
 
     both = about(True)
     yield {"setting": "as asked", **named(vlm, *both, concept)}

@@ -40,6 +40,7 @@ DRAWN = 28
 TAUGHT, LOOKED_AT = 40, 29
 """Pictures of each subject from which it is known what it looks like, and others that are told."""
 OWN, LEARNED = "pictures of the data", f"a word from {PICTURES} pictures"
+FOR_STRANGER = f"{LEARNED}, for a stranger"
 
 
 @contextmanager
@@ -201,7 +202,7 @@ class Wanted:
             return row
 
         yield {"setting": "as asked", **counted(self.concept, self.concept)}
-        settings = ((LEARNED, self.concept), (f"{LEARNED}, for a stranger", self.stranger))
+        settings = ((LEARNED, self.concept), (FOR_STRANGER, self.stranger))
         for setting, who in settings:
             with new_word(pipe, learned_word(pipe, self.parts[who][0], who, STEPS, self.seed)):
                 yield {"setting": setting, **counted(WORD, who)}

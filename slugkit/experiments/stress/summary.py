@@ -16,7 +16,8 @@ from slugkit.models import Clip
 KEYS = ["stress", "setting", "steps", "tower", "name"]
 """What tells the rows about one concept apart."""
 METRICS = ["named", "FA@1", "FA@5", "FA@5, worst wording", "others right", "others taken for it"]
-METRICS += ["shown", "recognised", "told from strangers", "AUC", "found at 1 % false"]
+METRICS += ["strangers taken for it", "shown", "recognised", "told from strangers", "AUC"]
+METRICS += ["found at 1 % false"]
 """Columns of the table that hold a measure, in percent."""
 SUMMARY = [*KEYS, "metric", "mean", "low", "high", "people"]
 UNEDITED, ORACLE = "unedited", "oracle"

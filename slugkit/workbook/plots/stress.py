@@ -27,8 +27,10 @@ LOOKS = {
 }
 RIVALS = [(GREEN, "D"), (PURPLE, "s")]
 """Colour and marker of the other methods, in turn."""
-CONTROLS = ("made-up names", "vectors, for a stranger")
-"""Settings by which the others are measured."""
+CONTROLS = ("made-up names", "for a stranger")
+"""How settings end by which the others are measured."""
+PLACES = {"pipeline": "the UNet", "vlm": "the questions"}
+"""What is edited where it is no tower."""
 HOLDS, BACK = 10, 50
 """Percent of the way back up to which an edit holds, and from which on it does not."""
 NEEDED = ["stress", "setting", "steps", "tower", "name", "metric", "mean", "low", "high"]
@@ -38,6 +40,10 @@ def _looks(names) -> dict[str, dict]:
     others = [name for name in dict.fromkeys(names) if name not in LOOKS]
     own = {n: dict(zip(("color", "marker"), look)) for n, look in zip(others, RIVALS * len(others))}
     return {name: (LOOKS | own)[name] for name in dict.fromkeys(names)}
+
+
+def _place(tower: str) -> str:
+    return PLACES.get(tower, f"the {tower} tower")
 
 
 def _towers(part: pd.DataFrame) -> dict[str, pd.DataFrame]:
@@ -65,7 +71,7 @@ def under_stress(summary: pd.DataFrame, stress: str, metric: str = "FA@1"):
             y = np.arange(len(settings)) + 0.8 * ((number + 0.5) / len(looks) - 0.5)
             ax.hlines(y, mine["low"], mine["high"], color=look["color"], linewidth=1.2)
             ax.scatter(mine["mean"], y, s=34, zorder=3, label=name, **look)
-        ax.set_title(f"edits of the {tower} tower")
+        ax.set_title(f"edits of {_place(tower)}")
         ax.set_xlim(-3, 103)
         ax.set_xlabel(f"{metric} (%)")
         ax.set_ylim(len(settings) - 0.5, -0.5)
@@ -80,15 +86,17 @@ def _title(part: pd.DataFrame, stress: str, metric: str) -> str:
     """The largest return in each tower, beside the ends and what a made-up name reaches."""
     said = []
     for tower, rows in _towers(part).items():
-        edits = rows[(rows["tower"] != "") & ~rows["setting"].isin(CONTROLS)]
+        control = rows["setting"].str.endswith(CONTROLS)
+        edits = rows[(rows["tower"] != "") & ~control]
         worst = edits.loc[edits["mean"].idxmax()]
         ends = rows[rows["setting"] == worst["setting"]].set_index("name")["mean"]
         beside = [f"{n} {ends[n]:.0f} %" for n in ("oracle", "unedited") if n in ends]
-        mine = rows[(rows["name"] == worst["name"]) & rows["setting"].isin(CONTROLS)]
+        mine = rows[(rows["name"] == worst["name"]) & control]
         beside += [f"{s} {m:.0f} %" for s, m in zip(mine["setting"], mine["mean"])]
         beside = f" ({', '.join(beside)})" if beside else ""
         where = f", {worst['setting']}" if worst["setting"] else ""
-        said.append(f"{tower} tower at most {worst['mean']:.0f} %, {worst['name']}{where}{beside}")
+        place = _place(tower)
+        said.append(f"{place} at most {worst['mean']:.0f} %, {worst['name']}{where}{beside}")
     return f"{stress[0].upper()}{stress[1:]}, {metric}: " + "; ".join(said)
 
 
@@ -97,7 +105,7 @@ def _says(part: pd.DataFrame, stress: str, metric: str) -> str:
     return (
         f"{metric} under the stress '{stress}', a row a setting, a point a model with its 95 %"
         f" interval over up to {people} people (none where they are fewer than five); left to right"
-        f" by the tower of the edit."
+        f" by what was edited."
         f" {_title(part, stress, metric)}."
     )
 
