@@ -19,7 +19,7 @@ NOTEBOOKS ?=
 # Several processes of many threads spin against each other; one thread each costs a busy machine its share and no more.
 ONE_THREAD := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE
 
-.PHONY: env workbook evidence digits style quick test lab notebooks site wheels bench clean help
+.PHONY: env workbook evidence digits style quick test slurm lab notebooks site wheels bench clean help
 .DEFAULT_GOAL := help
 
 help:
@@ -64,6 +64,11 @@ test: style
 	$(BIN)/python ci/clean.py --check
 	$(ONE_THREAD) $(BIN)/python -m pytest -n 2 --dist loadfile ci/tests
 	$(BIN)/python ci/check_notebooks.py
+
+# Sweeps on a real Slurm of this machine, as root of a Debian; its packages are installed if they are missing.
+slurm: env
+	@command -v slurmctld >/dev/null || apt-get install -y --no-install-recommends slurm-wlm munge
+	SLUGKIT_SLURM=1 $(ONE_THREAD) $(BIN)/python -m pytest -m slurm ci/tests
 
 # Lab reads its site-wide defaults from the environment's own folder.
 lab: env

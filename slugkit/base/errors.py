@@ -88,7 +88,9 @@ class ZeroWeightError(SlugError, ValueError):
 
 
 class RunFailedError(SlugError):
-    """A notebook of a series stopped before its end; what it had left is not counted as done."""
+    """A notebook of a series or a task of a sweep stopped before its end; it is not counted as
+    done.
+    """
 
 
 class CheckFailed(SlugError):

@@ -5,7 +5,7 @@ tables behind data/studio/diffusion_concepts.csv and data/studio/vlm_concepts.cs
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +13,21 @@ import numpy as np
 import pandas as pd
 
 from slugkit import studio
-from slugkit.base import data_dir, sha256_json
+from slugkit.base import sha256_json
 from slugkit.data import Source, StudioSource, open_data
 from slugkit.evaluation import vlm as answers
 from slugkit.evaluation.diffusion import ARTIFACTS, measures, networks_sha256, told_by
 from slugkit.evaluation.vlm import answered
-from slugkit.experiments.sweep import both_methods, change, chosen, made_by, sweep_concepts
+from slugkit.experiments.cluster import Cluster
+from slugkit.experiments.sweep import (
+    both_methods,
+    change,
+    chosen,
+    made_by,
+    place_of,
+    retain_of,
+    sweep_concepts,
+)
 from slugkit.models import Clip, load_clip
 from slugkit.models.classifier import Classifier, load_classifier
 from slugkit.models.diffusion import load_pipeline
@@ -30,7 +39,6 @@ from slugkit.unlearning.call import unlearn
 from slugkit.unlearning.families import OnPipeline, OnVlm
 from slugkit.unlearning.pipeline import TRIALS, pictures_drawn
 from slugkit.unlearning.result import Result
-from slugkit.unlearning.retain import RetainSide
 
 NOVEL = "star-shaped house"
 """The odd combination that is reported, the studio's counterpart of the paper's avocado chair;
@@ -59,10 +67,7 @@ def family_rows(
         more: columns of its own, by what was found.
         settings: as of `unlearn`.
     """
-    seed = settings.get("seed", 0)
-    sizes = {k: settings[k] for k in ("retain_size", "batch_size") if k in settings}
-    sizes["size"] = sizes.pop("retain_size", 2560)
-    side = settings.pop("shared", None) or RetainSide(clip, source, [concept], seed=seed, **sizes)
+    side = settings.pop("shared", None) or retain_of(clip, source, concept, **settings)
 
     def search(method: str, ranked: Result | None) -> Result:
         given = {"on": on, "shared": side, "ranked": ranked, **settings}
@@ -137,6 +142,32 @@ def pipeline_sha256(pipe, judge: Classifier) -> str:
     return sha256_json([*networks_sha256(pipe), weights_sha256(judge.model)])
 
 
+@lru_cache(maxsize=1)
+def opened_family(
+    family: str, model: str, clip: str, device: str = "auto"
+) -> tuple[Clip, Source, OnPipeline | OnVlm, str]:
+    """The CLIP, the data, on what a step is searched, and what the table is made with; loaded once
+    in a process.
+    """
+    net, source = load_clip(clip, device), open_data("studio")
+    if family == "vlm":
+        on = OnVlm(load_vlm(model, device), "paper", 4)
+        return net, source, on, made_by(weights_sha256(on.vlm.model), {})
+    pipe, judge = load_pipeline(model, device), load_classifier(device=device)
+    made = made_by(pipeline_sha256(pipe, judge), {})
+    return net, source, OnPipeline(pipe, judge, SEVERAL), made
+
+
+def _rows(
+    family: str, model: str, clip: str, device: str, settings: dict, concept: str
+) -> list[dict]:
+    """The rows of one concept, in whatever process."""
+    net, source, on, _ = opened_family(family, model, clip, device)
+    if family == "vlm":
+        return vlm_rows(net, on.vlm, source, concept, **settings)
+    return pipeline_rows(net, on.pipe, on.judge, source, concept, **settings)
+
+
 def family_sweep(
     family: str,
     concepts: list[str] | None = None,
@@ -144,31 +175,30 @@ def family_sweep(
     model: str = "studio",
     clip: str = "studio",
     device: str = "auto",
+    processes: int | Cluster = 1,
     **settings,
 ) -> pd.DataFrame:
     """Forget each concept on its own, by both methods, and judge the pictures ("diffusion") or ask
     ("vlm"); goes on as `slugkit.experiments.sweep.sweep` does.
 
     concepts: None takes `concepts_drawn`, or the ten report people. out: None writes
-    data/studio/FAMILY_concepts.csv. settings: as of `pipeline_rows` or `vlm_rows`. Raises
-    UnknownConceptError, SearchFailedError for a concept that the model does not know.
+    data/studio/FAMILY_concepts.csv. processes: concepts at once, or a `Cluster`. settings: as of
+    `pipeline_rows` or `vlm_rows`. Raises UnknownConceptError, SettingError for a model of one's own
+    without a file, SearchFailedError for a concept that the model does not know.
     """
-    net, source = load_clip(clip, device), open_data("studio")
-    if family == "vlm":
-        llava, order = load_vlm(model, device), source.world.report["person"]
-        given, rows, weights = (net, llava), vlm_rows, weights_sha256(llava.model)
-    else:
-        pipe, judge = load_pipeline(model, device), load_classifier(device=device)
-        given, rows, order = (net, pipe, judge), pipeline_rows, concepts_drawn(source.world)
-        weights = pipeline_sha256(pipe, judge)
+    path = place_of(out, f"{family}_concepts.csv", model, "studio")
+    _, source, _, made = opened_family(family, model, clip, device)
+    drawn = family == "diffusion"
+    order = concepts_drawn(source.world) if drawn else source.world.report["person"]
     return sweep_concepts(
-        lambda concept: rows(*given, source, concept, **settings),
+        partial(_rows, family, model, clip, device, settings),
         source,
         concepts,
         order,
-        out or data_dir() / "studio" / f"{family}_concepts.csv",
-        made_by(weights, settings),
+        path,
+        made_by(made, settings),
         MEASURES[family],
+        processes=processes,
     )
 
 

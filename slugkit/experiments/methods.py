@@ -18,6 +18,7 @@ from slugkit.base import CheckFailed, SearchFailedError
 from slugkit.data import Source
 from slugkit.evaluation.clip import Scorer
 from slugkit.evaluation.leftover import log_answers, mean_kl
+from slugkit.experiments.cluster import Cluster
 from slugkit.experiments.sweep import (
     made_of,
     one_at_a_time,
@@ -139,16 +140,16 @@ def sweep_methods(
     folder: str | Path | None = None,
     model: str = "studio",
     data: str = "studio",
-    processes: int = 1,
+    processes: int | Cluster = 1,
     methods: Sequence[str] = (),
 ) -> pd.DataFrame:
     """Forget each concept by every method at equal budgets; a file a part, written after every
     concept, so that the same call goes on where it stopped.
 
     concepts: None takes the world's report concepts. folder: None is data/studio/methods.
-    processes: concepts at once. methods: names; none takes all. Raises UnknownConceptError,
-    SettingError for an unknown method, or a model of one's own without a folder; CheckFailed where
-    a budget was missed.
+    processes: concepts at once, or a `Cluster`. methods: names; none takes all. Raises
+    UnknownConceptError, SettingError for an unknown method, or a model of one's own without a
+    folder; CheckFailed where a budget was missed.
     """
     methods = [method_named(name).name for name in methods]
     where = place_of(folder, "methods", model, data)

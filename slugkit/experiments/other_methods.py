@@ -6,33 +6,26 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import lru_cache, partial
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from slugkit.base import data_dir, require_choice
-from slugkit.data import Source, open_data
+from slugkit.experiments.cluster import Cluster
 from slugkit.experiments.compared import FORGOTTEN
 from slugkit.experiments.family_sweeps import (
     MEASURES,
-    SEVERAL,
     asked_now,
     concepts_drawn,
     drawn_now,
     measured_rows,
-    pipeline_sha256,
+    opened_family,
 )
 from slugkit.experiments.methods import FORGET, RETAIN, check_budgets
-from slugkit.experiments.sweep import made_by, one_at_a_time, place_of, require_rows
-from slugkit.models import Clip, load_clip
-from slugkit.models.classifier import load_classifier
-from slugkit.models.diffusion import load_pipeline
-from slugkit.models.fingerprint import weights_sha256
-from slugkit.models.vlm import load_vlm
+from slugkit.experiments.sweep import one_at_a_time, place_of, require_rows
 from slugkit.unlearning.call import unlearn
-from slugkit.unlearning.families import OnPipeline, OnVlm
 from slugkit.unlearning.methods import METHODS, method_named
 from slugkit.unlearning.probing import PROBES, Budget
 from slugkit.unlearning.retain import RetainSide
@@ -41,20 +34,6 @@ TOWERS = {"diffusion": "pipeline", "vlm": "vlm"}
 """Family -> what methods that work on its models call them."""
 LABELS = {"front": "{}, the authors' layer", "all": "{}"}
 """Sets of layers in the tables of `slugkit sweep --family` -> what stands in the comparison."""
-
-
-@lru_cache(maxsize=1)
-def opened_family(family: str, model: str, clip: str) -> tuple[Clip, Source, Any, str]:
-    """The CLIP, the data, on what a step is searched, and what the table is made with; loaded once
-    in a process.
-    """
-    net, source = load_clip(clip), open_data("studio")
-    if family == "vlm":
-        on = OnVlm(load_vlm(model), "paper", 4)
-        return net, source, on, made_by(weights_sha256(on.vlm.model), {})
-    pipe, judge = load_pipeline(model), load_classifier()
-    made = made_by(pipeline_sha256(pipe, judge), {})
-    return net, source, OnPipeline(pipe, judge, SEVERAL), made
 
 
 def methods_on(family: str) -> list[str]:
@@ -96,7 +75,7 @@ def sweep_others(
     out: str | Path | None = None,
     model: str = "studio",
     clip: str = "studio",
-    processes: int = 1,
+    processes: int | Cluster = 1,
     methods: Sequence[str] = (),
 ) -> pd.DataFrame:
     """Forget each concept by every other method that works on the family's model; written after
@@ -106,7 +85,7 @@ def sweep_others(
         family: "diffusion" or "vlm".
         concepts: None takes those of `slugkit sweep --family`.
         out: None writes data/studio/methods/FAMILY.csv.
-        processes: concepts at once.
+        processes: concepts at once, or a `Cluster`.
         methods: names; none takes all.
 
     Raises:

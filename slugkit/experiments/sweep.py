@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from functools import lru_cache
+from functools import lru_cache, partial
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -31,6 +31,7 @@ from slugkit.base import (
 from slugkit.data import Source, open_data
 from slugkit.evaluation.leftover import oracle_distances
 from slugkit.evaluation.statistics import LEAST_FOR_AN_INTERVAL, MEAN, WORST, bootstrap_mean
+from slugkit.experiments.cluster import Cluster
 from slugkit.method.layers import short
 from slugkit.models import Clip, load_clip
 from slugkit.unlearning.call import unlearn
@@ -46,9 +47,9 @@ GROUPS = ("neighbours", "people", "characters", "objects", "styles")
 
 
 @lru_cache(maxsize=1)
-def opened(model: str, data: str) -> tuple[Clip, Source]:
+def opened(model: str, data: str, device: str = "auto") -> tuple[Clip, Source]:
     """A CLIP and the data as it reads them, loaded once in a process."""
-    clip = load_clip(model)
+    clip = load_clip(model, device)
     return clip, open_data(data, *clip.inputs)
 
 
@@ -122,13 +123,13 @@ def one_at_a_time(
     path: Path,
     made: str,
     towers: tuple[str, ...] = (),
-    processes: int = 1,
+    processes: int | Cluster = 1,
 ) -> pd.DataFrame:
     """The table of `rows_of` each concept, in the given order and written after every concept.
 
     Rows that the file holds stay if they are `made` in the same way (`made_by`); a concept whose
-    rows about all `towers` are among them is not computed again. processes: concepts at once, which
-    wants a `rows_of` that can be pickled.
+    rows about all `towers` are among them is not computed again. processes: concepts at once, or
+    the cluster that computes them; either wants a `rows_of` that can be pickled.
     """
     table = kept_rows(path, made)
     known = table.groupby("concept") if len(table) else ()
@@ -141,7 +142,11 @@ def one_at_a_time(
             file=sys.stderr,
         )
     rank = {c: i for i, c in enumerate(order)}
-    for concept, found in progress(_done(rows_of, left, processes), "forgetting", len(left)):
+    if isinstance(processes, Cluster):
+        done = processes.rows(rows_of, left, path, made)
+    else:
+        done = _done(rows_of, left, processes)
+    for concept, found in progress(done, "forgetting", len(left)):
         rows = pd.DataFrame(found)
         if rows.empty:  # it was left out, and said so
             continue
@@ -192,6 +197,7 @@ def sweep_concepts(
     made: str,
     measures_of: Callable[[pd.DataFrame], pd.DataFrame],
     towers: tuple[str, ...] = (),
+    processes: int | Cluster = 1,
 ) -> pd.DataFrame:
     """`one_at_a_time`, and beside its file, under the same name with `_summary`, the means over
     concepts.
@@ -201,10 +207,23 @@ def sweep_concepts(
     for concept in concepts or []:
         source.kind(concept)
     path = Path(out)
-    table = one_at_a_time(rows_of, concepts or order, order, path, made, towers)
+    table = one_at_a_time(rows_of, concepts or order, order, path, made, towers, processes)
     require_rows(table)
     write_csv(path.with_stem(f"{path.stem}_summary"), summarise(table, measures_of).round(3))
     return table
+
+
+def retain_of(
+    clip: Clip,
+    source: Source,
+    concept: str,
+    seed: int = 0,
+    retain_size: int = 2560,
+    batch_size: int = 128,
+    **others,
+) -> RetainSide:
+    """What both methods share about one concept. others: settings of `unlearn` that are not its."""
+    return RetainSide(clip, source, [concept], retain_size, batch_size, seed)
 
 
 def both_methods(clip: Clip, search: Callable[[str, Result | None], Result]) -> list[Result]:
@@ -264,7 +283,7 @@ def clip_rows(
     """One row a tower, method and set of layers, with the distance from the oracle where one was
     trained. settings: as of `unlearn`.
     """
-    side = RetainSide(clip, source, [concept], seed=seed)
+    side = retain_of(clip, source, concept, seed=seed, **settings)
     given = {"shared": side, "seed": seed, "which": "all", "towers": towers, **settings}
 
     def search(method: str, ranked: Result | None) -> Result:
@@ -290,14 +309,21 @@ def clip_rows(
     return rows
 
 
+def _rows(
+    model: str, data: str, device: str, towers: tuple[str, ...], settings: dict, concept: str
+) -> list[dict]:
+    """The rows of one concept, in whatever process."""
+    return clip_rows(*opened(model, data, device), concept, towers, **settings)
+
+
 def sweep(
     concepts: list[str] | None = None,
     out: str | Path | None = None,
     model: str = "studio",
     data: str = "studio",
-    seed: int = 0,
     device: str = "auto",
     towers: tuple[str, ...] = ("text", "vision"),
+    processes: int | Cluster = 1,
     **settings,
 ) -> pd.DataFrame:
     """Forget each concept on its own, by both methods in both towers, on the front and on all
@@ -308,20 +334,23 @@ def sweep(
 
     concepts: None takes the world's report concepts, or all of a folder's. out: None writes
     data/studio/report_concepts.csv; beside it the means over concepts. towers: those that are
-    searched. settings: as of `unlearn`. A concept that the model does not know is left out
-    and said so. Raises UnknownConceptError, SearchFailedError where it knows none.
+    searched. processes: concepts at once, or a `Cluster`. settings: as of `unlearn`. A concept that
+    the model does not know is left out and said so. Raises UnknownConceptError, SettingError for
+    a model or data of one's own without a file, SearchFailedError where it knows none.
     """
-    clip = load_clip(model, device)
-    source = open_data(data, *clip.inputs)
+    path = place_of(out, "report_concepts.csv", model, data)
+    clip, source = opened(model, data, device)
+    unusual = {name: value for name, value in settings.items() if (name, value) != ("seed", 0)}
     return sweep_concepts(
-        lambda concept: clip_rows(clip, source, concept, towers, seed, **settings),
+        partial(_rows, model, data, device, towers, settings),
         source,
         concepts,
         source.reported(),
-        out or data_dir() / "studio" / "report_concepts.csv",
-        made_of(clip, data, settings, seed=seed),
+        path,
+        made_of(clip, data, unusual),
         measures_of,
         towers,
+        processes,
     )
 
 

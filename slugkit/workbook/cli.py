@@ -17,12 +17,14 @@ from typer.core import TyperCommand
 from slugkit.base import (
     SettingError,
     SlugError,
+    absolute_path,
     advice_on,
     is_finished,
     new_path,
     notebooks_dir,
     printable,
     require_choice,
+    usable_cpus,
 )
 from slugkit.workbook.cli_patch import Force, patch_app
 
@@ -205,15 +207,50 @@ def draw_command(
 
 
 FAMILY = "clip; diffusion: judge the pipeline's pictures; vlm: ask the LLaVA."
-
-
 EVERY = "Every method at equal budgets: on a CLIP's text tower (--out is a folder), or --family."
-AT_ONCE = "With --methods or --stress: concepts at once."
 STRESS = "What brings back what was forgotten: by a CLIP, or in what --family draws or answers."
+OWN = "studio, or your own pictures: a folder, table, shards or recipe. For clip."
+WHERE = "here, one after another; processes of this machine; or slurm, a task a concept."
+AT_ONCE = "Concepts at once; on slurm 0 leaves it to the cluster."
+ASKED = "What a task asks Slurm for, as submitit names it: timeout_min, slurm_partition, ..."
+SWEPT = ("seed", "forget_size", "retain_size", "batch_size", "damping", "max_trials", "device")
+"""Settings of the notebooks that a sweep takes, of a CLIP also target."""
+
+
+def _where(on: str, at_once: int, asked: list[str]) -> Any:
+    """What a sweep takes for `processes`. Raises SettingError for what does not go together."""
+    require_choice(on, ("", "here", "processes", "slurm"), "Where a sweep runs")
+    if on == "slurm":
+        from slugkit.experiments.cluster import Cluster
+
+        words = [word.partition("=") for word in asked]
+        for word, (name, _, value) in zip(asked, words, strict=True):
+            if not name or not value:
+                raise SettingError(f"--slurm {word}: NAME=VALUE was expected, as timeout_min=60.")
+        return Cluster(at_once, {n: int(v) if v.isdigit() else v for n, _, v in words})
+    if asked:
+        raise SettingError("--slurm is for --on slurm; write both, or neither.")
+    if on == "here" and at_once > 1:
+        raise SettingError(f"--on here is one at a time, --processes {at_once} is not; leave one.")
+    return at_once or (usable_cpus() if on == "processes" else 1)
+
+
+def _swept(p: list[str] | None, family: str) -> dict[str, Any]:
+    """Settings of `unlearn` from `-p`. Raises SettingError for those that a sweep does not take."""
+    from slugkit.workbook.run.given import read_parameters
+    from slugkit.workbook.settings import check_settings
+
+    given = read_parameters([tuple(pair.split("=", 1)) for pair in p or []], [])
+    checked = check_settings(given)
+    able = SWEPT + (("target",) if family == "clip" else ())
+    for name in given:
+        if name not in able:
+            raise SettingError(f"A sweep takes {', '.join(able)} by -p, and not {name}.")
+    return {name: getattr(checked, name) for name in given}
 
 
 def _sweep_methods(
-    concepts: list[str] | None, out: Path | None, model: str, processes: int
+    concepts: list[str] | None, out: Path | None, model: str, data: str, processes: Any
 ) -> None:
     """`slugkit sweep --methods`: the table of every method, and its means."""
     from slugkit.experiments import compared
@@ -221,7 +258,8 @@ def _sweep_methods(
 
     if out is not None and not out.is_dir():
         new_path(out, model)
-    table = sweep_methods(concepts or None, folder=out, model=model, processes=processes)
+    given = {"folder": out, "model": model, "data": data, "processes": processes}
+    table = sweep_methods(concepts or None, **given)
     summary = compared.over_all(compared.by_concept(table))
     typer.echo(compared.wide(summary, list(compared.RANKED)).to_string())
 
@@ -230,7 +268,8 @@ def _sweep_stress(
     concepts: list[str] | None,
     out: Path | None,
     model: str,
-    processes: int,
+    data: str,
+    processes: Any,
     family: str,
     other: str,
 ) -> None:
@@ -243,7 +282,7 @@ def _sweep_stress(
     from slugkit.experiments.stress.table import sweep_stress
 
     if family == "clip":
-        table = sweep_stress(concepts or None, out, model, processes=processes)
+        table = sweep_stress(concepts or None, out, model, data, processes=processes)
     else:
         sweep = sweep_answers if family == "vlm" else sweep_drawings
         table = sweep(concepts or None, out, other, model, processes)
@@ -252,11 +291,12 @@ def _sweep_stress(
     typer.echo(found.to_string(index=False))
 
 
-@app.command("sweep")
+@app.command("sweep", cls=PairCommand)
 def sweep_command(
     concepts: Annotated[list[str] | None, Option(help="A concept; repeat it.")] = None,
     out: Annotated[Path | None, Option(help="CSV file; one of data/studio/ without.")] = None,
     model: Annotated[str, Option(help="studio, a tag, a hub id, or a folder.")] = "studio",
+    data: Annotated[str, Option(help=OWN)] = "studio",
     family: Annotated[str, Option(help=FAMILY)] = "clip",
     pipeline: Annotated[
         str, Option(help="For diffusion: studio, or a pipeline's folder.")
@@ -264,7 +304,12 @@ def sweep_command(
     vlm: Annotated[str, Option(help="For vlm: studio, or a folder of a LLaVA.")] = "studio",
     methods: Annotated[bool, Option("--methods", help=EVERY)] = False,
     stress: Annotated[bool, Option("--stress", help=STRESS)] = False,
-    processes: Annotated[int, Option(min=1, max=64, help=AT_ONCE)] = 1,
+    p: Annotated[
+        list[str] | None, Option("-p", "--parameter", metavar="NAME VALUE", help="A setting.")
+    ] = None,
+    on: Annotated[str, Option(help=WHERE)] = "",
+    processes: Annotated[int, Option(min=0, max=1000, help=AT_ONCE)] = 0,
+    slurm: Annotated[list[str] | None, Option(metavar="NAME=VALUE", help=ASKED)] = None,
 ) -> None:
     """Forget several concepts, each from the unedited model, and put the results in one table.
 
@@ -273,32 +318,40 @@ def sweep_command(
     require_choice(family, ("clip", "diffusion", "vlm"), "The family")
     if stress and methods:
         raise SettingError("--stress and --methods are two tables; one of them was expected.")
+    if data != "studio" and family != "clip":
+        raise SettingError(f"--data is for --family clip; the {family} sweep asks the studio's.")
+    settings = _swept(p, family)
+    if settings and (stress or methods):
+        raise SettingError("-p is for the plain sweep; --methods and --stress have their own.")
+    model, data = absolute_path(model), absolute_path(data)
+    where = _where(on, processes, slurm or [])
     if methods and family == "clip":
-        _sweep_methods(concepts, out, model, processes)
+        _sweep_methods(concepts, out, model, data, where)
         return
     for path in (out, out.with_stem(f"{out.stem}_summary")) if out else ():
-        new_path(path, model, pipeline, vlm, ours=True)
-    other = vlm if family == "vlm" else pipeline
+        new_path(path, model, data, pipeline, vlm, ours=True)
+    other = absolute_path(vlm if family == "vlm" else pipeline)
     if stress:
-        _sweep_stress(concepts, out, model, processes, family, other)
+        _sweep_stress(concepts, out, model, data, where, family, other)
         return
     if methods:
         from slugkit.experiments.compared import over_all
         from slugkit.experiments.other_methods import beside_others, others_by_concept, sweep_others
 
-        table = sweep_others(family, concepts or None, out, other, model, processes)
+        table = sweep_others(family, concepts or None, out, other, model, where)
         found = over_all(others_by_concept(beside_others(family, others=table), family))
         typer.echo(found.round(1).to_string(index=False))
         return
     from slugkit.experiments.sweep import measures_of, summarise, sweep
 
+    given = {"concepts": concepts or None, "out": out, "processes": where, **settings}
     if family == "clip":
-        table = sweep(concepts=concepts or None, out=out, model=model)
+        table = sweep(model=model, data=data, **given)
     else:
         from slugkit.experiments.family_sweeps import MEASURES, family_sweep
 
         measures_of = MEASURES[family]
-        table = family_sweep(family, concepts or None, out, other, model)
+        table = family_sweep(family, model=other, clip=model, **given)
     found = summarise(table, measures_of)
     typer.echo(found[found["kind"] == "all"].drop(columns="kind").round(1).to_string(index=False))
 

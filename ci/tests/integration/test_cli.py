@@ -155,7 +155,8 @@ def test_train_and_sweep_pass_keyword_arguments(monkeypatch, tmp_path):
         data="studio", out=None, without="Bo Lind", steps=5, seed=0, device="auto", resume=True
     )
     assert calls["train_clip"] == expected
-    assert calls["sweep"] == {"concepts": ["A", "B"], "out": tmp_path, "model": "studio"}
+    usual = {"model": "studio", "data": "studio", "processes": 1}
+    assert calls["sweep"] == {"concepts": ["A", "B"], "out": tmp_path, **usual}
     assert runner.invoke(cli.app, ["sweep"]).exit_code == 0 and calls["sweep"]["concepts"] is None
 
 
@@ -305,7 +306,7 @@ def test_a_broken_solution_region_is_refused(source, says):
 def test_sweep_of_methods_asks_for_a_folder_of_its_own(tmp_path, monkeypatch):
     called = {}
 
-    def instead(concepts, folder, model, processes):
+    def instead(concepts, folder, model, data, processes):
         called.update(concepts=concepts, folder=folder, model=model, processes=processes)
         raise SettingError("as far as the test goes")
 
@@ -368,8 +369,8 @@ def test_sweep_of_stresses_on_another_family_prints_what_it_says(
 def test_sweep_of_stresses_hands_on_what_was_asked_for(tmp_path, monkeypatch, capsys):
     called = {}
 
-    def instead(concepts, out, model, processes):
-        called.update(concepts=concepts, out=out, model=model, processes=processes)
+    def instead(concepts, out, model, data, processes):
+        called.update(concepts=concepts, out=out, data=data, processes=processes)
         row = {"concept": "Ada", "tower": "", "name": "unedited", "stress": "membership"}
         return pd.DataFrame([row | {"setting": "", "steps": 0, "n": 5, "AUC": 51.0}])
 
@@ -379,10 +380,64 @@ def test_sweep_of_stresses_hands_on_what_was_asked_for(tmp_path, monkeypatch, ca
     assert called == {
         "concepts": ["Ada"],
         "out": tmp_path / "s.csv",
-        "model": "studio",
+        "data": "studio",
         "processes": 1,
     }
     assert "membership" in capsys.readouterr().out
     (tmp_path / "s.csv").write_text("mine")
     with pytest.raises(SettingError, match="is there already"):
         cli.app([*given[:-1], str(tmp_path)], standalone_mode=False)
+
+
+def sweep_called_with(monkeypatch, *words):
+    """What `slugkit sweep` hands to the sweep of a CLIP."""
+    called = {}
+
+    def instead(**named):
+        called.update(named)
+        return pd.DataFrame(columns=["tower", "layers", "method"])
+
+    monkeypatch.setattr("slugkit.experiments.sweep.sweep", instead)
+    cli.app(["sweep", *words], standalone_mode=False)
+    return called
+
+
+def test_sweep_takes_data_settings_and_where_it_runs(monkeypatch, tmp_path):
+    from slugkit.experiments.cluster import Cluster
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine").mkdir()
+    given = ["--data", "mine", "-p", "seed", "7", "-p", "forget_size", "20", "-p", "damping", "1"]
+    called = sweep_called_with(monkeypatch, *given, "--on", "processes", "--processes", "3")
+    assert called["data"] == str(tmp_path / "mine") and called["processes"] == 3
+    assert (called["seed"], called["forget_size"], called["damping"]) == (7, 20, 1.0)
+    called = sweep_called_with(monkeypatch, "--on", "slurm", "--slurm", "timeout_min=5")
+    assert called["processes"] == Cluster(0, {"timeout_min": 5}) and "seed" not in called
+    assert sweep_called_with(monkeypatch, "--on", "here")["processes"] == 1
+    assert sweep_called_with(monkeypatch, "--on", "processes")["processes"] >= 1
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--on", "moon"], "Where a sweep runs"),
+        (["--on", "here", "--processes", "2"], "one at a time"),
+        (["--slurm", "timeout_min=5"], "--slurm is for --on slurm"),
+        (["--on", "slurm", "--slurm", "timeout_min"], "NAME=VALUE was expected"),
+        (["-p", "tower", "text"], "and not tower"),
+        (["-p", "sead", "1"], "There is no setting sead"),
+        (["-p", "seed", "-1"], "seed"),
+        (["--methods", "-p", "seed", "1"], "-p is for the plain sweep"),
+        (["--family", "vlm", "-p", "target", "fa5"], "and not target"),
+        (["--family", "vlm", "--data", "mine"], "--data is for --family clip"),
+        (["--data", "nowhere-to-be-found"], "nowhere-to-be-found"),
+    ],
+)
+def test_sweep_refuses_what_does_not_go_together(words, says):
+    with pytest.raises(SettingError, match=says):
+        cli.app(["sweep", *words], standalone_mode=False)
+
+
+def test_sweep_of_ones_own_data_asks_for_a_place_of_its_own(tmp_path):
+    with pytest.raises(SettingError, match="Name one with --out"):
+        cli.app(["sweep", "--data", str(tmp_path)], standalone_mode=False)

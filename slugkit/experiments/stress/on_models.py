@@ -14,8 +14,9 @@ import pandas as pd
 
 from slugkit.base import SearchFailedError, data_dir
 from slugkit.data import Source, StudioSource
+from slugkit.experiments.cluster import Cluster
+from slugkit.experiments.family_sweeps import opened_family
 from slugkit.experiments.methods import FORGET, RETAIN
-from slugkit.experiments.other_methods import opened_family
 from slugkit.experiments.stress.summary import KEYS, UNEDITED
 from slugkit.experiments.sweep import one_at_a_time, place_of, require_rows
 from slugkit.models import Clip
@@ -71,7 +72,7 @@ def sweep_models(
     out: str | Path | None = None,
     model: str = "studio",
     clip: str = "studio",
-    processes: int = 1,
+    processes: int | Cluster = 1,
 ) -> pd.DataFrame:
     """Make the family's model forget each person by every method, and ask it again; a CSV that is
     written after every concept, so that the same call goes on where it stopped.
@@ -80,7 +81,7 @@ def sweep_models(
         family: "diffusion" or "vlm".
         concepts: None takes the world's report people.
         out: None is data/studio/stress_FAMILY.csv.
-        processes: concepts at once.
+        processes: concepts at once, or a `Cluster`.
 
     Raises:
         UnknownConceptError, SettingError: for a model of one's own without a file.

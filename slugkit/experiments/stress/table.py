@@ -16,6 +16,7 @@ import torch
 from slugkit import patch
 from slugkit.base import SearchFailedError, require_choice
 from slugkit.data import Source
+from slugkit.experiments.cluster import Cluster
 from slugkit.experiments.methods import FORGET, RETAIN
 from slugkit.experiments.stress import STRESSES, Case, Material
 from slugkit.experiments.sweep import made_of, one_at_a_time, opened, place_of, require_rows
@@ -115,16 +116,16 @@ def sweep_stress(
     model: str = "studio",
     data: str = "studio",
     seed: int = 0,
-    processes: int = 1,
+    processes: int | Cluster = 1,
     stresses: Sequence[str] = (),
 ) -> pd.DataFrame:
     """Make each concept be forgotten by every method of EDITS, and put every model under stress; a
     CSV that is written after every concept, so that the same call goes on where it stopped.
 
     concepts: None takes the world's report people, or all of a folder's. out: None is
-    data/studio/stress.csv. processes: concepts at once. Raises UnknownConceptError, SettingError
-    for an unknown stress or a model of one's own without a file, SearchFailedError where the model
-    knows none of the concepts.
+    data/studio/stress.csv. processes: concepts at once, or a `Cluster`. Raises
+    UnknownConceptError, SettingError for an unknown stress or a model of one's own without a file,
+    SearchFailedError where the model knows none of the concepts.
     """
     for name in stresses:
         require_choice(name, STRESSES, "The stress")

@@ -121,7 +121,11 @@ def families(monkeypatch):
     monkeypatch.setattr(
         family_sweeps, "pipeline_rows", lambda clip, pipe, judge, source, c, **_: rows(c)
     )
-    return made
+    for opened in (sweep.opened, family_sweeps.opened_family):
+        opened.cache_clear()
+    yield made
+    for opened in (sweep.opened, family_sweeps.opened_family):
+        opened.cache_clear()
 
 
 @pytest.mark.parametrize("family", ["clip", "vlm", "diffusion"])
