@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from slugkit.base import data_dir, sha256_file
+from slugkit.base import data_dir
 from slugkit.data import Source, StudioSource
-from slugkit.experiments.sweep import made_by, measures_of, over_concepts
+from slugkit.experiments.sweep import made_by, measures_of, over_concepts, weights_of
 from slugkit.models import Clip
 
 SUMMARY = ["method", "times", "measure", "mean", "low", "high", "worst", "of", "n"]
@@ -33,7 +33,7 @@ def methods_table(clip: Clip, source: Source, folder: str | Path | None = None) 
     if not files or clip.weights is None or not isinstance(source, StudioSource):
         return pd.DataFrame(columns=["concept", "tower", "method", "times", "seed"])
     table = pd.concat([pd.read_csv(file) for file in files], ignore_index=True)
-    mine = table["weights"] == made_by(sha256_file(clip.weights), {})
+    mine = table["weights"] == made_by(weights_of(clip), {})
     return table[mine].reset_index(drop=True)
 
 

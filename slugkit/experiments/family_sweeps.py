@@ -20,6 +20,7 @@ from slugkit.evaluation.diffusion import ARTIFACTS, measures, networks_sha256, t
 from slugkit.evaluation.vlm import answered
 from slugkit.experiments.cluster import Cluster
 from slugkit.experiments.sweep import (
+    asking_on,
     both_methods,
     change,
     chosen,
@@ -186,8 +187,8 @@ def family_sweep(
     `pipeline_rows` or `vlm_rows`. Raises UnknownConceptError, SettingError for a model of one's own
     without a file, SearchFailedError for a concept that the model does not know.
     """
-    path = place_of(out, f"{family}_concepts.csv", model, "studio")
-    _, source, _, made = opened_family(family, model, clip, device)
+    path = place_of(out, f"{family}_concepts.csv", model, clip, **settings)
+    _, source, _, made = opened_family(family, model, clip, asking_on(processes, device))
     drawn = family == "diffusion"
     order = concepts_drawn(source.world) if drawn else source.world.report["person"]
     return sweep_concepts(

@@ -96,7 +96,7 @@ def sweep_others(
     methods = [method_named(name).name for name in methods]
     for name in methods:
         require_choice(name, methods_on(family), f"The method of {family}")
-    path = place_of(out, f"methods/{family}.csv", model, "studio")
+    path = place_of(out, f"methods/{family}.csv", model, clip)
     _, source, _, made = opened_family(family, model, clip)
     made += f", methods={' + '.join(methods)}" if methods else ""
     for concept in concepts or []:

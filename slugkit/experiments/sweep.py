@@ -34,6 +34,7 @@ from slugkit.evaluation.statistics import LEAST_FOR_AN_INTERVAL, MEAN, WORST, bo
 from slugkit.experiments.cluster import Cluster
 from slugkit.method.layers import short
 from slugkit.models import Clip, load_clip
+from slugkit.models.fingerprint import weights_sha256
 from slugkit.unlearning.call import unlearn
 from slugkit.unlearning.concept import ARMS, evaluate, load_oracle
 from slugkit.unlearning.result import Result, front_layers
@@ -53,9 +54,16 @@ def opened(model: str, data: str, device: str = "auto") -> tuple[Clip, Source]:
     return clip, open_data(data, *clip.inputs)
 
 
+def asking_on(processes: int | Cluster, device: str) -> str:
+    """The device of the process that asks: it computes nothing where a cluster does."""
+    return "cpu" if isinstance(processes, Cluster) else device
+
+
 def weights_of(clip: Clip) -> str:
     """The SHA-256 of a model's weights, or of its name where a hub keeps them."""
-    return sha256_file(clip.weights) if clip.weights else sha256_json(clip.source)
+    if clip.weights is None:
+        return sha256_json(clip.source)
+    return weights_sha256(clip.model) if clip.weights.is_dir() else sha256_file(clip.weights)
 
 
 def made_by(weights: str, settings: dict) -> str:
@@ -66,24 +74,30 @@ def made_by(weights: str, settings: dict) -> str:
 
 
 def made_of(clip: Clip, data: str, settings: dict, **if_any) -> str:
-    """`made_by` this model on these data, which are named where they are not the studio's.
+    """`made_by` this model on these data, which are named where they are not the studio's, with a
+    mark of where they lie.
 
     if_any: further settings, of which 0 and "" are the usual values.
     """
     unusual = settings | {name: value for name, value in if_any.items() if value}
-    unusual |= {} if data == "studio" else {"data": Path(data).name}
+    if data != "studio":
+        where = Path(data).resolve()
+        unusual["data"] = f"{where.name} {sha256_json(str(where))[:8]}"
     return made_by(weights_of(clip), unusual)
 
 
-def place_of(out: str | Path | None, usual: str, model: str, data: str) -> Path:
+def place_of(out: str | Path | None, usual: str, *which: str, **settings) -> Path:
     """Where a table goes: `usual`, in data/studio, where nobody says.
 
-    Raises SettingError where it is not of the studio's model and data and nobody says.
+    which: the models and the data. settings: those that are not the usual ones. Raises SettingError
+    where these are not all the studio's, or there are any, and nobody says.
     """
-    if out is None and (model, data) != ("studio", "studio"):
+    others = [f"{name} {value}" for name, value in settings.items()]
+    others += [name for name in which if name != "studio"]
+    if out is None and others:
         raise SettingError(
-            f"The table of {model} on {data} would stand among the studio's; a place of its own"
-            " was expected. Name one with --out."
+            f"The table of {', '.join(others)} would stand in the place of the studio's; a place of"
+            " its own was expected. Name one with --out."
         )
     return Path(out) if out else data_dir() / "studio" / usual
 
@@ -338,9 +352,9 @@ def sweep(
     the model does not know is left out and said so. Raises UnknownConceptError, SettingError for
     a model or data of one's own without a file, SearchFailedError where it knows none.
     """
-    path = place_of(out, "report_concepts.csv", model, data)
-    clip, source = opened(model, data, device)
     unusual = {name: value for name, value in settings.items() if (name, value) != ("seed", 0)}
+    path = place_of(out, "report_concepts.csv", model, data, **unusual)
+    clip, source = opened(model, data, asking_on(processes, device))
     return sweep_concepts(
         partial(_rows, model, data, device, towers, settings),
         source,
@@ -364,7 +378,7 @@ def measured(clip: Clip, source: Source) -> pd.DataFrame:
     if clip.weights is None or not path.is_file():
         return pd.DataFrame(columns=["concept", "tower", "layers"])
     table = pd.read_csv(path)
-    return table[table["weights"] == made_by(sha256_file(clip.weights), {})]
+    return table[table["weights"] == made_by(weights_of(clip), {})]
 
 
 def each_beside(table: pd.DataFrame) -> pd.DataFrame:

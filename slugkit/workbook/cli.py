@@ -211,7 +211,7 @@ EVERY = "Every method at equal budgets: on a CLIP's text tower (--out is a folde
 STRESS = "What brings back what was forgotten: by a CLIP, or in what --family draws or answers."
 OWN = "studio, or your own pictures: a folder, table, shards or recipe. For clip."
 WHERE = "here, one after another; processes of this machine; or slurm, a task a concept."
-AT_ONCE = "Concepts at once; on slurm 0 leaves it to the cluster."
+AT_ONCE = "Concepts at once; on slurm 256 where nothing is said."
 ASKED = "What a task asks Slurm for, as submitit names it: timeout_min, slurm_partition, ..."
 SWEPT = ("seed", "forget_size", "retain_size", "batch_size", "damping", "max_trials", "device")
 """Settings of the notebooks that a sweep takes, of a CLIP also target."""
@@ -223,11 +223,7 @@ def _where(on: str, at_once: int, asked: list[str]) -> Any:
     if on == "slurm":
         from slugkit.experiments.cluster import Cluster
 
-        words = [word.partition("=") for word in asked]
-        for word, (name, _, value) in zip(asked, words, strict=True):
-            if not name or not value:
-                raise SettingError(f"--slurm {word}: NAME=VALUE was expected, as timeout_min=60.")
-        return Cluster(at_once, {n: int(v) if v.isdigit() else v for n, _, v in words})
+        return Cluster.of(at_once, asked)
     if asked:
         raise SettingError("--slurm is for --on slurm; write both, or neither.")
     if on == "here" and at_once > 1:
@@ -236,17 +232,20 @@ def _where(on: str, at_once: int, asked: list[str]) -> Any:
 
 
 def _swept(p: list[str] | None, family: str) -> dict[str, Any]:
-    """Settings of `unlearn` from `-p`. Raises SettingError for those that a sweep does not take."""
+    """Settings of `unlearn` from `-p` that are not the usual ones. Raises SettingError for those
+    that a sweep does not take.
+    """
     from slugkit.workbook.run.given import read_parameters
-    from slugkit.workbook.settings import check_settings
+    from slugkit.workbook.settings import Settings, check_settings
 
     given = read_parameters([tuple(pair.split("=", 1)) for pair in p or []], [])
-    checked = check_settings(given)
+    checked, usual = check_settings(given), Settings()
     able = SWEPT + (("target",) if family == "clip" else ())
     for name in given:
         if name not in able:
             raise SettingError(f"A sweep takes {', '.join(able)} by -p, and not {name}.")
-    return {name: getattr(checked, name) for name in given}
+    values = {name: getattr(checked, name) for name in given}
+    return {name: value for name, value in values.items() if value != getattr(usual, name)}
 
 
 def _sweep_methods(

@@ -411,8 +411,14 @@ def test_sweep_takes_data_settings_and_where_it_runs(monkeypatch, tmp_path):
     called = sweep_called_with(monkeypatch, *given, "--on", "processes", "--processes", "3")
     assert called["data"] == str(tmp_path / "mine") and called["processes"] == 3
     assert (called["seed"], called["forget_size"], called["damping"]) == (7, 20, 1.0)
-    called = sweep_called_with(monkeypatch, "--on", "slurm", "--slurm", "timeout_min=5")
-    assert called["processes"] == Cluster(0, {"timeout_min": 5}) and "seed" not in called
+    asked = ["timeout_min=5", "mem_gb=0.5", "slurm_account=007", "slurm_exclusive=True"]
+    asked += ["slurm_setup=module load a", "slurm_setup=export B=c"]
+    words = [word for value in asked for word in ("--slurm", value)]
+    called = sweep_called_with(monkeypatch, "--on", "slurm", *words, "-p", "retain_size", "2560")
+    wanted = {"timeout_min": 5, "mem_gb": 0.5, "slurm_account": "007", "slurm_exclusive": True}
+    wanted["slurm_setup"] = ["module load a", "export B=c"]
+    assert called["processes"] == Cluster(0, wanted)
+    assert "retain_size" not in called, "what is usual is no setting"
     assert sweep_called_with(monkeypatch, "--on", "here")["processes"] == 1
     assert sweep_called_with(monkeypatch, "--on", "processes")["processes"] >= 1
 
@@ -424,6 +430,10 @@ def test_sweep_takes_data_settings_and_where_it_runs(monkeypatch, tmp_path):
         (["--on", "here", "--processes", "2"], "one at a time"),
         (["--slurm", "timeout_min=5"], "--slurm is for --on slurm"),
         (["--on", "slurm", "--slurm", "timeout_min"], "NAME=VALUE was expected"),
+        (["--on", "slurm", "--slurm", "timeout_min=1h"], "a number was expected"),
+        (["--on", "slurm", "--slurm", "nodes=2"], "a task is one process"),
+        (["-p", "retain_size", "64"], "Name one with --out"),
+        (["--family", "vlm", "-p", "seed", "1"], "Name one with --out"),
         (["-p", "tower", "text"], "and not tower"),
         (["-p", "sead", "1"], "There is no setting sead"),
         (["-p", "seed", "-1"], "seed"),

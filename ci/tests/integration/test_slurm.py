@@ -23,7 +23,7 @@ pytestmark = [
     pytest.mark.skipif(ASKED not in os.environ, reason="`make slurm` runs it"),
 ]
 CONCEPTS = [f"concept {'x' * k}{k}" for k in range(17)]
-QUICK = Cluster(poll=0.5)
+QUICK = Cluster(poll=0.5, grace=3)
 TESTS = Path(__file__).parents[1]
 
 
@@ -110,7 +110,7 @@ from slugkit.experiments.cluster import Cluster
 from slugkit.experiments.sweep import one_at_a_time
 folder = Path({str(folder)!r})
 given = partial(rows_of, str(folder)), {concepts!r}, {CONCEPTS!r}, folder / "table.csv", "w"
-one_at_a_time(*given, processes=Cluster(poll=0.5))
+one_at_a_time(*given, processes=Cluster(poll=0.5, grace=3))
 """
 
 
@@ -130,6 +130,27 @@ def test_a_sweep_killed_at_five_moments_ends_with_the_same_table(swept, tmp_path
 
 
 def test_what_slurm_does_not_know_is_refused_before_anything_is_submitted(swept, tmp_path):
-    with pytest.raises(SettingError, match="cannot ask for that"):
-        one_at_a_time(*swept(CONCEPTS[:1], "t.csv"), processes=Cluster(0, {"colour": "red"}))
-    assert not in_queue()
+    for asked in ({"colour": "red"}, {"timeout_min": "an hour"}):
+        with pytest.raises(SettingError, match="cannot ask for that"):
+            one_at_a_time(*swept(CONCEPTS[:1], "t.csv"), processes=Cluster(0, asked))
+    with pytest.raises(RunFailedError, match="Slurm took no task.*partition"):
+        nowhere = Cluster(0, {"slurm_partition": "nowhere"})
+        one_at_a_time(*swept(CONCEPTS[:1], "t.csv"), processes=nowhere)
+    assert not in_queue() and not (tmp_path / "started.txt").exists()
+
+
+def test_why_a_concept_has_no_rows_is_said_here(swept, tmp_path, capsys):
+    (tmp_path / f"unknown {CONCEPTS[0]}").touch()
+    one_at_a_time(*swept(CONCEPTS[:2], "table.csv"), processes=QUICK)
+    assert f"{CONCEPTS[0]} is left out. Nobody knows it." in capsys.readouterr().err
+    assert CONCEPTS[0] not in (tmp_path / "table.csv").read_text().replace(CONCEPTS[1], "")
+
+
+def test_rows_of_a_table_that_was_deleted_are_made_again(swept, tmp_path):
+    some = CONCEPTS[:2]
+    (tmp_path / f"break {some[1]}").touch()
+    for _ in range(2):
+        with pytest.raises(RunFailedError):
+            one_at_a_time(*swept(some, "table.csv"), processes=QUICK)
+        (tmp_path / "table.csv").unlink()
+    assert started(tmp_path).count(some[0]) == 2

@@ -87,7 +87,7 @@ def sweep_models(
         UnknownConceptError, SettingError: for a model of one's own without a file.
         SearchFailedError: where the model knows none of the concepts.
     """
-    path = place_of(out, FILE.format(family), model, "studio")
+    path = place_of(out, FILE.format(family), model, clip)
     _, source, _, made = opened_family(family, model, clip)
     for concept in concepts or []:
         source.kind(concept)

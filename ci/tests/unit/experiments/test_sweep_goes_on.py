@@ -9,9 +9,11 @@ from itertools import permutations
 
 import pandas as pd
 import pytest
+import torch
 
+from slugkit.base import SettingError
 from slugkit.experiments import family_sweeps, sweep
-from slugkit.experiments.sweep import made_by, one_at_a_time, summarise
+from slugkit.experiments.sweep import made_by, made_of, one_at_a_time, place_of, summarise
 from slugkit.workbook import cli
 
 ORDER = ["Ada", "car", "007", "neon"]
@@ -159,3 +161,21 @@ def test_a_stopped_sweep_says_that_the_same_command_goes_on(monkeypatch, capsys)
     with pytest.raises(SystemExit):
         cli.main()
     assert "goes on where it stopped: slugkit sweep --family vlm" in capsys.readouterr().err
+
+
+def test_a_model_folder_is_told_by_its_weights_and_data_by_where_they_lie(tmp_path):
+    net = torch.nn.Linear(2, 2)
+    clip = types.SimpleNamespace(weights=tmp_path, model=net, source="mine")
+    made = made_of(clip, "studio", {})
+    there = [made_of(clip, str(tmp_path / place / "pictures"), {}) for place in ("old", "new")]
+    assert there[0] != there[1] and all(each.startswith(made) for each in there)
+    with torch.no_grad():
+        net.weight.add_(1)
+    assert made_of(clip, "studio", {}) != made
+
+
+def test_a_table_that_is_not_the_studios_own_asks_for_a_place():
+    assert place_of(None, "t.csv", "studio", "studio").name == "t.csv"
+    for which, settings in ((("mine", "studio"), {}), (("studio", "mine"), {}), ((), {"seed": 1})):
+        with pytest.raises(SettingError, match="mine|seed 1"):
+            place_of(None, "t.csv", *which, **settings)
