@@ -148,8 +148,8 @@ def verdict(share: float) -> str:
 
 def verdicts(table: pd.DataFrame) -> pd.DataFrame:
     """The `way_back` in words, where all concepts that have an oracle agree, else "differs"; those
-    about whom a stress tells nothing are not asked. Of FEATURES an edit of the text tower is "as
-    unedited".
+    about whom a stress tells nothing are not asked, and nobody is where it tells nothing over all.
+    Of FEATURES an edit of the text tower is "as unedited".
     """
     known = table.loc[table["name"] == ORACLE, "concept"].unique()
     each = [way_back(table[table["concept"] == concept]) for concept in known]
@@ -164,6 +164,8 @@ def verdicts(table: pd.DataFrame) -> pd.DataFrame:
         return "differs" if len(told) > 1 else next(iter(told), "tells nothing")
 
     found = words.groupby(level=["stress", "setting"], sort=False).agg(agreed)
+    over_all = way_back(table).set_index(["stress", "setting"])[edits].reindex(found.index)
+    found = found.mask(over_all.isna(), "tells nothing")
     for name in edits:
         if name.endswith(", text"):
             found.loc[found.index.get_level_values("stress") == FEATURES, name] = "as unedited"

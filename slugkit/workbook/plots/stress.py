@@ -171,8 +171,8 @@ def way_back(shares: pd.DataFrame):
     back = listing([row for row, least in zip(rows, low) if least > BACK], 9)
     holds = listing([row for row, most in zip(rows, high) if most <= HOLDS], 9)
     title = (
-        f"More than {BACK} % of the way back to the unedited model, whatever the edit: {back}. At"
-        f" most {HOLDS} %: {holds}"
+        f"More than {BACK} % of the way back on average, whatever the edit: {back}."
+        f" At most {HOLDS} %: {holds}"
     )
     says = (
         "A heat map, stresses down, edits across: 0 is the oracle under the same stress, 100 the"

@@ -110,6 +110,15 @@ def test_verdicts_are_given_where_all_agree():
     assert verdicts(table.query("name != 'oracle'")).empty
 
 
+def test_one_person_alone_gives_no_verdict_where_a_stress_tells_nothing_over_all():
+    table = a_table()
+    member = (table["stress"] == "membership") & (table["name"] == "unedited")
+    table.loc[member & (table["concept"] == "a"), "AUC"] = 68.0  # the other ends are at 52
+    alone = table[table["concept"].isin(["a", *PEOPLE[2:]])]
+    assert verdicts(alone).loc[("membership", ""), "SLUG, text"] == "holds"
+    assert verdicts(table).loc[("membership", ""), "SLUG, text"] == "tells nothing"
+
+
 def test_the_table_to_read_has_models_down_and_settings_across_in_their_order():
     shown = wide(over_people(a_table()), "relearning", ["FA@5", "FA@1"])
     assert list(shown.columns)[0] == ("8 pictures of it", 0, "FA@5")
