@@ -18,7 +18,7 @@ NAMES = ("people", "characters", "objects")
 FORGOTTEN = "forgotten on the search split"
 """Name of the share of concepts, in percent, of which the search found a state that forgets."""
 LARGE_IS_BAD = ("FA@", "KL", "seconds", "pairs", "probes", "rho", "still shown", "drawn")
-LARGE_IS_BAD += ("peak", "artifacts", "right name", "another name")
+LARGE_IS_BAD += ("artifacts", "right name", "another name")
 """How measures begin whose largest value is the worst; of all others it is the smallest."""
 RANKED = ("FA@5 after, worst wording", OTHERS, "neighbours change", "styles change")
 """Measures by which methods are ranked."""
@@ -42,8 +42,7 @@ def by_concept(table: pd.DataFrame) -> pd.DataFrame:
     `slugkit.experiments.sweep.measures_of`; OTHERS, the change of the other people, characters and
     objects together, each picture with one weight, in points (neighbours are among them, styles
     stand apart: they are asked of the same pictures once more); how far from the oracle; and what
-    it took, seconds and memory (MB, of the whole process) those of the first seed alone, since
-    other seeds may have run elsewhere.
+    it took, seconds those of the first seed alone, since other seeds may have run elsewhere.
     """
     found = measures_of(table)
     groups = [group for group in NAMES if f"{group}_after" in table]
@@ -51,11 +50,10 @@ def by_concept(table: pd.DataFrame) -> pd.DataFrame:
     changes = found[[f"{group} change" for group in groups]].fillna(0).to_numpy()
     found[OTHERS] = (changes * sizes).sum(1) / sizes.sum(1)
     found[FORGOTTEN] = 100.0 * table["forgotten"]
-    found = found.assign(**{"pairs": table["pairs"], "probes": table["probes"]})
+    for name in ("pairs", "probes"):
+        found[name] = table[name]
     found["rho, %"] = 100 * table["rho"]
-    first = table["seed"] == table["seed"].min()
-    for name, column in (("seconds", "seconds"), ("peak MB", "peak_mb")):
-        found[name] = table[column].where(first)
+    found["seconds"] = table["seconds"].where(table["seed"] == table["seed"].min())
     keys = [table[name] for name in ("method", "times", "concept")]
     return found.groupby(keys, sort=False).mean()
 
@@ -69,7 +67,7 @@ def oracle_rows(table: pd.DataFrame) -> pd.DataFrame:
     known = table[table["fa1_oracle"].notna()].drop_duplicates("concept")
     theirs = [c for c in known if c.split("_")[1:2] == ["oracle"]]
     stands = {c.replace("_oracle", "_after"): known[c] for c in theirs}
-    nothing = dict.fromkeys(["seconds", "peak_mb", "pairs", "probes", "rho"], float("nan"))
+    nothing = dict.fromkeys(["seconds", "pairs", "probes", "rho"], float("nan"))
     return known.assign(**stands, method="oracle", times=0, kl_after=0.0, forgotten=True, **nothing)
 
 
